@@ -1,0 +1,57 @@
+"""The errors that cloakify raises on purpose, each with the exit code of the command line.
+
+A message is one line that says what was seen, where, and what to do about it. Anything else that
+escapes cloakify is a bug.
+"""
+
+from __future__ import annotations
+
+
+class CloakifyError(Exception):
+    """Base of every error below; also a file that could not be written (disk full, no permission)."""
+
+    exit_code = 1
+
+
+class GateError(CloakifyError):
+    """A gate was not met: a required gain was missed, or `verify` found another change."""
+
+    exit_code = 1
+
+
+class UsageError(CloakifyError):
+    """Options that contradict each other, or a value out of its range."""
+
+    exit_code = 2
+
+
+class ModelError(CloakifyError):
+    """The file is no ONNX model, is broken, or is no classifier that can be hardened."""
+
+    exit_code = 3
+
+
+class HeadError(ModelError):
+    """No linear layer in front of the logits, or more than one that could be it.
+
+    Usually an unusual ending; `--head NODE` names the layer to take.
+    """
+
+
+class UnsupportedOperatorError(ModelError):
+    """No gradient rule for an operator on the way from the logits back to the input.
+
+    `--attack square` needs no gradient and works all the same.
+    """
+
+
+class DataError(CloakifyError):
+    """The data can't be read, or does not fit the model."""
+
+    exit_code = 4
+
+
+class DeviceError(CloakifyError):
+    """The device or the runtime asked for can't be had."""
+
+    exit_code = 5

@@ -1,0 +1,96 @@
+"""What a model takes: the one data input, its shape, and where its channels are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from onnx import ModelProto, TensorProto, ValueInfoProto, helper
+
+from cloakify.errors import ModelError
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """The data input of a classifier.
+
+    Attributes
+    ----------
+    name
+        The graph input's name.
+    shape
+        Batch axis first; ``None`` where the size is symbolic.
+    dtype
+        Element type of the arrays to feed.
+    channel_axis
+        1 for NCHW, the last axis for NHWC, ``None`` for anything that is no image.
+    """
+
+    name: str
+    shape: tuple[int | None, ...]
+    dtype: np.dtype[np.generic]
+    channel_axis: int | None
+
+    @property
+    def sample_shape(self) -> tuple[int | None, ...]:
+        """Shape of one sample, without the batch axis."""
+        return self.shape[1:]
+
+    @property
+    def batch_size(self) -> int | None:
+        """The batch size that the graph is fixed to, or ``None``."""
+        return self.shape[0]
+
+    @property
+    def channels(self) -> int | None:
+        """Number of channels, or ``None`` when the input is no image or the size is symbolic."""
+        return None if self.channel_axis is None else self.shape[self.channel_axis]
+
+
+def find_input(model: ModelProto) -> InputSpec:
+    """Find the data input of ``model``.
+
+    Graph inputs that are also initializers (IR version 3 lists every weight as an input) are not
+    data.
+
+    Raises
+    ------
+    ModelError
+        There is no data input, more than one, or one without a tensor type and rank.
+    """
+    initializers = {tensor.name for tensor in model.graph.initializer}
+    inputs = [value for value in model.graph.input if value.name not in initializers]
+    if len(inputs) != 1:
+        names = ", ".join(value.name for value in inputs) or "none"
+        raise ModelError(f"the model must have one data input, it has {len(inputs)} ({names})")
+    value = inputs[0]
+    if not value.type.HasField("tensor_type") or not value.type.tensor_type.HasField("shape"):
+        raise ModelError(f"input {value.name!r} is not a tensor of known rank")
+    shape = _shape(value)
+    if not shape:
+        raise ModelError(f"input {value.name!r} is a scalar; a batch axis is needed")
+    element_type = value.type.tensor_type.elem_type
+    if element_type == TensorProto.UNDEFINED:
+        raise ModelError(f"input {value.name!r} has no element type")
+    dtype = helper.tensor_dtype_to_np_dtype(element_type)
+    return InputSpec(value.name, shape, np.dtype(dtype), _channel_axis(shape))
+
+
+def _shape(value: ValueInfoProto) -> tuple[int | None, ...]:
+    return tuple(
+        dim.dim_value if dim.HasField("dim_value") and dim.dim_value > 0 else None
+        for dim in value.type.tensor_type.shape.dim
+    )
+
+
+def _channel_axis(shape: tuple[int | None, ...]) -> int | None:
+    """Tell NCHW from NHWC: an image has 1 to 4 channels and more rows and columns than that."""
+    if len(shape) != 4:
+        return None
+    first, last = shape[1], shape[3]
+    if first is not None and first <= 4 and (last is None or last > 4):
+        return 1
+    if last is not None and last <= 4 and (first is None or first > 4):
+        return 3
+    # Both small or both large: ONNX's own convention.
+    return 1 if first is not None else None

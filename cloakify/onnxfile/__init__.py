@@ -1,0 +1,18 @@
+"""An `.onnx` file on disk: open it, save it whole, name its content, compare two of them."""
+
+from cloakify.onnxfile.atomic import atomic_write
+from cloakify.onnxfile.diff import Difference, compare_models
+from cloakify.onnxfile.metadata import METADATA_PREFIX, read_metadata, write_metadata
+from cloakify.onnxfile.model import OnnxFile, open_model, save_model
+
+__all__ = [
+    "METADATA_PREFIX",
+    "Difference",
+    "OnnxFile",
+    "atomic_write",
+    "compare_models",
+    "open_model",
+    "read_metadata",
+    "save_model",
+    "write_metadata",
+]

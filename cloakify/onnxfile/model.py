@@ -1,0 +1,174 @@
+"""Open and save ONNX files; weights that live in sidecar files stay there.
+
+The message is loaded without its external weights, so a 10 GB model is edited without reading
+them; the sidecars are copied beside the output (onnx >= 1.21 rejects linked ones).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+from google.protobuf.message import DecodeError, EncodeError
+from onnx import AttributeProto, GraphProto, ModelProto, TensorProto
+
+from cloakify.errors import CloakifyError, ModelError
+from cloakify.onnxfile.atomic import atomic_write
+
+CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class OnnxFile:
+    """An opened `.onnx` file.
+
+    Attributes
+    ----------
+    path
+        Where it was read from.
+    model
+        The message; tensors with external data hold only their location.
+    sidecars
+        Names of the external data files, relative to the folder of ``path``, sorted.
+    """
+
+    path: Path
+    model: ModelProto
+    sidecars: tuple[str, ...]
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 over the bytes of the file and then of each sidecar in the order of names."""
+        digest = hashlib.sha256()
+        for name in (self.path.name, *self.sidecars):
+            with open(self.path.parent / name, "rb") as file:
+                while chunk := file.read(CHUNK):
+                    digest.update(chunk)
+        return digest.hexdigest()
+
+    def load_weights(self) -> ModelProto:
+        """Return a copy of the model with the external weights read into it.
+
+        Raises
+        ------
+        ModelError
+            A sidecar is shorter than the model says.
+        """
+        model = ModelProto()
+        model.CopyFrom(self.model)
+        if self.sidecars:
+            try:
+                onnx.load_external_data_for_model(model, str(self.path.parent))
+            except (OSError, ValueError, onnx.checker.ValidationError) as error:
+                raise ModelError(f"{self.path}: its external weights can't be read: {error}") from error
+        return model
+
+
+def open_model(path: str | os.PathLike[str]) -> OnnxFile:
+    """Read an ONNX file without its external weights.
+
+    Raises
+    ------
+    ModelError
+        The file is missing, is no ONNX model, or names a sidecar that is missing or lies outside
+        the model's folder.
+    """
+    place = Path(path)
+    try:
+        # Read as bytes: onnx.load would guess a text format from an unusual suffix.
+        model = onnx.load_model_from_string(place.read_bytes())
+    except OSError as error:
+        raise ModelError(f"{place}: can't be read ({error.strerror or error})") from error
+    except DecodeError as error:
+        raise ModelError(f"{place}: is not an ONNX model (its bytes are no ModelProto)") from error
+    if not model.HasField("graph") or not model.graph.node or not model.opset_import:
+        raise ModelError(f"{place}: is not an ONNX model (it has no graph or no opset)")
+    sidecars = tuple(sorted(_sidecar_names(model)))
+    root = place.parent.resolve()
+    for name in sidecars:
+        sidecar = (root / name).resolve()
+        if not sidecar.is_relative_to(root):
+            raise ModelError(f"{place}: its weights are said to be in {name!r}, outside its folder")
+        if not sidecar.is_file():
+            raise ModelError(f"{place}: its weights are said to be in {name!r}, which is missing")
+    return OnnxFile(place, model, sidecars)
+
+
+def save_model(model: ModelProto, path: str | os.PathLike[str], source: OnnxFile) -> None:
+    """Write ``model`` to ``path``, whole or not at all, with the sidecars of ``source`` beside it.
+
+    Equal messages give equal bytes.
+
+    Raises
+    ------
+    CloakifyError
+        The file would replace its own source or one of its sidecars, the message is over
+        protobuf's 2 GiB, or the folder can't be written.
+    """
+    target = Path(path)
+    protected = [source.path, *(source.path.parent / name for name in source.sidecars)]
+    if any(target.exists() and place.exists() and target.samefile(place) for place in protected):
+        raise CloakifyError(f"{target}: is the source model itself; choose another output")
+    try:
+        data = model.SerializeToString(deterministic=True)
+    except (EncodeError, ValueError) as error:
+        raise CloakifyError(f"{target}: the model is over protobuf's limit of 2 GiB") from error
+    if target.parent.resolve() != source.path.parent.resolve():
+        for name in source.sidecars:
+            (target.parent / name).parent.mkdir(parents=True, exist_ok=True)
+            copy_file(source.path.parent / name, target.parent / name)
+    with atomic_write(target) as file:
+        file.write(data)
+
+
+def copy_file(source: Path, target: Path) -> None:
+    """Copy a file's bytes, whole or not at all."""
+    with open(source, "rb") as reader, atomic_write(target) as writer:
+        shutil.copyfileobj(reader, writer, CHUNK)
+
+
+def iter_graphs(graph: GraphProto) -> Iterator[GraphProto]:
+    """Yield ``graph`` and every graph in an attribute of its nodes, at any depth."""
+    yield graph
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.type == AttributeProto.GRAPH:
+                yield from iter_graphs(attribute.g)
+            elif attribute.type == AttributeProto.GRAPHS:
+                for inner in attribute.graphs:
+                    yield from iter_graphs(inner)
+
+
+def iter_tensors(model: ModelProto) -> Iterator[TensorProto]:
+    """Yield every constant tensor: initializers and tensor attributes, functions included."""
+    for graph in iter_graphs(model.graph):
+        yield from graph.initializer
+        for sparse in graph.sparse_initializer:
+            yield sparse.values
+            yield sparse.indices
+        for node in graph.node:
+            for attribute in node.attribute:
+                if attribute.type == AttributeProto.TENSOR:
+                    yield attribute.t
+                elif attribute.type == AttributeProto.TENSORS:
+                    yield from attribute.tensors
+    for function in model.functions:
+        for node in function.node:
+            for attribute in node.attribute:
+                if attribute.type == AttributeProto.TENSOR:
+                    yield attribute.t
+
+
+def _sidecar_names(model: ModelProto) -> set[str]:
+    return {
+        entry.value
+        for tensor in iter_tensors(model)
+        if tensor.data_location == TensorProto.EXTERNAL
+        for entry in tensor.external_data
+        if entry.key == "location"
+    }
