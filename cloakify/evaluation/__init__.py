@@ -1,0 +1,26 @@
+"""Accuracies with intervals, paired comparisons, and the verdict that they allow."""
+
+from cloakify.evaluation.figures import (
+    Distance,
+    Figure,
+    PairedDifference,
+    accuracy_figure,
+    compare,
+    gain_figure,
+    median_distance,
+)
+from cloakify.evaluation.verdict import OverRandom, Verdict, VerdictCode, judge
+
+__all__ = [
+    "Distance",
+    "Figure",
+    "OverRandom",
+    "PairedDifference",
+    "Verdict",
+    "VerdictCode",
+    "accuracy_figure",
+    "compare",
+    "gain_figure",
+    "judge",
+    "median_distance",
+]

@@ -1,0 +1,149 @@
+"""What the figures allow one to say, in one plain sentence.
+
+A model is called hardened only if its gain against an adaptive attacker, one whose gradients
+flow through the mask, has an interval above 0. A gain on static samples, crafted against the
+source model, never counts as robustness.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from cloakify.evaluation.figures import Figure
+
+
+class VerdictCode(StrEnum):
+    """The possible verdicts, for scripts; the sentence is for people."""
+
+    HARDENED = "hardened"
+    """The adaptive gain's interval lies above 0."""
+    UNPROVEN = "unproven"
+    """It does, but a warning says that the attack is not to be trusted on this model."""
+    TRANSFER_ONLY = "transfer-only"
+    """Static samples are moved; the adaptive attacker is not."""
+    NO_GAIN = "no-gain"
+    """Nothing measurable."""
+    WORSE = "worse"
+    """The adaptive gain's interval lies below 0."""
+
+
+@dataclass(frozen=True)
+class OverRandom:
+    """Hardened minus a random mask of the same size, paired on the same samples."""
+
+    transfer: Figure
+    adaptive: Figure
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A code, a sentence, and the control that the sentence speaks of.
+
+    ``beats_random`` says whether the interval of ``over_random.adaptive`` lies above 0; None
+    where no random mask was tried.
+    """
+
+    code: VerdictCode
+    sentence: str
+    over_random: OverRandom | None = None
+    beats_random: bool | None = None
+
+
+def judge(
+    adaptive_gain: Figure,
+    *,
+    static_gains: Sequence[Figure] = (),
+    over_random: OverRandom | None = None,
+    doubts: Sequence[str] = (),
+    subject: str = "the mask",
+) -> Verdict:
+    """Decide what may be claimed.
+
+    Parameters
+    ----------
+    adaptive_gain
+        Hardened minus source, each under an attack crafted against itself.
+    static_gains
+        Hardened minus source on samples crafted against the source, one per attack tried.
+    over_random
+        The random-mask control, where there is one.
+    doubts
+        Codes of warnings that put the adaptive attack itself in doubt (vanishing gradients, a
+        gradient-free attack that beats it, …). With one, no gain is claimed.
+    subject
+        What was changed, as the sentence names it.
+
+    Returns
+    -------
+    Verdict
+    """
+    code = _code(adaptive_gain, static_gains, doubts)
+    static = max(static_gains, key=lambda gain: gain.low, default=None)
+    interval = f"{_points(adaptive_gain)} on {adaptive_gain.n} samples"
+    if code is VerdictCode.HARDENED:
+        sentence = f"Hardened: accuracy against an adaptive attacker rises by {interval}"
+    elif code is VerdictCode.UNPROVEN:
+        sentence = (
+            f"Not proven: accuracy against the adaptive attack rises by {interval}, but the "
+            f"attack itself is in doubt ({', '.join(doubts)}), so the gain cannot be claimed"
+        )
+    elif code is VerdictCode.WORSE:
+        sentence = f"Worse: accuracy against an adaptive attacker changes by {interval}"
+    elif code is VerdictCode.TRANSFER_ONLY:
+        sentence = (
+            f"Not hardened: {subject} moves static samples only: no gain against an adaptive "
+            f"attacker ({interval})"
+        )
+    else:
+        sentence = (
+            f"Not hardened: {subject} brings no measurable gain, static or against an adaptive "
+            f"attacker ({interval})"
+        )
+    if (
+        static is not None
+        and static.low > 0
+        and code
+        in (
+            VerdictCode.TRANSFER_ONLY,
+            VerdictCode.WORSE,
+        )
+    ):
+        sentence += f"; static samples gain {_points(static)}, which is not robustness"
+    beats_random = None if over_random is None else over_random.adaptive.low > 0
+    return Verdict(code, sentence + _control(code, over_random) + ".", over_random, beats_random)
+
+
+def _code(
+    adaptive_gain: Figure, static_gains: Sequence[Figure], doubts: Sequence[str]
+) -> VerdictCode:
+    if adaptive_gain.low > 0:
+        return VerdictCode.UNPROVEN if doubts else VerdictCode.HARDENED
+    if adaptive_gain.high < 0:
+        return VerdictCode.WORSE
+    if any(gain.low > 0 for gain in static_gains):
+        return VerdictCode.TRANSFER_ONLY
+    return VerdictCode.NO_GAIN
+
+
+def _control(code: VerdictCode, over_random: OverRandom | None) -> str:
+    """Say so where a random mask does as well; silence where there is no gain to share."""
+    if over_random is None:
+        return ""
+    if code in (VerdictCode.HARDENED, VerdictCode.UNPROVEN):
+        contest = over_random.adaptive
+    elif code is VerdictCode.TRANSFER_ONLY:
+        contest = over_random.transfer
+    else:
+        return ""
+    if contest.low > 0:
+        return ""
+    if contest.high < 0:
+        return f"; a random mask of the same size does better ({_points(contest)})"
+    return f"; a random mask of the same size does as well ({_points(contest)} between them)"
+
+
+def _points(figure: Figure) -> str:
+    value, low, high = (100 * part for part in (figure.value, figure.low, figure.high))
+    return f"{value:+.1f} points (95 % interval {low:+.1f} to {high:+.1f})"

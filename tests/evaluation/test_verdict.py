@@ -1,0 +1,77 @@
+"""The truth table of DESIGN's decision 8."""
+
+from __future__ import annotations
+
+import pytest
+
+from cloakify.evaluation import Figure, OverRandom, VerdictCode, judge
+
+UP = Figure(0.05, 0.01, 0.09, 500)
+FLAT = Figure(0.01, -0.02, 0.04, 500)
+DOWN = Figure(-0.05, -0.09, -0.01, 500)
+TOUCHING = Figure(0.02, 0.0, 0.04, 500)
+
+
+@pytest.mark.parametrize(
+    ("adaptive", "static", "code"),
+    [
+        (UP, UP, VerdictCode.HARDENED),
+        (UP, FLAT, VerdictCode.HARDENED),
+        (UP, DOWN, VerdictCode.HARDENED),
+        (TOUCHING, UP, VerdictCode.TRANSFER_ONLY),
+        (FLAT, UP, VerdictCode.TRANSFER_ONLY),
+        (FLAT, TOUCHING, VerdictCode.NO_GAIN),
+        (FLAT, FLAT, VerdictCode.NO_GAIN),
+        (FLAT, DOWN, VerdictCode.NO_GAIN),
+        (DOWN, UP, VerdictCode.WORSE),
+        (DOWN, FLAT, VerdictCode.WORSE),
+        (DOWN, DOWN, VerdictCode.WORSE),
+    ],
+)
+def test_truth_table(adaptive: Figure, static: Figure, code: VerdictCode) -> None:
+    verdict = judge(adaptive, static_gains=[FLAT, static])
+    assert verdict.code is code
+    assert verdict.sentence.startswith("Hardened") == (code is VerdictCode.HARDENED)
+    assert verdict.sentence.endswith(".") and "\n" not in verdict.sentence
+    assert verdict.over_random is None and verdict.beats_random is None
+
+
+def test_static_gains_are_never_called_robustness() -> None:
+    sentence = judge(FLAT, static_gains=[UP]).sentence
+    assert "the mask moves static samples only: no gain against an adaptive attacker" in sentence
+    assert "+5.0 points (95 % interval +1.0 to +9.0), which is not robustness" in sentence
+    assert "static samples gain" in judge(DOWN, static_gains=[UP]).sentence
+
+
+def test_doubts_take_the_claim_away() -> None:
+    verdict = judge(UP, doubts=["vanishing-gradients"])
+    assert verdict.code is VerdictCode.UNPROVEN
+    assert "vanishing-gradients" in verdict.sentence
+    assert judge(FLAT, doubts=["vanishing-gradients"]).code is VerdictCode.NO_GAIN
+
+
+@pytest.mark.parametrize(
+    ("adaptive", "static", "control", "words"),
+    [
+        (UP, FLAT, OverRandom(transfer=UP, adaptive=UP), None),
+        (UP, FLAT, OverRandom(transfer=UP, adaptive=FLAT), "does as well"),
+        (UP, FLAT, OverRandom(transfer=UP, adaptive=DOWN), "does better"),
+        (FLAT, UP, OverRandom(transfer=FLAT, adaptive=FLAT), "does as well"),
+        (FLAT, UP, OverRandom(transfer=UP, adaptive=FLAT), None),
+        (FLAT, FLAT, OverRandom(transfer=FLAT, adaptive=FLAT), None),
+    ],
+)
+def test_random_mask_is_named_where_it_does_as_well(
+    adaptive: Figure, static: Figure, control: OverRandom, words: str | None
+) -> None:
+    verdict = judge(adaptive, static_gains=[static], over_random=control)
+    assert verdict.beats_random is (control.adaptive.low > 0)
+    assert verdict.over_random == control
+    if words is None:
+        assert "random mask" not in verdict.sentence
+    else:
+        assert f"random mask of the same size {words}" in verdict.sentence
+
+
+def test_the_subject_can_be_another_than_a_mask() -> None:
+    assert "the second model brings no" in judge(FLAT, subject="the second model").sentence
