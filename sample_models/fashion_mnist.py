@@ -1,7 +1,7 @@
 """Read Fashion-MNIST from its IDX files, gzipped or plain.
 
-The dataset (Zalando Research, MIT licence) is Debian's package ``dataset-fashion-mnist``; any folder
-that holds the four IDX files under their usual names does as well.
+The dataset (Zalando Research, MIT licence) is Debian's package ``dataset-fashion-mnist``; any
+folder that holds the four IDX files under their usual names does as well.
 """
 
 from __future__ import annotations
