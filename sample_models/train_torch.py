@@ -25,6 +25,7 @@ import torch_models
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+EPOCHS = {"pooled": 8, "wide": 8, "robust": 10}
 EPSILON = 8 / 255
 BATCH = 128
 
@@ -114,10 +115,10 @@ def export(model: torch.nn.Module, path: Path, training: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Train and export a PyTorch sample model.")
-    parser.add_argument("name", choices=["pooled", "wide", "robust"])
+    parser.add_argument("name", choices=EPOCHS)
     fashion_mnist.add_folder_option(parser)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent, metavar="DIR")
-    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--epochs", type=int, help=f"default: {EPOCHS}")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
 
@@ -133,7 +134,8 @@ def main() -> None:
     model = torch_models.FashionNet("wide" if options.name == "wide" else "pooled")
     # On a CPU the backward pass of these convolutions is ten times as fast in this memory order.
     model.to(memory_format=torch.channels_last)
-    train(model, x, torch.from_numpy(labels), epochs=options.epochs, peak_rate=0.1, robust=robust)
+    epochs = options.epochs or EPOCHS[options.name]
+    train(model, x, torch.from_numpy(labels), epochs=epochs, peak_rate=0.1, robust=robust)
     stem = options.out / f"fashion_{options.name}"
     training = "FGSM with random start, linf 8/255" if robust else "clean images"
     export(model, stem.with_suffix(".onnx"), training)
