@@ -1,0 +1,16 @@
+"""Calibration data: opened from folders and files, checked, split, and read in batches."""
+
+from cloakify.data.dataset import Batch, Dataset, open_data
+from cloakify.data.preprocessing import Preprocessing
+from cloakify.data.sanity import check_clean_accuracy
+from cloakify.data.splits import Splits, split
+
+__all__ = [
+    "Batch",
+    "Dataset",
+    "Preprocessing",
+    "Splits",
+    "check_clean_accuracy",
+    "open_data",
+    "split",
+]

@@ -1,0 +1,121 @@
+"""Arrays of samples: ``.npz``, ``.npy``, or a folder with ``x.npy`` and ``y.npy``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cloakify.data.naming import shown, some
+from cloakify.data.npy import NpzFile, StoredArray, open_npy
+from cloakify.data.sanity import check_not_empty, read_labels
+from cloakify.data.source import RowSource
+from cloakify.errors import DataError
+
+LABEL_NAMES = ("y", "labels", "label")
+"""Names that labels go by, the preferred first."""
+
+
+class ArraySource(RowSource):
+    """Rows of one stored array."""
+
+    def __init__(self, path: Path, x: StoredArray, labels: NDArray[np.int64] | None) -> None:
+        super().__init__(path, labels)
+        self._x = x
+
+    def __len__(self) -> int:
+        return self._x.shape[0]
+
+    @property
+    def sample_shape(self) -> tuple[int, ...]:
+        return self._x.shape[1:]
+
+    @property
+    def dtype(self) -> np.dtype[np.generic]:
+        return self._x.dtype
+
+    def where(self, row: int) -> str:
+        return f"{self._x.where} row {row}"
+
+    def take(self, rows: NDArray[np.int64]) -> NDArray[np.generic]:
+        return self._x.take(rows)
+
+
+def open_npz(path: Path, input_name: str, *, labelled: bool) -> ArraySource:
+    """Open a ``.npz``: samples under the input's name or ``x``, labels under ``y`` or ``labels``.
+
+    Raises
+    ------
+    DataError
+        The samples or labels are missing or damaged, or their numbers differ.
+    """
+    archive = NpzFile(path)
+    names = archive.names()
+    x_name = next((name for name in (input_name, "x") if name in names), None)
+    if x_name is None:
+        raise DataError(
+            f"{shown(path)} holds {some(names) or 'nothing'}: name the samples "
+            f"{shown(input_name)!r}, as the model's input, or 'x'"
+        )
+    y_name = next((name for name in LABEL_NAMES if name in names and name != x_name), None)
+    if not labelled:
+        y = None
+    elif y_name is None:
+        raise DataError(
+            f"{shown(path)} holds no labels: add them as 'y', or pass --labels model to take the "
+            "model's own answers"
+        )
+    else:
+        y = archive.open(y_name)
+    return _source(path, archive.open(x_name), y)
+
+
+def open_npy_file(path: Path, *, labelled: bool) -> ArraySource:
+    """Open one ``.npy`` file of samples.
+
+    Raises
+    ------
+    DataError
+        Labels are wanted, or the file is damaged.
+    """
+    if labelled:
+        raise DataError(
+            f"{shown(path)} holds samples without labels: give a folder with x.npy and y.npy, or "
+            "pass --labels model to take the model's own answers"
+        )
+    return _source(path, open_npy(path), None)
+
+
+def open_npy_folder(path: Path, *, labelled: bool) -> ArraySource:
+    """Open a folder with ``x.npy`` and, for labels, ``y.npy`` or ``labels.npy``.
+
+    Raises
+    ------
+    DataError
+        The labels are missing, a file is damaged, or the numbers differ.
+    """
+    y = None
+    if labelled:
+        files = (path / f"{name}.npy" for name in LABEL_NAMES)
+        file = next((file for file in files if file.is_file()), None)
+        if file is None:
+            raise DataError(
+                f"{shown(path)} holds x.npy but no y.npy: add the labels, or pass --labels model "
+                "to take the model's own answers"
+            )
+        y = open_npy(file)
+    return _source(path, open_npy(path / "x.npy"), y)
+
+
+def _source(path: Path, x: StoredArray, y: StoredArray | None) -> ArraySource:
+    check_not_empty(x.shape[0], x.where)
+    labels = None
+    if y is not None:
+        if y.shape[0] != x.shape[0]:
+            raise DataError(
+                f"{y.where} has {y.shape[0]} labels but {x.where} has {x.shape[0]} samples: "
+                "give one label for each"
+            )
+        labels = read_labels(y.all(), x.shape[0], y.where)
+    return ArraySource(path, x, labels)

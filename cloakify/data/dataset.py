@@ -1,0 +1,214 @@
+"""The data of one run: opened from a path, checked, and read in batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cloakify.data.digest import digest
+from cloakify.data.images import ImageFeed, Resize
+from cloakify.data.open_source import open_source
+from cloakify.data.prefetch import prefetch
+from cloakify.data.preprocessing import Preprocessing
+from cloakify.data.rows import RowFeed
+from cloakify.data.sanity import check_classes, read_labels
+from cloakify.data.source import EncodedSource, RowSource, Source
+from cloakify.data.splits import subset
+from cloakify.errors import UsageError
+from cloakify.graph.inputs import InputSpec
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some samples.
+
+    Attributes
+    ----------
+    x
+        ``[b, …]``, contiguous, in the model's layout, element type and units.
+    y
+        int64 ``[b]``: class indices; −1 where the data has no labels.
+    index
+        int64 ``[b]``: which samples of the dataset these are.
+    """
+
+    x: NDArray[np.generic]
+    y: NDArray[np.int64]
+    index: NDArray[np.int64]
+
+
+class Feed(Protocol):
+    """Loads samples of a source as the model takes them."""
+
+    sample_shape: tuple[int, ...]
+
+    def load(self, rows: NDArray[np.int64]) -> NDArray[np.generic]:
+        """Samples of these rows of the source."""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Samples 0 … len−1 in a fixed order, decoded when a batch asks for them.
+
+    Attributes
+    ----------
+    path
+        What was opened.
+    labels
+        int64 ``[len]``, or ``None`` when the model's answers are to be the labels.
+    class_names
+        Name of each class index, where the data has names.
+    rows
+        int64 ``[len]``: which row or file of ``path`` each sample is; differs from 0 … len−1
+        under a limit.
+    notes
+        Lines worth telling the user.
+    """
+
+    path: Path
+    labels: NDArray[np.int64] | None
+    class_names: tuple[str, ...] | None
+    rows: NDArray[np.int64]
+    notes: tuple[str, ...]
+    _source: Source
+    _feed: Feed
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def sample_shape(self) -> tuple[int, ...]:
+        """Shape of one sample of a batch; every size is known."""
+        return self._feed.sample_shape
+
+    @cached_property
+    def sha256(self) -> str:
+        """Name of the samples and their given labels (`cloakify.data.digest`); reads them all."""
+        given = self._source.labels
+        labels = np.full(len(self), -1) if given is None else given[self.rows]
+        payloads = self._source.payloads(self.rows)
+        return digest(
+            (key, payload, label)
+            for (key, payload), label in zip(payloads, labels.tolist(), strict=True)
+        )
+
+    def where(self, index: int) -> str:
+        """How a message names a sample."""
+        return self._source.where(int(self.rows[index]))
+
+    def check_classes(self, num_classes: int) -> None:
+        """Raise DataError unless the classes can be those of a model with so many logits."""
+        check_classes(self.labels, self.class_names, num_classes, self.where)
+
+    def with_labels(self, labels: NDArray[np.int64]) -> Dataset:
+        """The same samples with other labels, the model's own answers say; the digest stays."""
+        return replace(self, labels=read_labels(labels, len(self), "labels"), class_names=None)
+
+    def batches(
+        self, indices: NDArray[np.int64] | None = None, batch_size: int = 32
+    ) -> Iterator[Batch]:
+        """Read samples in order, the next batches while the caller works on this one.
+
+        Parameters
+        ----------
+        indices
+            int64, which samples; all of them when left out.
+        batch_size
+            Samples in a batch; the last one may have fewer.
+
+        Raises
+        ------
+        DataError
+            A sample can't be read or does not fit the model.
+        UsageError
+            ``batch_size`` is below 1.
+        """
+        if batch_size < 1:
+            raise UsageError(f"--batch-size must be at least 1, not {batch_size}")
+        if indices is None:
+            indices = np.arange(len(self))
+        elif len(indices) and not 0 <= indices.min() <= indices.max() < len(self):
+            raise IndexError(f"sample indices must be in 0 … {len(self) - 1}")
+        starts = range(0, len(indices), batch_size)
+        return prefetch(self._batch, (indices[start : start + batch_size] for start in starts))
+
+    def _batch(self, index: NDArray[np.int64]) -> Batch:
+        y = np.full(len(index), -1) if self.labels is None else self.labels[index]
+        return Batch(self._feed.load(self.rows[index]), y, index)
+
+
+def open_data(
+    path: str | Path,
+    spec: InputSpec,
+    preprocessing: Preprocessing,
+    *,
+    labels: Literal["given", "model"] = "given",
+    limit: int | None = None,
+    seed: int = 0,
+    resize: Resize = "crop",
+    box: tuple[float, float] | None = (0.0, 1.0),
+) -> Dataset:
+    """Open calibration data and check what can be checked without reading all of it.
+
+    Parameters
+    ----------
+    path
+        Folder of class folders with images, ``.npz``, ``.npy``, folder with ``x.npy`` and
+        ``y.npy``, ``.tar`` or ``.parquet`` (or a folder of such shards).
+    spec
+        What the model takes.
+    preprocessing
+        Applied to images. Arrays are taken as the model takes them; for those it only says what
+        range to expect.
+    labels
+        ``given`` reads them from the data; ``model`` leaves them to `Dataset.with_labels`.
+    limit, seed
+        Take at most so many samples, chosen by the seed, each class in proportion.
+    resize
+        What to do with images that are not of the model's size.
+    box
+        Range of the data, in data units; a value of an array outside it is an error. ``None``
+        where there is no such range.
+
+    Raises
+    ------
+    DataError
+        The data can't be read or does not fit the model.
+    UsageError
+        An option is out of its range.
+    """
+    path = Path(path)
+    source = open_source(path, spec.name, labelled=labels == "given")
+    rows = np.arange(len(source))
+    if limit is not None:
+        rows = subset(len(source), source.labels, limit, seed)
+    feed = _feed(source, spec, preprocessing, resize, box, first=int(rows[0]))
+    return Dataset(
+        path=path,
+        labels=None if source.labels is None else source.labels[rows],
+        class_names=source.class_names,
+        rows=rows,
+        notes=source.notes,
+        _source=source,
+        _feed=feed,
+    )
+
+
+def _feed(
+    source: Source,
+    spec: InputSpec,
+    preprocessing: Preprocessing,
+    resize: Resize,
+    box: tuple[float, float] | None,
+    first: int,
+) -> Feed:
+    if isinstance(source, EncodedSource):
+        return ImageFeed(source, spec, preprocessing, resize, first)
+    assert isinstance(source, RowSource)
+    return RowFeed(source, spec, preprocessing, box)

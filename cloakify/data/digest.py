@@ -1,0 +1,48 @@
+"""A name for the data itself: the same samples with the same labels, wherever they lie.
+
+The digest is the SHA-256 of the line ``cloakify data 1`` followed, for every sample in order, by
+three fields, each preceded by its length in bytes (8 bytes, little-endian):
+
+``key``
+    In a class folder the path below the folder, with ``/`` between parts; in a tar file the
+    sample's key; empty for rows of an array or a parquet table. UTF-8, with bytes that are none
+    left as they are.
+``payload``
+    The image file's bytes; or for a row of an array its element type as NumPy writes it for
+    little-endian data (``<f4``), a space, its shape (``1,28,28``), a newline, and the elements,
+    little-endian and in C order.
+``label``
+    The class index as 8 bytes, little-endian, two's complement; −1 where there is none.
+
+So it depends on neither the folder's location, nor times, nor shards, nor the container's
+compression.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def digest(records: Iterable[tuple[str, bytes, int]]) -> str:
+    """Hex SHA-256 of ``(key, payload, label)`` records, as the module's docstring defines it."""
+    sha = hashlib.sha256(b"cloakify data 1\n")
+    for key, payload, label in records:
+        for field in (
+            key.encode("utf-8", "surrogateescape"),
+            payload,
+            label.to_bytes(8, "little", signed=True),
+        ):
+            sha.update(len(field).to_bytes(8, "little"))
+            sha.update(field)
+    return sha.hexdigest()
+
+
+def row_payload(row: NDArray[np.generic]) -> bytes:
+    """Payload of one row of an array."""
+    little = row.astype(row.dtype.newbyteorder("<"), copy=False)
+    shape = ",".join(map(str, row.shape))
+    return f"{little.dtype.str} {shape}\n".encode() + little.tobytes()

@@ -1,0 +1,204 @@
+"""Images in class folders (``calib/cat/1.png``), or in one flat folder where labels are not needed.
+
+The subfolders' names, sorted as text, are the class indices: ``cat`` is 0, ``dog`` is 1. Inside a
+class folder images may lie at any depth. Names that begin with a dot are skipped.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cloakify.data.naming import shown, some
+from cloakify.data.source import EncodedSource
+from cloakify.errors import DataError
+
+EXTENSIONS = frozenset(
+    {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".gif", ".tif", ".tiff", ".webp"}
+    | {".pgm", ".ppm", ".pnm", ".pbm"}
+)
+"""File name endings taken for images, in lower case."""
+
+
+class ImageFolder(EncodedSource):
+    """Image files below a folder."""
+
+    def __init__(
+        self,
+        path: Path,
+        names: list[str],
+        labels: NDArray[np.int64] | None,
+        class_names: tuple[str, ...] | None,
+        notes: tuple[str, ...],
+    ) -> None:
+        super().__init__(path, labels, class_names, notes)
+        self._names = names
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def where(self, row: int) -> str:
+        return shown(self.path / self._names[row])
+
+    def key(self, row: int) -> str:
+        return self._names[row]
+
+    def read(self, row: int) -> bytes:
+        try:
+            return (self.path / self._names[row]).read_bytes()
+        except OSError as error:
+            raise DataError(
+                f"{self.where(row)} can't be read ({error.strerror}): mend or remove it"
+            ) from None
+
+
+def open_folder(path: Path, *, labelled: bool) -> ImageFolder:
+    """List the images below ``path``; none is opened.
+
+    Parameters
+    ----------
+    path
+        Folder of class folders; without labels, of images at any depth.
+    labelled
+        Whether the class folders' names are the labels.
+
+    Raises
+    ------
+    DataError
+        No image, a class folder without one, images beside the class folders, one name with two
+        image endings, a link that leads nowhere or back to a folder above it.
+    """
+    skipped: list[str] = []
+    if not labelled:
+        names = sorted(_images(path, "", skipped))
+        if not names:
+            raise DataError(f"{shown(path)} holds no image{_endings(skipped)}")
+        return ImageFolder(path, names, None, None, _skipped_note(path, skipped))
+
+    classes, loose = _class_folders(path)
+    if not classes and not loose:
+        raise DataError(
+            f"{shown(path)} holds no class folders: put the images of each class in a subfolder"
+        )
+    if loose:
+        where = "beside its class folders" if classes else "and no class folders"
+        raise DataError(
+            f"{shown(path)} holds images {where} ({some(loose)}): put each image in the folder of "
+            "its class, or pass --labels model to do without labels"
+        )
+    names, labels = [], []
+    for index, name in enumerate(classes):
+        before = len(skipped)
+        found = sorted(_images(path, name, skipped))
+        if not found:
+            raise DataError(
+                f"class folder {shown(path / name)} holds no image{_endings(skipped[before:])}: "
+                "add images, or remove it if it is no class"
+            )
+        names += found
+        labels += [index] * len(found)
+    notes = _skipped_note(path, skipped) + _order_note(classes)
+    return ImageFolder(path, names, np.array(labels, np.int64), tuple(classes), notes)
+
+
+def _class_folders(path: Path) -> tuple[list[str], list[str]]:
+    """Subfolders and image files directly in ``path``, each sorted."""
+    folders, images = [], []
+    for entry in _entries(path):
+        if entry.is_dir():
+            folders.append(entry.name)
+        elif _is_image(entry.name):
+            images.append(entry.name)
+    return sorted(folders), sorted(images)
+
+
+def _images(root: Path, below: str, skipped: list[str]) -> Iterator[str]:
+    """Images under ``root/below`` as ``/``-separated paths from ``root``; links are followed."""
+    start = root / below if below else root
+    # Each folder comes with the identities of the folders above it: a link to one is a loop.
+    waiting: list[tuple[str, tuple[tuple[int, int], ...]]] = [(below, (_identity(start),))]
+    while waiting:
+        folder, above = waiting.pop()
+        stems: dict[str, str] = {}
+        for entry in _entries(root / folder if folder else root):
+            name = f"{folder}/{entry.name}" if folder else entry.name
+            if entry.is_dir():
+                identity = _identity(root / name)
+                if identity in above:
+                    raise DataError(
+                        f"{shown(root / name)} is a link to a folder above it: remove the link"
+                    )
+                waiting.append((name, (*above, identity)))
+            elif not _is_image(entry.name):
+                skipped.append(name)
+            elif not entry.is_file():
+                raise DataError(
+                    f"{shown(root / name)} is no file, or a link that leads nowhere: remove it"
+                )
+            else:
+                stem = os.path.splitext(entry.name)[0]
+                if stem in stems:
+                    raise DataError(
+                        f"{shown(root / stems[stem])} and {shown(entry.name)} differ in their "
+                        "ending only and may be one sample twice: keep one, or rename one"
+                    )
+                stems[stem] = name
+                yield name
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return [entry for entry in entries if not entry.name.startswith(".")]
+    except OSError as error:
+        raise DataError(
+            f"{shown(folder)} can't be listed ({error.strerror}): check the path and permissions"
+        ) from None
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    try:
+        status = os.stat(folder)
+    except OSError as error:
+        raise DataError(
+            f"{shown(folder)} can't be read ({error.strerror}): check the path and permissions"
+        ) from None
+    return status.st_dev, status.st_ino
+
+
+def _is_image(name: str) -> bool:
+    return os.path.splitext(name)[1].lower() in EXTENSIONS
+
+
+def _endings(skipped: list[str]) -> str:
+    """What there is instead of images, for a message."""
+    if not skipped:
+        return ""
+    endings = Counter(os.path.splitext(name)[1].lower() or "no ending" for name in skipped)
+    seen = some([ending for ending, _ in endings.most_common()])
+    return f" (only {len(skipped)} other file{'s' * (len(skipped) != 1)}: {seen})"
+
+
+def _skipped_note(path: Path, skipped: list[str]) -> tuple[str, ...]:
+    if not skipped:
+        return ()
+    files = f"{len(skipped)} file{'s' * (len(skipped) != 1)}"
+    return (f"{shown(path)}: {files} not taken for images ({some(sorted(skipped))})",)
+
+
+def _order_note(classes: list[str]) -> tuple[str, ...]:
+    """Numbers sort as text: of 0 … 10, folder 10 is class 2. Usual in training, yet a surprise."""
+    if not all(name.isdecimal() for name in classes):
+        return ()
+    for index, name in enumerate(classes):
+        if int(name) in range(len(classes)) and int(name) != index:
+            return (
+                f"class folders are sorted as text: folder {name} is class {index}; "
+                "pad the numbers with zeros if the model counts otherwise",
+            )
+    return ()

@@ -1,0 +1,256 @@
+"""From an image file's bytes to one sample as the model takes it.
+
+Decoded by Pillow (the first frame of several; the EXIF orientation is not applied, as training
+pipelines do not), turned into the model's number of channels (grey by ITU-R 601-2 luma; an alpha
+channel is dropped unless the model has one), resized only where the size does not fit, laid out
+as the model's input is, and preprocessed.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+import struct
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from cloakify.data.naming import shown
+from cloakify.data.preprocessing import Preprocessing
+from cloakify.data.source import EncodedSource
+from cloakify.errors import DataError
+from cloakify.graph.inputs import InputSpec
+
+Resize = Literal["crop", "stretch", "refuse"]
+"""What to do with an image whose size is not the model's.
+
+``crop`` scales it (bilinear, antialiased) until it just covers the model's size and cuts out the
+centre; ``stretch`` scales both sides to fit; ``refuse`` raises DataError.
+"""
+
+_MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
+
+# What Pillow's decoders let through on damaged files, beside its own UnidentifiedImageError
+# (an OSError) and its guard against images of a few kilobytes that unpack to gigabytes.
+_DECODE_ERRORS = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    IndexError,
+    KeyError,
+    EOFError,
+    OverflowError,
+    MemoryError,
+    RuntimeError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+)
+
+
+@dataclass(frozen=True)
+class ImageLayout:
+    """How the model's input holds an image.
+
+    Attributes
+    ----------
+    channels
+        1 to 4.
+    height, width
+        In pixels; ``None`` where the model takes any.
+    channel_axis
+        Axis of one sample that holds the channels: 0, 2, or ``None`` for a plain plane of grey.
+    """
+
+    channels: int
+    height: int | None
+    width: int | None
+    channel_axis: int | None
+
+    @classmethod
+    def of(cls, spec: InputSpec) -> ImageLayout:
+        """Read it off the model's input.
+
+        Raises
+        ------
+        DataError
+            The input takes no images.
+        """
+        shape = spec.sample_shape
+        if spec.channel_axis is None and len(shape) == 2:
+            return cls(1, shape[0], shape[1], None)
+        if spec.channel_axis is not None and len(shape) == 3:
+            axis = spec.channel_axis - 1
+            channels = shape[axis]
+            height, width = shape[:axis] + shape[axis + 1 :]
+            if channels in _MODES:
+                return cls(channels, height, width, axis)
+        sizes = ", ".join("?" if size is None else str(size) for size in shape)
+        raise DataError(
+            f"input {spec.name!r} takes samples of shape ({sizes}), which are no images: "
+            "give the data as .npz or .npy"
+        )
+
+    def sample_shape(self, height: int, width: int) -> tuple[int, ...]:
+        """Shape of one sample of that size."""
+        if self.channel_axis is None:
+            return (height, width)
+        return (
+            (self.channels, height, width)
+            if self.channel_axis == 0
+            else (height, width, self.channels)
+        )
+
+
+class ImageFeed:
+    """Loads images of a source as the model takes them.
+
+    Raises
+    ------
+    DataError
+        The model takes no images, or whole numbers that no preprocessing makes of pixels; the first
+        image can't be read.
+    UsageError
+        ``mean`` or ``std`` do not fit the model's channels.
+    """
+
+    def __init__(
+        self,
+        source: EncodedSource,
+        spec: InputSpec,
+        preprocessing: Preprocessing,
+        resize: Resize,
+        first: int,
+    ) -> None:
+        self._source = source
+        self._preprocessing = preprocessing
+        self._resize = resize
+        self._layout = ImageLayout.of(spec)
+        self._dtype = spec.dtype
+        preprocessing.check_channels(self._layout.channels)
+        if spec.dtype.kind in "iu" and preprocessing.scale <= 1:
+            raise DataError(
+                f"input {spec.name!r} takes whole numbers ({spec.dtype}) but pixels are in [0, 1]: "
+                "pass --scale 255"
+            )
+        if spec.dtype.kind not in "fiu":
+            raise DataError(f"input {spec.name!r} takes {spec.dtype}, which no image gives")
+        # Where the model takes any size, the first image sets it for all.
+        height, width = self._pixels(first).shape[:2]
+        self._size = (height, width)
+        self.sample_shape = self._layout.sample_shape(height, width)
+
+    def load(self, rows: NDArray[np.int64]) -> NDArray[np.generic]:
+        """Decode these samples: ``[len(rows), …]`` in the model's layout, units and dtype."""
+        pixels = np.empty((len(rows), *self._size, self._layout.channels), np.float32)
+
+        def decode(slot_row: tuple[int, int]) -> None:
+            slot, row = slot_row
+            image = self._pixels(row)
+            if image.shape[:2] != self._size:
+                raise DataError(
+                    f"{self._source.where(row)} is {_size(image.shape)} but the first image is "
+                    f"{_size(self._size)}, and the model takes any size: make all images one size"
+                )
+            pixels[slot] = image
+
+        jobs = list(enumerate(rows.tolist()))
+        # Pillow decodes outside the interpreter's lock.
+        workers = min(4, os.cpu_count() or 1, len(jobs))
+        if workers > 1:
+            with ThreadPoolExecutor(workers, thread_name_prefix="cloakify-decode") as pool:
+                for _ in pool.map(decode, jobs):
+                    pass
+        else:
+            for job in jobs:
+                decode(job)
+        return self._to_model(pixels)
+
+    def _to_model(self, pixels: NDArray[np.float32]) -> NDArray[np.generic]:
+        x = self._preprocessing.to_model(pixels, 3)
+        if self._layout.channel_axis is None:
+            x = x[..., 0]
+        elif self._layout.channel_axis == 0:
+            x = x.transpose(0, 3, 1, 2)
+        if self._dtype.kind in "iu":
+            limits = np.iinfo(self._dtype.str)
+            x = np.clip(np.rint(x), limits.min, limits.max)
+        return np.ascontiguousarray(x, dtype=self._dtype)
+
+    def _pixels(self, row: int) -> NDArray[np.float32]:
+        """One image on the [0, 1] scale: ``[height, width, channels]``."""
+        where = self._source.where(row)
+        data = self._source.read(row)
+        try:
+            with Image.open(io.BytesIO(data)) as image:
+                limit = Image.MAX_IMAGE_PIXELS
+                if limit is not None and image.width * image.height > limit:
+                    raise Image.DecompressionBombError(f"more than {limit} pixels")
+                image.load()
+                converted, white = _convert(image, self._layout.channels)
+        except _DECODE_ERRORS as error:
+            reason = shown(" ".join(str(error).split())) or type(error).__name__
+            if "cannot identify" in reason:
+                reason = "not an image" if data else "the file is empty"
+            raise DataError(
+                f"{where} can't be read as an image ({reason}): mend or remove it"
+            ) from None
+        values = np.asarray(self._fit(converted, where), np.float32) / np.float32(white)
+        # A plane of grey that had to pass as one channel serves every colour.
+        return np.broadcast_to(
+            values.reshape(*values.shape[:2], -1), (*values.shape[:2], self._layout.channels)
+        )
+
+    def _fit(self, image: Image.Image, where: str) -> Image.Image:
+        """Bring the image to the model's size, by the resize policy."""
+        layout = self._layout
+        height = image.height if layout.height is None else layout.height
+        width = image.width if layout.width is None else layout.width
+        if (image.height, image.width) == (height, width):
+            return image
+        if self._resize == "refuse":
+            raise DataError(
+                f"{where} is {image.width}×{image.height} pixels but the model takes "
+                f"{width}×{height}: resize the images, or let cloakify do it (resize 'crop')"
+            )
+        if self._resize == "stretch":
+            return image.resize((width, height), Image.Resampling.BILINEAR)
+        scale = max(height / image.height, width / image.width)
+        covering = (
+            max(width, math.floor(image.width * scale + 0.5)),
+            max(height, math.floor(image.height * scale + 0.5)),
+        )
+        if covering != image.size:
+            image = image.resize(covering, Image.Resampling.BILINEAR)
+        left, top = (image.width - width) // 2, (image.height - height) // 2
+        return image.crop((left, top, left + width, top + height))
+
+
+def _convert(image: Image.Image, channels: int) -> tuple[Image.Image, float]:
+    """The image with the model's channels, and the value of white in it."""
+    if image.mode.startswith("I"):
+        # 16 bits of grey; an alpha channel could only be guessed.
+        if channels in (2, 4):
+            raise ValueError(f"16-bit grey, but the model takes {channels} channels")
+        wide = image.convert("I")
+        low, high = wide.getextrema()
+        if low < 0 or high > 65535:  # type: ignore[operator]
+            raise ValueError(f"values {low} to {high} are outside 16-bit grey")
+        return wide.convert("F"), 65535.0
+    if image.mode == "F":
+        raise ValueError("its pixels are floats of unknown range; save it with 8 or 16 bits")
+    if image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")
+    mode = _MODES[channels]
+    return image if image.mode == mode else image.convert(mode), 255.0
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    return f"{shape[1]}×{shape[0]} pixels"

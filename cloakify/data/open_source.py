@@ -1,0 +1,49 @@
+"""Which kind of data lies at a path."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cloakify.data.arrays import open_npy_file, open_npy_folder, open_npz
+from cloakify.data.folder import open_folder
+from cloakify.data.naming import shown
+from cloakify.data.source import Source
+from cloakify.errors import DataError
+
+
+def open_source(path: Path, input_name: str, *, labelled: bool) -> Source:
+    """Open whatever lies at ``path``.
+
+    Parameters
+    ----------
+    path
+        File or folder.
+    input_name
+        Name of the model's input, which arrays may go by.
+    labelled
+        Whether the labels must come with the data.
+
+    Raises
+    ------
+    DataError
+        Nothing is there, or nothing that is understood.
+    """
+    if path.is_dir():
+        return _open_folder(path, labelled=labelled)
+    if not path.exists():
+        raise DataError(f"{shown(path)} does not exist: check the path given as --data")
+    suffix = path.suffix.lower()
+    if suffix == ".npz":
+        return open_npz(path, input_name, labelled=labelled)
+    if suffix == ".npy":
+        return open_npy_file(path, labelled=labelled)
+    raise DataError(
+        f"{shown(path)} is no data that cloakify reads: give a folder of class folders with "
+        "images, a .npz or .npy file, a .tar or a .parquet file"
+    )
+
+
+def _open_folder(path: Path, *, labelled: bool) -> Source:
+    if (path / "x.npy").is_file():
+        return open_npy_folder(path, labelled=labelled)
+    return open_folder(path, labelled=labelled)

@@ -1,0 +1,144 @@
+"""From stored rows to what the model takes: nothing is computed, only laid out and widened.
+
+Arrays hold samples *as the model takes them*: preprocessed already, in its element type. The one
+freedom is the layout, and only where the shapes leave no doubt.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cloakify.data.naming import shown
+from cloakify.data.preprocessing import Preprocessing
+from cloakify.data.sanity import check_values
+from cloakify.data.source import RowSource
+from cloakify.errors import DataError
+from cloakify.graph.inputs import InputSpec
+
+
+@dataclass(frozen=True)
+class RowLayout:
+    """Turns stored rows into samples: axes moved, or an axis of one channel added.
+
+    Attributes
+    ----------
+    axes
+        Order of the axes of one stored row, as for ``numpy.transpose``.
+    new_axis
+        Where in a sample to add an axis of size 1, or ``None``.
+    """
+
+    axes: tuple[int, ...]
+    new_axis: int | None = None
+
+    def apply(self, rows: NDArray[np.generic]) -> NDArray[np.generic]:
+        """Lay out a batch ``[b, …]``; a view."""
+        moved = rows.transpose(0, *(axis + 1 for axis in self.axes))
+        return moved if self.new_axis is None else np.expand_dims(moved, self.new_axis + 1)
+
+
+def match_layout(shape: tuple[int, ...], spec: InputSpec, where: str) -> RowLayout:
+    """Find how rows of ``shape`` become samples of ``spec``.
+
+    Rows of the model's own shape are taken as they are, even where the other layout would fit too.
+    Otherwise the channels are moved to the other end (NCHW ⇄ NHWC), or an axis is added for a
+    single channel, if the result fits.
+
+    Raises
+    ------
+    DataError
+        No way fits.
+    """
+    sample = spec.sample_shape
+    rank = len(shape)
+    plain = tuple(range(rank))
+    if _fits(shape, sample):
+        return RowLayout(plain)
+    if spec.channel_axis is not None:
+        channel = spec.channel_axis - 1
+        if rank == len(sample) and rank > 1:
+            axes = (rank - 1, *plain[:-1]) if channel == 0 else (*plain[1:], 0)
+            if _fits(tuple(shape[axis] for axis in axes), sample):
+                return RowLayout(axes)
+        if rank == len(sample) - 1 and _fits((*shape[:channel], 1, *shape[channel:]), sample):
+            return RowLayout(plain, channel)
+    wanted = ", ".join("?" if size is None else str(size) for size in sample)
+    given = ", ".join(map(str, shape))
+    raise DataError(
+        f"{where} holds samples of shape ({given}) but input {spec.name!r} takes ({wanted}): "
+        "store them as the model takes them"
+    )
+
+
+class RowFeed:
+    """Loads rows of a source as the model takes them, and looks at every value on the way.
+
+    Parameters
+    ----------
+    source
+        Where the rows come from.
+    spec
+        What the model takes.
+    preprocessing
+        What the rows have been through; says what values to expect.
+    box
+        Range of the data in data units, or ``None`` to let any finite value pass.
+    """
+
+    def __init__(
+        self,
+        source: RowSource,
+        spec: InputSpec,
+        preprocessing: Preprocessing,
+        box: tuple[float, float] | None,
+    ) -> None:
+        self._source = source
+        self._dtype = spec.dtype
+        where = shown(source.path)
+        self._layout = match_layout(source.sample_shape, spec, where)
+        _check_dtype(source.dtype, spec, where)
+        stored = np.empty((1, *source.sample_shape), np.bool_)
+        self.sample_shape = self._layout.apply(stored).shape[1:]
+        self._bounds = None if box is None else self._box(spec, preprocessing, box)
+
+    def load(self, rows: NDArray[np.int64]) -> NDArray[np.generic]:
+        """Read these samples: ``[len(rows), …]`` in the model's layout and dtype."""
+        stored = self._source.take(rows)
+        # A value too large for the model's type becomes infinite, which the check reports.
+        with np.errstate(over="ignore"):
+            x = np.ascontiguousarray(self._layout.apply(stored), dtype=self._dtype)
+        check_values(
+            x, self._bounds, stored.dtype, lambda slot: self._source.where(int(rows[slot]))
+        )
+        return x
+
+    def _box(
+        self, spec: InputSpec, preprocessing: Preprocessing, box: tuple[float, float]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        axis = None if spec.channel_axis is None else spec.channel_axis - 1
+        channels = 1 if axis is None else self.sample_shape[axis]
+        shape = [1] * len(self.sample_shape)
+        if axis is not None:
+            shape[axis] = channels
+        low, high = preprocessing.box(*box, channels)
+        return low.reshape(shape), high.reshape(shape)
+
+
+def _check_dtype(stored: np.dtype[np.generic], spec: InputSpec, where: str) -> None:
+    """Let floats become other floats, and nothing else change its kind."""
+    both_floats = stored.kind == "f" and spec.dtype.kind == "f"
+    if both_floats or stored == spec.dtype:
+        return
+    hint = f"store x as {spec.dtype}"
+    if stored == np.uint8 and spec.dtype.kind == "f":
+        hint += ", preprocessed as the model takes it (x / 255 for a model that takes 0–1)"
+    raise DataError(f"{where} holds {stored} but input {spec.name!r} takes {spec.dtype}: {hint}")
+
+
+def _fits(shape: tuple[int, ...], sample: tuple[int | None, ...]) -> bool:
+    return len(shape) == len(sample) and all(
+        wanted is None or size == wanted for size, wanted in zip(shape, sample, strict=True)
+    )

@@ -1,0 +1,207 @@
+"""Checks that the data fits the model. Each raises DataError: what was seen, where, what to do."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cloakify.data.naming import shown, some
+from cloakify.errors import DataError
+
+
+def read_labels(array: NDArray[np.generic], n: int, where: str) -> NDArray[np.int64]:
+    """Labels as stored → int64 ``[n]``.
+
+    Parameters
+    ----------
+    array
+        Whole numbers, ``[n]`` or ``[n, 1]``.
+    n
+        Number of samples.
+    where
+        How messages name the labels.
+
+    Raises
+    ------
+    DataError
+        Other than one whole number from 0 up for each sample.
+    """
+    if array.ndim == 2 and array.shape[1] == 1:
+        array = array[:, 0]
+    if array.ndim == 2:
+        raise DataError(
+            f"{where} has shape {array.shape}: give class indices, one for each sample "
+            "(labels.argmax(axis=1) if these are one-hot)"
+        )
+    if array.ndim != 1 or len(array) != n:
+        raise DataError(
+            f"{where} has shape {array.shape} but there are {n} samples: give one label for each"
+        )
+    if array.dtype.kind not in "iu":
+        raise DataError(
+            f"{where} holds {array.dtype}, not whole numbers: store class indices as int64"
+        )
+    # Unsigned numbers beyond int64 would wrap around to negative ones, and be found here too.
+    labels = array.astype(np.int64)
+    negative = np.flatnonzero(labels < 0)
+    if len(negative):
+        row = int(negative[0])
+        raise DataError(f"{where} row {row} is {array[row]}: class indices count from 0")
+    return labels
+
+
+def check_classes(
+    labels: NDArray[np.int64] | None,
+    class_names: tuple[str, ...] | None,
+    num_classes: int,
+    where: Callable[[int], str],
+) -> None:
+    """Check that the classes are the model's.
+
+    Parameters
+    ----------
+    labels
+        int64 ``[n]``, or ``None``.
+    class_names
+        Names of the classes, where the data names them.
+    num_classes
+        Number of logits.
+    where
+        Names the i-th sample.
+
+    Raises
+    ------
+    DataError
+        Another number of classes than logits, or a label that is no class index.
+    """
+    if class_names is not None and len(class_names) != num_classes:
+        raise DataError(
+            f"the data has {len(class_names)} classes ({some(list(class_names))}) but the model "
+            f"has {num_classes} logits: give every class its folder, in the model's order"
+        )
+    if labels is None or not len(labels):
+        return
+    worst = int(np.argmax(labels))
+    if labels[worst] >= num_classes:
+        raise DataError(
+            f"{where(worst)} has label {labels[worst]} but the model has {num_classes} logits: "
+            f"labels go from 0 to {num_classes - 1}"
+        )
+
+
+def check_values(
+    x: NDArray[np.generic],
+    bounds: tuple[NDArray[np.float32], NDArray[np.float32]] | None,
+    stored: np.dtype[np.generic],
+    where: Callable[[int], str],
+) -> None:
+    """Check that every value is finite and inside the declared range.
+
+    Parameters
+    ----------
+    x
+        Batch ``[b, …]`` in the model's units.
+    bounds
+        Lower and upper bound in the model's units, broadcastable to a sample; ``None`` to check
+        for NaN and infinity only.
+    stored
+        Element type on file: what it rounds off is forgiven.
+    where
+        Names the i-th sample of the batch.
+
+    Raises
+    ------
+    DataError
+        NaN, infinity, or a value outside the range.
+    """
+    if x.dtype.kind == "f":
+        slot = _first(~np.isfinite(x))
+        if slot is not None:
+            kind = "NaN" if np.isnan(x[slot]).any() else f"infinity, or a value beyond {x.dtype}"
+            raise DataError(f"{where(slot)} holds {kind}: remove or repair the sample")
+    if bounds is None:
+        return
+    low, high = bounds
+    rounding = max(_epsilon(stored), _epsilon(x.dtype))
+    size = np.maximum(np.abs(low), np.abs(high)).max()
+    slack = np.float32(max(1e-5, 4 * rounding) * float(size))
+    values = x.astype(np.float32, copy=False)
+    slot = _first((values < low - slack) | (values > high + slack))
+    if slot is not None:
+        _raise_outside(values[slot], low, high, where(slot))
+
+
+def _raise_outside(
+    sample: NDArray[np.float32], low: NDArray[np.float32], high: NDArray[np.float32], where: str
+) -> None:
+    least, most = float(sample.min()), float(sample.max())
+    if float(low.min()) == 0 and float(high.max()) == 1 and least >= 0 and most <= 255:
+        hint = "pass --scale 255 if the model takes 0–255, else divide x by 255"
+    else:
+        hint = "pass the --scale, --mean and --std that x was preprocessed with"
+    raise DataError(
+        f"{where} holds values from {least:.4g} to {most:.4g}, but by the declared preprocessing "
+        f"the model takes {float(low.min()):.4g} to {float(high.max()):.4g}: {hint}"
+    )
+
+
+def check_clean_accuracy(correct: int, n: int, num_classes: int) -> None:
+    """Stop where the model does no better on the data than guessing.
+
+    A model that was trained beats chance, 1 / ``num_classes``, by far; one that does not was given
+    wrongly preprocessed data or labels in another order, and whatever is measured on it means
+    nothing. The data pass when the lower end of the 95 % Wilson score interval of the clean
+    accuracy (E. B. Wilson, JASA 22, 1927) lies above chance, that is when guessing is excluded.
+    So a few samples are enough for a good model of many classes, and too few are refused as well.
+
+    Parameters
+    ----------
+    correct, n
+        Samples classified rightly, and all samples.
+    num_classes
+        Number of logits.
+
+    Raises
+    ------
+    DataError
+        Chance is not excluded.
+    """
+    if n < 1:
+        raise DataError("no sample to measure the clean accuracy on: give more data")
+    z = 1.959963984540054
+    rate = correct / n
+    centre = rate + z * z / (2 * n)
+    spread = z * math.sqrt(rate * (1 - rate) / n + z * z / (4 * n * n))
+    low = (centre - spread) / (1 + z * z / n)
+    chance = 1 / num_classes
+    if low > chance:
+        return
+    if rate > chance and correct == n:
+        raise DataError(
+            f"{n} samples are too few to tell the model from guessing among {num_classes} classes: "
+            "give more data"
+        )
+    raise DataError(
+        f"clean accuracy is {rate:.1%} ({correct} of {n}), near chance ({chance:.1%}): check the "
+        "preprocessing (--scale, --mean, --std) and the order of the classes, or pass "
+        "--labels model"
+    )
+
+
+def check_not_empty(n: int, where: str) -> None:
+    """Raise DataError when there are no samples."""
+    if n < 1:
+        raise DataError(f"{shown(where)} holds no samples: give at least one")
+
+
+def _epsilon(dtype: np.dtype[np.generic]) -> float:
+    return float(np.finfo(dtype.str).eps) if dtype.kind == "f" else 0.0
+
+
+def _first(wrong: NDArray[np.bool_]) -> int | None:
+    """Index of the first sample with a wrong value."""
+    samples = np.flatnonzero(wrong.reshape(len(wrong), -1).any(axis=1))
+    return int(samples[0]) if len(samples) else None
