@@ -81,36 +81,29 @@ def judge(
     """
     code = _code(adaptive_gain, static_gains, doubts)
     static = max(static_gains, key=lambda gain: gain.low, default=None)
-    interval = f"{_points(adaptive_gain)} on {adaptive_gain.n} samples"
+    change = f"{_points(adaptive_gain)}, {adaptive_gain.n} samples"
     if code is VerdictCode.HARDENED:
-        sentence = f"Hardened: accuracy against an adaptive attacker rises by {interval}"
+        sentence = f"Hardened: accuracy against an adaptive attacker rises ({change})"
     elif code is VerdictCode.UNPROVEN:
         sentence = (
-            f"Not proven: accuracy against the adaptive attack rises by {interval}, but the "
-            f"attack itself is in doubt ({', '.join(doubts)}), so the gain cannot be claimed"
+            f"Not proven: accuracy against the adaptive attack rises ({change}), but the attack "
+            f"itself is in doubt: {', '.join(doubts)}"
         )
     elif code is VerdictCode.WORSE:
-        sentence = f"Worse: accuracy against an adaptive attacker changes by {interval}"
+        sentence = f"Worse: accuracy against an adaptive attacker falls ({change})"
     elif code is VerdictCode.TRANSFER_ONLY:
         sentence = (
             f"Not hardened: {subject} moves static samples only: no gain against an adaptive "
-            f"attacker ({interval})"
+            f"attacker ({change})"
         )
     else:
         sentence = (
             f"Not hardened: {subject} brings no measurable gain, static or against an adaptive "
-            f"attacker ({interval})"
+            f"attacker ({change})"
         )
-    if (
-        static is not None
-        and static.low > 0
-        and code
-        in (
-            VerdictCode.TRANSFER_ONLY,
-            VerdictCode.WORSE,
-        )
-    ):
-        sentence += f"; static samples gain {_points(static)}, which is not robustness"
+    moved = code in (VerdictCode.TRANSFER_ONLY, VerdictCode.WORSE)
+    if moved and static is not None and static.low > 0:
+        sentence += f"; the static gain ({_points(static)}) is not robustness"
     beats_random = None if over_random is None else over_random.adaptive.low > 0
     return Verdict(code, sentence + _control(code, over_random) + ".", over_random, beats_random)
 
@@ -140,10 +133,10 @@ def _control(code: VerdictCode, over_random: OverRandom | None) -> str:
     if contest.low > 0:
         return ""
     if contest.high < 0:
-        return f"; a random mask of the same size does better ({_points(contest)})"
-    return f"; a random mask of the same size does as well ({_points(contest)} between them)"
+        return f"; a random mask of the same size does better (difference {_points(contest)})"
+    return f"; a random mask of the same size does as well (difference {_points(contest)})"
 
 
 def _points(figure: Figure) -> str:
     value, low, high = (100 * part for part in (figure.value, figure.low, figure.high))
-    return f"{value:+.1f} points (95 % interval {low:+.1f} to {high:+.1f})"
+    return f"{value:+.1f} points, 95 % interval {low:+.1f} to {high:+.1f}"

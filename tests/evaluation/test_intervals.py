@@ -66,9 +66,11 @@ def test_paired_difference_inverts_the_score_test(pairing: tuple[int, int, int])
     both = n - gained - lost
 
     def score(delta: float) -> float:
-        # q is the chance of a loss, q + delta of a gain, the rest agrees.
+        # q is the chance of a loss, q + delta of a gain, the rest agrees; the derivative of the
+        # log-likelihood in q, times its three denominators.
         def slope(q: float) -> float:
-            return gained / (q + delta) + lost / q - 2 * both / (1 - 2 * q - delta)
+            rest = 1 - 2 * q - delta
+            return (gained * q + lost * (q + delta)) * rest - 2 * both * q * (q + delta)
 
         bottom, top = max(0.0, -delta), (1 - delta) / 2
         margin = (top - bottom) * 1e-13

@@ -1,0 +1,66 @@
+"""Reports: plain data, written as JSON (with a schema), HTML or Markdown."""
+
+from cloakify.report.comparison import (
+    AttackAccuracy,
+    Comparison,
+    Convergence,
+    EvaluateData,
+    EvaluateReport,
+    EvaluationAttack,
+    ModelEvaluation,
+    ModelVerdict,
+    NoiseAccuracy,
+    RobustAccuracy,
+    Threat,
+    TransferAccuracy,
+)
+from cloakify.report.json_report import as_document, load_schema, render_json
+from cloakify.report.model import (
+    Accuracy,
+    AttackInfo,
+    ControlFigures,
+    DeviceInfo,
+    FileRef,
+    HardenData,
+    HardenReport,
+    HeadInfo,
+    MaskInfo,
+    ModelFigures,
+    Notice,
+)
+from cloakify.report.table import Table, align, tables
+from cloakify.report.write import check_report_path, write_report
+
+__all__ = [
+    "Accuracy",
+    "AttackAccuracy",
+    "AttackInfo",
+    "Comparison",
+    "ControlFigures",
+    "Convergence",
+    "DeviceInfo",
+    "EvaluateData",
+    "EvaluateReport",
+    "EvaluationAttack",
+    "FileRef",
+    "HardenData",
+    "HardenReport",
+    "HeadInfo",
+    "MaskInfo",
+    "ModelEvaluation",
+    "ModelFigures",
+    "ModelVerdict",
+    "NoiseAccuracy",
+    "Notice",
+    "RobustAccuracy",
+    "Table",
+    "Threat",
+    "TransferAccuracy",
+    "align",
+    "as_document",
+    "check_report_path",
+    "load_schema",
+    "render_json",
+    "tables",
+    "write_report",
+]

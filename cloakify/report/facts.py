@@ -1,0 +1,105 @@
+"""What a report says besides its figures, as labelled lines: verdicts, warnings, circumstances."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from cloakify.evaluation import VerdictCode
+from cloakify.report import wording
+from cloakify.report.comparison import EvaluateReport
+from cloakify.report.model import FileRef, HardenReport
+from cloakify.report.table import model_names
+
+Fact = tuple[str, str]
+
+
+def title(report: HardenReport | EvaluateReport) -> str:
+    """Return the report's heading."""
+    if isinstance(report, HardenReport):
+        return f"Hardening {wording.short_names([report.source.path])[report.source.path]}"
+    return "Evaluating " + ", ".join(model_names(report).values())
+
+
+def verdicts(report: HardenReport | EvaluateReport) -> tuple[tuple[VerdictCode, str], ...]:
+    """Return code and sentence of every verdict; an evaluation has one per model and budget."""
+    if isinstance(report, HardenReport):
+        return ((report.verdict.code, report.verdict.sentence),)
+    names = model_names(report)
+    return tuple(
+        (
+            entry.verdict.code,
+            f"{names[entry.model]} at {wording.budget(entry.eps)}: {entry.verdict.sentence}",
+        )
+        for entry in report.verdicts
+    )
+
+
+def warnings(report: HardenReport | EvaluateReport) -> tuple[str, ...]:
+    """Return every warning as one line with its code and figure."""
+    if isinstance(report, HardenReport):
+        found = [("", notice) for notice in report.warnings]
+    else:
+        names = model_names(report)
+        found = [
+            (f"{names[entry.model.path]}: ", notice)
+            for entry in report.models
+            for notice in entry.warnings
+        ]
+    return tuple(
+        f"{model}{notice.message} [{notice.code}"
+        + ("]" if notice.value is None else f" = {notice.value:.4g}]")
+        for model, notice in found
+    )
+
+
+def circumstances(report: HardenReport | EvaluateReport) -> tuple[Fact, ...]:
+    """Return what was run, on what, where and how long."""
+    own = _of_harden(report) if isinstance(report, HardenReport) else _of_evaluate(report)
+    seconds = ", ".join(f"{stage} {time:.1f} s" for stage, time in report.timing.items())
+    return (
+        *own,
+        ("Device", report.device.provider),
+        *([("Time", seconds)] if seconds else []),
+        ("Made by", f"cloakify {report.cloakify_version}"),
+    )
+
+
+def _of_harden(report: HardenReport) -> Iterable[Fact]:
+    head, mask, data = report.head, report.mask, report.data
+    yield from _file("Source", report.source)
+    if report.output is None:
+        yield "Output", "none was written"
+    else:
+        yield from _file("Output", report.output)
+    yield (
+        "Head",
+        f"{head.op_type} {head.node}: {head.num_features} features, {head.num_classes} classes",
+    )
+    score = "" if mask.score is None else f", score {mask.score}"
+    share = 100 * mask.removed / mask.total
+    yield (
+        "Mask",
+        f"{mask.method}{score}: {mask.removed} of {mask.total} features removed ({share:.2f} %)",
+    )
+    yield "Mask sha256", mask.sha256
+    yield "Calibration attack", wording.attack(report.attack)
+    yield "Evaluation attack", wording.attack(report.evaluation_attack)
+    yield (
+        "Data",
+        f"{data.path}: {data.fit} to fit, {data.select} to select, {data.report} to report",
+    )
+    yield "Data sha256", data.sha256
+    yield "Labels", data.labels
+
+
+def _of_evaluate(report: EvaluateReport) -> Iterable[Fact]:
+    for entry in report.models:
+        yield from _file("Model", entry.model)
+    yield "Data", f"{report.data.path}: {report.data.samples} samples"
+    yield "Data sha256", report.data.sha256
+    yield "Labels", report.data.labels
+
+
+def _file(label: str, file: FileRef) -> Iterable[Fact]:
+    yield label, file.path
+    yield f"{label} sha256", file.sha256

@@ -1,0 +1,191 @@
+"""The tables of a report as plain rows, shared by the terminal, Markdown and HTML."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cloakify.report import wording
+from cloakify.report.comparison import Comparison, EvaluateReport
+from cloakify.report.model import HardenReport, Labels
+
+
+@dataclass(frozen=True)
+class Table:
+    """A title, a header, rows of the same width, and lines that explain them."""
+
+    title: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    notes: tuple[str, ...] = ()
+
+
+def tables(report: HardenReport | EvaluateReport) -> tuple[Table, ...]:
+    """Return all tables of a report, the most important first."""
+    if isinstance(report, HardenReport):
+        return (harden_table(report),)
+    found = (
+        accuracy_table(report),
+        comparison_table(report),
+        attack_table(report),
+        transfer_table(report),
+        convergence_table(report),
+    )
+    return tuple(table for table in found if table.rows)
+
+
+def align(table: Table) -> str:
+    """Return a table as text with aligned columns, its title and notes around it."""
+    lines = [table.header, *table.rows]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    text = [
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    ]
+    text.insert(1, "  ".join("-" * width for width in widths))
+    return "\n".join([table.title, "", *text, *(["", *table.notes] if table.notes else [])])
+
+
+def harden_table(report: HardenReport) -> Table:
+    """Clean, static, transfer and adaptive: source, hardened, gain, random mask."""
+    accuracy, control = report.accuracy, report.accuracy.random_mask
+    header = ["in %", "source", "hardened", "gain, points"]
+    rows = [
+        [name, wording.percent(source), wording.percent(hardened), wording.points(gain)]
+        for name, source, hardened, gain in (
+            (
+                name,
+                *(
+                    getattr(part, name)
+                    for part in (accuracy.source, accuracy.hardened, accuracy.gain)
+                ),
+            )
+            for name in ("clean", "static", "transfer", "adaptive")
+        )
+    ]
+    if control is not None:
+        header.append("random")
+        for row in rows:
+            figure = getattr(control, row[0], None)
+            row.append("" if figure is None else f"{100 * figure.value:.1f}")
+    judge = wording.attack(report.evaluation_attack)
+    notes = (
+        f"In brackets: 95 % intervals. {report.data.report} samples, on which nothing was chosen.",
+        *(["random: a random mask of the same size"] if control is not None else []),
+        f"static: crafted on the source with {wording.attack(report.attack)}",
+        f"transfer: crafted on the source with {judge}",
+        f"adaptive: crafted on each model itself with {judge}. Only this one is robustness.",
+        *_agreement(report.data.labels),
+    )
+    return Table("Accuracy", tuple(header), tuple(map(tuple, rows)), notes)
+
+
+def accuracy_table(report: EvaluateReport) -> Table:
+    """One column a model: clean, the worst case at every budget, the median distance."""
+    names = model_names(report)
+    rows = [("clean", *(wording.percent(entry.clean) for entry in report.models))]
+    worst = [
+        {robust.eps: wording.percent(robust.worst_case) for robust in entry.robust}
+        for entry in report.models
+    ]
+    for eps in report.threat.eps:
+        cells = (figures.get(eps, "") for figures in worst)
+        rows.append((f"worst case {wording.budget(eps)}", *cells))
+    medians = [entry.median_distance for entry in report.models]
+    if any(median is not None for median in medians):
+        texts = ("" if median is None else wording.distance(median) for median in medians)
+        rows.append(("median distance", *texts))
+    attacks = ", ".join(f"{attack.name} ({attack.steps} steps)" for attack in report.attacks)
+    notes = (
+        f"In brackets: 95 % intervals. {report.data.samples} samples, {report.threat.norm}.",
+        f"worst case: right under each of these attacks, crafted on the model itself: {attacks}",
+        *_agreement(report.data.labels),
+    )
+    return Table(
+        "Accuracy",
+        ("in %", *(names[entry.model.path] for entry in report.models)),
+        tuple(rows),
+        notes,
+    )
+
+
+def comparison_table(report: EvaluateReport) -> Table:
+    """Differences from the baseline on the same samples, with the exact McNemar test."""
+    names = model_names(report)
+    rows = tuple(
+        (
+            names[entry.model],
+            _measure(entry),
+            wording.points(entry.paired.difference),
+            f"{entry.paired.gained} / {entry.paired.lost}",
+            wording.p_value(entry.paired.p_value),
+        )
+        for entry in report.comparisons
+    )
+    baseline = names[report.models[0].model.path]
+    header = ("model", "measure", "difference, points", "gained / lost", "p (McNemar)")
+    notes = ("Paired on the same samples. transfer: crafted on the baseline, tried on the model.",)
+    return Table(f"Differences from {baseline}", header, rows, notes)
+
+
+def attack_table(report: EvaluateReport) -> Table:
+    """Accuracy left by random noise and by every single attack."""
+    names = model_names(report)
+    rows: list[tuple[str, ...]] = []
+    for entry in report.models:
+        name = names[entry.model.path]
+        for noise in entry.noise:
+            rows.append((name, wording.budget(noise.eps), "noise", wording.percent(noise.accuracy)))
+        for robust in entry.robust:
+            for single in robust.attacks:
+                accuracy = wording.percent(single.accuracy)
+                rows.append((name, wording.budget(robust.eps), single.attack, accuracy))
+    return Table("Attack by attack", ("model", "eps", "attack", "accuracy, %"), tuple(rows))
+
+
+def transfer_table(report: EvaluateReport) -> Table:
+    """Accuracy of every model on samples crafted against every other."""
+    names = model_names(report)
+    rows = tuple(
+        (
+            names[entry.crafted_on],
+            names[entry.tried_on],
+            wording.budget(entry.eps),
+            wording.percent(entry.accuracy),
+        )
+        for entry in report.transfer
+    )
+    return Table("Transfer", ("crafted on", "tried on", "eps", "accuracy, %"), rows)
+
+
+def convergence_table(report: EvaluateReport) -> Table:
+    """What doubling the steps of an attack changes."""
+    names = model_names(report)
+    rows = tuple(
+        (
+            names[entry.model.path],
+            f"{run.attack}, {wording.budget(run.eps)}",
+            f"{run.steps}: {wording.percent(run.accuracy)}",
+            f"{2 * run.steps}: {wording.percent(run.doubled_accuracy)}",
+        )
+        for entry in report.models
+        for run in entry.convergence
+    )
+    header = ("model", "attack", "steps: accuracy, %", "doubled: accuracy, %")
+    return Table("Convergence", header, rows)
+
+
+def model_names(report: EvaluateReport) -> dict[str, str]:
+    """Map each model's path to the name that the tables use."""
+    return wording.short_names([entry.model.path for entry in report.models])
+
+
+def _measure(entry: Comparison) -> str:
+    measure = entry.measure.replace("_", " ")
+    return measure if entry.eps is None else f"{measure} {wording.budget(entry.eps)}"
+
+
+def _agreement(labels: Labels) -> Sequence[str]:
+    if labels == "given":
+        return ()
+    return ("No labels were given: accuracy means agreement with the model's clean prediction.",)

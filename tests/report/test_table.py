@@ -1,0 +1,84 @@
+"""Rows and wording of the tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from cloakify.evaluation import Distance, Figure
+from cloakify.report import EvaluateReport, HardenReport, Table, align, tables, wording
+
+
+def test_harden_rows(make_harden: Callable[..., HardenReport]) -> None:
+    (table,) = tables(make_harden())
+    assert table.header == ("in %", "source", "hardened", "gain, points", "random")
+    assert [row[0] for row in table.rows] == ["clean", "static", "transfer", "adaptive"]
+    assert table.rows[1] == (
+        "static",
+        "31.0 [27.1, 35.2]",
+        "44.6 [40.3, 49.0]",
+        table.rows[1][3],
+        "",
+    )
+    assert table.rows[1][3].startswith("+13.6 [+")
+    assert table.rows[3][4] == "4.2"
+    assert any("apgd linf 8/255, 100 steps" in note for note in table.notes)
+
+
+def test_no_control_no_column(make_harden: Callable[..., HardenReport]) -> None:
+    (table,) = tables(make_harden(control=False))
+    assert table.header[-1] == "gain, points" and {len(row) for row in table.rows} == {4}
+
+
+def test_evaluate_tables(make_evaluate: Callable[..., EvaluateReport]) -> None:
+    found = {table.title: table for table in tables(make_evaluate())}
+    assert list(found) == [
+        "Accuracy",
+        "Differences from resnet.onnx",
+        "Attack by attack",
+        "Transfer",
+        "Convergence",
+    ]
+    for table in found.values():
+        assert {len(row) for row in table.rows} == {len(table.header)}
+    assert found["Accuracy"].header == ("in %", "resnet.onnx", "resnet.robust.onnx")
+    assert [row[0] for row in found["Accuracy"].rows] == [
+        "clean",
+        "worst case 2/255",
+        "worst case 4/255",
+        "worst case 8/255",
+        "median distance",
+    ]
+    assert any("agreement" in note for note in found["Accuracy"].notes)
+    differences = found["Differences from resnet.onnx"].rows
+    assert differences[1][1:] == ("worst case 8/255", differences[1][2], "155 / 0", "< 0.001")
+
+
+def test_columns_are_aligned_and_fit_a_terminal(make_harden: Callable[..., HardenReport]) -> None:
+    text = align(tables(make_harden())[0])
+    lines = text.splitlines()
+    assert lines[0] == "Accuracy" and text.isascii()
+    starts = {line.index("[") for line in lines[4:8]}
+    assert max(starts) - min(starts) <= 1
+    assert max(map(len, lines[2:8])) <= 80
+    assert align(Table("t", ("a", "b"), (("1", ""),))) == "t\n\na  b\n-  -\n1"
+
+
+@pytest.mark.parametrize(
+    ("eps", "text"),
+    [(8 / 255, "8/255"), (0.5 / 255, "0.001961"), (0.5, "0.5"), (1.0, "255/255"), (0.0, "0")],
+)
+def test_budget(eps: float, text: str) -> None:
+    assert wording.budget(eps) == text
+
+
+def test_small_wording() -> None:
+    assert wording.points(Figure(-0.0001, -0.01, 0.01, 9)) == "+0.0 [-1.0, +1.0]"
+    assert wording.p_value(0.0) == "< 0.001" and wording.p_value(0.05) == "0.050"
+    assert wording.distance(Distance(None, 0.25, None, 9)) == "none [0.25, none]"
+    assert wording.short_names(["a/m.onnx", "b/m.onnx", "c/n.onnx"]) == {
+        "a/m.onnx": "a/m.onnx",
+        "b/m.onnx": "b/m.onnx",
+        "c/n.onnx": "n.onnx",
+    }
