@@ -137,7 +137,7 @@ def _legend(series: Sequence[Series], left: float) -> tuple[list[str], float]:
     x, y = left, 4
     for name, index in series:
         shown = name if len(name) <= _NAME else "…" + name[1 - _NAME :]
-        width = 40 + 6.6 * len(shown)
+        width = 40 + 7.5 * len(shown)
         if x > left and x + width > _WIDTH:
             x, y = left, y + 18
         swatch = f'<rect x="{x:.0f}" y="{y}" width="12" height="12" rx="2"/>'
