@@ -143,7 +143,7 @@ class ImageFeed:
         if spec.dtype.kind not in "fiu":
             raise DataError(f"input {spec.name!r} takes {spec.dtype}, which no image gives")
         # Where the model takes any size, the first image sets it for all.
-        height, width = self._pixels(first).shape[:2]
+        height, width = self._pixels(first, source.read(first)).shape[:2]
         self._size = (height, width)
         self.sample_shape = self._layout.sample_shape(height, width)
 
@@ -151,9 +151,9 @@ class ImageFeed:
         """Decode these samples: ``[len(rows), …]`` in the model's layout, units and dtype."""
         pixels = np.empty((len(rows), *self._size, self._layout.channels), np.float32)
 
-        def decode(slot_row: tuple[int, int]) -> None:
-            slot, row = slot_row
-            image = self._pixels(row)
+        def decode(job: tuple[int, int, bytes]) -> None:
+            slot, row, data = job
+            image = self._pixels(row, data)
             if image.shape[:2] != self._size:
                 raise DataError(
                     f"{self._source.where(row)} is {_size(image.shape)} but the first image is "
@@ -161,9 +161,9 @@ class ImageFeed:
                 )
             pixels[slot] = image
 
-        jobs = list(enumerate(rows.tolist()))
-        # Pillow decodes outside the interpreter's lock.
-        workers = min(4, os.cpu_count() or 1, len(jobs))
+        # Read in order on this thread, decoded on several: Pillow releases the interpreter's lock.
+        jobs = ((slot, row, self._source.read(row)) for slot, row in enumerate(rows.tolist()))
+        workers = min(4, os.cpu_count() or 1, len(rows))
         if workers > 1:
             with ThreadPoolExecutor(workers, thread_name_prefix="cloakify-decode") as pool:
                 for _ in pool.map(decode, jobs):
@@ -184,10 +184,9 @@ class ImageFeed:
             x = np.clip(np.rint(x), limits.min, limits.max)
         return np.ascontiguousarray(x, dtype=self._dtype)
 
-    def _pixels(self, row: int) -> NDArray[np.float32]:
+    def _pixels(self, row: int, data: bytes) -> NDArray[np.float32]:
         """One image on the [0, 1] scale: ``[height, width, channels]``."""
         where = self._source.where(row)
-        data = self._source.read(row)
         try:
             with Image.open(io.BytesIO(data)) as image:
                 limit = Image.MAX_IMAGE_PIXELS

@@ -7,7 +7,9 @@ from pathlib import Path
 from cloakify.data.arrays import open_npy_file, open_npy_folder, open_npz
 from cloakify.data.folder import open_folder
 from cloakify.data.naming import shown
+from cloakify.data.parquet import open_parquet
 from cloakify.data.source import Source
+from cloakify.data.tar import TarImages
 from cloakify.errors import DataError
 
 
@@ -29,7 +31,7 @@ def open_source(path: Path, input_name: str, *, labelled: bool) -> Source:
         Nothing is there, or nothing that is understood.
     """
     if path.is_dir():
-        return _open_folder(path, labelled=labelled)
+        return _open_folder(path, input_name, labelled=labelled)
     if not path.exists():
         raise DataError(f"{shown(path)} does not exist: check the path given as --data")
     suffix = path.suffix.lower()
@@ -37,13 +39,40 @@ def open_source(path: Path, input_name: str, *, labelled: bool) -> Source:
         return open_npz(path, input_name, labelled=labelled)
     if suffix == ".npy":
         return open_npy_file(path, labelled=labelled)
+    if suffix == ".tar":
+        return TarImages(path, [path], labelled=labelled)
+    if suffix == ".parquet":
+        return open_parquet(path, [path], input_name, labelled=labelled)
     raise DataError(
         f"{shown(path)} is no data that cloakify reads: give a folder of class folders with "
         "images, a .npz or .npy file, a .tar or a .parquet file"
     )
 
 
-def _open_folder(path: Path, *, labelled: bool) -> Source:
+def _open_folder(path: Path, input_name: str, *, labelled: bool) -> Source:
     if (path / "x.npy").is_file():
         return open_npy_folder(path, labelled=labelled)
+    tars, tables = (_shards(path, ending) for ending in (".tar", ".parquet"))
+    if tars and tables:
+        raise DataError(
+            f"{shown(path)} holds both {shown(tars[0].name)} and {shown(tables[0].name)}: "
+            "give a folder of one kind, or one file"
+        )
+    if tars:
+        return TarImages(path, tars, labelled=labelled)
+    if tables:
+        return open_parquet(path, tables, input_name, labelled=labelled)
     return open_folder(path, labelled=labelled)
+
+
+def _shards(path: Path, ending: str) -> list[Path]:
+    try:
+        return sorted(
+            file
+            for file in path.iterdir()
+            if file.suffix.lower() == ending and not file.name.startswith(".")
+        )
+    except OSError as error:
+        raise DataError(
+            f"{shown(path)} can't be listed ({error.strerror}): check the path and permissions"
+        ) from None

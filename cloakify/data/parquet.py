@@ -1,0 +1,269 @@
+"""Parquet tables: images as the Hugging Face hub stores them, or numbers in lists.
+
+Images are in a column ``image`` (or ``img``) of structs ``{bytes, path}`` or of plain bytes;
+arrays in a column named as the model's input, or ``x``, as lists, nested as the sample's axes are.
+Labels are whole numbers in ``y``, ``labels`` or ``label``. Several shards count as one source, in
+the order of their names. Needs pyarrow (``pip install cloakify[parquet]``).
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from bisect import bisect_right
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cloakify.data.arrays import LABEL_NAMES
+from cloakify.data.naming import shown, some
+from cloakify.data.sanity import check_not_empty, read_labels
+from cloakify.data.source import EncodedSource, RowSource, Source
+from cloakify.errors import DataError
+
+_IMAGE_NAMES = ("image", "img")
+
+
+def open_parquet(path: Path, files: list[Path], input_name: str, *, labelled: bool) -> Source:
+    """Open parquet files as one source.
+
+    Parameters
+    ----------
+    path
+        What the user gave.
+    files
+        The shards, in order.
+    input_name
+        Name of the model's input.
+    labelled
+        Whether a column of labels is needed.
+
+    Raises
+    ------
+    DataError
+        A file is damaged, columns are missing or of no use, or pyarrow is not installed.
+    """
+    schema = _open(files[0]).schema_arrow
+    columns = list(schema.names)
+    image = next((name for name in _IMAGE_NAMES if name in columns), None)
+    x_name = next((name for name in (input_name, "x", image) if name in columns), None)
+    if x_name is None:
+        raise DataError(
+            f"{shown(files[0])} has columns {some(columns)}: name the samples 'image', 'x', or "
+            f"{shown(input_name)!r}, as the model's input"
+        )
+    table = ParquetColumn(files, x_name)
+    check_not_empty(len(table), str(path))
+    labels, names = None, None
+    if labelled:
+        y_name = next((n for n in LABEL_NAMES if n in columns and n != x_name), None)
+        if y_name is None:
+            raise DataError(
+                f"{shown(files[0])} has no column of labels ({some(columns)}): add 'label', or "
+                "pass --labels model to take the model's own answers"
+            )
+        labels = _labels(files, y_name, len(table))
+        names = _class_names(schema.metadata, y_name)
+    first = table.value(0)
+    if hasattr(first, "values"):
+        return ParquetRows(path, table, labels, names)
+    return ParquetImages(path, table, labels, names)
+
+
+class ParquetColumn:
+    """One column of several files, of which one row group is held in memory."""
+
+    def __init__(self, files: list[Path], name: str) -> None:
+        self._name = name
+        # Of each row group: its file, its number there, its first row, and the file's first row.
+        self._groups: list[tuple[Path, int, int, int]] = []
+        self._length = 0
+        for file in files:
+            metadata = _open(file).metadata
+            file_start = self._length
+            for number in range(metadata.num_row_groups):
+                self._groups.append((file, number, self._length, file_start))
+                self._length += metadata.row_group(number).num_rows
+        self._starts = [start for _, _, start, _ in self._groups]
+        self._lock = threading.Lock()
+        self._held: tuple[int, Any] | None = None
+
+    def __len__(self) -> int:
+        return self._length
+
+    def where(self, row: int) -> str:
+        """How messages name a row: by its number in its own file."""
+        file, _, _, file_start = self._groups[self._group(row)]
+        return f"{shown(file)} row {row - file_start}"
+
+    def value(self, row: int) -> Any:
+        """The pyarrow scalar in that row."""
+        group = self._group(row)
+        with self._lock:
+            if self._held is None or self._held[0] != group:
+                # Let go of the old group first: both together would double the memory.
+                self._held = None
+                file, number, _, _ = self._groups[group]
+                self._held = (group, _read(file, self._name, number))
+            return self._held[1][row - self._starts[group]]
+
+    def _group(self, row: int) -> int:
+        return bisect_right(self._starts, row) - 1
+
+
+class ParquetImages(EncodedSource):
+    """Image files in a column."""
+
+    def __init__(
+        self,
+        path: Path,
+        column: ParquetColumn,
+        labels: NDArray[np.int64] | None,
+        class_names: tuple[str, ...] | None,
+    ) -> None:
+        super().__init__(path, labels, class_names)
+        self._column = column
+
+    def __len__(self) -> int:
+        return len(self._column)
+
+    def where(self, row: int) -> str:
+        return self._column.where(row)
+
+    def key(self, row: int) -> str:
+        return ""
+
+    def read(self, row: int) -> bytes:
+        value = self._column.value(row).as_py()
+        data = value.get("bytes") if isinstance(value, dict) else value
+        if not isinstance(data, bytes):
+            raise DataError(
+                f"{self.where(row)} holds no image bytes: embed the images (datasets does so in "
+                "to_parquet), or remove the row"
+            )
+        return data
+
+
+class ParquetRows(RowSource):
+    """Arrays in a column of lists."""
+
+    def __init__(
+        self,
+        path: Path,
+        column: ParquetColumn,
+        labels: NDArray[np.int64] | None,
+        class_names: tuple[str, ...] | None,
+    ) -> None:
+        super().__init__(path, labels, class_names)
+        self._column = column
+        self._first = self._row(0)
+
+    def __len__(self) -> int:
+        return len(self._column)
+
+    @property
+    def sample_shape(self) -> tuple[int, ...]:
+        return self._first.shape
+
+    @property
+    def dtype(self) -> np.dtype[np.generic]:
+        return self._first.dtype
+
+    def where(self, row: int) -> str:
+        return self._column.where(row)
+
+    def take(self, rows: NDArray[np.int64]) -> NDArray[np.generic]:
+        taken = np.empty((len(rows), *self.sample_shape), self.dtype)
+        for slot, row in enumerate(rows.tolist()):
+            values = self._row(row)
+            if values.shape != self.sample_shape:
+                raise DataError(
+                    f"{self.where(row)} has shape {values.shape} but the first row has "
+                    f"{self.sample_shape}: make all rows one shape"
+                )
+            taken[slot] = values
+        return taken
+
+    def _row(self, row: int) -> NDArray[np.generic]:
+        """Lists in lists → an array, one axis for each level."""
+        compute = _pyarrow().compute
+        values = self._column.value(row).values
+        shape = [0 if values is None else len(values)]
+        while values is not None and not values.null_count and hasattr(values, "flatten"):
+            if not str(values.type).startswith(("list", "large_list", "fixed_size_list")):
+                break
+            lengths = set(compute.list_value_length(values).to_pylist())
+            if len(lengths) != 1:
+                raise DataError(f"{self.where(row)} holds lists of several lengths: mend the row")
+            shape.append(lengths.pop())
+            values = values.flatten()
+        if values is None or values.null_count or 0 in shape:
+            raise DataError(f"{self.where(row)} holds empty values: fill or remove the row")
+        numbers = np.asarray(values.to_numpy(zero_copy_only=False))
+        if numbers.dtype.kind not in "biuf":
+            raise DataError(f"{self.where(row)} holds {values.type}, not numbers")
+        return numbers.reshape(shape)
+
+
+def _labels(files: list[Path], name: str, n: int) -> NDArray[np.int64]:
+    where = f"{shown(files[0])} column {shown(name)!r}"
+    parts = [_read(file, name, None) for file in files]
+    if any(part.null_count for part in parts):
+        raise DataError(f"{where} has empty labels: fill them in, or remove the rows")
+    # An empty shard has no chunks, and its type would spoil that of the others.
+    arrays = [np.asarray(part.to_numpy()) for part in parts if len(part)]
+    return read_labels(np.concatenate(arrays), n, where)
+
+
+def _class_names(metadata: dict[bytes, bytes] | None, column: str) -> tuple[str, ...] | None:
+    """Names of the classes as ``datasets`` writes them into the schema, if it did."""
+    try:
+        described = json.loads((metadata or {}).get(b"huggingface", b"{}"))
+        names = described["info"]["features"][column]["names"]
+    except (ValueError, KeyError, TypeError):
+        return None
+    return tuple(map(str, names)) if isinstance(names, list) else None
+
+
+def _open(file: Path) -> Any:
+    pyarrow = _pyarrow()
+    try:
+        return pyarrow.parquet.ParquetFile(file)
+    except (OSError, pyarrow.ArrowException) as error:
+        raise _broken(file, error) from None
+
+
+def _read(file: Path, column: str, group: int | None) -> Any:
+    pyarrow = _pyarrow()
+    opened = _open(file)
+    if column not in opened.schema_arrow.names:
+        raise DataError(f"{shown(file)} has no column {shown(column)!r} as the first file has")
+    try:
+        table = (
+            opened.read(columns=[column])
+            if group is None
+            else opened.read_row_group(group, columns=[column])
+        )
+    except (OSError, pyarrow.ArrowException) as error:
+        raise _broken(file, error) from None
+    return table.column(column)
+
+
+def _broken(file: Path, error: Exception) -> DataError:
+    reason = shown(" ".join(str(error).split()))
+    return DataError(f"{shown(file)} can't be read as parquet ({reason}): write it again")
+
+
+def _pyarrow() -> ModuleType:
+    try:
+        import pyarrow
+        import pyarrow.compute
+        import pyarrow.parquet
+    except ImportError:
+        raise DataError(
+            "parquet files need pyarrow: install it with pip install 'cloakify[parquet]'"
+        ) from None
+    return pyarrow  # type: ignore[no-any-return]

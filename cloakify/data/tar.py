@@ -1,0 +1,140 @@
+"""Images in tar files, as webdataset packs them: ``0001.png`` beside ``0001.cls``.
+
+Files whose path is the same up to the first dot of the name make one sample; ``.cls`` holds the
+class index as digits. Several shards count as one source, in the order of their names.
+"""
+
+from __future__ import annotations
+
+import tarfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from cloakify.data.folder import EXTENSIONS
+from cloakify.data.naming import shown
+from cloakify.data.sanity import check_not_empty
+from cloakify.data.source import EncodedSource
+from cloakify.errors import DataError
+
+# Always fits an int64.
+_LABEL_DIGITS = 18
+
+
+@dataclass(frozen=True)
+class _Member:
+    """Where one file's bytes lie in a shard."""
+
+    shard: Path
+    offset: int
+    size: int
+
+
+class TarImages(EncodedSource):
+    """Image files in tar shards, read in place.
+
+    Raises
+    ------
+    DataError
+        A shard is damaged, compressed, or holds samples without an image or label, or twice.
+    """
+
+    def __init__(self, path: Path, shards: list[Path], *, labelled: bool) -> None:
+        super().__init__(path, None)
+        self._keys: list[str] = []
+        self._images: list[_Member] = []
+        labels: list[int] = []
+        for shard in shards:
+            images, classes = _index(shard)
+            for key, image in images.items():
+                if labelled:
+                    if key not in classes:
+                        raise DataError(
+                            f"{shown(shard)} has no {shown(key)}.cls beside the image: add the "
+                            "class index, or pass --labels model"
+                        )
+                    labels.append(classes[key])
+                self._keys.append(key)
+                self._images.append(image)
+        check_not_empty(len(self._keys), f"{path}")
+        if labelled:
+            self.labels = np.array(labels, np.int64)
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def where(self, row: int) -> str:
+        return f"{shown(self._images[row].shard)} member {shown(self._keys[row])}"
+
+    def key(self, row: int) -> str:
+        return self._keys[row]
+
+    def read(self, row: int) -> bytes:
+        return _read(self._images[row])
+
+
+def _index(shard: Path) -> tuple[dict[str, _Member], dict[str, int]]:
+    """Find every image, and read every label, of one shard."""
+    images: dict[str, _Member] = {}
+    classes: dict[str, int] = {}
+    try:
+        # "r:" refuses compression, which would make every read start at the beginning.
+        with tarfile.open(shard, "r:") as archive:
+            for info in archive:
+                folder, slash, name = info.name.removeprefix("./").rpartition("/")
+                stem, dot, ending = name.partition(".")
+                if info.isdir() or not stem or not dot:
+                    continue
+                key = f"{folder}{slash}{stem}"
+                is_image = f".{ending.lower()}" in EXTENSIONS
+                if not is_image and ending != "cls":
+                    continue
+                if not info.isreg() or info.issparse():
+                    raise DataError(
+                        f"{shown(shard)} member {shown(info.name)} is a link or sparse: "
+                        "pack plain files"
+                    )
+                if key in (images if is_image else classes):
+                    raise DataError(
+                        f"{shown(shard)} holds sample {shown(key)} twice ({shown(info.name)}): "
+                        "keep one"
+                    )
+                member = _Member(shard, info.offset_data, info.size)
+                if is_image:
+                    images[key] = member
+                else:
+                    classes[key] = _label(member, info.name)
+    except (tarfile.TarError, EOFError, ValueError, OverflowError) as error:
+        raise DataError(
+            f"{shown(shard)} can't be read as a plain tar file ({shown(str(error))}): "
+            "unpack it if it is compressed, else pack it again"
+        ) from None
+    except OSError as error:
+        raise DataError(
+            f"{shown(shard)} can't be read ({error.strerror}): check the file"
+        ) from None
+    return images, classes
+
+
+def _label(member: _Member, name: str) -> int:
+    text = _read(member).strip() if member.size < 2 * _LABEL_DIGITS else b""
+    if len(text) > _LABEL_DIGITS or not text.isdigit():
+        raise DataError(
+            f"{shown(member.shard)} member {shown(name)} holds no class index: write it as digits"
+        )
+    return int(text)
+
+
+def _read(member: _Member) -> bytes:
+    try:
+        with open(member.shard, "rb") as file:
+            file.seek(member.offset)
+            data = file.read(member.size)
+    except OSError as error:
+        raise DataError(
+            f"{shown(member.shard)} can't be read ({error.strerror}): check the file"
+        ) from None
+    if len(data) != member.size:
+        raise DataError(f"{shown(member.shard)} is cut short: copy or pack it again")
+    return data
