@@ -8,7 +8,7 @@ from __future__ import annotations
 
 
 class CloakifyError(Exception):
-    """Base of every error below; also a file that could not be written (disk full, no permission)."""
+    """Base of every error below; also a file that can't be written (disk full, no permission)."""
 
     exit_code = 1
 

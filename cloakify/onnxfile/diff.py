@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
+from typing import Any
 
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
@@ -53,8 +54,9 @@ def _compare(before: Message, after: Message, path: str) -> Iterator[Difference]
     for field in before.DESCRIPTOR.fields:
         name = f"{path}.{field.name}" if path else field.name
         if field.is_repeated:
+            is_message = field.type == FieldDescriptor.TYPE_MESSAGE
             yield from _compare_repeated(
-                getattr(before, field.name), getattr(after, field.name), field, name
+                getattr(before, field.name), getattr(after, field.name), is_message, name
             )
             continue
         if field.has_presence:
@@ -78,9 +80,8 @@ def _compare(before: Message, after: Message, path: str) -> Iterator[Difference]
 
 
 def _compare_repeated(
-    before: Sequence[object], after: Sequence[object], field: FieldDescriptor, path: str
+    before: Sequence[object], after: Sequence[object], is_message: bool, path: str
 ) -> Iterator[Difference]:
-    is_message = field.type == FieldDescriptor.TYPE_MESSAGE
     if not is_message and list(before) == list(after):
         return
     keys_before = [_key(entry, place) for place, entry in enumerate(before)]
@@ -129,13 +130,15 @@ def _differ(old: object, new: object) -> bool:
 def _unknown(fields: Message | UnknownFieldSet) -> list[tuple[int, int, object]]:
     """Return number, wire type and content of the unknown fields of a message or a group."""
     found = UnknownFieldSet(fields) if isinstance(fields, Message) else fields
+    # The stubs leave out that the set can be walked.
+    entries: list[Any] = list(found)  # type: ignore[call-overload]
     return [
         (
             field.field_number,
             field.wire_type,
             _unknown(field.data) if isinstance(field.data, UnknownFieldSet) else field.data,
         )
-        for field in found
+        for field in entries
     ]
 
 

@@ -65,7 +65,7 @@ class OnnxFile:
             try:
                 onnx.load_external_data_for_model(model, str(self.path.parent))
             except (OSError, ValueError, onnx.checker.ValidationError) as error:
-                raise ModelError(f"{self.path}: its external weights can't be read: {error}") from error
+                raise ModelError(f"{self.path}: its weights can't be read: {error}") from error
         return model
 
 

@@ -1,0 +1,213 @@
+"""Fold the arithmetic on shapes, once the shapes of the inputs are known.
+
+Shape inference by onnx finds the shapes that follow from constants; each `Shape` of a tensor so
+found, and every small computation on such values, is then evaluated by ONNX Runtime and becomes a
+constant, which lets inference see further. Where inference does not know an operator (other
+domains, operators whose shape depends on values), the shapes are read off one run of the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+from onnx import ModelProto, NodeProto, TensorProto
+
+from cloakify.errors import ModelError
+from cloakify.ort import ORT_ERRORS, one_line
+
+# Results with more elements than this stay computations; ONNX Runtime folds them when it opens the
+# session, and nothing is gained by carrying them in the message.
+LARGEST_FOLDED = 1 << 16
+
+_RANDOM = {
+    "RandomNormal",
+    "RandomNormalLike",
+    "RandomUniform",
+    "RandomUniformLike",
+    "Multinomial",
+    "Bernoulli",
+}
+
+
+def fold_shapes(
+    model: ModelProto, weights: dict[str, TensorProto], data_inputs: set[str]
+) -> ModelProto:
+    """Return ``model`` with static shapes everywhere and its shape arithmetic folded.
+
+    Parameters
+    ----------
+    model
+        A model whose large weights are declared as inputs; changed in place.
+    weights
+        Those weights.
+    data_inputs
+        Names of the inputs that carry data, of static shape.
+
+    Raises
+    ------
+    ModelError
+        The model contradicts itself, or the shape of a tensor can't be found even by running it.
+    """
+    while True:
+        model = _infer(model)
+        shapes = _known_shapes(model)
+        if not _fold_once(model, shapes, data_inputs | set(weights)):
+            break
+    unknown = [
+        name for node in model.graph.node for name in node.output if name and name not in shapes
+    ]
+    if unknown:
+        _probe(model, weights, unknown)
+    return model
+
+
+def _infer(model: ModelProto) -> ModelProto:
+    del model.graph.value_info[:]
+    try:
+        return onnx.shape_inference.infer_shapes(model, data_prop=True)
+    except onnx.shape_inference.InferenceError as error:
+        raise ModelError(f"the model contradicts itself: {one_line(error)}") from error
+
+
+def _known_shapes(model: ModelProto) -> dict[str, tuple[int, ...]]:
+    known: dict[str, tuple[int, ...]] = {}
+    for value in (*model.graph.input, *model.graph.value_info, *model.graph.output):
+        tensor = value.type.tensor_type
+        if tensor.HasField("shape") and all(dim.HasField("dim_value") for dim in tensor.shape.dim):
+            known[value.name] = tuple(dim.dim_value for dim in tensor.shape.dim)
+    return known
+
+
+def _fold_once(
+    model: ModelProto, shapes: dict[str, tuple[int, ...]], variable: set[str]
+) -> bool:
+    """Replace what can be computed from constants and known shapes; tell whether anything was."""
+    static: set[str] = {tensor.name for tensor in model.graph.initializer}
+    folded: dict[str, TensorProto] = {}
+    to_run: list[NodeProto] = []
+    rest: list[NodeProto] = []
+    for node in model.graph.node:
+        shape_of = node.input[0] if node.op_type in ("Shape", "Size") and not node.domain else None
+        if shape_of is not None and shape_of in shapes:
+            folded[node.output[0]] = _shape_constant(node, shapes[shape_of])
+            static.add(node.output[0])
+        elif _is_static(node, static, shapes):
+            static.update(node.output)
+            to_run.append(node)
+        else:
+            rest.append(node)
+    if not folded and not to_run:
+        return False
+    needed = {name for node in rest for name in _inputs(node)}
+    needed |= {output.name for output in model.graph.output}
+    constants = {tensor.name: tensor for tensor in model.graph.initializer} | folded
+    made = {name for node in to_run for name in node.output}
+    values = _evaluate(model, to_run, constants, sorted(made & needed))
+    del model.graph.node[:]
+    model.graph.node.extend(rest)
+    keep = [tensor for name, tensor in (constants | values).items() if name in needed]
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(keep)
+    return True
+
+
+def _is_static(node: NodeProto, static: set[str], shapes: dict[str, tuple[int, ...]]) -> bool:
+    if node.op_type in _RANDOM or any(attribute.HasField("g") for attribute in node.attribute):
+        return False
+    if any(name and name not in static for name in node.input):
+        return False
+    # A result of unknown shape is most often a small one: arithmetic on shapes.
+    return all(
+        np.prod(shapes.get(name, ()), dtype=np.int64) <= LARGEST_FOLDED for name in node.output
+    )
+
+
+def _shape_constant(node: NodeProto, shape: tuple[int, ...]) -> TensorProto:
+    if node.op_type == "Size":
+        values = np.array(np.prod(shape, dtype=np.int64), np.int64)
+    else:
+        limits = {attribute.name: attribute.i for attribute in node.attribute}
+        values = np.array(shape[limits.get("start", 0) : limits.get("end", len(shape))], np.int64)
+    return onnx.numpy_helper.from_array(values, node.output[0])
+
+
+def _inputs(node: NodeProto) -> Iterable[str]:
+    """Names that a node reads, those read inside its subgraphs included."""
+    yield from (name for name in node.input if name)
+    for attribute in node.attribute:
+        if attribute.HasField("g"):
+            for inner in attribute.g.node:
+                yield from _inputs(inner)
+            yield from (output.name for output in attribute.g.output)
+
+
+def _evaluate(
+    model: ModelProto, nodes: list[NodeProto], constants: dict[str, TensorProto], wanted: list[str]
+) -> dict[str, TensorProto]:
+    if not wanted:
+        return {}
+    used = {name for node in nodes for name in node.input}
+    graph = onnx.helper.make_graph(
+        nodes,
+        "folded",
+        [],
+        [onnx.ValueInfoProto(name=name) for name in wanted],
+        [tensor for name, tensor in constants.items() if name in used],
+    )
+    part = onnx.helper.make_model(
+        graph, opset_imports=model.opset_import, ir_version=model.ir_version
+    )
+    results = _run(part, {})
+    return {
+        name: onnx.numpy_helper.from_array(np.asarray(value), name)
+        for name, value in zip(wanted, results, strict=True)
+    }
+
+
+def _probe(model: ModelProto, weights: dict[str, TensorProto], unknown: list[str]) -> None:
+    """Run the model once on zeros and write down the shape and type of each unknown tensor."""
+    whole = ModelProto()
+    whole.CopyFrom(model)
+    data = [value for value in whole.graph.input if value.name not in weights]
+    del whole.graph.input[:]
+    whole.graph.input.extend(data)
+    whole.graph.initializer.extend(weights.values())
+    del whole.graph.output[:]
+    whole.graph.output.extend(onnx.ValueInfoProto(name=name) for name in unknown)
+    feeds = {
+        value.name: np.zeros(
+            [dim.dim_value for dim in value.type.tensor_type.shape.dim],
+            onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type),
+        )
+        for value in data
+    }
+    found = _run(whole, feeds)
+    known = {value.name: value for value in (*model.graph.value_info, *model.graph.output)}
+    for name, value in zip(unknown, found, strict=True):
+        if not isinstance(value, np.ndarray):
+            raise ModelError(f"{name!r} is a sequence or map inside the graph; not supported")
+        info = onnx.helper.make_tensor_value_info(
+            name, onnx.helper.np_dtype_to_tensor_dtype(value.dtype), value.shape
+        )
+        if name in known:
+            known[name].CopyFrom(info)
+        else:
+            model.graph.value_info.append(info)
+
+
+def _run(model: ModelProto, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 4
+    options.intra_op_num_threads = 1
+    try:
+        session = ort.InferenceSession(
+            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+        results: list[np.ndarray] = session.run(None, feeds)
+    except ORT_ERRORS as error:
+        raise ModelError(f"ONNX Runtime can't run the model: {one_line(error)}") from error
+    return results

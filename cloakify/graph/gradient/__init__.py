@@ -1,0 +1,1 @@
+"""Gradients of a classifier as an ONNX graph of their own."""

@@ -1,0 +1,171 @@
+"""From a classifier to one model that also returns the loss and its gradient.
+
+The result is an ordinary ONNX model, so that any runtime can attack the graph that was shipped:
+
+    x, labels  ->  logits, features, loss, gradient
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_graphsurgeon as gs
+from onnx import ModelProto
+
+import cloakify.graph.gradient.rules  # noqa: F401  (registers the rules)
+from cloakify.errors import ModelError, UnsupportedOperatorError
+from cloakify.graph.gradient.builder import Tensor
+from cloakify.graph.gradient.engine import Context, differentiate, unsupported
+from cloakify.graph.gradient.losses import LOSSES, TARGETED
+from cloakify.graph.specialise import Shape, WorkingGraph, specialise
+
+LABELS = "cloakify_labels"
+TARGETS = "cloakify_targets"
+LOGITS_GRADIENT = "cloakify_logits_gradient"
+LOGITS = "cloakify_logits"
+FEATURES = "cloakify_features"
+LOSS = "cloakify_loss"
+GRADIENT = "cloakify_gradient"
+
+
+@dataclass(frozen=True)
+class GradientSpec:
+    """What to differentiate.
+
+    Attributes
+    ----------
+    input, logits
+        Names of the data input and of the logits in the model.
+    features
+        Name of the head's data input, to be returned as well; ``None`` for not.
+    loss
+        A key of :data:`~cloakify.graph.gradient.losses.LOSSES`, or ``None``: the gradient with
+        respect to the logits is then an input, ``cloakify_logits_gradient``.
+    """
+
+    input: str
+    logits: str
+    features: str | None = None
+    loss: str | None = "ce"
+
+
+def build_gradient(
+    model: ModelProto, shapes: Mapping[str, Shape], spec: GradientSpec
+) -> ModelProto:
+    """Build the model that returns logits, features, loss and ∂loss/∂input.
+
+    Parameters
+    ----------
+    model
+        The classifier with its weights in it.
+    shapes
+        Shape of each data input, the batch axis included; the result is fixed to them.
+    spec
+        What to differentiate.
+
+    Returns
+    -------
+    ModelProto
+        Inputs: the model's own, ``cloakify_labels`` int64 [N] (and ``cloakify_targets`` for a
+        targeted loss). Outputs: ``cloakify_logits`` [N, C], ``cloakify_features`` (as in the
+        model), ``cloakify_loss`` [N], ``cloakify_gradient`` (shape and dtype of the input). Every
+        sample's loss is its own, so the gradient of a sample does not depend on the others.
+
+    Raises
+    ------
+    ModelError
+        The shapes do not fit, or a tensor of that name is missing.
+    UnsupportedOperatorError
+        An operator on the way has no gradient rule.
+    """
+    working = specialise(model, shapes)
+    graph = working.graph
+    x, logits = named(graph, spec.input), named(graph, spec.logits)
+    outputs = [] if spec.features is None else [(FEATURES, named(graph, spec.features))]
+    builder = Context(graph, set())
+    samples = x.shape[0]
+    scores = builder.reshape(logits, [samples, -1])
+    classes = int(np.prod(logits.shape)) // samples
+    scores.shape = [samples, classes]
+    outputs.append((LOGITS, scores))
+    if spec.loss is None:
+        seed: Tensor = _input(graph, LOGITS_GRADIENT, scores.dtype, [samples, classes])
+    else:
+        labels = _input(graph, LABELS, np.int64, [samples])
+        targets = None
+        if spec.loss in TARGETED:
+            targets = _input(graph, TARGETS, np.int64, [samples])
+        loss, seed = LOSSES[spec.loss](builder, scores, labels, targets)
+        loss.shape = [samples]
+        outputs.append((LOSS, loss))
+    (gradient,) = gradients_of(graph, {spec.logits: builder.reshape(seed, logits.shape)}, [x])
+    outputs.append((GRADIENT, gradient))
+    return finish(working, outputs)
+
+
+def gradients_of(
+    graph: gs.Graph, seeds: Mapping[str, Tensor], wanted: Sequence[Tensor]
+) -> list[Tensor]:
+    """Differentiate; name all operators that lack a rule, not only the first.
+
+    Raises
+    ------
+    UnsupportedOperatorError
+        Operators on the way have no gradient rule.
+    ModelError
+        The logits do not depend on the input.
+    """
+    missing = [
+        node
+        for tensor in wanted
+        for name in seeds
+        for node in unsupported(graph, tensor, named(graph, name))
+    ]
+    if missing:
+        kinds = {node.op: node.name for node in reversed(missing)}
+        listed = ", ".join(f"{op} (node {name!r})" for op, name in sorted(kinds.items()))
+        raise UnsupportedOperatorError(
+            f"no gradient rule for {listed}; --attack square needs no gradient"
+        )
+    found = differentiate(graph, seeds, wanted)
+    if any(gradient is None for gradient in found):
+        raise ModelError("no gradient reaches the input: the logits do not depend on it smoothly")
+    for tensor, gradient in zip(wanted, found, strict=True):
+        if isinstance(gradient, gs.Variable):
+            gradient.shape = tensor.shape
+    return [gradient for gradient in found if gradient is not None]
+
+
+def finish(working: WorkingGraph, outputs: Sequence[tuple[str, Tensor]]) -> ModelProto:
+    """Make ``outputs`` the graph's only outputs, drop what they do not need, and export."""
+    graph = working.graph
+    graph.outputs = []
+    for name, tensor in outputs:
+        result = gs.Variable(name, tensor.dtype, tensor.shape)
+        graph.nodes.append(gs.Node("Identity", f"{name}_out", inputs=[tensor], outputs=[result]))
+        graph.outputs.append(result)
+    # Inputs stay, even one that a loss does not read: callers feed by name.
+    graph.cleanup(remove_unused_graph_inputs=False)
+    return working.export()
+
+
+def named(graph: gs.Graph, name: str) -> Tensor:
+    """Return the tensor of that name.
+
+    Raises
+    ------
+    ModelError
+        There is none.
+    """
+    tensor = graph.tensors().get(name)
+    if tensor is None:
+        raise ModelError(f"the specialised graph has no tensor {name!r}")
+    return tensor
+
+
+def _input(graph: gs.Graph, name: str, dtype: np.dtype | type, shape: Sequence[int]) -> Tensor:
+    variable = gs.Variable(name, dtype, list(shape))
+    graph.inputs.append(variable)
+    return variable

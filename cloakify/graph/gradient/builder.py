@@ -1,0 +1,160 @@
+"""Append operators to a working graph; what gradient rules write with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import onnx
+import onnx_graphsurgeon as gs
+
+Tensor = gs.Tensor
+
+PREFIX = "cloakify_grad"
+
+
+class Builder:
+    """Appends nodes to a graph whose forward half is a specialised model.
+
+    Every tensor made here gets a name of its own, starting with ``cloakify_grad``; constants of
+    equal type, shape and bytes are shared.
+    """
+
+    def __init__(self, graph: gs.Graph) -> None:
+        self.graph = graph
+        self._taken = set(graph.tensors())
+        self._count = 0
+        self._constants: dict[tuple[str, tuple[int, ...], bytes], gs.Constant] = {}
+
+    def op(
+        self,
+        op_type: str,
+        *inputs: Tensor | None,
+        shape: Sequence[int] | None = None,
+        dtype: np.dtype | type | None = None,
+        domain: str | None = None,
+        **attributes: object,
+    ) -> Tensor:
+        """Append a node with one output and return that output.
+
+        ``None`` among the inputs is an optional input left out. ``shape`` and ``dtype`` describe
+        the output where a rule knows them and a later one may ask; ``dtype`` defaults to that of
+        the first input.
+        """
+        return self.ops(op_type, *inputs, count=1, shape=shape, dtype=dtype, domain=domain,
+                        **attributes)[0]
+
+    def ops(
+        self,
+        op_type: str,
+        *inputs: Tensor | None,
+        count: int,
+        shape: Sequence[int] | None = None,
+        dtype: np.dtype | type | None = None,
+        domain: str | None = None,
+        **attributes: object,
+    ) -> list[Tensor]:
+        """Append a node with ``count`` outputs, all of one shape and dtype, and return them."""
+        if dtype is None and inputs and inputs[0] is not None:
+            dtype = inputs[0].dtype
+        outputs: list[Tensor] = [
+            gs.Variable(self._name(op_type), dtype=dtype, shape=None if shape is None else list(shape))
+            for _ in range(count)
+        ]
+        arguments = [gs.Variable.empty() if tensor is None else tensor for tensor in inputs]
+        given = {key: value for key, value in attributes.items() if value is not None}
+        self.graph.nodes.append(
+            gs.Node(op_type, self._name(op_type), given, arguments, outputs, domain=domain)
+        )
+        return outputs
+
+    def constant(self, values: np.ndarray) -> Tensor:
+        """Return a constant; equal ones are made once."""
+        key = (values.dtype.str, values.shape, values.tobytes())
+        if key not in self._constants:
+            self._constants[key] = gs.Constant(self._name("constant"), np.ascontiguousarray(values)
+                                               .reshape(values.shape))
+        return self._constants[key]
+
+    def scalar(self, value: float, like: Tensor) -> Tensor:
+        """Return a constant of rank 0 in the dtype of ``like``."""
+        return self.constant(np.array(value, like.dtype))
+
+    def ints(self, *values: int) -> Tensor:
+        """Return a 1-D int64 constant: axes, a shape, pads, …"""
+        return self.constant(np.array(values, np.int64))
+
+    # Operators that nearly every rule needs, in the forms that have CPU and CUDA kernels.
+
+    def add(self, first: Tensor, second: Tensor) -> Tensor:
+        return self.op("Add", first, second)
+
+    def sub(self, first: Tensor, second: Tensor) -> Tensor:
+        return self.op("Sub", first, second)
+
+    def mul(self, first: Tensor, second: Tensor) -> Tensor:
+        return self.op("Mul", first, second)
+
+    def div(self, first: Tensor, second: Tensor) -> Tensor:
+        return self.op("Div", first, second)
+
+    def neg(self, tensor: Tensor) -> Tensor:
+        return self.op("Neg", tensor)
+
+    def where(self, condition: Tensor, then: Tensor, otherwise: Tensor) -> Tensor:
+        return self.op("Where", condition, then, otherwise, dtype=then.dtype)
+
+    def compare(self, op_type: str, first: Tensor, second: Tensor) -> Tensor:
+        """Append ``Greater``, ``Less``, ``Equal``, …"""
+        return self.op(op_type, first, second, dtype=np.bool_)
+
+    def cast(self, tensor: Tensor, dtype: np.dtype | type) -> Tensor:
+        wanted = np.dtype(dtype)
+        if tensor.dtype == wanted:
+            return tensor
+        return self.op("Cast", tensor, dtype=wanted, to=onnx.helper.np_dtype_to_tensor_dtype(wanted))
+
+    def reshape(self, tensor: Tensor, shape: Sequence[int]) -> Tensor:
+        return self.op("Reshape", tensor, self.ints(*shape), shape=shape)
+
+    def transpose(self, tensor: Tensor, perm: Sequence[int]) -> Tensor:
+        if list(perm) == list(range(len(perm))):
+            return tensor
+        return self.op("Transpose", tensor, perm=list(perm))
+
+    def expand(self, tensor: Tensor, shape: Sequence[int]) -> Tensor:
+        return self.op("Expand", tensor, self.ints(*shape), shape=shape)
+
+    def sum(self, tensor: Tensor, axes: Sequence[int], keepdims: bool = True) -> Tensor:
+        if not axes:
+            return tensor
+        return self.op("ReduceSum", tensor, self.ints(*axes), keepdims=int(keepdims))
+
+    def sum_to(self, tensor: Tensor, shape: Sequence[int], target: Sequence[int]) -> Tensor:
+        """Undo numpy broadcasting: sum ``tensor`` of ``shape`` down to ``target``.
+
+        Parameters
+        ----------
+        tensor
+            What to sum; its shape is ``shape`` (the builder does not track shapes by itself).
+        target
+            A shape that broadcasts to ``shape``.
+        """
+        shape, target = tuple(shape), tuple(target)
+        if shape == target:
+            return tensor
+        lead = len(shape) - len(target)
+        axes = [
+            axis
+            for axis, size in enumerate(shape)
+            if axis < lead or (target[axis - lead] == 1 and size != 1)
+        ]
+        tensor = self.sum(tensor, axes)
+        return self.reshape(tensor, target) if lead else tensor
+
+    def _name(self, stem: str) -> str:
+        while True:
+            name = f"{PREFIX}_{stem}_{self._count}"
+            self._count += 1
+            if name not in self._taken:
+                return name

@@ -1,0 +1,145 @@
+"""Reverse-mode differentiation of a specialised graph.
+
+The classic algorithm (Griewank & Walther, *Evaluating Derivatives*, 2nd ed., section 3.3): walk
+the nodes backwards from the tensors whose gradient is given, ask each operator's rule for the
+gradients of its inputs, and sum where a tensor is read more than once. Branches that do not lead
+from the wanted tensors are never entered, so nothing is spent on the gradient of a weight.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import onnx_graphsurgeon as gs
+
+from cloakify.errors import UnsupportedOperatorError
+from cloakify.graph.gradient.builder import Builder, Tensor
+
+# A rule gets the context, the node, and the gradient of each output (None where none flows back);
+# it returns the gradient of each input (None for those that need none or have none). A returned
+# gradient has exactly the shape and dtype of its input.
+Rule = Callable[["Context", gs.Node, list[Tensor | None]], Sequence[Tensor | None]]
+
+_RULES: dict[tuple[str, str], Rule] = {}
+
+
+def rule(*op_types: str, domain: str = "") -> Callable[[Rule], Rule]:
+    """Register a function as the gradient rule of some operators."""
+
+    def register(function: Rule) -> Rule:
+        for op_type in op_types:
+            assert (domain, op_type) not in _RULES, op_type
+            _RULES[domain, op_type] = function
+        return function
+
+    return register
+
+
+def has_rule(node: gs.Node) -> bool:
+    """Tell whether the node's operator has a gradient rule."""
+    return _key(node) in _RULES
+
+
+class Context(Builder):
+    """What a rule sees: the builder, and which tensors need a gradient."""
+
+    def __init__(self, graph: gs.Graph, active: set[int]) -> None:
+        super().__init__(graph)
+        self._active = active
+
+    def needs(self, tensor: Tensor) -> bool:
+        """Tell whether the tensor depends on what is differentiated with respect to."""
+        return id(tensor) in self._active
+
+
+def differentiate(
+    graph: gs.Graph, seeds: Mapping[str, Tensor], wanted: Sequence[Tensor]
+) -> list[Tensor | None]:
+    """Append the nodes that compute gradients to ``graph``, in place.
+
+    Parameters
+    ----------
+    graph
+        A specialised graph: static shapes, nodes in topological order.
+    seeds
+        For tensors of the graph, by name, the gradient of the objective with respect to them.
+    wanted
+        The tensors to differentiate with respect to.
+
+    Returns
+    -------
+    list
+        The gradient of each wanted tensor, in order; ``None`` where the objective does not depend
+        on it.
+
+    Raises
+    ------
+    UnsupportedOperatorError
+        An operator on the way has no gradient rule.
+    """
+    forward = list(graph.nodes)
+    active = _reached_from(forward, wanted)
+    context = Context(graph, active)
+    pending: dict[int, list[Tensor]] = {}
+    for name, seed in seeds.items():
+        pending.setdefault(id(graph.tensors()[name]), []).append(seed)
+    for node in reversed(forward):
+        if not any(id(tensor) in active for tensor in node.inputs):
+            continue
+        incoming = [_total(context, pending.get(id(tensor))) for tensor in node.outputs]
+        if all(gradient is None for gradient in incoming):
+            continue
+        for tensor, gradient in zip(node.outputs, incoming, strict=True):
+            if gradient is not None:
+                pending[id(tensor)] = [gradient]
+        outgoing = _rule_for(node)(context, node, incoming)
+        for tensor, gradient in zip(node.inputs, outgoing, strict=False):
+            if gradient is not None and id(tensor) in active:
+                pending.setdefault(id(tensor), []).append(gradient)
+    return [_total(context, pending.get(id(tensor))) for tensor in wanted]
+
+
+def unsupported(graph: gs.Graph, source: Tensor, target: Tensor) -> list[gs.Node]:
+    """List the nodes between two tensors whose operator has no gradient rule."""
+    below = _reached_from(graph.nodes, [source])
+    above = {id(target)}
+    missing: list[gs.Node] = []
+    for node in reversed(graph.nodes):
+        on_the_way = any(id(tensor) in above for tensor in node.outputs) and any(
+            id(tensor) in below for tensor in node.inputs
+        )
+        if on_the_way:
+            above.update(id(tensor) for tensor in node.inputs)
+            if not has_rule(node):
+                missing.append(node)
+    return missing[::-1]
+
+
+def _reached_from(nodes: Sequence[gs.Node], sources: Sequence[Tensor]) -> set[int]:
+    reached = {id(tensor) for tensor in sources}
+    for node in nodes:
+        if any(id(tensor) in reached for tensor in node.inputs):
+            reached.update(id(tensor) for tensor in node.outputs)
+    return reached
+
+
+def _total(context: Context, gradients: list[Tensor] | None) -> Tensor | None:
+    if not gradients:
+        return None
+    return gradients[0] if len(gradients) == 1 else context.op("Sum", *gradients)
+
+
+def _key(node: gs.Node) -> tuple[str, str]:
+    domain = node.domain or ""
+    return ("" if domain == "ai.onnx" else domain, node.op)
+
+
+def _rule_for(node: gs.Node) -> Rule:
+    found = _RULES.get(_key(node))
+    if found is None:
+        domain, op_type = _key(node)
+        raise UnsupportedOperatorError(
+            f"operator {domain + '.' if domain else ''}{op_type} (node {node.name!r}) has no "
+            "gradient rule; --attack square needs no gradient"
+        )
+    return found

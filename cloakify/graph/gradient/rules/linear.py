@@ -1,0 +1,75 @@
+"""Products: MatMul, Gemm."""
+
+from __future__ import annotations
+
+import onnx_graphsurgeon as gs
+
+from cloakify.graph.gradient.builder import Tensor
+from cloakify.graph.gradient.engine import Context, rule
+
+Gradients = list[Tensor | None]
+
+
+@rule("MatMul")
+def matmul(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
+    """``Y = A B``: ``∂A = G Bᵀ``, ``∂B = Aᵀ G``, summed over broadcast batch axes."""
+    (g,) = grads
+    assert g is not None
+    a, b = node.inputs
+    # A vector is a matrix with one row (left) or one column (right), as in numpy.
+    a_shape = list(a.shape) if len(a.shape) > 1 else [1, *a.shape]
+    b_shape = list(b.shape) if len(b.shape) > 1 else [*b.shape, 1]
+    batch = _broadcast(a_shape[:-2], b_shape[:-2])
+    rows, columns = a_shape[-2], b_shape[-1]
+    if len(a.shape) == 1 or len(b.shape) == 1:
+        g = context.reshape(g, [*batch, rows, columns])
+    found: Gradients = [None, None]
+    if context.needs(a):
+        product = context.op("MatMul", g, _swap(context, b, b_shape))
+        product = context.sum_to(product, [*batch, rows, a_shape[-1]], a_shape)
+        found[0] = context.reshape(product, a.shape) if len(a.shape) == 1 else product
+    if context.needs(b):
+        product = context.op("MatMul", _swap(context, a, a_shape), g)
+        product = context.sum_to(product, [*batch, b_shape[-2], columns], b_shape)
+        found[1] = context.reshape(product, b.shape) if len(b.shape) == 1 else product
+    return found
+
+
+@rule("Gemm")
+def gemm(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
+    """``Y = α A' B' + β C`` (A', B' transposed on demand): ``∂A' = α G B'ᵀ``, ``∂B' = α A'ᵀ G``."""
+    (g,) = grads
+    assert g is not None
+    a, b = node.inputs[:2]
+    alpha, beta = node.attrs.get("alpha", 1.0), node.attrs.get("beta", 1.0)
+    trans_a, trans_b = node.attrs.get("transA", 0), node.attrs.get("transB", 0)
+    found: Gradients = [None, None, None]
+    if context.needs(a):
+        if trans_a:  # ∂A = α B' Gᵀ
+            found[0] = context.op("Gemm", b, g, alpha=alpha, transA=trans_b, transB=1)
+        else:
+            found[0] = context.op("Gemm", g, b, alpha=alpha, transB=1 - trans_b)
+    if context.needs(b):
+        if trans_b:  # ∂B = α Gᵀ A'
+            found[1] = context.op("Gemm", g, a, alpha=alpha, transA=1, transB=trans_a)
+        else:
+            found[1] = context.op("Gemm", a, g, alpha=alpha, transA=1 - trans_a)
+    if len(node.inputs) > 2 and context.needs(node.inputs[2]):
+        scaled = g if beta == 1.0 else context.mul(g, context.scalar(beta, g))
+        found[2] = context.sum_to(scaled, node.outputs[0].shape, node.inputs[2].shape)
+    return found
+
+
+def _swap(context: Context, tensor: Tensor, shape: list[int]) -> Tensor:
+    """Transpose the last two axes; ``shape`` is the tensor's, at least a matrix's."""
+    if len(tensor.shape) == 1:
+        return context.reshape(tensor, shape[::-1])
+    perm = list(range(len(shape)))
+    perm[-2:] = perm[-1], perm[-2]
+    return context.transpose(tensor, perm)
+
+
+def _broadcast(first: list[int], second: list[int]) -> list[int]:
+    longest = max(len(first), len(second))
+    padded = ([1] * (longest - len(shape)) + shape for shape in (first, second))
+    return [max(pair) if 0 not in pair else 0 for pair in zip(*padded, strict=True)]

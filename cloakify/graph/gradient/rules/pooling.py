@@ -1,0 +1,102 @@
+"""Pooling: MaxPool, AveragePool, GlobalAveragePool, GlobalMaxPool."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import onnx_graphsurgeon as gs
+
+from cloakify.graph.gradient.builder import Tensor
+from cloakify.graph.gradient.engine import Context, rule
+from cloakify.graph.gradient.windows import Window, window_of
+
+Gradients = list[Tensor | None]
+
+
+@rule("GlobalAveragePool")
+def global_average_pool(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
+    """``y`` = mean over the n positions: ``∂x = g / n``, expanded."""
+    (g,) = grads
+    assert g is not None
+    shape = node.inputs[0].shape
+    share = context.mul(g, context.scalar(1 / math.prod(shape[2:]), g))
+    return [context.expand(share, shape)]
+
+
+@rule("GlobalMaxPool")
+def global_max_pool(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
+    """``y`` = largest over the positions: g goes to the first of the largest."""
+    (g,) = grads
+    assert g is not None
+    x = node.inputs[0]
+    flat = [*x.shape[:2], math.prod(x.shape[2:])]
+    place = context.op("ArgMax", context.reshape(x, flat), dtype=np.int64, axis=2, keepdims=1)
+    zeros = context.constant(np.zeros(flat, g.dtype))
+    update = context.reshape(g, [*x.shape[:2], 1])
+    return [context.reshape(context.op("ScatterElements", zeros, place, update, axis=2), x.shape)]
+
+
+@rule("MaxPool")
+def max_pool(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
+    """``y`` = largest of each window: g is added at the position MaxPool's `Indices` name."""
+    g = grads[0]
+    assert g is not None
+    x = node.inputs[0]
+    if len(node.outputs) < 2:
+        name = f"{node.outputs[0].name}_cloakify_indices"
+        node.outputs.append(gs.Variable(name, np.int64, node.outputs[0].shape))
+    size = math.prod(x.shape)
+    # With storage_order 0 (the default) an index counts through the whole batch.
+    indices = context.reshape(node.outputs[1], [-1])
+    zeros = context.op(
+        "ConstantOfShape",
+        context.ints(size),
+        dtype=g.dtype,
+        value=gs.Constant("zero", np.zeros(1, g.dtype)),
+    )
+    window = window_of(node)
+    reduction = "add" if window.overlaps else None
+    flat = context.op(
+        "ScatterElements", zeros, indices, context.reshape(g, [-1]), axis=0, reduction=reduction
+    )
+    return [context.reshape(flat, x.shape)]
+
+
+@rule("AveragePool")
+def average_pool(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
+    """``y`` = mean of each window: ``∂x`` adds g / (window's count) over each window."""
+    (g,) = grads
+    assert g is not None
+    x, y = node.inputs[0], node.outputs[0]
+    window = window_of(node)
+    counts = _counts(window, x.shape[2:], y.shape[2:], bool(node.attrs.get("count_include_pad", 0)))
+    g = context.mul(g, context.constant((1 / counts).astype(g.dtype)[None, None]))
+    return [_spread(context, g, window, list(x.shape), list(y.shape))]
+
+
+def _spread(context: Context, g: Tensor, window: Window, x: list[int], y: list[int]) -> Tensor:
+    """Add each element of g (shape y) to all positions of its window in x."""
+    channels = x[1]
+    # All channels alike: fold them into the batch, so that one kernel of ones serves every shape.
+    kernel = context.constant(np.ones((1, 1, *window.kernel), g.dtype))
+    folded = context.reshape(g, [x[0] * channels, 1, *y[2:]])
+    spread = window.transposed(context, folded, kernel, x[2:], y[2:], group=1)
+    return context.reshape(spread, x)
+
+
+def _counts(window: Window, size: list[int], out: list[int], include_pad: bool) -> np.ndarray:
+    """Return how many positions each window averages over, shape ``out``.
+
+    With ``count_include_pad`` the padding counts, but not what ceil mode lets hang over it.
+    """
+    counts = np.ones(())
+    for axis, extent in enumerate(size):
+        low = window.pads_begin[axis] if include_pad else 0
+        high = window.pads_end[axis] if include_pad else 0
+        starts = np.arange(out[axis]) * window.strides[axis] - window.pads_begin[axis]
+        taps = np.arange(window.kernel[axis]) * window.dilations[axis]
+        places = starts[:, None] + taps[None, :]
+        inside = ((places >= -low) & (places < extent + high)).sum(axis=1)
+        counts = counts[..., None] * inside
+    return counts

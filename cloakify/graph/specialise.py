@@ -1,0 +1,194 @@
+"""A working copy of a model with every shape fixed: what gradient rules are written against.
+
+The shipped file keeps its symbolic sizes; attacks run on a copy that is specialised to the shapes
+of the data. Fixing them turns the shape arithmetic that exporters emit (Shape, Gather, Concat,
+Reshape, …) into constants, which leaves the rules no dynamic case. Nothing here changes what the
+model computes, but for 16-bit floats, which become 32-bit ones so that gradients do not underflow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+import onnx_graphsurgeon as gs
+from onnx import ModelProto, TensorProto
+
+from cloakify.errors import ModelError
+from cloakify.graph.folding import fold_shapes
+from cloakify.graph.opset import modernise
+from cloakify.onnxfile.model import iter_graphs
+
+Shape = tuple[int, ...]
+
+# Constants up to this many elements stay in the message while it is rewritten; larger ones are
+# set aside, so that no pass copies or reads weights.
+SMALL = 1024
+
+_HALF = {TensorProto.FLOAT16, TensorProto.BFLOAT16}
+
+
+@dataclass
+class WorkingGraph:
+    """A specialised model.
+
+    Attributes
+    ----------
+    graph
+        The nodes; every variable has a static ``shape`` (tuple of int) and a ``dtype``.
+    weights
+        The large constants of ``graph`` by name, as they stood in the model.
+    """
+
+    graph: gs.Graph
+    weights: dict[str, TensorProto]
+
+    def export(self) -> ModelProto:
+        """Return the graph as a model with its weights."""
+        aside: list[tuple[gs.Constant, object]] = []
+        for tensor in self.graph.tensors().values():
+            if isinstance(tensor, gs.Constant) and tensor.name in self.weights:
+                aside.append((tensor, tensor._values))
+                # graphsurgeon would copy the weights twice; they are added to the message below.
+                tensor.to_variable(shape=tensor.shape, dtype=tensor.dtype)
+                tensor.type = "tensor_type"
+        try:
+            model: ModelProto = gs.export_onnx(self.graph)
+        finally:
+            for variable, values in aside:
+                variable.to_constant(values)
+        model.graph.initializer.extend(self.weights[tensor.name] for tensor, _ in aside)
+        return model
+
+
+def specialise(model: ModelProto, shapes: Mapping[str, Shape]) -> WorkingGraph:
+    """Make a working copy of ``model`` for inputs of the given shapes.
+
+    Parameters
+    ----------
+    model
+        The model with its weights in it; it is not changed.
+    shapes
+        The shape of each data input, batch axis included.
+
+    Raises
+    ------
+    ModelError
+        The shapes do not fit the model, or a tensor's shape can't be determined.
+    """
+    skeleton, weights = _set_weights_aside(model)
+    skeleton = modernise(_inline(skeleton))
+    _set_shapes(skeleton, shapes)
+    _widen(skeleton, weights)
+    skeleton = fold_shapes(skeleton, weights, set(shapes))
+    graph = _import(skeleton, weights)
+    return WorkingGraph(graph, weights)
+
+
+def _set_weights_aside(model: ModelProto) -> tuple[ModelProto, dict[str, TensorProto]]:
+    """Split off the large initializers; in the skeleton they are inputs of known type and shape."""
+    weights: dict[str, TensorProto] = {}
+    skeleton = ModelProto()
+    for field, value in model.ListFields():
+        if field.name == "graph":
+            continue
+        if field.is_repeated:
+            getattr(skeleton, field.name).extend(value)
+        else:
+            setattr(skeleton, field.name, value)
+    for field, value in model.graph.ListFields():
+        # Declared shapes of inner values are dropped: they hold for the symbolic sizes.
+        if field.name in ("initializer", "value_info", "metadata_props"):
+            continue
+        if field.is_repeated:
+            getattr(skeleton.graph, field.name).extend(value)
+        else:
+            setattr(skeleton.graph, field.name, value)
+    for tensor in model.graph.initializer:
+        if np.prod(tensor.dims, dtype=np.int64) > SMALL:
+            weights[tensor.name] = tensor
+        else:
+            skeleton.graph.initializer.append(tensor)
+    # Up to IR version 3 an initializer is listed as an input too; only data inputs stay.
+    constant = {tensor.name for tensor in model.graph.initializer}
+    data = [value for value in skeleton.graph.input if value.name not in constant]
+    del skeleton.graph.input[:]
+    skeleton.graph.input.extend(data)
+    for name, tensor in weights.items():
+        skeleton.graph.input.append(
+            onnx.helper.make_tensor_value_info(name, tensor.data_type, list(tensor.dims))
+        )
+    # An initializer that is no input needs IR version 4.
+    skeleton.ir_version = max(skeleton.ir_version, 10)
+    return skeleton, weights
+
+
+def _inline(model: ModelProto) -> ModelProto:
+    return onnx.inliner.inline_local_functions(model) if model.functions else model
+
+
+def _set_shapes(model: ModelProto, shapes: Mapping[str, Shape]) -> None:
+    for value in model.graph.input:
+        if value.name not in shapes:
+            continue
+        dims = value.type.tensor_type.shape.dim
+        wanted = shapes[value.name]
+        declared = [dim.dim_value if dim.HasField("dim_value") else None for dim in dims]
+        if len(wanted) != len(dims) or any(
+            known and known != size for known, size in zip(declared, wanted, strict=True)
+        ):
+            raise ModelError(
+                f"input {value.name!r} takes shape {_text(declared)}, not {_text(wanted)}"
+            )
+        for dim, size in zip(dims, wanted, strict=True):
+            dim.dim_value = size
+    for value in model.graph.output:
+        value.type.tensor_type.ClearField("shape")
+
+
+def _text(shape: tuple[int, ...] | list[int | None]) -> str:
+    return "×".join("?" if size is None else str(size) for size in shape)
+
+
+def _widen(model: ModelProto, weights: dict[str, TensorProto]) -> None:
+    """Turn float16 and bfloat16 into float32 everywhere."""
+
+    def wide(tensor: TensorProto) -> TensorProto:
+        if tensor.data_type not in _HALF:
+            return tensor
+        values = onnx.numpy_helper.to_array(tensor).astype(np.float32)
+        return onnx.numpy_helper.from_array(values, tensor.name)
+
+    for name in list(weights):
+        weights[name] = wide(weights[name])
+    for tensor in model.graph.initializer:
+        tensor.CopyFrom(wide(tensor))
+    for value in (*model.graph.input, *model.graph.output):
+        if value.type.tensor_type.elem_type in _HALF:
+            value.type.tensor_type.elem_type = TensorProto.FLOAT
+    nodes = (node for graph in iter_graphs(model.graph) for node in graph.node)
+    for node in nodes:
+        for attribute in node.attribute:
+            if attribute.type == onnx.AttributeProto.TENSOR:
+                attribute.t.CopyFrom(wide(attribute.t))
+            elif attribute.name in ("to", "dtype") and attribute.i in _HALF:
+                attribute.i = TensorProto.FLOAT
+
+
+def _import(skeleton: ModelProto, weights: dict[str, TensorProto]) -> gs.Graph:
+    """Import into graphsurgeon with the weights as lazy constants."""
+    data = [value for value in skeleton.graph.input if value.name not in weights]
+    del skeleton.graph.input[:]
+    skeleton.graph.input.extend(data)
+    # Initializers stand-ins with no bytes: graphsurgeon reads values only when asked for them.
+    for name, tensor in weights.items():
+        skeleton.graph.initializer.append(
+            TensorProto(name=name, data_type=tensor.data_type, dims=tensor.dims)
+        )
+    graph = gs.import_onnx(skeleton)
+    for name, tensor in graph.tensors().items():
+        if name in weights:
+            tensor._values = gs.ir.tensor.LazyValues(weights[name])
+    return graph

@@ -1,0 +1,16 @@
+"""ONNX Runtime's errors under one name: its Python package gives them no common base."""
+
+from __future__ import annotations
+
+from onnxruntime.capi import onnxruntime_pybind11_state as _state
+
+ORT_ERRORS: tuple[type[Exception], ...] = tuple(
+    value
+    for value in vars(_state).values()
+    if isinstance(value, type) and issubclass(value, Exception)
+)
+
+
+def one_line(error: BaseException) -> str:
+    """Return an error's text with its line breaks and runs of spaces folded."""
+    return " ".join(str(error).split())
