@@ -25,7 +25,7 @@ TORCH_WIDTH = {"fashion_pooled": 64, "fashion_wide": 3136, "fashion_robust": 64}
 
 
 @pytest.fixture(scope="module")
-def test_set() -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+def held_out() -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     with np.load(ROOT / "test.npz", allow_pickle=False) as arrays:
         return arrays["x"], arrays["y"]
 
@@ -38,8 +38,8 @@ def scores(name: str, x: NDArray[np.float32]) -> NDArray[np.float32]:
     return session.run(None, {"input": x})[0]
 
 
-def test_test_set_is_balanced_and_in_the_unit_range(test_set):
-    x, y = test_set
+def test_test_file_is_balanced_and_in_the_unit_range(held_out):
+    x, y = held_out
     assert (x.shape, x.dtype) == ((2000, 1, 28, 28), np.float32)
     assert (x.min(), x.max()) == (0, 1)
     assert y.dtype == np.int64
@@ -56,14 +56,14 @@ def test_calibration_folder_has_100_grey_images_a_class():
 
 
 @pytest.mark.parametrize("name", FLOOR)
-def test_model_classifies_the_test_set(name, test_set):
-    x, y = test_set
+def test_model_classifies_the_test_set(name, held_out):
+    x, y = held_out
     assert (scores(name, x).argmax(1) == y).mean() >= FLOOR[name]
 
 
 @pytest.mark.parametrize("name", FLOOR)
-def test_batch_is_symbolic(name, test_set):
-    x, _ = test_set
+def test_batch_is_symbolic(name, held_out):
+    x, _ = held_out
     together = scores(name, x[:17])
     assert together.shape == (17, 10)
     np.testing.assert_allclose(scores(name, x[:1]), together[:1], rtol=1e-4, atol=1e-4)
@@ -97,12 +97,12 @@ def test_keras_model_ends_in_matmul_add_softmax():
 
 
 @pytest.mark.parametrize("name", TORCH_FEATURES)
-def test_torch_original_gives_the_same_logits(name, test_set, monkeypatch):
+def test_torch_original_gives_the_same_logits(name, held_out, monkeypatch):
     torch = pytest.importorskip("torch", reason="the originals are PyTorch modules")
     monkeypatch.syspath_prepend(str(ROOT))
     torch_models = importlib.import_module("torch_models")
     model = torch_models.load_model(ROOT / f"{name}.npz", TORCH_FEATURES[name])
-    x = test_set[0][:200]
+    x = held_out[0][:200]
     with torch.no_grad():
         expected = model(torch.from_numpy(x)).numpy()
     np.testing.assert_allclose(scores(name, x), expected, rtol=1e-4, atol=1e-4)
