@@ -110,7 +110,7 @@ def _class_folders(path: Path) -> tuple[list[str], list[str]]:
     """Subfolders and image files directly in ``path``, each sorted."""
     folders, images = [], []
     for entry in _entries(path):
-        if entry.is_dir():
+        if _is_folder(entry):
             folders.append(entry.name)
         elif _is_image(entry.name):
             images.append(entry.name)
@@ -119,15 +119,16 @@ def _class_folders(path: Path) -> tuple[list[str], list[str]]:
 
 def _images(root: Path, below: str, skipped: list[str]) -> Iterator[str]:
     """Images under ``root/below`` as ``/``-separated paths from ``root``; links are followed."""
-    start = root / below if below else root
     # Each folder comes with the identities of the folders above it: a link to one is a loop.
-    waiting: list[tuple[str, tuple[tuple[int, int], ...]]] = [(below, (_identity(start),))]
+    waiting: list[tuple[str, tuple[tuple[int, int], ...]]] = [
+        (below, tuple({_identity(root), _identity(root / below)}))
+    ]
     while waiting:
         folder, above = waiting.pop()
         stems: dict[str, str] = {}
         for entry in _entries(root / folder if folder else root):
             name = f"{folder}/{entry.name}" if folder else entry.name
-            if entry.is_dir():
+            if _is_folder(entry):
                 identity = _identity(root / name)
                 if identity in above:
                     raise DataError(
@@ -136,7 +137,7 @@ def _images(root: Path, below: str, skipped: list[str]) -> Iterator[str]:
                 waiting.append((name, (*above, identity)))
             elif not _is_image(entry.name):
                 skipped.append(name)
-            elif not entry.is_file():
+            elif not (root / name).is_file():
                 raise DataError(
                     f"{shown(root / name)} is no file, or a link that leads nowhere: remove it"
                 )
@@ -158,6 +159,15 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
     except OSError as error:
         raise DataError(
             f"{shown(folder)} can't be listed ({error.strerror}): check the path and permissions"
+        ) from None
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError as error:
+        raise DataError(
+            f"{shown(entry.path)} can't be followed ({error.strerror}): remove it"
         ) from None
 
 

@@ -10,6 +10,7 @@ import math
 import shutil
 import struct
 import tempfile
+import tokenize
 import zipfile
 import zlib
 from dataclasses import dataclass, field
@@ -22,6 +23,17 @@ from numpy.typing import NDArray
 
 from cloakify.data.naming import shown
 from cloakify.errors import DataError
+
+# NumPy reads the header as Python source: these come of text that is none, or none of its own.
+_HEADER_ERRORS = (
+    ValueError,
+    TypeError,
+    KeyError,
+    SyntaxError,
+    tokenize.TokenError,
+    RecursionError,
+    MemoryError,
+)
 
 
 @dataclass(frozen=True)
@@ -161,7 +173,9 @@ def _header(file: IO[bytes], where: str) -> tuple[tuple[int, ...], bool, np.dtyp
         if read is None:
             raise ValueError(f"format version {version[0]}.{version[1]}")
         shape, fortran, dtype = read(file)
-    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError) as error:
+        if any(size < 0 for size in shape):
+            raise ValueError(f"shape {shape}")
+    except _HEADER_ERRORS as error:
         raise _broken(where, error) from None
     if dtype.hasobject:
         raise DataError(

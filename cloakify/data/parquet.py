@@ -67,8 +67,7 @@ def open_parquet(path: Path, files: list[Path], input_name: str, *, labelled: bo
             )
         labels = _labels(files, y_name, len(table))
         names = _class_names(schema.metadata, y_name)
-    first = table.value(0)
-    if hasattr(first, "values"):
+    if _is_list(schema.field(x_name).type):
         return ParquetRows(path, table, labels, names)
     return ParquetImages(path, table, labels, names)
 
@@ -192,9 +191,7 @@ class ParquetRows(RowSource):
         compute = _pyarrow().compute
         values = self._column.value(row).values
         shape = [0 if values is None else len(values)]
-        while values is not None and not values.null_count and hasattr(values, "flatten"):
-            if not str(values.type).startswith(("list", "large_list", "fixed_size_list")):
-                break
+        while values is not None and not values.null_count and _is_list(values.type):
             lengths = set(compute.list_value_length(values).to_pylist())
             if len(lengths) != 1:
                 raise DataError(f"{self.where(row)} holds lists of several lengths: mend the row")
@@ -206,6 +203,13 @@ class ParquetRows(RowSource):
         if numbers.dtype.kind not in "biuf":
             raise DataError(f"{self.where(row)} holds {values.type}, not numbers")
         return numbers.reshape(shape)
+
+
+def _is_list(type_: Any) -> bool:
+    types = _pyarrow().types
+    return bool(
+        types.is_list(type_) or types.is_large_list(type_) or types.is_fixed_size_list(type_)
+    )
 
 
 def _labels(files: list[Path], name: str, n: int) -> NDArray[np.int64]:
@@ -262,6 +266,7 @@ def _pyarrow() -> ModuleType:
         import pyarrow
         import pyarrow.compute
         import pyarrow.parquet
+        import pyarrow.types
     except ImportError:
         raise DataError(
             "parquet files need pyarrow: install it with pip install 'cloakify[parquet]'"

@@ -14,7 +14,7 @@ from cloakify.graph.inputs import InputSpec
 
 @pytest.fixture(scope="session")
 def spec() -> Callable[..., InputSpec]:
-    """`spec(1, 8, 8)` is an NCHW input named ``input``; ``channel_axis`` and ``dtype`` may differ."""
+    """`spec(1, 8, 8)` is an NCHW input named ``input``, unless told otherwise."""
 
     def make(
         *sample: int | None, channel_axis: int | None = 1, dtype: str = "float32"

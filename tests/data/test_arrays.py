@@ -1,0 +1,237 @@
+"""Arrays: names, layouts, element types, damage, and what is refused."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from cloakify.data import Preprocessing, open_data
+from cloakify.data.rows import match_layout
+from cloakify.errors import DataError
+from cloakify.graph.inputs import InputSpec
+
+PLAIN = Preprocessing()
+X = np.random.default_rng(3).random((6, 1, 4, 4), dtype=np.float32)
+Y = np.array([0, 1, 2, 0, 1, 2])
+
+
+@pytest.fixture
+def load(tmp_path, spec):
+    """Save arrays as .npz and read them back."""
+
+    def loaded(sample=(1, 4, 4), *, save=np.savez, channel_axis=1, dtype="float32", **arrays):
+        labels, box = arrays.pop("mode", "given"), arrays.pop("box", (0.0, 1.0))
+        save(tmp_path / "d.npz", **arrays)
+        data = open_data(
+            tmp_path / "d.npz",
+            spec(*sample, channel_axis=channel_axis, dtype=dtype),
+            arrays.get("preprocessing", PLAIN),
+            labels=labels,
+            box=box,
+        )
+        x = np.concatenate([batch.x for batch in data.batches(batch_size=4)])
+        return x, data
+
+    return loaded
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+@pytest.mark.parametrize("x_name", ["x", "input"])
+@pytest.mark.parametrize("y_name", ["y", "labels", "label"])
+def test_names(load, save, x_name, y_name):
+    x, data = load(save=save, **{x_name: X, y_name: Y, "other": Y})
+    np.testing.assert_array_equal(x, X)
+    np.testing.assert_array_equal(data.labels, Y)
+
+
+def test_the_inputs_own_name_comes_first(load):
+    x, _ = load(x=X * 0, input=X, y=Y)
+    np.testing.assert_array_equal(x, X)
+
+
+def test_an_input_named_like_labels(tmp_path):
+    np.savez(tmp_path / "d.npz", y=X, labels=Y)
+    data = open_data(tmp_path / "d.npz", InputSpec("y", (None, 1, 4, 4), X.dtype, 1), PLAIN)
+    np.testing.assert_array_equal(data.labels, Y)
+
+
+def test_fortran_order_and_byte_order(load, tmp_path, spec):
+    x, _ = load(x=np.asfortranarray(X), y=Y)
+    np.testing.assert_array_equal(x, X)
+    x, _ = load(x=X.astype(">f4"), y=Y.astype(">i2"))
+    np.testing.assert_array_equal(x, X)
+    assert x.dtype.isnative
+
+
+def test_a_column_of_labels_will_do(load):
+    _, data = load(x=X, y=Y[:, None])
+    np.testing.assert_array_equal(data.labels, Y)
+
+
+def test_npy_folder_and_file(tmp_path, spec):
+    np.save(tmp_path / "x.npy", X)
+    with pytest.raises(DataError, match=r"x.npy but no y.npy"):
+        open_data(tmp_path, spec(1, 4, 4), PLAIN)
+    with pytest.raises(DataError, match=r"samples without labels"):
+        open_data(tmp_path / "x.npy", spec(1, 4, 4), PLAIN)
+    np.save(tmp_path / "y.npy", Y)
+    data = open_data(tmp_path, spec(1, 4, 4), PLAIN)
+    np.testing.assert_array_equal(data.labels, Y)
+    for path in (tmp_path, tmp_path / "x.npy"):
+        data = open_data(path, spec(1, 4, 4), PLAIN, labels="model")
+        assert data.labels is None
+        np.testing.assert_array_equal(next(data.batches()).x, X)
+
+
+@given(
+    st.tuples(st.integers(1, 4), st.integers(1, 9), st.integers(1, 9)),
+    st.tuples(st.booleans(), st.booleans()),
+    st.booleans(),
+)
+def test_moving_the_channels_there_and_back(size, known, channels_last):
+    channels, height, width = size
+    height_axis, width_axis = (
+        s if k else None for s, k in zip((height, width), known, strict=True)
+    )
+    first = InputSpec("i", (None, channels, height_axis, width_axis), np.dtype("f4"), 1)
+    last = InputSpec("i", (None, height_axis, width_axis, channels), np.dtype("f4"), 3)
+    here, there = (last, first) if channels_last else (first, last)
+    shape = (height, width, channels) if channels_last else size
+    x = np.arange(2 * channels * height * width).reshape(2, *shape)
+    # Its own layout is never touched, even where the other one would fit as well.
+    np.testing.assert_array_equal(match_layout(shape, here, "x").apply(x), x)
+    moved = match_layout(shape, there, "x").apply(x)
+    assert moved.shape[0] == 2
+    assert moved.size == x.size
+    if moved.shape[1:] == shape:
+        np.testing.assert_array_equal(moved, x)
+    else:
+        back = np.moveaxis(moved, 1, 3) if channels_last else np.moveaxis(moved, 3, 1)
+        np.testing.assert_array_equal(back, x)
+
+
+def test_a_plane_of_grey_gets_its_channel(load):
+    x, _ = load(x=X[:, 0], y=Y)
+    np.testing.assert_array_equal(x, X)
+    x, _ = load((4, 4, 1), channel_axis=3, x=X[:, 0], y=Y)
+    np.testing.assert_array_equal(x, X.transpose(0, 2, 3, 1))
+
+
+def test_floats_become_other_floats(load):
+    for stored in ("float16", "float64"):
+        x, _ = load(x=X.astype(stored), y=Y)
+        assert x.dtype == np.float32
+        np.testing.assert_allclose(x, X, rtol=1e-3)
+
+
+def test_bytes_for_a_model_of_bytes(load):
+    x, _ = load(x=(X * 255).astype(np.uint8), y=Y, dtype="uint8", box=(0, 255))
+    assert x.dtype == np.uint8
+
+
+def test_vectors(load):
+    x, _ = load((5,), channel_axis=None, x=np.full((3, 5), 7.5, np.float32), y=Y[:3], box=None)
+    assert x.shape == (3, 5)
+
+
+def with_value(value):
+    x = X.copy()
+    x[4, 0, 1, 1] = value
+    return x
+
+
+@pytest.mark.parametrize(
+    ("arrays", "said"),
+    [
+        ({"x": X}, r"d.npz holds no labels: add them as 'y'"),
+        ({"images": X, "y": Y}, r"holds images, y: name the samples 'input'"),
+        ({"x": X, "y": Y[:5]}, r"has 5 labels but .* has 6 samples"),
+        ({"x": X, "y": Y.astype(float)}, r"'y' holds float64, not whole numbers"),
+        ({"x": X, "y": np.eye(6)}, r"labels.argmax"),
+        ({"x": X, "y": Y.reshape(6, 1, 1)}, r"give one label for each"),
+        ({"x": X, "y": Y - 1}, r"'y' row 0 is -1: class indices count from 0"),
+        ({"x": X, "y": np.full(6, 2**64 - 1, np.uint64)}, r"row 0 is 18446744073709551615"),
+        ({"x": X[:0], "y": Y[:0]}, r"holds no samples"),
+        ({"x": X[:, :, :3], "y": Y}, r"shape \(1, 3, 4\) but input 'input' takes \(1, 4, 4\)"),
+        ({"x": np.float32(1), "y": Y}, r"is a single number"),
+        ({"x": (X * 255).astype(np.uint8), "y": Y}, r"holds uint8 .* takes float32: .*x / 255"),
+        ({"x": X.astype(np.int64), "y": Y}, r"holds int64 but input 'input' takes float32"),
+        ({"x": X.astype(str), "y": Y}, r"holds <U\d+: save it as plain numbers"),
+        ({"x": np.array([None] * 6), "y": Y}, r"Python objects, which are never unpickled"),
+        ({"x": X, "y": np.array([None] * 6)}, r"Python objects, which are never unpickled"),
+        ({"x": with_value(np.nan), "y": Y}, r"array 'x' row 4 holds NaN"),
+        ({"x": with_value(np.inf), "y": Y}, r"array 'x' row 4 holds infinity"),
+        (
+            {"x": X.astype(float) + 1e300, "y": Y},
+            r"row 0 holds infinity, or a value beyond float32",
+        ),
+        ({"x": X * 255, "y": Y}, r"row 0 holds values from .* pass --scale 255"),
+        ({"x": X * 4 - 2, "y": Y}, r"row 0 .*pass the --scale, --mean and --std"),
+        ({"x": with_value(1.001), "y": Y}, r"row 4 holds values .* takes 0 to 1"),
+    ],
+)
+def test_refused(load, arrays, said):
+    with pytest.raises(DataError, match=said) as caught:
+        load(**arrays)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_range_follows_the_preprocessing(tmp_path, spec):
+    imagenet = Preprocessing.parse("1", "0.485,0.456,0.406", "0.229,0.224,0.225")
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 3, 4, 4), dtype=np.uint8)
+    np.savez(tmp_path / "d.npz", x=imagenet.to_model(pixels, 1).astype(np.float16), y=Y)
+    data = open_data(tmp_path / "d.npz", spec(3, 4, 4), imagenet)
+    assert next(data.batches()).x.shape == (6, 3, 4, 4)
+    with pytest.raises(DataError, match="by the declared preprocessing"):
+        list(open_data(tmp_path / "d.npz", spec(3, 4, 4), PLAIN).batches())
+
+
+def test_an_announced_size_that_is_not_there(tmp_path, spec):
+    """A zip bomb, or a file cut short: the header promises more than the member holds."""
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(
+        header, {"descr": "<f4", "fortran_order": False, "shape": (10**12, 1, 4, 4)}
+    )
+    for compression in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        with zipfile.ZipFile(tmp_path / "d.npz", "w", compression) as archive:
+            archive.writestr("x.npy", header.getvalue() + bytes(64))
+        with pytest.raises(DataError, match="64: it is damaged or cut short"):
+            open_data(tmp_path / "d.npz", spec(1, 4, 4), PLAIN, labels="model")
+    np.save(tmp_path / "x.npy", X)
+    whole = (tmp_path / "x.npy").read_bytes()
+    (tmp_path / "x.npy").write_bytes(whole[:-1])
+    with pytest.raises(DataError, match="cut short"):
+        open_data(tmp_path / "x.npy", spec(1, 4, 4), PLAIN, labels="model")
+
+
+def test_a_full_disk_is_said_before_unpacking(tmp_path, spec, monkeypatch):
+    np.savez_compressed(tmp_path / "d.npz", x=X, y=Y)
+    usage = type("Usage", (), {"free": 10})
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: usage)
+    with pytest.raises(DataError, match="set TMPDIR elsewhere"):
+        open_data(tmp_path / "d.npz", spec(1, 4, 4), PLAIN, labels="model")
+
+
+@settings(
+    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(st.sampled_from(["d.npz", "z.npz", "x.npy"]), st.data())
+def test_damaged_files_give_samples_or_data_errors(tmp_path, spec, name, data):
+    np.savez(tmp_path / "d.npz", x=X)
+    np.savez_compressed(tmp_path / "z.npz", x=X)
+    np.save(tmp_path / "x.npy", X)
+    damaged = bytearray((tmp_path / name).read_bytes())
+    for place in data.draw(st.lists(st.integers(0, len(damaged) - 1), max_size=6)):
+        damaged[place] = data.draw(st.integers(0, 255))
+    cut = data.draw(st.integers(0, len(damaged)))
+    (tmp_path / name).write_bytes(damaged[: cut if data.draw(st.booleans()) else None])
+    try:
+        for batch in open_data(tmp_path / name, spec(1, 4, 4), PLAIN, labels="model").batches():
+            assert batch.x.shape[1:] == (1, 4, 4)
+    except DataError as error:
+        assert "\n" not in str(error)

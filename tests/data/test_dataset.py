@@ -1,0 +1,171 @@
+"""Datasets: the same samples whatever the batch size, a digest of content, no thread left."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import struct
+import threading
+import time
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from cloakify.data import Preprocessing, open_data
+from cloakify.data.prefetch import prefetch
+from cloakify.errors import DataError, UsageError
+
+PLAIN = Preprocessing()
+
+
+def threads():
+    return [thread for thread in threading.enumerate() if thread.name.startswith("cloakify")]
+
+
+@pytest.fixture(params=["folder", "npz", "compressed"])
+def data(request, class_folder, pixels, spec, tmp_path):
+    if request.param == "folder":
+        path = class_folder({"a": pixels(11, 4, 4), "b": pixels(12, 4, 4)})
+    else:
+        path = tmp_path / "d.npz"
+        save = np.savez if request.param == "npz" else np.savez_compressed
+        save(path, x=pixels(23, 1, 4, 4).astype(np.float32) / 255, y=np.arange(23) % 2)
+    return open_data(path, spec(1, 4, 4), PLAIN)
+
+
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(st.lists(st.integers(0, 22)), st.integers(1, 30))
+def test_batches_of_any_size_hold_the_same(data, indices, size):
+    (whole,) = data.batches(batch_size=23)
+    indices = np.array(indices, np.int64)
+    batches = list(data.batches(indices, size))
+    assert [len(batch.y) for batch in batches[:-1]] == [size] * (len(batches) - 1)
+    for name in ("x", "y", "index"):
+        parts = [getattr(batch, name) for batch in batches]
+        want = getattr(whole, name)[indices]
+        np.testing.assert_array_equal(np.concatenate(parts) if parts else want[:0], want)
+    assert not threads()
+
+
+def test_a_limit_takes_some_of_each_class_and_says_which(data):
+    half = open_data(data.path, _spec_of(data), PLAIN, limit=10, seed=5)
+    assert len(half) == 10
+    assert np.bincount(half.labels).tolist() == [5, 5]
+    (some,), (whole,) = half.batches(), data.batches()
+    np.testing.assert_array_equal(some.x, whole.x[half.rows])
+    np.testing.assert_array_equal(some.y, whole.y[half.rows])
+    assert half.sha256 != data.sha256
+
+
+def _spec_of(data):
+    from cloakify.graph.inputs import InputSpec
+
+    return InputSpec("input", (None, *data.sample_shape), np.dtype("f4"), 1)
+
+
+def test_the_models_answers_as_labels(data):
+    bare = open_data(data.path, _spec_of(data), PLAIN, labels="model")
+    labelled = bare.with_labels(np.arange(23) % 5)
+    assert labelled.labels.dtype == np.int64
+    assert next(labelled.batches(batch_size=4)).y.tolist() == [0, 1, 2, 3]
+    assert labelled.sha256 == bare.sha256 != data.sha256
+    with pytest.raises(DataError, match="23 samples"):
+        bare.with_labels(np.arange(5))
+
+
+def test_indices_and_batch_size_are_checked(data):
+    with pytest.raises(UsageError, match="--batch-size must be at least 1"):
+        data.batches(batch_size=0)
+    with pytest.raises(IndexError):
+        data.batches(np.array([23]))
+    with pytest.raises(IndexError):
+        data.batches(np.array([-1]))
+
+
+def test_classes_are_held_against_the_logits(class_folder, pixels, spec):
+    data = open_data(
+        class_folder({"a": pixels(2, 4, 4), "b": pixels(1, 4, 4)}), spec(1, 4, 4), PLAIN
+    )
+    data.check_classes(2)
+    with pytest.raises(DataError, match=r"has 2 classes \(a, b\) but the model has 3 logits"):
+        data.check_classes(3)
+    with pytest.raises(DataError, match=r"labels has shape|b/000.png has label 4 .* 0 to 1"):
+        data.with_labels(np.array([0, 1, 4])).check_classes(2)
+    bare = open_data(data.path, spec(1, 4, 4), PLAIN, labels="model")
+    bare.check_classes(7)
+
+
+def test_what_is_no_data(tmp_path, spec):
+    with pytest.raises(DataError, match="nowhere does not exist"):
+        open_data(tmp_path / "nowhere", spec(1, 4, 4), PLAIN)
+    (tmp_path / "d.csv").touch()
+    with pytest.raises(DataError, match=r"d.csv is no data that cloakify reads"):
+        open_data(tmp_path / "d.csv", spec(1, 4, 4), PLAIN)
+
+
+def test_the_digest_is_as_documented(data):
+    sha = hashlib.sha256(b"cloakify data 1\n")
+    if data.path.is_dir():
+        files = sorted(data.path.rglob("*.png"))
+        records = [
+            (str(f.relative_to(data.path)).encode(), f.read_bytes(), int(f.parent.name == "b"))
+            for f in files
+        ]
+    else:
+        with np.load(data.path) as saved:
+            records = [
+                (b"", b"<f4 1,4,4\n" + x.tobytes(), int(y))
+                for x, y in zip(saved["x"], saved["y"], strict=True)
+            ]
+    for key, payload, label in records:
+        for field in (key, payload, struct.pack("<q", label)):
+            sha.update(struct.pack("<Q", len(field)) + field)
+    assert data.sha256 == sha.hexdigest()
+
+
+def test_the_digest_knows_content_not_place(class_folder, pixels, spec, tmp_path):
+    first = class_folder({"a": pixels(2, 4, 4), "b": pixels(3, 4, 4)})
+    moved = tmp_path / "else" / "where"
+    shutil.copytree(first, moved)
+    for file in moved.rglob("*.png"):
+        os.utime(file, (0, 0))
+    digests = [open_data(p, spec(1, 4, 4), PLAIN).sha256 for p in (first, moved)]
+    assert digests[0] == digests[1]
+    shutil.move(moved / "b" / "002.png", moved / "a" / "002.png")
+    assert open_data(moved, spec(1, 4, 4), PLAIN).sha256 != digests[0]
+
+
+def test_closing_early_leaves_no_thread(data):
+    batches = data.batches(batch_size=1)
+    next(batches)
+    assert len(threads()) >= 1
+    batches.close()
+    assert not threads()
+
+
+def test_an_error_comes_at_its_place_and_leaves_no_thread():
+    def make(item):
+        if item == 3:
+            raise DataError("third")
+        return item
+
+    seen = []
+    with pytest.raises(DataError, match="third"):
+        for result in prefetch(make, range(10)):
+            seen.append(result)
+    assert seen == [0, 1, 2]
+    assert not threads()
+
+
+def test_no_more_than_the_depth_is_made_ahead():
+    made = []
+    results = prefetch(lambda item: made.append(item) or item, range(100), depth=2)
+    assert next(results) == 0
+    time.sleep(0.05)
+    assert made == [0, 1, 2]
+    results.close()

@@ -1,0 +1,204 @@
+"""Tar shards and parquet tables give what a class folder with the same images gives."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cloakify.data import Preprocessing, open_data
+from cloakify.errors import DataError
+
+PLAIN = Preprocessing()
+
+
+@pytest.fixture
+def images(pixels):
+    return pixels(5, 4, 4)
+
+
+def encode(image):
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "PNG")
+    return file.getvalue()
+
+
+def write_tar(path, members, mode="w"):
+    with tarfile.open(path, mode) as archive:
+        for name, data in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+
+
+def samples(images, start=0):
+    members = {}
+    for number, image in enumerate(images, start):
+        members[f"./{number:04}.cls"] = b"%d\n" % (number % 3)
+        members[f"./{number:04}.png"] = encode(image)
+    return members
+
+
+def check(data, images, labels):
+    (batch,) = data.batches()
+    np.testing.assert_array_equal(batch.x[:, 0], images.astype(np.float32) / 255)
+    assert data.labels.tolist() == labels
+
+
+def test_tar_file_and_folder_of_shards(tmp_path, spec, images):
+    (tmp_path / "shards").mkdir()
+    members = samples(images)
+    members |= {"./._0000.png": b"junk", "readme": b"", "0000.json": b"{}"}
+    write_tar(tmp_path / "one.tar", members)
+    write_tar(tmp_path / "shards" / "0.tar", samples(images[:2]))
+    write_tar(tmp_path / "shards" / "1.tar", samples(images[2:], 2))
+    one = open_data(tmp_path / "one.tar", spec(1, 4, 4), PLAIN)
+    two = open_data(tmp_path / "shards", spec(1, 4, 4), PLAIN)
+    for data in (one, two):
+        check(data, images, [0, 1, 2, 0, 1])
+    assert one.sha256 == two.sha256
+    assert two.where(3).endswith("1.tar member 0003")
+    assert open_data(tmp_path / "one.tar", spec(1, 4, 4), PLAIN, labels="model").labels is None
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"0007.png": b"x"}, "has no 0007.cls beside the image"),
+        ({"./0000.cls": b"cat"}, "0000.cls holds no class index"),
+        ({"./0000.cls": b"1" * 30}, "0000.cls holds no class index"),
+        ({"./0000.cls": b"1" * 300}, "0000.cls holds no class index"),
+        ({"0000.jpg": b"x"}, "holds sample 0000 twice"),
+    ],
+)
+def test_tar_refused(tmp_path, spec, images, change, said):
+    write_tar(tmp_path / "d.tar", samples(images) | change)
+    with pytest.raises(DataError, match=said):
+        open_data(tmp_path / "d.tar", spec(1, 4, 4), PLAIN)
+
+
+def test_tar_of_another_kind(tmp_path, spec, images):
+    write_tar(tmp_path / "z.tar", samples(images), "w:gz")
+    with pytest.raises(DataError, match="unpack it if it is compressed"):
+        open_data(tmp_path / "z.tar", spec(1, 4, 4), PLAIN)
+    write_tar(tmp_path / "e.tar", {})
+    with pytest.raises(DataError, match="holds no samples"):
+        open_data(tmp_path / "e.tar", spec(1, 4, 4), PLAIN)
+    with tarfile.open(tmp_path / "l.tar", "w") as archive:
+        link = tarfile.TarInfo("0.png")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        archive.addfile(link)
+    with pytest.raises(DataError, match="is a link"):
+        open_data(tmp_path / "l.tar", spec(1, 4, 4), PLAIN)
+
+
+def test_tar_cut_short_later(tmp_path, spec, images):
+    write_tar(tmp_path / "d.tar", samples(images))
+    data = open_data(tmp_path / "d.tar", spec(1, 4, 4), PLAIN)
+    whole = (tmp_path / "d.tar").read_bytes()
+    (tmp_path / "d.tar").write_bytes(whole[:2000])
+    with pytest.raises(DataError, match="cut short"):
+        list(data.batches())
+
+
+@pytest.fixture
+def parquet():
+    return pytest.importorskip("pyarrow.parquet")
+
+
+def hub_table(pa, images, start=0):
+    rows = [{"bytes": encode(image), "path": None} for image in images]
+    labels = [n % 3 for n in range(start, start + len(images))]
+    described = {"info": {"features": {"label": {"names": ["a", "b", "c"]}}}}
+    table = pa.table({"image": rows, "label": pa.array(labels, pa.int64())})
+    return table.replace_schema_metadata({"huggingface": json.dumps(described)})
+
+
+def test_parquet_images(tmp_path, spec, images, parquet):
+    import pyarrow as pa
+
+    (tmp_path / "shards").mkdir()
+    parquet.write_table(hub_table(pa, images), tmp_path / "d.parquet", row_group_size=2)
+    parquet.write_table(hub_table(pa, images[:3]), tmp_path / "shards" / "0.parquet")
+    parquet.write_table(hub_table(pa, images[:0]), tmp_path / "shards" / "1.parquet")
+    parquet.write_table(hub_table(pa, images[3:], 3), tmp_path / "shards" / "2.parquet")
+    one = open_data(tmp_path / "d.parquet", spec(1, 4, 4), PLAIN)
+    two = open_data(tmp_path / "shards", spec(1, 4, 4), PLAIN)
+    for data in (one, two):
+        check(data, images, [0, 1, 2, 0, 1])
+        assert data.class_names == ("a", "b", "c")
+    assert one.sha256 == two.sha256
+    assert two.where(4).endswith("2.parquet row 1")
+    (tmp_path / "d.tar").touch()
+    (tmp_path / "d.tar").rename(tmp_path / "shards" / "d.tar")
+    with pytest.raises(DataError, match=r"holds both d.tar and 0.parquet"):
+        open_data(tmp_path / "shards", spec(1, 4, 4), PLAIN)
+
+
+def test_parquet_plain_bytes(tmp_path, spec, images, parquet):
+    import pyarrow as pa
+
+    table = pa.table({"img": [encode(image) for image in images[:3]], "y": [0, 1, 2]})
+    parquet.write_table(table, tmp_path / "d.parquet")
+    check(open_data(tmp_path / "d.parquet", spec(1, 4, 4), PLAIN), images[:3], [0, 1, 2])
+
+
+def test_parquet_lists(tmp_path, spec, images, parquet):
+    import pyarrow as pa
+
+    x = images.astype(np.float32) / 255
+    nested = pa.array(x.tolist(), pa.list_(pa.list_(pa.float32(), 4)))
+    table = pa.table({"x": nested, "labels": pa.array([0, 1, 2, 0, 1], pa.uint8())})
+    parquet.write_table(table, tmp_path / "d.parquet", row_group_size=2)
+    data = open_data(tmp_path / "d.parquet", spec(1, 4, 4), PLAIN)
+    check(data, images, [0, 1, 2, 0, 1])
+    np.savez(tmp_path / "d.npz", x=x, y=data.labels)
+    # The same numbers under the same labels are the same data, whatever holds them.
+    assert data.sha256 == open_data(tmp_path / "d.npz", spec(1, 4, 4), PLAIN).sha256
+
+
+def parquet_cases():
+    good = [[1.0, 0.0], [0.0, 1.0], [0.5, 0.5]]
+    return [
+        ({"a": good, "y": [0, 1, 0]}, "has columns a, y: name the samples"),
+        ({"x": good}, "has no column of labels"),
+        ({"x": good, "y": [0, None, 1]}, "has empty labels"),
+        ({"x": good, "y": [0.0, 1.0, 1.0]}, "not whole numbers"),
+        ({"x": good, "y": ["a", "b", "c"]}, "not whole numbers"),
+        ({"x": [[1.0, 0.0], [1.0]], "y": [0, 1]}, r"row 1 has shape \(1,\) but the first"),
+        ({"x": [[1.0, 0.0], None], "y": [0, 1]}, "row 1 holds empty values"),
+        ({"x": [[1.0, 0.0], [None, 1.0]], "y": [0, 1]}, "row 1 holds empty values"),
+        ({"x": [["a"], ["b"]], "y": [0, 1]}, "row 0 holds string, not numbers"),
+        ({"x": [[[1.0], [1.0, 2.0]]], "y": [0]}, "row 0 holds lists of several lengths"),
+        ({"image": [{"bytes": None, "path": "a.png"}], "y": [0]}, "row 0 holds no image bytes"),
+    ]
+
+
+@pytest.mark.parametrize(("columns", "said"), parquet_cases())
+def test_parquet_refused(tmp_path, spec, parquet, columns, said):
+    import pyarrow as pa
+
+    parquet.write_table(pa.table(columns), tmp_path / "d.parquet")
+    flat = spec(4, 4, channel_axis=None) if "image" in columns else spec(2, channel_axis=None)
+    stored = "float64" if "x" in columns else "float32"
+    flat = type(flat)(flat.name, flat.shape, np.dtype(stored), None)
+    with pytest.raises(DataError, match=said) as caught:
+        list(open_data(tmp_path / "d.parquet", flat, PLAIN).batches())
+    assert "\n" not in str(caught.value)
+
+
+def test_parquet_damaged(tmp_path, spec, parquet):
+    (tmp_path / "d.parquet").write_bytes(b"PAR1 no more PAR1")
+    with pytest.raises(DataError, match="can't be read as parquet"):
+        open_data(tmp_path / "d.parquet", spec(1, 4, 4), PLAIN)
+
+
+def test_parquet_without_pyarrow(tmp_path, spec, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
+    (tmp_path / "d.parquet").touch()
+    with pytest.raises(DataError, match=r"pip install 'cloakify\[parquet\]'"):
+        open_data(tmp_path / "d.parquet", spec(1, 4, 4), PLAIN)
