@@ -16,6 +16,7 @@ from onnx.reference import ReferenceEvaluator
 
 from cloakify.graph.gradient.build import finish, gradients_of, named
 from cloakify.graph.specialise import specialise
+from tests.support.reference_ops import OPS
 
 
 def gradient_model(
@@ -53,14 +54,14 @@ def check_gradient(
     wanted = [n for n, v in feeds.items() if v.dtype.kind == "f"] if wanted is None else wanted
     rng = np.random.default_rng(seed)
     shapes = {name: value.shape for name, value in feeds.items()}
-    forward = ReferenceEvaluator(model)
+    forward = ReferenceEvaluator(model, new_ops=OPS)
     names = [output.name for output in model.graph.output]
     outputs = dict(zip(names, forward.run(None, dict(feeds)), strict=True))
     floating = [name for name, value in outputs.items() if value.dtype.kind == "f"]
     seeds = {f"seed_{name}": rng.standard_normal(outputs[name].shape) for name in floating}
     backward = gradient_model(model, shapes, wanted)
     onnx.checker.check_model(backward)
-    found = ReferenceEvaluator(backward).run(None, {**feeds, **seeds})
+    found = ReferenceEvaluator(backward, new_ops=OPS).run(None, {**feeds, **seeds})
 
     def objective(values: Mapping[str, np.ndarray]) -> float:
         results = dict(zip(names, forward.run(None, dict(values)), strict=True))

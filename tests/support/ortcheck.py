@@ -1,0 +1,69 @@
+"""Check that ONNX Runtime, in float, computes what the reference evaluator computes in double."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+from onnx.reference import ReferenceEvaluator
+
+from tests.support.gradcheck import check_gradient, gradient_model
+from tests.support.reference_ops import OPS
+
+
+def check_both(
+    text: str,
+    feeds: Mapping[str, np.ndarray],
+    wanted: Sequence[str] | None = None,
+    *,
+    seed: int = 0,
+    tolerance: float = 2e-4,
+) -> None:
+    """Assert the rules' gradient by central differences, and that the runtime agrees in float.
+
+    ``text`` is a model whose floating tensors are double; the runtime runs it with float in their
+    place, since it has few operators in double.
+    """
+    check_gradient(text, feeds, wanted, seed=seed)
+    check_runtime(text, feeds, wanted, seed=seed, tolerance=tolerance)
+
+
+def check_runtime(
+    text: str,
+    feeds: Mapping[str, np.ndarray],
+    wanted: Sequence[str] | None = None,
+    *,
+    seed: int = 0,
+    tolerance: float = 2e-4,
+) -> None:
+    """Assert that the runtime's gradient in float is the reference evaluator's in double."""
+    wanted = [n for n, v in feeds.items() if v.dtype.kind == "f"] if wanted is None else wanted
+    shapes = {name: value.shape for name, value in feeds.items()}
+    exact = gradient_model(onnx.parser.parse_model(text), shapes, wanted)
+    narrow = gradient_model(
+        onnx.parser.parse_model(text.replace("double", "float")), shapes, wanted
+    )
+    rng = np.random.default_rng(seed)
+    values = dict(feeds)
+    for value in exact.graph.input:
+        if value.name not in values:
+            shape = [dim.dim_value for dim in value.type.tensor_type.shape.dim]
+            values[value.name] = rng.standard_normal(shape)
+    expected = ReferenceEvaluator(exact, new_ops=OPS).run(None, values)
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 3
+    session = ort.InferenceSession(
+        narrow.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    found = session.run(
+        None,
+        {n: v.astype(np.float32) if v.dtype == np.float64 else v for n, v in values.items()},
+    )
+    for name, value, wide in zip(wanted, found, expected, strict=True):
+        assert value.dtype == np.float32, (name, value.dtype)
+        assert value.shape == wide.shape, (name, value.shape, wide.shape)
+        scale = max(1.0, float(np.abs(wide).max(initial=0.0)))
+        np.testing.assert_allclose(value, wide, rtol=tolerance, atol=tolerance * scale)
