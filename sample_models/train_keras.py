@@ -20,6 +20,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import fashion_mnist
 import keras
+import numpy as np
 import onnx
 import onnx_output
 import tensorflow as tf
@@ -54,7 +55,7 @@ def build() -> keras.Model:
     )
 
 
-def train(model: keras.Model, x: tf.Tensor, y: tf.Tensor, epochs: int, seed: int) -> None:
+def train(model: keras.Model, x: np.ndarray, y: np.ndarray, epochs: int, seed: int) -> None:
     """Run Adam with a cosine schedule on randomly mirrored images."""
     steps = len(x) // BATCH
     batches = (
@@ -65,7 +66,9 @@ def train(model: keras.Model, x: tf.Tensor, y: tf.Tensor, epochs: int, seed: int
     mirror = layers.RandomFlip("horizontal", seed=seed)
     batches = batches.map(lambda images, labels: (mirror(images, training=True), labels))
     rate = keras.optimizers.schedules.CosineDecay(2e-3, epochs * steps)
-    model.compile(keras.optimizers.Adam(rate), "sparse_categorical_crossentropy", ["accuracy"])
+    model.compile(
+        keras.optimizers.Adam(rate), "sparse_categorical_crossentropy", metrics=["accuracy"]
+    )
     model.fit(batches, epochs=epochs, verbose=2)
 
 
