@@ -50,7 +50,8 @@ class ImageFolder(EncodedSource):
 
     def read(self, row: int) -> bytes:
         try:
-            return (self.path / self._names[row]).read_bytes()
+            with open(os.path.join(self.path, self._names[row]), "rb") as file:
+                return file.read()
         except OSError as error:
             raise DataError(
                 f"{self.where(row)} can't be read ({error.strerror}): mend or remove it"

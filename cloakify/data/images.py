@@ -34,6 +34,7 @@ Resize = Literal["crop", "stretch", "refuse"]
 centre; ``stretch`` scales both sides to fit; ``refuse`` raises DataError.
 """
 
+_SMALL = 16 << 10
 _MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 
 # What Pillow's decoders let through on damaged files, beside its own UnidentifiedImageError
@@ -143,9 +144,12 @@ class ImageFeed:
         if spec.dtype.kind not in "fiu":
             raise DataError(f"input {spec.name!r} takes {spec.dtype}, which no image gives")
         # Where the model takes any size, the first image sets it for all.
-        height, width = self._pixels(first, source.read(first)).shape[:2]
+        data = source.read(first)
+        height, width = self._pixels(first, data).shape[:2]
         self._size = (height, width)
         self.sample_shape = self._layout.sample_shape(height, width)
+        # Handing a small image to another thread takes longer than decoding it.
+        self._workers = min(4, os.cpu_count() or 1) if len(data) > _SMALL else 1
 
     def load(self, rows: NDArray[np.int64]) -> NDArray[np.generic]:
         """Decode these samples: ``[len(rows), …]`` in the model's layout, units and dtype."""
@@ -163,9 +167,8 @@ class ImageFeed:
 
         # Read in order on this thread, decoded on several: Pillow releases the interpreter's lock.
         jobs = ((slot, row, self._source.read(row)) for slot, row in enumerate(rows.tolist()))
-        workers = min(4, os.cpu_count() or 1, len(rows))
-        if workers > 1:
-            with ThreadPoolExecutor(workers, thread_name_prefix="cloakify-decode") as pool:
+        if self._workers > 1 and len(rows) > 1:
+            with ThreadPoolExecutor(self._workers, thread_name_prefix="cloakify-decode") as pool:
                 for _ in pool.map(decode, jobs):
                     pass
         else:
@@ -186,7 +189,6 @@ class ImageFeed:
 
     def _pixels(self, row: int, data: bytes) -> NDArray[np.float32]:
         """One image on the [0, 1] scale: ``[height, width, channels]``."""
-        where = self._source.where(row)
         try:
             with Image.open(io.BytesIO(data)) as image:
                 limit = Image.MAX_IMAGE_PIXELS
@@ -199,15 +201,15 @@ class ImageFeed:
             if "cannot identify" in reason:
                 reason = "not an image" if data else "the file is empty"
             raise DataError(
-                f"{where} can't be read as an image ({reason}): mend or remove it"
+                f"{self._source.where(row)} can't be read as an image ({reason}): mend or remove it"
             ) from None
-        values = np.asarray(self._fit(converted, where), np.float32) / np.float32(white)
+        values = np.asarray(self._fit(converted, row), np.float32) / np.float32(white)
         # A plane of grey that had to pass as one channel serves every colour.
         return np.broadcast_to(
             values.reshape(*values.shape[:2], -1), (*values.shape[:2], self._layout.channels)
         )
 
-    def _fit(self, image: Image.Image, where: str) -> Image.Image:
+    def _fit(self, image: Image.Image, row: int) -> Image.Image:
         """Bring the image to the model's size, by the resize policy."""
         layout = self._layout
         height = image.height if layout.height is None else layout.height
@@ -216,8 +218,8 @@ class ImageFeed:
             return image
         if self._resize == "refuse":
             raise DataError(
-                f"{where} is {image.width}×{image.height} pixels but the model takes "
-                f"{width}×{height}: resize the images, or let cloakify do it (resize 'crop')"
+                f"{self._source.where(row)} is {image.width}×{image.height} pixels but the model "
+                f"takes {width}×{height}: resize the images, or let cloakify do it (resize 'crop')"
             )
         if self._resize == "stretch":
             return image.resize((width, height), Image.Resampling.BILINEAR)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from cloakify.data.digest import row_payload
 
 # Rows are hashed in pieces, so that memory stays flat.
-_CHUNK_BYTES = 8 << 20
+_CHUNK_BYTES = 1 << 20
 
 
 class Source(ABC):

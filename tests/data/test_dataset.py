@@ -6,6 +6,8 @@ import hashlib
 import os
 import shutil
 import struct
+import subprocess
+import sys
 import threading
 import time
 
@@ -169,3 +171,28 @@ def test_no_more_than_the_depth_is_made_ahead():
     time.sleep(0.05)
     assert made == [0, 1, 2]
     results.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the peak memory from /proc")
+def test_memory_does_not_grow_with_the_data(tmp_path):
+    script = """
+import sys
+import numpy as np
+from cloakify.data import Preprocessing, open_data
+from cloakify.graph.inputs import InputSpec
+
+spec = InputSpec("x", (None, 1, 32, 32), np.dtype("f4"), 1)
+data = open_data(sys.argv[1], spec, Preprocessing(), labels="model")
+data.sha256
+for batch in data.batches(batch_size=64):
+    pass
+print(next(l for l in open("/proc/self/status") if l.startswith("VmHWM")).split()[1])
+"""
+    peaks = []
+    for n in (500, 16_000):
+        np.save(tmp_path / f"{n}.npy", np.zeros((n, 1, 32, 32), np.float32))
+        command = [sys.executable, "-c", script, str(tmp_path / f"{n}.npy")]
+        run = subprocess.run(command, capture_output=True, text=True, check=True)
+        peaks.append(int(run.stdout) / 1024)
+    # The second file is 62 MB; what differs is a list of indices, and chance.
+    assert peaks[1] - peaks[0] < 12

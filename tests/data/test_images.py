@@ -127,6 +127,19 @@ def test_models_that_take_no_images(load, pixels, sample):
         load(Image.fromarray(pixels(8, 8)), *sample, channel_axis=axis)
 
 
+def test_large_images_are_decoded_on_several_threads_in_order(
+    class_folder, pixels, spec, monkeypatch
+):
+    monkeypatch.setattr("os.cpu_count", lambda: 3)
+    images = pixels(7, 160, 160)
+    data = open_data(class_folder({"a": images}), spec(1, 160, 160), PLAIN)
+    x = np.concatenate([batch.x for batch in data.batches(batch_size=4)])
+    np.testing.assert_array_equal(x[:, 0], images.astype(np.float32) / 255)
+    (data.path / "a" / "005.png").write_bytes(b"")
+    with pytest.raises(DataError, match=r"005.png .*the file is empty"):
+        list(data.batches(batch_size=4))
+
+
 def test_images_of_several_sizes_for_a_model_of_any_size(class_folder, pixels, spec):
     folder = class_folder({"a": pixels(2, 8, 8), "b": pixels(1, 8, 9)})
     data = open_data(folder, spec(1, None, None), PLAIN)
