@@ -81,9 +81,7 @@ def _known_shapes(model: ModelProto) -> dict[str, tuple[int, ...]]:
     return known
 
 
-def _fold_once(
-    model: ModelProto, shapes: dict[str, tuple[int, ...]], variable: set[str]
-) -> bool:
+def _fold_once(model: ModelProto, shapes: dict[str, tuple[int, ...]], variable: set[str]) -> bool:
     """Replace what can be computed from constants and known shapes; tell whether anything was."""
     static: set[str] = {tensor.name for tensor in model.graph.initializer}
     folded: dict[str, TensorProto] = {}

@@ -19,6 +19,7 @@ from cloakify.errors import ModelError, UnsupportedOperatorError
 from cloakify.graph.gradient.builder import Tensor
 from cloakify.graph.gradient.engine import Context, differentiate, unsupported
 from cloakify.graph.gradient.losses import LOSSES, TARGETED
+from cloakify.graph.gradient.steps import NEXT, add_step
 from cloakify.graph.specialise import Shape, WorkingGraph, specialise
 
 LABELS = "cloakify_labels"
@@ -43,12 +44,16 @@ class GradientSpec:
     loss
         A key of :data:`~cloakify.graph.gradient.losses.LOSSES`, or ``None``: the gradient with
         respect to the logits is then an input, ``cloakify_logits_gradient``.
+    step
+        ``linf`` or ``l2``: return the next iterate of projected gradient ascent in place of the
+        gradient (see :mod:`~cloakify.graph.gradient.steps`). ``None`` for the gradient.
     """
 
     input: str
     logits: str
     features: str | None = None
     loss: str | None = "ce"
+    step: str | None = None
 
 
 def build_gradient(
@@ -70,8 +75,9 @@ def build_gradient(
     ModelProto
         Inputs: the model's own, ``cloakify_labels`` int64 [N] (and ``cloakify_targets`` for a
         targeted loss). Outputs: ``cloakify_logits`` [N, C], ``cloakify_features`` (as in the
-        model), ``cloakify_loss`` [N], ``cloakify_gradient`` (shape and dtype of the input). Every
-        sample's loss is its own, so the gradient of a sample does not depend on the others.
+        model), ``cloakify_loss`` [N], and ``cloakify_gradient`` or ``cloakify_next`` (shape and
+        dtype of the input). Every sample's loss is its own, so what is returned for a sample does
+        not depend on the others.
 
     Raises
     ------
@@ -101,7 +107,10 @@ def build_gradient(
         loss.shape = [samples]
         outputs.append((LOSS, loss))
     (gradient,) = gradients_of(graph, {spec.logits: builder.reshape(seed, logits.shape)}, [x])
-    outputs.append((GRADIENT, gradient))
+    if spec.step is None:
+        outputs.append((GRADIENT, gradient))
+    else:
+        outputs.append((NEXT, add_step(builder, spec.step, x, gradient)))
     return finish(working, outputs)
 
 

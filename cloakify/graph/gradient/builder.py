@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeAlias
 
 import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 
-Tensor = gs.Tensor
+Tensor: TypeAlias = gs.Tensor
 
 PREFIX = "cloakify_grad"
 
@@ -41,8 +42,9 @@ class Builder:
         the output where a rule knows them and a later one may ask; ``dtype`` defaults to that of
         the first input.
         """
-        return self.ops(op_type, *inputs, count=1, shape=shape, dtype=dtype, domain=domain,
-                        **attributes)[0]
+        return self.ops(
+            op_type, *inputs, count=1, shape=shape, dtype=dtype, domain=domain, **attributes
+        )[0]
 
     def ops(
         self,
@@ -57,9 +59,9 @@ class Builder:
         """Append a node with ``count`` outputs, all of one shape and dtype, and return them."""
         if dtype is None and inputs and inputs[0] is not None:
             dtype = inputs[0].dtype
+        known = None if shape is None else list(shape)
         outputs: list[Tensor] = [
-            gs.Variable(self._name(op_type), dtype=dtype, shape=None if shape is None else list(shape))
-            for _ in range(count)
+            gs.Variable(self._name(op_type), dtype=dtype, shape=known) for _ in range(count)
         ]
         arguments = [gs.Variable.empty() if tensor is None else tensor for tensor in inputs]
         given = {key: value for key, value in attributes.items() if value is not None}
@@ -72,8 +74,9 @@ class Builder:
         """Return a constant; equal ones are made once."""
         key = (values.dtype.str, values.shape, values.tobytes())
         if key not in self._constants:
-            self._constants[key] = gs.Constant(self._name("constant"), np.ascontiguousarray(values)
-                                               .reshape(values.shape))
+            # ascontiguousarray makes a vector of a scalar; the shape is given back.
+            contiguous = np.ascontiguousarray(values).reshape(values.shape)
+            self._constants[key] = gs.Constant(self._name("constant"), contiguous)
         return self._constants[key]
 
     def scalar(self, value: float, like: Tensor) -> Tensor:
@@ -101,6 +104,10 @@ class Builder:
     def neg(self, tensor: Tensor) -> Tensor:
         return self.op("Neg", tensor)
 
+    def scale(self, tensor: Tensor, factor: float) -> Tensor:
+        """Multiply by a number; by 1 is nothing."""
+        return tensor if factor == 1 else self.mul(tensor, self.scalar(factor, tensor))
+
     def where(self, condition: Tensor, then: Tensor, otherwise: Tensor) -> Tensor:
         return self.op("Where", condition, then, otherwise, dtype=then.dtype)
 
@@ -112,7 +119,8 @@ class Builder:
         wanted = np.dtype(dtype)
         if tensor.dtype == wanted:
             return tensor
-        return self.op("Cast", tensor, dtype=wanted, to=onnx.helper.np_dtype_to_tensor_dtype(wanted))
+        to = onnx.helper.np_dtype_to_tensor_dtype(wanted)
+        return self.op("Cast", tensor, dtype=wanted, to=to)
 
     def reshape(self, tensor: Tensor, shape: Sequence[int]) -> Tensor:
         return self.op("Reshape", tensor, self.ints(*shape), shape=shape)

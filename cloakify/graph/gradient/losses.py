@@ -12,7 +12,8 @@ import numpy as np
 
 from cloakify.graph.gradient.builder import Builder, Tensor
 
-# (builder, logits [N, C], labels int64 [N], targets int64 [N] or None) -> (loss [N], gradient [N, C])
+# (builder, logits [N, C], labels int64 [N], targets int64 [N] or None)
+# -> (loss [N], its gradient [N, C])
 Loss = Callable[[Builder, Tensor, Tensor, Tensor | None], tuple[Tensor, Tensor]]
 
 
@@ -46,9 +47,7 @@ def dlr(
 
     Croce & Hein, arXiv 2003.01690, equation 6.
     """
-    gap = builder.sub(
-        _strongest_other(builder, logits, labels), one_hot(builder, logits, labels)
-    )
+    gap = builder.sub(_strongest_other(builder, logits, labels), one_hot(builder, logits, labels))
     ranked = _ranked(builder, logits, 3)
     return _ratio(builder, logits, gap, builder.sub(ranked[0], ranked[2]))
 

@@ -1,0 +1,67 @@
+"""What an attack is."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cloakify.attacks.target import Target
+from cloakify.attacks.threat import ThreatModel
+
+Array = NDArray[np.float32]
+Labels = NDArray[np.int64]
+
+
+class Attack(ABC):
+    """Moves samples within a threat model so that a classifier errs.
+
+    Settings are keyword-only arguments of the constructor; one attack can be run on many targets.
+
+    Attributes
+    ----------
+    name
+        As on the command line and in reports.
+    gradient
+        ``white-box`` or ``gradient-free``.
+    """
+
+    name: ClassVar[str]
+    gradient: ClassVar[str] = "white-box"
+
+    @property
+    @abstractmethod
+    def steps(self) -> int:
+        """Passes through the model for one sample, the report's ``steps``."""
+
+    @abstractmethod
+    def run(self, target: Target, x: Array, y: Labels, index: Labels, threat: ThreatModel) -> Array:
+        """Return the attacked samples.
+
+        Parameters
+        ----------
+        target
+            The classifier to attack.
+        x, y
+            Clean samples [n, …], in model units, and their labels int64 [n].
+        index
+            int64 [n]: which samples of the data set these are. Randomness is drawn per sample from
+            the seed and this index, so that a sample's result does not depend on its neighbours.
+        threat
+            How far to go.
+
+        Returns
+        -------
+        float32, the shape of ``x``, within ball and box.
+        """
+
+    def __repr__(self) -> str:
+        settings = ", ".join(f"{name.lstrip('_')}={value!r}" for name, value in vars(self).items())
+        return f"{type(self).__name__}({settings})"
+
+
+def sample_generator(seed: int, index: int, *purpose: int) -> np.random.Generator:
+    """Return the random generator of one sample: the same in every batch and order."""
+    return np.random.default_rng([seed, index, *purpose])

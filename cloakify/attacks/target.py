@@ -1,0 +1,266 @@
+"""The model under attack: logits, losses and gradients of the shipped graph, batch by batch.
+
+Two sessions are kept apart on purpose. The *forward* session runs the shipped graph as it is and
+is what every verdict is taken from; the *gradient* session runs the differentiated working copy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import ModelProto
+
+from cloakify.attacks.threat import ThreatModel
+from cloakify.errors import ModelError
+from cloakify.graph.gradient.build import (
+    FEATURES,
+    GRADIENT,
+    LABELS,
+    LOGITS,
+    LOSS,
+    TARGETS,
+    GradientSpec,
+    build_gradient,
+)
+from cloakify.graph.gradient.steps import CLEAN, EPS, FACTOR, LOWER, NEXT, STEP_SIZE, UPPER
+from cloakify.graph.head import Head
+from cloakify.graph.inputs import InputSpec
+from cloakify.graph.taps import tap
+from cloakify.runtime import Device, Session
+
+Array = NDArray[np.float32]
+Labels = NDArray[np.int64]
+
+DEFAULT_BATCH_SIZE = 64
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What one forward and backward pass returns, for n samples.
+
+    Attributes
+    ----------
+    logits
+        [n, C].
+    loss
+        [n].
+    gradient
+        ∂loss/∂input, the shape of the samples.
+    """
+
+    logits: Array
+    loss: Array
+    gradient: Array
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one attack step returns, for n samples.
+
+    Attributes
+    ----------
+    logits, features
+        Of the iterate that the step started from: [n, C] and [n, …].
+    x
+        The next iterate.
+    """
+
+    logits: Array
+    features: Array
+    x: Array
+
+
+class Target:
+    """A classifier to attack.
+
+    Parameters
+    ----------
+    model
+        The model with its weights in it.
+    spec, head
+        Its input and head.
+    device
+        Where its sessions run.
+    batch_size
+        How many samples a session takes at once; the last batch is filled up and cut off again,
+        so results do not depend on how many samples are asked for. A model with a batch size of
+        its own keeps that.
+    threads
+        Threads within an operator; the number of cores when left out.
+    """
+
+    def __init__(
+        self,
+        model: ModelProto,
+        spec: InputSpec,
+        head: Head,
+        device: Device,
+        batch_size: int = DEFAULT_BATCH_SIZE,
+        threads: int = 0,
+    ) -> None:
+        self.model = model
+        self.spec = spec
+        self.head = head
+        self.device = device
+        self.batch_size = spec.batch_size or batch_size
+        self.threads = threads
+        self._sessions: dict[tuple[object, ...], Session] = {}
+
+    @property
+    def num_classes(self) -> int:
+        """C."""
+        return self.head.num_classes
+
+    def logits(self, x: Array) -> Array:
+        """Return the shipped graph's logits [n, C] of samples [n, …]."""
+        return self._forward(x, [self.head.logits])[0].reshape(len(x), -1)
+
+    def features_and_logits(self, x: Array) -> tuple[Array, Array]:
+        """Return the shipped graph's features [n, …] and logits [n, C]."""
+        features, logits = self._forward(x, [self.head.features, self.head.logits])
+        return features, logits.reshape(len(x), -1)
+
+    def correct(self, x: Array, y: Labels) -> NDArray[np.bool_]:
+        """Tell for each sample whether the shipped graph's largest logit is the label's."""
+        right: NDArray[np.bool_] = self.logits(x).argmax(axis=1) == y
+        return right
+
+    def evaluate(
+        self, x: Array, y: Labels, loss: str = "ce", targets: Labels | None = None
+    ) -> Evaluation:
+        """Return logits, loss and input gradient of n samples.
+
+        Parameters
+        ----------
+        x, y
+            Samples [n, …] and labels [n].
+        loss
+            A key of :data:`~cloakify.graph.gradient.losses.LOSSES`.
+        targets
+            Target classes [n], for a targeted loss.
+
+        Raises
+        ------
+        UnsupportedOperatorError
+            The graph has no gradient.
+        """
+        spec = GradientSpec(self.spec.name, self.head.logits, None, loss)
+        session = self._gradient_session(x, spec)
+        outputs: list[list[Array]] = [[], [], []]
+        for part, feeds in self._batches(x, {LABELS: y, TARGETS: targets}):
+            found = session.run(_read_by(session, feeds))
+            for place, name in enumerate((LOGITS, LOSS, GRADIENT)):
+                outputs[place].append(_floats(found[name])[:part])
+        return Evaluation(*(np.concatenate(arrays) for arrays in outputs))
+
+    def step(
+        self, x: Array, y: Labels, clean: Array, threat: ThreatModel, step_size: float
+    ) -> Step:
+        """Take one step of projected gradient ascent on the cross-entropy.
+
+        Parameters
+        ----------
+        x, clean
+            Iterates and clean samples, [n, …].
+        step_size
+            In data units.
+        """
+        session, constants = self._step_session(x, threat, step_size)
+        outputs: list[list[Array]] = [[], [], []]
+        for part, feeds in self._batches(x, {LABELS: y, CLEAN: clean}):
+            found = session.run(_read_by(session, feeds | constants))
+            for place, name in enumerate((LOGITS, FEATURES, NEXT)):
+                outputs[place].append(_floats(found[name])[:part])
+        return Step(*(np.concatenate(arrays) for arrays in outputs))
+
+    def ascend(
+        self,
+        x: Array,
+        y: Labels,
+        clean: Array,
+        threat: ThreatModel,
+        step_size: float,
+        steps: int,
+    ) -> Array:
+        """Take several such steps and return the last iterates; they stay on the device meanwhile."""
+        session, constants = self._step_session(x, threat, step_size)
+        outputs: list[Array] = []
+        for part, feeds in self._batches(x, {LABELS: y, CLEAN: clean}):
+            fed = _read_by(session, feeds | constants)
+            values = {name: session.put(array) for name, array in fed.items()}
+            for _ in range(steps):
+                values[self.spec.name] = session.run_on_device(values, [NEXT])[NEXT]
+            outputs.append(_floats(values[self.spec.name].numpy())[:part])
+        return np.concatenate(outputs)
+
+    def _step_session(
+        self, x: Array, threat: ThreatModel, step_size: float
+    ) -> tuple[Session, dict[str, NDArray[np.generic]]]:
+        names = GradientSpec(
+            self.spec.name, self.head.logits, self.head.features, "ce", step=threat.norm
+        )
+        constants: dict[str, NDArray[np.generic]] = {
+            STEP_SIZE: np.array(step_size, np.float32),
+            EPS: np.array(threat.eps, np.float32),
+            FACTOR: threat.factor,
+            LOWER: threat.lower,
+            UPPER: threat.upper,
+        }
+        return self._gradient_session(x, names), constants
+
+    def _forward(self, x: Array, names: list[str]) -> list[Array]:
+        session = self._forward_session
+        outputs: list[list[Array]] = [[] for _ in names]
+        for part, feeds in self._batches(x, {}, fill=self.spec.batch_size is not None):
+            found = session.run(feeds, names)
+            for place, name in enumerate(names):
+                outputs[place].append(_floats(found[name])[:part])
+        return [np.concatenate(arrays) for arrays in outputs]
+
+    @cached_property
+    def _forward_session(self) -> Session:
+        names = dict.fromkeys([self.head.features, self.head.logits])
+        return Session(tap(self.model, list(names)), self.device, threads=self.threads)
+
+    def _gradient_session(self, x: Array, spec: GradientSpec) -> Session:
+        shape = (self.batch_size, *x.shape[1:])
+        key = (shape, spec)
+        if key not in self._sessions:
+            model = build_gradient(self.model, {self.spec.name: shape}, spec)
+            self._sessions[key] = Session(model, self.device, threads=self.threads)
+        return self._sessions[key]
+
+    def _batches(
+        self, x: Array, others: dict[str, Array | Labels | None], fill: bool = True
+    ) -> Iterator[tuple[int, dict[str, NDArray[np.generic]]]]:
+        """Yield the number of samples and the feeds of each batch, the last one filled up."""
+        if len(x) == 0:
+            raise ModelError("no samples to run the model on")
+        arrays = {self.spec.name: x.astype(self.spec.dtype, copy=False)}
+        arrays |= {name: array for name, array in others.items() if array is not None}
+        for start in range(0, len(x), self.batch_size):
+            part = min(self.batch_size, len(x) - start)
+            missing = self.batch_size - part if fill else 0
+            feeds = {}
+            for name, array in arrays.items():
+                batch = array[start : start + part]
+                if missing:
+                    # Any valid sample will do; the last one is at hand.
+                    batch = np.concatenate([batch, np.repeat(batch[-1:], missing, axis=0)])
+                feeds[name] = batch
+            yield part, feeds
+
+
+def _read_by(
+    session: Session, feeds: dict[str, NDArray[np.generic]]
+) -> dict[str, NDArray[np.generic]]:
+    """Keep only what the session takes."""
+    return {name: feeds[name] for name in session.inputs}
+
+
+def _floats(array: NDArray[np.generic]) -> Array:
+    return array.astype(np.float32, copy=False)

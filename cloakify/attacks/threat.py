@@ -1,0 +1,114 @@
+"""What an attacker may do: how far a sample may move, and the box it must stay in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cloakify.data.preprocessing import Preprocessing
+from cloakify.errors import UsageError
+from cloakify.graph.inputs import InputSpec
+
+Norm = Literal["linf", "l2"]
+Array = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class ThreatModel:
+    """A ball around each sample, cut by the box of valid inputs.
+
+    Attributes
+    ----------
+    norm
+        ``linf`` or ``l2``, measured in data units (pixels in [0, 1]).
+    eps
+        Radius in data units.
+    factor
+        Model units per data unit; float32, broadcastable to a batch in the model's layout.
+    lower, upper
+        Bounds of the box in model units; likewise. Infinite where there is none.
+    """
+
+    norm: Norm
+    eps: float
+    factor: Array
+    lower: Array
+    upper: Array
+
+    @property
+    def radius(self) -> Array:
+        """ε in model units, per channel; float32, broadcastable to a batch."""
+        return (np.float32(self.eps) * self.factor).astype(np.float32)
+
+    def with_eps(self, eps: float) -> ThreatModel:
+        """Return the same threat model with another budget."""
+        return ThreatModel(self.norm, eps, self.factor, self.lower, self.upper)
+
+    def distance(self, x: Array, clean: Array) -> NDArray[np.float64]:
+        """Return the norm of each sample's perturbation in data units; float64 [n]."""
+        moved = ((x.astype(np.float64) - clean) / self.factor).reshape(len(x), -1)
+        length: NDArray[np.float64] = (
+            np.abs(moved).max(axis=1, initial=0.0)
+            if self.norm == "linf"
+            else np.sqrt(np.square(moved).sum(axis=1))
+        )
+        return length
+
+    def project(self, x: Array, clean: Array) -> Array:
+        """Return the points of ball and box nearest to ``x`` (for l2: the ball first).
+
+        The box contains ``clean``, so cutting to it never leads out of the ball.
+        """
+        if self.norm == "linf":
+            moved = np.clip(x, clean - self.radius, clean + self.radius)
+        else:
+            shape = (len(x), *[1] * (x.ndim - 1))
+            offset = x - clean
+            length = self.distance(x, clean).reshape(shape)
+            shrink = np.minimum(1.0, self.eps / np.maximum(length, 1e-30)).astype(np.float32)
+            moved = clean + offset * shrink
+        return np.clip(moved, self.lower, self.upper)
+
+
+def make_threat(
+    norm: str,
+    eps: float,
+    spec: InputSpec,
+    preprocessing: Preprocessing,
+    box: tuple[float, float] | None = (0.0, 1.0),
+) -> ThreatModel:
+    """Turn a budget in data units into one in model units.
+
+    Parameters
+    ----------
+    norm, eps
+        As in :class:`ThreatModel`.
+    spec
+        The model's input, for its rank and channels.
+    preprocessing
+        What turns data units into model units.
+    box
+        Range of valid data in data units; ``None`` for none.
+
+    Raises
+    ------
+    UsageError
+        An unknown norm, or a budget that is not positive.
+    """
+    if norm not in get_args(Norm):
+        raise UsageError(f"--norm takes {' or '.join(get_args(Norm))}, not {norm!r}")
+    if not (eps > 0 and np.isfinite(eps)):
+        raise UsageError(f"--eps must be above 0, not {eps:g}")
+    channels = spec.channels or 1
+    shape = [1] * len(spec.shape)
+    if spec.channel_axis is not None:
+        shape[spec.channel_axis] = channels
+    factor = preprocessing.factor(channels).reshape(shape)
+    if box is None:
+        low, high = np.full(shape, -np.inf, np.float32), np.full(shape, np.inf, np.float32)
+    else:
+        low, high = (bound.reshape(shape) for bound in preprocessing.box(*box, channels=channels))
+    return ThreatModel(norm, eps, factor, low, high)  # type: ignore[arg-type]

@@ -1,0 +1,45 @@
+"""Constants of a model, also those behind `Constant`, `Identity`, `Cast`, `Transpose`, …"""
+
+from __future__ import annotations
+
+import math
+
+import onnx_graphsurgeon as gs
+
+_RANDOM = ("RandomNormal", "RandomUniform", "Multinomial", "Bernoulli")
+
+
+def is_constant(tensor: gs.Tensor) -> bool:
+    """Tell whether a tensor's value is fixed by the file: computed from constants alone."""
+    if isinstance(tensor, gs.Constant) or tensor.is_empty():
+        return True
+    # A graph input has no producer; it is data.
+    return bool(tensor.inputs) and all(
+        not node.op.startswith(_RANDOM) and all(is_constant(source) for source in node.inputs)
+        for node in tensor.inputs
+    )
+
+
+def constant_shape(tensor: gs.Tensor) -> tuple[int, ...] | None:
+    """Return the shape of a constant, or ``None`` where finding it would take running the graph."""
+    if isinstance(tensor, gs.Constant):
+        return tuple(tensor.shape)
+    node = tensor.inputs[0]
+    if node.op == "Constant":
+        value = node.attrs.get("value")
+        return None if value is None else tuple(value.shape)
+    if node.op == "ConstantOfShape" and isinstance(node.inputs[0], gs.Constant):
+        return tuple(int(size) for size in node.inputs[0].values)
+    inner = constant_shape(node.inputs[0])
+    if inner is None or node.op in ("Identity", "Cast", "DequantizeLinear"):
+        return inner
+    if node.op == "Transpose":
+        perm = node.attrs.get("perm", range(len(inner))[::-1])
+        return tuple(inner[axis] for axis in perm)
+    if node.op == "Reshape" and isinstance(node.inputs[1], gs.Constant):
+        wanted = [int(size) for size in node.inputs[1].values]
+        wanted = [inner[axis] if size == 0 else size for axis, size in enumerate(wanted)]
+        rest = math.prod(inner) // max(1, math.prod(size for size in wanted if size > 0))
+        return tuple(rest if size == -1 else size for size in wanted)
+    known = tensor.shape is not None and all(isinstance(size, int) for size in tensor.shape)
+    return tuple(tensor.shape) if known else None

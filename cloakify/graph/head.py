@@ -1,0 +1,248 @@
+"""Find the head: the last linear layer, which turns features into logits.
+
+The search walks back from the graph's outputs through whatever comes after a classifier's logits
+(Softmax, reshapes, casts, label look-ups, …) until it meets linear layers:
+
+    Gemm(φ, W, b)      MatMul(φ, W) [+ Add(·, b)]      Conv(φ, W, b) with a 1×1 kernel
+
+W must be a constant; a product of two computed tensors (attention) is no layer. Exactly one must
+be met. More than one (two classifiers, auxiliary outputs) is refused with the list of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import onnx_graphsurgeon as gs
+from onnx import ModelProto
+
+from cloakify.errors import HeadError
+from cloakify.graph.constants import constant_shape, is_constant
+
+# Layers with weights that are no mask's place: a search that meets one first has no head.
+_OTHER_LAYERS = {"Conv", "ConvTranspose", "Gemm", "LSTM", "GRU", "RNN"}
+
+# What may follow scores and leave them scores; a map of them may also be pooled.
+_MOVES = {"Flatten", "Reshape", "Squeeze", "Identity", "Dropout"}
+_POOLS = {"Relu", "GlobalAveragePool", "GlobalMaxPool", "AveragePool", "ReduceMean", "ReduceMax"}
+
+
+@dataclass(frozen=True)
+class Head:
+    """The head of a classifier.
+
+    Attributes
+    ----------
+    node
+        Name of the linear node; where it has none, of its output.
+    op_type
+        ``Gemm``, ``MatMul`` or ``Conv``.
+    features
+        Name of the data input φ.
+    features_slot
+        Which of the node's inputs φ is.
+    features_axis
+        Axis of φ along which its features lie, from the end for Gemm and MatMul.
+    num_features
+        D.
+    weight
+        Name of the weight, as the node reads it.
+    linear
+        Name of the linear layer's output, bias included.
+    logits
+        Name of the class scores: ``linear``, or what pooling over positions makes of it.
+    num_classes
+        C.
+    """
+
+    node: str
+    op_type: str
+    features: str
+    features_slot: int
+    features_axis: int
+    num_features: int
+    weight: str
+    linear: str
+    logits: str
+    num_classes: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.op_type} {self.node!r}: {self.num_features} features → "
+            f"{self.num_classes} classes"
+        )
+
+
+@dataclass(frozen=True)
+class HeadSearch:
+    """The head that was found, and the linear layers that were not taken, nearest to it first."""
+
+    head: Head
+    alternatives: tuple[Head, ...]
+
+
+def find_head(model: ModelProto, wanted: str | None = None) -> HeadSearch:
+    """Find the head of a classifier.
+
+    Parameters
+    ----------
+    model
+        The model; its weights need not be loaded.
+    wanted
+        Name of the node to take (or of its output) instead of the one found.
+
+    Raises
+    ------
+    HeadError
+        There is no linear layer, more than one could be the head, or none is called ``wanted``.
+    """
+    graph = gs.import_onnx(model)
+    # In file order; the last one is the nearest to the outputs.
+    layers = [head for node in reversed(graph.nodes) if (head := _as_head(graph, node))]
+    if not layers:
+        raise HeadError(
+            "no linear layer with constant weights (Gemm, MatMul or 1×1 Conv) in the graph; "
+            "it is no classifier that a mask can harden"
+        )
+    if wanted is not None:
+        chosen = [head for head in layers if wanted in (head.node, head.linear)]
+        if not chosen:
+            listed = ", ".join(repr(head.node) for head in layers[:5])
+            raise HeadError(f"no linear layer is called {wanted!r}; the last ones are {listed}")
+        found = chosen[0]
+    else:
+        found = _only_one(graph, layers)
+    return HeadSearch(found, tuple(head for head in layers if head is not found))
+
+
+def _only_one(graph: gs.Graph, layers: list[Head]) -> Head:
+    by_output = {head.linear: head for head in layers}
+    met: dict[str, Head] = {}
+    seen: set[int] = set()
+    waiting = list(graph.outputs)
+    while waiting:
+        tensor = waiting.pop()
+        if id(tensor) in seen:
+            continue
+        seen.add(id(tensor))
+        head = by_output.get(tensor.name)
+        if head is not None:
+            met[head.node] = head
+            continue
+        for node in tensor.inputs:
+            if node.op in _OTHER_LAYERS:
+                raise HeadError(
+                    f"the last layer is {node.op} {node.name!r}, which is not linear from features "
+                    f"to logits; name the head with --head, candidates are {_listed(layers)}"
+                )
+            waiting.extend(node.inputs)
+    if len(met) == 1:
+        return next(iter(met.values()))
+    if not met:
+        raise HeadError("no linear layer leads to an output; it is no classifier")
+    raise HeadError(
+        f"{len(met)} layers could be the head; choose with --head among "
+        f"{_listed(list(met.values()))}"
+    )
+
+
+def _listed(heads: list[Head]) -> str:
+    return ", ".join(f"{h.node!r} ({h.num_features} → {h.num_classes})" for h in heads[:5])
+
+
+def _as_head(graph: gs.Graph, node: gs.Node) -> Head | None:
+    """Describe a node as a head, or return ``None`` where it is no linear layer."""
+    if node.domain not in (None, "", "ai.onnx"):
+        return None
+    if node.op == "Gemm":
+        return _gemm(node)
+    if node.op == "MatMul":
+        return _matmul(node)
+    if node.op == "Conv":
+        return _pointwise_conv(node)
+    return None
+
+
+def _gemm(node: gs.Node) -> Head | None:
+    features, weight = node.inputs[:2]
+    if is_constant(features) or not is_constant(weight):
+        return None
+    shape = constant_shape(weight)
+    if shape is None:
+        return None
+    num_features, num_classes = shape[::-1] if node.attrs.get("transB", 0) else shape
+    axis = -2 if node.attrs.get("transA", 0) else -1
+    return _head(node, 0, axis, num_features, num_classes, node.outputs[0])
+
+
+def _matmul(node: gs.Node) -> Head | None:
+    slot = 1 if is_constant(node.inputs[0]) else 0
+    weight = node.inputs[1 - slot]
+    if is_constant(node.inputs[slot]) or not is_constant(weight):
+        return None
+    shape = constant_shape(weight)
+    if shape is None or len(shape) != 2:
+        return None
+    # W φ has its features along the rows of φ, φ W along the columns.
+    num_features, num_classes = shape if slot == 0 else shape[::-1]
+    output = node.outputs[0]
+    if len(output.outputs) == 1 and output.outputs[0].op == "Add":
+        bias = output.outputs[0]
+        if all(tensor is output or is_constant(tensor) for tensor in bias.inputs):
+            output = bias.outputs[0]
+    return _head(node, slot, -1 if slot == 0 else -2, num_features, num_classes, output)
+
+
+def _pointwise_conv(node: gs.Node) -> Head | None:
+    features, weight = node.inputs[:2]
+    if is_constant(features) or not is_constant(weight):
+        return None
+    shape = constant_shape(weight)
+    pointwise = (
+        shape is not None
+        and all(size == 1 for size in shape[2:])
+        and node.attrs.get("group", 1) == 1
+        and not any(node.attrs.get("pads", ()))
+    )
+    if shape is None or not pointwise:
+        return None
+    return _head(node, 0, 1, shape[1], shape[0], node.outputs[0])
+
+
+def _head(
+    node: gs.Node, slot: int, axis: int, features: int, classes: int, output: gs.Tensor
+) -> Head:
+    return Head(
+        node=node.name or node.outputs[0].name,
+        op_type=node.op,
+        features=node.inputs[slot].name,
+        features_slot=slot,
+        features_axis=axis,
+        num_features=int(features),
+        weight=node.inputs[1 - slot].name,
+        linear=output.name,
+        logits=_logits(output, is_map=node.op == "Conv").name,
+        num_classes=int(classes),
+    )
+
+
+def _logits(linear: gs.Tensor, is_map: bool) -> gs.Tensor:
+    """Follow a linear output over what only moves or pools it: class scores must be [N, C].
+
+    A 1×1 `Conv` yields a map of scores; its pooled form (SqueezeNet: after a Relu) is what the
+    class is read from. The walk ends before Softmax, and where a value is read twice (a decomposed
+    Softmax does that).
+    """
+    tensor, moving = linear, True
+    followed = _MOVES | _POOLS if is_map else _MOVES
+    while moving:
+        consumers = tensor.outputs
+        moving = (
+            len(consumers) == 1
+            and consumers[0].op in followed
+            and consumers[0].inputs[0] is tensor
+            and len(consumers[0].outputs) == 1
+        )
+        if moving:
+            tensor = consumers[0].outputs[0]
+    return tensor

@@ -1,0 +1,40 @@
+"""What a device is to ONNX Runtime."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+CPU_PROVIDER = "CPUExecutionProvider"
+CUDA_PROVIDER = "CUDAExecutionProvider"
+
+
+@dataclass(frozen=True)
+class Device:
+    """Where sessions run.
+
+    Attributes
+    ----------
+    kind
+        ``cpu`` or ``cuda``.
+    index
+        Which one of its kind.
+    """
+
+    kind: str
+    index: int = 0
+
+    @property
+    def provider(self) -> str:
+        """ONNX Runtime's name of the execution provider."""
+        return CUDA_PROVIDER if self.kind == "cuda" else CPU_PROVIDER
+
+    @property
+    def providers(self) -> list[tuple[str, dict[str, str]]]:
+        """Providers with options, in the order to give a session."""
+        cpu: list[tuple[str, dict[str, str]]] = [(CPU_PROVIDER, {})]
+        if self.kind == "cpu":
+            return cpu
+        return [(CUDA_PROVIDER, {"device_id": str(self.index)}), *cpu]
+
+    def __str__(self) -> str:
+        return self.kind if self.kind == "cpu" else f"{self.kind}:{self.index}"

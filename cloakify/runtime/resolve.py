@@ -1,0 +1,94 @@
+"""Choose a device that ONNX Runtime can really use; one asked for and not had is an error.
+
+ONNX Runtime itself only warns and runs on the CPU, which would make a timing or a claim about a
+GPU false without a word.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import platform
+import re
+
+import numpy as np
+import onnx.parser
+import onnxruntime as ort
+
+from cloakify.errors import DeviceError, ModelError, UsageError
+from cloakify.runtime.devices import CUDA_PROVIDER, Device
+from cloakify.runtime.session import Session
+
+
+def resolve_device(wanted: str = "auto") -> Device:
+    """Return the device that a user names.
+
+    Parameters
+    ----------
+    wanted
+        ``cpu``, ``cuda``, ``cuda:N``, or ``auto``: CUDA where it works, else the CPU.
+
+    Raises
+    ------
+    UsageError
+        No such name.
+    DeviceError
+        CUDA was asked for and can't be had; the message says what is missing.
+    """
+    match = re.fullmatch(r"(auto|cpu)|cuda(?::(\d+))?", wanted)
+    if match is None:
+        raise UsageError(f"--device takes auto, cpu, cuda or cuda:N, not {wanted!r}")
+    if wanted == "cpu":
+        return Device("cpu")
+    index = int(match.group(2) or 0)
+    obstacle = cuda_obstacle(index)
+    if obstacle is None:
+        return Device("cuda", index)
+    if wanted == "auto":
+        return Device("cpu")
+    raise DeviceError(f"--device {wanted}: {obstacle}; use --device cpu to run without a GPU")
+
+
+def cuda_obstacle(index: int = 0) -> str | None:
+    """Return what keeps ONNX Runtime from using GPU ``index``, or ``None`` when nothing does."""
+    if CUDA_PROVIDER not in ort.get_available_providers():
+        return "this onnxruntime has no CUDA (install onnxruntime-gpu in its place)"
+    count = _gpu_count()
+    if count is None:
+        return "no NVIDIA driver was found"
+    if index >= count:
+        return f"there {'is' if count == 1 else 'are'} only {count} NVIDIA GPU{'s' * (count != 1)}"
+    # Libraries from NVIDIA's wheels, where they are installed, are not on the loader's path.
+    ort.preload_dlls()
+    return _probe(Device("cuda", index))
+
+
+def _gpu_count() -> int | None:
+    """Ask NVIDIA's driver for the number of GPUs; ``None`` without a working driver."""
+    name = "nvcuda.dll" if platform.system() == "Windows" else "libcuda.so.1"
+    try:
+        driver = ctypes.CDLL(name)
+    except OSError:
+        return None
+    count = ctypes.c_int(0)
+    if driver.cuInit(0) != 0 or driver.cuDeviceGetCount(ctypes.byref(count)) != 0:
+        return None
+    return count.value
+
+
+def _probe(device: Device) -> str | None:
+    """Return why a session can't be opened on ``device``, or ``None`` when it can."""
+    model = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["": 13]> f (float[1] x) => (float[1] y) { y = Neg(x) }'
+    )
+    ort.set_default_logger_severity(4)
+    try:
+        session = Session(model, device)
+        session.run({"x": np.zeros(1, np.float32)})
+    except (DeviceError, ModelError) as error:
+        return (
+            "its CUDA libraries can't be loaded (pip install 'cloakify[cuda]' brings them): "
+            f"{error}"
+        )
+    finally:
+        ort.set_default_logger_severity(2)
+    return None

@@ -1,0 +1,136 @@
+"""ONNX Runtime sessions that run where they were told to."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+from numpy.typing import NDArray
+from onnx import ModelProto
+
+from cloakify.errors import DeviceError, ModelError
+from cloakify.ort import ORT_ERRORS, one_line
+from cloakify.runtime.devices import Device
+
+# What protobuf can put into one message; a larger model goes through a file with a sidecar.
+MESSAGE_LIMIT = (1 << 31) - 1
+
+Value: TypeAlias = NDArray[np.generic] | ort.OrtValue
+
+
+class Session:
+    """A model opened by ONNX Runtime on one device.
+
+    Parameters
+    ----------
+    model
+        A message with its weights in it, or the path of a file (sidecars are found beside it).
+    device
+        Where to run.
+    threads
+        Threads within an operator; the number of cores when left out.
+
+    Attributes
+    ----------
+    inputs, outputs
+        Names, in the model's order.
+
+    Raises
+    ------
+    ModelError
+        ONNX Runtime refuses the model.
+    DeviceError
+        The device does not take the session, or its memory does not suffice.
+    """
+
+    def __init__(
+        self, model: ModelProto | str | os.PathLike[str], device: Device, *, threads: int = 0
+    ) -> None:
+        self.device = device
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads
+        # Errors arrive as exceptions; warnings about odd but valid graphs help nobody here.
+        options.log_severity_level = 3
+        try:
+            self._session = _open(model, options, device)
+        except ORT_ERRORS as error:
+            raise _opening_error(error, device) from error
+        if self._session.get_providers()[0] != device.provider:
+            raise DeviceError(f"ONNX Runtime gave {self._session.get_providers()[0]}, not {device}")
+        self.inputs = tuple(value.name for value in self._session.get_inputs())
+        self.outputs = tuple(value.name for value in self._session.get_outputs())
+
+    def run(
+        self, feeds: Mapping[str, Value], outputs: Sequence[str] | None = None
+    ) -> dict[str, NDArray[np.generic]]:
+        """Run the model and return its outputs as arrays, by name.
+
+        Raises
+        ------
+        ModelError
+            ONNX Runtime fails on these inputs.
+        DeviceError
+            The device's memory does not suffice.
+        """
+        values = self.run_on_device(feeds, outputs)
+        return {name: value.numpy() for name, value in values.items()}
+
+    def run_on_device(
+        self, feeds: Mapping[str, Value], outputs: Sequence[str] | None = None
+    ) -> dict[str, ort.OrtValue]:
+        """Run the model and leave its outputs where they were computed.
+
+        What one run returns can be fed to the next without a copy to the host.
+        """
+        wanted = self.outputs if outputs is None else outputs
+        binding = self._session.io_binding()
+        try:
+            for name, value in feeds.items():
+                if not isinstance(value, ort.OrtValue):
+                    value = self.put(value)
+                binding.bind_ortvalue_input(name, value)
+            for name in wanted:
+                binding.bind_output(name, self.device.kind, self.device.index)
+            self._session.run_with_iobinding(binding)
+        except ORT_ERRORS as error:
+            raise _running_error(error) from error
+        return dict(zip(wanted, binding.get_outputs(), strict=True))
+
+    def put(self, array: NDArray[np.generic]) -> ort.OrtValue:
+        """Return an array as a value on the session's device; on the CPU nothing is copied."""
+        whole = np.ascontiguousarray(array)
+        return ort.OrtValue.ortvalue_from_numpy(whole, self.device.kind, self.device.index)
+
+
+def _open(
+    model: ModelProto | str | os.PathLike[str], options: ort.SessionOptions, device: Device
+) -> ort.InferenceSession:
+    if not isinstance(model, ModelProto):
+        return ort.InferenceSession(os.fspath(model), options, providers=device.providers)
+    if model.ByteSize() <= MESSAGE_LIMIT:
+        data = model.SerializeToString()
+        return ort.InferenceSession(data, options, providers=device.providers)
+    with tempfile.TemporaryDirectory(prefix="cloakify-") as folder:
+        path = Path(folder) / "model.onnx"
+        onnx.save_model(model, path, save_as_external_data=True, location="weights")
+        return ort.InferenceSession(path, options, providers=device.providers)
+
+
+def _opening_error(error: Exception, device: Device) -> Exception:
+    text = one_line(error)
+    if device.kind == "cuda" and "CUDA" in text:
+        return DeviceError(f"{device}: {text}")
+    return ModelError(f"ONNX Runtime refuses the model: {text}")
+
+
+def _running_error(error: Exception) -> Exception:
+    text = one_line(error)
+    if "Failed to allocate memory" in text or "out of memory" in text:
+        return DeviceError(f"the device's memory does not suffice, lower --batch-size: {text}")
+    return ModelError(f"ONNX Runtime failed while running the model: {text}")
