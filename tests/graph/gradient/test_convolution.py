@@ -55,7 +55,7 @@ def convolutions(draw: st.DrawFn) -> tuple[str, dict[str, np.ndarray]]:
 
 
 @given(convolutions())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_conv(case: tuple[str, dict[str, np.ndarray]]) -> None:
     check_both(*case)
 

@@ -1,4 +1,4 @@
-"""Pooling: MaxPool, AveragePool, GlobalAveragePool, GlobalMaxPool."""
+"""Pooling: by largest, mean and p-norm, of windows and of everything."""
 
 from __future__ import annotations
 
@@ -73,6 +73,49 @@ def average_pool(context: Context, node: gs.Node, grads: Gradients) -> Gradients
     counts = _counts(window, x.shape[2:], y.shape[2:], bool(node.attrs.get("count_include_pad", 0)))
     g = context.mul(g, context.constant((1 / counts).astype(g.dtype)[None, None]))
     return [_spread(context, g, window, list(x.shape), list(y.shape))]
+
+
+@rule("GlobalLpPool")
+def global_lp_pool(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
+    """``y = ‖x‖_p`` over the positions: ``∂x = g · sign(x) |x|ᵖ⁻¹ y¹⁻ᵖ``."""
+    (g,) = grads
+    assert g is not None
+    p = node.attrs.get("p", 2)
+    scaled = _over_power(context, g, node.outputs[0], p)
+    return [context.mul(_signed_power(context, node.inputs[0], p), scaled)]
+
+
+@rule("LpPool")
+def lp_pool(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
+    """``y = ‖x‖_p`` of each window: ``∂x = sign(x) |x|ᵖ⁻¹`` times g y¹⁻ᵖ added over windows."""
+    (g,) = grads
+    assert g is not None
+    x, y = node.inputs[0], node.outputs[0]
+    p = node.attrs.get("p", 2)
+    scaled = _over_power(context, g, y, p)
+    spread = _spread(context, scaled, window_of(node), list(x.shape), list(y.shape))
+    return [context.mul(_signed_power(context, x, p), spread)]
+
+
+def _signed_power(context: Context, x: Tensor, p: int) -> Tensor:
+    """Return ``sign(x) |x|ᵖ⁻¹``."""
+    if p == 2:
+        return x
+    sign = context.op("Sign", x)
+    if p == 1:
+        return sign
+    return context.mul(sign, context.op("Pow", context.op("Abs", x), context.scalar(p - 1, x)))
+
+
+def _over_power(context: Context, g: Tensor, y: Tensor, p: int) -> Tensor:
+    """Return ``g / yᵖ⁻¹``, 0 where a norm is 0."""
+    if p == 1:
+        return g
+    zero = context.scalar(0.0, g)
+    power = y if p == 2 else context.op("Pow", y, context.scalar(p - 1, y))
+    safe = context.where(context.compare("Greater", power, zero), power, context.scalar(1.0, g))
+    # Where y is 0 every x of the window is 0, and so is the factor that g is multiplied with.
+    return context.div(g, safe)
 
 
 def _spread(context: Context, g: Tensor, window: Window, x: list[int], y: list[int]) -> Tensor:

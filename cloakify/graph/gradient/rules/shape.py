@@ -1,4 +1,4 @@
-"""Operators that move or select elements without changing them."""
+"""Operators that reshape, permute or join whole tensors."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import onnx_graphsurgeon as gs
 
 from cloakify.graph.gradient.builder import Tensor
 from cloakify.graph.gradient.engine import Context, rule
+from cloakify.graph.gradient.rules.static import integers, resize_with_zeros, zeros
 
 Gradients = list[Tensor | None]
 
@@ -25,7 +26,7 @@ def identity(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
     return [grads[0]]
 
 
-@rule("Cast")
+@rule("Cast", "CastLike")
 def cast(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
     """Between floating types ``∂x = g`` in x's type; nothing flows through integers."""
     (g,) = grads
@@ -63,9 +64,85 @@ def concat(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
     return found
 
 
+@rule("Split")
+def split(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
+    """Parts side by side: ``∂x`` joins their gradients, zeros where a part has none."""
+    (kind,) = {gradient.dtype for gradient in grads if gradient is not None}
+    parts = []
+    for gradient, tensor in zip(grads, node.outputs, strict=True):
+        if gradient is None:
+            like = gs.Variable("like", dtype=kind)
+            gradient = zeros(context, tensor.shape, like)
+        parts.append(gradient)
+    return [context.op("Concat", *parts, axis=node.attrs.get("axis", 0))]
+
+
+@rule("Expand")
+def expand(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
+    """Broadcasting: ``∂x`` sums g over the copies."""
+    (g,) = grads
+    assert g is not None
+    return [context.sum_to(g, node.outputs[0].shape, node.inputs[0].shape)]
+
+
+@rule("Tile")
+def tile(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
+    """``repeats`` copies along each axis: ``∂x`` sums g over the copies."""
+    (g,) = grads
+    assert g is not None
+    shape = node.inputs[0].shape
+    repeats = integers(node, 1, "repeats")
+    apart = [size for pair in zip(repeats, shape, strict=True) for size in pair]
+    copied = [2 * axis for axis, count in enumerate(repeats) if count != 1]
+    return [context.reshape(context.sum(context.reshape(g, apart), copied), shape)]
+
+
+@rule("DepthToSpace")
+def depth_to_space(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
+    """Channels become blocks of positions: ``∂x`` is the inverse permutation of g.
+
+    y[n, c, h·b + i, w·b + j] is x[n, (i·b + j)·C + c, h, w] in mode DCR and
+    x[n, (c·b + i)·b + j, h, w] in mode CRD.
+    """
+    (g,) = grads
+    assert g is not None
+    block = node.attrs["blocksize"]
+    n, channels, height, width = node.inputs[0].shape
+    apart = context.reshape(g, [n, channels // block**2, height, block, width, block])
+    mode = node.attrs.get("mode", "DCR")
+    order = [0, 3, 5, 1, 2, 4] if mode == "DCR" else [0, 1, 3, 5, 2, 4]
+    return [context.reshape(context.transpose(apart, order), node.inputs[0].shape)]
+
+
+@rule("SpaceToDepth")
+def space_to_depth(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
+    """Blocks of positions become channels: ``∂x = DepthToSpace(g)`` in mode DCR."""
+    (g,) = grads
+    assert g is not None
+    return [context.op("DepthToSpace", g, blocksize=node.attrs["blocksize"], mode="DCR")]
+
+
+@rule("CenterCropPad")
+def center_crop_pad(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
+    """Crop or zero-pad about the centre: ``∂x`` pads or crops g by the same amounts.
+
+    An odd difference leaves its larger half at the end.
+    """
+    (g,) = grads
+    assert g is not None
+    before, after = [], []
+    for size, wanted in zip(node.inputs[0].shape, node.outputs[0].shape, strict=True):
+        low = abs(size - wanted) // 2
+        high = abs(size - wanted) - low
+        sign = 1 if size > wanted else -1
+        before.append(sign * low)
+        after.append(sign * high)
+    return [resize_with_zeros(context, g, before, after), None]
+
+
 @rule("Pad")
 def pad(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
-    """Constant padding: ``∂x`` is the middle of g."""
+    """Constant padding: ``∂x`` is the middle of g; other modes add g up where x was copied from."""
     (g,) = grads
     assert g is not None
     mode = node.attrs.get("mode", "constant")
@@ -73,30 +150,28 @@ def pad(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
     rank = len(x.shape)
     axes = list(range(rank))
     if len(node.inputs) > 3 and not node.inputs[3].is_empty():
-        axes = [int(axis) % rank for axis in node.inputs[3].values]
-    pads = [int(size) for size in node.inputs[1].values]
+        axes = [axis % rank for axis in integers(node, 3, "axes")]
+    pads = integers(node, 1, "pads")
     before, after = [0] * rank, [0] * rank
     for place, axis in enumerate(axes):
         before[axis], after[axis] = pads[place], pads[place + len(axes)]
     if mode != "constant":
         return [_unpad_by_index(context, g, x, before, after, mode)]
     # The inverse of padding is padding by the negative amounts.
-    inverse = context.ints(*(-size for size in (*before, *after)))
-    return [context.op("Pad", g, inverse)]
+    return [resize_with_zeros(context, g, [-size for size in before], [-size for size in after])]
 
 
 def _unpad_by_index(
     context: Context, g: Tensor, x: Tensor, before: list[int], after: list[int], mode: str
 ) -> Tensor:
     """Add up, axis by axis, the positions of g that were copied from one position of x."""
-    names = {"reflect": "reflect", "edge": "edge", "wrap": "wrap"}
     shape = [size + low + high for size, low, high in zip(x.shape, before, after, strict=True)]
     for axis, (low, high) in enumerate(zip(before, after, strict=True)):
         if not low and not high:
             continue
         size = x.shape[axis]
         source = np.arange(size)[max(0, -low) : size - max(0, -high)]
-        source = np.pad(source, (max(0, low), max(0, high)), mode=names[mode])
+        source = np.pad(source, (max(0, low), max(0, high)), mode=mode)  # type: ignore[call-overload]
         copies = np.zeros((shape[axis], size), g.dtype)
         copies[np.arange(shape[axis]), source] = 1
         # A product with a 0/1 matrix: exact, and it has kernels everywhere.

@@ -1,0 +1,263 @@
+"""Operators that select elements by position, and those that write to positions."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import onnx_graphsurgeon as gs
+
+from cloakify.errors import UnsupportedOperatorError
+from cloakify.graph.gradient.builder import Tensor
+from cloakify.graph.gradient.engine import Context, rule
+from cloakify.graph.gradient.rules.static import (
+    given,
+    integers,
+    refuse_gradient,
+    resize_with_zeros,
+    values,
+    zeros,
+)
+
+Gradients = list[Tensor | None]
+
+
+@rule("Slice")
+def slice_(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
+    """``y = x[start:end:step]``: ``∂x`` is g, spread by the steps, in zeros.
+
+    A negative step is the positive one read backwards.
+    """
+    (g,) = grads
+    assert g is not None
+    shape, taken = node.inputs[0].shape, list(node.outputs[0].shape)
+    starts, ends = integers(node, 1, "starts"), integers(node, 2, "ends")
+    axes = integers(node, 3, "axes") if given(node, 3) else list(range(len(starts)))
+    steps = integers(node, 4, "steps") if given(node, 4) else [1] * len(starts)
+    before, after = [0] * len(shape), [0] * len(shape)
+    positions = {}
+    for axis, start, end, step in zip(axes, starts, ends, steps, strict=True):
+        axis %= len(shape)
+        positions[axis] = (range(shape[axis])[start:end:step], step)
+    if 0 in taken:
+        return [zeros(context, shape, g)]
+    backwards = [axis for axis, (_, step) in positions.items() if step < 0]
+    if backwards:
+        count = len(backwards)
+        g = context.op(
+            "Slice",
+            g,
+            context.ints(*[-1] * count),
+            context.ints(*[np.iinfo(np.int64).min + 1] * count),
+            context.ints(*backwards),
+            context.ints(*[-1] * count),
+        )
+    spread = [abs(positions[axis][1]) if axis in positions else 1 for axis in range(len(shape))]
+    spread = [step if size > 1 else 1 for step, size in zip(spread, taken, strict=True)]
+    g = interleave_zeros(context, g, taken, spread)
+    for axis, (places, _) in positions.items():
+        low = min(places)
+        before[axis] = low
+        after[axis] = shape[axis] - low - taken[axis] * spread[axis]
+    return [resize_with_zeros(context, g, before, after)]
+
+
+def interleave_zeros(context: Context, g: Tensor, shape: list[int], steps: list[int]) -> Tensor:
+    """Put ``step − 1`` zeros after every element along each axis."""
+    if all(step == 1 for step in steps):
+        return g
+    apart = [size for pair in zip(shape, [1] * len(shape), strict=True) for size in pair]
+    room = [size for step in steps for size in (0, step - 1)]
+    wide = context.op("Pad", context.reshape(g, apart), context.ints(*[0] * len(room), *room))
+    return context.reshape(wide, [n * step for n, step in zip(shape, steps, strict=True)])
+
+
+@rule("Gather")
+def gather(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
+    """``y = x`` taken at some positions of an axis: g is added at those positions of zeros."""
+    (g,) = grads
+    assert g is not None
+    x, indices = node.inputs
+    axis = node.attrs.get("axis", 0) % len(x.shape)
+    size, count = x.shape[axis], math.prod(indices.shape)
+    lead, tail = list(x.shape[:axis]), list(x.shape[axis + 1 :])
+    g = context.reshape(g, [*lead, count, *tail])
+    if isinstance(indices, gs.Constant):
+        places = np.where(indices.values < 0, indices.values + size, indices.values).ravel()
+        if count and np.array_equal(places, np.arange(places[0], places[0] + count)):
+            before, after = [0] * len(x.shape), [0] * len(x.shape)
+            before[axis], after[axis] = int(places[0]), size - count - int(places[0])
+            return [resize_with_zeros(context, g, before, after)]
+        if len(set(places.tolist())) == count == size:
+            return [context.op("Gather", g, context.ints(*np.argsort(places)), axis=axis)]
+    perm = [axis, *(place for place in range(len(x.shape)) if place != axis)]
+    rows = context.reshape(context.cast(indices, np.int64), [count, 1])
+    summed = context.op(
+        "ScatterND",
+        zeros(context, [size, *lead, *tail], g),
+        rows,
+        context.transpose(g, perm),
+        reduction="add",
+    )
+    return [context.transpose(summed, np.argsort(perm).tolist())]
+
+
+@rule("GatherElements")
+def gather_elements(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
+    """``y[…i…] = x[…index[…i…]…]``: g is added at the indices."""
+    (g,) = grads
+    assert g is not None
+    x, indices = node.inputs
+    axis = node.attrs.get("axis", 0)
+    return [
+        context.op(
+            "ScatterElements", zeros(context, x.shape, g), indices, g, axis=axis, reduction="add"
+        )
+    ]
+
+
+@rule("GatherND")
+def gather_nd(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
+    """``y[i] = x[index[i]]``, the index a tuple: g is added at the indices.
+
+    Batch axes become further entries of the tuples.
+    """
+    (g,) = grads
+    assert g is not None
+    x, indices = node.inputs
+    batch = node.attrs.get("batch_dims", 0)
+    tuples = context.cast(indices, np.int64)
+    if batch:
+        lead = list(indices.shape[:-1])
+        grid = np.indices(lead, dtype=np.int64)[:batch]
+        tuples = context.op("Concat", context.constant(np.moveaxis(grid, 0, -1)), tuples, axis=-1)
+    return [context.op("ScatterND", zeros(context, x.shape, g), tuples, g, reduction="add")]
+
+
+@rule("ScatterElements", "Scatter")
+def scatter_elements(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
+    """``y = x`` with updates written (or added) at the indices.
+
+    ``∂updates`` is g at the indices; ``∂x`` is g, with zeros at the indices where x was
+    overwritten.
+    """
+    (g,) = grads
+    assert g is not None
+    reduction = _reduction(node)
+    x, indices, updates = node.inputs
+    axis = node.attrs.get("axis", 0)
+    found: Gradients = [None, None, None]
+    if context.needs(x):
+        found[0] = g
+        if reduction == "none":
+            none = zeros(context, updates.shape, g)
+            found[0] = context.op("ScatterElements", g, indices, none, axis=axis)
+    if context.needs(updates):
+        found[2] = context.op("GatherElements", g, indices, axis=axis)
+    return found
+
+
+@rule("ScatterND")
+def scatter_nd(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
+    """As `ScatterElements`, the indices being tuples."""
+    (g,) = grads
+    assert g is not None
+    reduction = _reduction(node)
+    x, indices, updates = node.inputs
+    found: Gradients = [None, None, None]
+    if context.needs(x):
+        found[0] = g
+        if reduction == "none":
+            none = zeros(context, updates.shape, g)
+            found[0] = context.op("ScatterND", g, indices, none)
+    if context.needs(updates):
+        found[2] = context.op("GatherND", g, indices)
+    return found
+
+
+def _reduction(node: gs.Node) -> str:
+    reduction: str = node.attrs.get("reduction", "none")
+    if reduction not in ("none", "add"):
+        raise UnsupportedOperatorError(
+            f"{node.op} {node.name!r} with reduction {reduction!r} has no gradient rule; "
+            "--attack square needs no gradient"
+        )
+    return reduction
+
+
+@rule("TopK")
+def top_k(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
+    """The largest (or smallest) along an axis: g goes back to where they were."""
+    g = grads[0]
+    assert g is not None
+    x, indices = node.inputs[0], node.outputs[1]
+    axis = node.attrs.get("axis", -1)
+    return [context.op("ScatterElements", zeros(context, x.shape, g), indices, g, axis=axis)]
+
+
+@rule("Compress")
+def compress(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
+    """``y = x`` where a constant condition holds: g goes back to those positions."""
+    (g,) = grads
+    assert g is not None
+    x = node.inputs[0]
+    kept = np.flatnonzero(values(node, 1, "condition"))
+    axis = node.attrs.get("axis")
+    shape = list(x.shape) if axis is not None else [math.prod(x.shape)]
+    axis = 0 if axis is None else axis % len(shape)
+    perm = [axis, *(place for place in range(len(shape)) if place != axis)]
+    spread = context.op(
+        "ScatterND",
+        zeros(context, [shape[place] for place in perm], g),
+        context.constant(kept[:, None].astype(np.int64)),
+        context.transpose(g, perm),
+    )
+    return [context.reshape(context.transpose(spread, np.argsort(perm).tolist()), x.shape)]
+
+
+@rule("Trilu")
+def trilu(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
+    """One triangle, zeros elsewhere: ``∂x`` is the same triangle of g."""
+    (g,) = grads
+    assert g is not None
+    diagonal = [node.inputs[1]] if given(node, 1) else []
+    return [context.op("Trilu", g, *diagonal, upper=node.attrs.get("upper", 1))]
+
+
+@rule("ReverseSequence")
+def reverse_sequence(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
+    """Reversing the first elements of each sequence undoes itself: ``∂x`` reverses g."""
+    (g,) = grads
+    assert g is not None
+    attributes = {name: node.attrs.get(name, axis) for name, axis in _REVERSED_AXES.items()}
+    return [context.op("ReverseSequence", g, node.inputs[1], **attributes)]
+
+
+_REVERSED_AXES = {"batch_axis": 1, "time_axis": 0}
+
+
+@rule("Col2Im")
+def col2im(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
+    """``y`` adds columns up to an image: ``∂x`` reads g back, block position by block position."""
+    (g,) = grads
+    assert g is not None
+    refuse_gradient(context, node, [1, 2], "sizes")
+    image, block = integers(node, 1, "image shape"), integers(node, 2, "block shape")
+    rank = len(image)
+    strides = node.attrs.get("strides") or [1] * rank
+    dilations = node.attrs.get("dilations") or [1] * rank
+    pads = node.attrs.get("pads") or [0] * 2 * rank
+    g = resize_with_zeros(context, g, [0, 0, *pads[:rank]], [0, 0, *pads[rank:]])
+    padded = [n + a + b for n, a, b in zip(image, pads[:rank], pads[rank:], strict=True)]
+    places = np.zeros([1] * 2 * rank, np.int64)
+    for axis in range(rank):
+        reach = dilations[axis] * (block[axis] - 1) + 1
+        columns = np.arange((padded[axis] - reach) // strides[axis] + 1) * strides[axis]
+        taps = np.arange(block[axis]) * dilations[axis]
+        shape = [1] * 2 * rank
+        shape[axis], shape[rank + axis] = len(taps), len(columns)
+        places = places * padded[axis] + np.add.outer(taps, columns).reshape(shape)
+    samples, channels = node.outputs[0].shape[:2]
+    flat = context.reshape(g, [samples, channels, math.prod(padded)])
+    taken = context.op("Gather", flat, context.constant(places.reshape(-1)), axis=2)
+    return [context.reshape(taken, node.inputs[0].shape)]

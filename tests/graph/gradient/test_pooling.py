@@ -1,0 +1,83 @@
+"""Gradient rules of pooling."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.support.onnxtext import attributes, one_node, unknown
+from tests.support.ortcheck import check_both
+
+
+def _per_axis(low: int, high: int, rank: int) -> st.SearchStrategy[list[int]]:
+    return st.lists(st.integers(low, high), min_size=rank, max_size=rank)
+
+
+@st.composite
+def pools(draw: st.DrawFn, op_type: str, opset: int) -> tuple[str, dict[str, np.ndarray]]:
+    rank = draw(st.integers(1, 3))
+    kernel = draw(_per_axis(1, 3, rank))
+    dilations = draw(_per_axis(1, 2, rank))
+    # ONNX Runtime and onnx's shape inference disagree about windows with gaps between them.
+    strides = [draw(st.integers(1, k)) for k in kernel]
+    given: dict[str, object] = {"kernel_shape": kernel, "strides": strides}
+    auto = draw(st.sampled_from(["NOTSET", "NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER"]))
+    if auto == "NOTSET":
+        # A window must not lie in the padding alone.
+        given["pads"] = [draw(st.integers(0, k - 1)) for k in kernel * 2]
+        # ONNX Runtime drops a last window that begins beyond the data, onnx's inference does not.
+        inside = all(
+            p <= k - s for p, k, s in zip(given["pads"][rank:], kernel, strides, strict=True)
+        )
+        given["ceil_mode"] = draw(st.booleans()) if inside else False
+        given["dilations"] = dilations
+    else:
+        given["auto_pad"] = auto
+        dilations = [1] * rank
+    if op_type == "AveragePool":
+        given["count_include_pad"] = draw(st.booleans())
+    if op_type == "LpPool":
+        # Windows that would begin beyond the data are dropped by onnx's inference for other pools.
+        given.pop("ceil_mode", None)
+        given["p"] = draw(st.integers(1, 3))
+    extent = [d * (k - 1) + 1 for k, d in zip(kernel, dilations, strict=True)]
+    size = [e + draw(st.integers(0, {1: 8, 2: 5, 3: 3}[rank])) for e in extent]
+    rng = np.random.default_rng(draw(st.integers(0, 99)))
+    text = one_node(
+        f"y = {op_type}{attributes(**given)}(x)", f"{unknown('double', rank + 2)} x", opset
+    )
+    return text, {"x": rng.standard_normal((2, 2, *size))}
+
+
+@given(pools("MaxPool", 12))
+@settings(max_examples=40, deadline=None)
+def test_max_pool(case: tuple[str, dict[str, np.ndarray]]) -> None:
+    check_both(*case)
+
+
+@given(pools("AveragePool", 19))
+@settings(max_examples=40, deadline=None)
+def test_average_pool(case: tuple[str, dict[str, np.ndarray]]) -> None:
+    check_both(*case)
+
+
+@given(pools("LpPool", 18))
+@settings(max_examples=40, deadline=None)
+def test_lp_pool(case: tuple[str, dict[str, np.ndarray]]) -> None:
+    check_both(*case)
+
+
+@pytest.mark.parametrize("op_type", ["GlobalAveragePool", "GlobalMaxPool"])
+@pytest.mark.parametrize("size", [(5,), (3, 4), (2, 3, 2)])
+def test_global_pool(op_type: str, size: tuple[int, ...]) -> None:
+    x = np.random.default_rng(0).standard_normal((2, 3, *size))
+    check_both(one_node(f"y = {op_type}(x)", f"{unknown('double', x.ndim)} x"), {"x": x})
+
+
+@pytest.mark.parametrize("p", [1, 2, 3])
+def test_global_lp_pool(p: int) -> None:
+    x = np.random.default_rng(0).standard_normal((2, 3, 4, 2))
+    text = one_node(f"y = GlobalLpPool<p: int = {p}>(x)", "double[?, ?, ?, ?] x")
+    check_both(text, {"x": x})
