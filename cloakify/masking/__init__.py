@@ -1,0 +1,1 @@
+"""Which features to mask: statistics of clean and attacked features, scores, and the choice."""

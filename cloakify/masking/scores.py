@@ -1,0 +1,41 @@
+"""Scores: how harmful each feature is. The highest are masked first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cloakify.masking.statistics import FeatureStatistics
+
+Scores = NDArray[np.float64]
+
+
+def deepcloak(statistics: FeatureStatistics) -> Scores:
+    """How far the attack moves the feature: ``s_j = Σ |φ_j(x′) − φ_j(x)|``.
+
+    Gao et al., arXiv 1702.06763, section 3.
+    """
+    return statistics.shift
+
+
+def margin(statistics: FeatureStatistics) -> Scores:
+    """How much the feature helps the strongest wrong class: ``Σ φ_j(x′)·(W_k − W_y)_j``."""
+    return statistics.margin
+
+
+SCORES: dict[str, Callable[[FeatureStatistics], Scores]] = {
+    "deepcloak": deepcloak,
+    "margin": margin,
+}
+
+
+def rank(scores: Scores) -> NDArray[np.int64]:
+    """Return the features from the highest score to the lowest, equal ones by lower index."""
+    return np.argsort(-scores, kind="stable")
+
+
+def random_ranking(num_features: int, seed: int) -> NDArray[np.int64]:
+    """Return the features in random order: the control that every score must beat."""
+    return np.random.default_rng(seed).permutation(num_features)

@@ -1,0 +1,85 @@
+"""Choose the mask: a given ratio, or the best of all sizes within an accuracy budget."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cloakify.errors import GateError, UsageError
+from cloakify.masking.curve import MaskCurve
+
+
+@dataclass(frozen=True)
+class MaskChoice:
+    """A binary mask and why it was taken.
+
+    Attributes
+    ----------
+    mask
+        float32 [D], 0 for masked features.
+    removed
+        Indices of the masked features, ascending.
+    score
+        Name of the score that ranked them.
+    """
+
+    mask: NDArray[np.float32]
+    removed: NDArray[np.int64]
+    score: str
+
+    @property
+    def ratio(self) -> float:
+        """Share of the features that is masked."""
+        return len(self.removed) / len(self.mask)
+
+
+def size_of_ratio(num_features: int, ratio: float) -> int:
+    """Return how many features a ratio masks: ``⌊D·r⌋``, at least 1.
+
+    Raises
+    ------
+    UsageError
+        The ratio is not above 0 and below 1.
+    """
+    if not 0 < ratio < 1:
+        raise UsageError(f"--mask-ratio takes a number between 0 and 1, or auto; not {ratio:g}")
+    # The product of decimal fractions may fall a hair short of the integer that was meant.
+    return max(1, math.floor(num_features * ratio + 1e-9))
+
+
+def best_size(curve: MaskCurve, max_accuracy_drop: float) -> int:
+    """Return the mask size with the best attacked accuracy within the budget.
+
+    Of equal sizes it is the smallest.
+
+    Parameters
+    ----------
+    curve
+        Counted on the select split.
+    max_accuracy_drop
+        How much clean accuracy may be lost, as a fraction of all samples.
+
+    Raises
+    ------
+    GateError
+        Every size costs more than that.
+    """
+    allowed = curve.clean[0] - curve.clean[1:] <= max_accuracy_drop * curve.count + 1e-9
+    if not allowed.any():
+        cheapest = int(curve.clean[1:].argmax()) + 1
+        drop = (curve.clean[0] - curve.clean[cheapest]) / curve.count
+        raise GateError(
+            f"every mask costs more than {max_accuracy_drop:.1%} of clean accuracy (the cheapest, "
+            f"{cheapest} of {len(curve.ranking)} features, costs {drop:.1%}); no file was written"
+        )
+    return int(np.where(allowed, curve.attacked[1:], -1).argmax()) + 1
+
+
+def choose(ranking: NDArray[np.int64], size: int, score: str) -> MaskChoice:
+    """Mask the first ``size`` features of a ranking."""
+    mask = np.ones(len(ranking), np.float32)
+    mask[ranking[:size]] = 0
+    return MaskChoice(mask, np.sort(ranking[:size]), score)

@@ -1,0 +1,116 @@
+"""Sums over clean and attacked features, from which every score is computed.
+
+They form a commutative monoid: float64 sums that can be updated batch by batch and merged over
+shards in any order, so memory does not grow with the data and any scheduler can spread the work.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, fields
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cloakify.errors import DataError
+from cloakify.onnxfile import atomic_write
+
+Array = NDArray[np.float32]
+Sums = NDArray[np.float64]
+Labels = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class FeatureStatistics:
+    """What a calibration run knows about each of D features.
+
+    Attributes
+    ----------
+    count
+        Number of pairs.
+    clean_correct, attacked_correct
+        How many of them the model classified rightly.
+    shift
+        [D]: ``Σ |φ_j(x′) − φ_j(x)|``. Gao et al., arXiv 1702.06763, section 3.
+    margin
+        [D]: ``Σ φ_j(x′)·(W_k − W_y)_j``, k the strongest wrong class at x′: what feature j adds to
+        the attacker's margin.
+    """
+
+    count: int
+    clean_correct: int
+    attacked_correct: int
+    shift: Sums
+    margin: Sums
+
+    @classmethod
+    def empty(cls, num_features: int) -> Self:
+        """Return the neutral element of :meth:`merge`."""
+        return cls(0, 0, 0, np.zeros(num_features), np.zeros(num_features))
+
+    @classmethod
+    def of_pairs(
+        cls,
+        clean: Array,
+        attacked: Array,
+        clean_logits: Array,
+        attacked_logits: Array,
+        y: Labels,
+        weight: Array,
+    ) -> Self:
+        """Return the statistics of n pairs.
+
+        Parameters
+        ----------
+        clean, attacked
+            Features, [n, D], or [n, P, D] where the head reads P positions.
+        clean_logits, attacked_logits
+            [n, C].
+        y
+            Labels [n].
+        weight
+            The head's weight, [D, C].
+        """
+        rows = np.arange(len(y))
+        rivals = attacked_logits.copy()
+        rivals[rows, y] = -np.inf
+        toward = (weight.T[rivals.argmax(axis=1)] - weight.T[y]).astype(np.float64)
+        pooled = attacked if attacked.ndim == 2 else attacked.mean(axis=1)
+        moved = np.abs(attacked.astype(np.float64) - clean)
+        return cls(
+            count=len(y),
+            clean_correct=int((clean_logits.argmax(axis=1) == y).sum()),
+            attacked_correct=int((attacked_logits.argmax(axis=1) == y).sum()),
+            shift=moved.reshape(-1, clean.shape[-1]).sum(axis=0),
+            margin=(pooled * toward).sum(axis=0),
+        )
+
+    def merge(self, other: Self) -> Self:
+        """Return the statistics of both sets of pairs together."""
+        return type(self)(
+            *(getattr(self, part.name) + getattr(other, part.name) for part in fields(self))
+        )
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the sums to an ``.npz`` file, whole or not at all."""
+        with atomic_write(path) as file:
+            np.savez(file, **{part.name: getattr(self, part.name) for part in fields(self)})
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Read what :meth:`save` wrote.
+
+        Raises
+        ------
+        DataError
+            The file is no such file.
+        """
+        names = [part.name for part in fields(cls)]
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                values = {name: file[name] for name in names}
+        except (OSError, ValueError, KeyError) as error:
+            raise DataError(f"{path}: holds no feature statistics ({error})") from error
+        counts = {name: int(values[name]) for name in names[:3]}
+        return cls(**counts, shift=values["shift"], margin=values["margin"])
