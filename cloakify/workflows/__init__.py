@@ -1,0 +1,1 @@
+"""One file a verb: the story of harden, verify, inspect, … told in calls to the packages below."""

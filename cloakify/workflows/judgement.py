@@ -1,0 +1,143 @@
+"""From right and wrong answers to figures, a verdict and the report."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+from cloakify.attacks import Attack
+from cloakify.data import Splits
+from cloakify.evaluation import Verdict, accuracy_figure, gain_figure, judge
+from cloakify.evaluation.robustness import Correctness
+from cloakify.evaluation.verdict import OverRandom
+from cloakify.graph.mask import mask_digest
+from cloakify.masking.selection import MaskChoice
+from cloakify.report.model import (
+    Accuracy,
+    AttackInfo,
+    ControlFigures,
+    DeviceInfo,
+    FileRef,
+    HardenData,
+    HardenReport,
+    HeadInfo,
+    MaskInfo,
+    ModelFigures,
+)
+from cloakify.version import __version__
+from cloakify.workflows.subject import Classifier, Subject
+
+
+def judge_mask(
+    source: Correctness, hardened: Correctness, control: Correctness
+) -> tuple[Accuracy, Verdict]:
+    """Compare the source, the hardened model, and the control with a random mask."""
+    gain = ModelFigures(
+        clean=gain_figure(hardened.clean, source.clean),
+        static=gain_figure(hardened.static, source.static),
+        transfer=gain_figure(hardened.transfer, source.transfer),
+        adaptive=gain_figure(hardened.adaptive, source.adaptive),
+    )
+    accuracy = Accuracy(
+        source=_figures(source),
+        hardened=_figures(hardened),
+        gain=gain,
+        random_mask=ControlFigures(
+            clean=accuracy_figure(control.clean),
+            transfer=accuracy_figure(control.transfer),
+            adaptive=accuracy_figure(control.adaptive),
+        ),
+    )
+    verdict = judge(
+        gain.adaptive,
+        static_gains=[gain.static, gain.transfer],
+        over_random=OverRandom(
+            transfer=gain_figure(hardened.transfer, control.transfer),
+            adaptive=gain_figure(hardened.adaptive, control.adaptive),
+        ),
+    )
+    return accuracy, verdict
+
+
+def harden_report(
+    subject: Subject,
+    splits: Splits,
+    choice: MaskChoice,
+    attacks: tuple[Attack, Attack],
+    judged: tuple[Accuracy, Verdict],
+    output: Path | None,
+    timing: Mapping[str, float],
+) -> HardenReport:
+    """Put the report together.
+
+    Parameters
+    ----------
+    attacks
+        The calibration attack and the evaluation attack.
+    output
+        The hardened file, or ``None`` where none was written.
+    timing
+        Seconds by stage.
+    """
+    classifier, dataset = subject.classifier, subject.dataset
+    accuracy, verdict = judged
+    calibration, evaluation = (_attack_info(attack, subject) for attack in attacks)
+    return HardenReport(
+        cloakify_version=__version__,
+        source=FileRef(str(classifier.file.path), classifier.file.sha256),
+        output=None if output is None else FileRef(str(output), _sha256(output)),
+        device=DeviceInfo(subject.device.provider),
+        head=head_info(classifier),
+        attack=calibration,
+        evaluation_attack=evaluation,
+        data=HardenData(
+            path=str(dataset.path),
+            sha256=dataset.sha256,
+            fit=len(splits.fit),
+            select=len(splits.select),
+            report=len(splits.report),
+            labels=subject.setting.labels,
+        ),
+        mask=MaskInfo(
+            method="deepcloak",
+            score=choice.score,
+            ratio=choice.ratio,
+            removed=len(choice.removed),
+            total=len(choice.mask),
+            indices=tuple(int(index) for index in choice.removed),
+            sha256=mask_digest(choice.mask),
+        ),
+        accuracy=accuracy,
+        verdict=verdict,
+        warnings=(),
+        timing=timing,
+    )
+
+
+def head_info(classifier: Classifier) -> HeadInfo:
+    """Return what a report tells of the head."""
+    head = classifier.head
+    return HeadInfo(
+        head.node, head.op_type, head.features, head.num_features, head.logits, head.num_classes
+    )
+
+
+def _figures(correctness: Correctness) -> ModelFigures:
+    return ModelFigures(
+        clean=accuracy_figure(correctness.clean),
+        static=accuracy_figure(correctness.static),
+        transfer=accuracy_figure(correctness.transfer),
+        adaptive=accuracy_figure(correctness.adaptive),
+    )
+
+
+def _attack_info(attack: Attack, subject: Subject) -> AttackInfo:
+    threat = subject.threat
+    return AttackInfo(attack.name, threat.norm, threat.eps, attack.steps, attack.gradient)
+
+
+def _sha256(path: Path) -> str:
+    """SHA-256 of the file alone, as `sha256sum` prints it; its sidecars are the source's."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

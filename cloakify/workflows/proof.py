@@ -1,0 +1,154 @@
+"""The proof that a mask is the only change: by structure, and by running both models."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import ModelProto
+
+from cloakify.errors import HeadError, ModelError
+from cloakify.graph.head import Head
+from cloakify.graph.mask import (
+    MASK,
+    MASK_NODE,
+    MASKED_FEATURES,
+    InstalledMask,
+    find_mask,
+    mask_digest,
+)
+from cloakify.graph.taps import head_model, tap
+from cloakify.onnxfile import METADATA_PREFIX, OnnxFile, compare_models, read_metadata
+from cloakify.runtime import Device, Session
+
+# Largest difference of logits that is still rounding, relative to the largest logit.
+TOLERANCE = 1e-5
+
+
+def structural_faults(source: OnnxFile, hardened: ModelProto, head: Head) -> list[str]:
+    """List every way in which ``hardened`` is not ``source`` plus one mask before the head.
+
+    Allowed are one `Mul`, one initializer (an input of its name, up to IR version 3), one rewired
+    edge, and `cloakify.*` metadata that tells the truth about them.
+    """
+    try:
+        installed = find_mask(hardened)
+    except ModelError as error:
+        return [str(error)]
+    if installed is None:
+        return ["the graph holds no cloakify mask"]
+    allowed = {
+        f"graph.node[{MASK_NODE}]",
+        f"graph.initializer[{MASK}]",
+        f"graph.input[{MASK}]" if source.model.ir_version < 4 else "",
+    }
+    faults: list[str] = []
+    rewired = 0
+    for difference in compare_models(source.model, hardened):
+        if difference.kind == "added" and (
+            difference.path in allowed
+            or difference.path.startswith(f"metadata_props[{METADATA_PREFIX}")
+        ):
+            continue
+        if difference.before == head.features and difference.after == MASKED_FEATURES:
+            rewired += 1
+            if difference.path != f"graph.node[{head.node}].input[{head.features_slot}]":
+                faults.append(f"{difference} (the head is {head.node!r})")
+            continue
+        faults.append(str(difference))
+    if rewired != 1:
+        faults.append(f"{rewired} edges lead through the mask, not 1")
+    return faults + _mask_faults(source, hardened, head, installed)
+
+
+def _mask_faults(
+    source: OnnxFile, hardened: ModelProto, head: Head, installed: InstalledMask
+) -> list[str]:
+    """Compare the mask with the head and with what the metadata says of it."""
+    said = read_metadata(hardened)
+    mask = installed.values
+    facts = {
+        "source.sha256": source.sha256,
+        "head": head.node,
+        "mask.sha256": mask_digest(mask),
+        "mask.removed": str(int((mask == 0).sum())),
+        "mask.total": str(len(mask)),
+    }
+    faults = [
+        f"metadata cloakify.{key} says {said.get(key)!r}, found {value!r}"
+        for key, value in facts.items()
+        if said.get(key) != value
+    ]
+    if installed.node.op_type != "Mul" or list(installed.node.input) != [head.features, MASK]:
+        faults.append(f"node {MASK_NODE} is not Mul({head.features}, {MASK})")
+    if len(mask) != head.num_features:
+        faults.append(f"the mask has {len(mask)} entries, the head {head.num_features} features")
+    if not np.isfinite(mask).all() or (mask < 0).any():
+        faults.append("the mask has entries that are negative or not finite")
+    return faults
+
+
+def check_valid(model: ModelProto, what: str) -> None:
+    """Run onnx's checker.
+
+    Raises
+    ------
+    ModelError
+        The checker refuses the model.
+    """
+    try:
+        onnx.checker.check_model(model)
+    except onnx.checker.ValidationError as error:
+        raise ModelError(
+            f"{what} does not pass onnx's checker: {' '.join(str(error).split())}"
+        ) from error
+
+
+def runtime_faults(
+    source: ModelProto,
+    hardened: ModelProto,
+    head: Head,
+    input_name: str,
+    x: NDArray[np.float32],
+    device: Device,
+) -> list[str]:
+    """Run both models on the same samples and list what does not agree.
+
+    An all-ones mask must give the source's logits to the bit; the real one must give the head's
+    answer to the masked features.
+    """
+    feeds = {input_name: x}
+    original = Session(tap(source, [head.features, head.logits]), device).run(feeds)
+    features, logits = original[head.features], original[head.logits]
+    faults: list[str] = []
+    ones = Session(tap(_with_ones(hardened), [head.logits]), device).run(feeds)[head.logits]
+    if ones.tobytes() != logits.tobytes():
+        difference = float(np.abs(ones.astype(np.float64) - logits).max())
+        faults.append(f"with a mask of ones the logits differ from the source's by {difference:g}")
+    masked = Session(tap(hardened, [head.logits]), device).run(feeds)[head.logits]
+    mask = next(tensor for tensor in hardened.graph.initializer if tensor.name == MASK)
+    product = features * onnx.numpy_helper.to_array(mask)
+    declared = onnx.helper.make_tensor_value_info(
+        head.features,
+        onnx.helper.np_dtype_to_tensor_dtype(product.dtype),
+        [None] * product.ndim,
+    )
+    try:
+        part = head_model(source, declared, head.logits)
+    except HeadError as error:
+        return [*faults, str(error)]
+    expected = Session(part, device).run({head.features: product})[head.logits]
+    difference = np.abs(masked.astype(np.float64) - expected).max(initial=0.0)
+    if not difference <= TOLERANCE * max(1.0, float(np.abs(expected).max(initial=0.0))):
+        faults.append(f"the logits differ from head(φ ∘ m) by {difference:g}")
+    return faults
+
+
+def _with_ones(hardened: ModelProto) -> ModelProto:
+    changed = ModelProto()
+    changed.CopyFrom(hardened)
+    for tensor in changed.graph.initializer:
+        if tensor.name == MASK:
+            ones = np.ones_like(onnx.numpy_helper.to_array(tensor))
+            tensor.CopyFrom(onnx.numpy_helper.from_array(ones, MASK))
+    return changed

@@ -1,0 +1,105 @@
+"""What a user may set, with the defaults; the command line's options in one place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from cloakify.attacks import Attack, Pgd
+from cloakify.attacks.registry import make_attack
+from cloakify.attacks.target import DEFAULT_BATCH_SIZE
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """How to read the data and run the model; shared by all verbs that attack.
+
+    Attributes
+    ----------
+    head
+        Name of the head's node where it is not unique.
+    labels
+        ``given``, or ``model``: the source model's own answers are the labels.
+    limit
+        Use at most so many samples.
+    scale, mean, std
+        Preprocessing as typed: the model takes ``(pixel·scale − mean)/std``, pixels in [0, 1].
+    box
+        Range of valid data in data units; ``None`` for none.
+    resize
+        What to do with images that are not of the model's size: ``crop``, ``stretch``, ``refuse``.
+    norm, eps
+        The threat model; ε in data units.
+    batch_size
+        Samples in one run of a session.
+    device
+        ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+    seed
+        Of splits, limits, random starts and controls.
+    """
+
+    head: str | None = None
+    labels: Literal["given", "model"] = "given"
+    limit: int | None = None
+    scale: str = "1"
+    mean: str = "0"
+    std: str = "1"
+    box: tuple[float, float] | None = (0.0, 1.0)
+    resize: Literal["crop", "stretch", "refuse"] = "crop"
+    norm: str = "linf"
+    eps: float = 8 / 255
+    batch_size: int = DEFAULT_BATCH_SIZE
+    device: str = "auto"
+    seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class HardenSetting(Setting):
+    """How to harden.
+
+    Attributes
+    ----------
+    attack
+        The calibration attack.
+    steps, step_size
+        Its settings, where it has them; ``step_size`` in data units.
+    score
+        What ranks the features.
+    mask_ratio
+        Share of the features to mask; ``None`` looks at every size.
+    max_accuracy_drop
+        How much clean accuracy a mask chosen so may cost on the select split.
+    evaluation_steps
+        Steps of the attack that judges the result.
+    replace_mask
+        Take out the mask of an already hardened model first.
+    require_gain
+        Least adaptive gain, as a fraction; with less no file is written.
+    """
+
+    attack: str = "fgsm"
+    steps: int | None = None
+    step_size: float | None = None
+    score: str = "deepcloak"
+    mask_ratio: float | None = None
+    max_accuracy_drop: float = 0.01
+    evaluation_steps: int = 20
+    replace_mask: bool = False
+    require_gain: float | None = None
+
+    def calibration_attack(self) -> Attack:
+        """Return the attack that chooses the mask."""
+        return make_attack(self.attack, steps=self.steps, step_size=self.step_size, seed=self.seed)
+
+    def evaluation_attack(self) -> Attack:
+        """Return the attack that judges it."""
+        return Pgd(steps=self.evaluation_steps, seed=self.seed)
+
+    def missed_gate(self, adaptive_gain: float) -> str | None:
+        """Return the gate that an adaptive gain misses, as a sentence, or ``None``."""
+        if self.require_gain is None or adaptive_gain >= self.require_gain:
+            return None
+        return (
+            f"the adaptive gain is {adaptive_gain:+.1%}, --require-gain asks for "
+            f"{self.require_gain:+.1%}; no model was written"
+        )

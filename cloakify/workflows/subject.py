@@ -1,0 +1,152 @@
+"""What every verb starts from: an opened classifier, its data, and what an attacker may do."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import ModelProto
+
+from cloakify.attacks import Target, ThreatModel, make_threat
+from cloakify.data import Dataset, Preprocessing, open_data
+from cloakify.errors import ModelError
+from cloakify.graph.head import Head, find_head
+from cloakify.graph.inputs import InputSpec, find_input
+from cloakify.graph.mask import find_mask, strip_mask
+from cloakify.onnxfile import OnnxFile, open_model
+from cloakify.runtime import Device, resolve_device
+from cloakify.workflows.setting import Setting
+
+# (stage, done, total): called as a run goes on.
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """An opened model file and what was found in it."""
+
+    file: OnnxFile
+    spec: InputSpec
+    head: Head
+    alternatives: tuple[Head, ...]
+
+    @cached_property
+    def model(self) -> ModelProto:
+        """The model with its weights read; a self-contained file is its own."""
+        return self.file.load_weights() if self.file.sidecars else self.file.model
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A classifier with data that fits it, on a device, under a threat model."""
+
+    classifier: Classifier
+    dataset: Dataset
+    labels: NDArray[np.int64]
+    threat: ThreatModel
+    device: Device
+    setting: Setting
+
+    def with_weights(self, model: ModelProto) -> ModelProto:
+        """Return an edit of the classifier's message with the classifier's weights read into it."""
+        file = self.classifier.file
+        return replace(file, model=model).load_weights() if file.sidecars else model
+
+    def target(self, model: ModelProto | None = None) -> Target:
+        """Return the classifier, or another model with the same head, as a target of attacks."""
+        chosen = self.classifier.model if model is None else self.with_weights(model)
+        return Target(
+            chosen,
+            self.classifier.spec,
+            self.classifier.head,
+            self.device,
+            self.setting.batch_size,
+        )
+
+
+def open_classifier(path: str | os.PathLike[str], head: str | None = None) -> Classifier:
+    """Open a model file and find its input and its head.
+
+    Raises
+    ------
+    ModelError
+        The file is no classifier, or its head is not unique.
+    """
+    file = open_model(path)
+    search = find_head(file.model, head)
+    return Classifier(file, find_input(file.model), search.head, search.alternatives)
+
+
+def open_source(path: str | os.PathLike[str], head: str | None, replace_mask: bool) -> Classifier:
+    """Open a model that is to be hardened.
+
+    Parameters
+    ----------
+    replace_mask
+        Take an old mask out first; without it, a hardened model is refused.
+
+    Raises
+    ------
+    ModelError
+        The model is hardened already, or no classifier.
+    """
+    classifier = open_classifier(path, head)
+    installed = find_mask(classifier.file.model)
+    if installed is None:
+        return classifier
+    if not replace_mask:
+        raise ModelError(
+            f"{path}: is hardened already ({int((installed.values == 0).sum())} of "
+            f"{len(installed.values)} features masked); --replace-mask swaps the mask out"
+        )
+    bare = strip_mask(classifier.file.model)
+    file = replace(classifier.file, model=bare, content=bare.SerializeToString(deterministic=True))
+    search = find_head(bare, head)
+    return Classifier(file, find_input(bare), search.head, search.alternatives)
+
+
+def open_subject(
+    classifier: Classifier, data: str | os.PathLike[str], setting: Setting, progress: Progress
+) -> Subject:
+    """Open the data, check that it fits the classifier, and label it.
+
+    Raises
+    ------
+    DataError
+        The data can't be read or does not fit.
+    UsageError
+        An option is out of its range.
+    DeviceError
+        The device asked for can't be had.
+    """
+    device = resolve_device(setting.device)
+    preprocessing = Preprocessing.parse(setting.scale, setting.mean, setting.std)
+    threat = make_threat(setting.norm, setting.eps, classifier.spec, preprocessing, setting.box)
+    dataset = open_data(
+        os.fspath(data),
+        classifier.spec,
+        preprocessing,
+        labels=setting.labels,
+        limit=setting.limit,
+        seed=setting.seed,
+        resize=setting.resize,
+        box=setting.box,
+    )
+    dataset.check_classes(classifier.head.num_classes)
+    if dataset.labels is not None:
+        return Subject(classifier, dataset, dataset.labels, threat, device, setting)
+    subject = Subject(classifier, dataset, np.empty(0, np.int64), threat, device, setting)
+    labels = _predictions(subject.target(), dataset, progress)
+    return replace(subject, dataset=dataset.with_labels(labels), labels=labels)
+
+
+def _predictions(target: Target, dataset: Dataset, progress: Progress) -> NDArray[np.int64]:
+    found = np.empty(len(dataset), np.int64)
+    for batch in dataset.batches(batch_size=target.batch_size):
+        found[batch.index] = target.logits(batch.x).argmax(axis=1)
+        progress("labelling by the model", int(batch.index[-1]) + 1, len(dataset))
+    return found
