@@ -14,6 +14,8 @@ from collections.abc import Sequence
 import numpy as np
 from onnx.reference.op_run import OpRun
 
+from tests.support.reference_math import MATH
+
 
 class ConvTranspose(OpRun):
     """Transposed convolution with explicit pads, straight from its definition."""
@@ -217,4 +219,4 @@ class Pad(OpRun):
         return (x,)
 
 
-OPS = [ConvTranspose, MaxPool, AveragePool, LpPool, GlobalLpPool, GlobalMaxPool, Pad]
+OPS = [ConvTranspose, MaxPool, AveragePool, LpPool, GlobalLpPool, GlobalMaxPool, Pad, *MATH]

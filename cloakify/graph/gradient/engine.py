@@ -35,6 +35,27 @@ def rule(*op_types: str, domain: str = "") -> Callable[[Rule], Rule]:
     return register
 
 
+# The rule of an operator with one differentiable input, the first, and one output: it takes the
+# gradient of the output and returns that of the input.
+Unary = Callable[["Context", gs.Node, Tensor], Tensor]
+
+
+def unary(*op_types: str, domain: str = "") -> Callable[[Unary], Unary]:
+    """Register a function of one gradient as the rule of some operators."""
+
+    def register(function: Unary) -> Unary:
+        @rule(*op_types, domain=domain)
+        def whole(
+            context: Context, node: gs.Node, grads: list[Tensor | None]
+        ) -> Sequence[Tensor | None]:
+            g = grads[0]
+            return [None if g is None else function(context, node, g)]
+
+        return function
+
+    return register
+
+
 def has_rule(node: gs.Node) -> bool:
     """Tell whether the node's operator has a gradient rule."""
     return _key(node) in _RULES

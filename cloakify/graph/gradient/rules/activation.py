@@ -1,7 +1,7 @@
-"""Activations: functions of one element.
+"""Activations: functions of one element with a kink or a table of constants.
 
 Where the derivative can be written in the output it is, so that the runtime may still fuse the
-activation into the operator before it.
+activation into the operator before it. At a kink the derivative is that of one side, as noted.
 """
 
 from __future__ import annotations
@@ -9,63 +9,121 @@ from __future__ import annotations
 import onnx_graphsurgeon as gs
 
 from cloakify.graph.gradient.builder import Tensor
-from cloakify.graph.gradient.engine import Context, rule
+from cloakify.graph.gradient.engine import Context, rule, unary
 
 Gradients = list[Tensor | None]
 
 
-@rule("Relu")
-def relu(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
+@unary("Relu")
+def relu(context: Context, node: gs.Node, g: Tensor) -> Tensor:
     """``y = max(x, 0)``: ``∂x = g`` where ``y > 0``, else 0."""
-    (g,) = grads
-    assert g is not None
     (y,) = node.outputs
     zero = context.scalar(0.0, g)
-    return [context.where(context.compare("Greater", y, zero), g, zero)]
+    return context.where(context.compare("Greater", y, zero), g, zero)
 
 
-@rule("LeakyRelu")
-def leaky_relu(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
+@unary("LeakyRelu")
+def leaky_relu(context: Context, node: gs.Node, g: Tensor) -> Tensor:
     """``y = x`` where ``x ≥ 0``, else ``αx``: ``∂x = g`` or ``αg``."""
-    (g,) = grads
-    assert g is not None
     (x,) = node.inputs
-    slope = context.scalar(node.attrs.get("alpha", 0.01), g)
-    below = context.compare("Less", x, context.scalar(0.0, x))
-    return [context.where(below, context.mul(g, slope), g)]
+    return _below_zero(context, x, context.scale(g, node.attrs.get("alpha", 0.01)), g)
 
 
-@rule("Sigmoid")
-def sigmoid(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
-    """``y = 1 / (1 + e⁻ˣ)``: ``∂x = g · y · (1 − y)``."""
+@rule("PRelu")
+def prelu(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
+    """``y = x`` where ``x ≥ 0``, else ``s · x``: ``∂x = g`` or ``s · g``, ``∂s = g · x`` or 0."""
     (g,) = grads
     assert g is not None
-    (y,) = node.outputs
-    return [context.mul(g, context.mul(y, context.sub(context.scalar(1.0, y), y)))]
+    x, slope = node.inputs
+    found: Gradients = [None, None]
+    if context.needs(x):
+        found[0] = _below_zero(context, x, context.mul(g, slope), g)
+    if context.needs(slope):
+        below = _below_zero(context, x, context.mul(g, x), context.scalar(0.0, g))
+        found[1] = context.sum_to(below, x.shape, slope.shape)
+    return found
 
 
-@rule("Tanh")
-def tanh(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
-    """``y = tanh x``: ``∂x = g · (1 − y²)``."""
-    (g,) = grads
-    assert g is not None
-    (y,) = node.outputs
-    return [context.mul(g, context.sub(context.scalar(1.0, y), context.mul(y, y)))]
-
-
-@rule("Clip")
-def clip(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
-    """``y = min(max(x, low), high)``: ``∂x = g`` strictly inside the range, else 0.
-
-    The bounds themselves get no gradient; they are constants in every classifier seen.
-    """
-    (g,) = grads
-    assert g is not None
+@unary("Elu")
+def elu(context: Context, node: gs.Node, g: Tensor) -> Tensor:
+    """``y = x`` where ``x ≥ 0``, else ``α(eˣ − 1)``: ``∂x = g`` or ``g · (y + α)``."""
     x, y = node.inputs[0], node.outputs[0]
-    zero = context.scalar(0.0, g)
-    for place, op_type in ((1, "Greater"), (2, "Less")):
-        if len(node.inputs) > place and not node.inputs[place].is_empty():
-            bound = node.inputs[place]
-            # The output equals a bound wherever it was clipped; reading it keeps the fusion.
-            g = context.where(context.compare(op_type, y, bound), g, zero)
-    return [g if context.needs(x) else None]
+    slope = context.add(y, context.scalar(node.attrs.get("alpha", 1.0), y))
+    return _below_zero(context, x, context.mul(g, slope), g)
+
+
+@unary("Selu")
+def selu(context: Context, node: gs.Node, g: Tensor) -> Tensor:
+    """``y = γx`` where ``x > 0``, else ``γα(eˣ − 1)``: ``∂x = γg`` or ``g · (y + γα)``."""
+    x, y = node.inputs[0], node.outputs[0]
+    alpha = node.attrs.get("alpha", 1.67326319217681884765625)
+    gamma = node.attrs.get("gamma", 1.05070102214813232421875)
+    slope = context.add(y, context.scalar(gamma * alpha, y))
+    return _below_zero(context, x, context.mul(g, slope), context.scale(g, gamma))
+
+
+@unary("Celu")
+def celu(context: Context, node: gs.Node, g: Tensor) -> Tensor:
+    """``y = x`` where ``x ≥ 0``, else ``α(exp(x/α) − 1)``: ``∂x = g`` or ``g · (y/α + 1)``."""
+    x, y = node.inputs[0], node.outputs[0]
+    slope = context.scale(y, 1 / node.attrs.get("alpha", 1.0))
+    slope = context.add(slope, context.scalar(1.0, y))
+    return _below_zero(context, x, context.mul(g, slope), g)
+
+
+@unary("ThresholdedRelu")
+def thresholded_relu(context: Context, node: gs.Node, g: Tensor) -> Tensor:
+    """``y = x`` where ``x > α``, else 0: ``∂x = g`` or 0."""
+    (x,) = node.inputs
+    above = context.compare("Greater", x, context.scalar(node.attrs.get("alpha", 1.0), x))
+    return context.where(above, g, context.scalar(0.0, g))
+
+
+@unary("Shrink")
+def shrink(context: Context, node: gs.Node, g: Tensor) -> Tensor:
+    """``y = x ± bias`` where ``|x| > λ``, else 0: ``∂x = g`` or 0."""
+    (x,) = node.inputs
+    limit = context.scalar(node.attrs.get("lambd", 0.5), x)
+    beyond = context.compare("Greater", context.op("Abs", x), limit)
+    return context.where(beyond, g, context.scalar(0.0, g))
+
+
+@unary("HardSigmoid")
+def hard_sigmoid(context: Context, node: gs.Node, g: Tensor) -> Tensor:
+    """``y = min(max(αx + β, 0), 1)``: ``∂x = αg`` where ``0 < y < 1``, else 0."""
+    (y,) = node.outputs
+    slope = context.scale(g, node.attrs.get("alpha", 0.2))
+    return _where_between(context, y, 0.0, 1.0, slope, context.scalar(0.0, g))
+
+
+@unary("HardSwish")
+def hard_swish(context: Context, node: gs.Node, g: Tensor) -> Tensor:
+    """``y = x · min(max(x/6 + 1/2, 0), 1)``: ``∂x = g · (x/3 + 1/2)`` where ``|x| < 3``.
+
+    Below that 0, above it g.
+    """
+    (x,) = node.inputs
+    slope = context.add(context.scale(x, 1 / 3), context.scalar(0.5, x))
+    straight = _below_zero(context, x, context.scalar(0.0, g), g)
+    return _where_between(context, x, -3.0, 3.0, context.mul(g, slope), straight)
+
+
+@unary("Softsign")
+def softsign(context: Context, node: gs.Node, g: Tensor) -> Tensor:
+    """``y = x / (1 + |x|)``: ``∂x = g · (1 − |y|)²``."""
+    (y,) = node.outputs
+    root = context.sub(context.scalar(1.0, y), context.op("Abs", y))
+    return context.mul(g, context.mul(root, root))
+
+
+def _below_zero(context: Context, x: Tensor, below: Tensor, otherwise: Tensor) -> Tensor:
+    return context.where(context.compare("Less", x, context.scalar(0.0, x)), below, otherwise)
+
+
+def _where_between(
+    context: Context, x: Tensor, low: float, high: float, inside: Tensor, outside: Tensor
+) -> Tensor:
+    above = context.compare("Greater", x, context.scalar(low, x))
+    below = context.compare("Less", x, context.scalar(high, x))
+    between = context.op("And", above, below, dtype=bool)
+    return context.where(between, inside, outside)

@@ -1,9 +1,11 @@
-"""Elementwise arithmetic with numpy broadcasting: Add, Sub, Mul, Div, Neg, Sum, Mean, Pow, …
+"""Elementwise arithmetic with numpy broadcasting: Add, Sub, Mul, Div, Sum, Mean, Mod, Pow
 
 Every rule sums its result over the axes along which the input was broadcast.
 """
 
 from __future__ import annotations
+
+import math
 
 import onnx_graphsurgeon as gs
 
@@ -18,7 +20,7 @@ def add(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
     """``y = Σ xᵢ``: ``∂xᵢ = g``."""
     (g,) = grads
     assert g is not None
-    return [_like(context, g, node, tensor) for tensor in node.inputs]
+    return [like(context, g, node, tensor) for tensor in node.inputs]
 
 
 @rule("Mean")
@@ -27,7 +29,7 @@ def mean(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
     (g,) = grads
     assert g is not None
     g = context.mul(g, context.scalar(1 / len(node.inputs), g))
-    return [_like(context, g, node, tensor) for tensor in node.inputs]
+    return [like(context, g, node, tensor) for tensor in node.inputs]
 
 
 @rule("Sub")
@@ -37,8 +39,8 @@ def sub(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
     assert g is not None
     a, b = node.inputs
     return [
-        _like(context, g, node, a),
-        _like(context, context.neg(g), node, b) if context.needs(b) else None,
+        like(context, g, node, a),
+        like(context, context.neg(g), node, b) if context.needs(b) else None,
     ]
 
 
@@ -49,8 +51,8 @@ def mul(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
     assert g is not None
     a, b = node.inputs
     return [
-        _like(context, context.mul(g, b), node, a) if context.needs(a) else None,
-        _like(context, context.mul(g, a), node, b) if context.needs(b) else None,
+        like(context, context.mul(g, b), node, a) if context.needs(a) else None,
+        like(context, context.mul(g, a), node, b) if context.needs(b) else None,
     ]
 
 
@@ -62,39 +64,72 @@ def div(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
     a, b = node.inputs
     over = context.div(g, b)
     return [
-        _like(context, over, node, a) if context.needs(a) else None,
-        _like(context, context.neg(context.mul(over, node.outputs[0])), node, b)
+        like(context, over, node, a) if context.needs(a) else None,
+        like(context, context.neg(context.mul(over, node.outputs[0])), node, b)
         if context.needs(b)
         else None,
     ]
 
 
-@rule("Neg")
-def neg(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
-    """``y = −x``: ``∂x = −g``."""
+@rule("Mod")
+def mod(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
+    """``y = a − b · trunc(a / b)`` (fmod): ``∂a = g``, ``∂b = −g · trunc(a / b)``."""
     (g,) = grads
     assert g is not None
-    return [context.neg(g)]
+    a, b = node.inputs
+    found: Gradients = [like(context, g, node, a), None]
+    if context.needs(b):
+        whole = context.op("Round", context.div(context.sub(a, node.outputs[0]), b))
+        found[1] = like(context, context.neg(context.mul(g, whole)), node, b)
+    return found
 
 
 @rule("Pow")
 def power(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
-    """``y = aᵇ``: ``∂a = g · b · aᵇ⁻¹``, ``∂b = g · y · ln a``."""
+    """``y = aᵇ``: ``∂a = g · b · aᵇ⁻¹``, ``∂b = g · y · ln a`` (0 where ``a = 0``)."""
     (g,) = grads
     assert g is not None
     a, b = node.inputs
+    (y,) = node.outputs
     found: Gradients = [None, None]
-    exponent = context.cast(b, a.dtype)
     if context.needs(a):
-        lower = context.op("Pow", a, context.sub(exponent, context.scalar(1.0, a)))
-        found[0] = _like(context, context.mul(g, context.mul(exponent, lower)), node, a)
+        found[0] = like(context, context.mul(g, _power_slope(context, a, b, y)), node, a)
     if context.needs(b):
-        slope = context.mul(node.outputs[0], context.op("Log", a))
-        found[1] = _like(context, context.cast(context.mul(g, slope), b.dtype), node, b)
+        zero = context.scalar(0.0, a)
+        logarithm = context.op(
+            "Log", context.where(context.compare("Equal", a, zero), context.scalar(1.0, a), a)
+        )
+        slope = context.cast(context.mul(g, context.mul(y, logarithm)), b.dtype)
+        found[1] = like(context, slope, node, b)
     return found
 
 
-def _like(context: Context, gradient: Tensor, node: gs.Node, tensor: Tensor) -> Tensor | None:
+def _power_slope(context: Context, a: Tensor, b: Tensor, y: Tensor) -> Tensor:
+    """Return ``b · aᵇ⁻¹``; products stand in for the powers that models are full of."""
+    exponents = {float(value) for value in b.values.flat} if _is_small(b) else set()
+    if exponents == {2.0}:
+        return context.add(a, a)
+    if exponents == {0.5}:
+        return context.div(context.scalar(0.5, a), y)
+    if exponents == {3.0}:
+        return context.scale(context.mul(a, a), 3.0)
+    if exponents == {-1.0}:
+        return context.neg(context.mul(y, y))
+    exponent = context.cast(b, a.dtype)
+    lower = context.op("Pow", a, context.sub(exponent, context.scalar(1.0, a)))
+    slope = context.mul(exponent, lower)
+    if exponents and 0.0 not in exponents:
+        return slope
+    # a⁰ is constant, but 0 · 0⁻¹ is not a number.
+    zero = context.scalar(0.0, a)
+    return context.where(context.compare("Equal", exponent, zero), zero, slope)
+
+
+def _is_small(tensor: Tensor) -> bool:
+    return isinstance(tensor, gs.Constant) and math.prod(tensor.shape) <= 16
+
+
+def like(context: Context, gradient: Tensor, node: gs.Node, tensor: Tensor) -> Tensor | None:
     """Sum a gradient of the output's shape down to an input's, if that input needs one."""
     if not context.needs(tensor):
         return None

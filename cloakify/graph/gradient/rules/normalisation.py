@@ -1,24 +1,260 @@
-"""Normalisation layers in inference form."""
+"""Normalisation layers: batch (in inference form), layer, RMS, instance and group.
+
+All but the first divide a group of elements by their own spread. With mean μ, inverse deviation
+``r = 1 / √(σ² + ε)``, ``c = x − μ`` and h the gradient of ``c · r`` (Ba et al., arXiv 1607.06450):
+
+    ∂x = r · (h − mean h − c · r² · mean(h · c))
+"""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
+import numpy as np
 import onnx_graphsurgeon as gs
 
+from cloakify.errors import UnsupportedOperatorError
 from cloakify.graph.gradient.builder import Tensor
-from cloakify.graph.gradient.engine import Context, rule
+from cloakify.graph.gradient.engine import Context, rule, unary
+from cloakify.graph.gradient.rules.static import given, refuse_gradient
 
 Gradients = list[Tensor | None]
+
+MICROSOFT = "com.microsoft"
 
 
 @rule("BatchNormalization")
 def batch_normalization(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
     """``y = s · (x − μ) / √(σ² + ε) + b`` with stored μ, σ²: ``∂x = g · s / √(σ² + ε)``."""
-    (g, *_) = grads
-    assert g is not None
+    g = _only_first(node, grads)
     x, scale, _, _, variance = node.inputs
+    if node.attrs.get("training_mode", 0):
+        raise UnsupportedOperatorError(
+            f"BatchNormalization {node.name!r} is in training mode; export the model for inference"
+        )
+    refuse_gradient(context, node, range(1, len(node.inputs)), "parameters")
     deviation = context.op(
         "Sqrt", context.add(variance, context.scalar(node.attrs.get("epsilon", 1e-5), variance))
     )
     slope = context.cast(context.div(scale, deviation), g.dtype)
-    channels = [1, x.shape[1], *[1] * (len(x.shape) - 2)]
-    return [context.mul(g, context.reshape(slope, channels))]
+    return [context.mul(g, context.reshape(slope, _by_channel(x)))]
+
+
+@rule("LayerNormalization")
+def layer_normalization(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
+    """``y = s · (x − μ) · r + b`` over the last axes: see the module; ``∂s = g · c · r``."""
+    g = _only_first(node, grads)
+    x, scale = node.inputs[:2]
+    axes = _axes_from(node)
+    spread = _stored_spread(node) or _spread(context, x, axes, node.attrs.get("epsilon", 1e-5))
+    centred = context.sub(x, spread[0])
+    found: Gradients = [None, None, None]
+    if context.needs(x):
+        h = context.mul(g, scale)
+        found[0] = _through(context, h, centred, spread[1], axes)
+    if context.needs(scale):
+        product = context.mul(g, context.mul(centred, spread[1]))
+        found[1] = context.sum_to(product, x.shape, scale.shape)
+    if given(node, 2) and context.needs(node.inputs[2]):
+        found[2] = context.sum_to(g, x.shape, node.inputs[2].shape)
+    return found
+
+
+@rule("RMSNormalization", "SimplifiedLayerNormalization")
+def rms_normalization(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
+    """``y = s · x · r`` with ``r = 1/√(mean x² + ε)``: ``∂x = r · (h − x · r² · mean(h · x))``.
+
+    h is ``g · s``, and ``∂s = g · x · r``.
+    """
+    g = _only_first(node, grads)
+    x, scale = node.inputs[:2]
+    axes = _axes_from(node)
+    r = _inverse_root(context, context.mul(x, x), axes, x, node.attrs.get("epsilon", 1e-5))
+    found: Gradients = [None, None]
+    if context.needs(x):
+        found[0] = _through(context, context.mul(g, scale), x, r, axes, centre=False)
+    if context.needs(scale):
+        product = context.mul(g, context.mul(x, r))
+        found[1] = context.sum_to(product, x.shape, scale.shape)
+    return found
+
+
+@rule("SkipLayerNormalization", "SkipSimplifiedLayerNormalization", domain=MICROSOFT)
+def skip_layer_normalization(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
+    """Normalise ``t = x + skip (+ bias)``; t itself may be the fourth output. ``∂x = ∂skip = ∂t``.
+
+    Source: onnxruntime, docs/ContribOperators.md.
+    """
+    g, total = grads[0], grads[3] if len(grads) > 3 else None
+    simple = node.op == "SkipSimplifiedLayerNormalization"
+    x, skip, scale = node.inputs[:3]
+    bias_place = 3 if simple else 4
+    refuse_gradient(context, node, range(2, len(node.inputs)), "parameters")
+    if g is not None:
+        t = context.add(x, skip)
+        if given(node, bias_place):
+            t = context.add(t, node.inputs[bias_place])
+        axes, epsilon = [len(x.shape) - 1], node.attrs.get("epsilon", 1e-12)
+        h = context.mul(g, scale)
+        if simple:
+            r = _inverse_root(context, context.mul(t, t), axes, t, epsilon)
+        else:
+            mean, r = _spread(context, t, axes, epsilon)
+            t = context.sub(t, mean)
+        inner = _through(context, h, t, r, axes, centre=not simple)
+        total = inner if total is None else context.add(total, inner)
+    if total is None:
+        return [None, None]
+    return [total, context.sum_to(total, x.shape, skip.shape) if context.needs(skip) else None]
+
+
+@rule("InstanceNormalization")
+def instance_normalization(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
+    """``y = s · (x − μ) · r + b`` over the positions of each channel: see the module."""
+    g = _only_first(node, grads)
+    x, scale = node.inputs[:2]
+    refuse_gradient(context, node, range(1, len(node.inputs)), "parameters")
+    axes = list(range(2, len(x.shape)))
+    mean, r = _spread(context, x, axes, node.attrs.get("epsilon", 1e-5))
+    h = context.mul(g, context.reshape(scale, _by_channel(x)))
+    return [_through(context, h, context.sub(x, mean), r, axes)]
+
+
+@rule("GroupNormalization")
+def group_normalization(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
+    """``y = s · (x − μ) · r + b`` over groups of channels, one s a channel (opset 21)."""
+    g = _only_first(node, grads)
+    x, scale = node.inputs[:2]
+    refuse_gradient(context, node, range(1, len(node.inputs)), "parameters")
+    groups = [x.shape[0], node.attrs["num_groups"], -1]
+    grouped = context.reshape(x, groups)
+    mean, r = _spread(context, grouped, [2], node.attrs.get("epsilon", 1e-5))
+    h = context.reshape(context.mul(g, context.reshape(scale, _by_channel(x))), groups)
+    centred = context.sub(grouped, mean)
+    return [context.reshape(_through(context, h, centred, r, [2]), x.shape)]
+
+
+@unary("MeanVarianceNormalization")
+def mean_variance_normalization(context: Context, node: gs.Node, g: Tensor) -> Tensor:
+    """``y = (x − μ) · r`` over some axes: see the module. The runtime adds 1e-9 to σ, not to σ²."""
+    x = node.inputs[0]
+    axes = node.attrs.get("axes") or [0, 2, 3]
+    mean, r = _spread(context, x, axes, 1e-18)
+    return _through(context, g, context.sub(x, mean), r, axes)
+
+
+@unary("LpNormalization")
+def lp_normalization(context: Context, node: gs.Node, g: Tensor) -> Tensor:
+    """``y = x / n`` with n the p-norm: ``∂x = (g − n' · Σ g·y) / n``, 0 where ``n = 0``.
+
+    n' is ``y`` for p = 2 and ``sign x`` for p = 1.
+    """
+    x, y = node.inputs[0], node.outputs[0]
+    order, axis = node.attrs.get("p", 2), node.attrs.get("axis", -1)
+    norm = context.op("ReduceL2" if order == 2 else "ReduceL1", x, context.ints(axis), keepdims=1)
+    slope = y if order == 2 else context.op("Sign", x)
+    along = context.sum(context.mul(g, y), [axis])
+    zero = context.scalar(0.0, x)
+    inverse = context.where(
+        context.compare("Equal", norm, zero), zero, context.op("Reciprocal", norm)
+    )
+    return context.mul(context.sub(g, context.mul(slope, along)), inverse)
+
+
+@unary("LRN")
+def local_response_normalization(context: Context, node: gs.Node, g: Tensor) -> Tensor:
+    """``y = x · s^−β`` with ``s = k + α/n · Σ x²`` over n channels around each.
+
+    ``∂x = g · s^−β − 2αβ/n · x · Σ' g · y / s``, Σ' over the channels whose n hold this one.
+    """
+    x, y = node.inputs[0], node.outputs[0]
+    size = node.attrs["size"]
+    alpha, beta = node.attrs.get("alpha", 1e-4), node.attrs.get("beta", 0.75)
+    rows = np.arange(x.shape[1])
+    offset = rows[None, :] - rows[:, None]
+    band = (offset >= -((size - 1) // 2)) & (offset <= math.ceil((size - 1) / 2))
+    # A product with a 0/1 matrix sums over neighbours: exact, and it has kernels everywhere.
+    flat = [x.shape[0], x.shape[1], math.prod(x.shape[2:])]
+    near = context.constant(band.astype(x.dtype))
+    reached_by = context.constant(np.ascontiguousarray(band.T).astype(x.dtype))
+    squares = context.op("MatMul", near, context.reshape(context.mul(x, x), flat))
+    s = context.add(
+        context.scale(squares, alpha / size), context.scalar(node.attrs.get("bias", 1.0), x)
+    )
+    s = context.reshape(s, x.shape)
+    direct = context.mul(g, context.op("Pow", s, context.scalar(-beta, x)))
+    pull = context.reshape(context.div(context.mul(g, y), s), flat)
+    pull = context.reshape(context.op("MatMul", reached_by, pull), x.shape)
+    return context.sub(direct, context.mul(context.scale(x, 2 * alpha * beta / size), pull))
+
+
+def _through(
+    context: Context,
+    h: Tensor,
+    centred: Tensor,
+    r: Tensor,
+    axes: Sequence[int],
+    *,
+    centre: bool = True,
+) -> Tensor:
+    """Return ``r · (h − mean h − c · r² · mean(h · c))``, without ``mean h`` if not centred."""
+    along = _mean(context, context.mul(h, centred), axes)
+    along = context.mul(along, context.mul(r, r))
+    inner = context.sub(h, context.mul(centred, along))
+    if centre:
+        inner = context.sub(inner, _mean(context, h, axes))
+    return context.mul(inner, r)
+
+
+def _spread(
+    context: Context, x: Tensor, axes: Sequence[int], epsilon: float
+) -> tuple[Tensor, Tensor]:
+    """Return μ and r of x, the reduced axes kept."""
+    mean = _mean(context, x, axes)
+    centred = context.sub(x, mean)
+    return mean, _inverse_root(context, context.mul(centred, centred), axes, x, epsilon)
+
+
+def _inverse_root(
+    context: Context, squares: Tensor, axes: Sequence[int], x: Tensor, epsilon: float
+) -> Tensor:
+    variance = context.add(_mean(context, squares, axes), context.scalar(epsilon, x))
+    return context.op("Reciprocal", context.op("Sqrt", variance))
+
+
+def _stored_spread(node: gs.Node) -> tuple[Tensor, Tensor] | None:
+    """Have a float32 LayerNormalization return its μ and r, which costs nothing."""
+    # By the standard they are float32 whatever x is; in a double graph they are computed anew.
+    if node.inputs[0].dtype != np.float32 or any(tensor.is_empty() for tensor in node.outputs):
+        return None
+    shape = [*node.inputs[0].shape]
+    for axis in _axes_from(node):
+        shape[axis] = 1
+    for stem in ("mean", "deviation")[len(node.outputs) - 1 :]:
+        name = f"{node.outputs[0].name}_cloakify_{stem}"
+        node.outputs.append(gs.Variable(name, np.float32, shape))
+    return node.outputs[1], node.outputs[2]
+
+
+def _mean(context: Context, tensor: Tensor, axes: Sequence[int]) -> Tensor:
+    return context.op("ReduceMean", tensor, context.ints(*axes), keepdims=1)
+
+
+def _axes_from(node: gs.Node) -> list[int]:
+    rank = len(node.inputs[0].shape)
+    return list(range(node.attrs.get("axis", -1) % rank, rank))
+
+
+def _by_channel(x: Tensor) -> list[int]:
+    return [1, x.shape[1], *[1] * (len(x.shape) - 2)]
+
+
+def _only_first(node: gs.Node, grads: Gradients) -> Tensor:
+    g, *statistics = grads
+    if g is None or any(gradient is not None for gradient in statistics):
+        raise UnsupportedOperatorError(
+            f"{node.op} {node.name!r}: the logits depend on its mean or deviation outputs; no "
+            "gradient rule for that"
+        )
+    return g

@@ -5,27 +5,20 @@ from __future__ import annotations
 import onnx_graphsurgeon as gs
 
 from cloakify.graph.gradient.builder import Tensor
-from cloakify.graph.gradient.engine import Context, rule
-
-Gradients = list[Tensor | None]
+from cloakify.graph.gradient.engine import Context, unary
 
 
-@rule("Softmax")
-def softmax(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
+@unary("Softmax")
+def softmax(context: Context, node: gs.Node, g: Tensor) -> Tensor:
     """``y = softmax x``: ``∂x = y · (g − Σ g·y)``."""
-    (g,) = grads
-    assert g is not None
     (y,) = node.outputs
-    weighted = context.mul(g, y)
-    total = context.sum(weighted, [node.attrs.get("axis", -1)])
-    return [context.sub(weighted, context.mul(y, total))]
+    total = context.sum(context.mul(g, y), [node.attrs.get("axis", -1)])
+    return context.mul(y, context.sub(g, total))
 
 
-@rule("LogSoftmax")
-def log_softmax(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
+@unary("LogSoftmax")
+def log_softmax(context: Context, node: gs.Node, g: Tensor) -> Tensor:
     """``y = log softmax x``: ``∂x = g − eʸ · Σ g``."""
-    (g,) = grads
-    assert g is not None
     (y,) = node.outputs
     total = context.sum(g, [node.attrs.get("axis", -1)])
-    return [context.sub(g, context.mul(context.op("Exp", y), total))]
+    return context.sub(g, context.mul(context.op("Exp", y), total))

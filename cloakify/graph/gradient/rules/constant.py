@@ -1,0 +1,47 @@
+"""Operators whose derivative is zero wherever it exists: steps, comparisons, places, tests."""
+
+from __future__ import annotations
+
+import onnx_graphsurgeon as gs
+
+from cloakify.graph.gradient.builder import Tensor
+from cloakify.graph.gradient.engine import Context, rule
+
+Gradients = list[Tensor | None]
+
+
+@rule(
+    "And",
+    "ArgMax",
+    "ArgMin",
+    "BitwiseAnd",
+    "BitwiseNot",
+    "BitwiseOr",
+    "BitwiseXor",
+    "BitShift",
+    "Ceil",
+    "ConstantOfShape",
+    "Equal",
+    "EyeLike",
+    "Floor",
+    "Greater",
+    "GreaterOrEqual",
+    "Hardmax",
+    "IsInf",
+    "IsNaN",
+    "Less",
+    "LessOrEqual",
+    "NonZero",
+    "Not",
+    "OneHot",
+    "Or",
+    "Range",
+    "Round",
+    "Shape",
+    "Sign",
+    "Size",
+    "Xor",
+)
+def constant(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
+    """``y`` is constant piece by piece, or counts rather than measures: nothing flows back."""
+    return [None] * len(node.inputs)

@@ -1,0 +1,94 @@
+"""Einsum: a sum of products over indices."""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import onnx_graphsurgeon as gs
+
+from cloakify.errors import UnsupportedOperatorError
+from cloakify.graph.gradient.builder import Tensor
+from cloakify.graph.gradient.engine import Context, rule
+
+Gradients = list[Tensor | None]
+
+
+@rule("Einsum")
+def einsum(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
+    """``y_out = Σ Π xᵢ``: ``∂xₖ`` is the Einsum of g with the other operands, to xₖ's indices.
+
+    An index that only xₖ has is summed away in y; along it the gradient is constant. An index
+    along which xₖ has size 1 and others more is summed away in the gradient.
+    """
+    (g,) = grads
+    assert g is not None
+    terms = parse(node)
+    found: Gradients = []
+    for place, operand in enumerate(node.inputs):
+        if not context.needs(operand):
+            found.append(None)
+            continue
+        own = terms.inputs[place]
+        others = [term for other, term in enumerate(terms.inputs) if other != place]
+        tensors = [tensor for other, tensor in enumerate(node.inputs) if other != place]
+        known = set(terms.output).union(*others)
+        sizes = dict(zip(own, operand.shape, strict=True))
+        kept = "".join(i for i in own if i in known and sizes[i] == terms.sizes[i])
+        equation = f"{','.join((terms.output, *others))}->{kept}"
+        product = context.op("Einsum", g, *tensors, equation=equation)
+        product = context.reshape(product, [sizes[i] if i in kept else 1 for i in own])
+        alone = any(i not in known and sizes[i] > 1 for i in own)
+        found.append(context.expand(product, operand.shape) if alone else product)
+    return found
+
+
+@dataclass(frozen=True)
+class Terms:
+    """An Einsum equation with every index a letter, and the size of each index."""
+
+    inputs: tuple[str, ...]
+    output: str
+    sizes: dict[str, int]
+
+
+def parse(node: gs.Node) -> Terms:
+    """Read an Einsum node's equation; an ellipsis becomes letters that the equation does not use.
+
+    Raises
+    ------
+    UnsupportedOperatorError
+        An operand has one index twice (a diagonal).
+    """
+    equation = node.attrs["equation"].replace(" ", "")
+    left, arrow, output = equation.partition("->")
+    inputs = left.split(",")
+    ranks = [len(tensor.shape) for tensor in node.inputs]
+    hidden = max(
+        (rank - len(term) + 3 for term, rank in zip(inputs, ranks, strict=True) if "..." in term),
+        default=0,
+    )
+    letters = "".join(c for c in string.ascii_letters if c not in equation)[:hidden]
+    if not arrow:
+        # Implicit form: the ellipsis, then in alphabetic order the indices that occur once.
+        once = sorted(c for c in set(left) if c.isalpha() and left.count(c) == 1)
+        output = ("..." if "..." in left else "") + "".join(once)
+    explicit = [
+        # An ellipsis of fewer axes stands for the last of them, as in broadcasting.
+        term.replace("...", letters[hidden - (rank - len(term) + 3) :])
+        for term, rank in zip(inputs, ranks, strict=True)
+    ]
+    if any(len(set(term)) < len(term) for term in explicit):
+        raise UnsupportedOperatorError(
+            f"Einsum {node.name!r} ({equation!r}) takes a diagonal; no gradient rule for that"
+        )
+    return Terms(tuple(explicit), output.replace("...", letters), _sizes(explicit, node.inputs))
+
+
+def _sizes(terms: Sequence[str], operands: Sequence[Tensor]) -> dict[str, int]:
+    sizes: dict[str, int] = {}
+    for term, operand in zip(terms, operands, strict=True):
+        for index, size in zip(term, operand.shape, strict=True):
+            sizes[index] = max(size, sizes.get(index, 1))
+    return sizes
