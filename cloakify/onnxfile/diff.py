@@ -7,7 +7,8 @@ initializers, metadata entries, value infos) are matched by it, in order; others
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
+import struct
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from typing import Any
@@ -44,20 +45,25 @@ class Difference:
 
 
 def compare_models(before: Message, after: Message) -> list[Difference]:
-    """List every difference between two messages of one type, in the order of their fields."""
-    if before.SerializeToString(deterministic=True) == after.SerializeToString(deterministic=True):
+    """List every difference between two messages of one type, in the order of their fields.
+
+    An empty list means that their bytes are equal.
+    """
+    if _bytes(before) == _bytes(after):
         return []
-    return list(_compare(before, after, ""))
+    found = list(_compare(before, after, ""))
+    assert found, "the messages' bytes differ in a field that the walk does not reach"
+    return found
 
 
 def _compare(before: Message, after: Message, path: str) -> Iterator[Difference]:
     for field in before.DESCRIPTOR.fields:
         name = f"{path}.{field.name}" if path else field.name
         if field.is_repeated:
-            is_message = field.type == FieldDescriptor.TYPE_MESSAGE
-            yield from _compare_repeated(
-                getattr(before, field.name), getattr(after, field.name), is_message, name
+            compare = (
+                _compare_entries if field.type == FieldDescriptor.TYPE_MESSAGE else _compare_scalars
             )
+            yield from compare(getattr(before, field.name), getattr(after, field.name), name)
             continue
         if field.has_presence:
             had, has = before.HasField(field.name), after.HasField(field.name)
@@ -79,52 +85,73 @@ def _compare(before: Message, after: Message, path: str) -> Iterator[Difference]
         yield Difference(f"{path}.(unknown fields)".lstrip("."), "changed")
 
 
-def _compare_repeated(
-    before: Sequence[object], after: Sequence[object], is_message: bool, path: str
+def _compare_scalars(
+    before: Sequence[object], after: Sequence[object], path: str
 ) -> Iterator[Difference]:
-    if not is_message and list(before) == list(after):
-        return
-    keys_before = [_key(entry, place) for place, entry in enumerate(before)]
-    keys_after = [_key(entry, place) for place, entry in enumerate(after)]
-    matcher = SequenceMatcher(None, keys_before, keys_after, autojunk=False)
-    for tag, low, high, new_low, new_high in matcher.get_opcodes():
-        if tag == "equal":
-            for old, new, key in zip(
-                before[low:high], after[new_low:new_high], keys_before[low:high], strict=True
-            ):
-                place = f"{path}[{key}]"
-                if is_message:
-                    if old != new:
-                        assert isinstance(old, Message) and isinstance(new, Message)
-                        yield from _compare(old, new, place)
-                elif _differ(old, new):
-                    yield Difference(place, "changed", old, new)
+    for place, (old, new) in enumerate(zip(before, after, strict=False)):
+        if _differ(old, new):
+            yield Difference(f"{path}[{place}]", "changed", old, new)
+    for place in range(len(after), len(before)):
+        yield Difference(f"{path}[{place}]", "removed", before[place], None)
+    for place in range(len(before), len(after)):
+        yield Difference(f"{path}[{place}]", "added", None, after[place])
+
+
+def _compare_entries(
+    before: Sequence[Message], after: Sequence[Message], path: str
+) -> Iterator[Difference]:
+    had, has = _by_key(before), _by_key(after)
+    matcher = SequenceMatcher(None, list(had), list(has), autojunk=False)
+    kept = list(had)
+    blocks = matcher.get_matching_blocks()
+    still = {key for block in blocks for key in kept[block.a : block.a + block.size]}
+    for key, old in had.items():
+        place = f"{path}[{key}]"
+        if key not in has:
+            yield Difference(place, "removed", old, None)
             continue
-        for entry, key in zip(before[low:high], keys_before[low:high], strict=True):
-            kind = "moved" if key in keys_after else "removed"
-            yield Difference(f"{path}[{key}]", kind, entry, None)
-        for entry, key in zip(after[new_low:new_high], keys_after[new_low:new_high], strict=True):
-            if key not in keys_before:
-                yield Difference(f"{path}[{key}]", "added", None, entry)
+        if key not in still:
+            yield Difference(place, "moved", old, has[key])
+        if _bytes(old) != _bytes(has[key]):
+            yield from _compare(old, has[key], place)
+    for key, new in has.items():
+        if key not in had:
+            yield Difference(f"{path}[{key}]", "added", None, new)
 
 
-def _key(entry: object, place: int) -> Hashable:
-    """Name an entry of a repeated field so that the same entry is found in the other message."""
-    if not isinstance(entry, Message):
-        return place
+def _by_key(entries: Sequence[Message]) -> dict[str, Message]:
+    """Name the entries of a repeated field so that each is found in the other message."""
+    named: dict[str, Message] = {}
+    for place, entry in enumerate(entries):
+        name = _name(entry) or str(place)
+        key, count = name, 1
+        while key in named:
+            count += 1
+            key = f"{name}#{count}"
+        named[key] = entry
+    return named
+
+
+def _name(entry: Message) -> str:
     if isinstance(entry, NodeProto):
-        # Names may be empty or repeated; in SSA form the outputs name a node for certain.
+        # Names may be empty; in SSA form the outputs name a node for certain.
         return entry.name or " ".join(entry.output)
     for name in ("name", "key", "domain"):
         field = entry.DESCRIPTOR.fields_by_name.get(name)
         if field is not None and not field.is_repeated:
-            return getattr(entry, name) or place
-    return place
+            return str(getattr(entry, name))
+    return ""
 
 
 def _differ(old: object, new: object) -> bool:
-    """Compare scalars; a NaN equals itself here."""
-    return old != new and not (old != old and new != new)
+    """Compare scalars, floats by their bits: 0 is not -0, and a NaN is itself."""
+    if isinstance(old, float) and isinstance(new, float):
+        return struct.pack("<d", old) != struct.pack("<d", new)
+    return old != new
+
+
+def _bytes(message: Message) -> bytes:
+    return message.SerializeToString(deterministic=True)
 
 
 def _unknown(fields: Message | UnknownFieldSet) -> list[tuple[int, int, object]]:

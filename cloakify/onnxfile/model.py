@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,20 +34,23 @@ class OnnxFile:
         The message; tensors with external data hold only their location.
     sidecars
         Names of the external data files, relative to the folder of ``path``, sorted.
+    content
+        The message as bytes where it is not what ``path`` holds: a mask was taken out of it.
     """
 
     path: Path
     model: ModelProto
     sidecars: tuple[str, ...]
+    content: bytes | None = None
 
     @property
     def sha256(self) -> str:
         """SHA-256 over the bytes of the file and then of each sidecar in the order of names."""
-        digest = hashlib.sha256()
-        for name in (self.path.name, *self.sidecars):
-            with open(self.path.parent / name, "rb") as file:
-                while chunk := file.read(CHUNK):
-                    digest.update(chunk)
+        digest = hashlib.sha256(self.content or b"")
+        own = () if self.content is not None else (self.path.name,)
+        for name in (*own, *self.sidecars):
+            for chunk in _chunks(self.path.parent / name):
+                digest.update(chunk)
         return digest.hexdigest()
 
     def load_weights(self) -> ModelProto:
@@ -89,14 +91,23 @@ def open_model(path: str | os.PathLike[str]) -> OnnxFile:
     if not model.HasField("graph") or not model.graph.node or not model.opset_import:
         raise ModelError(f"{place}: is not an ONNX model (it has no graph or no opset)")
     sidecars = tuple(sorted(_sidecar_names(model)))
-    root = place.parent.resolve()
     for name in sidecars:
-        sidecar = (root / name).resolve()
-        if not sidecar.is_relative_to(root):
-            raise ModelError(f"{place}: its weights are said to be in {name!r}, outside its folder")
-        if not sidecar.is_file():
-            raise ModelError(f"{place}: its weights are said to be in {name!r}, which is missing")
+        _check_sidecar(place, name)
     return OnnxFile(place, model, sidecars)
+
+
+def _check_sidecar(place: Path, name: str) -> None:
+    root = place.parent.resolve()
+    try:
+        sidecar = (root / name).resolve()
+        found = sidecar.is_file()
+    except (OSError, ValueError, RuntimeError) as error:
+        # Names from the file are anybody's: too long, with a zero byte, through a loop of links.
+        raise ModelError(f"{place}: its weights are said to be in {name!r}: {error}") from error
+    if not sidecar.is_relative_to(root):
+        raise ModelError(f"{place}: its weights are said to be in {name!r}, outside its folder")
+    if not found:
+        raise ModelError(f"{place}: its weights are said to be in {name!r}, which is missing")
 
 
 def save_model(model: ModelProto, path: str | os.PathLike[str], source: OnnxFile) -> None:
@@ -107,8 +118,8 @@ def save_model(model: ModelProto, path: str | os.PathLike[str], source: OnnxFile
     Raises
     ------
     CloakifyError
-        The file would replace its own source or one of its sidecars, the message is over
-        protobuf's 2 GiB, or the folder can't be written.
+        The file would replace its own source or one of its sidecars, a sidecar would replace
+        another model's, the message is over protobuf's 2 GiB, or the folder can't be written.
     """
     target = Path(path)
     protected = [source.path, *(source.path.parent / name for name in source.sidecars)]
@@ -119,17 +130,56 @@ def save_model(model: ModelProto, path: str | os.PathLike[str], source: OnnxFile
     except (EncodeError, ValueError) as error:
         raise CloakifyError(f"{target}: the model is over protobuf's limit of 2 GiB") from error
     if target.parent.resolve() != source.path.parent.resolve():
-        for name in source.sidecars:
-            (target.parent / name).parent.mkdir(parents=True, exist_ok=True)
-            copy_file(source.path.parent / name, target.parent / name)
+        _copy_sidecars(source, target)
     with atomic_write(target) as file:
         file.write(data)
 
 
 def copy_file(source: Path, target: Path) -> None:
-    """Copy a file's bytes, whole or not at all."""
-    with open(source, "rb") as reader, atomic_write(target) as writer:
-        shutil.copyfileobj(reader, writer, CHUNK)
+    """Copy a file's bytes, whole or not at all.
+
+    Raises
+    ------
+    ModelError
+        The source can't be read.
+    CloakifyError
+        The target can't be written.
+    """
+    with atomic_write(target) as writer:
+        for chunk in _chunks(source):
+            writer.write(chunk)
+
+
+def _copy_sidecars(source: OnnxFile, target: Path) -> None:
+    replaced = target.exists()
+    for name in source.sidecars:
+        original, copy = source.path.parent / name, target.parent / name
+        if copy.exists() and _same_bytes(original, copy):
+            continue
+        if copy.exists() and not replaced:
+            raise CloakifyError(
+                f"{copy}: holds the weights of another model; choose another folder for the output"
+            )
+        try:
+            copy.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise CloakifyError(f"{copy.parent}: {error.strerror or error}") from error
+        copy_file(original, copy)
+
+
+def _same_bytes(one: Path, other: Path) -> bool:
+    if one.stat().st_size != other.stat().st_size:
+        return False
+    return all(a == b for a, b in zip(_chunks(one), _chunks(other), strict=False))
+
+
+def _chunks(path: Path) -> Iterator[bytes]:
+    try:
+        with open(path, "rb") as file:
+            while chunk := file.read(CHUNK):
+                yield chunk
+    except OSError as error:
+        raise ModelError(f"{path}: can't be read ({error.strerror or error})") from error
 
 
 def iter_graphs(graph: GraphProto) -> Iterator[GraphProto]:

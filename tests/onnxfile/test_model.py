@@ -1,0 +1,216 @@
+"""Opening and saving: what is no model is refused in one line, what is one comes out whole."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx import ModelProto
+
+from cloakify.errors import CloakifyError, ModelError
+from cloakify.onnxfile import model as module
+from cloakify.onnxfile import open_model, save_model
+
+
+@pytest.fixture
+def path(tmp_path: Path, small: ModelProto) -> Path:
+    place = tmp_path / "model.onnx"
+    place.write_bytes(small.SerializeToString())
+    return place
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"hello, world\n", b"\x00" * 100, bytes(range(256)), b"\x80\x02}q\x00.", b"PK\x03\x04"],
+    ids=["empty", "text", "zeros", "bytes", "pickle", "zip"],
+)
+def test_what_is_no_model_is_refused(tmp_path, content):
+    place = tmp_path / "model.onnx"
+    place.write_bytes(content)
+    with pytest.raises(ModelError, match=r"model\.onnx: is not an ONNX model") as caught:
+        open_model(place)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_and_a_folder_are_refused(tmp_path):
+    with pytest.raises(ModelError, match="No such file"):
+        open_model(tmp_path / "model.onnx")
+    with pytest.raises(ModelError, match="Is a directory"):
+        open_model(tmp_path)
+
+
+def test_a_file_cut_short_is_refused_or_is_another_model(path, small):
+    data = path.read_bytes()
+    for size in range(0, len(data), 7):
+        path.write_bytes(data[:size])
+        try:
+            found = open_model(path).model
+        except ModelError:
+            continue
+        assert found != small
+
+
+@settings(max_examples=300, deadline=None)
+@given(data=st.data())
+def test_mutated_bytes_open_or_are_refused(tmp_path_factory, small, data):
+    content = bytearray(small.SerializeToString())
+    for _ in range(data.draw(st.integers(1, 4))):
+        place = data.draw(st.integers(0, len(content) - 1))
+        edit = data.draw(st.sampled_from(["set", "insert", "cut", "repeat"]))
+        if edit == "set":
+            content[place] = data.draw(st.integers(0, 255))
+        elif edit == "insert":
+            content[place:place] = data.draw(st.binary(min_size=1, max_size=8))
+        elif edit == "cut":
+            del content[place : place + data.draw(st.integers(1, 16))]
+        else:
+            content[place:place] = content[place : place + data.draw(st.integers(1, 64))]
+        if not content:
+            break
+    mutated = tmp_path_factory.getbasetemp() / "mutated.onnx"
+    mutated.write_bytes(content)
+    try:
+        file = open_model(mutated)
+    except ModelError as error:
+        assert "\n" not in str(error)
+        return
+    assert file.sha256 == hashlib.sha256(content).hexdigest()
+    assert isinstance(file.load_weights(), ModelProto)
+
+
+@settings(max_examples=100, deadline=None)
+@given(location=st.text(max_size=300))
+def test_any_sidecar_name_is_found_or_refused(tmp_path_factory, small, location):
+    model = ModelProto()
+    model.CopyFrom(small)
+    tensor = model.graph.initializer[0]
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value=location)
+    path = tmp_path_factory.getbasetemp() / "named.onnx"
+    path.write_bytes(model.SerializeToString())
+    try:
+        (found,) = open_model(path).sidecars
+    except ModelError as error:
+        assert "\n" not in str(error)
+        return
+    assert (path.parent / found).is_file()
+
+
+@pytest.mark.parametrize("location", ["../weights", "/etc/passwd", "a/../../weights"])
+def test_a_sidecar_outside_the_folder_is_refused(external, tmp_path, location):
+    (tmp_path / "weights").write_bytes(b"\x00" * 48)
+    with pytest.raises(ModelError, match="outside its folder"):
+        open_model(external(location, make=False))
+
+
+def test_a_link_out_of_the_folder_is_refused(external, tmp_path):
+    (tmp_path / "secret").write_bytes(b"\x00" * 48)
+    path = external("weights", make=False)
+    (path.parent / "weights").symlink_to(tmp_path / "secret")
+    with pytest.raises(ModelError, match="outside its folder"):
+        open_model(path)
+
+
+def test_a_missing_sidecar_is_named(external):
+    with pytest.raises(ModelError, match="'weights', which is missing"):
+        open_model(external("weights", make=False))
+
+
+def test_a_short_sidecar_is_refused_when_weights_are_read(external):
+    path = external("weights")
+    (path.parent / "weights").write_bytes(b"\x00" * 40)
+    with pytest.raises(ModelError, match="its weights can't be read"):
+        open_model(path).load_weights()
+
+
+def test_weights_are_read_on_demand_only(external, small):
+    file = open_model(external("data/weights"))
+    assert file.sidecars == ("data/weights",)
+    assert not file.model.graph.initializer[0].raw_data
+    loaded = onnx.numpy_helper.to_array(file.load_weights().graph.initializer[0])
+    np.testing.assert_array_equal(loaded, onnx.numpy_helper.to_array(small.graph.initializer[0]))
+    assert not file.model.graph.initializer[0].raw_data
+
+
+def test_the_digest_covers_the_sidecars(external):
+    path = external("weights")
+    sidecar = path.parent / "weights"
+    expected = hashlib.sha256(path.read_bytes() + sidecar.read_bytes()).hexdigest()
+    assert open_model(path).sha256 == expected
+    sidecar.write_bytes(b"\x01" * 48)
+    assert open_model(path).sha256 != expected
+
+
+def test_saving_gives_the_same_bytes_as_before(path, tmp_path):
+    file = open_model(path)
+    for name in ("one.onnx", "two.onnx"):
+        save_model(file.model, tmp_path / name, file)
+        assert (tmp_path / name).read_bytes() == path.read_bytes()
+
+
+def test_sidecars_are_copied_not_linked(external, tmp_path):
+    file = open_model(external("data/weights"))
+    target = tmp_path / "out" / "hardened.onnx"
+    target.parent.mkdir()
+    save_model(file.model, target, file)
+    copy = target.parent / "data" / "weights"
+    original = file.path.parent / "data" / "weights"
+    assert copy.read_bytes() == original.read_bytes()
+    assert not copy.is_symlink()
+    assert not os.path.samefile(copy, original)
+    onnx.checker.check_model(str(target))
+
+
+def test_beside_its_source_a_model_shares_the_sidecar(external):
+    file = open_model(external("weights"))
+    before = (file.path.parent / "weights").stat().st_mtime_ns
+    save_model(file.model, file.path.with_name("hardened.onnx"), file)
+    assert (file.path.parent / "weights").stat().st_mtime_ns == before
+
+
+def test_another_models_sidecar_is_not_overwritten(external, tmp_path):
+    file = open_model(external("weights"))
+    (tmp_path / "weights").write_bytes(b"of another model")
+    with pytest.raises(CloakifyError, match="weights of another model"):
+        save_model(file.model, tmp_path / "hardened.onnx", file)
+    assert (tmp_path / "weights").read_bytes() == b"of another model"
+    assert not (tmp_path / "hardened.onnx").exists()
+    # The output of an earlier run is replaced with its sidecar.
+    (tmp_path / "hardened.onnx").write_bytes(b"earlier")
+    save_model(file.model, tmp_path / "hardened.onnx", file)
+    assert (tmp_path / "weights").read_bytes() == (file.path.parent / "weights").read_bytes()
+
+
+def test_a_source_that_vanished_is_named_not_the_target(external, tmp_path):
+    file = open_model(external("weights"))
+    (file.path.parent / "weights").unlink()
+    with pytest.raises(ModelError, match=r"source/weights: can't be read"):
+        save_model(file.model, tmp_path / "hardened.onnx", file)
+    assert not (tmp_path / "weights").exists()
+    assert not (tmp_path / "hardened.onnx").exists()
+
+
+def test_the_source_is_never_replaced(external, tmp_path):
+    file = open_model(external("weights"))
+    link = tmp_path / "link.onnx"
+    link.symlink_to(file.path)
+    for target in (file.path, link, file.path.parent / "weights"):
+        with pytest.raises(CloakifyError, match="is the source model itself"):
+            save_model(file.model, target, file)
+
+
+def test_a_message_over_the_limit_is_refused(path, monkeypatch, tmp_path):
+    file = open_model(path)
+
+    def refuse(*_: object, **__: object) -> bytes:
+        raise module.EncodeError("Failed to serialize proto")
+
+    monkeypatch.setattr(ModelProto, "SerializeToString", refuse)
+    with pytest.raises(CloakifyError, match="2 GiB"):
+        save_model(file.model, tmp_path / "out.onnx", file)
