@@ -23,8 +23,7 @@ class Builder:
 
     def __init__(self, graph: gs.Graph) -> None:
         self.graph = graph
-        self._taken = set(graph.tensors())
-        self._count = 0
+        self._names = _names_of(graph)
         self._constants: dict[tuple[str, tuple[int, ...], bytes], gs.Constant] = {}
 
     def op(
@@ -161,8 +160,27 @@ class Builder:
         return self.reshape(tensor, target) if lead else tensor
 
     def _name(self, stem: str) -> str:
+        return self._names.new(stem)
+
+
+class _Names:
+    """Hands out tensor and node names that a graph does not have yet."""
+
+    def __init__(self, taken: set[str]) -> None:
+        self._taken = taken
+        self._count = 0
+
+    def new(self, stem: str) -> str:
         while True:
             name = f"{PREFIX}_{stem}_{self._count}"
             self._count += 1
             if name not in self._taken:
                 return name
+
+
+def _names_of(graph: gs.Graph) -> _Names:
+    """Return the graph's own source of names: several builders may write to one graph in turns."""
+    if not hasattr(graph, "cloakify_names"):
+        graph.cloakify_names = _Names(set(graph.tensors()))
+    names: _Names = graph.cloakify_names
+    return names
