@@ -5,6 +5,8 @@ Opsets 18 to 20 gave it one a group, and onnx's version converter leaves that as
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import onnx
 from onnx import ModelProto, NodeProto
@@ -38,7 +40,7 @@ def _repeats(node: NodeProto, stem: str) -> list[NodeProto]:
         for name, values in constants.items()
     ]
 
-    def add(op_type: str, *inputs: str, output: str, **attributes: int) -> str:
+    def add(op_type: str, *inputs: str, output: str, **attributes: Any) -> str:
         name = f"{stem}_{output}"
         made.append(onnx.helper.make_node(op_type, list(inputs), [name], **attributes))
         return name

@@ -19,6 +19,7 @@ from onnx import ModelProto, TensorProto
 
 from cloakify.errors import ModelError
 from cloakify.graph.folding import fold_shapes
+from cloakify.graph.functions import Keep, expand_functions
 from cloakify.graph.opset import modernise
 from cloakify.onnxfile.model import iter_graphs
 
@@ -64,7 +65,9 @@ class WorkingGraph:
         return model
 
 
-def specialise(model: ModelProto, shapes: Mapping[str, Shape]) -> WorkingGraph:
+def specialise(
+    model: ModelProto, shapes: Mapping[str, Shape], keep: Keep | None = None
+) -> WorkingGraph:
     """Make a working copy of ``model`` for inputs of the given shapes.
 
     Parameters
@@ -73,6 +76,8 @@ def specialise(model: ModelProto, shapes: Mapping[str, Shape]) -> WorkingGraph:
         The model with its weights in it; it is not changed.
     shapes
         The shape of each data input, batch axis included.
+    keep
+        Function operators that it turns down are replaced by their bodies; by default all stay.
 
     Raises
     ------
@@ -83,6 +88,8 @@ def specialise(model: ModelProto, shapes: Mapping[str, Shape]) -> WorkingGraph:
     skeleton = modernise(_inline(skeleton))
     _set_shapes(skeleton, shapes)
     _widen(skeleton, weights)
+    if keep is not None:
+        skeleton = expand_functions(skeleton, keep)
     skeleton = fold_shapes(skeleton, weights, set(shapes))
     graph = _import(skeleton, weights)
     return WorkingGraph(graph, weights)

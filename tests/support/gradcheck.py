@@ -15,6 +15,7 @@ from onnx import ModelProto
 from onnx.reference import ReferenceEvaluator
 
 from cloakify.graph.gradient.build import finish, gradients_of, named
+from cloakify.graph.gradient.engine import has_rule
 from cloakify.graph.specialise import specialise
 from tests.support.reference_ops import OPS
 
@@ -22,8 +23,8 @@ from tests.support.reference_ops import OPS
 def gradient_model(
     model: ModelProto, shapes: Mapping[str, tuple[int, ...]], wanted: Sequence[str]
 ) -> ModelProto:
-    """Return the model of ∂(Σ seed·output)/∂wanted: takes ``seed_<output>``, gives ``grad_<name>``."""
-    working = specialise(model, shapes)
+    """Return the model of ∂(Σ seed·output)/∂wanted, from ``seed_<output>`` to ``grad_<name>``."""
+    working = specialise(model, shapes, has_rule)
     graph = working.graph
     seeds = {}
     for output in graph.outputs:

@@ -1,8 +1,9 @@
 """Elementwise operators and normalisations that onnx's reference evaluator gets wrong, in numpy.
 
-Of the `onnx` package (1.23), `Erf` rounds to float, which `Gelu` inherits; `Mean` does not broadcast
-its first input; `LRN` counts the batch where it means the channels; `LpNormalization` leaves out
-the absolute value for p = 1; `GroupNormalization` and `MeanVarianceNormalization` round to float.
+Of the `onnx` package (1.23), `Erf` rounds to float, which `Gelu` inherits; `Mean` does not
+broadcast its first input; `LRN` counts the batch where it means the channels; `LpNormalization`
+leaves out the absolute value for p = 1; `GroupNormalization` and `MeanVarianceNormalization` round
+to float.
 """
 
 from __future__ import annotations

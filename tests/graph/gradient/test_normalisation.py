@@ -39,7 +39,7 @@ def test_batch_normalization_in_training_mode_is_refused() -> None:
         "y, m2, v2 = BatchNormalization<training_mode: int = 1>(x, s, b, m, v)",
         "float[?, ?] x, float[3] s, float[3] b, float[3] m, float[3] v",
     ).replace("double y", "float y")
-    shapes = {"x": (2, 3), **{name: (3,) for name in "sbmv"}}
+    shapes = {"x": (2, 3), **dict.fromkeys("sbmv", (3,))}
     with pytest.raises(UnsupportedOperatorError, match="training mode"):
         gradient_model(onnx.parser.parse_model(text), shapes, ["x"])
 

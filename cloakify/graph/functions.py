@@ -1,0 +1,73 @@
+"""Replace function operators by their bodies.
+
+The ONNX standard defines some operators (Attention, RotaryEmbedding, …) by a graph of simpler ones.
+A gradient rule for these is then enough. Where an operator's body depends on its attributes and
+the types of its inputs, onnx builds the body for the node at hand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import onnx
+import onnx.inliner
+from onnx import ModelProto, NodeProto
+
+from cloakify.errors import ModelError
+from cloakify.onnxfile.model import iter_graphs
+from cloakify.ort import one_line
+
+# Tells whether an operator, given its domain and type, may stay as it is.
+Keep = Callable[[str, str], bool]
+
+
+def expand_functions(model: ModelProto, keep: Keep) -> ModelProto:
+    """Return ``model`` with every function operator that ``keep`` turns down replaced by its body.
+
+    Raises
+    ------
+    ModelError
+        onnx can't build the body of a node.
+    """
+    tried: set[tuple[str, str]] = set()
+    while True:
+        # A body may hold function operators in its turn.
+        found = {_key(node) for graph in iter_graphs(model.graph) for node in graph.node} - tried
+        versions = {entry.domain: entry.version for entry in model.opset_import}
+        chosen = sorted(key for key in found if not keep(*key) and _has_body(key, versions))
+        if not chosen:
+            return model
+        _declare_initializers(model)
+        try:
+            model = onnx.inliner.inline_selected_functions(
+                model, chosen, exclude=False, inline_schema_functions=True
+            )
+        except (RuntimeError, onnx.shape_inference.InferenceError) as error:
+            names = ", ".join(op_type for _, op_type in chosen)
+            raise ModelError(f"can't write out {names}: {one_line(error)}") from error
+        tried.update(chosen)
+
+
+def _declare_initializers(model: ModelProto) -> None:
+    """Write down the types of initializers: onnx's inliner looks for them among the values."""
+    values = (*model.graph.input, *model.graph.value_info, *model.graph.output)
+    known = {value.name for value in values}
+    for tensor in model.graph.initializer:
+        if tensor.name not in known:
+            model.graph.value_info.append(
+                onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
+            )
+
+
+def _key(node: NodeProto) -> tuple[str, str]:
+    return "" if node.domain == "ai.onnx" else node.domain, node.op_type
+
+
+def _has_body(key: tuple[str, str], versions: dict[str, int]) -> bool:
+    domain, op_type = key
+    if domain not in versions or not onnx.defs.has(op_type, domain):
+        return False
+    # onnx's stubs leave the two out.
+    schema: Any = onnx.defs.get_schema(op_type, versions[domain], domain)
+    return bool(schema.has_function or schema.has_context_dependent_function)
