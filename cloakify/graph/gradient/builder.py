@@ -180,7 +180,8 @@ class _Names:
 
 def _names_of(graph: gs.Graph) -> _Names:
     """Return the graph's own source of names: several builders may write to one graph in turns."""
-    if not hasattr(graph, "cloakify_names"):
-        graph.cloakify_names = _Names(set(graph.tensors()))
-    names: _Names = graph.cloakify_names
+    # Not getattr: graphsurgeon looks unknown attributes up among its registered operators.
+    names: _Names | None = vars(graph).get("cloakify_names")
+    if names is None:
+        names = graph.cloakify_names = _Names(set(graph.tensors()))
     return names
