@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Sequence
+from typing import cast
 
-from cloakify.attacks.base import Array, Attack, Labels, sample_generator
+import numpy as np
+from numpy.typing import NDArray
+
+from cloakify.attacks.base import Array, Attack, Labels
+from cloakify.attacks.lanes import Job, Rows, Runner, run_lanes
+from cloakify.attacks.starts import random_in_ball
 from cloakify.attacks.target import Target
 from cloakify.attacks.threat import ThreatModel
+from cloakify.graph.gradient.build import LABELS
+from cloakify.graph.gradient.steps import CLEAN, DECAY, MOMENTUM, STEP_SIZE
 
 
 class Pgd(Attack):
     """Steps of steepest ascent on the cross-entropy, projected back, from random starts.
 
-    Madry et al., arXiv 1706.06083. Of several restarts the first that fools the model counts.
+    Madry et al., arXiv 1706.06083. Of several restarts the first that fools the model counts; where
+    none does, the last.
 
     Parameters
     ----------
@@ -24,6 +33,11 @@ class Pgd(Attack):
         How often to start.
     random_start
         Whether to start at a random point of ball and box, or at the clean sample.
+    momentum
+        Decay μ of accumulated gradients (MI-FGSM, Dong et al., arXiv 1710.06081); 0 for none.
+    stop_early
+        Return a sample as soon as it fools the model. Without, every sample takes all its steps,
+        which moves it further and serves where it is to be tried on another model.
     seed
         Of the random starts.
     """
@@ -37,12 +51,16 @@ class Pgd(Attack):
         step_size: float | None = None,
         restarts: int = 1,
         random_start: bool = True,
+        momentum: float = 0.0,
+        stop_early: bool = True,
         seed: int = 0,
     ) -> None:
         self._steps = steps
         self.step_size = step_size
         self.restarts = restarts
         self.random_start = random_start
+        self.momentum = momentum
+        self.stop_early = stop_early
         self.seed = seed
 
     @property
@@ -52,38 +70,70 @@ class Pgd(Attack):
 
     def run(self, target: Target, x: Array, y: Labels, index: Labels, threat: ThreatModel) -> Array:
         """See :meth:`Attack.run`."""
-        step_size = 2.5 * threat.eps / self.steps if self.step_size is None else self.step_size
-        best = x.copy()
-        waiting = np.arange(len(x))
-        for restart in range(self.restarts):
-            clean, labels = x[waiting], y[waiting]
-            current = clean
-            if self.random_start:
-                current = random_start(clean, index[waiting], threat, self.seed, restart)
-            current = target.ascend(current, labels, clean, threat, step_size, self.steps)
-            best[waiting] = current
-            if restart + 1 < self.restarts:
-                waiting = waiting[target.correct(current, labels)]
-                if len(waiting) == 0:
-                    break
-        return best
+        runner = _Run(self, target, x, y, index, threat)
+        run_lanes(runner.iteration, runner, [Job(row, 0) for row in range(len(x))])
+        return runner.found
 
 
-def random_start(
-    clean: Array, index: Labels, threat: ThreatModel, seed: int, restart: int
-) -> Array:
-    """Return a random point of ball and box for each sample.
+class _Run(Runner):
+    """One run of :class:`Pgd`."""
 
-    linf: uniform in the cube. l2: uniform direction, and a radius whose density makes the point
-    uniform in the ball.
-    """
-    noise = np.empty(clean.shape, np.float32)
-    for row, sample in enumerate(index):
-        generator = sample_generator(seed, int(sample), restart)
-        if threat.norm == "linf":
-            noise[row] = generator.uniform(-1, 1, clean.shape[1:])
-        else:
-            direction = generator.standard_normal(clean.shape[1:])
-            direction /= np.sqrt(np.square(direction).sum())
-            noise[row] = direction * generator.uniform() ** (1 / direction.size)
-    return threat.project(clean + noise * threat.radius, clean)
+    def __init__(
+        self,
+        attack: Pgd,
+        target: Target,
+        x: Array,
+        y: Labels,
+        index: Labels,
+        threat: ThreatModel,
+    ) -> None:
+        self.attack, self.target, self.threat = attack, target, threat
+        self.x, self.y, self.index = x, y, index
+        self.found = x.copy()
+        self.evaluations = attack.steps
+        self.stop_early = attack.stop_early
+        step_size = 2.5 * threat.eps / attack.steps
+        if attack.step_size is not None:
+            step_size = attack.step_size
+        self.iteration = target.iteration(x.shape[1:], "momentum", "ce", threat).with_constants(
+            {
+                STEP_SIZE: np.array(step_size, np.float32),
+                DECAY: np.array(attack.momentum, np.float32),
+            }
+        )
+
+    def start(self, jobs: Sequence[Job]) -> Rows:
+        rows = [job.row for job in jobs]
+        clean = self.x[rows]
+        current = clean
+        if self.attack.random_start:
+            numbers = [job.number for job in jobs]
+            current = random_in_ball(
+                clean, self.index[rows], numbers, self.threat, self.attack.seed
+            )
+        return {
+            self.iteration.x: current,
+            CLEAN: clean,
+            LABELS: self.y[rows],
+            MOMENTUM: np.zeros_like(clean),
+        }
+
+    def finish(self, jobs: Sequence[Job], fooled: NDArray[np.bool_], rows: Rows) -> list[Job]:
+        last = cast(Array, rows[self.iteration.x])
+        places = np.array([job.row for job in jobs])
+        self.found[places] = last
+        again = [
+            (lane, job)
+            for lane, job in enumerate(jobs)
+            if job.number + 1 < self.attack.restarts and not fooled[lane]
+        ]
+        if not again:
+            return []
+        # The last iterate has not been through the graph yet.
+        lanes = [lane for lane, _ in again]
+        right = self.target.correct(last[lanes], self.y[places[lanes]])
+        return [
+            Job(job.row, job.number + 1)
+            for (_, job), still in zip(again, right, strict=True)
+            if still
+        ]

@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto
 
+from cloakify.attacks.lanes import Iteration
 from cloakify.attacks.threat import ThreatModel
 from cloakify.errors import ModelError
 from cloakify.graph.gradient.build import (
@@ -36,6 +38,9 @@ Array = NDArray[np.float32]
 Labels = NDArray[np.int64]
 
 DEFAULT_BATCH_SIZE = 64
+
+# A full batch over the one that the last few samples of an iterated attack go through.
+TAIL = 4
 
 
 @dataclass(frozen=True)
@@ -149,7 +154,7 @@ class Target:
             The graph has no gradient.
         """
         spec = GradientSpec(self.spec.name, self.head.logits, None, loss)
-        session = self._gradient_session(x, spec)
+        session = self._gradient_session((self.batch_size, *x.shape[1:]), spec)
         outputs: list[list[Array]] = [[], [], []]
         for part, feeds in self._batches(x, {LABELS: y, TARGETS: targets}):
             found = session.run(_read_by(session, feeds))
@@ -169,7 +174,11 @@ class Target:
         step_size
             In data units.
         """
-        session, constants = self._step_session(x, threat, step_size)
+        names = GradientSpec(
+            self.spec.name, self.head.logits, self.head.features, step="step", norm=threat.norm
+        )
+        session = self._gradient_session((self.batch_size, *x.shape[1:]), names)
+        constants = self._bounds(threat) | {STEP_SIZE: np.array(step_size, np.float32)}
         outputs: list[list[Array]] = [[], [], []]
         for part, feeds in self._batches(x, {LABELS: y, CLEAN: clean}):
             found = session.run(_read_by(session, feeds | constants))
@@ -177,40 +186,43 @@ class Target:
                 outputs[place].append(_floats(found[name])[:part])
         return Step(*(np.concatenate(arrays) for arrays in outputs))
 
-    def ascend(
+    def iteration(
         self,
-        x: Array,
-        y: Labels,
-        clean: Array,
+        sample_shape: tuple[int, ...],
+        method: Literal["momentum", "apgd"],
+        loss: str,
         threat: ThreatModel,
-        step_size: float,
-        steps: int,
-    ) -> Array:
-        """Take several such steps and return the last iterates; they stay on the device meanwhile."""
-        session, constants = self._step_session(x, threat, step_size)
-        outputs: list[Array] = []
-        for part, feeds in self._batches(x, {LABELS: y, CLEAN: clean}):
-            fed = _read_by(session, feeds | constants)
-            values = {name: session.put(array) for name, array in fed.items()}
-            for _ in range(steps):
-                values[self.spec.name] = session.run_on_device(values, [NEXT])[NEXT]
-            outputs.append(_floats(values[self.spec.name].numpy())[:part])
-        return np.concatenate(outputs)
+    ) -> Iteration:
+        """Return what runs an iterated attack on samples of that shape.
 
-    def _step_session(
-        self, x: Array, threat: ThreatModel, step_size: float
-    ) -> tuple[Session, dict[str, NDArray[np.generic]]]:
-        names = GradientSpec(
-            self.spec.name, self.head.logits, self.head.features, "ce", step=threat.norm
+        Parameters
+        ----------
+        sample_shape
+            Without the batch axis.
+        method, loss
+            See :class:`~cloakify.graph.gradient.build.GradientSpec`.
+        threat
+            Ball and box.
+        """
+        spec = GradientSpec(
+            self.spec.name, self.head.logits, loss=loss, step=method, norm=threat.norm
         )
-        constants: dict[str, NDArray[np.generic]] = {
-            STEP_SIZE: np.array(step_size, np.float32),
-            EPS: np.array(threat.eps, np.float32),
-            FACTOR: threat.factor,
-            LOWER: threat.lower,
-            UPPER: threat.upper,
-        }
-        return self._gradient_session(x, names), constants
+        sizes = [self.batch_size]
+        if self.spec.batch_size is None and self.batch_size >= 2 * TAIL:
+            # What is left at the end would otherwise pay for a full batch in every iteration.
+            sizes.insert(0, self.batch_size // TAIL)
+        return Iteration(
+            sizes,
+            lambda size: self._gradient_session((size, *sample_shape), spec),
+            self.spec.name,
+            self._bounds(threat),
+            # Fetching results is a copy within memory on the CPU, and one over the bus elsewhere.
+            0.0 if self.device.kind == "cpu" else 1 / 8,
+        )
+
+    def _bounds(self, threat: ThreatModel) -> dict[str, NDArray[np.generic]]:
+        bounds = {FACTOR: threat.factor, LOWER: threat.lower, UPPER: threat.upper}
+        return {EPS: np.array(threat.eps, np.float32), **bounds}
 
     def _forward(self, x: Array, names: list[str]) -> list[Array]:
         session = self._forward_session
@@ -226,8 +238,7 @@ class Target:
         names = dict.fromkeys([self.head.features, self.head.logits])
         return Session(tap(self.model, list(names)), self.device, threads=self.threads)
 
-    def _gradient_session(self, x: Array, spec: GradientSpec) -> Session:
-        shape = (self.batch_size, *x.shape[1:])
+    def _gradient_session(self, shape: tuple[int, ...], spec: GradientSpec) -> Session:
         key = (shape, spec)
         if key not in self._sessions:
             model = build_gradient(self.model, {self.spec.name: shape}, spec)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import onnx_graphsurgeon as gs
@@ -16,10 +17,11 @@ from onnx import ModelProto
 
 import cloakify.graph.gradient.rules  # noqa: F401  (registers the rules)
 from cloakify.errors import ModelError, UnsupportedOperatorError
-from cloakify.graph.gradient.builder import Tensor
-from cloakify.graph.gradient.engine import Context, differentiate, unsupported
+from cloakify.graph.gradient.apgd import add_apgd_step
+from cloakify.graph.gradient.builder import Builder, Tensor
+from cloakify.graph.gradient.engine import Context, differentiate, has_rule, unsupported
 from cloakify.graph.gradient.losses import LOSSES, TARGETED
-from cloakify.graph.gradient.steps import NEXT, add_step
+from cloakify.graph.gradient.steps import add_momentum_step, add_step
 from cloakify.graph.specialise import Shape, WorkingGraph, specialise
 
 LABELS = "cloakify_labels"
@@ -45,15 +47,20 @@ class GradientSpec:
         A key of :data:`~cloakify.graph.gradient.losses.LOSSES`, or ``None``: the gradient with
         respect to the logits is then an input, ``cloakify_logits_gradient``.
     step
-        ``linf`` or ``l2``: return the next iterate of projected gradient ascent in place of the
-        gradient (see :mod:`~cloakify.graph.gradient.steps`). ``None`` for the gradient.
+        What to return in place of the gradient: ``step`` for the next iterate of steepest ascent,
+        ``momentum`` (see :mod:`~cloakify.graph.gradient.steps`) or ``apgd`` (see
+        :mod:`~cloakify.graph.gradient.apgd`) for that and all that such an iteration carries on.
+        ``None`` for the gradient.
+    norm
+        ``linf`` or ``l2``: that of the step.
     """
 
     input: str
     logits: str
     features: str | None = None
     loss: str | None = "ce"
-    step: str | None = None
+    step: Literal["step", "momentum", "apgd"] | None = None
+    norm: str = "linf"
 
 
 def build_gradient(
@@ -75,9 +82,9 @@ def build_gradient(
     ModelProto
         Inputs: the model's own, ``cloakify_labels`` int64 [N] (and ``cloakify_targets`` for a
         targeted loss). Outputs: ``cloakify_logits`` [N, C], ``cloakify_features`` (as in the
-        model), ``cloakify_loss`` [N], and ``cloakify_gradient`` or ``cloakify_next`` (shape and
-        dtype of the input). Every sample's loss is its own, so what is returned for a sample does
-        not depend on the others.
+        model), ``cloakify_loss`` [N], and ``cloakify_gradient`` (shape and dtype of the input) or
+        the outputs of the step. Every sample's loss is its own, so what is returned for a sample
+        does not depend on the others.
 
     Raises
     ------
@@ -86,7 +93,7 @@ def build_gradient(
     UnsupportedOperatorError
         An operator on the way has no gradient rule.
     """
-    working = specialise(model, shapes)
+    working = specialise(model, shapes, has_rule)
     graph = working.graph
     x, logits = named(graph, spec.input), named(graph, spec.logits)
     outputs = [] if spec.features is None else [(FEATURES, named(graph, spec.features))]
@@ -107,11 +114,28 @@ def build_gradient(
         loss.shape = [samples]
         outputs.append((LOSS, loss))
     (gradient,) = gradients_of(graph, {spec.logits: builder.reshape(seed, logits.shape)}, [x])
+    # The gradients were written by a builder of their own; another one knows the names it took.
+    builder = Context(graph, set())
     if spec.step is None:
         outputs.append((GRADIENT, gradient))
+    elif spec.step == "step":
+        outputs += add_step(builder, spec.norm, x, gradient)
     else:
-        outputs.append((NEXT, add_step(builder, spec.step, x, gradient)))
+        if spec.loss is None:
+            raise ValueError(f"the step {spec.step!r} needs a loss")
+        fooled = _fooled(builder, scores, labels)
+        if spec.step == "momentum":
+            outputs += add_momentum_step(builder, spec.norm, x, gradient, fooled)
+        else:
+            outputs += add_apgd_step(builder, spec.norm, x, loss, gradient, fooled)
     return finish(working, outputs)
+
+
+def _fooled(builder: Builder, logits: Tensor, labels: Tensor) -> Tensor:
+    """Tell which samples' largest logit, the first of equal ones, is not the label's: bool [N]."""
+    place = builder.op("ArgMax", logits, dtype=np.int64, axis=1, keepdims=0)
+    right = builder.compare("Equal", place, labels)
+    return builder.op("Not", right, dtype=np.bool_)
 
 
 def gradients_of(

@@ -23,47 +23,135 @@ FACTOR = "cloakify_factor"
 LOWER = "cloakify_lower"
 UPPER = "cloakify_upper"
 NEXT = "cloakify_next"
+MOMENTUM = "cloakify_momentum"
+DECAY = "cloakify_decay"
+LIVE = "cloakify_live"
+HOLD = "cloakify_hold"
+FOOLED = "cloakify_fooled"
+# What an iteration carries over to the next one is an input, and with this appended an output.
+AFTER = "_next"
+
+# Outputs in their order: name and tensor.
+Outputs = list[tuple[str, Tensor]]
 
 
-def add_step(builder: Builder, norm: str, x: Tensor, gradient: Tensor) -> Tensor:
-    """Append one step of steepest ascent and its projection; return the next iterate.
+class Ball:
+    """The ball around the clean samples, cut by the box of valid inputs.
 
-    Adds the graph inputs ``cloakify_clean`` (shape of x), ``cloakify_step_size`` and
-    ``cloakify_eps`` (scalars, data units), ``cloakify_factor``, ``cloakify_lower`` and
-    ``cloakify_upper`` (rank of x, broadcastable to it).
-
-    Projected gradient ascent as in Madry et al., arXiv 1706.06083: the step is
-    ``α·sign(g)`` for linf, ``α·g/‖g‖₂`` for l2.
+    Adds the graph inputs ``cloakify_clean`` (shape of x), ``cloakify_eps`` (a scalar, data units),
+    ``cloakify_factor``, ``cloakify_lower`` and ``cloakify_upper`` (rank of x, broadcastable to it).
     """
-    dtype, shape = x.dtype, list(x.shape)
-    clean = _input(builder, CLEAN, dtype, shape)
-    alpha = _input(builder, STEP_SIZE, dtype, [])
-    eps = _input(builder, EPS, dtype, [])
-    # Symbolic sizes: whether there is one value, or one a channel, is up to the caller.
-    loose: list[int | str] = [1, *(f"cloakify_size_{axis}" for axis in range(1, len(shape)))]
-    factor = _input(builder, FACTOR, dtype, loose)
-    lower = _input(builder, LOWER, dtype, loose)
-    upper = _input(builder, UPPER, dtype, loose)
-    if norm == "linf":
-        ascent = builder.mul(builder.op("Sign", gradient), builder.mul(factor, alpha))
-        radius = builder.mul(factor, eps)
-        moved = builder.add(x, ascent)
-        moved = builder.op("Max", moved, builder.sub(clean, radius))
-        moved = builder.op("Min", moved, builder.add(clean, radius))
-    else:
-        axes = list(range(1, len(shape)))
-        # In data units the ball is round: ∂loss/∂u = g·f for x = x₀ + f·u.
-        ascent = builder.mul(gradient, factor)
-        ascent = builder.div(ascent, _length(builder, ascent, axes))
-        offset = builder.div(builder.sub(x, clean), factor)
-        offset = builder.add(offset, builder.mul(ascent, alpha))
-        shrink = builder.div(eps, _length(builder, offset, axes))
-        shrink = builder.op("Min", shrink, builder.scalar(1.0, x))
-        moved = builder.add(clean, builder.mul(builder.mul(offset, shrink), factor))
-    moved = builder.op("Max", moved, lower)
-    moved = builder.op("Min", moved, upper)
-    moved.shape = shape
-    return moved
+
+    def __init__(self, builder: Builder, norm: str, x: Tensor) -> None:
+        self.builder = builder
+        self.norm = norm
+        self.shape = list(x.shape)
+        self.axes = list(range(1, len(self.shape)))
+        self.clean = add_input(builder, CLEAN, x.dtype, self.shape)
+        self.eps = add_input(builder, EPS, x.dtype, [])
+        # Symbolic sizes: whether there is one value, or one a channel, is up to the caller.
+        loose: list[int | str] = [1, *(f"cloakify_size_{axis}" for axis in self.axes)]
+        self.factor = add_input(builder, FACTOR, x.dtype, loose)
+        self.lower = add_input(builder, LOWER, x.dtype, loose)
+        self.upper = add_input(builder, UPPER, x.dtype, loose)
+
+    def climb(self, x: Tensor, gradient: Tensor, size: Tensor) -> Tensor:
+        """Return x moved by ``size`` (data units, broadcastable) along the steepest ascent.
+
+        ``sign(g)`` for linf, ``g/‖g‖₂`` for l2, as in Madry et al., arXiv 1706.06083.
+        """
+        builder = self.builder
+        if self.norm == "linf":
+            direction = builder.op("Sign", gradient)
+        else:
+            # In data units the ball is round: ∂loss/∂u = g·f for x = x₀ + f·u.
+            direction = builder.mul(gradient, self.factor)
+            direction = builder.div(direction, _length(builder, direction, self.axes))
+        return builder.add(x, builder.mul(direction, builder.mul(self.factor, size)))
+
+    def project(self, x: Tensor) -> Tensor:
+        """Return the nearest point of ball and box (for l2: of the ball, then of the box).
+
+        The box contains the clean samples, so cutting to it never leads out of the ball.
+        """
+        builder = self.builder
+        if self.norm == "linf":
+            radius = builder.mul(self.factor, self.eps)
+            x = builder.op("Max", x, builder.sub(self.clean, radius))
+            x = builder.op("Min", x, builder.add(self.clean, radius))
+        else:
+            offset = builder.div(builder.sub(x, self.clean), self.factor)
+            shrink = builder.div(self.eps, _length(builder, offset, self.axes))
+            shrink = builder.op("Min", shrink, builder.scalar(1.0, x))
+            offset = builder.mul(builder.mul(offset, shrink), self.factor)
+            x = builder.add(self.clean, offset)
+        x = builder.op("Max", x, self.lower)
+        x = builder.op("Min", x, self.upper)
+        x.shape = self.shape
+        return x
+
+
+def add_step(builder: Builder, norm: str, x: Tensor, gradient: Tensor) -> Outputs:
+    """Append one projected step of steepest ascent; return the next iterate.
+
+    Adds the inputs of :class:`Ball` and ``cloakify_step_size`` (a scalar, data units).
+    """
+    ball = Ball(builder, norm, x)
+    size = add_input(builder, STEP_SIZE, x.dtype, [])
+    return [(NEXT, ball.project(ball.climb(x, gradient, size)))]
+
+
+def add_momentum_step(
+    builder: Builder, norm: str, x: Tensor, gradient: Tensor, fooled: Tensor
+) -> Outputs:
+    """Append one projected step along an accumulated gradient, for iterates that still go on.
+
+    Dong et al., arXiv 1710.06081, equation 6: ``v ← μ·v + g/‖g‖₁``, then a step along v; μ = 0 is
+    projected gradient descent. Adds the inputs of :func:`add_step` and :func:`add_resting`,
+    ``cloakify_momentum`` (v, shape of x) and ``cloakify_decay`` (μ, a scalar).
+    """
+    ball = Ball(builder, norm, x)
+    size = add_input(builder, STEP_SIZE, x.dtype, [])
+    past = add_input(builder, MOMENTUM, x.dtype, ball.shape)
+    decay = add_input(builder, DECAY, x.dtype, [])
+    tiny = builder.scalar(float(np.finfo(x.dtype).tiny), x)
+    unit = builder.op("Max", builder.op("ReduceL1", gradient, builder.ints(*ball.axes)), tiny)
+    velocity = builder.add(builder.mul(past, decay), builder.div(gradient, unit))
+    _, resting = add_resting(builder, x, fooled)
+    moved = ball.project(ball.climb(x, velocity, size))
+    return [
+        (NEXT, builder.where(resting, x, moved)),
+        (MOMENTUM + AFTER, velocity),
+        (FOOLED, fooled),
+    ]
+
+
+def add_resting(builder: Builder, x: Tensor, fooled: Tensor) -> tuple[Tensor, Tensor]:
+    """Tell which samples are live, bool [N], and which iterates stay as they are, bool [N, 1, …].
+
+    The latter are those that are not live, and with ``cloakify_hold`` those that fool the model.
+    Adds the inputs ``cloakify_live`` (bool [N]) and ``cloakify_hold`` (a bool scalar).
+    """
+    samples = x.shape[0]
+    live = add_input(builder, LIVE, np.bool_, [samples])
+    hold = add_input(builder, HOLD, np.bool_, [])
+    held = builder.op("And", fooled, hold, dtype=np.bool_)
+    resting = builder.op("Or", builder.op("Not", live, dtype=np.bool_), held, dtype=np.bool_)
+    return live, over_samples(builder, resting, x)
+
+
+def over_samples(builder: Builder, vector: Tensor, x: Tensor) -> Tensor:
+    """Give a vector [N] the rank of x: [N, 1, …]."""
+    return builder.reshape(vector, [x.shape[0], *[1] * (len(x.shape) - 1)])
+
+
+def add_input(
+    builder: Builder, name: str, dtype: np.dtype | type, shape: Sequence[int | str]
+) -> Tensor:
+    """Append a graph input."""
+    variable = gs.Variable(name, dtype, list(shape))
+    builder.graph.inputs.append(variable)
+    return variable
 
 
 def _length(builder: Builder, tensor: Tensor, axes: Sequence[int]) -> Tensor:
@@ -79,9 +167,3 @@ def _length(builder: Builder, tensor: Tensor, axes: Sequence[int]) -> Tensor:
 
 def _largest(builder: Builder, tensor: Tensor, axes: Sequence[int]) -> Tensor:
     return builder.op("ReduceMax", builder.op("Abs", tensor), builder.ints(*axes))
-
-
-def _input(builder: Builder, name: str, dtype: np.dtype, shape: list[int | str]) -> Tensor:
-    variable = gs.Variable(name, dtype, shape)
-    builder.graph.inputs.append(variable)
-    return variable

@@ -1,0 +1,221 @@
+"""Auto-PGD, untargeted: the step size finds itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cloakify.attacks.base import Array, Attack, Labels
+from cloakify.attacks.lanes import Job, Rows, Runner, run_lanes
+from cloakify.attacks.starts import random_on_sphere
+from cloakify.attacks.target import Target
+from cloakify.attacks.threat import ThreatModel
+from cloakify.graph.gradient import apgd as state
+from cloakify.graph.gradient.build import LABELS, TARGETS
+from cloakify.graph.gradient.steps import CLEAN
+
+# arXiv 2003.01690, section 4: α of the momentum term, ρ of condition 1.
+ALPHA = 0.75
+RHO = 0.75
+
+
+class Apgd(Attack):
+    """Auto-PGD on the cross-entropy.
+
+    Croce & Hein, arXiv 2003.01690, algorithm 1: per sample, steps of 2ε that are halved at
+    checkpoints where the loss has not risen enough, each time going on from the best point, with a
+    momentum term. A sample that is misclassified as it is comes back unchanged; one that no restart
+    fools comes back as the point of the highest loss.
+
+    Parameters
+    ----------
+    steps
+        Steps of each restart; 100 in the paper.
+    restarts
+        How often to start.
+    stop_early
+        Return a sample as soon as it fools the model. Without, every sample, misclassified ones
+        too, takes all its steps and comes back as the point of the highest loss, which serves
+        where it is to be tried on another model.
+    seed
+        Of the random starts.
+    """
+
+    name = "apgd"
+    loss: ClassVar[str] = "ce"
+
+    def __init__(
+        self, *, steps: int = 100, restarts: int = 1, stop_early: bool = True, seed: int = 0
+    ) -> None:
+        self._steps = steps
+        self.restarts = restarts
+        self.stop_early = stop_early
+        self.seed = seed
+
+    @property
+    def steps(self) -> int:
+        """Steps of each restart."""
+        return self._steps
+
+    def run(self, target: Target, x: Array, y: Labels, index: Labels, threat: ThreatModel) -> Array:
+        """See :meth:`Attack.run`."""
+        return run_apgd(
+            target,
+            (x, y, index),
+            threat,
+            self.loss_for(target.num_classes),
+            steps=self.steps,
+            restarts=self.restarts,
+            stop_early=self.stop_early,
+            seed=self.seed,
+        )
+
+    def loss_for(self, classes: int) -> str:
+        """Return the loss to ascend, a key of :data:`~cloakify.graph.gradient.losses.LOSSES`."""
+        return self.loss
+
+
+class ApgdDlr(Apgd):
+    """Auto-PGD on the difference of logits ratio (arXiv 2003.01690, equation 6).
+
+    The ratio needs three classes; with two the margin takes its place.
+    """
+
+    name = "apgd-dlr"
+    loss = "dlr"
+
+    def loss_for(self, classes: int) -> str:
+        """See :meth:`Apgd.loss_for`."""
+        return "dlr" if classes >= 3 else "margin"
+
+
+def run_apgd(
+    target: Target,
+    samples: tuple[Array, Labels, Labels],
+    threat: ThreatModel,
+    loss: str,
+    *,
+    steps: int,
+    restarts: int,
+    num_targets: int = 0,
+    stop_early: bool,
+    seed: int,
+) -> Array:
+    """Run Auto-PGD on x, y and index; see :class:`Apgd`.
+
+    With ``num_targets`` the loss is a targeted one, and each sample is led towards that many other
+    classes in turn, those of the largest logits first, ``restarts`` times each.
+    """
+    x, y, _ = samples
+    logits = target.logits(x)
+    worthwhile = logits.argmax(axis=1) == y if stop_early else np.ones(len(x), np.bool_)
+    run = _Run(target, samples, threat, loss, steps, stop_early, seed)
+    run.runs = restarts
+    if num_targets:
+        run.targets = strongest_others(logits, y, num_targets)
+        run.runs = restarts * run.targets.shape[1]
+    run_lanes(run.iteration, run, [Job(int(row), 0) for row in np.flatnonzero(worthwhile)])
+    return run.found
+
+
+def strongest_others(logits: Array, labels: Labels, count: int) -> Labels:
+    """Return for each sample the classes of the largest logits but the label's, largest first.
+
+    int64 [n, min(count, C − 1)]; of equal logits the first counts as the largest.
+    """
+    others = logits.astype(np.float64)
+    others[np.arange(len(others)), labels] = -np.inf
+    ranked: Labels = np.argsort(-others, axis=1, kind="stable")
+    return ranked[:, : min(count, logits.shape[1] - 1)]
+
+
+def checkpoints(steps: int) -> list[int]:
+    """Return the iterations w_1 < w_2 < … after which the step size is looked at.
+
+    arXiv 2003.01690, section 4: w_j = ⌈p_j·steps⌉, p_0 = 0, p_1 = 0.22,
+    p_{j+1} = p_j + max(p_j − p_{j−1} − 0.03, 0.06). Each distance is rounded on its own and at
+    least 1, as in its authors' program; for 100 steps: 22, 41, 57, 70, 80, 87, 93, 99.
+    """
+    distance, least, shrink = (max(steps * share // 100, 1) for share in (22, 6, 3))
+    found = []
+    place = distance
+    while place <= steps:
+        found.append(place)
+        distance = max(distance - shrink, least)
+        place += distance
+    return found
+
+
+class _Run(Runner):
+    """One run of Auto-PGD."""
+
+    def __init__(
+        self,
+        target: Target,
+        samples: tuple[Array, Labels, Labels],
+        threat: ThreatModel,
+        loss: str,
+        steps: int,
+        stop_early: bool,
+        seed: int,
+    ) -> None:
+        self.x, self.y, self.index = samples
+        self.threat, self.seed, self.stop_early = threat, seed, stop_early
+        # The start is looked at too.
+        self.evaluations = steps + 1
+        self.iteration = target.iteration(self.x.shape[1:], "apgd", loss, threat)
+        self.found = self.x.copy()
+        self.highest = np.full(len(self.x), -np.inf)
+        self.runs = 1
+        self.targets: Labels | None = None
+        places = [0, *checkpoints(steps)]
+        self.thresholds = np.zeros(steps + 2, np.float32)
+        self.thresholds[places[1:]] = RHO * np.diff(places)
+        self.inertia = np.full(steps + 2, ALPHA, np.float32)
+        # The first step has no momentum to add.
+        self.inertia[0] = 1
+
+    def start(self, jobs: Sequence[Job]) -> Rows:
+        rows = np.array([job.row for job in jobs])
+        numbers = [job.number for job in jobs]
+        clean = self.x[rows]
+        begin = random_on_sphere(clean, self.index[rows], numbers, self.threat, self.seed)
+        ones = np.ones(len(jobs), np.float32)
+        first: Rows = {
+            self.iteration.x: begin,
+            CLEAN: clean,
+            LABELS: self.y[rows],
+            state.PREVIOUS: begin,
+            state.BEST: begin,
+            state.BEST_GRADIENT: begin,
+            state.BEST_LOSS: -np.inf * ones,
+            state.LAST_LOSS: np.inf * ones,
+            state.STEP_SIZES: 2 * np.float32(self.threat.eps) * ones,
+            state.RISES: 0 * ones,
+            state.CHECKED_LOSS: -np.inf * ones,
+            state.HALVED: ones,
+        }
+        if self.targets is not None:
+            restarts = self.runs // self.targets.shape[1]
+            first[TARGETS] = self.targets[rows, np.array(numbers) // restarts]
+        return first
+
+    def control(self, age: NDArray[np.int64]) -> Rows:
+        return {state.INERTIA: self.inertia[age], state.THRESHOLD: self.thresholds[age]}
+
+    def finish(self, jobs: Sequence[Job], fooled: NDArray[np.bool_], rows: Rows) -> list[Job]:
+        further = []
+        best_loss = rows[state.BEST_LOSS]
+        for lane, job in enumerate(jobs):
+            if self.stop_early and fooled[lane]:
+                self.found[job.row] = cast(Array, rows[self.iteration.x])[lane]
+                continue
+            if best_loss[lane] > self.highest[job.row]:
+                self.highest[job.row] = best_loss[lane]
+                self.found[job.row] = cast(Array, rows[state.BEST])[lane]
+            if job.number + 1 < self.runs:
+                further.append(Job(job.row, job.number + 1))
+        return further
