@@ -6,9 +6,9 @@ GPU false without a word.
 
 from __future__ import annotations
 
-import ctypes
-import platform
+import io
 import re
+from contextlib import redirect_stdout
 
 import numpy as np
 import onnx.parser
@@ -16,6 +16,7 @@ import onnxruntime as ort
 
 from cloakify.errors import DeviceError, ModelError, UsageError
 from cloakify.runtime.devices import CUDA_PROVIDER, Device
+from cloakify.runtime.driver import find_driver
 from cloakify.runtime.session import Session
 
 
@@ -34,7 +35,7 @@ def resolve_device(wanted: str = "auto") -> Device:
     DeviceError
         CUDA was asked for and can't be had; the message says what is missing.
     """
-    match = re.fullmatch(r"(auto|cpu)|cuda(?::(\d+))?", wanted)
+    match = re.fullmatch(r"(auto|cpu)|cuda(?::([0-9]{1,4}))?", wanted)
     if match is None:
         raise UsageError(f"--device takes auto, cpu, cuda or cuda:N, not {wanted!r}")
     if wanted == "cpu":
@@ -52,27 +53,31 @@ def cuda_obstacle(index: int = 0) -> str | None:
     """Return what keeps ONNX Runtime from using GPU ``index``, or ``None`` when nothing does."""
     if CUDA_PROVIDER not in ort.get_available_providers():
         return "this onnxruntime has no CUDA (install onnxruntime-gpu in its place)"
-    count = _gpu_count()
-    if count is None:
-        return "no NVIDIA driver was found"
+    try:
+        driver = find_driver()
+    except DeviceError as error:
+        return str(error)
+    count = len(driver.gpus)
     if index >= count:
         return f"there {'is' if count == 1 else 'are'} only {count} NVIDIA GPU{'s' * (count != 1)}"
-    # Libraries from NVIDIA's wheels, where they are installed, are not on the loader's path.
-    ort.preload_dlls()
+    built = built_for_cuda()
+    if built is not None and driver.cuda[0] < int(built.partition(".")[0]):
+        served = ".".join(map(str, driver.cuda))
+        return f"the driver serves CUDA {served}, onnxruntime needs {built} (update the driver)"
+    _load_wheels()
     return _probe(Device("cuda", index))
 
 
-def _gpu_count() -> int | None:
-    """Ask NVIDIA's driver for the number of GPUs; ``None`` without a working driver."""
-    name = "nvcuda.dll" if platform.system() == "Windows" else "libcuda.so.1"
-    try:
-        driver = ctypes.CDLL(name)
-    except OSError:
-        return None
-    count = ctypes.c_int(0)
-    if driver.cuInit(0) != 0 or driver.cuDeviceGetCount(ctypes.byref(count)) != 0:
-        return None
-    return count.value
+def built_for_cuda() -> str | None:
+    """Return the CUDA version that this onnxruntime was built for, or ``None`` without CUDA."""
+    return getattr(ort, "cuda_version", None) or None
+
+
+def _load_wheels() -> None:
+    """Load CUDA's libraries from NVIDIA's wheels, which are not on the loader's path."""
+    # It prints what it fails to find; whether anything is missing, the probe tells.
+    with redirect_stdout(io.StringIO()):
+        ort.preload_dlls()
 
 
 def _probe(device: Device) -> str | None:

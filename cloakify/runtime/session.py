@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
-import onnx
 import onnxruntime as ort
 from numpy.typing import NDArray
 from onnx import ModelProto
@@ -17,8 +14,9 @@ from onnx import ModelProto
 from cloakify.errors import DeviceError, ModelError
 from cloakify.ort import ORT_ERRORS, one_line
 from cloakify.runtime.devices import Device
+from cloakify.runtime.weights import set_weights_aside
 
-# What protobuf can put into one message; a larger model goes through a file with a sidecar.
+# What protobuf can put into one message; a larger model is handed over apart from its weights.
 MESSAGE_LIMIT = (1 << 31) - 1
 
 Value: TypeAlias = NDArray[np.generic] | ort.OrtValue
@@ -35,6 +33,9 @@ class Session:
         Where to run.
     threads
         Threads within an operator; the number of cores when left out.
+    spinning
+        Whether idle threads spin while they wait for work. It is faster, but takes the cores from
+        whatever else computes in turns with the session.
 
     Attributes
     ----------
@@ -50,17 +51,30 @@ class Session:
     """
 
     def __init__(
-        self, model: ModelProto | str | os.PathLike[str], device: Device, *, threads: int = 0
+        self,
+        model: ModelProto | str | os.PathLike[str],
+        device: Device,
+        *,
+        threads: int = 0,
+        spinning: bool = True,
     ) -> None:
         self.device = device
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         # Errors arrive as exceptions; warnings about odd but valid graphs help nobody here.
-        options.log_severity_level = 3
+        options.log_severity_level = 4
+        if not spinning:
+            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
-            self._session = _open(model, options, device)
+            source, self._weights = _source(model, options)
+            # The fallback would print to standard output and go on without the device asked for.
+            self._session = ort.InferenceSession(
+                source, options, providers=device.providers, enable_fallback=0
+            )
         except ORT_ERRORS as error:
             raise _opening_error(error, device) from error
+        # Kept for the fallback alone, and as large as the weights.
+        self._session._model_bytes = None
         if self._session.get_providers()[0] != device.provider:
             raise DeviceError(f"ONNX Runtime gave {self._session.get_providers()[0]}, not {device}")
         self.inputs = tuple(value.name for value in self._session.get_inputs())
@@ -108,29 +122,32 @@ class Session:
         return ort.OrtValue.ortvalue_from_numpy(whole, self.device.kind, self.device.index)
 
 
-def _open(
-    model: ModelProto | str | os.PathLike[str], options: ort.SessionOptions, device: Device
-) -> ort.InferenceSession:
+def _source(
+    model: ModelProto | str | os.PathLike[str], options: ort.SessionOptions
+) -> tuple[str | bytes, dict[str, ort.OrtValue]]:
+    """Return what to open, and the weights that the session reads from where they are."""
     if not isinstance(model, ModelProto):
-        return ort.InferenceSession(os.fspath(model), options, providers=device.providers)
+        return os.fspath(model), {}
     if model.ByteSize() <= MESSAGE_LIMIT:
-        data = model.SerializeToString()
-        return ort.InferenceSession(data, options, providers=device.providers)
-    with tempfile.TemporaryDirectory(prefix="cloakify-") as folder:
-        path = Path(folder) / "model.onnx"
-        onnx.save_model(model, path, save_as_external_data=True, location="weights")
-        return ort.InferenceSession(path, options, providers=device.providers)
+        return model.SerializeToString(), {}
+    skeleton, weights = set_weights_aside(model)
+    options.add_external_initializers(list(weights), list(weights.values()))
+    return skeleton.SerializeToString(), weights
 
 
 def _opening_error(error: Exception, device: Device) -> Exception:
     text = one_line(error)
-    if device.kind == "cuda" and "CUDA" in text:
+    if _is_memory(text) or (device.kind == "cuda" and "CUDA" in text):
         return DeviceError(f"{device}: {text}")
     return ModelError(f"ONNX Runtime refuses the model: {text}")
 
 
 def _running_error(error: Exception) -> Exception:
     text = one_line(error)
-    if "Failed to allocate memory" in text or "out of memory" in text:
+    if _is_memory(text):
         return DeviceError(f"the device's memory does not suffice, lower --batch-size: {text}")
     return ModelError(f"ONNX Runtime failed while running the model: {text}")
+
+
+def _is_memory(text: str) -> bool:
+    return "Failed to allocate memory" in text or "out of memory" in text or "bad_alloc" in text

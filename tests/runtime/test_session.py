@@ -1,0 +1,167 @@
+"""Sessions run where they were told to, and fail in one line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+from onnx import ModelProto
+
+from cloakify.errors import DeviceError, ModelError
+from cloakify.runtime import Device, Session, session
+
+CPU = Device("cpu")
+SCALE = """
+<ir_version: 8, opset_import: ["" : 17]>
+f (float[N, 3] x) => (float[N, 3] y, float[N, 3] z) <float[3] w = {1, 2, 3}>
+{ y = Mul (x, w)  z = Neg (y) }
+"""
+X = np.arange(6, dtype=np.float32).reshape(2, 3)
+
+
+@pytest.fixture
+def model() -> ModelProto:
+    return onnx.parser.parse_model(SCALE)
+
+
+def test_outputs_come_by_name(model):
+    opened = Session(model, CPU, threads=1)
+    assert (opened.inputs, opened.outputs) == (("x",), ("y", "z"))
+    found = opened.run({"x": X})
+    np.testing.assert_array_equal(found["y"], X * [1, 2, 3])
+    np.testing.assert_array_equal(found["z"], -found["y"])
+    assert list(opened.run({"x": X}, ["z"])) == ["z"]
+
+
+def test_what_one_run_returns_feeds_the_next(model):
+    opened = Session(model, CPU, spinning=False)
+    once = opened.run_on_device({"x": X}, ["y"])
+    twice = opened.run({"x": once["y"]}, ["y"])
+    np.testing.assert_array_equal(twice["y"], X * [1, 4, 9])
+
+
+def test_arrays_need_not_be_contiguous(model):
+    turned = np.asfortranarray(np.arange(12, dtype=np.float32).reshape(4, 3))[::2]
+    found = Session(model, CPU).run({"x": turned})
+    np.testing.assert_array_equal(found["y"], turned * [1, 2, 3])
+
+
+@pytest.mark.parametrize(
+    ("feeds", "outputs"),
+    [
+        ({"q": X}, None),
+        ({}, None),
+        ({"x": X}, ["q"]),
+        ({"x": X[:, :2]}, None),
+        ({"x": X.astype(np.float64)}, None),
+        ({"x": np.array([["a"]], object)}, None),
+    ],
+    ids=["unknown input", "no input", "unknown output", "shape", "dtype", "strings"],
+)
+def test_a_failing_run_is_one_line(model, feeds, outputs, capfd):
+    with pytest.raises(ModelError, match=r"^ONNX Runtime failed while running the model") as caught:
+        Session(model, CPU).run(feeds, outputs)
+    assert "\n" not in str(caught.value)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_bad_model_is_one_line(model, tmp_path, capfd):
+    model.graph.node[0].op_type = "Unknown"
+    (tmp_path / "garbage.onnx").write_bytes(b"garbage")
+    (tmp_path / "empty.onnx").write_bytes(b"")
+    for bad in (model, tmp_path / "garbage.onnx", str(tmp_path / "empty.onnx"), tmp_path / "none"):
+        with pytest.raises(ModelError, match=r"^ONNX Runtime refuses the model") as caught:
+            Session(bad, CPU)
+        assert "\n" not in str(caught.value)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_session_elsewhere_than_asked_for_is_an_error(model, monkeypatch):
+    opened = ort.InferenceSession
+
+    def on_the_cpu(source: bytes, options: object, **_: object) -> ort.InferenceSession:
+        return opened(source, options, providers=["CPUExecutionProvider"])
+
+    monkeypatch.setattr(ort, "InferenceSession", on_the_cpu)
+    with pytest.raises(DeviceError, match="gave CPUExecutionProvider, not cuda:0"):
+        Session(model, Device("cuda"))
+
+
+@pytest.mark.parametrize("text", ["CUDA failure 35: driver too old", "std::bad_alloc"])
+def test_a_device_that_fails_to_open_prints_nothing_and_is_named(model, monkeypatch, capfd, text):
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError(text)
+
+    monkeypatch.setattr(ort.InferenceSession, "_create_inference_session", fail)
+    with pytest.raises(DeviceError, match=f"^cuda:1: {text}"):
+        Session(model, Device("cuda", 1))
+    assert capfd.readouterr() == ("", "")
+
+
+def test_too_little_memory_is_said(model, monkeypatch):
+    opened = Session(model, CPU)
+
+    class Full:
+        def io_binding(self) -> object:
+            return self
+
+        def bind_ortvalue_input(self, *_: object) -> None:
+            raise RuntimeError("Failed to allocate memory for requested buffer of size 1")
+
+    monkeypatch.setattr(opened, "_session", Full())
+    with pytest.raises(DeviceError, match="memory does not suffice, lower --batch-size"):
+        opened.run({"x": X})
+
+
+def large() -> ModelProto:
+    """Weights of several types, large and small, one of them shared by a node's attribute."""
+    model = onnx.parser.parse_model("""
+        <ir_version: 8, opset_import: ["" : 17]>
+        f (float[N, 40] x) => (float[N, 60] y) <float[60] b = {0}, int64[2] shape = {-1, 60}>
+        {
+            w = Cast <to: int = 1> (half)
+            h = MatMul (x, w)
+            h2 = Reshape (h, shape)
+            y = Add (h2, bias)
+        }
+    """)
+    del model.graph.initializer[0]
+    rng = np.random.default_rng(0)
+    for name, values in (
+        ("half", rng.standard_normal((40, 60)).astype(np.float16)),
+        ("bias", rng.standard_normal(60).astype(np.float32)),
+    ):
+        model.graph.initializer.append(onnx.numpy_helper.from_array(values, name))
+    return model
+
+
+def test_a_model_over_the_message_limit_gives_the_same_and_is_not_changed(monkeypatch):
+    model = large()
+    x = np.random.default_rng(1).standard_normal((3, 40)).astype(np.float32)
+    expected = Session(model, CPU).run({"x": x})["y"]
+    before = model.SerializeToString(deterministic=True)
+    monkeypatch.setattr(session, "MESSAGE_LIMIT", 100)
+    opened = Session(model, CPU)
+    assert list(opened._weights) == ["half"]
+    assert model.SerializeToString(deterministic=True) == before
+    del model
+    np.testing.assert_array_equal(opened.run({"x": x})["y"], expected)
+
+
+def test_a_file_is_opened_with_its_sidecar(tmp_path: Path):
+    model = large()
+    x = np.ones((2, 40), np.float32)
+    expected = Session(model, CPU).run({"x": x})["y"]
+    path = tmp_path / "model.onnx"
+    onnx.save_model(model, path, save_as_external_data=True, location="weights")
+    assert (tmp_path / "weights").is_file()
+    np.testing.assert_array_equal(Session(path, CPU).run({"x": x})["y"], expected)
+
+
+def test_two_threads_give_what_one_gives(model):
+    one = Session(model, CPU, threads=1).run({"x": X})
+    two = Session(model, CPU, threads=2, spinning=False).run({"x": X})
+    np.testing.assert_array_equal(one["z"], two["z"])
