@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import onnx_graphsurgeon as gs
 
 from cloakify.graph.gradient.builder import Builder, Tensor
@@ -36,23 +37,31 @@ class Window:
         builder: Builder,
         g: Tensor,
         kernel: Tensor,
-        size: Sequence[int],
+        shape: Sequence[int],
         out: Sequence[int],
         group: int,
     ) -> Tensor:
-        """Append the transposed convolution of ``g`` (spatial shape ``out``) to shape ``size``.
+        """Append the transposed convolution of ``g`` (spatial shape ``out``).
 
-        ``kernel`` is laid out as the forward `Conv`'s: [channels of g, channels of x / group, …].
+        ``shape`` is that of the result, batch and channels included; ``kernel`` is laid out as the
+        forward `Conv`'s: [channels of g, channels of x / group, …].
         """
+        size = shape[2:]
         # ConvTranspose yields stride·(out − 1) + extent positions, begin pads cut off; those at the
         # end that no window reached are zeros: output padding (below the stride, by definition).
         pads_begin, pads_end, extra = [], [], []
+        reached = True
         for axis, extent in enumerate(self.extent):
             full = self.strides[axis] * (out[axis] - 1) + extent
             cut = full - self.pads_begin[axis] - size[axis]
             pads_begin.append(self.pads_begin[axis])
             pads_end.append(max(cut, 0))
             extra.append(max(-cut, 0))
+            reached = reached and full > self.pads_begin[axis] + max(cut, 0)
+        if not reached:
+            # Every window lies in the padding.
+            nothing = gs.Constant("zero", np.zeros(1, g.dtype))
+            return builder.op("ConstantOfShape", builder.ints(*shape), dtype=g.dtype, value=nothing)
         spread = builder.op(
             "ConvTranspose",
             g,

@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cloakify.errors import UnsupportedOperatorError
 from tests.support.gradcheck import gradient_model
+from tests.support.onnxtext import attributes
 from tests.support.ortcheck import check_both
-
-
-def _attributes(**values: object) -> str:
-    """Write attributes in ONNX text."""
-    parts = []
-    for name, value in values.items():
-        kind = {list: "ints", int: "int", str: "string", float: "float"}[type(value)]
-        text = f'"{value}"' if isinstance(value, str) else str(value)
-        parts.append(f"{name}: {kind} = {text}")
-    return f"<{', '.join(parts)}>" if parts else ""
 
 
 def _per_axis(low: int, high: int, rank: int) -> st.SearchStrategy[list[int]]:
@@ -36,20 +28,20 @@ def convolutions(draw: st.DrawFn) -> tuple[str, dict[str, np.ndarray]]:
     strides = draw(_per_axis(1, 3, rank))
     extent = [d * (k - 1) + 1 for k, d in zip(kernel, dilations, strict=True)]
     size = [e + draw(st.integers(0, most)) for e in extent]
-    attributes: dict[str, object] = {"group": group, "strides": strides}
+    chosen: dict[str, object] = {"group": group, "strides": strides}
     auto = draw(st.sampled_from(["NOTSET", "NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER"]))
     if auto == "NOTSET":
-        attributes["pads"] = draw(_per_axis(0, 3, 2 * rank))
-        attributes["dilations"] = dilations
+        chosen["pads"] = draw(_per_axis(0, 3, 2 * rank))
+        chosen["dilations"] = dilations
     else:
-        attributes["auto_pad"] = auto
+        chosen["auto_pad"] = auto
     rng = np.random.default_rng(draw(st.integers(0, 99)))
     weights = rng.standard_normal((group * out, into, *kernel)).round(2)
     values = ", ".join(str(v) for v in weights.ravel())
     text = f"""<ir_version: 8, opset_import: ["" : 18]>
     f (double[{", ".join("?" * (rank + 2))}] x) => (double y)
     <double[{", ".join(map(str, weights.shape))}] w = {{{values}}}> {{
-        y = Conv{_attributes(**attributes)}(x, w)
+        y = Conv{attributes(**chosen)}(x, w)
     }}"""
     return text, {"x": rng.standard_normal((2, group * into, *size))}
 
@@ -60,9 +52,47 @@ def test_conv(case: tuple[str, dict[str, np.ndarray]]) -> None:
     check_both(*case)
 
 
-def test_conv_with_computed_weights_is_refused() -> None:
-    import onnx
+@st.composite
+def transposed_convolutions(draw: st.DrawFn) -> tuple[str, dict[str, np.ndarray]]:
+    rank = draw(st.integers(1, 3))
+    group = draw(st.sampled_from([1, 1, 2]))
+    into, out = draw(st.integers(1, 2)), draw(st.integers(1, 2))
+    kernel, dilations = draw(_per_axis(1, 3, rank)), draw(_per_axis(1, 2, rank))
+    strides, size = draw(_per_axis(1, 3, rank)), draw(_per_axis(2, 4, rank))
+    chosen: dict[str, object] = {"group": group, "strides": strides, "dilations": dilations}
+    extent = [d * (k - 1) + 1 for k, d in zip(kernel, dilations, strict=True)]
+    sizes = draw(st.sampled_from(["pads", "pads", "VALID", "output_shape"]))
+    if sizes == "pads":
+        chosen["pads"] = [draw(st.integers(0, min(2, (e - 1) // 2))) for e in extent * 2]
+        chosen["output_padding"] = [draw(st.integers(0, s - 1)) for s in strides]
+    elif sizes == "output_shape":
+        full = [s * (n - 1) + e for s, n, e in zip(strides, size, extent, strict=True)]
+        # onnx infers no shape that is smaller than the input.
+        most = [min(2, f - n) for f, n in zip(full, size, strict=True)]
+        chosen["output_shape"] = [
+            n - draw(st.integers(0, m)) for n, m in zip(full, most, strict=True)
+        ]
+        chosen["auto_pad"] = draw(st.sampled_from(["NOTSET", "SAME_UPPER", "SAME_LOWER"]))
+    else:
+        chosen["auto_pad"] = sizes
+    rng = np.random.default_rng(draw(st.integers(0, 99)))
+    weights = rng.standard_normal((group * into, out, *kernel)).round(2)
+    values = ", ".join(str(v) for v in weights.ravel())
+    text = f"""<ir_version: 8, opset_import: ["" : 18]>
+    f (double[{", ".join("?" * (rank + 2))}] x) => (double y)
+    <double[{", ".join(map(str, weights.shape))}] w = {{{values}}}> {{
+        y = ConvTranspose{attributes(**chosen)}(x, w)
+    }}"""
+    return text, {"x": rng.standard_normal((2, group * into, *size))}
 
+
+@given(transposed_convolutions())
+@settings(max_examples=40, deadline=None)
+def test_conv_transpose(case: tuple[str, dict[str, np.ndarray]]) -> None:
+    check_both(*case)
+
+
+def test_conv_with_computed_weights_is_refused() -> None:
     model = onnx.parser.parse_model(
         """<ir_version: 8, opset_import: ["" : 18]>
         f (float[1, 1, 4, 4] x, float[1, 1, 3, 3] w) => (float y) { y = Conv(x, w) }"""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import onnx_graphsurgeon as gs
 
-from cloakify.errors import UnsupportedOperatorError
 from cloakify.graph.gradient.builder import Tensor
 from cloakify.graph.gradient.engine import Context, rule
+from cloakify.graph.gradient.phases import flipped, gradient_by_phase
+from cloakify.graph.gradient.rules.static import refuse_gradient, resize_with_zeros
 from cloakify.graph.gradient.windows import Window, window_of
 
 Gradients = list[Tensor | None]
@@ -14,37 +15,84 @@ Gradients = list[Tensor | None]
 
 @rule("Conv")
 def conv(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
-    """``y = x ∗ W``: ``∂x`` is g convolved with the flipped W, or the transposed convolution.
+    """``y = x ∗ W``: ``∂x`` is the transposed convolution of g by W.
 
-    With stride 1 the two are the same sum; the runtime's `Conv` kernels are the faster ones.
+    With stride 1 that is g convolved with the flipped W, and for wide kernels on few channels (the
+    first layer, as a rule) one convolution to every phase of the stride: the runtime's `Conv`
+    kernels are faster than those of `ConvTranspose` there, and only there.
     """
     (g,) = grads
     assert g is not None
     x, w = node.inputs[:2]
-    if context.needs(w):
-        raise UnsupportedOperatorError(
-            f"Conv {node.name!r} has weights computed from the input; no gradient rule for that"
-        )
+    refuse_gradient(context, node, [1, 2], "weights")
     window = window_of(node)
     group = node.attrs.get("group", 1)
-    out = node.outputs[0].shape
-    pads = _flipped_pads(window, x.shape[2:], out[2:])
-    if isinstance(w, gs.Constant) and all(s == 1 for s in window.strides) and min(pads) >= 0:
-        kernel = context.constant(_flipped(w.values, group))
-        return [
-            context.op(
-                "Conv", g, kernel, pads=pads, dilations=list(window.dilations), group=group
-            )
+    out = node.outputs[0].shape[2:]
+    if isinstance(w, gs.Constant):
+        pads = _flipped_pads(window, x.shape[2:], out)
+        if all(s == 1 for s in window.strides) and min(pads) >= 0:
+            kernel = context.constant(flipped(w.values, group))
+            dilations = list(window.dilations)
+            return [context.op("Conv", g, kernel, pads=pads, dilations=dilations, group=group)]
+        if group == 1:
+            by_phase = gradient_by_phase(context, g, w, window, x.shape, out)
+            if by_phase is not None:
+                return [by_phase]
+    return [window.transposed(context, g, w, x.shape, out, group)]
+
+
+@rule("ConvTranspose")
+def conv_transpose(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
+    """``y`` spreads x by W: ``∂x`` is the `Conv` of g with the same W, strides and pads."""
+    (g,) = grads
+    assert g is not None
+    x, w = node.inputs[:2]
+    refuse_gradient(context, node, [1, 2], "weights")
+    window, size, out = _transposed_window(node), x.shape[2:], node.outputs[0].shape[2:]
+    ends = [
+        s * (n - 1) + e - y - p
+        for s, n, e, y, p in zip(
+            window.strides, size, window.extent, out, window.pads_begin, strict=True
+        )
+    ]
+    # What output padding appended was reached by no tap: it is cut off before.
+    cuts = [min(0, end) for end in ends]
+    g = resize_with_zeros(context, g, [0] * len(x.shape), [0, 0, *cuts])
+    return [
+        context.op(
+            "Conv",
+            g,
+            w,
+            pads=[*window.pads_begin, *(max(0, end) for end in ends)],
+            strides=list(window.strides),
+            dilations=list(window.dilations),
+            group=node.attrs.get("group", 1),
+        )
+    ]
+
+
+def _transposed_window(node: gs.Node) -> Window:
+    """Read the window of a `ConvTranspose`; only its begin pads are right where it names none."""
+    attributes = node.attrs
+    size, out = node.inputs[0].shape[2:], node.outputs[0].shape[2:]
+    kernel = tuple(node.inputs[1].shape[2:])
+    rank = len(kernel)
+    strides = attributes.get("strides") or [1] * rank
+    dilations = attributes.get("dilations") or [1] * rank
+    pads = attributes.get("pads") or [0] * 2 * rank
+    auto_pad = attributes.get("auto_pad", "NOTSET")
+    if auto_pad == "VALID":
+        pads = [0] * 2 * rank
+    elif auto_pad != "NOTSET" or attributes.get("output_shape"):
+        # Sizes are given, pads follow from them; an odd one goes to the end for SAME_UPPER only.
+        extra = attributes.get("output_padding") or [0] * rank
+        total = [
+            max(0, s * (n - 1) + o + d * (k - 1) + 1 - y)
+            for s, n, o, d, k, y in zip(strides, size, extra, dilations, kernel, out, strict=True)
         ]
-    return [window.transposed(context, g, w, x.shape[2:], out[2:], group)]
-
-
-def _flipped(weights, group: int):  # type: ignore[no-untyped-def]
-    """Swap a kernel's input and output channels within each group and reverse its taps."""
-    out, into, *taps = weights.shape
-    grouped = weights.reshape(group, out // group, into, *taps).swapaxes(1, 2)
-    flipped = grouped.reshape(group * into, out // group, *taps)
-    return flipped[(slice(None), slice(None), *[slice(None, None, -1)] * len(taps))]
+        lower = [t // 2 if auto_pad == "SAME_UPPER" else t - t // 2 for t in total]
+        pads = [*lower, *(t - low for t, low in zip(total, lower, strict=True))]
+    return Window(kernel, tuple(strides), tuple(dilations), tuple(pads[:rank]), tuple(pads[rank:]))
 
 
 def _flipped_pads(window: Window, size: list[int], out: list[int]) -> list[int]:

@@ -124,7 +124,9 @@ def _spread(context: Context, g: Tensor, window: Window, x: list[int], y: list[i
     # All channels alike: fold them into the batch, so that one kernel of ones serves every shape.
     kernel = context.constant(np.ones((1, 1, *window.kernel), g.dtype))
     folded = context.reshape(g, [x[0] * channels, 1, *y[2:]])
-    spread = window.transposed(context, folded, kernel, x[2:], y[2:], group=1)
+    spread = window.transposed(
+        context, folded, kernel, [x[0] * channels, 1, *x[2:]], y[2:], group=1
+    )
     return context.reshape(spread, x)
 
 

@@ -1,0 +1,135 @@
+"""The gradient of a strided convolution as one convolution with stride 1.
+
+Write a position of x as ``i = s·m + ρ``, with stride s, phase ρ < s, begin pad p, and
+``ρ + p = s·c + r``. It is read with tap t of W by output o where ``s·o + t = i + p``, so only the
+taps ``t = r + s·u`` matter, with ``o = m + c − u``:
+
+    ∂x[s·m + ρ] = Σ_u g[m + c − u] · W[r + s·u]
+
+For each phase that is a stride-1 convolution with the flipped sub-kernel; all phases together are
+one convolution to s²·C channels, and moving those channels to their phases gives ∂x (the sub-pixel
+convolution of Shi et al., arXiv 1609.05158, read backwards).
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_graphsurgeon as gs
+
+from cloakify.graph.gradient.builder import Builder, Tensor
+from cloakify.graph.gradient.windows import Window
+
+# Measured on ResNet's and ViT's first layers: with more channels, or with more taps that are zero
+# because the phases do not have equally many, ConvTranspose is faster.
+_MOST_CHANNELS = 4
+_MOST_WASTE = 1.4
+
+
+@dataclass(frozen=True)
+class _Phases:
+    """One axis: taps by phase, flipped, with the offset into g of the first."""
+
+    count: int
+    taps: tuple[range, ...]
+    first: tuple[int, ...]
+
+    @property
+    def low(self) -> int:
+        return min(f for f, taps in zip(self.first, self.taps, strict=True) if taps)
+
+    @property
+    def high(self) -> int:
+        return max(f + len(taps) - 1 for f, taps in zip(self.first, self.taps, strict=True) if taps)
+
+    @property
+    def width(self) -> int:
+        """Taps of the kernel that holds every phase's."""
+        return self.high - self.low + 1
+
+
+def gradient_by_phase(
+    builder: Builder,
+    g: Tensor,
+    w: gs.Constant,
+    window: Window,
+    shape: Sequence[int],
+    out: Sequence[int],
+) -> Tensor | None:
+    """Append the gradient of a strided `Conv` of one group, or return ``None`` where it is slow.
+
+    Parameters
+    ----------
+    g
+        The gradient of the output, spatial shape ``out``.
+    w
+        The weights [channels out, channels in, …].
+    shape
+        Shape of x.
+    """
+    if any(d != 1 for d in window.dilations) or shape[1] > _MOST_CHANNELS:
+        return None
+    axes = [_phases(window, axis, size) for axis, size in enumerate(shape[2:])]
+    pads_begin = [-phases.low for phases in axes]
+    pads_end = [p.count - 1 + p.high - (n - 1) for p, n in zip(axes, out, strict=True)]
+    held = math.prod(p.width * s for p, s in zip(axes, window.strides, strict=True))
+    if held > _MOST_WASTE * math.prod(window.kernel) or min(*pads_begin, *pads_end) < 0:
+        return None
+    kernel = builder.constant(_kernel(w.values, axes, window.strides))
+    spread = builder.op("Conv", g, kernel, pads=[*pads_begin, *pads_end])
+    # [N, s…, C, m…] -> [N, C, m, s, m, s, …]
+    rank, counts = len(axes), [p.count for p in axes]
+    apart = builder.reshape(spread, [shape[0], *window.strides, shape[1], *counts])
+    pairs = [place for axis in range(rank) for place in (rank + 2 + axis, 1 + axis)]
+    whole = [c * s for c, s in zip(counts, window.strides, strict=True)]
+    joined = builder.reshape(
+        builder.transpose(apart, [0, rank + 1, *pairs]), [shape[0], shape[1], *whole]
+    )
+    surplus = [size - n for size, n in zip(shape[2:], whole, strict=True)]
+    if any(surplus):
+        joined = builder.op("Pad", joined, builder.ints(*[0] * (rank + 4), *surplus))
+    return joined
+
+
+def flipped(weights: np.ndarray, group: int) -> np.ndarray:
+    """Swap a kernel's input and output channels within each group and reverse its taps."""
+    swapped = _swapped(weights, group)
+    backwards: np.ndarray = swapped[(..., *[slice(None, None, -1)] * (weights.ndim - 2))]
+    return backwards
+
+
+def _swapped(weights: np.ndarray, group: int) -> np.ndarray:
+    out, into, *taps = weights.shape
+    grouped = weights.reshape(group, out // group, into, *taps).swapaxes(1, 2)
+    return grouped.reshape(group * into, out // group, *taps)
+
+
+def _phases(window: Window, axis: int, size: int) -> _Phases:
+    stride, kernel = window.strides[axis], window.kernel[axis]
+    taps, first = [], []
+    for phase in range(stride):
+        c, r = divmod(phase + window.pads_begin[axis], stride)
+        found = range(r, kernel, stride)[::-1]
+        taps.append(found)
+        first.append(c - len(found) + 1)
+    return _Phases(math.ceil(size / stride), tuple(taps), tuple(first))
+
+
+def _kernel(weights: np.ndarray, axes: Sequence[_Phases], strides: Sequence[int]) -> np.ndarray:
+    """Return the weights of every phase, [Π s · channels of x, channels of g, …]."""
+    swapped = _swapped(weights, 1)
+    widths = [phases.width for phases in axes]
+    kernel = np.zeros((*strides, *swapped.shape[:2], *widths), weights.dtype)
+    for phase in itertools.product(*(range(s) for s in strides)):
+        part, places = swapped, []
+        for axis, (phases, rho) in enumerate(zip(axes, phase, strict=True)):
+            taps = phases.taps[rho]
+            part = np.take(part, list(taps), axis=axis + 2)
+            begin = phases.first[rho] - phases.low
+            places.append(slice(begin, begin + len(taps)))
+        kernel[(*phase, slice(None), slice(None), *places)] = part
+    return kernel.reshape(-1, swapped.shape[1], *widths)
