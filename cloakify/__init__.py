@@ -1,0 +1,56 @@
+"""cloakify: harden trained ONNX classifiers, and say honestly what that buys.
+
+>>> import cloakify
+>>> result = cloakify.harden("model.onnx", "calib/")  # doctest: +SKIP
+>>> result.report.verdict.sentence  # doctest: +SKIP
+
+The names below are the stable interface; everything else may change between versions. They are
+imported when first used, so that `import cloakify` costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from cloakify.version import __version__
+
+if TYPE_CHECKING:
+    from cloakify.workflows.attack import AttackResult, attack
+    from cloakify.workflows.harden import HardenResult, harden
+    from cloakify.workflows.inspect import Inspection, inspect
+    from cloakify.workflows.setting import AttackSetting, HardenSetting
+    from cloakify.workflows.verify import Verification, verify
+
+_HOMES = {
+    "AttackResult": "attack",
+    "AttackSetting": "setting",
+    "HardenResult": "harden",
+    "HardenSetting": "setting",
+    "Inspection": "inspect",
+    "Verification": "verify",
+    "attack": "attack",
+    "harden": "harden",
+    "inspect": "inspect",
+    "verify": "verify",
+}
+
+__all__ = [
+    "AttackResult",
+    "AttackSetting",
+    "HardenResult",
+    "HardenSetting",
+    "Inspection",
+    "Verification",
+    "__version__",
+    "attack",
+    "harden",
+    "inspect",
+    "verify",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'cloakify' has no attribute {name!r}")
+    return getattr(import_module(f"cloakify.workflows.{_HOMES[name]}"), name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +29,7 @@ class Attack(ABC):
     """
 
     name: ClassVar[str]
-    gradient: ClassVar[str] = "white-box"
+    gradient: ClassVar[Literal["white-box", "gradient-free"]] = "white-box"
 
     @property
     @abstractmethod

@@ -53,11 +53,12 @@ def attacked_pairs(
     features, and one forward of the attacked sample.
     """
     for batch in dataset.batches(indices, target.batch_size):
+        x = batch.x.astype(np.float32, copy=False)
         if isinstance(attack, Fgsm):
-            step = target.step(batch.x, batch.y, batch.x, threat, threat.eps)
+            step = target.step(x, batch.y, x, threat, threat.eps)
             clean_features, clean_logits, attacked = step.features, step.logits, step.x
         else:
-            clean_features, clean_logits = target.features_and_logits(batch.x)
-            attacked = attack.run(target, batch.x, batch.y, batch.index, threat)
+            clean_features, clean_logits = target.features_and_logits(x)
+            attacked = attack.run(target, x, batch.y, batch.index, threat)
         features, logits = target.features_and_logits(attacked)
         yield Pairs(clean_features, features, clean_logits, logits, batch.y, batch.index)

@@ -1,4 +1,4 @@
-"""Which samples a model still classifies rightly, clean and attacked: vectors that can be paired."""
+"""Which samples a model still classifies rightly: vectors that can be paired between models."""
 
 from __future__ import annotations
 

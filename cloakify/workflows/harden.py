@@ -96,7 +96,7 @@ def harden(
         subject = open_subject(classifier, data, setting, progress)
         splits = split(len(subject.dataset), subject.labels, setting.seed)
         target = subject.target()
-        attack, evaluation = setting.calibration_attack(), setting.evaluation_attack()
+        attack, evaluation = setting.make_attack(), setting.evaluation_attack()
     with clock.stage("calibrate"):
         statistics, head = calibrate(subject, target, attack, splits.fit, progress)
     with clock.stage("select"):

@@ -109,7 +109,7 @@ def runtime_faults(
     hardened: ModelProto,
     head: Head,
     input_name: str,
-    x: NDArray[np.float32],
+    x: NDArray[np.generic],
     device: Device,
 ) -> list[str]:
     """Run both models on the same samples and list what does not agree.
@@ -123,7 +123,7 @@ def runtime_faults(
     faults: list[str] = []
     ones = Session(tap(_with_ones(hardened), [head.logits]), device).run(feeds)[head.logits]
     if ones.tobytes() != logits.tobytes():
-        difference = float(np.abs(ones.astype(np.float64) - logits).max())
+        difference = _distance(ones, logits)
         faults.append(f"with a mask of ones the logits differ from the source's by {difference:g}")
     masked = Session(tap(hardened, [head.logits]), device).run(feeds)[head.logits]
     mask = next(tensor for tensor in hardened.graph.initializer if tensor.name == MASK)
@@ -138,10 +138,16 @@ def runtime_faults(
     except HeadError as error:
         return [*faults, str(error)]
     expected = Session(part, device).run({head.features: product})[head.logits]
-    difference = np.abs(masked.astype(np.float64) - expected).max(initial=0.0)
-    if not difference <= TOLERANCE * max(1.0, float(np.abs(expected).max(initial=0.0))):
+    difference = _distance(masked, expected)
+    if not difference <= TOLERANCE * max(1.0, _distance(expected, np.zeros_like(expected))):
         faults.append(f"the logits differ from head(φ ∘ m) by {difference:g}")
     return faults
+
+
+def _distance(first: NDArray[np.generic], second: NDArray[np.generic]) -> float:
+    """Return the largest difference of two arrays, in double."""
+    apart = first.astype(np.float64) - second.astype(np.float64)
+    return float(np.abs(apart).max(initial=0.0))
 
 
 def _with_ones(hardened: ModelProto) -> ModelProto:

@@ -54,15 +54,32 @@ class Setting:
 
 
 @dataclass(frozen=True, kw_only=True)
-class HardenSetting(Setting):
-    """How to harden.
+class AttackSetting(Setting):
+    """Which attack to run.
 
     Attributes
     ----------
     attack
-        The calibration attack.
+        Its name.
     steps, step_size
         Its settings, where it has them; ``step_size`` in data units.
+    """
+
+    attack: str = "pgd"
+    steps: int | None = None
+    step_size: float | None = None
+
+    def make_attack(self) -> Attack:
+        """Return the attack."""
+        return make_attack(self.attack, steps=self.steps, step_size=self.step_size, seed=self.seed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class HardenSetting(AttackSetting):
+    """How to harden; the attack is that of the calibration.
+
+    Attributes
+    ----------
     score
         What ranks the features.
     mask_ratio
@@ -78,18 +95,12 @@ class HardenSetting(Setting):
     """
 
     attack: str = "fgsm"
-    steps: int | None = None
-    step_size: float | None = None
     score: str = "deepcloak"
     mask_ratio: float | None = None
     max_accuracy_drop: float = 0.01
     evaluation_steps: int = 20
     replace_mask: bool = False
     require_gain: float | None = None
-
-    def calibration_attack(self) -> Attack:
-        """Return the attack that chooses the mask."""
-        return make_attack(self.attack, steps=self.steps, step_size=self.step_size, seed=self.seed)
 
     def evaluation_attack(self) -> Attack:
         """Return the attack that judges it."""

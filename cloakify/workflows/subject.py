@@ -147,6 +147,6 @@ def open_subject(
 def _predictions(target: Target, dataset: Dataset, progress: Progress) -> NDArray[np.int64]:
     found = np.empty(len(dataset), np.int64)
     for batch in dataset.batches(batch_size=target.batch_size):
-        found[batch.index] = target.logits(batch.x).argmax(axis=1)
+        found[batch.index] = target.logits(batch.x.astype(np.float32, copy=False)).argmax(axis=1)
         progress("labelling by the model", int(batch.index[-1]) + 1, len(dataset))
     return found

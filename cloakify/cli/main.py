@@ -1,0 +1,59 @@
+"""The `cloakify` command: its verbs, and what becomes of an error."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+import click
+
+from cloakify.cli.attack import attack
+from cloakify.cli.devices import devices
+from cloakify.cli.harden import harden
+from cloakify.cli.inspect import inspect
+from cloakify.cli.verify import verify
+from cloakify.errors import CloakifyError
+from cloakify.version import __version__
+
+INTERRUPTED = 130
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="cloakify")
+def cli() -> None:
+    """Harden trained ONNX classifiers against adversarial samples, and say what that buys.
+
+    \b
+    Exit codes: 0 done; 1 a gate was not met; 2 wrong usage; 3 the model can't be used;
+    4 the data can't be used; 5 the device can't be had; 130 interrupted.
+    """
+
+
+for _verb in (harden, attack, inspect, verify, devices):
+    cli.add_command(_verb)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and end the process with its exit code."""
+    sys.exit(run(arguments))
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code; every error becomes one line."""
+    try:
+        code = cli.main(arguments, prog_name="cloakify", standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except CloakifyError as error:
+        click.echo(f"Error: {error}", err=True)
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("Interrupted; nothing was left half written.", err=True)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output has gone (`| head`); Python would complain once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0

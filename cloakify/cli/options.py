@@ -1,0 +1,167 @@
+"""Options that several verbs share, each group one decorator; and the types of their values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+Decorator = Callable[[Command], Command]
+
+MODEL = click.Path(path_type=Path)
+
+
+class Number(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.5 on
+    """A decimal or a fraction: ``0.03``, ``8/255``."""
+
+    name = "number"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Return the number as a float."""
+        try:
+            return float(Fraction(str(value).replace(" ", "")))
+        except (ValueError, ZeroDivisionError):
+            self.fail(f"{value!r} is no decimal and no fraction such as 8/255", param, ctx)
+
+
+class Ratio(Number):
+    """A number, or ``auto``."""
+
+    name = "ratio|auto"
+
+    def convert(  # type: ignore[override]
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float | None:
+        """Return the ratio, or ``None`` for auto."""
+        return None if value == "auto" else super().convert(value, param, ctx)
+
+
+class Box(click.ParamType):  # type: ignore[type-arg]
+    """Two numbers, or ``none``: ``0,1``."""
+
+    name = "low,high|none"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[float, float] | None:
+        """Return the bounds, or ``None`` for no box."""
+        if value == "none":
+            return None
+        parts = str(value).split(",")
+        if len(parts) != 2:
+            self.fail(f"{value!r} is not two numbers such as 0,1, nor none", param, ctx)
+        number = Number()
+        low, high = (number.convert(part, param, ctx) for part in parts)
+        if not low < high:
+            self.fail(f"{value!r}: the first number must be the lower one", param, ctx)
+        return low, high
+
+
+def combine(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Make one decorator of several, in the order in which help lists them."""
+
+    def decorate(command: Any) -> Any:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+head_option = click.option(
+    "--head", metavar="NODE", help="The linear node to take as the head, where it is not unique."
+)
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON document and nothing else."
+)
+quiet_option = click.option("--quiet", is_flag=True, help="No progress bars, no remarks.")
+device_option = click.option(
+    "--device", default="auto", show_default=True, metavar="auto|cpu|cuda[:N]", help="Where to run."
+)
+seed_option = click.option("--seed", default=0, show_default=True, help="Of all randomness.")
+
+data_options = combine(
+    click.option(
+        "--data",
+        required=True,
+        type=click.Path(path_type=Path),
+        help="Class folders of images, .npz, .npy, .tar or .parquet.",
+    ),
+    click.option(
+        "--labels",
+        type=click.Choice(["given", "model"]),
+        default="given",
+        show_default=True,
+        help="Labels of the data, or the model's own answers.",
+    ),
+    click.option("--limit", type=click.IntRange(min=1), help="Use at most so many samples."),
+    click.option("--scale", default="1", show_default=True, help="Of pixels in [0, 1]; then:"),
+    click.option("--mean", default="0", show_default=True, help="subtract (one, or per channel);"),
+    click.option("--std", default="1", show_default=True, help="divide by."),
+    click.option(
+        "--box", type=Box(), default="0,1", show_default=True, help="Range of valid data."
+    ),
+    click.option(
+        "--resize",
+        type=click.Choice(["crop", "stretch", "refuse"]),
+        default="crop",
+        show_default=True,
+        help="For images that are not of the model's size.",
+    ),
+)
+
+threat_options = combine(
+    click.option(
+        "--norm", type=click.Choice(["linf", "l2"]), default="linf", show_default=True, help="Of ε."
+    ),
+    click.option(
+        "--eps",
+        type=Number(),
+        default="8/255",
+        show_default=True,
+        help="Budget on the data's scale.",
+    ),
+)
+
+run_options = combine(
+    click.option("--batch-size", type=click.IntRange(min=1), default=64, show_default=True),
+    device_option,
+    seed_option,
+)
+
+
+def attack_options(default: str) -> Callable[[Any], Any]:
+    """Return the options that choose and set an attack."""
+    return combine(
+        click.option("--attack", default=default, show_default=True, help="Name of the attack."),
+        click.option("--steps", type=click.IntRange(min=1), help="Its steps."),
+        click.option("--step-size", type=Number(), help="Its step size, on the data's scale."),
+    )
+
+
+report_options = combine(
+    click.option(
+        "--report",
+        "reports",
+        type=click.Path(path_type=Path, dir_okay=False),
+        multiple=True,
+        metavar="FILE.{json,html,md}",
+        help="Write the report; may be given more than once.",
+    ),
+    json_option,
+    quiet_option,
+)
+
+
+def check_reports(reports: Sequence[Path]) -> None:
+    """Refuse a report's name before the long work starts."""
+    from cloakify.report import check_report_path
+
+    for path in reports:
+        check_report_path(path)

@@ -1,0 +1,34 @@
+"""`cloakify verify`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from cloakify.cli.options import MODEL, device_option, json_option
+
+
+@click.command(short_help="Prove that a mask is the only change to a model.")
+@click.argument("hardened", type=MODEL)
+@click.option("--against", "source", type=MODEL, required=True, help="The source model.")
+@device_option
+@json_option
+def verify(hardened: Path, source: Path, device: str, as_json: bool) -> int:
+    """Prove from the two files alone that HARDENED is the source plus a mask, and nothing else.
+
+    Exits with 1 and names every difference otherwise.
+    """
+    from cloakify.workflows.verify import verify as run
+
+    result = run(hardened, source, device)
+    if as_json:
+        click.echo(json.dumps(result.to_dict(), indent=2))
+    elif result.faults:
+        click.echo(f"{hardened}: is not {source} plus a mask")
+        for fault in result.faults:
+            click.echo(f"  {fault}")
+    else:
+        click.echo(f"{hardened}: is {source} plus a mask, and nothing else; {result.summary}")
+    return 1 if result.faults else 0

@@ -1,0 +1,70 @@
+"""Attack: write attacked samples of a data set."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from cloakify.errors import UsageError
+from cloakify.evaluation import Figure, accuracy_figure
+from cloakify.onnxfile import atomic_write
+from cloakify.workflows.setting import AttackSetting
+from cloakify.workflows.subject import Progress, open_classifier, open_subject
+
+
+@dataclass(frozen=True)
+class AttackResult:
+    """What :func:`attack` made: the file, and the model's accuracy before and after."""
+
+    path: Path
+    clean: Figure
+    attacked: Figure
+
+    def to_dict(self) -> dict[str, object]:
+        """Return a JSON document."""
+        return {
+            "output": str(self.path),
+            "accuracy": {"clean": self.clean.to_dict(), "attacked": self.attacked.to_dict()},
+        }
+
+
+def attack(
+    model: str | os.PathLike[str],
+    data: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    setting: AttackSetting | None = None,
+    progress: Progress = lambda stage, done, total: None,
+) -> AttackResult:
+    """Attack every sample and write the results to an ``.npz`` file.
+
+    The file holds ``x`` (as the model takes it), ``y`` (int64) and ``index`` (int64: the row or
+    file of the data that a sample comes from).
+
+    Raises
+    ------
+    CloakifyError
+        One of its kinds; see :mod:`cloakify.errors`. No file is left behind.
+    """
+    setting = setting or AttackSetting()
+    path = Path(output)
+    if path.suffix != ".npz":
+        raise UsageError(f"-o takes an .npz file, not {path.name!r}")
+    classifier = open_classifier(model, setting.head)
+    subject = open_subject(classifier, data, setting, progress)
+    method = setting.make_attack()
+    target, dataset = subject.target(), subject.dataset
+    x = np.empty((len(dataset), *dataset.sample_shape), np.float32)
+    right = np.empty((2, len(dataset)), bool)
+    for batch in dataset.batches(batch_size=target.batch_size * 4):
+        clean = batch.x.astype(np.float32, copy=False)
+        attacked = method.run(target, clean, batch.y, batch.index, subject.threat)
+        x[batch.index] = attacked
+        right[0, batch.index] = target.correct(clean, batch.y)
+        right[1, batch.index] = target.correct(attacked, batch.y)
+        progress("attacking", int(batch.index[-1]) + 1, len(dataset))
+    with atomic_write(path) as file:
+        np.savez(file, x=x, y=subject.labels, index=dataset.rows)
+    return AttackResult(path, accuracy_figure(right[0]), accuracy_figure(right[1]))

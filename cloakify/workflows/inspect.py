@@ -1,0 +1,127 @@
+"""Inspect: what cloakify sees in a model."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from cloakify.errors import HeadError
+from cloakify.graph.gradient.coverage import Coverage, gradient_coverage
+from cloakify.graph.head import Head, find_head
+from cloakify.graph.inputs import InputSpec, find_input
+from cloakify.graph.mask import find_mask
+from cloakify.onnxfile import open_model, read_metadata
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What :func:`inspect` found.
+
+    Attributes
+    ----------
+    head
+        The head, or ``None`` where none could be chosen; ``problem`` then says why.
+    alternatives
+        Linear layers that were not taken, nearest to the outputs first.
+    coverage
+        Whether every operator on the way from input to logits has a gradient rule.
+    masked
+        How many features are masked, where the file is hardened.
+    metadata
+        cloakify's entries, and the model's own.
+    """
+
+    path: Path
+    sha256: str
+    opset: int
+    producer: str
+    num_nodes: int
+    spec: InputSpec
+    head: Head | None
+    problem: str | None
+    alternatives: tuple[Head, ...]
+    coverage: Coverage | None
+    masked: tuple[int, int] | None
+    metadata: dict[str, str]
+    foreign_metadata: dict[str, str]
+
+    def to_dict(self) -> dict[str, object]:
+        """Return a JSON document; ``head`` is the report's object of that name."""
+        return {
+            "path": str(self.path),
+            "sha256": self.sha256,
+            "opset": self.opset,
+            "producer": self.producer,
+            "nodes": self.num_nodes,
+            "input": {
+                "name": self.spec.name,
+                "shape": list(self.spec.shape),
+                "dtype": str(self.spec.dtype),
+                "channel_axis": self.spec.channel_axis,
+            },
+            "head": None if self.head is None else _head(self.head),
+            "problem": self.problem,
+            "alternatives": [_head(head) for head in self.alternatives],
+            "gradient": None if self.coverage is None else asdict(self.coverage),
+            "mask": None
+            if self.masked is None
+            else {"removed": self.masked[0], "total": self.masked[1]},
+            "cloakify": self.metadata,
+            "metadata": self.foreign_metadata,
+        }
+
+
+def inspect(path: str | os.PathLike[str], head: str | None = None) -> Inspection:
+    """Look at a model without running it; external weights are not read.
+
+    Raises
+    ------
+    ModelError
+        The file is no ONNX model, or takes more than one input.
+    """
+    file = open_model(path)
+    model = file.model
+    spec = find_input(model)
+    found: Head | None = None
+    alternatives: tuple[Head, ...] = ()
+    problem: str | None = None
+    try:
+        search = find_head(model, head)
+        found, alternatives = search.head, search.alternatives
+    except HeadError as error:
+        problem = str(error)
+    installed = find_mask(model)
+    own = read_metadata(model)
+    return Inspection(
+        path=Path(path),
+        sha256=file.sha256,
+        opset=max((e.version for e in model.opset_import if not e.domain), default=0),
+        producer=f"{model.producer_name} {model.producer_version}".strip(),
+        num_nodes=len(model.graph.node),
+        spec=spec,
+        head=found,
+        problem=problem,
+        alternatives=alternatives,
+        coverage=None if found is None else gradient_coverage(model, spec.name, found.logits),
+        masked=None
+        if installed is None
+        else (int((installed.values == 0).sum()), len(installed.values)),
+        metadata=own,
+        foreign_metadata={
+            entry.key: entry.value
+            for entry in model.metadata_props
+            if not entry.key.startswith("cloakify.")
+        },
+    )
+
+
+def _head(head: Head) -> dict[str, object]:
+    return {
+        "node": head.node,
+        "op_type": head.op_type,
+        "features": head.features,
+        "num_features": head.num_features,
+        "logits": head.logits,
+        "num_classes": head.num_classes,
+    }

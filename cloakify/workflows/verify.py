@@ -1,0 +1,105 @@
+"""Verify: prove from two files that one is the other plus a mask."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cloakify.errors import ModelError
+from cloakify.graph.head import Head, find_head
+from cloakify.graph.inputs import InputSpec, find_input
+from cloakify.onnxfile import OnnxFile, open_model, read_metadata
+from cloakify.runtime import Device, resolve_device
+from cloakify.workflows.proof import check_valid, runtime_faults, structural_faults
+
+# Samples both models are run on, and the size taken where a spatial axis is symbolic.
+SAMPLES = 4
+SYMBOLIC_SIZE = 64
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What :func:`verify` found.
+
+    Attributes
+    ----------
+    faults
+        Every difference that is not the mask; empty when the proof holds.
+    summary
+        What was proven.
+    """
+
+    hardened: Path
+    source: Path
+    faults: tuple[str, ...]
+    summary: str
+
+    def to_dict(self) -> dict[str, object]:
+        """Return a JSON document."""
+        return {
+            "hardened": str(self.hardened),
+            "source": str(self.source),
+            "verified": not self.faults,
+            "faults": list(self.faults),
+        }
+
+
+def verify(
+    hardened: str | os.PathLike[str], source: str | os.PathLike[str], device: str = "auto"
+) -> Verification:
+    """Prove that ``hardened`` is ``source`` with a mask before its head, and nothing else.
+
+    By structure (every field of the two messages, the bytes of the sidecars, the metadata), and by
+    running both on random samples: with a mask of ones the logits are equal to the bit, with the
+    real one they are the head's answer to the masked features.
+
+    Raises
+    ------
+    ModelError
+        One of the files is no ONNX model, or the source has no head.
+    """
+    before, after = open_model(source), open_model(hardened)
+    head = find_head(before.model, read_metadata(after.model).get("head")).head
+    faults = structural_faults(before, after.model, head) + _sidecar_faults(before, after)
+    if not faults:
+        faults = _run_both(before, after, head, resolve_device(device))
+    said = read_metadata(after.model)
+    summary = (
+        f"{said.get('mask.removed')} of {said.get('mask.total')} features of {head.node!r} masked"
+    )
+    return Verification(Path(hardened), Path(source), tuple(faults), summary)
+
+
+def _sidecar_faults(before: OnnxFile, after: OnnxFile) -> list[str]:
+    """Compare the external weights byte by byte."""
+    if before.sidecars != after.sidecars:
+        return [f"external weights are in {list(after.sidecars)}, not {list(before.sidecars)}"]
+    folder_before, folder_after = before.path.parent, after.path.parent
+    if folder_before.resolve() == folder_after.resolve():
+        return []
+    # The digest over sidecars alone: that of the file with nothing in the message's place.
+    same = replace(before, content=b"").sha256 == replace(after, content=b"").sha256
+    return [] if same else ["the external weights differ"]
+
+
+def _run_both(before: OnnxFile, after: OnnxFile, head: Head, device: Device) -> list[str]:
+    spec = find_input(before.model)
+    source, hardened = before.load_weights(), after.load_weights()
+    try:
+        if not before.sidecars:
+            check_valid(after.model, str(after.path))
+        return runtime_faults(source, hardened, head, spec.name, _samples(spec), device)
+    except ModelError as error:
+        return [str(error)]
+
+
+def _samples(spec: InputSpec) -> NDArray[np.generic]:
+    """Return random samples that fit the input: uniform in [0, 1], the same at every call."""
+    shape = [spec.batch_size or SAMPLES, *(size or SYMBOLIC_SIZE for size in spec.sample_shape)]
+    values = np.random.default_rng(0).random(shape)
+    # Token ids and bytes: small numbers are valid for every vocabulary.
+    return (values if spec.dtype.kind == "f" else values * 2).astype(spec.dtype)
