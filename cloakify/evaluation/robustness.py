@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,11 +26,14 @@ class Correctness:
     static
         On samples crafted against the baseline by the calibration attack.
     transfer
-        On samples crafted against the baseline by the evaluation attack.
+        On samples crafted against the baseline by the evaluation attack, each driven to its
+        highest loss and not only over the nearest border, where another model's border would
+        already save it.
     adaptive
-        On samples crafted against the model itself by the evaluation attack; for a model other
-        than the baseline also on the transferred ones: an attacker tries both, and an attack that
-        fails on the model's own gradients must not be counted as robustness.
+        Under every attempt of the evaluation attack: on samples crafted against the model itself,
+        and on the transferred ones. An attacker tries both, and an attack that fails on a model's
+        own gradients must not be counted as its robustness. For the baseline itself ``transfer``
+        is the same.
     """
 
     clean: Correct
@@ -39,10 +42,28 @@ class Correctness:
     adaptive: Correct
 
 
+@dataclass(frozen=True)
+class Attacks:
+    """The attacks of a comparison.
+
+    Attributes
+    ----------
+    calibration
+        The one that the mask was chosen with; crafts the static samples.
+    transfer
+        The evaluation attack, driving every sample to its highest loss.
+    adaptive
+        The evaluation attack, stopping where it has fooled the model.
+    """
+
+    calibration: Attack
+    transfer: Attack
+    adaptive: Attack
+
+
 def compare_targets(
     targets: Sequence[Target],
-    calibration: Attack,
-    evaluation: Attack,
+    attacks: Attacks,
     threat: ThreatModel,
     dataset: Dataset,
     indices: Labels,
@@ -57,29 +78,36 @@ def compare_targets(
     progress
         Called with the number of samples done.
     """
-    found: list[list[list[Correct]]] = [[[] for _ in range(4)] for _ in targets]
+    baseline = targets[0]
+    found: list[list[Correctness]] = [[] for _ in targets]
     done = 0
     # Several batches at once, so that attacks which drop fooled samples still fill theirs.
-    for batch in dataset.batches(indices, targets[0].batch_size * 4):
+    for batch in dataset.batches(indices, baseline.batch_size * 4):
         x = batch.x.astype(np.float32, copy=False)
-        baseline = targets[0]
-        static = calibration.run(baseline, x, batch.y, batch.index, threat)
-        transfer = evaluation.run(baseline, x, batch.y, batch.index, threat)
-        for place, target in enumerate(targets):
-            own = transfer
+        samples = (batch.y, batch.index, threat)
+        static = attacks.calibration.run(baseline, x, *samples)
+        transfer = attacks.transfer.run(baseline, x, *samples)
+        for parts, target in zip(found, targets, strict=True):
+            own = attacks.adaptive.run(target, x, *samples)
             transferred = target.correct(transfer, batch.y)
-            adaptive = transferred
-            if target is not baseline:
-                own = evaluation.run(target, x, batch.y, batch.index, threat)
-                adaptive = transferred & target.correct(own, batch.y)
-            row = (
-                target.correct(x, batch.y),
-                target.correct(static, batch.y),
-                transferred,
-                adaptive,
+            adaptive = transferred & target.correct(own, batch.y)
+            parts.append(
+                Correctness(
+                    clean=target.correct(x, batch.y),
+                    static=target.correct(static, batch.y),
+                    transfer=adaptive if target is baseline else transferred,
+                    adaptive=adaptive,
+                )
             )
-            for column, right in zip(found[place], row, strict=True):
-                column.append(right)
         done += len(x)
         progress(done)
-    return [Correctness(*(np.concatenate(column) for column in columns)) for columns in found]
+    return [_joined(parts) for parts in found]
+
+
+def _joined(parts: Sequence[Correctness]) -> Correctness:
+    return Correctness(
+        *(
+            np.concatenate([getattr(part, column.name) for part in parts])
+            for column in fields(Correctness)
+        )
+    )

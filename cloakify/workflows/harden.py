@@ -12,7 +12,7 @@ from onnx import ModelProto
 from cloakify.attacks import Attack
 from cloakify.data import Splits, split
 from cloakify.errors import ModelError
-from cloakify.evaluation.robustness import compare_targets
+from cloakify.evaluation.robustness import Attacks, compare_targets
 from cloakify.graph.mask import insert_mask, mask_digest
 from cloakify.masking.scores import random_ranking
 from cloakify.masking.selection import MaskChoice, choose
@@ -96,7 +96,8 @@ def harden(
         subject = open_subject(classifier, data, setting, progress)
         splits = split(len(subject.dataset), subject.labels, setting.seed)
         target = subject.target()
-        attack, evaluation = setting.make_attack(), setting.evaluation_attack()
+        attack = setting.make_attack()
+        evaluation = setting.evaluation_attack(stop_early=True)
     with clock.stage("calibrate"):
         statistics, head = calibrate(subject, target, attack, splits.fit, progress)
     with clock.stage("select"):
@@ -109,8 +110,7 @@ def harden(
     with clock.stage("evaluate"):
         found = compare_targets(
             [target, subject.target(hardened), subject.target(_control(subject, choice))],
-            attack,
-            evaluation,
+            Attacks(attack, setting.evaluation_attack(stop_early=False), evaluation),
             subject.threat,
             subject.dataset,
             splits.report,

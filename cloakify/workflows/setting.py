@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from cloakify.attacks import Attack, Pgd
+from cloakify.attacks import Apgd, Attack
 from cloakify.attacks.registry import make_attack
 from cloakify.attacks.target import DEFAULT_BATCH_SIZE
 
@@ -98,13 +98,13 @@ class HardenSetting(AttackSetting):
     score: str = "deepcloak"
     mask_ratio: float | None = None
     max_accuracy_drop: float = 0.01
-    evaluation_steps: int = 20
+    evaluation_steps: int = 40
     replace_mask: bool = False
     require_gain: float | None = None
 
-    def evaluation_attack(self) -> Attack:
-        """Return the attack that judges it."""
-        return Pgd(steps=self.evaluation_steps, seed=self.seed)
+    def evaluation_attack(self, *, stop_early: bool) -> Attack:
+        """Return the attack that judges the result."""
+        return Apgd(steps=self.evaluation_steps, stop_early=stop_early, seed=self.seed)
 
     def missed_gate(self, adaptive_gain: float) -> str | None:
         """Return the gate that an adaptive gain misses, as a sentence, or ``None``."""
