@@ -8,15 +8,15 @@ domains, operators whose shape depends on values), the shapes are read off one r
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import numpy as np
 import onnx
-import onnxruntime as ort
 from onnx import ModelProto, NodeProto, TensorProto
 
 from cloakify.errors import ModelError
-from cloakify.ort import ORT_ERRORS, one_line
+from cloakify.graph.control_flow import write_out_control_flow
+from cloakify.graph.evaluate import run_once
+from cloakify.graph.writing import inputs_of
+from cloakify.ort import one_line
 
 # Results with more elements than this stay computations; ONNX Runtime folds them when it opens the
 # session, and nothing is gained by carrying them in the message.
@@ -32,9 +32,7 @@ _RANDOM = {
 }
 
 
-def fold_shapes(
-    model: ModelProto, weights: dict[str, TensorProto], data_inputs: set[str]
-) -> ModelProto:
+def fold_shapes(model: ModelProto, weights: dict[str, TensorProto]) -> ModelProto:
     """Return ``model`` with static shapes everywhere and its shape arithmetic folded.
 
     Parameters
@@ -43,8 +41,6 @@ def fold_shapes(
         A model whose large weights are declared as inputs; changed in place.
     weights
         Those weights.
-    data_inputs
-        Names of the inputs that carry data, of static shape.
 
     Raises
     ------
@@ -54,7 +50,7 @@ def fold_shapes(
     while True:
         model = _infer(model)
         shapes = _known_shapes(model)
-        if not _fold_once(model, shapes, data_inputs | set(weights)):
+        if not _fold_once(model, shapes) and not write_out_control_flow(model, shapes):
             break
     unknown = [
         name for node in model.graph.node for name in node.output if name and name not in shapes
@@ -81,7 +77,7 @@ def _known_shapes(model: ModelProto) -> dict[str, tuple[int, ...]]:
     return known
 
 
-def _fold_once(model: ModelProto, shapes: dict[str, tuple[int, ...]], variable: set[str]) -> bool:
+def _fold_once(model: ModelProto, shapes: dict[str, tuple[int, ...]]) -> bool:
     """Replace what can be computed from constants and known shapes; tell whether anything was."""
     static: set[str] = {tensor.name for tensor in model.graph.initializer}
     folded: dict[str, TensorProto] = {}
@@ -99,7 +95,7 @@ def _fold_once(model: ModelProto, shapes: dict[str, tuple[int, ...]], variable: 
             rest.append(node)
     if not folded and not to_run:
         return False
-    needed = {name for node in rest for name in _inputs(node)}
+    needed = {name for node in rest for name in inputs_of(node)}
     needed |= {output.name for output in model.graph.output}
     constants = {tensor.name: tensor for tensor in model.graph.initializer} | folded
     made = {name for node in to_run for name in node.output}
@@ -132,16 +128,6 @@ def _shape_constant(node: NodeProto, shape: tuple[int, ...]) -> TensorProto:
     return onnx.numpy_helper.from_array(values, node.output[0])
 
 
-def _inputs(node: NodeProto) -> Iterable[str]:
-    """Names that a node reads, those read inside its subgraphs included."""
-    yield from (name for name in node.input if name)
-    for attribute in node.attribute:
-        if attribute.HasField("g"):
-            for inner in attribute.g.node:
-                yield from _inputs(inner)
-            yield from (output.name for output in attribute.g.output)
-
-
 def _evaluate(
     model: ModelProto, nodes: list[NodeProto], constants: dict[str, TensorProto], wanted: list[str]
 ) -> dict[str, TensorProto]:
@@ -158,7 +144,7 @@ def _evaluate(
     part = onnx.helper.make_model(
         graph, opset_imports=model.opset_import, ir_version=model.ir_version
     )
-    results = _run(part, {})
+    results = run_once(part, {})
     return {
         name: onnx.numpy_helper.from_array(np.asarray(value), name)
         for name, value in zip(wanted, results, strict=True)
@@ -182,7 +168,7 @@ def _probe(model: ModelProto, weights: dict[str, TensorProto], unknown: list[str
         )
         for value in data
     }
-    found = _run(whole, feeds)
+    found = run_once(whole, feeds)
     known = {value.name: value for value in (*model.graph.value_info, *model.graph.output)}
     for name, value in zip(unknown, found, strict=True):
         if not isinstance(value, np.ndarray):
@@ -194,18 +180,3 @@ def _probe(model: ModelProto, weights: dict[str, TensorProto], unknown: list[str
             known[name].CopyFrom(info)
         else:
             model.graph.value_info.append(info)
-
-
-def _run(model: ModelProto, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
-    options = ort.SessionOptions()
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.log_severity_level = 4
-    options.intra_op_num_threads = 1
-    try:
-        session = ort.InferenceSession(
-            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
-        results: list[np.ndarray] = session.run(None, feeds)
-    except ORT_ERRORS as error:
-        raise ModelError(f"ONNX Runtime can't run the model: {one_line(error)}") from error
-    return results

@@ -1,16 +1,27 @@
-"""Bring a working copy to a recent opset, so that gradient rules see one form of each operator."""
+"""Bring a working copy to a recent opset, so that gradient rules see one form of each operator.
+
+onnx's converter does nearly all of it. Where its result computes something else than the model it
+was given, that is mended here: `GroupNormalization` (see :mod:`~cloakify.graph.group_scale`), and
+`Upsample` and the `Resize` of opset 10, which read position ``y / scale``, where the converter
+leaves the default of later opsets, which reads from pixel centres.
+"""
 
 from __future__ import annotations
 
 import onnx
-from onnx import ModelProto
+import onnx.version_converter
+from onnx import GraphProto, ModelProto, NodeProto
 
 from cloakify.errors import ModelError
 from cloakify.graph.group_scale import spread_group_scales
+from cloakify.onnxfile.model import iter_graphs
 from cloakify.ort import one_line
 
 # Reductions take their axes as an input (18), and GroupNormalization one scale a channel (21).
 WORKING_OPSET = 21
+
+_PIXEL_CENTRES = 11
+_SCALES_A_GROUP = 18
 
 
 def modernise(model: ModelProto) -> ModelProto:
@@ -19,16 +30,63 @@ def modernise(model: ModelProto) -> ModelProto:
     Raises
     ------
     ModelError
-        onnx's converter has no way from the model's opset.
+        There is no way from the model's opset.
     """
     current = max((entry.version for entry in model.opset_import if not entry.domain), default=1)
     if current >= WORKING_OPSET:
         return model
-    if 18 <= current < 21:
+    resized = _outputs_of(model, "Upsample", "Resize") if current < _PIXEL_CENTRES else set()
+    if _SCALES_A_GROUP <= current < WORKING_OPSET:
         spread_group_scales(model)
     try:
-        return onnx.version_converter.convert_version(model, WORKING_OPSET)
+        converted: ModelProto = onnx.version_converter.convert_version(model, WORKING_OPSET)
     except (RuntimeError, onnx.version_converter.ConvertError) as error:
         raise ModelError(
             f"opset {current} can't be brought to {WORKING_OPSET}: {one_line(error)}"
         ) from error
+    for graph in iter_graphs(converted.graph):
+        for node in graph.node:
+            if node.op_type == "Resize" and node.output[0] in resized:
+                _read_from_corners(graph, node)
+    return converted
+
+
+def _outputs_of(model: ModelProto, *op_types: str) -> set[str]:
+    return {
+        node.output[0]
+        for graph in iter_graphs(model.graph)
+        for node in graph.node
+        if node.op_type in op_types and node.domain in ("", "ai.onnx")
+    }
+
+
+def _read_from_corners(graph: GraphProto, node: NodeProto) -> None:
+    """Give a `Resize` the coordinates, and the nearest element, that opset 10 had.
+
+    Shrinking then took the next element, enlarging the one before.
+    """
+    scales = _constant(graph, node.input[2])
+    shrinks = any(scale < 1 for scale in scales)
+    linear = any(attribute.s == b"linear" for attribute in node.attribute)
+    if shrinks and not linear and any(scale > 1 for scale in scales):
+        raise ModelError(
+            f"Resize {node.name!r} of opset 10 shrinks one axis and enlarges another; convert the "
+            "model to opset 11"
+        )
+    node.attribute.extend(
+        [
+            onnx.helper.make_attribute("coordinate_transformation_mode", "asymmetric"),
+            onnx.helper.make_attribute("nearest_mode", "ceil" if shrinks else "floor"),
+        ]
+    )
+
+
+def _constant(graph: GraphProto, name: str) -> list[float]:
+    tensors = [tensor for tensor in graph.initializer if tensor.name == name]
+    tensors += [
+        attribute.t
+        for node in graph.node
+        if node.op_type == "Constant" and node.output[0] == name
+        for attribute in node.attribute
+    ]
+    return [float(v) for tensor in tensors for v in onnx.numpy_helper.to_array(tensor).ravel()]

@@ -8,7 +8,7 @@ model computes, but for 16-bit floats, which become 32-bit ones so that gradient
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +21,7 @@ from cloakify.errors import ModelError
 from cloakify.graph.folding import fold_shapes
 from cloakify.graph.functions import Keep, expand_functions
 from cloakify.graph.opset import modernise
+from cloakify.graph.writing import cut
 from cloakify.onnxfile.model import iter_graphs
 
 Shape = tuple[int, ...]
@@ -66,7 +67,10 @@ class WorkingGraph:
 
 
 def specialise(
-    model: ModelProto, shapes: Mapping[str, Shape], keep: Keep | None = None
+    model: ModelProto,
+    shapes: Mapping[str, Shape],
+    keep: Keep | None = None,
+    outputs: Sequence[str] | None = None,
 ) -> WorkingGraph:
     """Make a working copy of ``model`` for inputs of the given shapes.
 
@@ -78,6 +82,10 @@ def specialise(
         The shape of each data input, batch axis included.
     keep
         Function operators that it turns down are replaced by their bodies; by default all stay.
+    outputs
+        Names of the tensors wanted: what does not lead to them is dropped at once (labels and
+        probabilities behind the logits, often in operators of other domains). By default the
+        model's own outputs.
 
     Raises
     ------
@@ -85,12 +93,15 @@ def specialise(
         The shapes do not fit the model, or a tensor's shape can't be determined.
     """
     skeleton, weights = _set_weights_aside(model)
-    skeleton = modernise(_inline(skeleton))
+    skeleton = _inline(skeleton)
+    if outputs is not None:
+        cut(skeleton, outputs)
+    skeleton = modernise(skeleton)
     _set_shapes(skeleton, shapes)
     _widen(skeleton, weights)
     if keep is not None:
         skeleton = expand_functions(skeleton, keep)
-    skeleton = fold_shapes(skeleton, weights, set(shapes))
+    skeleton = fold_shapes(skeleton, weights)
     graph = _import(skeleton, weights)
     return WorkingGraph(graph, weights)
 

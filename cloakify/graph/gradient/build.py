@@ -20,7 +20,7 @@ from cloakify.errors import ModelError, UnsupportedOperatorError
 from cloakify.graph.gradient.apgd import add_apgd_step
 from cloakify.graph.gradient.builder import Builder, Tensor
 from cloakify.graph.gradient.engine import Context, differentiate, has_rule, unsupported
-from cloakify.graph.gradient.losses import LOSSES, TARGETED
+from cloakify.graph.gradient.losses import FOR_STEPS, LOSSES, TARGETED
 from cloakify.graph.gradient.steps import add_momentum_step, add_step
 from cloakify.graph.specialise import Shape, WorkingGraph, specialise
 
@@ -93,7 +93,8 @@ def build_gradient(
     UnsupportedOperatorError
         An operator on the way has no gradient rule.
     """
-    working = specialise(model, shapes, has_rule)
+    wanted = [name for name in (spec.logits, spec.features) if name is not None]
+    working = specialise(model, shapes, has_rule, wanted)
     graph = working.graph
     x, logits = named(graph, spec.input), named(graph, spec.logits)
     outputs = [] if spec.features is None else [(FEATURES, named(graph, spec.features))]
@@ -110,7 +111,8 @@ def build_gradient(
         targets = None
         if spec.loss in TARGETED:
             targets = _input(graph, TARGETS, np.int64, [samples])
-        loss, seed = LOSSES[spec.loss](builder, scores, labels, targets)
+        name = spec.loss if spec.step is None else FOR_STEPS.get(spec.loss, spec.loss)
+        loss, seed = LOSSES[name](builder, scores, labels, targets)
         loss.shape = [samples]
         outputs.append((LOSS, loss))
     (gradient,) = gradients_of(graph, {spec.logits: builder.reshape(seed, logits.shape)}, [x])

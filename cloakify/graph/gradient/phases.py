@@ -98,8 +98,7 @@ def gradient_by_phase(
 def flipped(weights: np.ndarray, group: int) -> np.ndarray:
     """Swap a kernel's input and output channels within each group and reverse its taps."""
     swapped = _swapped(weights, group)
-    backwards: np.ndarray = swapped[(..., *[slice(None, None, -1)] * (weights.ndim - 2))]
-    return backwards
+    return np.flip(swapped, tuple(range(2, weights.ndim)))
 
 
 def _swapped(weights: np.ndarray, group: int) -> np.ndarray:
@@ -125,11 +124,12 @@ def _kernel(weights: np.ndarray, axes: Sequence[_Phases], strides: Sequence[int]
     widths = [phases.width for phases in axes]
     kernel = np.zeros((*strides, *swapped.shape[:2], *widths), weights.dtype)
     for phase in itertools.product(*(range(s) for s in strides)):
-        part, places = swapped, []
+        part = swapped
+        places: list[int | slice] = [*phase, slice(None), slice(None)]
         for axis, (phases, rho) in enumerate(zip(axes, phase, strict=True)):
             taps = phases.taps[rho]
             part = np.take(part, list(taps), axis=axis + 2)
             begin = phases.first[rho] - phases.low
             places.append(slice(begin, begin + len(taps)))
-        kernel[(*phase, slice(None), slice(None), *places)] = part
+        kernel[tuple(places)] = part
     return kernel.reshape(-1, swapped.shape[1], *widths)
