@@ -49,7 +49,7 @@ def fold_shapes(model: ModelProto, weights: dict[str, TensorProto]) -> ModelProt
     """
     while True:
         model = _infer(model)
-        shapes = _known_shapes(model)
+        shapes, _ = known_values(model)
         if not _fold_once(model, shapes) and not write_out_control_flow(model, shapes):
             break
     unknown = [
@@ -68,13 +68,16 @@ def _infer(model: ModelProto) -> ModelProto:
         raise ModelError(f"the model contradicts itself: {one_line(error)}") from error
 
 
-def _known_shapes(model: ModelProto) -> dict[str, tuple[int, ...]]:
-    known: dict[str, tuple[int, ...]] = {}
+def known_values(model: ModelProto) -> tuple[dict[str, tuple[int, ...]], dict[str, int]]:
+    """Return the shapes, where static, and the element types that a model writes down."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    types: dict[str, int] = {}
     for value in (*model.graph.input, *model.graph.value_info, *model.graph.output):
         tensor = value.type.tensor_type
+        types[value.name] = tensor.elem_type
         if tensor.HasField("shape") and all(dim.HasField("dim_value") for dim in tensor.shape.dim):
-            known[value.name] = tuple(dim.dim_value for dim in tensor.shape.dim)
-    return known
+            shapes[value.name] = tuple(dim.dim_value for dim in tensor.shape.dim)
+    return shapes, types
 
 
 def _fold_once(model: ModelProto, shapes: dict[str, tuple[int, ...]]) -> bool:

@@ -18,9 +18,10 @@ import onnx_graphsurgeon as gs
 from onnx import ModelProto, TensorProto
 
 from cloakify.errors import ModelError
-from cloakify.graph.folding import fold_shapes
+from cloakify.graph.folding import fold_shapes, known_values
 from cloakify.graph.functions import Keep, expand_functions
 from cloakify.graph.opset import modernise
+from cloakify.graph.recurrent import write_out_recurrences
 from cloakify.graph.writing import cut
 from cloakify.onnxfile.model import iter_graphs
 
@@ -81,7 +82,8 @@ def specialise(
     shapes
         The shape of each data input, batch axis included.
     keep
-        Function operators that it turns down are replaced by their bodies; by default all stay.
+        Function operators that it turns down are replaced by their bodies, and recurrent ones by
+        their steps; by default all stay.
     outputs
         Names of the tensors wanted: what does not lead to them is dropped at once (labels and
         probabilities behind the logits, often in operators of other domains). By default the
@@ -102,6 +104,8 @@ def specialise(
     if keep is not None:
         skeleton = expand_functions(skeleton, keep)
     skeleton = fold_shapes(skeleton, weights)
+    if keep is not None and write_out_recurrences(skeleton, *known_values(skeleton)):
+        skeleton = fold_shapes(skeleton, weights)
     graph = _import(skeleton, weights)
     return WorkingGraph(graph, weights)
 
