@@ -16,7 +16,7 @@ import onnx
 from google.protobuf.message import DecodeError, EncodeError
 from onnx import AttributeProto, GraphProto, ModelProto, TensorProto
 
-from cloakify.errors import CloakifyError, ModelError
+from cloakify.errors import CloakifyError, ModelError, UsageError
 from cloakify.onnxfile.atomic import atomic_write
 
 CHUNK = 1 << 20
@@ -117,14 +117,14 @@ def save_model(model: ModelProto, path: str | os.PathLike[str], source: OnnxFile
 
     Raises
     ------
+    UsageError
+        The file would replace its own source or one of its sidecars.
     CloakifyError
-        The file would replace its own source or one of its sidecars, a sidecar would replace
-        another model's, the message is over protobuf's 2 GiB, or the folder can't be written.
+        A sidecar would replace another model's, the message is over protobuf's 2 GiB, or the
+        folder can't be written.
     """
     target = Path(path)
-    protected = [source.path, *(source.path.parent / name for name in source.sidecars)]
-    if any(target.exists() and place.exists() and target.samefile(place) for place in protected):
-        raise CloakifyError(f"{target}: is the source model itself; choose another output")
+    check_target(target, source)
     try:
         data = model.SerializeToString(deterministic=True)
     except (EncodeError, ValueError) as error:
@@ -133,6 +133,22 @@ def save_model(model: ModelProto, path: str | os.PathLike[str], source: OnnxFile
         _copy_sidecars(source, target)
     with atomic_write(target) as file:
         file.write(data)
+
+
+def check_target(path: str | os.PathLike[str], source: OnnxFile) -> None:
+    """Refuse a place to write to, before long work starts.
+
+    Raises
+    ------
+    UsageError
+        Its folder does not exist, or it is the source or one of its sidecars.
+    """
+    target = Path(path)
+    if not target.parent.is_dir():
+        raise UsageError(f"{target}: there is no folder {str(target.parent)!r}")
+    protected = [source.path, *(source.path.parent / name for name in source.sidecars)]
+    if any(target.exists() and place.exists() and target.samefile(place) for place in protected):
+        raise UsageError(f"{target}: is the source model itself; choose another output")
 
 
 def copy_file(source: Path, target: Path) -> None:

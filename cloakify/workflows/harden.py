@@ -16,7 +16,7 @@ from cloakify.evaluation.robustness import Attacks, compare_targets
 from cloakify.graph.mask import insert_mask, mask_digest
 from cloakify.masking.scores import random_ranking
 from cloakify.masking.selection import MaskChoice, choose
-from cloakify.onnxfile import save_model
+from cloakify.onnxfile.model import check_target, save_model
 from cloakify.report.model import HardenReport
 from cloakify.version import __version__
 from cloakify.workflows.calibration import calibrate, choose_mask
@@ -93,6 +93,7 @@ def harden(
     clock = Clock()
     with clock.stage("open"):
         classifier = open_source(path, setting.head, setting.replace_mask)
+        check_target(target_path, classifier.file)
         subject = open_subject(classifier, data, setting, progress)
         splits = split(len(subject.dataset), subject.labels, setting.seed)
         target = subject.target()

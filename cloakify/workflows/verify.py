@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cloakify.errors import ModelError
+from cloakify.errors import HeadError, ModelError
 from cloakify.graph.head import Head, find_head
 from cloakify.graph.inputs import InputSpec, find_input
 from cloakify.onnxfile import OnnxFile, open_model, read_metadata
@@ -63,11 +63,14 @@ def verify(
         One of the files is no ONNX model, or the source has no head.
     """
     before, after = open_model(source), open_model(hardened)
-    head = find_head(before.model, read_metadata(after.model).get("head")).head
+    said = read_metadata(after.model)
+    try:
+        head = find_head(before.model, said.get("head")).head
+    except HeadError as error:
+        return Verification(Path(hardened), Path(source), (f"{source}: {error}",), "")
     faults = structural_faults(before, after.model, head) + _sidecar_faults(before, after)
     if not faults:
         faults = _run_both(before, after, head, resolve_device(device))
-    said = read_metadata(after.model)
     summary = (
         f"{said.get('mask.removed')} of {said.get('mask.total')} features of {head.node!r} masked"
     )

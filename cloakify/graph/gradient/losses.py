@@ -20,11 +20,27 @@ Loss = Callable[[Builder, Tensor, Tensor, Tensor | None], tuple[Tensor, Tensor]]
 def cross_entropy(
     builder: Builder, logits: Tensor, labels: Tensor, targets: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """``log Σ exp Z − Z_y``; its gradient is ``softmax Z − onehot y``."""
-    chosen = one_hot(builder, logits, labels)
-    log_p = builder.op("LogSoftmax", logits, axis=-1)
-    loss = builder.neg(builder.sum(builder.mul(log_p, chosen), [1], keepdims=False))
-    return loss, builder.sub(builder.op("Exp", log_p), chosen)
+    """``log Σ exp Z − Z_y``; its gradient is ``softmax Z − onehot y``.
+
+    Written in the margin t = log Σ_{i≠y} exp Z_i − Z_y: the loss is ``log(1 + eᵗ)``, the gradient
+    ``σ(t)·(q − onehot y)`` with q the softmax over the other classes. So neither rounds to 0 when
+    the model is sure of y; ``softmax Z − onehot y`` does from p_y = 1 − 6·10⁻⁸ on in float32, and
+    the attack would stand still there.
+    """
+    loss, direction, slope = _margin_form(builder, logits, labels)
+    return loss, builder.mul(direction, slope)
+
+
+def unscaled_cross_entropy(
+    builder: Builder, logits: Tensor, labels: Tensor, targets: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """The cross-entropy, with its gradient divided by σ(t) > 0, sample by sample.
+
+    For steps that take the sign or the direction of a sample's gradient the factor makes no
+    difference, but without it no gradient is too small for the layers below.
+    """
+    loss, direction, _ = _margin_form(builder, logits, labels)
+    return loss, direction
 
 
 def margin(
@@ -78,11 +94,14 @@ def targeted_margin(
 
 LOSSES: dict[str, Loss] = {
     "ce": cross_entropy,
+    "unscaled-ce": unscaled_cross_entropy,
     "margin": margin,
     "dlr": dlr,
     "targeted-dlr": targeted_dlr,
     "targeted-margin": targeted_margin,
 }
+# What a step that normalises each sample's gradient differentiates in place of a loss.
+FOR_STEPS = {"ce": "unscaled-ce"}
 TARGETED = {"targeted-dlr", "targeted-margin"}
 
 
@@ -95,13 +114,39 @@ def one_hot(builder: Builder, logits: Tensor, classes: Tensor) -> Tensor:
     )
 
 
+def _margin_form(builder: Builder, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return log(1 + eᵗ) [N], q − onehot y [N, C] and σ(t) [N, 1]; see :func:`cross_entropy`."""
+    samples = logits.shape[0]
+    chosen = one_hot(builder, logits, labels)
+    others = _without(builder, logits, chosen)
+    largest = builder.op("ReduceMax", others, builder.ints(1))
+    powers = builder.op("Exp", builder.sub(others, largest))
+    total = builder.sum(powers, [1])
+    own = builder.sum(builder.mul(logits, chosen), [1])
+    t = builder.sub(builder.add(largest, builder.op("Log", total)), own)
+    # log(1 + eᵗ) = max(t, 0) + log(1 + e⁻ᵗ'), t' = |t|. The logarithm loses its digits where the
+    # power p is small; p − p²/2 has them all from t' = 7 on.
+    power = builder.op("Exp", builder.neg(builder.op("Abs", t)))
+    half = builder.mul(builder.mul(power, power), builder.scalar(0.5, t))
+    far = builder.compare("Less", power, builder.scalar(float(np.exp(-7.0)), t))
+    log = builder.op("Log", builder.add(power, builder.scalar(1.0, t)))
+    tail = builder.where(far, builder.sub(power, half), log)
+    loss = builder.add(builder.op("Max", t, builder.scalar(0.0, t)), tail)
+    slope = builder.op("Exp", builder.sub(t, loss))
+    direction = builder.sub(builder.div(powers, total), chosen)
+    return builder.reshape(loss, [samples]), direction, slope
+
+
+def _without(builder: Builder, logits: Tensor, chosen: Tensor) -> Tensor:
+    """Return the logits with those of the one-hot rows ``chosen`` at the lowest number."""
+    lowest = builder.scalar(float(np.finfo(logits.dtype).min), logits)
+    taken = builder.compare("Greater", chosen, builder.scalar(0.5, logits))
+    return builder.where(taken, lowest, logits)
+
+
 def _strongest_other(builder: Builder, logits: Tensor, labels: Tensor) -> Tensor:
     """Return the one-hot rows of the largest logit that is not the label's."""
-    chosen = builder.compare(
-        "Greater", one_hot(builder, logits, labels), builder.scalar(0.5, logits)
-    )
-    lowest = builder.scalar(float(np.finfo(logits.dtype).min), logits)
-    others = builder.where(chosen, lowest, logits)
+    others = _without(builder, logits, one_hot(builder, logits, labels))
     place = builder.op("ArgMax", others, dtype=np.int64, axis=1, keepdims=0)
     return one_hot(builder, logits, place)
 

@@ -1,0 +1,109 @@
+"""All mask sizes at once, against masking one size after the other."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cloakify.errors import GateError, UsageError
+from cloakify.masking.curve import MaskCurve, right_at_every_size
+from cloakify.masking.linear import LinearHead
+from cloakify.masking.scores import random_ranking, rank
+from cloakify.masking.selection import best_size, choose, size_of_ratio
+
+
+def brute_force(
+    head: LinearHead, features: np.ndarray, y: np.ndarray, ranking: np.ndarray
+) -> list[int]:
+    weight, bias = head.weight.astype(np.float64), head.bias.astype(np.float64)
+    counts = []
+    for size in range(len(ranking) + 1):
+        mask = np.ones(len(ranking))
+        mask[ranking[:size]] = 0
+        logits = (features.astype(np.float64) * mask) @ weight + bias
+        counts.append(int((logits.argmax(axis=1) == y).sum()))
+    return counts
+
+
+@settings(max_examples=60)
+@given(
+    st.integers(1, 70),
+    st.integers(2, 6),
+    st.integers(1, 9),
+    st.integers(0, 10_000),
+    st.booleans(),
+)
+def test_every_size(size: int, classes: int, n: int, seed: int, integers: bool) -> None:
+    rng = np.random.default_rng(seed)
+    if integers:  # equal logits are common then, and the first class must win
+        weight = rng.integers(-1, 2, (size, classes)).astype(np.float32)
+        features = rng.integers(0, 2, (n, size)).astype(np.float32)
+        bias = np.zeros(classes, np.float32)
+    else:
+        weight = rng.standard_normal((size, classes)).astype(np.float32)
+        features = rng.standard_normal((n, size)).astype(np.float32)
+        bias = rng.standard_normal(classes).astype(np.float32)
+    head = LinearHead(weight, bias)
+    y = rng.integers(0, classes, n)
+    ranking = rng.permutation(size)
+    found = right_at_every_size(head, features, y, ranking)
+    assert found.tolist() == brute_force(head, features, y, ranking)
+
+
+def test_batches_add_up() -> None:
+    rng = np.random.default_rng(0)
+    head = LinearHead(rng.standard_normal((40, 5)).astype(np.float32), np.zeros(5, np.float32))
+    clean, attacked = rng.standard_normal((2, 30, 40)).astype(np.float32)
+    y, ranking = rng.integers(0, 5, 30), rng.permutation(40)
+    whole = MaskCurve.empty(ranking).update(head, clean, attacked, y)
+    parts = MaskCurve.empty(ranking)
+    for rows in (slice(0, 1), slice(1, 18), slice(18, 30)):
+        parts = parts.update(head, clean[rows], attacked[rows], y[rows])
+    assert parts.count == whole.count
+    assert (parts.clean == whole.clean).all() and (parts.attacked == whole.attacked).all()
+
+
+def test_best_size_by_hand() -> None:
+    curve = MaskCurve(
+        np.arange(4), 100, np.array([90, 90, 89, 88, 10]), np.array([50, 55, 60, 70, 99])
+    )
+    assert best_size(curve, 0.01) == 2
+    assert best_size(curve, 0.02) == 3
+    assert best_size(curve, 1.0) == 4
+    flat = MaskCurve(np.arange(3), 10, np.array([9, 9, 9, 9]), np.array([5, 5, 5, 5]))
+    assert best_size(flat, 0.0) == 1
+
+
+def test_no_size_is_cheap_enough() -> None:
+    curve = MaskCurve(np.arange(2), 100, np.array([90, 70, 60]), np.array([50, 55, 60]))
+    with pytest.raises(GateError, match=r"more than 1.0%.*costs 20.0%"):
+        best_size(curve, 0.01)
+
+
+@given(st.integers(1, 5000), st.fractions(0, 1).filter(lambda r: 0 < r < 1))
+def test_ratio_is_floored(features: int, ratio: object) -> None:
+    exact = int(features * ratio)  # type: ignore[operator]
+    assert size_of_ratio(features, float(ratio)) in (max(1, exact), max(1, exact + 1))  # type: ignore[arg-type]
+    assert size_of_ratio(100, 0.29) == 29  # 100 · 0.29 is 28.999… in binary
+
+
+@pytest.mark.parametrize("ratio", [0.0, 1.0, -0.1, 2.0, float("nan")])
+def test_bad_ratio(ratio: float) -> None:
+    with pytest.raises(UsageError, match="--mask-ratio"):
+        size_of_ratio(10, ratio)
+
+
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=20))
+def test_ties_go_to_the_lower_index(scores: list[int]) -> None:
+    ranking = rank(np.array(scores, float))
+    assert ranking.tolist() == sorted(range(len(scores)), key=lambda j: (-scores[j], j))
+
+
+def test_choice() -> None:
+    choice = choose(np.array([2, 0, 1]), 2, "deepcloak")
+    assert choice.mask.tolist() == [0, 1, 0]
+    assert choice.removed.tolist() == [0, 2]
+    assert choice.ratio == pytest.approx(2 / 3)
+    assert sorted(random_ranking(50, 3).tolist()) == list(range(50))

@@ -1,0 +1,70 @@
+"""Imports go one way, and heavy packages are imported only where they are used."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import cloakify
+
+ROOT = Path(cloakify.__file__).parent
+# DESIGN: a package imports only from itself and from those after it.
+ORDER = [
+    "cli",
+    "workflows",
+    "report",
+    "evaluation",
+    "masking",
+    "attacks",
+    "data",
+    "runtime",
+    "graph",
+    "onnxfile",
+    "ort",
+    "errors",
+    "version",
+]
+FILES = sorted(path for path in ROOT.rglob("*.py") if path.parent != ROOT)
+
+
+def imports(path: Path) -> Iterator[tuple[str, bool]]:
+    """Yield each imported module, and whether it is imported when the file is."""
+    tree = ast.parse(path.read_text())
+    at_once = {id(node) for node in tree.body}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module, id(node) in at_once
+        elif isinstance(node, ast.Import):
+            yield from ((alias.name, id(node) in at_once) for alias in node.names)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_go_one_way(path: Path) -> None:
+    own = ORDER.index(path.relative_to(ROOT).parts[0])
+    for module, _ in imports(path):
+        parts = module.split(".")
+        if parts[0] == "cloakify" and len(parts) > 1:
+            assert ORDER.index(parts[1]) >= own, f"{path} imports {module}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_frameworks_stay_in_the_bridge(path: Path) -> None:
+    for module, _ in imports(path):
+        top = module.split(".")[0]
+        assert top not in ("tensorflow", "keras"), path
+        if top == "torch":
+            assert path.parent.name == "runtime", path
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; from cloakify.cli.main import run; code = run(['--help']);"
+        "heavy = {'numpy', 'onnx', 'onnxruntime', 'torch', 'PIL', 'rich'} & set(sys.modules);"
+        "assert code == 0 and not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)

@@ -1,0 +1,122 @@
+"""`verify` accepts what `harden` wrote, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from cloakify.graph.head import find_head
+from cloakify.graph.mask import MASK, insert_mask, mask_digest
+from cloakify.onnxfile import open_model
+from cloakify.workflows.verify import verify
+
+
+@pytest.fixture(scope="module")
+def pair(samples: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A sample model and its copy with a mask."""
+    source = samples / "fashion_pooled.onnx"
+    file = open_model(source)
+    head = find_head(file.model).head
+    mask = np.ones(head.num_features)
+    mask[[3, 14, 15]] = 0
+    metadata = {
+        "source.sha256": file.sha256,
+        "head": head.node,
+        "mask.sha256": mask_digest(mask),
+        "mask.removed": "3",
+        "mask.total": str(head.num_features),
+    }
+    hardened = tmp_path_factory.mktemp("pair") / "hardened.onnx"
+    hardened.write_bytes(insert_mask(file.model, head, mask, metadata).SerializeToString())
+    return source, hardened
+
+
+def test_a_hardened_file_is_proven(pair: tuple[Path, Path]) -> None:
+    source, hardened = pair
+    result = verify(hardened, source, "cpu")
+    assert result.faults == ()
+    assert "3 of 64" in result.summary
+    assert result.to_dict()["verified"] is True
+
+
+def test_the_source_itself_is_not_hardened(pair: tuple[Path, Path]) -> None:
+    source, _ = pair
+    assert "holds no cloakify mask" in verify(source, source, "cpu").faults[0]
+
+
+def weights_of(model: onnx.ModelProto) -> list[onnx.TensorProto]:
+    return [t for t in model.graph.initializer if t.raw_data and t.name != MASK]
+
+
+def flip_weight(model: onnx.ModelProto, place: int) -> None:
+    tensors = weights_of(model)
+    tensor = tensors[place % len(tensors)]
+    data = bytearray(tensor.raw_data)
+    data[place % len(data)] ^= 1
+    tensor.raw_data = bytes(data)
+
+
+def flip_mask(model: onnx.ModelProto, place: int) -> None:
+    (tensor,) = (t for t in model.graph.initializer if t.name == MASK)
+    values = onnx.numpy_helper.to_array(tensor).copy().reshape(-1)
+    values[place % len(values)] = 1 - values[place % len(values)]
+    shape = tuple(tensor.dims)
+    tensor.CopyFrom(onnx.numpy_helper.from_array(values.reshape(shape), MASK))
+
+
+def change_attribute(model: onnx.ModelProto, place: int) -> None:
+    nodes = [n for n in model.graph.node if any(a.ints for a in n.attribute)]
+    node = nodes[place % len(nodes)]
+    attribute = next(a for a in node.attribute if a.ints)
+    attribute.ints[place % len(attribute.ints)] += 1
+
+
+def drop_metadata(model: onnx.ModelProto, place: int) -> None:
+    del model.metadata_props[place % len(model.metadata_props)]
+
+
+def swap_nodes(model: onnx.ModelProto, place: int) -> None:
+    nodes = list(model.graph.node)
+    first = place % (len(nodes) - 1)
+    nodes[first], nodes[first + 1] = nodes[first + 1], nodes[first]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+
+
+def add_doc(model: onnx.ModelProto, place: int) -> None:
+    model.graph.node[place % len(model.graph.node)].doc_string += "changed"
+
+
+CHANGES: list[Callable[[onnx.ModelProto, int], None]] = [
+    flip_weight,
+    flip_mask,
+    change_attribute,
+    drop_metadata,
+    swap_nodes,
+    add_doc,
+]
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(change=st.sampled_from(CHANGES), place=st.integers(0, 100_000))
+def test_every_other_change_is_named(
+    pair: tuple[Path, Path],
+    tmp_path: Path,
+    change: Callable[[onnx.ModelProto, int], None],
+    place: int,
+) -> None:
+    source, hardened = pair
+    model = onnx.load(hardened)
+    before = model.SerializeToString()
+    change(model, place)
+    assert model.SerializeToString() != before
+    tampered = tmp_path / "tampered.onnx"
+    tampered.write_bytes(model.SerializeToString())
+    faults = verify(tampered, source, "cpu").faults
+    assert faults and all("\n" not in fault for fault in faults)
