@@ -47,21 +47,28 @@ def fold_shapes(model: ModelProto, weights: dict[str, TensorProto]) -> ModelProt
     ModelError
         The model contradicts itself, or the shape of a tensor can't be found even by running it.
     """
+    probed: list[onnx.ValueInfoProto] = []
     while True:
-        model = _infer(model)
+        model = _infer(model, probed)
         shapes, _ = known_values(model)
-        if not _fold_once(model, shapes) and not write_out_control_flow(model, shapes):
-            break
-    unknown = [
-        name for node in model.graph.node for name in node.output if name and name not in shapes
-    ]
-    if unknown:
-        _probe(model, weights, unknown)
-    return model
+        if _fold_once(model, shapes) or write_out_control_flow(model, shapes):
+            continue
+        unknown = [
+            name for node in model.graph.node for name in node.output if name and name not in shapes
+        ]
+        if not unknown:
+            return model
+        probed += _probe(model, weights, unknown)
 
 
-def _infer(model: ModelProto) -> ModelProto:
+def _infer(model: ModelProto, known: list[onnx.ValueInfoProto]) -> ModelProto:
     del model.graph.value_info[:]
+    outputs = {output.name: output for output in model.graph.output}
+    for value in known:
+        if value.name in outputs:
+            outputs[value.name].CopyFrom(value)
+        else:
+            model.graph.value_info.append(value)
     try:
         return onnx.shape_inference.infer_shapes(model, data_prop=True)
     except onnx.shape_inference.InferenceError as error:
@@ -154,8 +161,10 @@ def _evaluate(
     }
 
 
-def _probe(model: ModelProto, weights: dict[str, TensorProto], unknown: list[str]) -> None:
-    """Run the model once on zeros and write down the shape and type of each unknown tensor."""
+def _probe(
+    model: ModelProto, weights: dict[str, TensorProto], unknown: list[str]
+) -> list[onnx.ValueInfoProto]:
+    """Run the model once on zeros, and return the type and shape of each unknown tensor."""
     whole = ModelProto()
     whole.CopyFrom(model)
     data = [value for value in whole.graph.input if value.name not in weights]
@@ -171,15 +180,10 @@ def _probe(model: ModelProto, weights: dict[str, TensorProto], unknown: list[str
         )
         for value in data
     }
-    found = run_once(whole, feeds)
-    known = {value.name: value for value in (*model.graph.value_info, *model.graph.output)}
-    for name, value in zip(unknown, found, strict=True):
+    found = []
+    for name, value in zip(unknown, run_once(whole, feeds), strict=True):
         if not isinstance(value, np.ndarray):
             raise ModelError(f"{name!r} is a sequence or map inside the graph; not supported")
-        info = onnx.helper.make_tensor_value_info(
-            name, onnx.helper.np_dtype_to_tensor_dtype(value.dtype), value.shape
-        )
-        if name in known:
-            known[name].CopyFrom(info)
-        else:
-            model.graph.value_info.append(info)
+        kind = onnx.helper.np_dtype_to_tensor_dtype(value.dtype)
+        found.append(onnx.helper.make_tensor_value_info(name, kind, value.shape))
+    return found

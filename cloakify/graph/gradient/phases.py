@@ -19,7 +19,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import onnx_graphsurgeon as gs
 
 from cloakify.graph.gradient.builder import Builder, Tensor
 from cloakify.graph.gradient.windows import Window
@@ -31,19 +30,38 @@ _MOST_WASTE = 1.4
 
 
 @dataclass(frozen=True)
-class _Phases:
-    """One axis: taps by phase, flipped, with the offset into g of the first."""
+class Phases:
+    """One axis.
+
+    Attributes
+    ----------
+    count
+        Positions of x in each phase.
+    out
+        Positions of g.
+    taps
+        Taps of each phase, in the order of g's positions.
+    first
+        Offset into g of each phase's first tap.
+    """
 
     count: int
+    out: int
     taps: tuple[range, ...]
     first: tuple[int, ...]
 
     @property
+    def stride(self) -> int:
+        return len(self.taps)
+
+    @property
     def low(self) -> int:
+        """Offset into g of the first tap of any phase."""
         return min(f for f, taps in zip(self.first, self.taps, strict=True) if taps)
 
     @property
     def high(self) -> int:
+        """Offset into g of the last tap of any phase."""
         return max(f + len(taps) - 1 for f, taps in zip(self.first, self.taps, strict=True) if taps)
 
     @property
@@ -51,44 +69,54 @@ class _Phases:
         """Taps of the kernel that holds every phase's."""
         return self.high - self.low + 1
 
+    @property
+    def pads(self) -> tuple[int, int]:
+        """Pads with which the convolution of g yields ``count`` positions."""
+        return -self.low, self.count - 1 + self.high - (self.out - 1)
+
+
+def phases_of(window: Window, shape: Sequence[int], out: Sequence[int]) -> list[Phases] | None:
+    """Return the phases of each axis of a `Conv`, or ``None`` where this way is not the faster one.
+
+    ``shape`` is that of x, ``out`` the spatial shape of the output.
+    """
+    if any(d != 1 for d in window.dilations) or shape[1] > _MOST_CHANNELS:
+        return None
+    axes = [
+        _phases(window, axis, size, width)
+        for axis, (size, width) in enumerate(zip(shape[2:], out, strict=True))
+    ]
+    held = math.prod(phases.width * phases.stride for phases in axes)
+    if held > _MOST_WASTE * math.prod(window.kernel):
+        return None
+    return axes if all(min(phases.pads) >= 0 for phases in axes) else None
+
 
 def gradient_by_phase(
-    builder: Builder,
-    g: Tensor,
-    w: gs.Constant,
-    window: Window,
-    shape: Sequence[int],
-    out: Sequence[int],
-) -> Tensor | None:
-    """Append the gradient of a strided `Conv` of one group, or return ``None`` where it is slow.
+    builder: Builder, g: Tensor, weights: np.ndarray, axes: Sequence[Phases], shape: Sequence[int]
+) -> Tensor:
+    """Append the gradient of a strided `Conv` of one group.
 
     Parameters
     ----------
     g
-        The gradient of the output, spatial shape ``out``.
-    w
-        The weights [channels out, channels in, …].
+        The gradient of the output.
+    weights
+        [channels out, channels in, …].
     shape
         Shape of x.
     """
-    if any(d != 1 for d in window.dilations) or shape[1] > _MOST_CHANNELS:
-        return None
-    axes = [_phases(window, axis, size) for axis, size in enumerate(shape[2:])]
-    pads_begin = [-phases.low for phases in axes]
-    pads_end = [p.count - 1 + p.high - (n - 1) for p, n in zip(axes, out, strict=True)]
-    held = math.prod(p.width * s for p, s in zip(axes, window.strides, strict=True))
-    if held > _MOST_WASTE * math.prod(window.kernel) or min(*pads_begin, *pads_end) < 0:
-        return None
-    kernel = builder.constant(_kernel(w.values, axes, window.strides))
-    spread = builder.op("Conv", g, kernel, pads=[*pads_begin, *pads_end])
+    rank = len(axes)
+    kernel = builder.constant(_kernel(weights, axes))
+    pads = [phases.pads[side] for side in (0, 1) for phases in axes]
+    spread = builder.op("Conv", g, kernel, pads=pads)
     # [N, s…, C, m…] -> [N, C, m, s, m, s, …]
-    rank, counts = len(axes), [p.count for p in axes]
-    apart = builder.reshape(spread, [shape[0], *window.strides, shape[1], *counts])
+    strides, counts = [phases.stride for phases in axes], [phases.count for phases in axes]
+    apart = builder.reshape(spread, [shape[0], *strides, shape[1], *counts])
     pairs = [place for axis in range(rank) for place in (rank + 2 + axis, 1 + axis)]
-    whole = [c * s for c, s in zip(counts, window.strides, strict=True)]
-    joined = builder.reshape(
-        builder.transpose(apart, [0, rank + 1, *pairs]), [shape[0], shape[1], *whole]
-    )
+    whole = [count * stride for count, stride in zip(counts, strides, strict=True)]
+    ordered = builder.transpose(apart, [0, rank + 1, *pairs])
+    joined = builder.reshape(ordered, [shape[0], shape[1], *whole])
     surplus = [size - n for size, n in zip(shape[2:], whole, strict=True)]
     if any(surplus):
         joined = builder.op("Pad", joined, builder.ints(*[0] * (rank + 4), *surplus))
@@ -107,7 +135,7 @@ def _swapped(weights: np.ndarray, group: int) -> np.ndarray:
     return grouped.reshape(group * into, out // group, *taps)
 
 
-def _phases(window: Window, axis: int, size: int) -> _Phases:
+def _phases(window: Window, axis: int, size: int, out: int) -> Phases:
     stride, kernel = window.strides[axis], window.kernel[axis]
     taps, first = [], []
     for phase in range(stride):
@@ -115,15 +143,15 @@ def _phases(window: Window, axis: int, size: int) -> _Phases:
         found = range(r, kernel, stride)[::-1]
         taps.append(found)
         first.append(c - len(found) + 1)
-    return _Phases(math.ceil(size / stride), tuple(taps), tuple(first))
+    return Phases(math.ceil(size / stride), out, tuple(taps), tuple(first))
 
 
-def _kernel(weights: np.ndarray, axes: Sequence[_Phases], strides: Sequence[int]) -> np.ndarray:
+def _kernel(weights: np.ndarray, axes: Sequence[Phases]) -> np.ndarray:
     """Return the weights of every phase, [Π s · channels of x, channels of g, …]."""
     swapped = _swapped(weights, 1)
-    widths = [phases.width for phases in axes]
+    strides, widths = [phases.stride for phases in axes], [phases.width for phases in axes]
     kernel = np.zeros((*strides, *swapped.shape[:2], *widths), weights.dtype)
-    for phase in itertools.product(*(range(s) for s in strides)):
+    for phase in itertools.product(*map(range, strides)):
         part = swapped
         places: list[int | slice] = [*phase, slice(None), slice(None)]
         for axis, (phases, rho) in enumerate(zip(axes, phase, strict=True)):

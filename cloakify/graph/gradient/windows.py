@@ -78,11 +78,14 @@ class Window:
         return spread
 
 
-def window_of(node: gs.Node) -> Window:
-    """Read the window of a `Conv` or pooling node, auto_pad resolved by the static shapes."""
+def window_of(node: gs.Node, kernel: Sequence[int] | None = None) -> Window:
+    """Read the window of a convolution or pooling node, auto_pad resolved by the static shapes.
+
+    ``kernel`` is its size, where that is no attribute.
+    """
     attributes = node.attrs
     size = node.inputs[0].shape[2:]
-    kernel = attributes.get("kernel_shape") or node.inputs[1].shape[2:]
+    kernel = kernel or attributes["kernel_shape"]
     rank = len(kernel)
     strides = attributes.get("strides") or [1] * rank
     dilations = attributes.get("dilations") or [1] * rank

@@ -6,8 +6,12 @@ import onnx_graphsurgeon as gs
 
 from cloakify.graph.gradient.builder import Tensor
 from cloakify.graph.gradient.engine import Context, rule
-from cloakify.graph.gradient.phases import flipped, gradient_by_phase
-from cloakify.graph.gradient.rules.static import refuse_gradient, resize_with_zeros
+from cloakify.graph.gradient.phases import flipped, gradient_by_phase, phases_of
+from cloakify.graph.gradient.rules.static import (
+    constant_values,
+    refuse_gradient,
+    resize_with_zeros,
+)
 from cloakify.graph.gradient.windows import Window, window_of
 
 Gradients = list[Tensor | None]
@@ -15,30 +19,35 @@ Gradients = list[Tensor | None]
 
 @rule("Conv")
 def conv(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
-    """``y = x ∗ W``: ``∂x`` is the transposed convolution of g by W.
+    """``y = x ∗ W``: ``∂x`` is the transposed convolution of g by W."""
+    (g,) = grads
+    assert g is not None
+    x, w = node.inputs[:2]
+    refuse_gradient(context, node, [1, 2], "weights")
+    return [conv_gradient(context, node, g, x, w)]
+
+
+def conv_gradient(context: Context, node: gs.Node, g: Tensor, x: Tensor, w: Tensor) -> Tensor:
+    """Append the transposed convolution of g by ``w`` for a node with `Conv`'s attributes.
 
     With stride 1 that is g convolved with the flipped W, and for wide kernels on few channels (the
     first layer, as a rule) one convolution to every phase of the stride: the runtime's `Conv`
     kernels are faster than those of `ConvTranspose` there, and only there.
     """
-    (g,) = grads
-    assert g is not None
-    x, w = node.inputs[:2]
-    refuse_gradient(context, node, [1, 2], "weights")
-    window = window_of(node)
+    window = window_of(node, w.shape[2:])
     group = node.attrs.get("group", 1)
     out = node.outputs[0].shape[2:]
-    if isinstance(w, gs.Constant):
-        pads = _flipped_pads(window, x.shape[2:], out)
-        if all(s == 1 for s in window.strides) and min(pads) >= 0:
-            kernel = context.constant(flipped(w.values, group))
-            dilations = list(window.dilations)
-            return [context.op("Conv", g, kernel, pads=pads, dilations=dilations, group=group)]
-        if group == 1:
-            by_phase = gradient_by_phase(context, g, w, window, x.shape, out)
-            if by_phase is not None:
-                return [by_phase]
-    return [window.transposed(context, g, w, x.shape, out, group)]
+    pads = _flipped_pads(window, x.shape[2:], out)
+    flips = all(s == 1 for s in window.strides) and min(pads) >= 0
+    by_phase = phases_of(window, x.shape, out) if group == 1 and not flips else None
+    weights = constant_values(w) if flips or by_phase is not None else None
+    if weights is not None and by_phase is not None:
+        return gradient_by_phase(context, g, weights, by_phase, x.shape)
+    if weights is not None:
+        kernel = context.constant(flipped(weights, group))
+        dilations = list(window.dilations)
+        return context.op("Conv", g, kernel, pads=pads, dilations=dilations, group=group)
+    return window.transposed(context, g, w, x.shape, out, group)
 
 
 @rule("ConvTranspose")

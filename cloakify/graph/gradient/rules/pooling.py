@@ -68,11 +68,16 @@ def average_pool(context: Context, node: gs.Node, grads: Gradients) -> Gradients
     """``y`` = mean of each window: ``∂x`` adds g / (window's count) over each window."""
     (g,) = grads
     assert g is not None
+    return [average_pool_gradient(context, node, g)]
+
+
+def average_pool_gradient(context: Context, node: gs.Node, g: Tensor) -> Tensor:
+    """Append the gradient of a node with `AveragePool`'s attributes."""
     x, y = node.inputs[0], node.outputs[0]
     window = window_of(node)
     counts = _counts(window, x.shape[2:], y.shape[2:], bool(node.attrs.get("count_include_pad", 0)))
     g = context.mul(g, context.constant((1 / counts).astype(g.dtype)[None, None]))
-    return [_spread(context, g, window, list(x.shape), list(y.shape))]
+    return _spread(context, g, window, list(x.shape), list(y.shape))
 
 
 @rule("GlobalLpPool")

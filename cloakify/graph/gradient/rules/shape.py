@@ -11,6 +11,8 @@ from cloakify.graph.gradient.rules.static import integers, resize_with_zeros, ze
 
 Gradients = list[Tensor | None]
 
+_INTEGER_PRODUCTS = ("ConvInteger", "MatMulInteger")
+
 
 @rule("Reshape", "Flatten", "Squeeze", "Unsqueeze")
 def reshape(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
@@ -28,11 +30,19 @@ def identity(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
 
 @rule("Cast", "CastLike")
 def cast(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
-    """Between floating types ``∂x = g`` in x's type; nothing flows through integers."""
+    """Between floating types ``∂x = g`` in x's type; nothing flows through integers.
+
+    The exceptions are integers that a quantised product has added up: their gradient is a float.
+    """
     (g,) = grads
     assert g is not None
-    wanted = np.dtype(node.inputs[0].dtype)
-    return [context.cast(g, wanted) if np.issubdtype(wanted, np.floating) else None]
+    x = node.inputs[0]
+    if any(producer.op in _INTEGER_PRODUCTS for producer in x.inputs):
+        return [g]
+    kinds = (np.dtype(x.dtype), np.dtype(node.outputs[0].dtype))
+    if not all(np.issubdtype(kind, np.floating) for kind in kinds):
+        return [None]
+    return [context.cast(g, x.dtype)]
 
 
 @rule("Transpose")

@@ -35,6 +35,53 @@ def values(node: gs.Node, place: int, what: str) -> np.ndarray:
     return found
 
 
+def constant_values(tensor: Tensor) -> np.ndarray | None:
+    """Return the value of a constant, also of one behind operators that store it otherwise.
+
+    ``None`` where it is computed from data, or in a way that is not looked into.
+    """
+    if isinstance(tensor, gs.Constant):
+        found: np.ndarray = tensor.values
+        return found
+    if not tensor.inputs:
+        return None
+    node = tensor.inputs[0]
+    if node.op not in ("Identity", "Cast", "Transpose", "DequantizeLinear"):
+        return None
+    inner = constant_values(node.inputs[0])
+    if inner is None:
+        return None
+    if node.op == "Cast":
+        cast: np.ndarray = inner.astype(tensor.dtype)
+        return cast
+    if node.op == "Transpose":
+        return np.transpose(inner, node.attrs.get("perm"))
+    if node.op == "DequantizeLinear":
+        return _dequantised(node, inner)
+    return inner
+
+
+def _dequantised(node: gs.Node, stored: np.ndarray) -> np.ndarray | None:
+    parameters = [constant_values(tensor) for tensor in node.inputs[1:]]
+    scale, zero = (*parameters, np.zeros((), stored.dtype))[:2]
+    if scale is None or zero is None or node.attrs.get("block_size", 0):
+        return None
+    scale = along(scale, stored.ndim, node.attrs.get("axis", 1))
+    zero = along(zero, stored.ndim, node.attrs.get("axis", 1))
+    difference = stored.astype(np.int32) - zero.astype(np.int32)
+    real: np.ndarray = difference.astype(scale.dtype) * scale
+    return real
+
+
+def along(parameter: np.ndarray, rank: int, axis: int) -> np.ndarray:
+    """Shape a number, or a vector with one entry a position of an axis, to be broadcast."""
+    if parameter.size == 1:
+        return parameter.reshape(())
+    shape = [1] * rank
+    shape[axis] = parameter.size
+    return parameter.reshape(shape)
+
+
 def integers(node: gs.Node, place: int, what: str) -> list[int]:
     """Return a constant integer input as a flat list.
 

@@ -1,0 +1,223 @@
+"""Quantised operators: the gradient passes straight through the rounding, inside the range.
+
+The forward pass stays as it is, integers included. What is carried back for an integer tensor q is
+the gradient with respect to q as if it were real, in floating point: with ``x = (q − z) · s``,
+``∂q = s · ∂x`` (Bengio et al., arXiv 1308.3432; clipping as in Jacob et al., arXiv 1712.05877). Scales
+and zero points count as constants, also where they are computed from data.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_graphsurgeon as gs
+
+from cloakify.errors import UnsupportedOperatorError
+from cloakify.graph.gradient.builder import Tensor
+from cloakify.graph.gradient.engine import Context, rule
+from cloakify.graph.gradient.rules.convolution import conv_gradient
+from cloakify.graph.gradient.rules.static import along, constant_values, given, refuse_gradient
+
+Gradients = list[Tensor | None]
+
+
+@rule("QuantizeLinear")
+@rule("QuantizeLinear", domain="com.microsoft")
+def quantize_linear(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
+    """``q = clip(round(x / s) + z)``: ``∂x = g / s`` where x was not clipped, else 0."""
+    (g,) = grads
+    assert g is not None
+    _refuse_blocks(node)
+    x, q = node.inputs[0], node.outputs[0]
+    axis = node.attrs.get("axis", 1)
+    scale = parameter(context, node, 1, axis, g)
+    low, high = integer_range(node, q)
+    zero = parameter(context, node, 2, axis, g)
+    # Compared in steps of s: half a step beyond the last integer is where clipping begins.
+    steps = context.div(context.cast(x, g.dtype), scale)
+    if zero is not None:
+        steps = context.add(steps, zero)
+    inside = context.op(
+        "And",
+        context.compare("GreaterOrEqual", steps, context.scalar(low - 0.5, g)),
+        context.compare("LessOrEqual", steps, context.scalar(high + 0.5, g)),
+    )
+    passed = context.where(inside, context.div(g, scale), context.scalar(0.0, g))
+    return [context.cast(passed, x.dtype)]
+
+
+@rule("DequantizeLinear")
+@rule("DequantizeLinear", domain="com.microsoft")
+def dequantize_linear(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
+    """``x = (q − z) · s``: ``∂q = g · s``."""
+    (g,) = grads
+    assert g is not None
+    _refuse_blocks(node)
+    return [context.mul(g, parameter(context, node, 1, node.attrs.get("axis", 1), g))]
+
+
+@rule("DynamicQuantizeLinear")
+def dynamic_quantize_linear(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
+    """As `QuantizeLinear`, with a range that holds every x: ``∂x = g / s``, nothing is clipped."""
+    g = grads[0]
+    return [None if g is None else context.div(g, node.outputs[1])]
+
+
+@rule("ConvInteger")
+def conv_integer(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
+    """``y = (x − zₓ) ∗ (W − z_w)``, exact: as `Conv`."""
+    (g,) = grads
+    assert g is not None
+    refuse_gradient(context, node, [1], "weights")
+    w = dequantised(context, node, (1, None, 3), 0, g)
+    return [conv_gradient(context, node, g, node.inputs[0], w)]
+
+
+@rule("MatMulInteger")
+def matmul_integer(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
+    """``Y = (A − z_a)(B − z_b)``, exact: as `MatMul`."""
+    (g,) = grads
+    assert g is not None
+    return product_gradients(context, node, g, (0, None, 2), (1, None, 3))
+
+
+@rule("QLinearConv")
+def qlinear_conv(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
+    """`DequantizeLinear`, `Conv` and `QuantizeLinear` in one."""
+    (g,) = grads
+    assert g is not None
+    refuse_gradient(context, node, [3, 8], "weights")
+    g = requantised(context, node, g, 6)
+    w = dequantised(context, node, (3, 4, 5), 0, g)
+    return [rescaled(context, node, 1, conv_gradient(context, node, g, node.inputs[0], w))]
+
+
+@rule("QLinearMatMul")
+@rule("QLinearMatMul", domain="com.microsoft")
+def qlinear_matmul(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
+    """`DequantizeLinear`, `MatMul` and `QuantizeLinear` in one."""
+    (g,) = grads
+    assert g is not None
+    g = requantised(context, node, g, 6)
+    return product_gradients(context, node, g, (0, 1, 2), (3, 4, 5))
+
+
+# What the rules of quantised operators share; a place is that of an input of the node.
+
+Places = tuple[int, int | None, int | None]
+
+
+def parameter(
+    context: Context,
+    node: gs.Node,
+    place: int | None,
+    axis: int,
+    g: Tensor,
+    rank: int | None = None,
+) -> Tensor | None:
+    """Return a scale or zero point as a floating tensor that broadcasts, or ``None``."""
+    if place is None or not given(node, place):
+        return None
+    tensor = node.inputs[place]
+    rank = len(node.inputs[0].shape) if rank is None else rank
+    known = constant_values(tensor)
+    if known is not None:
+        return context.constant(along(known.astype(g.dtype), rank, axis))
+    shape: list[int] = []
+    if np.prod(tensor.shape) > 1:
+        shape = [1] * rank
+        shape[axis] = int(np.prod(tensor.shape))
+    return context.reshape(context.cast(tensor, g.dtype), shape)
+
+
+def dequantised(context: Context, node: gs.Node, places: Places, axis: int, g: Tensor) -> Tensor:
+    """Return ``(q − z) · s`` in the dtype of g; the scale or the zero point may be missing."""
+    tensor = node.inputs[places[0]]
+    rank = len(tensor.shape)
+    scale = parameter(context, node, places[1], axis, g, rank)
+    zero = parameter(context, node, places[2], axis, g, rank)
+    stored = constant_values(tensor)
+    fixed = all(part is None or isinstance(part, gs.Constant) for part in (scale, zero))
+    if stored is not None and fixed:
+        values = stored.astype(g.dtype)
+        values = values if zero is None else values - zero.values
+        return context.constant(values if scale is None else values * scale.values)
+    real = context.cast(tensor, g.dtype)
+    real.shape = list(tensor.shape)
+    real = real if zero is None else context.sub(real, zero)
+    real = real if scale is None else context.mul(real, scale)
+    real.shape = list(tensor.shape)
+    return real
+
+
+def requantised(context: Context, node: gs.Node, g: Tensor, scale: int) -> Tensor:
+    """Turn the gradient of an output q with the scale at that place into that of its real value.
+
+    Only the integer is known of the output: at the ends of its range it counts as clipped.
+    """
+    q = node.outputs[0]
+    low, high = integer_range(node, q)
+    real = context.cast(q, g.dtype)
+    inside = context.op(
+        "And",
+        context.compare("Greater", real, context.scalar(low, g)),
+        context.compare("Less", real, context.scalar(high, g)),
+    )
+    passed = context.where(inside, g, context.scalar(0.0, g))
+    return context.div(passed, parameter(context, node, scale, 1, g))
+
+
+def rescaled(context: Context, node: gs.Node, scale: int, gradient: Tensor) -> Tensor:
+    """Turn the gradient of a real input into that of its integer: times the scale there."""
+    return context.mul(gradient, parameter(context, node, scale, 1, gradient))
+
+
+def product_gradients(
+    context: Context, node: gs.Node, g: Tensor, a: Places, b: Places
+) -> Gradients:
+    """Return the gradients of a matrix product's inputs at the first of ``a`` and of ``b``."""
+    found: Gradients = [None] * len(node.inputs)
+    out = list(node.outputs[0].shape)
+    for own, other in ((a, b), (b, a)):
+        tensor = node.inputs[own[0]]
+        if not context.needs(tensor):
+            continue
+        shape, across = list(tensor.shape), list(node.inputs[other[0]].shape)
+        if min(len(shape), len(across)) < 2:
+            raise UnsupportedOperatorError(
+                f"{node.op} {node.name!r} multiplies vectors; there is no gradient rule for that, "
+                "and --attack square needs none"
+            )
+        # Zero points and scales go with the rows of A and with the columns of B.
+        real = dequantised(context, node, other, len(across) - (2 if other is a else 1), g)
+        perm = list(range(len(across)))
+        perm[-2:] = perm[-1], perm[-2]
+        swapped = context.transpose(real, perm)
+        first, second = (g, swapped) if own is a else (swapped, g)
+        product = context.op("MatMul", first, second)
+        product = context.sum_to(product, [*out[:-2], *shape[-2:]], shape)
+        if own[1] is not None:
+            axis = len(shape) - (2 if own is a else 1)
+            scale = parameter(context, node, own[1], axis, g, len(shape))
+            product = context.mul(product, scale)
+        found[own[0]] = product
+    return found
+
+
+def integer_range(node: gs.Node, q: Tensor) -> tuple[int, int]:
+    """Return the least and the largest integer of a tensor's type."""
+    kind = np.dtype(q.dtype)
+    if kind.kind not in "iu":
+        raise UnsupportedOperatorError(
+            f"{node.op} {node.name!r} quantises to {kind.name}; there is no gradient rule for that, "
+            "and --attack square needs none"
+        )
+    limits = np.iinfo(kind)
+    return int(limits.min), int(limits.max)
+
+
+def _refuse_blocks(node: gs.Node) -> None:
+    if node.attrs.get("block_size", 0):
+        raise UnsupportedOperatorError(
+            f"{node.op} {node.name!r} quantises in blocks; there is no gradient rule for that, and "
+            "--attack square needs none"
+        )
