@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from cloakify.attacks.apgd import Apgd, ApgdDlr
 from cloakify.attacks.apgd_t import ApgdT
 from cloakify.attacks.base import Attack
+from cloakify.attacks.cascade import AutoAttack
+from cloakify.attacks.fab import FabT
 from cloakify.attacks.fgsm import Fgsm
 from cloakify.attacks.pgd import Pgd
 from cloakify.attacks.square import Square
@@ -32,6 +34,8 @@ _ATTACKS = {
     "apgd-dlr": _Entry(ApgdDlr, _ITERATED),
     "apgd-t": _Entry(ApgdT, _ITERATED),
     "square": _Entry(Square, {"steps": "queries", "seed": "seed"}),
+    "fab-t": _Entry(FabT, {"steps": "steps", "stop_early": "stop_early"}),
+    "autoattack": _Entry(AutoAttack, {"seed": "seed"}),
 }
 
 NAMES = tuple(_ATTACKS)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cloakify.attacks import square_moves as moves
 from cloakify.attacks.base import Array, Attack, Labels, sample_generator
+from cloakify.attacks.fields import at, joined
 from cloakify.attacks.target import Target
 from cloakify.attacks.threat import ThreatModel
 
@@ -50,7 +51,7 @@ class Square(Attack):
         search = _Search(self, target, threat, x.shape)
         found = x.copy()
         queue = deque(np.flatnonzero(target.correct(x, y)).tolist())
-        while queue or len(search.lanes):
+        while queue or len(search.lanes.row):
             fresh = [queue.popleft() for _ in range(min(search.room(), len(queue)))]
             if fresh:
                 search.add(np.array(fresh), x[fresh], y[fresh], index[fresh])
@@ -89,18 +90,6 @@ class _Lanes:
     clean: Array
     best: Array
 
-    def __len__(self) -> int:
-        return len(self.row)
-
-    def at(self, lanes: NDArray[np.bool_]) -> _Lanes:
-        """Return some of the lanes."""
-        return _Lanes(*(getattr(self, field.name)[lanes] for field in fields(self)))
-
-    def joined(self, more: _Lanes) -> _Lanes:
-        """Return these lanes and some more."""
-        names = [field.name for field in fields(self)]
-        return _Lanes(*(np.concatenate([getattr(self, n), getattr(more, n)]) for n in names))
-
 
 class _Search:
     """Searches under way."""
@@ -124,7 +113,7 @@ class _Search:
 
     def room(self) -> int:
         """Return how many more samples the batch holds."""
-        return self.target.batch_size - len(self.lanes)
+        return self.target.batch_size - len(self.lanes.row)
 
     def add(self, rows: Labels, x: Array, y: Labels, index: Labels) -> None:
         """Start on samples, with the point that the paper starts from."""
@@ -142,7 +131,8 @@ class _Search:
             delta = moves.initial_l2(first, (channels, height, width), self.threat.eps)
         clean = channels_first(x, self.axis)
         unknown = np.full(len(x), np.inf, np.float32)
-        self.lanes = self.lanes.joined(
+        self.lanes = joined(
+            self.lanes,
             _Lanes(
                 rows,
                 y,
@@ -152,7 +142,7 @@ class _Search:
                 np.zeros(len(x), np.bool_),
                 clean,
                 self._moved(clean, delta),
-            )
+            ),
         )
 
     def advance(self) -> None:
@@ -184,9 +174,9 @@ class _Search:
     def take_finished(self) -> tuple[Labels, Array]:
         """Take out the samples that are fooled or whose queries are spent; return rows and x′."""
         over = self.lanes.fooled | (self.lanes.age >= self.attack.queries)
-        finished = self.lanes.at(over)
+        finished = at(self.lanes, over)
         if over.any():
-            self.lanes = self.lanes.at(~over)
+            self.lanes = at(self.lanes, ~over)
         return finished.row, channels_back(finished.best, self.sample_shape, self.axis)
 
     def _moved(self, clean: Array, delta: Array) -> Array:

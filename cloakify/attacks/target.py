@@ -6,7 +6,7 @@ is what every verdict is taken from; the *gradient* session runs the differentia
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -154,9 +154,10 @@ class Target:
             The graph has no gradient.
         """
         spec = GradientSpec(self.spec.name, self.head.logits, None, loss)
-        session = self._gradient_session((self.batch_size, *x.shape[1:]), spec)
+        size = self._size_for(len(x))
+        session = self._gradient_session((size, *x.shape[1:]), spec)
         outputs: list[list[Array]] = [[], [], []]
-        for part, feeds in self._batches(x, {LABELS: y, TARGETS: targets}):
+        for part, feeds in self._batches(x, {LABELS: y, TARGETS: targets}, size):
             found = session.run(_read_by(session, feeds))
             for place, name in enumerate((LOGITS, LOSS, GRADIENT)):
                 outputs[place].append(_floats(found[name])[:part])
@@ -177,10 +178,11 @@ class Target:
         names = GradientSpec(
             self.spec.name, self.head.logits, self.head.features, step="step", norm=threat.norm
         )
-        session = self._gradient_session((self.batch_size, *x.shape[1:]), names)
+        size = self._size_for(len(x))
+        session = self._gradient_session((size, *x.shape[1:]), names)
         constants = self._bounds(threat) | {STEP_SIZE: np.array(step_size, np.float32)}
         outputs: list[list[Array]] = [[], [], []]
-        for part, feeds in self._batches(x, {LABELS: y, CLEAN: clean}):
+        for part, feeds in self._batches(x, {LABELS: y, CLEAN: clean}, size):
             found = session.run(_read_by(session, feeds | constants))
             for place, name in enumerate((LOGITS, FEATURES, NEXT)):
                 outputs[place].append(_floats(found[name])[:part])
@@ -207,12 +209,8 @@ class Target:
         spec = GradientSpec(
             self.spec.name, self.head.logits, loss=loss, step=method, norm=threat.norm
         )
-        sizes = [self.batch_size]
-        if self.spec.batch_size is None and self.batch_size >= 2 * TAIL:
-            # What is left at the end would otherwise pay for a full batch in every iteration.
-            sizes.insert(0, self.batch_size // TAIL)
         return Iteration(
-            sizes,
+            self._sizes,
             lambda size: self._gradient_session((size, *sample_shape), spec),
             self.spec.name,
             self._bounds(threat),
@@ -224,10 +222,21 @@ class Target:
         bounds = {FACTOR: threat.factor, LOWER: threat.lower, UPPER: threat.upper}
         return {EPS: np.array(threat.eps, np.float32), **bounds}
 
+    @property
+    def _sizes(self) -> list[int]:
+        """The batch sizes that gradient graphs are built for, as they are needed; ascending."""
+        if self.spec.batch_size is not None or self.batch_size < 2 * TAIL:
+            return [self.batch_size]
+        # The last few samples would otherwise pay for a full batch in every iteration.
+        return [self.batch_size // TAIL, self.batch_size]
+
+    def _size_for(self, samples: int) -> int:
+        return next((size for size in self._sizes if size >= samples), self.batch_size)
+
     def _forward(self, x: Array, names: list[str]) -> list[Array]:
         session = self._forward_session
         outputs: list[list[Array]] = [[] for _ in names]
-        for part, feeds in self._batches(x, {}, fill=self.spec.batch_size is not None):
+        for part, feeds in self._batches(x, {}, self.batch_size, self._forward_size):
             found = session.run(feeds, names)
             for place, name in enumerate(names):
                 outputs[place].append(_floats(found[name])[:part])
@@ -245,17 +254,33 @@ class Target:
             self._sessions[key] = Session(model, self.device, threads=self.threads)
         return self._sessions[key]
 
+    def _forward_size(self, samples: int) -> int:
+        """Return the batch size for a forward pass, which takes any unless the model is fixed."""
+        if self.spec.batch_size is not None:
+            return self.batch_size
+        if self.device.kind == "cpu":
+            return samples
+        # CUDA looks for the best algorithm anew for every shape: few shapes, then.
+        return min(1 << (samples - 1).bit_length(), self.batch_size)
+
     def _batches(
-        self, x: Array, others: dict[str, Array | Labels | None], fill: bool = True
+        self,
+        x: Array,
+        others: dict[str, Array | Labels | None],
+        size: int,
+        fill_to: Callable[[int], int] | None = None,
     ) -> Iterator[tuple[int, dict[str, NDArray[np.generic]]]]:
-        """Yield the number of samples and the feeds of each batch, the last one filled up."""
+        """Yield the number of samples and the feeds of each batch.
+
+        The last one is filled up, to ``size`` unless ``fill_to`` tells another size.
+        """
         if len(x) == 0:
             raise ModelError("no samples to run the model on")
         arrays = {self.spec.name: x.astype(self.spec.dtype, copy=False)}
         arrays |= {name: array for name, array in others.items() if array is not None}
-        for start in range(0, len(x), self.batch_size):
-            part = min(self.batch_size, len(x) - start)
-            missing = self.batch_size - part if fill else 0
+        for start in range(0, len(x), size):
+            part = min(size, len(x) - start)
+            missing = (fill_to(part) if fill_to else size) - part
             feeds = {}
             for name, array in arrays.items():
                 batch = array[start : start + part]
