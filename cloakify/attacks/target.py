@@ -6,7 +6,7 @@ is what every verdict is taken from; the *gradient* session runs the differentia
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -96,6 +96,9 @@ class Target:
         its own keeps that.
     threads
         Threads within an operator; the number of cores when left out.
+    constants
+        Values of the model's other inputs, the same for every sample. They may be exchanged
+        between calls, by others of the same shapes.
     """
 
     def __init__(
@@ -106,6 +109,7 @@ class Target:
         device: Device,
         batch_size: int = DEFAULT_BATCH_SIZE,
         threads: int = 0,
+        constants: Mapping[str, NDArray[np.generic]] | None = None,
     ) -> None:
         self.model = model
         self.spec = spec
@@ -113,6 +117,7 @@ class Target:
         self.device = device
         self.batch_size = spec.batch_size or batch_size
         self.threads = threads
+        self.constants = dict(constants or {})
         self._sessions: dict[tuple[object, ...], Session] = {}
 
     @property
@@ -158,7 +163,7 @@ class Target:
         session = self._gradient_session((size, *x.shape[1:]), spec)
         outputs: list[list[Array]] = [[], [], []]
         for part, feeds in self._batches(x, {LABELS: y, TARGETS: targets}, size):
-            found = session.run(_read_by(session, feeds))
+            found = session.run(_read_by(session, feeds | self._wide_constants))
             for place, name in enumerate((LOGITS, LOSS, GRADIENT)):
                 outputs[place].append(_floats(found[name])[:part])
         return Evaluation(*(np.concatenate(arrays) for arrays in outputs))
@@ -220,7 +225,12 @@ class Target:
 
     def _bounds(self, threat: ThreatModel) -> dict[str, NDArray[np.generic]]:
         bounds = {FACTOR: threat.factor, LOWER: threat.lower, UPPER: threat.upper}
-        return {EPS: np.array(threat.eps, np.float32), **bounds}
+        return {EPS: np.array(threat.eps, np.float32), **bounds, **self._wide_constants}
+
+    @property
+    def _wide_constants(self) -> dict[str, NDArray[np.generic]]:
+        # Working graphs compute in 32 bits whatever the model does.
+        return {name: _floats(array) for name, array in self.constants.items()}
 
     @property
     def _sizes(self) -> list[int]:
@@ -237,7 +247,7 @@ class Target:
         session = self._forward_session
         outputs: list[list[Array]] = [[] for _ in names]
         for part, feeds in self._batches(x, {}, self.batch_size, self._forward_size):
-            found = session.run(feeds, names)
+            found = session.run(feeds | self.constants, names)
             for place, name in enumerate(names):
                 outputs[place].append(_floats(found[name])[:part])
         return [np.concatenate(arrays) for arrays in outputs]
