@@ -1,4 +1,4 @@
-"""Quantised models: the true integer forward pass, and a gradient that follows the float model's."""
+"""Quantised models: the true integer forward pass, and a gradient like the float model's."""
 
 from __future__ import annotations
 

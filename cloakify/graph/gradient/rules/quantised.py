@@ -2,8 +2,8 @@
 
 The forward pass stays as it is, integers included. What is carried back for an integer tensor q is
 the gradient with respect to q as if it were real, in floating point: with ``x = (q − z) · s``,
-``∂q = s · ∂x`` (Bengio et al., arXiv 1308.3432; clipping as in Jacob et al., arXiv 1712.05877). Scales
-and zero points count as constants, also where they are computed from data.
+``∂q = s · ∂x`` (Bengio et al., arXiv 1308.3432; clipping as in Jacob et al., arXiv 1712.05877).
+Scales and zero points count as constants, also where they are computed from data.
 """
 
 from __future__ import annotations
@@ -208,8 +208,8 @@ def integer_range(node: gs.Node, q: Tensor) -> tuple[int, int]:
     kind = np.dtype(q.dtype)
     if kind.kind not in "iu":
         raise UnsupportedOperatorError(
-            f"{node.op} {node.name!r} quantises to {kind.name}; there is no gradient rule for that, "
-            "and --attack square needs none"
+            f"{node.op} {node.name!r} quantises to {kind.name}; there is no gradient rule for "
+            "that, and --attack square needs none"
         )
     limits = np.iinfo(kind)
     return int(limits.min), int(limits.max)
