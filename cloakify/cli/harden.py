@@ -48,6 +48,13 @@ from cloakify.cli.options import (
     show_default=True,
     help="Clean accuracy that auto may spend.",
 )
+@click.option(
+    "--evaluation-steps",
+    type=click.IntRange(min=1),
+    default=40,
+    show_default=True,
+    help="Of the Auto-PGD attack that judges the result.",
+)
 @click.option("--require-gain", type=Number(), help="Fail (1) with a smaller adaptive gain.")
 @click.option("--replace-mask", is_flag=True, help="Swap the mask of a hardened model out.")
 @head_option

@@ -5,9 +5,10 @@ Masking the k highest-ranked features takes their terms out of every logit:
     z(k) = b + Σ_{j beyond the k-th rank} φ_j W_j
 
 so a running sum along the ranking gives the logits of all D + 1 sizes. It is taken in blocks of
-ranks, one matrix product each; within a block the margin of most samples can't change its sign
-(its terms are bounded), and only the others are looked at rank by rank. Together that costs about
-one product with the head.
+ranks, one matrix product each. Within a block the margin over each rival class rises and falls by
+its positive and its negative terms at most, two more products; where that can't change the answer
+the block is done, and only the others are looked at rank by rank. Together that costs a few
+products with the head.
 """
 
 from __future__ import annotations
@@ -81,12 +82,7 @@ def right_at_every_size(
     blocks = -(-size // BLOCK)
     weight = np.zeros((blocks * BLOCK, classes))
     weight[:size] = head.weight[order]
-    # The most that one unit of a feature can change the margin of class c, [D, C].
-    reach = np.maximum(
-        weight.max(axis=1, keepdims=True) - weight, weight - weight.min(axis=1, keepdims=True)
-    )
     weight = weight.reshape(blocks, BLOCK, classes)
-    reach = reach.reshape(blocks, BLOCK, classes)
     right = np.zeros((blocks, BLOCK), np.int64)
     step = max(1, CHUNK // (blocks * (classes + BLOCK)))
     for start in range(0, len(y), step):
@@ -94,34 +90,22 @@ def right_at_every_size(
         part = np.zeros((len(labels), blocks * BLOCK))
         part[:, :size] = features[start : start + step][:, order]
         part = part.reshape(len(labels), blocks, BLOCK).swapaxes(0, 1)
-        right += _right_in_blocks(part, weight, reach, head.bias, labels)
+        right += _right_in_blocks(part, weight, head.bias, labels)
     none_kept = int((head.bias.argmax() == y).sum())
     return np.concatenate([right.reshape(-1)[:size][::-1], [none_kept]])
 
 
 def _right_in_blocks(
-    features: NDArray[np.float64],
-    weight: NDArray[np.float64],
-    reach: NDArray[np.float64],
-    bias: Array,
-    y: Labels,
+    features: NDArray[np.float64], weight: NDArray[np.float64], bias: Array, y: Labels
 ) -> Counts:
     """Count right answers after each rank, int64 [B, b], for features [B, n, b]."""
-    rows = np.arange(len(y))
     logits = np.empty((len(weight) + 1, len(y), len(bias)))
     logits[0] = bias
     np.matmul(features, weight, out=logits[1:])
     np.cumsum(logits, axis=0, out=logits)
-    own = logits[:-1, rows, y]
-    others = logits[:-1].copy()
-    others[:, rows, y] = -np.inf
-    margin = own - others.max(axis=2)
-    bound = np.einsum("bnj,bjn->bn", np.abs(features), reach[:, :, y])
-    # A hair of slack for the rounding of the sums themselves.
-    scale = np.abs(logits[:-1]).max(axis=2) + 1.0
-    decided = np.abs(margin) > bound * (1 + 1e-9) + 1e-9 * scale
-    counts = np.repeat((decided & (margin > 0)).sum(axis=1)[:, None], weight.shape[1], axis=1)
-    blocks, samples = np.nonzero(~decided)
+    right, undecided = _decide_blocks(features, weight, logits[:-1], y)
+    counts = np.repeat(right.sum(axis=1)[:, None], weight.shape[1], axis=1)
+    blocks, samples = np.nonzero(undecided)
     step = max(1, CHUNK // weight[0].size)
     for start in range(0, len(blocks), step):
         block, row = blocks[start : start + step], samples[start : start + step]
@@ -131,3 +115,38 @@ def _right_in_blocks(
         # argmax takes the first of equal logits, as every caller that reads a class does.
         np.add.at(counts, block, terms.argmax(axis=2) == y[row][:, None])
     return counts
+
+
+def _decide_blocks(
+    features: NDArray[np.float64],
+    weight: NDArray[np.float64],
+    logits: NDArray[np.float64],
+    y: Labels,
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Tell which samples stay right throughout a block, and which are not decided, bool [B, n].
+
+    ``logits`` [B, n, C] are those before each block.
+    """
+    right = np.zeros(logits.shape[:2], np.bool_)
+    wrong = np.zeros_like(right)
+    signed = bool(features.min(initial=0.0) < 0)
+    for label in np.unique(y):
+        rows = np.flatnonzero(y == label)
+        gap = weight[:, :, label : label + 1] - weight
+        down, up = np.maximum(-gap, 0.0), np.maximum(gap, 0.0)
+        part = features[:, rows]
+        above = np.maximum(part, 0.0) if signed else part
+        fall, rise = above @ down, above @ up
+        if signed:
+            below = np.maximum(-part, 0.0)
+            fall += below @ up
+            rise += below @ down
+        start = logits[:, rows]
+        margin = start[:, :, label : label + 1] - start
+        # A hair of slack for the rounding of the sums themselves.
+        slack = 1e-9 * (np.abs(start).max(axis=2, keepdims=True) + fall + rise + 1.0)
+        safe = margin - fall > slack
+        safe[:, :, label] = True
+        right[:, rows] = safe.all(axis=2)
+        wrong[:, rows] = (margin + rise < -slack).any(axis=2)
+    return right, ~(right | wrong)

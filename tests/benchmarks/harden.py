@@ -1,0 +1,148 @@
+"""What hardening costs, against what the arithmetic asks for; all in one run, side by side.
+
+    python tests/benchmarks/harden.py [--model sample_models/fashion_wide.onnx] [--threads 2]
+
+Prints calibration time over three forward passes of the same samples in the same runtime (FGSM's
+floor: forward, backward at the cost of a forward, forward again), the share of the full mask-size
+curve, peak memory at 1,000 and at 20,000 samples, and the hardened model's inference time over
+the source's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from cloakify.attacks import Fgsm
+from cloakify.attacks.pairs import attacked_pairs
+from cloakify.data import split
+from cloakify.graph.mask import insert_mask
+from cloakify.masking.curve import MaskCurve
+from cloakify.masking.linear import by_feature
+from cloakify.masking.scores import deepcloak, rank
+from cloakify.masking.selection import choose
+from cloakify.workflows.calibration import calibrate
+from cloakify.workflows.setting import HardenSetting
+from cloakify.workflows.subject import Subject, open_classifier, open_subject
+
+ROOT = Path(__file__).parents[2]
+
+
+def seconds(task: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    task()
+    return time.perf_counter() - start
+
+
+def ratios(
+    first: Callable[[], object], second: Callable[[], object], repeats: int
+) -> tuple[float, float, float]:
+    """Run two tasks in turn; return the median ratio and both medians, after one warm-up."""
+    first(), second()
+    pairs = [(seconds(first), seconds(second)) for _ in range(repeats)]
+    return (
+        statistics.median(a / b for a, b in pairs),
+        statistics.median(a for a, _ in pairs),
+        statistics.median(b for _, b in pairs),
+    )
+
+
+def calibration(subject: Subject, threads: int, repeats: int) -> None:
+    target = subject.target()
+    target.threads = threads
+    fit = split(len(subject.dataset), subject.labels, 0).fit
+
+    def forward() -> None:
+        for batch in subject.dataset.batches(fit, target.batch_size):
+            target.logits(batch.x.astype(np.float32, copy=False))
+
+    def calibrating() -> None:
+        calibrate(subject, target, Fgsm(), fit, lambda stage, done, total: None)
+
+    ratio, spent, once = ratios(calibrating, forward, repeats)
+    print(f"calibration of {len(fit)} samples: {spent:.3f} s, forward {once:.3f} s: {ratio:.2f} x")
+    print(f"  over the floor of 3 forwards: {ratio / 3:.2f}  (aim: at most 1.3)")
+    found, linear = calibrate(subject, target, Fgsm(), fit, lambda stage, done, total: None)
+    pairs = list(attacked_pairs(target, Fgsm(), subject.threat, subject.dataset, fit))
+    curve = MaskCurve.empty(rank(deepcloak(found)))
+    head = subject.classifier.head
+
+    def all_sizes() -> None:
+        for pair in pairs:
+            clean, attacked = (
+                by_feature(features, head)
+                for features in (pair.clean_features, pair.attacked_features)
+            )
+            curve.update(linear, clean, attacked, pair.y)
+
+    share, spent, _ = ratios(all_sizes, calibrating, repeats)
+    sizes = head.num_features
+    print(f"curve of all {sizes} mask sizes, same samples: {spent:.3f} s, {share:.1%} of that")
+
+
+def inference(subject: Subject, threads: int, repeats: int) -> None:
+    classifier = subject.classifier
+    ranking = np.arange(classifier.head.num_features)
+    mask = choose(ranking, max(1, len(ranking) // 100), "first").mask
+    hardened = insert_mask(classifier.file.model, classifier.head, mask, {})
+    (batch,) = subject.dataset.batches(np.arange(256), 256)
+    x = batch.x.astype(np.float32, copy=False)
+    targets = [subject.target(), subject.target(hardened)]
+    for target in targets:
+        target.threads = threads
+
+    def run(place: int) -> Callable[[], object]:
+        return lambda: [targets[place].logits(x) for _ in range(4)]
+
+    ratio, *_ = ratios(run(1), run(0), 4 * repeats)
+    print(f"inference of the hardened model over the source's: {ratio:.3f}")
+
+
+def peak_memory(model: Path, samples: int, folder: Path) -> float:
+    """Harden in a process of its own on ``samples`` images; return its peak memory in MB."""
+    with np.load(ROOT / "sample_models" / "test.npz") as file:
+        place = np.arange(samples) % len(file["x"])
+        data = folder / f"{samples}.npz"
+        np.savez(data, x=file["x"][place], y=file["y"][place])
+    code = "import sys; from cloakify.cli.main import run; sys.exit(run(sys.argv[1:]))"
+    arguments = ["harden", str(model), "--data", str(data), "-o", str(folder / "hardened.onnx")]
+    arguments += ["--device", "cpu", "--eps", "4/255", "--mask-ratio", "auto", "--quiet"]
+    arguments += ["--evaluation-steps", "1", "--max-accuracy-drop", "1"]
+    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    subprocess.run([sys.executable, "-c", code, *arguments], check=True, stdout=subprocess.DEVNULL)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    assert after >= before, "run the smaller one first: the peak is over all children"
+    return after / 1024
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", type=Path, default=ROOT / "sample_models" / "fashion_wide.onnx")
+    parser.add_argument("--data", type=Path, default=ROOT / "sample_models" / "calib")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--no-memory", action="store_true")
+    options = parser.parse_args()
+    setting = HardenSetting(eps=4 / 255, device="cpu")
+    classifier = open_classifier(options.model)
+    subject = open_subject(classifier, options.data, setting, lambda stage, done, total: None)
+    print(f"{options.model.name}, {len(subject.dataset)} samples, {options.threads} threads")
+    calibration(subject, options.threads, options.repeats)
+    inference(subject, options.threads, options.repeats)
+    if not options.no_memory:
+        with tempfile.TemporaryDirectory() as folder:
+            peaks = [peak_memory(options.model, n, Path(folder)) for n in (1_000, 20_000)]
+        print(f"peak memory of harden: {peaks[0]:.0f} MB at 1,000, {peaks[1]:.0f} MB at 20,000")
+
+
+if __name__ == "__main__":
+    main()
