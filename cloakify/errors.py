@@ -45,6 +45,14 @@ class UnsupportedOperatorError(ModelError):
     """
 
 
+class NoGradientError(ModelError):
+    """The logits are piecewise constant in the input: no gradient reaches it.
+
+    Usually rounding or a comparison that everything passes through. An attack that follows
+    gradients says nothing about such a model; `--attack square` does.
+    """
+
+
 class DataError(CloakifyError):
     """The data can't be read, or does not fit the model."""
 

@@ -16,7 +16,7 @@ import onnx_graphsurgeon as gs
 from onnx import ModelProto
 
 import cloakify.graph.gradient.rules  # noqa: F401  (registers the rules)
-from cloakify.errors import ModelError, UnsupportedOperatorError
+from cloakify.errors import ModelError, NoGradientError, UnsupportedOperatorError
 from cloakify.graph.gradient.apgd import add_apgd_step
 from cloakify.graph.gradient.builder import Builder, Tensor
 from cloakify.graph.gradient.engine import Context, differentiate, has_rule, unsupported
@@ -149,8 +149,8 @@ def gradients_of(
     ------
     UnsupportedOperatorError
         Operators on the way have no gradient rule.
-    ModelError
-        The logits do not depend on the input.
+    NoGradientError
+        The logits do not depend on the input smoothly.
     """
     missing = [
         node
@@ -166,7 +166,10 @@ def gradients_of(
         )
     found = differentiate(graph, seeds, wanted)
     if any(gradient is None for gradient in found):
-        raise ModelError("no gradient reaches the input: the logits do not depend on it smoothly")
+        raise NoGradientError(
+            "no gradient reaches the input: the logits do not depend on it smoothly; "
+            "--attack square needs no gradient"
+        )
     for tensor, gradient in zip(wanted, found, strict=True):
         if isinstance(gradient, gs.Variable):
             gradient.shape = tensor.shape

@@ -1,4 +1,4 @@
-"""Operators whose derivative is zero wherever it exists: steps, comparisons, places, tests."""
+"""Operators whose derivative is zero wherever it exists: steps, comparisons, tests, random draws."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ Gradients = list[Tensor | None]
     "BitwiseOr",
     "BitwiseXor",
     "BitShift",
+    "Bernoulli",
     "Ceil",
     "ConstantOfShape",
     "Equal",
@@ -35,6 +36,8 @@ Gradients = list[Tensor | None]
     "Not",
     "OneHot",
     "Or",
+    "RandomNormalLike",
+    "RandomUniformLike",
     "Range",
     "Round",
     "Shape",
