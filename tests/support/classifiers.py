@@ -1,0 +1,69 @@
+"""Small classifiers in ONNX text, opened as targets of attacks."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import ModelProto
+
+from cloakify.attacks import Target, ThreatModel, make_threat
+from cloakify.data import Preprocessing
+from cloakify.graph.head import find_head
+from cloakify.graph.inputs import find_input
+from cloakify.runtime import resolve_device
+
+Array = NDArray[np.float32]
+
+
+def linear_classifier(weight: Array, bias: Array, kind: str = "float") -> ModelProto:
+    """x [N, D] · weight [D, C] + bias [C]."""
+    features, classes = weight.shape
+    return onnx.parser.parse_model(
+        f"""<ir_version: 8, opset_import: ["" : 18]>
+        f ({kind}[N, {features}] x) => ({kind}[N, {classes}] logits)
+        <{_tensor("w", weight, kind)}, {_tensor("b", bias, kind)}>
+        {{ logits = Gemm(x, w, b) }}"""
+    )
+
+
+def mlp_classifier(seed: int, features: int, classes: int, width: int = 16) -> ModelProto:
+    """Two layers of random weights with a smooth bend between."""
+    rng = np.random.default_rng(seed)
+    first = rng.standard_normal((features, width)) * 2
+    second = rng.standard_normal((width, classes))
+    return onnx.parser.parse_model(
+        f"""<ir_version: 8, opset_import: ["" : 18]>
+        f (float[N, {features}] x) => (float[N, {classes}] logits)
+        <{_tensor("w1", first)}, {_tensor("b1", -first.sum(axis=0) / 2)}, {_tensor("w2", second)}>
+        {{
+            a = Gemm(x, w1, b1)
+            h = Tanh(a)
+            logits = MatMul(h, w2)
+        }}"""
+    )
+
+
+def target_of(model: ModelProto, batch_size: int = 16) -> Target:
+    """Open a model on the CPU."""
+    head = find_head(model).head
+    return Target(
+        model, find_input(model), head, resolve_device("cpu"), batch_size=batch_size, threads=1
+    )
+
+
+def threat_of(
+    target: Target,
+    norm: str,
+    eps: float,
+    box: tuple[float, float] | None = (0.0, 1.0),
+    preprocessing: Preprocessing | None = None,
+) -> ThreatModel:
+    """Return a budget for a target."""
+    return make_threat(norm, eps, target.spec, preprocessing or Preprocessing(), box)
+
+
+def _tensor(name: str, values: Array, kind: str = "float") -> str:
+    shape = ", ".join(map(str, values.shape))
+    numbers = ", ".join(repr(float(value)) for value in np.asarray(values, np.float64).ravel())
+    return f"{kind}[{shape}] {name} = {{{numbers}}}"
