@@ -10,6 +10,7 @@ import click
 
 from cloakify.cli.attack import attack
 from cloakify.cli.devices import devices
+from cloakify.cli.evaluate import evaluate
 from cloakify.cli.harden import harden
 from cloakify.cli.inspect import inspect
 from cloakify.cli.verify import verify
@@ -30,7 +31,7 @@ def cli() -> None:
     """
 
 
-for _verb in (harden, attack, inspect, verify, devices):
+for _verb in (harden, evaluate, attack, inspect, verify, devices):
     cli.add_command(_verb)
 
 

@@ -30,6 +30,22 @@ class Number(click.ParamType):  # type: ignore[type-arg]  # generic from click 8
             self.fail(f"{value!r} is no decimal and no fraction such as 8/255", param, ctx)
 
 
+class Numbers(Number):
+    """Numbers separated by commas: ``1/255,2/255``."""
+
+    name = "number,…"
+
+    def convert(  # type: ignore[override]
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[float, ...]:
+        """Return the numbers as floats."""
+        # Click hands a value that was converted already over again.
+        if isinstance(value, tuple):
+            return value
+        convert = super().convert
+        return tuple(convert(part, param, ctx) for part in str(value).split(","))
+
+
 class Ratio(Number):
     """A number, or ``auto``."""
 
@@ -116,10 +132,12 @@ data_options = combine(
     ),
 )
 
+norm_option = click.option(
+    "--norm", type=click.Choice(["linf", "l2"]), default="linf", show_default=True, help="Of ε."
+)
+
 threat_options = combine(
-    click.option(
-        "--norm", type=click.Choice(["linf", "l2"]), default="linf", show_default=True, help="Of ε."
-    ),
+    norm_option,
     click.option(
         "--eps",
         type=Number(),

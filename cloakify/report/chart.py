@@ -17,6 +17,9 @@ from cloakify.report.table import model_names
 
 _WIDTH = 720
 _NAME = 60
+_TICK = 44
+"""What the label of a budget takes up."""
+
 _SERIES = 6
 """Colours in the style sheet; further models start again with the first."""
 
@@ -59,10 +62,10 @@ def harden_chart(report: HardenReport) -> str:
 
 
 def evaluate_chart(report: EvaluateReport) -> str:
-    """Worst-case accuracy of every model against the budget, from clean to the largest."""
+    """Worst-case accuracy of every model against the budget, from clean down to chance."""
     names = model_names(report)
     left, right = 52, _WIDTH - 20
-    largest = max(report.threat.eps) or 1.0
+    largest = _last_budget(report)
     legend = [(names[entry.model.path], i) for i, entry in enumerate(report.models)]
     key, top = _legend(legend, left)
     bottom = top + 266
@@ -70,12 +73,19 @@ def evaluate_chart(report: EvaluateReport) -> str:
     for share in (0, 25, 50, 75, 100):
         y = bottom - (bottom - top) * share / 100
         parts += [_line(left, y, right, y, "grid"), _text(left - 8, y + 4, f"{share} %", "end")]
-    for eps in (0.0, *report.threat.eps):
+    curves = [
+        [(point.eps, point.accuracy) for point in entry.curve if point.eps <= largest]
+        for entry in report.models
+    ]
+    free = float(_WIDTH)
+    for eps in sorted({eps for curve in curves for eps, _ in curve}, reverse=True):
         x = left + 10 + (right - left - 20) * eps / largest
-        parts.append(_text(x, bottom + 18, "clean" if eps == 0 else wording.budget(eps), "middle"))
-    for series, entry in enumerate(report.models):
-        curve = [(0.0, entry.clean)]
-        curve += [(robust.eps, robust.worst_case) for robust in entry.robust if robust.eps > 0]
+        # From the right, and only where there is room.
+        if x <= free:
+            text = "clean" if eps == 0 else wording.budget(eps)
+            parts.append(_text(x, bottom + 18, text, "middle"))
+            free = x - _TICK
+    for series, curve in enumerate(curves):
         # Models stand a little apart, so that intervals at the same budget do not hide each other.
         shift = 10 + 5 * (series - (len(report.models) - 1) / 2)
         dots = [
@@ -84,6 +94,19 @@ def evaluate_chart(report: EvaluateReport) -> str:
         parts.append(_curve(dots, top, bottom, series, legend[series][0]))
     label = "Worst-case accuracy against the budget with 95 % intervals"
     return _svg(bottom + 28, label, [*key, *parts])
+
+
+def _last_budget(report: EvaluateReport) -> float:
+    """Return the first budget, of those asked for and beyond, that brings all models to chance."""
+    chance = 1 / report.data.num_classes
+    reached = [
+        next(
+            (point.eps for point in entry.curve if point.accuracy.value <= chance),
+            entry.curve[-1].eps,
+        )
+        for entry in report.models
+    ]
+    return max(*report.threat.eps, *reached)
 
 
 def _bar(

@@ -33,11 +33,15 @@ class EvaluationAttack:
 
 @dataclass(frozen=True)
 class EvaluateData:
-    """The samples that every model was tried on."""
+    """The samples that every model was tried on.
+
+    With ``labels`` ``model`` accuracy means agreement with the first model's clean predictions.
+    """
 
     path: str
     sha256: str
     samples: int
+    num_classes: int
     labels: Labels
 
 
@@ -51,7 +55,11 @@ class NoiseAccuracy:
 
 @dataclass(frozen=True)
 class AttackAccuracy:
-    """Accuracy left by one attack."""
+    """Accuracy that is left after one attack of the cascade.
+
+    An attack is run on the samples that those before it, and all of them at smaller budgets,
+    have left.
+    """
 
     attack: str
     accuracy: Figure
@@ -59,11 +67,23 @@ class AttackAccuracy:
 
 @dataclass(frozen=True)
 class RobustAccuracy:
-    """Accuracy at one budget; ``worst_case`` counts a sample only if every attack failed on it."""
+    """Accuracy at one budget.
+
+    ``worst_case`` counts a sample only if nothing that was tried on it within the budget misleads
+    the model: attacks, twice their steps, samples crafted against other models, random noise.
+    """
 
     eps: float
     attacks: tuple[AttackAccuracy, ...]
     worst_case: Figure
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    """Worst-case accuracy at a budget, also beyond those asked for, where one attack goes on."""
+
+    eps: float
+    accuracy: Figure
 
 
 @dataclass(frozen=True)
@@ -79,12 +99,16 @@ class Convergence:
 
 @dataclass(frozen=True)
 class ModelEvaluation:
-    """One model: clean, noisy and robust accuracy, minimal distance, convergence, warnings."""
+    """One model: clean, noisy and robust accuracy, minimal distance, convergence, warnings.
+
+    ``curve`` goes from budget 0 on, past the budgets asked for, to one that is no bound at all.
+    """
 
     model: FileRef
     clean: Figure
     noise: tuple[NoiseAccuracy, ...]
     robust: tuple[RobustAccuracy, ...]
+    curve: tuple[CurvePoint, ...]
     median_distance: Distance | None
     convergence: tuple[Convergence, ...]
     warnings: tuple[Notice, ...]

@@ -28,6 +28,7 @@ def tables(report: HardenReport | EvaluateReport) -> tuple[Table, ...]:
         accuracy_table(report),
         comparison_table(report),
         attack_table(report),
+        curve_table(report),
         transfer_table(report),
         convergence_table(report),
     )
@@ -75,7 +76,7 @@ def harden_table(report: HardenReport) -> Table:
         f"static: crafted on the source with {wording.attack(report.attack)}",
         f"transfer: crafted on the source with {judge}",
         f"adaptive: crafted on each model itself with {judge}. Only this one is robustness.",
-        *_agreement(report.data.labels),
+        *_agreement(report.data.labels, "model's"),
     )
     return Table("Accuracy", tuple(header), tuple(map(tuple, rows)), notes)
 
@@ -96,10 +97,11 @@ def accuracy_table(report: EvaluateReport) -> Table:
         texts = ("" if median is None else wording.distance(median) for median in medians)
         rows.append(("median distance", *texts))
     attacks = ", ".join(f"{attack.name} ({attack.steps} steps)" for attack in report.attacks)
+    transfer = ", samples crafted on the other models" if len(report.models) > 1 else ""
     notes = (
         f"In brackets: 95 % intervals. {report.data.samples} samples, {report.threat.norm}.",
-        f"worst case: right under each of these attacks, crafted on the model itself: {attacks}",
-        *_agreement(report.data.labels),
+        f"worst case: right under everything tried on the sample: {attacks}{transfer}, noise",
+        *_agreement(report.data.labels, "first model's"),
     )
     return Table(
         "Accuracy",
@@ -129,18 +131,22 @@ def comparison_table(report: EvaluateReport) -> Table:
 
 
 def attack_table(report: EvaluateReport) -> Table:
-    """Accuracy left by random noise and by every single attack."""
+    """Accuracy under random noise and after every attack, one column a model."""
     names = model_names(report)
-    rows: list[tuple[str, ...]] = []
+    noise: dict[tuple[float, str], list[str]] = {}
+    attacks: dict[tuple[float, str], list[str]] = {}
     for entry in report.models:
-        name = names[entry.model.path]
-        for noise in entry.noise:
-            rows.append((name, wording.budget(noise.eps), "noise", wording.percent(noise.accuracy)))
+        for noisy in entry.noise:
+            noise.setdefault((noisy.eps, "noise"), []).append(wording.percent(noisy.accuracy))
         for robust in entry.robust:
             for single in robust.attacks:
-                accuracy = wording.percent(single.accuracy)
-                rows.append((name, wording.budget(robust.eps), single.attack, accuracy))
-    return Table("Attack by attack", ("model", "eps", "attack", "accuracy, %"), tuple(rows))
+                cells = attacks.setdefault((robust.eps, single.attack), [])
+                cells.append(wording.percent(single.accuracy))
+    found = sorted((noise | attacks).items(), key=lambda row: row[0][0])
+    rows = tuple((wording.budget(eps), attack, *cells) for (eps, attack), cells in found)
+    header = ("eps", "attack", *(names[entry.model.path] for entry in report.models))
+    notes = ("In %. Each attack goes on where those above it, and smaller budgets, have failed.",)
+    return Table("Attack by attack", header, rows, notes)
 
 
 def transfer_table(report: EvaluateReport) -> Table:
@@ -167,12 +173,33 @@ def convergence_table(report: EvaluateReport) -> Table:
             f"{run.attack}, {wording.budget(run.eps)}",
             f"{run.steps}: {wording.percent(run.accuracy)}",
             f"{2 * run.steps}: {wording.percent(run.doubled_accuracy)}",
+            f"{100 * (run.doubled_accuracy.value - run.accuracy.value) + 0.0:+.1f}",
         )
         for entry in report.models
         for run in entry.convergence
     )
-    header = ("model", "attack", "steps: accuracy, %", "doubled: accuracy, %")
+    header = ("model", "attack", "steps: accuracy, %", "doubled: accuracy, %", "change, points")
     return Table("Convergence", header, rows)
+
+
+def curve_table(report: EvaluateReport) -> Table:
+    """Return the worst case of every model from no budget to none that bounds."""
+    names = model_names(report)
+    curves = [
+        {point.eps: wording.percent(point.accuracy) for point in entry.curve}
+        for entry in report.models
+    ]
+    largest = max(report.threat.eps)
+    budgets = sorted({eps for curve in curves for eps in curve if eps > largest})
+    rows = tuple(
+        (wording.budget(eps), *(curve.get(eps, "") for curve in curves)) for eps in budgets
+    )
+    header = ("eps", *(names[entry.model.path] for entry in report.models))
+    notes = (
+        f"Worst case in %, continued by {report.attacks[0].name} alone until it is down to chance "
+        f"({100 / report.data.num_classes:.1f} %), and without a bound.",
+    )
+    return Table("Beyond the budgets", header, rows, notes)
 
 
 def model_names(report: EvaluateReport) -> dict[str, str]:
@@ -185,7 +212,7 @@ def _measure(entry: Comparison) -> str:
     return measure if entry.eps is None else f"{measure} {wording.budget(entry.eps)}"
 
 
-def _agreement(labels: Labels) -> Sequence[str]:
+def _agreement(labels: Labels, whose: str) -> Sequence[str]:
     if labels == "given":
         return ()
-    return ("No labels were given: accuracy means agreement with the model's clean prediction.",)
+    return (f"No labels were given: accuracy means agreement with the {whose} clean prediction.",)

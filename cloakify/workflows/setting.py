@@ -114,3 +114,28 @@ class HardenSetting(AttackSetting):
             f"the adaptive gain is {adaptive_gain:+.1%}, --require-gain asks for "
             f"{self.require_gain:+.1%}; no model was written"
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateSetting(Setting):
+    """How to evaluate; ``eps`` is not used, ``budgets`` take its place.
+
+    Attributes
+    ----------
+    attack
+        Names, separated by commas; ``autoattack`` stands for its four.
+    budgets
+        Values of ε in data units.
+    steps
+        Steps of the attacks that follow the gradient, where they take them.
+    queries
+        Queries of gradient-free attacks, and of the check by one where none was asked for.
+    require_gain
+        Least gain in worst-case accuracy over the first model at the largest budget, as a fraction.
+    """
+
+    attack: str = "apgd,apgd-t"
+    budgets: tuple[float, ...] = (8 / 255,)
+    steps: int | None = None
+    queries: int | None = None
+    require_gain: float | None = None

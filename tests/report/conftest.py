@@ -23,6 +23,7 @@ from cloakify.report import (
     Comparison,
     ControlFigures,
     Convergence,
+    CurvePoint,
     DeviceInfo,
     EvaluateData,
     EvaluateReport,
@@ -121,6 +122,12 @@ def make_evaluate() -> Callable[..., EvaluateReport]:
                     )
                     for eps, weak, worst in zip(budgets, apgd, robust, strict=True)
                 ),
+                curve=tuple(
+                    CurvePoint(eps, _accuracy(share))
+                    for eps, share in zip(
+                        (0.0, *budgets, 16 / 255, 1.0), (*curves[path], 0.0, 0.0), strict=True
+                    )
+                ),
                 median_distance=median_distance(np.linspace(0, 0.04, N)),
                 convergence=(
                     Convergence("apgd", 8 / 255, 100, _accuracy(apgd[2]), _accuracy(apgd[2])),
@@ -138,7 +145,7 @@ def make_evaluate() -> Callable[..., EvaluateReport]:
                 EvaluationAttack("apgd", 100, "white-box"),
                 EvaluationAttack("square", 5000, "gradient-free"),
             ),
-            data=EvaluateData("test.npz", SHA, N, "model"),
+            data=EvaluateData("test.npz", SHA, N, 10, "model"),
             models=(model(first), model(second)),
             transfer=(
                 TransferAccuracy(first, second, 8 / 255, _accuracy(0.7)),

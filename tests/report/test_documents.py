@@ -82,8 +82,8 @@ def test_charts_are_well_formed_and_inside_their_box(
     # Long names need a legend of two rows.
     for report, shapes in (
         (make_harden(HOSTILE), 11 + 3),
-        (make_evaluate(), 2 + 2 * 4),
-        (make_evaluate("a" * 90, "b" * 90), 2 + 2 * 4),
+        (make_evaluate(), 2 + 2 * 5),
+        (make_evaluate("a" * 90, "b" * 90), 2 + 2 * 5),
     ):
         text = render_html(report)
         svg = ElementTree.fromstring(text[text.index("<svg") : text.index("</svg>") + 6])

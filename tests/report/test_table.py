@@ -37,6 +37,7 @@ def test_evaluate_tables(make_evaluate: Callable[..., EvaluateReport]) -> None:
         "Accuracy",
         "Differences from resnet.onnx",
         "Attack by attack",
+        "Beyond the budgets",
         "Transfer",
         "Convergence",
     ]

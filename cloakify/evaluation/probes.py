@@ -1,0 +1,159 @@
+"""What a model's outputs and gradients are like, before any attack is run.
+
+Each probe yields one flag a sample; what share of flags is too large is for
+:mod:`cloakify.evaluation.warnings` to say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cloakify.attacks import Target, ThreatModel
+from cloakify.data import Dataset
+from cloakify.errors import NoGradientError
+
+Array = NDArray[np.float32]
+Flags = NDArray[np.bool_]
+Labels = NDArray[np.int64]
+
+PRECISION = float(np.finfo(np.float32).eps)
+
+# Two runs of one model differ by less than this, relative to the largest logit, where only the
+# order of a parallel sum changed.
+REPEATABLE = 1e-4
+
+# From this gap between the two largest logits on, 1 − p of the softmax is rounded away.
+SATURATED_GAP = -float(np.log(PRECISION / 2))
+
+# How far a row of probabilities may be from summing to 1.
+SUM_SLACK = 1e-3
+
+
+@dataclass(frozen=True)
+class Probes:
+    """Flags of n samples, bool [n] each.
+
+    Attributes
+    ----------
+    clean
+        Classified rightly.
+    unstable
+        A second run returned other logits.
+    flat
+        The input gradient of the margin, followed over the whole budget, would not change a logit
+        of float32; all of them where no gradient reaches the input.
+    saturated
+        The softmax of the logits is 0 and 1 to float precision.
+    on_probabilities
+        What the losses take for logits is a vector of probabilities, or the head's features are.
+    """
+
+    clean: Flags
+    unstable: Flags
+    flat: Flags
+    saturated: Flags
+    on_probabilities: Flags
+
+
+def probe_model(
+    target: Target,
+    threat: ThreatModel,
+    dataset: Dataset,
+    *,
+    gradients: bool,
+    progress: Callable[[int], None],
+) -> Probes:
+    """Look at all samples.
+
+    Parameters
+    ----------
+    threat
+        With the largest budget.
+    gradients
+        Whether to look at gradients; without, no sample counts as flat.
+    progress
+        Called with the number of samples done.
+
+    Raises
+    ------
+    UnsupportedOperatorError
+        Gradients are wanted and an operator has no rule.
+    """
+    parts: list[Probes] = []
+    done = 0
+    for batch in dataset.batches(batch_size=target.batch_size):
+        x = batch.x.astype(np.float32, copy=False)
+        features, logits = target.features_and_logits(x)
+        flat = np.zeros(len(x), np.bool_)
+        if gradients:
+            flat = flat_gradients(margin_gradient(target, x, batch.y), logits, threat)
+        parts.append(
+            Probes(
+                clean=logits.argmax(axis=1) == batch.y,
+                unstable=unstable(logits, target.logits(x)),
+                flat=flat,
+                saturated=saturated(logits),
+                on_probabilities=probabilities(logits)
+                | probabilities(features.reshape(len(x), -1), logits.shape[1]),
+            )
+        )
+        done += len(x)
+        progress(done)
+    return Probes(
+        *(
+            np.concatenate([getattr(part, column.name) for part in parts])
+            for column in fields(Probes)
+        )
+    )
+
+
+def margin_gradient(target: Target, x: Array, y: Labels) -> Array:
+    """Return the input gradient of the margin; 0 where none reaches the input."""
+    try:
+        return target.evaluate(x, y, "margin").gradient
+    except NoGradientError:
+        return np.zeros_like(x)
+
+
+def unstable(first: Array, second: Array) -> Flags:
+    """Tell which samples' logits [n, C] differ between two runs."""
+    scale = np.abs(first).max(axis=1)
+    same: Flags = np.abs(first - second).max(axis=1) <= REPEATABLE * scale
+    return ~same
+
+
+def flat_gradients(gradient: Array, logits: Array, threat: ThreatModel) -> Flags:
+    """Tell for which samples the gradient promises a change below the logits' own precision.
+
+    To first order the budget changes the margin by ε·‖g‖₁ (linf) or ε·‖g‖₂ (l2), g in data units.
+    """
+    slope = (gradient.astype(np.float64) * threat.factor).reshape(len(gradient), -1)
+    norm = np.abs(slope).sum(axis=1) if threat.norm == "linf" else np.linalg.norm(slope, axis=1)
+    steep: Flags = threat.eps * norm > PRECISION * np.abs(logits).max(axis=1)
+    return ~steep
+
+
+def saturated(logits: Array) -> Flags:
+    """Tell for which samples the largest probability rounds to 1 and its complement to 0."""
+    top = np.sort(logits, axis=1)[:, -2:]
+    flags: Flags = top[:, 1] - top[:, 0] > SATURATED_GAP
+    return flags
+
+
+def probabilities(rows: Array, classes: int | None = None) -> Flags:
+    """Tell which rows [n, D] are probabilities: none negative, and they sum to 1.
+
+    Parameters
+    ----------
+    classes
+        Rows of another length are not.
+    """
+    if rows.shape[1] < 2 or classes not in (None, rows.shape[1]):
+        return np.zeros(len(rows), np.bool_)
+    sums = rows.sum(axis=1, dtype=np.float64)
+    flags: Flags = (rows >= 0).all(axis=1) & (np.abs(sums - 1) <= SUM_SLACK)
+    return flags

@@ -1,0 +1,308 @@
+"""Everything that is tried on models at several budgets, and which samples withstand it.
+
+Only boolean vectors and distances are kept, so memory does not depend on the size of a sample.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cloakify.attacks import Attack, Target, ThreatModel
+from cloakify.attacks.fab import FabT
+from cloakify.attacks.starts import random_in_ball, random_on_sphere
+from cloakify.data import Dataset
+from cloakify.errors import NoGradientError
+
+Array = NDArray[np.float32]
+Flags = NDArray[np.bool_]
+Labels = NDArray[np.int64]
+
+# Batches attacked together, so that attacks which drop fooled samples still fill theirs.
+BATCHES = 4
+
+# Which draw the random noise is, apart from the restarts of attacks.
+_NOISE = 1 << 30
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Clean samples [n, …], labels [n], and which ones of the data set they are [n]."""
+
+    x: Array
+    y: Labels
+    index: Labels
+
+    def at(self, rows: Labels) -> Samples:
+        """Return some of them."""
+        return Samples(self.x[rows], self.y[rows], self.index[rows])
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to try on each model.
+
+    Attributes
+    ----------
+    budgets
+        In data units, ascending; E of them.
+    further
+        Larger budgets, ascending, which continue the curve by the first attack alone; F of them.
+        The last one is no bound at all.
+    attacks
+        The cascade, those that follow the gradient first; A of them.
+    doubled
+        The first attack with twice its steps, where it has steps.
+    highest
+        What crafts samples to be tried on the other models: the first attack, driving each to its
+        highest loss and not only over the nearest border; ``None`` for a single model.
+    check
+        A gradient-free attack that is run on what the cascade leaves at the largest budget.
+    nearest
+        Searches for the nearest misclassified point of each sample.
+    seed
+        Of the random noise.
+    """
+
+    budgets: tuple[float, ...]
+    further: tuple[float, ...]
+    attacks: tuple[Attack, ...]
+    doubled: Attack | None
+    highest: Attack | None
+    check: Attack | None
+    nearest: FabT | None
+    seed: int
+
+    @property
+    def stages(self) -> int:
+        """How many steps of progress one model takes."""
+        single = [self.doubled, self.highest]
+        each = len(self.attacks) + sum(attack is not None for attack in single)
+        once = (self.check is not None) + (self.nearest is not None) + len(self.further)
+        return len(self.budgets) * each + once
+
+
+@dataclass(frozen=True)
+class Trials:
+    """Which of n samples a model still classifies rightly under each trial.
+
+    Attributes
+    ----------
+    budgets
+        As in :class:`Plan`.
+    clean
+        bool [n], unattacked.
+    noise
+        bool [E, n], under random noise of the budget's size.
+    alone
+        bool [E, n], under the first attack, run afresh at each budget.
+    left
+        bool [E, A, n], after each attack of the cascade: run on what those before it and the
+        smaller budgets leave, for a point of the smaller ball is in the larger one too.
+    doubled
+        bool [E, n], ``alone`` and under the first attack with twice its steps.
+    crafted
+        bool [M, E, n], on the samples of highest loss crafted against each of the M models; for a
+        single model all of them are right.
+    checked
+        bool [n], after the gradient-free check on what the cascade leaves at the largest budget.
+    further
+        bool [F, n]: the worst case at the further budgets, under the first attack.
+    distance
+        float64 [n], in data units, to the nearest misclassified point that was searched for;
+        infinite where none was found.
+    """
+
+    budgets: tuple[float, ...]
+    clean: Flags
+    noise: Flags
+    alone: Flags
+    left: Flags
+    doubled: Flags
+    crafted: Flags
+    checked: Flags
+    further: Flags
+    distance: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, plan: Plan, models: int, n: int) -> Trials:
+        """Return trials in which nothing was fooled yet."""
+        many = len(plan.budgets)
+
+        def right(*shape: int) -> Flags:
+            return np.ones((*shape, n), np.bool_)
+
+        return cls(
+            plan.budgets,
+            clean=right(),
+            noise=right(many),
+            alone=right(many),
+            left=right(many, len(plan.attacks)),
+            doubled=right(many),
+            crafted=right(models, many),
+            checked=right(),
+            further=right(len(plan.further)),
+            distance=np.full(n, np.inf),
+        )
+
+    @property
+    def worst_case(self) -> Flags:
+        """Right under everything that was tried at a budget and at the smaller ones; bool [E, n].
+
+        It can only fall with the budget.
+        """
+        eps = np.array(self.budgets)[:, None]
+        found = self.clean & self.noise & self.alone & self.left.all(axis=1) & self.doubled
+        found &= self.crafted.all(axis=0) & (self.distance > eps)
+        found[-1] &= self.checked
+        worst: Flags = np.logical_and.accumulate(found, axis=0)
+        return worst
+
+    def put(self, index: Labels, part: Trials) -> None:
+        """Write what was found for some of the samples."""
+        mine = self._arrays()
+        for name, array in part._arrays().items():
+            mine[name][..., index] = array
+
+    def _arrays(self) -> dict[str, NDArray[np.generic]]:
+        return {name: array for name, array in vars(self).items() if name != "budgets"}
+
+
+def try_models(
+    targets: Sequence[Target],
+    plan: Plan,
+    threat: ThreatModel,
+    dataset: Dataset,
+    progress: Callable[[int, int], None],
+) -> list[Trials]:
+    """Try everything on every model, on the same samples.
+
+    Parameters
+    ----------
+    targets
+        The models; they take the same samples and have the same classes.
+    threat
+        Norm and box; its budget is not used.
+    progress
+        Called with the work done and the whole work.
+
+    Raises
+    ------
+    UnsupportedOperatorError
+        An attack follows the gradient and an operator has no rule.
+    """
+    found = [Trials.of(plan, len(targets), len(dataset)) for _ in targets]
+    meter = _Meter(progress, plan.stages * len(targets) * len(dataset))
+    for batch in dataset.batches(batch_size=targets[0].batch_size * BATCHES):
+        samples = Samples(batch.x.astype(np.float32, copy=False), batch.y, batch.index)
+        parts = [Trials.of(plan, len(targets), len(batch.y)) for _ in targets]
+        for number, target in enumerate(targets):
+            run = _Run(target, plan, threat, samples, parts[number], meter)
+            run.cascade()
+            run.transfer(targets, number, parts)
+        # Only now is it known what every model's samples do to the others.
+        for target, part in zip(targets, parts, strict=True):
+            _Run(target, plan, threat, samples, part, meter).go_on()
+        for trials, part in zip(found, parts, strict=True):
+            trials.put(batch.index, part)
+    return found
+
+
+class _Meter:
+    """Counts work."""
+
+    def __init__(self, progress: Callable[[int, int], None], total: int) -> None:
+        self.progress, self.total, self.done = progress, total, 0
+
+    def add(self, amount: int) -> None:
+        self.done += amount
+        self.progress(self.done, self.total)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """The trials of one model on some samples."""
+
+    target: Target
+    plan: Plan
+    threat: ThreatModel
+    samples: Samples
+    trials: Trials
+    meter: _Meter
+
+    def cascade(self) -> None:
+        """Try what does not depend on the other models."""
+        plan, trials, samples = self.plan, self.trials, self.samples
+        trials.clean[:] = self.target.correct(samples.x, samples.y)
+        if plan.nearest is not None:
+            trials.distance[:] = self._distance(plan.nearest)
+        standing = trials.clean
+        for number, eps in enumerate(plan.budgets):
+            ball = self.threat.with_eps(eps)
+            noisy = random_in_ball(
+                samples.x, samples.index, [_NOISE] * len(samples.x), ball, plan.seed
+            )
+            trials.noise[number] = self.target.correct(noisy, samples.y)
+            alone = self._withstands(plan.attacks[0], ball, trials.clean)
+            trials.alone[number] = alone
+            standing = standing & alone
+            trials.left[number, 0] = standing
+            for place, attack in enumerate(plan.attacks[1:], 1):
+                standing = self._withstands(attack, ball, standing)
+                trials.left[number, place] = standing
+            trials.doubled[number] = alone
+            if plan.doubled is not None:
+                trials.doubled[number] = self._withstands(plan.doubled, ball, alone)
+        if plan.check is not None:
+            ball = self.threat.with_eps(plan.budgets[-1])
+            trials.checked[:] = self._withstands(plan.check, ball, standing)
+
+    def transfer(self, targets: Sequence[Target], number: int, parts: Sequence[Trials]) -> None:
+        """Craft samples of the highest loss against this model and try them on all models."""
+        if self.plan.highest is None:
+            return
+        samples = self.samples
+        for place, eps in enumerate(self.plan.budgets):
+            ball = self.threat.with_eps(eps)
+            attacked = craft(self.plan.highest, self.target, samples, ball)
+            for target, part in zip(targets, parts, strict=True):
+                part.crafted[number, place] = target.correct(attacked, samples.y)
+            self.meter.add(len(samples.x))
+
+    def go_on(self) -> None:
+        """Continue the curve of the worst case beyond the budgets."""
+        standing = self.trials.worst_case[-1]
+        for number, eps in enumerate(self.plan.further):
+            standing = self._withstands(self.plan.attacks[0], self.threat.with_eps(eps), standing)
+            self.trials.further[number] = standing
+
+    def _withstands(self, attack: Attack, ball: ThreatModel, standing: Flags) -> Flags:
+        """Run an attack on some of the samples; tell which of these are still right."""
+        still = standing.copy()
+        rows = np.flatnonzero(standing)
+        if len(rows):
+            part = self.samples.at(rows)
+            still[rows] = self.target.correct(craft(attack, self.target, part, ball), part.y)
+        self.meter.add(len(standing))
+        return still
+
+    def _distance(self, search: FabT) -> NDArray[np.float64]:
+        samples = self.samples
+        try:
+            found = search.nearest(self.target, samples.x, samples.y, self.threat)
+        except NoGradientError:
+            found = samples.x
+        self.meter.add(len(samples.x))
+        right = self.target.correct(found, samples.y)
+        return np.where(right, np.inf, self.threat.distance(found, samples.x))
+
+
+def craft(attack: Attack, target: Target, samples: Samples, ball: ThreatModel) -> Array:
+    """Run an attack; one that follows a gradient which does not exist stays where it starts."""
+    try:
+        return attack.run(target, samples.x, samples.y, samples.index, ball)
+    except NoGradientError:
+        return random_on_sphere(samples.x, samples.index, [0] * len(samples.x), ball, 0)

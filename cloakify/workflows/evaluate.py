@@ -1,0 +1,176 @@
+"""Evaluate: try everything on models side by side, and say what may be concluded."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from cloakify.data import check_clean_accuracy
+from cloakify.errors import DataError, UsageError
+from cloakify.evaluation.probes import Probes, probe_model
+from cloakify.evaluation.trials import try_models
+from cloakify.report.comparison import EvaluateReport
+from cloakify.workflows.clock import Clock
+from cloakify.workflows.findings import evaluate_report
+from cloakify.workflows.setting import EvaluateSetting
+from cloakify.workflows.subject import (
+    Classifier,
+    Progress,
+    Subject,
+    open_classifier,
+    open_subject,
+)
+from cloakify.workflows.trial_plan import check_budgets, plan_trials
+
+
+@dataclass(frozen=True)
+class EvaluateResult:
+    """What :func:`evaluate` found.
+
+    Attributes
+    ----------
+    report
+        Everything that is to be told.
+    gate
+        The gate that was missed, as a sentence.
+    notes
+        Remarks on the data.
+    """
+
+    report: EvaluateReport
+    gate: str | None
+    notes: tuple[str, ...]
+
+
+def evaluate(
+    models: Sequence[str | os.PathLike[str]],
+    data: str | os.PathLike[str],
+    setting: EvaluateSetting | None = None,
+    progress: Progress = lambda stage, done, total: None,
+) -> EvaluateResult:
+    """Measure the clean and robust accuracy of models on the same samples.
+
+    Parameters
+    ----------
+    models
+        ``.onnx`` files; the first one is what the others are compared with. They take inputs of
+        one shape, preprocessed in one way, and have the same classes.
+    data
+        Samples: class folders of images, ``.npz``, ``.npy``, ``.tar`` or ``.parquet``.
+    setting
+        Everything else.
+    progress
+        Called as ``progress(stage, done, total)``.
+
+    Raises
+    ------
+    CloakifyError
+        One of its kinds; see :mod:`cloakify.errors`.
+    """
+    setting = setting or EvaluateSetting()
+    paths = _distinct(models)
+    if setting.require_gain is not None and len(paths) < 2:
+        raise UsageError("--require-gain compares with the first model: give a second one")
+    setting = replace(setting, eps=check_budgets(setting.budgets)[-1])
+    clock = Clock()
+    with clock.stage("open"):
+        classifiers = [open_classifier(path, setting.head) for path in paths]
+        _check_alike(classifiers)
+        first = open_subject(classifiers[0], data, setting, progress)
+        plan = plan_trials(setting, first.threat, first.dataset.sample_shape, len(paths))
+        targets = [replace(first, classifier=classifier).target() for classifier in classifiers]
+    with clock.stage("look"):
+        probes = [
+            probe_model(
+                target,
+                first.threat,
+                first.dataset,
+                gradients=plan.attacks[0].gradient == "white-box",
+                progress=_stage(progress, "looking", number, len(targets), len(first.dataset)),
+            )
+            for number, target in enumerate(targets)
+        ]
+        _check_sane(first, classifiers, probes)
+    with clock.stage("attack"):
+        trials = try_models(
+            targets,
+            plan,
+            first.threat,
+            first.dataset,
+            lambda done, total: progress("attacking", done, total),
+        )
+    report = evaluate_report(first, classifiers, plan, probes, trials, clock.seconds)
+    return EvaluateResult(report, missed_gate(report, setting), first.dataset.notes)
+
+
+def missed_gate(report: EvaluateReport, setting: EvaluateSetting) -> str | None:
+    """Return the gate that a model's gain misses, as a sentence, or ``None``."""
+    if setting.require_gain is None:
+        return None
+    largest = report.threat.eps[-1]
+    for entry in report.comparisons:
+        gain = entry.paired.difference.value
+        if (entry.measure, entry.eps) == ("worst_case", largest) and gain < setting.require_gain:
+            return (
+                f"{entry.model}: the worst-case gain at the largest budget is {gain:+.1%}, "
+                f"--require-gain asks for {setting.require_gain:+.1%}"
+            )
+    return None
+
+
+def _distinct(models: Sequence[str | os.PathLike[str]]) -> list[Path]:
+    if not models:
+        raise UsageError("give at least one model")
+    paths = [Path(model) for model in models]
+    for place, path in enumerate(paths):
+        for other in paths[:place]:
+            same = path.exists() and other.exists() and path.samefile(other)
+            if path == other or same:
+                raise UsageError(f"{path} is given twice")
+    return paths
+
+
+def _check_alike(classifiers: Sequence[Classifier]) -> None:
+    """Raise UsageError unless all models take the same samples and have the same classes."""
+    first = classifiers[0]
+    for other in classifiers[1:]:
+        shapes = [classifier.spec.sample_shape for classifier in (first, other)]
+        alike = len(shapes[0]) == len(shapes[1]) and all(
+            one == two or one is None or two is None for one, two in zip(*shapes, strict=True)
+        )
+        if not alike or first.spec.channel_axis != other.spec.channel_axis:
+            raise UsageError(
+                f"{other.file.path} takes samples of shape {_shown(shapes[1])}, "
+                f"{first.file.path} of {_shown(shapes[0])}: models are compared on the same samples"
+            )
+        if first.head.num_classes != other.head.num_classes:
+            raise UsageError(
+                f"{other.file.path} has {other.head.num_classes} classes, "
+                f"{first.file.path} has {first.head.num_classes}: they can't be compared"
+            )
+
+
+def _check_sane(
+    subject: Subject, classifiers: Sequence[Classifier], probes: Sequence[Probes]
+) -> None:
+    """Raise DataError where a model hardly knows the clean samples."""
+    if subject.setting.labels == "model":
+        return
+    for classifier, probe in zip(classifiers, probes, strict=True):
+        clean = probe.clean
+        try:
+            check_clean_accuracy(int(clean.sum()), len(clean), classifier.head.num_classes)
+        except DataError as error:
+            raise DataError(f"{classifier.file.path}: {error}") from None
+
+
+def _stage(
+    progress: Progress, stage: str, number: int, models: int, samples: int
+) -> Callable[[int], None]:
+    return lambda done: progress(stage, number * samples + done, models * samples)
+
+
+def _shown(shape: tuple[int | None, ...]) -> str:
+    return "×".join("?" if size is None else str(size) for size in shape)

@@ -1,0 +1,211 @@
+"""From what withstood the trials to figures, warnings, verdicts and the report of `evaluate`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from cloakify.evaluation import accuracy_figure, compare, judge, median_distance
+from cloakify.evaluation.probes import Probes
+from cloakify.evaluation.trials import Plan, Trials
+from cloakify.evaluation.warnings import (
+    HARMLESS,
+    Finding,
+    of_probes,
+    of_trials,
+    unbounded_fails,
+)
+from cloakify.report.comparison import (
+    AttackAccuracy,
+    Comparison,
+    Convergence,
+    CurvePoint,
+    EvaluateData,
+    EvaluateReport,
+    EvaluationAttack,
+    ModelEvaluation,
+    ModelVerdict,
+    NoiseAccuracy,
+    RobustAccuracy,
+    Threat,
+    TransferAccuracy,
+)
+from cloakify.report.model import DeviceInfo, FileRef, Notice
+from cloakify.version import __version__
+from cloakify.workflows.subject import Classifier, Subject
+
+
+def evaluate_report(
+    subject: Subject,
+    classifiers: Sequence[Classifier],
+    plan: Plan,
+    probes: Sequence[Probes],
+    trials: Sequence[Trials],
+    timing: Mapping[str, float],
+) -> EvaluateReport:
+    """Put the report together; the first model is the one that the others are compared with."""
+    paths = [str(classifier.file.path) for classifier in classifiers]
+    chance = 1 / classifiers[0].head.num_classes
+    warnings = [
+        _warnings(plan, probe, trial, number, chance)
+        for number, (probe, trial) in enumerate(zip(probes, trials, strict=True))
+    ]
+    models = tuple(
+        _model(
+            FileRef(str(classifier.file.path), classifier.file.sha256), plan, trial, found, chance
+        )
+        for classifier, trial, found in zip(classifiers, trials, warnings, strict=True)
+    )
+    listed = [*plan.attacks, *([] if plan.check is None else [plan.check])]
+    dataset = subject.dataset
+    return EvaluateReport(
+        cloakify_version=__version__,
+        device=DeviceInfo(subject.device.provider),
+        threat=Threat(subject.threat.norm, plan.budgets),
+        attacks=tuple(EvaluationAttack(a.name, a.steps, a.gradient) for a in listed),
+        data=EvaluateData(
+            path=str(dataset.path),
+            sha256=dataset.sha256,
+            samples=len(dataset),
+            num_classes=classifiers[0].head.num_classes,
+            labels=subject.setting.labels,
+        ),
+        models=models,
+        transfer=tuple(_transfers(paths, trials, plan)),
+        comparisons=tuple(
+            entry
+            for number in range(1, len(paths))
+            for entry in _comparisons(paths, trials, plan, number)
+        ),
+        verdicts=tuple(
+            entry
+            for number in range(1, len(paths))
+            for entry in _verdicts(paths, trials, plan, number, warnings[number])
+        ),
+        timing=timing,
+    )
+
+
+def _warnings(
+    plan: Plan, probes: Probes, trials: Trials, number: int, chance: float
+) -> list[Finding]:
+    names = [attack.name for attack in plan.attacks]
+    white_box = sum(attack.gradient == "white-box" for attack in plan.attacks)
+    check = None if plan.check is None else plan.check.name
+    found = of_probes(probes) + of_trials(trials, number, names, white_box, check)
+    if plan.further:
+        failed = unbounded_fails(trials.further[-1], chance)
+        found += [] if failed is None else [failed]
+    return found
+
+
+def _model(
+    file: FileRef, plan: Plan, trials: Trials, warnings: Sequence[Finding], chance: float
+) -> ModelEvaluation:
+    worst = trials.worst_case
+    budgets = list(enumerate(plan.budgets))
+    convergence = () if plan.doubled is None else budgets
+    return ModelEvaluation(
+        model=file,
+        clean=accuracy_figure(trials.clean),
+        noise=tuple(NoiseAccuracy(eps, accuracy_figure(trials.noise[k])) for k, eps in budgets),
+        robust=tuple(
+            RobustAccuracy(eps, _attacks(plan, trials, k), accuracy_figure(worst[k]))
+            for k, eps in budgets
+        ),
+        curve=_curve(plan, trials, chance),
+        median_distance=None if plan.nearest is None else median_distance(trials.distance),
+        convergence=tuple(
+            Convergence(
+                plan.attacks[0].name,
+                eps,
+                plan.attacks[0].steps,
+                accuracy_figure(trials.alone[k]),
+                accuracy_figure(trials.doubled[k]),
+            )
+            for k, eps in convergence
+        ),
+        warnings=tuple(
+            Notice(finding.code.value, finding.message, finding.value) for finding in warnings
+        ),
+    )
+
+
+def _attacks(plan: Plan, trials: Trials, place: int) -> tuple[AttackAccuracy, ...]:
+    left = trials.left[place]
+    rows = [
+        AttackAccuracy(attack.name, accuracy_figure(right))
+        for attack, right in zip(plan.attacks, left, strict=True)
+    ]
+    if plan.check is not None and place == len(plan.budgets) - 1:
+        right = left[-1] & trials.checked
+        rows.append(AttackAccuracy(plan.check.name, accuracy_figure(right)))
+    return tuple(rows)
+
+
+def _curve(plan: Plan, trials: Trials, chance: float) -> tuple[CurvePoint, ...]:
+    """Return the worst case from no budget to the first one that brings it to chance; and the end.
+
+    The last point is that without a bound.
+    """
+    rows = [(0.0, trials.clean), *zip(plan.budgets, trials.worst_case, strict=True)]
+    further = list(zip(plan.further, trials.further, strict=True))
+    for place, (eps, right) in enumerate(further):
+        last = place == len(further) - 1
+        if rows[-1][1].mean() > chance or last:
+            rows.append((eps, right))
+    return tuple(CurvePoint(eps, accuracy_figure(right)) for eps, right in rows)
+
+
+def _transfers(
+    paths: Sequence[str], trials: Sequence[Trials], plan: Plan
+) -> list[TransferAccuracy]:
+    return [
+        TransferAccuracy(
+            paths[source], paths[number], eps, accuracy_figure(trials[number].crafted[source, k])
+        )
+        for source in range(len(paths))
+        for number in range(len(paths))
+        for k, eps in enumerate(plan.budgets)
+        if source != number
+    ]
+
+
+def _comparisons(
+    paths: Sequence[str], trials: Sequence[Trials], plan: Plan, number: int
+) -> list[Comparison]:
+    """Compare a model with the first one: clean, on samples crafted against the first, at worst."""
+    first, other = trials[0], trials[number]
+    names = (paths[0], paths[number])
+    found = [Comparison(*names, "clean", None, compare(other.clean, first.clean))]
+    for k, eps in enumerate(plan.budgets):
+        transfer = compare(other.crafted[0, k], first.crafted[0, k])
+        worst = compare(other.worst_case[k], first.worst_case[k])
+        found.append(Comparison(*names, "transfer", eps, transfer))
+        found.append(Comparison(*names, "worst_case", eps, worst))
+    return found
+
+
+def _verdicts(
+    paths: Sequence[str],
+    trials: Sequence[Trials],
+    plan: Plan,
+    number: int,
+    warnings: Sequence[Finding],
+) -> list[ModelVerdict]:
+    first, other = trials[0], trials[number]
+    # What puts the first model's attack in doubt makes a gain over it smaller, not larger.
+    doubts = [finding.code.value for finding in warnings if finding.code not in HARMLESS]
+    return [
+        ModelVerdict(
+            paths[0],
+            paths[number],
+            eps,
+            judge(
+                compare(other.worst_case[k], first.worst_case[k]).difference,
+                static_gains=[compare(other.crafted[0, k], first.crafted[0, k]).difference],
+                doubts=doubts,
+                subject="the change",
+            ),
+        )
+        for k, eps in enumerate(plan.budgets)
+    ]
