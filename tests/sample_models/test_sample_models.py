@@ -18,7 +18,7 @@ FLOOR = {
     "fashion_pooled": 0.90,
     "fashion_wide": 0.90,
     "fashion_keras": 0.90,
-    "fashion_robust": 0.75,
+    "fashion_robust": 0.87,
 }
 TORCH_FEATURES = {"fashion_pooled": "pooled", "fashion_wide": "wide", "fashion_robust": "pooled"}
 TORCH_WIDTH = {"fashion_pooled": 64, "fashion_wide": 3136, "fashion_robust": 64}
