@@ -1,6 +1,6 @@
 """Train the Keras sample model on Fashion-MNIST and export it to ONNX.
 
-To make it again, with ``pip install tensorflow-cpu tf2onnx``::
+To make it again, with ``pip install tensorflow-cpu tf2onnx onnxruntime``::
 
     python sample_models/train_keras.py
 
