@@ -147,7 +147,20 @@ def _reached_from(nodes: Sequence[gs.Node], sources: Sequence[Tensor]) -> set[in
 def _total(context: Context, gradients: list[Tensor] | None) -> Tensor | None:
     if not gradients:
         return None
-    return gradients[0] if len(gradients) == 1 else context.op("Sum", *gradients)
+    if len(gradients) == 1:
+        return gradients[0]
+    # Sum broadcasts by itself: what was expanded need not be, as long as one of them was not.
+    bare = [_before_expand(gradient) for gradient in gradients]
+    if all(one is not gradient for one, gradient in zip(bare, gradients, strict=True)):
+        bare[0] = gradients[0]
+    return context.op("Sum", *bare)
+
+
+def _before_expand(gradient: Tensor) -> Tensor:
+    if gradient.inputs and gradient.inputs[0].op == "Expand":
+        expanded: Tensor = gradient.inputs[0].inputs[0]
+        return expanded
+    return gradient
 
 
 def _key(node: gs.Node) -> tuple[str, str]:

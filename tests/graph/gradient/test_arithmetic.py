@@ -48,6 +48,32 @@ def test_one_tensor_read_twice() -> None:
     check_both(one_node("z = Mul(x, x) y = Add(z, x)"), {"x": x})
 
 
+@pytest.mark.parametrize("call", ["Mul(x, s)", "Mul(s, x)"])
+@pytest.mark.parametrize("also_read", [False, True])
+def test_silu_written_out(call: str, also_read: bool) -> None:
+    rest = "y = Add(z, s)" if also_read else "y = Neg(z)"
+    text = one_node(f"s = Sigmoid(x) z = {call} {rest}", "double[?, ?] x")
+    check_both(text, {"x": np.random.default_rng(0).standard_normal((3, 4))})
+
+
+def test_expanded_gradients_are_summed() -> None:
+    text = one_node(
+        "a = ReduceMean(x, first) b = ReduceSum(x, last) c = Add(a, b) y = Mul(c, x)",
+        "double[?, ?] x",
+        constants="int64[1] first = {0}, int64[1] last = {1}",
+    )
+    check_both(text, {"x": np.random.default_rng(0).standard_normal((3, 4))})
+
+
+def test_only_expanded_gradients_are_summed() -> None:
+    text = one_node(
+        "a = ReduceMean(x, first) b = ReduceSum(x, last) y = Add(a, b)",
+        "double[?, ?] x",
+        constants="int64[1] first = {0}, int64[1] last = {1}",
+    )
+    check_both(text, {"x": np.random.default_rng(0).standard_normal((3, 4))})
+
+
 @pytest.mark.parametrize("exponent", [-2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0, 3.0, 4.0, 2.5])
 @pytest.mark.parametrize("kind", ["double", "int64"])
 def test_power_of_a_constant(exponent: float, kind: str) -> None:
