@@ -42,6 +42,8 @@ class Iteration:
         Opens the graph for one of these sizes.
     x
         Name of the input that ``cloakify_next`` feeds.
+    dtype
+        Of the graph's floats: double for a model in double, float32 for all others.
     constants
         Inputs that stay as they are.
     patience
@@ -51,6 +53,7 @@ class Iteration:
     sizes: Sequence[int]
     session: Callable[[int], Session]
     x: str
+    dtype: np.dtype[np.generic]
     constants: Mapping[str, NDArray[np.generic]]
     patience: float
 
@@ -132,10 +135,8 @@ class _Lanes:
                 name for name in self.session.outputs if name.endswith(AFTER) and name != NEXT
             ]
             constants = {**self.iteration.constants, HOLD: np.array(self.runner.stop_early)}
-            self.fixed = {name: self.session.put(array) for name, array in constants.items()}
-        self.values = {
-            name: self.session.put(_padded(rows, size)) for name, rows in self.rows.items()
-        }
+            self.fixed = self._put(constants)
+        self.values = self._put({name: _padded(rows, size) for name, rows in self.rows.items()})
 
     def advance(self) -> None:
         """Run one iteration."""
@@ -144,7 +145,7 @@ class _Lanes:
         live[:taken] = ~self.done
         age = np.zeros(self.size, np.int64)
         age[:taken] = self.age
-        now = {**self.runner.control(age), LIVE: live}
+        now = self._put({**self.runner.control(age), LIVE: live})
         feeds = {**self.fixed, **self.values, **now}
         found = self.session.run_on_device(feeds, [NEXT, FOOLED, *self.carried])
         self.values[self.iteration.x] = found[NEXT]
@@ -178,6 +179,18 @@ class _Lanes:
         self.age = self.age[stay]
         self.rows = {name: rows[stay] for name, rows in host.items()}
         return further
+
+    def _put(self, arrays: Mapping[str, NDArray[np.generic]]) -> dict[str, ort.OrtValue]:
+        """Put arrays on the device, floats in the graph's type."""
+        return {
+            name: self.session.put(as_floats(array, self.iteration.dtype))
+            for name, array in arrays.items()
+        }
+
+
+def as_floats(array: NDArray[np.generic], dtype: np.dtype[np.generic]) -> NDArray[np.generic]:
+    """Return an array of floats in the given type, and any other array as it is."""
+    return array.astype(dtype, copy=False) if array.dtype.kind == "f" else array
 
 
 def _padded(rows: NDArray[np.generic], size: int) -> NDArray[np.generic]:

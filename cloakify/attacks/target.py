@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto
 
-from cloakify.attacks.lanes import Iteration
+from cloakify.attacks.lanes import Iteration, as_floats
 from cloakify.attacks.threat import ThreatModel
 from cloakify.errors import ModelError
 from cloakify.graph.gradient.build import (
@@ -163,7 +163,7 @@ class Target:
         session = self._gradient_session((size, *x.shape[1:]), spec)
         outputs: list[list[Array]] = [[], [], []]
         for part, feeds in self._batches(x, {LABELS: y, TARGETS: targets}, size):
-            found = session.run(_read_by(session, feeds | self._wide_constants))
+            found = session.run(self._feeds(session, feeds | self.constants))
             for place, name in enumerate((LOGITS, LOSS, GRADIENT)):
                 outputs[place].append(_floats(found[name])[:part])
         return Evaluation(*(np.concatenate(arrays) for arrays in outputs))
@@ -188,7 +188,7 @@ class Target:
         constants = self._bounds(threat) | {STEP_SIZE: np.array(step_size, np.float32)}
         outputs: list[list[Array]] = [[], [], []]
         for part, feeds in self._batches(x, {LABELS: y, CLEAN: clean}, size):
-            found = session.run(_read_by(session, feeds | constants))
+            found = session.run(self._feeds(session, feeds | constants))
             for place, name in enumerate((LOGITS, FEATURES, NEXT)):
                 outputs[place].append(_floats(found[name])[:part])
         return Step(*(np.concatenate(arrays) for arrays in outputs))
@@ -218,6 +218,7 @@ class Target:
             self._sizes,
             lambda size: self._gradient_session((size, *sample_shape), spec),
             self.spec.name,
+            self._gradient_dtype,
             self._bounds(threat),
             # Fetching results is a copy within memory on the CPU, and one over the bus elsewhere.
             0.0 if self.device.kind == "cpu" else 1 / 8,
@@ -225,12 +226,7 @@ class Target:
 
     def _bounds(self, threat: ThreatModel) -> dict[str, NDArray[np.generic]]:
         bounds = {FACTOR: threat.factor, LOWER: threat.lower, UPPER: threat.upper}
-        return {EPS: np.array(threat.eps, np.float32), **bounds, **self._wide_constants}
-
-    @property
-    def _wide_constants(self) -> dict[str, NDArray[np.generic]]:
-        # Working graphs compute in 32 bits whatever the model does.
-        return {name: _floats(array) for name, array in self.constants.items()}
+        return {EPS: np.array(threat.eps, np.float32), **bounds, **self.constants}
 
     @property
     def _sizes(self) -> list[int]:
@@ -247,7 +243,8 @@ class Target:
         session = self._forward_session
         outputs: list[list[Array]] = [[] for _ in names]
         for part, feeds in self._batches(x, {}, self.batch_size, self._forward_size):
-            found = session.run(feeds | self.constants, names)
+            fed = {self.spec.name: feeds[self.spec.name].astype(self.spec.dtype, copy=False)}
+            found = session.run(fed | self.constants, names)
             for place, name in enumerate(names):
                 outputs[place].append(_floats(found[name])[:part])
         return [np.concatenate(arrays) for arrays in outputs]
@@ -263,6 +260,17 @@ class Target:
             model = build_gradient(self.model, {self.spec.name: shape}, spec)
             self._sessions[key] = Session(model, self.device, threads=self.threads)
         return self._sessions[key]
+
+    @property
+    def _gradient_dtype(self) -> np.dtype[np.generic]:
+        """The type of the gradient graph's floats; see :mod:`cloakify.graph.specialise`."""
+        return np.dtype(np.float64 if self.spec.dtype == np.float64 else np.float32)
+
+    def _feeds(
+        self, session: Session, feeds: dict[str, NDArray[np.generic]]
+    ) -> dict[str, NDArray[np.generic]]:
+        """Keep only what a gradient session takes, in its types."""
+        return {name: as_floats(feeds[name], self._gradient_dtype) for name in session.inputs}
 
     def _forward_size(self, samples: int) -> int:
         """Return the batch size for a forward pass, which takes any unless the model is fixed."""
@@ -286,7 +294,7 @@ class Target:
         """
         if len(x) == 0:
             raise ModelError("no samples to run the model on")
-        arrays = {self.spec.name: x.astype(self.spec.dtype, copy=False)}
+        arrays: dict[str, NDArray[np.generic]] = {self.spec.name: x}
         arrays |= {name: array for name, array in others.items() if array is not None}
         for start in range(0, len(x), size):
             part = min(size, len(x) - start)
@@ -299,13 +307,6 @@ class Target:
                     batch = np.concatenate([batch, np.repeat(batch[-1:], missing, axis=0)])
                 feeds[name] = batch
             yield part, feeds
-
-
-def _read_by(
-    session: Session, feeds: dict[str, NDArray[np.generic]]
-) -> dict[str, NDArray[np.generic]]:
-    """Keep only what the session takes."""
-    return {name: feeds[name] for name in session.inputs}
 
 
 def _floats(array: NDArray[np.generic]) -> Array:
