@@ -17,13 +17,19 @@ Array = NDArray[np.float32]
 
 
 def linear_classifier(weight: Array, bias: Array, kind: str = "float") -> ModelProto:
-    """x [N, D] · weight [D, C] + bias [C]."""
+    """x [N, D] · weight [D, C] + bias [C]; ``float16`` is the type of x and of the logits only."""
     features, classes = weight.shape
+    inner = "float" if kind == "float16" else kind
+    to = {"float": 1, "double": 11}[inner], {"float": 1, "float16": 10, "double": 11}[kind]
     return onnx.parser.parse_model(
         f"""<ir_version: 8, opset_import: ["" : 18]>
-        f ({kind}[N, {features}] x) => ({kind}[N, {classes}] logits)
-        <{_tensor("w", weight, kind)}, {_tensor("b", bias, kind)}>
-        {{ logits = Gemm(x, w, b) }}"""
+        f ({kind}[N, {features}] x) => ({kind}[N, {classes}] y)
+        <{_tensor("w", weight, inner)}, {_tensor("b", bias, inner)}>
+        {{
+            wide = Cast <to = {to[0]}> (x)
+            logits = Gemm(wide, w, b)
+            y = Cast <to = {to[1]}> (logits)
+        }}"""
     )
 
 
