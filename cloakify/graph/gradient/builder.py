@@ -13,6 +13,9 @@ Tensor: TypeAlias = gs.Tensor
 
 PREFIX = "cloakify_grad"
 
+# A slope that takes every normal float32 above 0 beyond 1.
+_STEEP = 3e38
+
 
 class Builder:
     """Appends nodes to a graph whose forward half is a specialised model.
@@ -109,6 +112,17 @@ class Builder:
 
     def where(self, condition: Tensor, then: Tensor, otherwise: Tensor) -> Tensor:
         return self.op("Where", condition, then, otherwise, dtype=then.dtype)
+
+    def step(self, tensor: Tensor) -> Tensor:
+        """Return 1 where positive, else 0, in the tensor's own dtype.
+
+        One vectorised pass where there is a kernel for it; multiplying with it is several times
+        faster than ONNX Runtime's `Where`.
+        """
+        if tensor.dtype == np.float32:
+            return self.op("HardSigmoid", tensor, alpha=_STEEP, beta=0.0)
+        positive = self.compare("Greater", tensor, self.scalar(0.0, tensor))
+        return self.cast(positive, tensor.dtype)
 
     def compare(self, op_type: str, first: Tensor, second: Tensor) -> Tensor:
         """Append ``Greater``, ``Less``, ``Equal``, …"""

@@ -17,9 +17,7 @@ Gradients = list[Tensor | None]
 @unary("Relu")
 def relu(context: Context, node: gs.Node, g: Tensor) -> Tensor:
     """``y = max(x, 0)``: ``∂x = g`` where ``y > 0``, else 0."""
-    (y,) = node.outputs
-    zero = context.scalar(0.0, g)
-    return context.where(context.compare("Greater", y, zero), g, zero)
+    return context.mul(g, context.step(node.outputs[0]))
 
 
 @unary("LeakyRelu")
@@ -91,21 +89,20 @@ def shrink(context: Context, node: gs.Node, g: Tensor) -> Tensor:
 @unary("HardSigmoid")
 def hard_sigmoid(context: Context, node: gs.Node, g: Tensor) -> Tensor:
     """``y = min(max(αx + β, 0), 1)``: ``∂x = αg`` where ``0 < y < 1``, else 0."""
-    (y,) = node.outputs
     slope = context.scale(g, node.attrs.get("alpha", 0.2))
-    return _where_between(context, y, 0.0, 1.0, slope, context.scalar(0.0, g))
+    return context.mul(slope, _inside(context, node.outputs[0]))
 
 
 @unary("HardSwish")
 def hard_swish(context: Context, node: gs.Node, g: Tensor) -> Tensor:
-    """``y = x · min(max(x/6 + 1/2, 0), 1)``: ``∂x = g · (x/3 + 1/2)`` where ``|x| < 3``.
+    """``y = x · h``, ``h = min(max(x/6 + 1/2, 0), 1)``: ``∂x = g · (h + x/6)`` where ``0 < h < 1``.
 
-    Below that 0, above it g.
+    Elsewhere ``∂x = g · h``.
     """
     (x,) = node.inputs
-    slope = context.add(context.scale(x, 1 / 3), context.scalar(0.5, x))
-    straight = _below_zero(context, x, context.scalar(0.0, g), g)
-    return _where_between(context, x, -3.0, 3.0, context.mul(g, slope), straight)
+    share = context.op("HardSigmoid", x, alpha=1 / 6, beta=0.5)
+    rise = context.mul(context.scale(x, 1 / 6), _inside(context, share))
+    return context.mul(g, context.add(share, rise))
 
 
 @unary("Softsign")
@@ -120,10 +117,6 @@ def _below_zero(context: Context, x: Tensor, below: Tensor, otherwise: Tensor) -
     return context.where(context.compare("Less", x, context.scalar(0.0, x)), below, otherwise)
 
 
-def _where_between(
-    context: Context, x: Tensor, low: float, high: float, inside: Tensor, outside: Tensor
-) -> Tensor:
-    above = context.compare("Greater", x, context.scalar(low, x))
-    below = context.compare("Less", x, context.scalar(high, x))
-    between = context.op("And", above, below, dtype=bool)
-    return context.where(between, inside, outside)
+def _inside(context: Context, share: Tensor) -> Tensor:
+    """Return 1 where ``0 < share < 1``, else 0, for a share in [0, 1]."""
+    return context.step(context.sub(share, context.mul(share, share)))

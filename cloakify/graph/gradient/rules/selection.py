@@ -51,14 +51,13 @@ def clip(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
     ]
     # The output equals a bound wherever it was clipped; reading it keeps the fusion.
     fused = bool(x.inputs) and x.inputs[0].op in _FUSE_CLIP
-    zero = context.scalar(0.0, g)
     for op_type, bound in bounds:
-        inside = (
-            context.compare(op_type, y, bound)
-            if fused
-            else context.compare(f"{op_type}OrEqual", x, bound)
-        )
-        g = context.where(inside, g, zero)
+        if fused:
+            distance = context.sub(*((y, bound) if op_type == "Greater" else (bound, y)))
+            inside = context.step(distance)
+        else:
+            inside = context.cast(context.compare(f"{op_type}OrEqual", x, bound), g.dtype)
+        g = context.mul(g, inside)
     return [g if context.needs(x) else None]
 
 
