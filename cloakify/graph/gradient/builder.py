@@ -13,6 +13,9 @@ Tensor: TypeAlias = gs.Tensor
 
 PREFIX = "cloakify_grad"
 
+# Bytes up to which a constant is compared with those there are.
+_LARGEST_SHARED = 1 << 16
+
 # A slope that takes every normal float32 above 0 beyond 1.
 _STEEP = 3e38
 
@@ -20,8 +23,8 @@ _STEEP = 3e38
 class Builder:
     """Appends nodes to a graph whose forward half is a specialised model.
 
-    Every tensor made here gets a name of its own, starting with ``cloakify_grad``; constants of
-    equal type, shape and bytes are shared.
+    Every tensor made here gets a name of its own, starting with ``cloakify_grad``; small
+    constants of equal type, shape and bytes are shared.
     """
 
     def __init__(self, graph: gs.Graph) -> None:
@@ -73,11 +76,13 @@ class Builder:
         return outputs
 
     def constant(self, values: np.ndarray) -> Tensor:
-        """Return a constant; equal ones are made once."""
-        key = (values.dtype.str, values.shape, values.tobytes())
+        """Return a constant; equal small ones are made once."""
+        # ascontiguousarray makes a vector of a scalar; the shape is given back.
+        contiguous = np.ascontiguousarray(values).reshape(values.shape)
+        if values.nbytes > _LARGEST_SHARED:
+            return gs.Constant(self._name("constant"), contiguous)
+        key = (values.dtype.str, values.shape, contiguous.tobytes())
         if key not in self._constants:
-            # ascontiguousarray makes a vector of a scalar; the shape is given back.
-            contiguous = np.ascontiguousarray(values).reshape(values.shape)
             self._constants[key] = gs.Constant(self._name("constant"), contiguous)
         return self._constants[key]
 
