@@ -17,19 +17,23 @@ from cloakify.version import __version__
 
 if TYPE_CHECKING:
     from cloakify.workflows.attack import AttackResult, attack
+    from cloakify.workflows.evaluate import EvaluateResult, evaluate
     from cloakify.workflows.harden import HardenResult, harden
     from cloakify.workflows.inspect import Inspection, inspect
-    from cloakify.workflows.setting import AttackSetting, HardenSetting
+    from cloakify.workflows.setting import AttackSetting, EvaluateSetting, HardenSetting
     from cloakify.workflows.verify import Verification, verify
 
 _HOMES = {
     "AttackResult": "attack",
     "AttackSetting": "setting",
+    "EvaluateResult": "evaluate",
+    "EvaluateSetting": "setting",
     "HardenResult": "harden",
     "HardenSetting": "setting",
     "Inspection": "inspect",
     "Verification": "verify",
     "attack": "attack",
+    "evaluate": "evaluate",
     "harden": "harden",
     "inspect": "inspect",
     "verify": "verify",
@@ -38,12 +42,15 @@ _HOMES = {
 __all__ = [
     "AttackResult",
     "AttackSetting",
+    "EvaluateResult",
+    "EvaluateSetting",
     "HardenResult",
     "HardenSetting",
     "Inspection",
     "Verification",
     "__version__",
     "attack",
+    "evaluate",
     "harden",
     "inspect",
     "verify",

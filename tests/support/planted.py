@@ -1,0 +1,105 @@
+"""A small classifier, and the same with planted defences that only mask gradients."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx.parser
+
+CLASSES, SIDE, HIDDEN = 4, 6, 32
+
+# From the image x to what the first layer takes, from its ReLU r to features f, and to logits z.
+PLAIN = {"input": "i = Identity (x)", "features": "f = Identity (r)", "head": "z = Gemm (f, W, b)"}
+
+DEFENCES = {
+    "quantised-input": {
+        "input": "u = Mul (x, seven) v = Round (u) i = Div (v, seven)",
+    },
+    "saturated": {"head": "z = Gemm <alpha: float = 3000.0, beta: float = 3000.0> (f, W, b)"},
+    "softmax-inside": {
+        "head": "y = Gemm (f, W, b) s = Mul (y, hundred) p = Softmax (s) z = Gemm (p, eye)"
+    },
+    "random-layer": {
+        "features": "e = RandomNormalLike <scale: float = 0.3> (r) f = Add (r, e)",
+    },
+    "hard-threshold": {
+        "features": "c = Greater (r, half) f = Where (c, one, zero)",
+    },
+    "mean-sparse": {
+        "features": "d = Sub (r, mean) a = Abs (d) c = Greater (a, width) f = Where (c, r, mean)",
+    },
+}
+
+
+@dataclass(frozen=True)
+class Planted:
+    """Data in an .npz file, and the weights of a model for it.
+
+    ``mean`` and ``width`` are those of the features: where a feature is nearer to its mean than
+    that, MeanSparse (arXiv 2406.05927) puts the mean in its place.
+    """
+
+    data: Path
+    folder: Path
+    hidden: np.ndarray
+    bias: np.ndarray
+    head: np.ndarray
+    mean: np.ndarray
+    width: np.ndarray
+
+    def model(self, defence: str | None = None) -> Path:
+        """Write the model, with one of ``DEFENCES`` or as it is."""
+        parts = PLAIN | (DEFENCES[defence] if defence else {})
+        text = f"""
+            <ir_version: 8, opset_import: ["" : 18]>
+            f (float[N, 1, {SIDE}, {SIDE}] x) => (float[N, {CLASSES}] z)
+            <float seven = {{7.0}}, float one = {{1.0}}, float zero = {{0.0}}, float half = {{0.5}},
+             float hundred = {{100.0}}>
+            {{
+              {parts["input"]}
+              g = Flatten (i)
+              h = Gemm (g, P, q)
+              r = Relu (h)
+              {parts["features"]}
+              {parts["head"]}
+            }}
+        """
+        model = onnx.parser.parse_model(text)
+        constants = {
+            "P": self.hidden,
+            "q": self.bias,
+            "W": self.head[:-1],
+            "b": self.head[-1],
+            "eye": np.eye(CLASSES),
+            "mean": self.mean,
+            "width": self.width,
+        }
+        used = {name for node in model.graph.node for name in node.input}
+        for name, values in constants.items():
+            if name in used:
+                array = np.asarray(values, np.float32)
+                model.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
+        path = self.folder / f"{defence or 'plain'}.onnx"
+        onnx.save(model, path)
+        return path
+
+
+def plant(folder: Path, n: int = 96) -> Planted:
+    """Make data around one prototype a class, and fit the head to random features."""
+    rng = np.random.default_rng(7)
+    prototypes = rng.uniform(0.35, 0.65, (CLASSES, SIDE * SIDE))
+    labels = np.arange(n) % CLASSES
+    x = np.clip(prototypes[labels] + rng.normal(0, 0.05, (n, SIDE * SIDE)), 0, 1)
+    hidden = rng.normal(0, 1, (SIDE * SIDE, HIDDEN))
+    bias = -(0.5 * hidden.sum(0)) + 0.3
+    features = np.maximum(x @ hidden + bias, 0)
+    design = np.concatenate([features, np.ones((n, 1))], axis=1)
+    wanted = 8 * np.eye(CLASSES)[labels]
+    head = np.linalg.solve(design.T @ design + 0.1 * np.eye(HIDDEN + 1), design.T @ wanted)
+    data = folder / "test.npz"
+    images = x.reshape(n, 1, SIDE, SIDE).astype(np.float32)
+    np.savez(data, x=images, y=labels.astype(np.int64))
+    return Planted(data, folder, hidden, bias, head, features.mean(0), 1.5 * features.std(0))

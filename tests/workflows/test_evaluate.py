@@ -1,0 +1,216 @@
+"""`evaluate`: the contract of its report, figures recomputed elsewhere, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from cloakify.attacks import Apgd
+from cloakify.cli.main import run
+from cloakify.errors import DataError, UsageError
+from cloakify.report import EvaluateReport, align, as_document, load_schema, tables
+from cloakify.workflows.evaluate import EvaluateResult, evaluate
+from cloakify.workflows.setting import EvaluateSetting
+from cloakify.workflows.subject import open_classifier, open_subject
+from tests.support.planted import Planted, plant
+
+BUDGETS = (0.04, 0.1)
+QUICK = {"budgets": BUDGETS, "steps": 10, "queries": 50, "device": "cpu"}
+
+
+@pytest.fixture(scope="module")
+def planted(tmp_path_factory: pytest.TempPathFactory) -> Planted:
+    return plant(tmp_path_factory.mktemp("planted"))
+
+
+def quick(models: list[Path], data: Path, **changes: object) -> EvaluateResult:
+    return evaluate(models, data, EvaluateSetting(**{**QUICK, **changes}))  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def pair(planted: Planted) -> EvaluateReport:
+    """An ordinary model, and one that loses accuracy and gains none."""
+    return quick([planted.model(), planted.model("mean-sparse")], planted.data).report
+
+
+def logits(model: Path, x: np.ndarray) -> np.ndarray:
+    session = onnxruntime.InferenceSession(str(model), providers=["CPUExecutionProvider"])
+    return session.run(None, {"x": x})[0]
+
+
+def test_report_fits_the_schema(pair: EvaluateReport) -> None:
+    jsonschema = pytest.importorskip("jsonschema", reason="validates the report")
+    jsonschema.validate(as_document(pair), load_schema())
+
+
+def test_clean_accuracy_is_the_models_own(pair: EvaluateReport, planted: Planted) -> None:
+    with np.load(planted.data) as data:
+        for model in pair.models:
+            right = logits(Path(model.model.path), data["x"]).argmax(1) == data["y"]
+            assert model.clean.value == pytest.approx(right.mean())
+            assert model.clean.n == pair.data.samples == len(right)
+
+
+def test_worst_case_is_below_everything_tried_and_falls(pair: EvaluateReport) -> None:
+    for model in pair.models:
+        rows = zip(model.robust, model.noise, model.convergence, strict=True)
+        for robust, noise, convergence in rows:
+            tried = [noise.accuracy, convergence.doubled_accuracy]
+            tried += [attack.accuracy for attack in robust.attacks]
+            tried += [
+                transfer.accuracy
+                for transfer in pair.transfer
+                if (transfer.tried_on, transfer.eps) == (model.model.path, robust.eps)
+            ]
+            assert len(tried) == 2 + len(robust.attacks) + 1
+            assert all(robust.worst_case.value <= figure.value for figure in tried)
+        values = [point.accuracy.value for point in model.curve]
+        assert values == sorted(values, reverse=True)
+        assert [point.eps for point in model.curve][:3] == [0.0, *BUDGETS]
+        assert [point.accuracy for point in model.curve][1:3] == [
+            robust.worst_case for robust in model.robust
+        ]
+        assert model.curve[-1].eps == pytest.approx(1)
+
+
+def test_square_checks_the_largest_budget_alone(pair: EvaluateReport) -> None:
+    names = [[attack.attack for attack in robust.attacks] for robust in pair.models[0].robust]
+    assert names == [["apgd", "apgd-t"], ["apgd", "apgd-t", "square"]]
+
+
+def test_transfer_goes_in_every_direction(pair: EvaluateReport, planted: Planted) -> None:
+    """Against the attack run by hand and tried in ONNX Runtime."""
+    paths = [Path(model.model.path) for model in pair.models]
+    found = {(entry.crafted_on, entry.eps): entry.accuracy.value for entry in pair.transfer}
+    assert len(found) == len(pair.transfer) == 2 * len(BUDGETS)
+    for source, other in (paths, paths[::-1]):
+        classifier = open_classifier(source)
+        setting = EvaluateSetting(device="cpu")
+        subject = open_subject(classifier, planted.data, setting, lambda *_: None)
+        (batch,) = subject.dataset.batches(batch_size=len(subject.dataset))
+        for eps in BUDGETS:
+            attack, threat = Apgd(steps=10, stop_early=False), subject.threat.with_eps(eps)
+            x = attack.run(subject.target(), batch.x, batch.y, batch.index, threat)  # type: ignore[arg-type]
+            right = logits(other, x).argmax(1) == batch.y
+            assert found[str(source), eps] == pytest.approx(right.mean())
+
+
+def test_differences_are_paired(pair: EvaluateReport) -> None:
+    first, other = pair.models
+    measures = [(entry.measure, entry.eps) for entry in pair.comparisons]
+    assert measures[0] == ("clean", None) and len(measures) == 1 + 2 * len(BUDGETS)
+    n = pair.data.samples
+    for entry in pair.comparisons:
+        paired = entry.paired
+        assert paired.difference.value == pytest.approx((paired.gained - paired.lost) / n)
+    worst = {e.eps: e.paired.difference for e in pair.comparisons if e.measure == "worst_case"}
+    for one, two in zip(first.robust, other.robust, strict=True):
+        gain = two.worst_case.value - one.worst_case.value
+        assert worst[one.eps].value == pytest.approx(gain)
+    assert [entry.eps for entry in pair.verdicts] == list(BUDGETS)
+
+
+def test_minimal_distances_agree_with_the_curve(pair: EvaluateReport) -> None:
+    (model, _) = pair.models
+    assert model.median_distance is not None and model.median_distance.value is not None
+    within = [robust for robust in model.robust if robust.eps >= model.median_distance.value]
+    assert within and all(robust.worst_case.value <= 0.5 for robust in within)
+
+
+def test_figures_depend_neither_on_batches_nor_on_the_run(planted: Planted) -> None:
+    reports = [
+        quick([planted.model()], planted.data, limit=30, batch_size=size, attack=attack).report
+        for size, attack in ((64, "apgd,square"), (3, "square,apgd"), (64, "apgd,square"))
+    ]
+    assert len({repr((report.models, report.attacks)) for report in reports}) == 1
+
+
+def test_labels_of_the_first_model(planted: Planted) -> None:
+    models = [planted.model("mean-sparse"), planted.model()]
+    report = quick(models, planted.data, labels="model", attack="fgsm", steps=None).report
+    assert report.models[0].clean.value == 1 > report.models[1].clean.value
+    text = "\n".join(align(table) for table in tables(report))
+    assert "agreement with the first model's clean prediction" in text
+    assert report.models[0].convergence == ()
+
+
+def test_autoattack_stands_for_four(planted: Planted) -> None:
+    report = quick([planted.model()], planted.data, attack="autoattack", limit=20).report
+    names = [attack.name for attack in report.attacks]
+    assert names == ["apgd", "apgd-t", "fab-t", "square"]
+    assert [attack.steps for attack in report.attacks] == [10, 10, 10, 50]
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_both_norms_end_without_a_bound(planted: Planted, norm: str) -> None:
+    report = quick([planted.model()], planted.data, limit=20, norm=norm, budgets=(0.1,)).report
+    last = report.models[0].curve[-1].eps
+    assert last == pytest.approx(1 if norm == "linf" else 6)
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"budgets": ()}, "--eps"),
+        ({"budgets": (0.1, 0.0)}, "--eps"),
+        ({"budgets": (0.1, 0.1)}, "twice"),
+        ({"attack": "apgd,apgd"}, "apgd twice"),
+        ({"attack": "magic"}, "magic"),
+        ({"require_gain": 0.1}, "second"),
+    ],
+)
+def test_wrong_options(planted: Planted, changes: dict[str, object], text: str) -> None:
+    with pytest.raises(UsageError, match=text):
+        quick([planted.model()], planted.data, **changes)
+
+
+def test_models_that_cannot_be_compared(samples: Path, planted: Planted, tmp_path: Path) -> None:
+    plain = planted.model()
+    link = tmp_path / "link.onnx"
+    link.symlink_to(plain)
+    for again in (plain, link):
+        with pytest.raises(UsageError, match="twice"):
+            quick([plain, again], planted.data)
+    with pytest.raises(UsageError, match="28×28×1"):
+        quick([samples / "fashion_pooled.onnx", samples / "fashion_keras.onnx"], planted.data)
+    with pytest.raises(UsageError, match="at least one"):
+        quick([], planted.data)
+
+
+def test_wrong_labels_stop_the_run(planted: Planted, tmp_path: Path) -> None:
+    with np.load(planted.data) as data:
+        np.savez(tmp_path / "wrong.npz", x=data["x"], y=(data["y"] + 1) % 4)
+    with pytest.raises(DataError, match=r"plain\.onnx.*near chance"):
+        quick([planted.model()], tmp_path / "wrong.npz")
+
+
+def test_command_line(planted: Planted, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    models = [str(planted.model()), str(planted.model("mean-sparse"))]
+    reports = [tmp_path / f"r.{kind}" for kind in ("json", "html", "md")]
+    arguments = ["evaluate", *models, "--data", str(planted.data), "--limit", "20"]
+    arguments += ["--eps", "10/255,0.1", "--steps", "5", "--queries", "20", "--device", "cpu"]
+    asked = [part for report in reports for part in ("--report", str(report))]
+    assert run([*arguments, *asked, "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["threat"]["eps"] == pytest.approx([10 / 255, 0.1])
+    assert json.loads(reports[0].read_text()) == document
+    assert all(report.stat().st_size > 500 for report in reports)
+    reports[0].unlink()
+    assert run([*arguments, *asked, "--require-gain", "0.5"]) == 1
+    printed = capsys.readouterr()
+    assert reports[0].exists() and "--require-gain" in printed.err
+    assert "worst case 10/255" in printed.out and "mean-sparse.onnx at 10/255" in printed.out
+    assert run([*arguments, "--require-gain", "-1", "--quiet"]) == 0
+
+
+def test_command_line_refuses_bad_budgets(
+    planted: Planted, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["evaluate", str(planted.model()), "--data", str(planted.data), "--eps"]
+    assert run([*arguments, "1/255,x"]) == 2
+    assert run([*arguments, "0"]) == 2
+    assert "Error:" in capsys.readouterr().err

@@ -1,0 +1,79 @@
+"""Planted defences that only mask gradients: each is seen through; an ordinary model is left be."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from cloakify.report import EvaluateReport, ModelEvaluation
+from cloakify.workflows.evaluate import evaluate
+from cloakify.workflows.setting import EvaluateSetting
+from tests.support.planted import Planted, plant
+
+BUDGETS = (0.04, 0.1)
+
+
+@pytest.fixture(scope="module")
+def planted(tmp_path_factory: pytest.TempPathFactory) -> Planted:
+    return plant(tmp_path_factory.mktemp("planted"))
+
+
+def report(planted: Planted, *defences: str | None, **changes: object) -> EvaluateReport:
+    settings = {"budgets": BUDGETS, "steps": 20, "queries": 300, "device": "cpu", **changes}
+    models = [planted.model(defence) for defence in defences]
+    return evaluate(models, planted.data, EvaluateSetting(**settings)).report  # type: ignore[arg-type]
+
+
+def codes(model: ModelEvaluation) -> set[str]:
+    return {warning.code for warning in model.warnings}
+
+
+def test_an_ordinary_model_raises_no_warning(planted: Planted) -> None:
+    (model,) = report(planted, None).models
+    assert model.warnings == ()
+    assert model.curve[-1].accuracy.value == 0
+
+
+@pytest.mark.parametrize(
+    ("defence", "wanted"),
+    [
+        ("quantised-input", {"zero-gradients", "gradient-free-stronger"}),
+        ("saturated", {"saturated-outputs"}),
+        ("softmax-inside", {"loss-on-probabilities", "zero-gradients", "unbounded-attack-fails"}),
+        ("random-layer", {"randomised-outputs"}),
+        ("hard-threshold", {"zero-gradients", "gradient-free-stronger"}),
+        ("mean-sparse", {"zero-gradients"}),
+    ],
+)
+def test_a_planted_defence_raises_its_warnings(
+    planted: Planted, defence: str, wanted: set[str]
+) -> None:
+    (model,) = report(planted, defence).models
+    assert wanted <= codes(model)
+    shares = {warning.code: warning.value for warning in model.warnings}
+    assert all(0.01 < shares[code] <= 1 for code in wanted)
+
+
+@pytest.mark.parametrize("defence", ["quantised-input", "hard-threshold", "softmax-inside"])
+def test_no_planted_defence_is_called_hardened(planted: Planted, defence: str) -> None:
+    found = report(planted, None, defence)
+    verdicts = [entry.verdict for entry in found.verdicts]
+    assert not any(verdict.code == "hardened" for verdict in verdicts)
+    unproven = [verdict for verdict in verdicts if verdict.code == "unproven"]
+    assert all("zero-gradients" in verdict.sentence for verdict in unproven)
+    # What was crafted on the bare model finds what the masked gradient hides.
+    assert "transfer-stronger" in codes(found.models[1])
+    assert codes(found.models[0]) == set()
+
+
+def test_a_saturated_model_is_no_harder_to_fool(planted: Planted) -> None:
+    plain, saturated = report(planted, None, "saturated", attack="apgd,apgd-dlr").models
+    for one, other in zip(plain.robust, saturated.robust, strict=True):
+        assert one.worst_case.value == pytest.approx(other.worst_case.value, abs=0.05)
+
+
+def test_gradient_free_attacks_alone_are_said_to_be(planted: Planted, tmp_path: Path) -> None:
+    (model,) = report(planted, "quantised-input", attack="square").models
+    assert "no-white-box-attack" in codes(model) and "zero-gradients" not in codes(model)
+    assert model.median_distance is None
