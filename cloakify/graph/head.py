@@ -26,6 +26,11 @@ _OTHER_LAYERS = {"Conv", "ConvTranspose", "Gemm", "LSTM", "GRU", "RNN"}
 _MOVES = {"Flatten", "Reshape", "Squeeze", "Identity", "Dropout"}
 _POOLS = {"Relu", "GlobalAveragePool", "GlobalMaxPool", "AveragePool", "ReduceMean", "ReduceMax"}
 
+_IN_FUNCTION = (
+    "the last layer is inside the local function {0!r}, which a mask can't be put into; "
+    "write the functions out first (onnx.inliner.inline_local_functions)"
+)
+
 
 @dataclass(frozen=True)
 class Head:
@@ -97,9 +102,12 @@ def find_head(model: ModelProto, wanted: str | None = None) -> HeadSearch:
         There is no linear layer, more than one could be the head, or none is called ``wanted``.
     """
     graph = gs.import_onnx(model)
+    hidden = _functions_with_layers(model)
     # In file order; the last one is the nearest to the outputs.
     layers = [head for node in reversed(graph.nodes) if (head := _as_head(graph, node))]
     if not layers:
+        if hidden:
+            raise HeadError(_IN_FUNCTION.format(min(hidden)[1]))
         raise HeadError(
             "no linear layer with constant weights (Gemm, MatMul or 1×1 Conv) in the graph; "
             "it is no classifier that a mask can harden"
@@ -111,11 +119,23 @@ def find_head(model: ModelProto, wanted: str | None = None) -> HeadSearch:
             raise HeadError(f"no linear layer is called {wanted!r}; the last ones are {listed}")
         found = chosen[0]
     else:
-        found = _only_one(graph, layers)
+        found = _only_one(graph, layers, hidden)
     return HeadSearch(found, tuple(head for head in layers if head is not found))
 
 
-def _only_one(graph: gs.Graph, layers: list[Head]) -> Head:
+def _functions_with_layers(model: ModelProto) -> set[tuple[str, str]]:
+    """Return domain and name of the local functions in which a layer may be, at any depth."""
+    found: set[tuple[str, str]] = set()
+    layers = _OTHER_LAYERS | {"MatMul"}
+    for _ in model.functions:
+        for function in model.functions:
+            calls = {(node.domain, node.op_type) for node in function.node}
+            if calls & found or layers & {kind for _, kind in calls}:
+                found.add((function.domain, function.name))
+    return found
+
+
+def _only_one(graph: gs.Graph, layers: list[Head], hidden: set[tuple[str, str]]) -> Head:
     by_output = {head.linear: head for head in layers}
     met: dict[str, Head] = {}
     seen: set[int] = set()
@@ -130,6 +150,8 @@ def _only_one(graph: gs.Graph, layers: list[Head]) -> Head:
             met[head.node] = head
             continue
         for node in tensor.inputs:
+            if (node.domain or "", node.op) in hidden:
+                raise HeadError(_IN_FUNCTION.format(node.op))
             if node.op in _OTHER_LAYERS:
                 raise HeadError(
                     f"the last layer is {node.op} {node.name!r}, which is not linear from features "

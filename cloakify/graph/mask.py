@@ -24,6 +24,8 @@ MASK = "cloakify_mask"
 MASK_NODE = "cloakify_mask_mul"
 MASKED_FEATURES = "cloakify_masked_features"
 
+_FLOATING = (TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16)
+
 
 @dataclass(frozen=True)
 class InstalledMask:
@@ -60,6 +62,7 @@ def insert_mask(
         raise ModelError(f"the mask has shape {mask.shape}, the head {head.num_features} features")
     if find_mask(model) is not None:
         raise ModelError("the model holds a cloakify mask already; --replace-mask swaps it out")
+    _check_names(model)
     hardened = ModelProto()
     hardened.CopyFrom(model)
     place, node = _head_node(hardened, head)
@@ -89,12 +92,24 @@ def find_mask(model: ModelProto) -> InstalledMask | None:
     nodes = [node for node in model.graph.node if node.name == MASK_NODE]
     tensors = [tensor for tensor in model.graph.initializer if tensor.name == MASK]
     if not nodes and not tensors:
-        if "mask.sha256" in read_metadata(model):
+        said = read_metadata(model)
+        if "mask.sha256" in said and said.get("method") != "tuned":
             raise ModelError("the metadata speaks of a cloakify mask, but the graph holds none")
         return None
-    if len(nodes) != 1 or len(tensors) != 1 or list(nodes[0].input)[1:] != [MASK]:
+    whole = (
+        len(nodes) == len(tensors) == 1
+        and nodes[0].op_type == "Mul"
+        and list(nodes[0].input)[1:] == [MASK]
+        and list(nodes[0].output) == [MASKED_FEATURES]
+        and tensors[0].data_type in _FLOATING
+    )
+    if not whole:
         raise ModelError("the graph holds parts of a cloakify mask; it was edited after hardening")
-    return InstalledMask(onnx.numpy_helper.to_array(tensors[0]).reshape(-1), nodes[0])
+    try:
+        values = onnx.numpy_helper.to_array(tensors[0])
+    except (ValueError, TypeError, OSError, onnx.checker.ValidationError) as error:
+        raise ModelError(f"the mask can't be read: {error}") from error
+    return InstalledMask(values.reshape(-1), nodes[0])
 
 
 def strip_mask(model: ModelProto) -> ModelProto:
@@ -133,9 +148,23 @@ def _remove(entries, name: str) -> None:  # type: ignore[no-untyped-def]
             del entries[place]
 
 
+def _check_names(model: ModelProto) -> None:
+    """Refuse a model that has values of the mask's names: its own could not be told from ours."""
+    graph = model.graph
+    taken = {value.name for value in (*graph.input, *graph.initializer)}
+    for node in graph.node:
+        taken.update((*node.input, *node.output))
+    for name in (MASK, MASKED_FEATURES):
+        if name in taken:
+            raise ModelError(f"the model has a value called {name!r} of its own; rename it")
+
+
 def _head_node(model: ModelProto, head: Head) -> tuple[int, NodeProto]:
     for place, node in enumerate(model.graph.node):
-        if head.node in (node.name, *node.output) and node.op_type == head.op_type:
+        # Names may be repeated in a file; what a node reads tells them apart.
+        reads = list(node.input)[head.features_slot : head.features_slot + 1] == [head.features]
+        named = head.node in (node.name, *node.output) and node.op_type == head.op_type
+        if named and reads and head.weight in node.input:
             return place, node
     raise HeadError(f"the graph has no {head.op_type} called {head.node!r}")
 
@@ -151,17 +180,12 @@ def _features_type(model: ModelProto, head: Head) -> int:
         if node.op_type == "Cast":
             return int(attributes["to"].i)
         if node.op_type in ("Constant", "ConstantOfShape"):
-            return int(attributes["value"].t.data_type if attributes else TensorProto.FLOAT)
+            given = attributes.get("value")
+            return int(TensorProto.FLOAT if given is None else given.t.data_type)
         # A dequantised weight has the type of its scale.
         name = node.input[1] if node.op_type == "DequantizeLinear" else node.input[0]
     element_type = initializers[name].data_type
-    floating = (
-        TensorProto.FLOAT,
-        TensorProto.DOUBLE,
-        TensorProto.FLOAT16,
-        TensorProto.BFLOAT16,
-    )
-    if element_type not in floating:
+    if element_type not in _FLOATING:
         kind = TensorProto.DataType.Name(element_type)
         raise HeadError(f"the head {head.node!r} computes in {kind}; a mask needs a float type")
     return int(element_type)
