@@ -42,6 +42,11 @@ from cloakify.cli.options import (
     help="Budgets on the data's scale, separated by commas.",
 )
 @click.option(
+    "--attacked",
+    type=click.Path(path_type=Path),
+    help="Attacked copies of the samples used, in their order, to be tried too.",
+)
+@click.option(
     "--require-gain",
     type=Number(),
     help="Fail (1) if a model gains less than this over the first, at worst, at the largest ε.",
@@ -52,6 +57,7 @@ from cloakify.cli.options import (
 def evaluate(
     models: tuple[Path, ...],
     data: Path,
+    attacked: Path | None,
     reports: tuple[Path, ...],
     as_json: bool,
     quiet: bool,
@@ -74,7 +80,7 @@ def evaluate(
 
     check_reports(reports)
     with progress_bars(quiet) as progress:
-        result = run(models, data, EvaluateSetting(**settings), progress)
+        result = run(models, data, EvaluateSetting(**settings), progress, attacked)
     for path in reports:
         write_report(result.report, path)
     for note in result.notes:

@@ -24,6 +24,9 @@ Labels = NDArray[np.int64]
 # Batches attacked together, so that attacks which drop fooled samples still fill theirs.
 BATCHES = 4
 
+# A copy at the budget's edge may lie past it by what float32 and the file's own format round off.
+ROUNDING = 1e-4
+
 # Which draw the random noise is, apart from the restarts of attacks.
 _NOISE = 1 << 30
 
@@ -63,6 +66,8 @@ class Plan:
         A gradient-free attack that is run on what the cascade leaves at the largest budget.
     nearest
         Searches for the nearest misclassified point of each sample.
+    given
+        Attacked copies of the samples, in their order, to be tried too.
     seed
         Of the random noise.
     """
@@ -74,6 +79,7 @@ class Plan:
     highest: Attack | None
     check: Attack | None
     nearest: FabT | None
+    given: Dataset | None
     seed: int
 
     @property
@@ -107,6 +113,8 @@ class Trials:
     crafted
         bool [M, E, n], on the samples of highest loss crafted against each of the M models; for a
         single model all of them are right.
+    given
+        bool [E, n], on the attacked copy that was given, where it is within the budget.
     checked
         bool [n], after the gradient-free check on what the cascade leaves at the largest budget.
     further
@@ -123,6 +131,7 @@ class Trials:
     left: Flags
     doubled: Flags
     crafted: Flags
+    given: Flags
     checked: Flags
     further: Flags
     distance: NDArray[np.float64]
@@ -143,6 +152,7 @@ class Trials:
             left=right(many, len(plan.attacks)),
             doubled=right(many),
             crafted=right(models, many),
+            given=right(many),
             checked=right(),
             further=right(len(plan.further)),
             distance=np.full(n, np.inf),
@@ -156,7 +166,7 @@ class Trials:
         """
         eps = np.array(self.budgets)[:, None]
         found = self.clean & self.noise & self.alone & self.left.all(axis=1) & self.doubled
-        found &= self.crafted.all(axis=0) & (self.distance > eps)
+        found &= self.crafted.all(axis=0) & self.given & (self.distance > eps)
         found[-1] &= self.checked
         worst: Flags = np.logical_and.accumulate(found, axis=0)
         return worst
@@ -203,6 +213,7 @@ def try_models(
             run = _Run(target, plan, threat, samples, parts[number], meter)
             run.cascade()
             run.transfer(targets, number, parts)
+            run.given()
         # Only now is it known what every model's samples do to the others.
         for target, part in zip(targets, parts, strict=True):
             _Run(target, plan, threat, samples, part, meter).go_on()
@@ -271,6 +282,18 @@ class _Run:
             for target, part in zip(targets, parts, strict=True):
                 part.crafted[number, place] = target.correct(attacked, samples.y)
             self.meter.add(len(samples.x))
+
+    def given(self) -> None:
+        """Try the attacked copies that were given."""
+        if self.plan.given is None:
+            return
+        samples = self.samples
+        (copies,) = self.plan.given.batches(samples.index, len(samples.index))
+        x = copies.x.astype(np.float32, copy=False)
+        right = self.target.correct(x, samples.y)
+        distance = self.threat.distance(x, samples.x)
+        for place, eps in enumerate(self.plan.budgets):
+            self.trials.given[place] = right | (distance > eps * (1 + ROUNDING))
 
     def go_on(self) -> None:
         """Continue the curve of the worst case beyond the budgets."""

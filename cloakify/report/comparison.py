@@ -58,7 +58,7 @@ class AttackAccuracy:
     """Accuracy that is left after one attack of the cascade.
 
     An attack is run on the samples that those before it, and all of them at smaller budgets,
-    have left.
+    have left. ``given`` are attacked copies that the user gave, tried on their own.
     """
 
     attack: str

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from cloakify.data import check_clean_accuracy
+from cloakify.data import Dataset, Preprocessing, check_clean_accuracy, open_data
 from cloakify.errors import DataError, UsageError
 from cloakify.evaluation.probes import Probes, probe_model
 from cloakify.evaluation.trials import try_models
@@ -49,6 +49,7 @@ def evaluate(
     data: str | os.PathLike[str],
     setting: EvaluateSetting | None = None,
     progress: Progress = lambda stage, done, total: None,
+    attacked: str | os.PathLike[str] | None = None,
 ) -> EvaluateResult:
     """Measure the clean and robust accuracy of models on the same samples.
 
@@ -63,6 +64,9 @@ def evaluate(
         Everything else.
     progress
         Called as ``progress(stage, done, total)``.
+    attacked
+        Attacked copies of the samples, as many and in the same order, to be tried too; those
+        within a budget count there.
 
     Raises
     ------
@@ -79,7 +83,8 @@ def evaluate(
         classifiers = [open_classifier(path, setting.head) for path in paths]
         _check_alike(classifiers)
         first = open_subject(classifiers[0], data, setting, progress)
-        plan = plan_trials(setting, first.threat, first.dataset.sample_shape, len(paths))
+        given = None if attacked is None else _open_copies(first, attacked)
+        plan = plan_trials(setting, first.threat, first.dataset.sample_shape, len(paths), given)
         targets = [replace(first, classifier=classifier).target() for classifier in classifiers]
     with clock.stage("look"):
         probes = [
@@ -130,6 +135,31 @@ def _distinct(models: Sequence[str | os.PathLike[str]]) -> list[Path]:
             if path == other or same:
                 raise UsageError(f"{path} is given twice")
     return paths
+
+
+def _open_copies(subject: Subject, path: str | os.PathLike[str]) -> Dataset:
+    """Open attacked copies of the samples.
+
+    Raises
+    ------
+    DataError
+        They can't be read, or are not as many.
+    """
+    setting = subject.setting
+    copies = open_data(
+        os.fspath(path),
+        subject.classifier.spec,
+        Preprocessing.parse(setting.scale, setting.mean, setting.std),
+        labels="model",
+        resize=setting.resize,
+        box=setting.box,
+    )
+    if len(copies) != len(subject.dataset):
+        raise DataError(
+            f"{os.fspath(path)} holds {len(copies)} attacked samples, but {len(subject.dataset)} "
+            "clean ones are used: give a copy of each, in their order"
+        )
+    return copies
 
 
 def _check_alike(classifiers: Sequence[Classifier]) -> None:

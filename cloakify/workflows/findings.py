@@ -33,6 +33,9 @@ from cloakify.report.model import DeviceInfo, FileRef, Notice
 from cloakify.version import __version__
 from cloakify.workflows.subject import Classifier, Subject
 
+# The row of the attacked copies that the user gave.
+GIVEN = "given"
+
 
 def evaluate_report(
     subject: Subject,
@@ -132,7 +135,10 @@ def _model(
 
 def _attacks(plan: Plan, trials: Trials, place: int) -> tuple[AttackAccuracy, ...]:
     left = trials.left[place]
-    rows = [
+    rows = []
+    if plan.given is not None:
+        rows.append(AttackAccuracy(GIVEN, accuracy_figure(trials.clean & trials.given[place])))
+    rows += [
         AttackAccuracy(attack.name, accuracy_figure(right))
         for attack, right in zip(plan.attacks, left, strict=True)
     ]

@@ -11,6 +11,7 @@ from cloakify.attacks import Attack, ThreatModel
 from cloakify.attacks.cascade import AutoAttack
 from cloakify.attacks.fab import FabT
 from cloakify.attacks.registry import make_attack
+from cloakify.data import Dataset
 from cloakify.errors import UsageError
 from cloakify.evaluation.trials import Plan
 from cloakify.workflows.setting import EvaluateSetting
@@ -25,7 +26,11 @@ NEAREST_TARGETS = 3
 
 
 def plan_trials(
-    setting: EvaluateSetting, threat: ThreatModel, sample_shape: tuple[int, ...], models: int
+    setting: EvaluateSetting,
+    threat: ThreatModel,
+    sample_shape: tuple[int, ...],
+    models: int,
+    given: Dataset | None = None,
 ) -> Plan:
     """Return what to try.
 
@@ -37,6 +42,8 @@ def plan_trials(
         Without the batch axis.
     models
         How many there are; samples are crafted for others only where there are others.
+    given
+        Attacked copies of the samples.
 
     Raises
     ------
@@ -61,6 +68,7 @@ def plan_trials(
         nearest=FabT(steps=NEAREST_STEPS, num_targets=NEAREST_TARGETS, stop_early=False)
         if white_box
         else None,
+        given=given,
         seed=setting.seed,
     )
 

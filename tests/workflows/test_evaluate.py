@@ -152,6 +152,21 @@ def test_both_norms_end_without_a_bound(planted: Planted, norm: str) -> None:
     assert last == pytest.approx(1 if norm == "linf" else 6)
 
 
+def test_given_copies_are_tried_within_their_budget(planted: Planted, tmp_path: Path) -> None:
+    """What `cloakify attack` writes for one budget counts there and not below."""
+    model, copies = planted.model(), tmp_path / "attacked.npz"
+    attack = ["attack", str(model), "--data", str(planted.data), "--attack", "apgd"]
+    assert run([*attack, "--eps", "0.1", "--limit", "40", "-o", str(copies)]) == 0
+    setting = EvaluateSetting(**{**QUICK, "attack": "fgsm", "steps": None, "limit": 40})  # type: ignore[arg-type]
+    (entry,) = evaluate([model], planted.data, setting, attacked=copies).report.models
+    small, large = (robust.attacks[0] for robust in entry.robust)
+    assert small.attack == large.attack == "given"
+    assert small.accuracy.value >= 0.9 and large.accuracy.value <= 0.1
+    assert entry.robust[1].worst_case.value <= large.accuracy.value
+    with pytest.raises(DataError, match="40 attacked samples"):
+        evaluate([model], planted.data, EvaluateSetting(), attacked=copies)
+
+
 @pytest.mark.parametrize(
     ("changes", "text"),
     [
