@@ -75,8 +75,7 @@ def insert_mask(
             onnx.helper.make_tensor_value_info(MASK, element_type, values.shape)
         )
     node.input[head.features_slot] = MASKED_FEATURES
-    multiply = onnx.helper.make_node("Mul", [head.features, MASK], [MASKED_FEATURES], MASK_NODE)
-    hardened.graph.node.insert(place, multiply)
+    hardened.graph.node.insert(place, _multiply(head.features))
     write_metadata(hardened, metadata)
     return hardened
 
@@ -96,20 +95,14 @@ def find_mask(model: ModelProto) -> InstalledMask | None:
         if "mask.sha256" in said and said.get("method") != "tuned":
             raise ModelError("the metadata speaks of a cloakify mask, but the graph holds none")
         return None
-    whole = (
-        len(nodes) == len(tensors) == 1
-        and nodes[0].op_type == "Mul"
-        and list(nodes[0].input)[1:] == [MASK]
-        and list(nodes[0].output) == [MASKED_FEATURES]
-        and tensors[0].data_type in _FLOATING
-    )
-    if not whole:
+    if (
+        len(nodes) != 1
+        or len(tensors) != 1
+        or not nodes[0].input
+        or not _is_ours(nodes[0], tensors[0])
+    ):
         raise ModelError("the graph holds parts of a cloakify mask; it was edited after hardening")
-    try:
-        values = onnx.numpy_helper.to_array(tensors[0])
-    except (ValueError, TypeError, OSError, onnx.checker.ValidationError) as error:
-        raise ModelError(f"the mask can't be read: {error}") from error
-    return InstalledMask(values.reshape(-1), nodes[0])
+    return InstalledMask(onnx.numpy_helper.to_array(tensors[0]).reshape(-1), nodes[0])
 
 
 def strip_mask(model: ModelProto) -> ModelProto:
@@ -148,10 +141,32 @@ def _remove(entries, name: str) -> None:  # type: ignore[no-untyped-def]
             del entries[place]
 
 
+def _multiply(features: str) -> NodeProto:
+    return onnx.helper.make_node("Mul", [features, MASK], [MASKED_FEATURES], MASK_NODE)
+
+
+def _is_ours(node: NodeProto, tensor: TensorProto) -> bool:
+    """Tell whether node and tensor are what :func:`insert_mask` writes, to the byte."""
+    if tensor.data_type not in _FLOATING or tensor.data_location != TensorProto.DEFAULT:
+        return False
+    try:
+        values = onnx.numpy_helper.to_array(tensor)
+    except (ValueError, TypeError):
+        return False
+    pairs = (
+        (node, _multiply(node.input[0])),
+        (tensor, onnx.numpy_helper.from_array(values, MASK)),
+    )
+    return all(
+        found.SerializeToString(deterministic=True) == made.SerializeToString(deterministic=True)
+        for found, made in pairs
+    )
+
+
 def _check_names(model: ModelProto) -> None:
     """Refuse a model that has values of the mask's names: its own could not be told from ours."""
     graph = model.graph
-    taken = {value.name for value in (*graph.input, *graph.initializer)}
+    taken = {value.name for value in graph.input} | {tensor.name for tensor in graph.initializer}
     for node in graph.node:
         taken.update((*node.input, *node.output))
     for name in (MASK, MASKED_FEATURES):

@@ -255,6 +255,18 @@ def retype(found: ModelProto) -> None:
     found.graph.initializer[-1].data_type = TensorProto.STRING
 
 
+def change_domain(found: ModelProto) -> None:
+    found.graph.node[1].domain = "local"
+
+
+def comment(found: ModelProto) -> None:
+    found.graph.node[1].doc_string = "changed"
+
+
+def move_outside(found: ModelProto) -> None:
+    found.graph.initializer[-1].data_location = TensorProto.EXTERNAL
+
+
 def remove_both(found: ModelProto) -> None:
     remove_node(found)
     remove_tensor(found)
@@ -269,6 +281,9 @@ def remove_both(found: ModelProto) -> None:
         change_operator,
         rename_output,
         drop_output,
+        change_domain,
+        comment,
+        move_outside,
         shorten,
         retype,
     ],
