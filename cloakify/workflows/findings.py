@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
 from cloakify.evaluation import accuracy_figure, compare, judge, median_distance
 from cloakify.evaluation.probes import Probes
 from cloakify.evaluation.trials import Plan, Trials
@@ -116,7 +119,7 @@ def _model(
             for k, eps in budgets
         ),
         curve=_curve(plan, trials, chance),
-        median_distance=None if plan.nearest is None else median_distance(trials.distance),
+        median_distance=None if plan.nearest is None else median_distance(_distances(plan, trials)),
         convergence=tuple(
             Convergence(
                 plan.attacks[0].name,
@@ -131,6 +134,19 @@ def _model(
             Notice(finding.code.value, finding.message, finding.value) for finding in warnings
         ),
     )
+
+
+def _distances(plan: Plan, trials: Trials) -> NDArray[np.float64]:
+    """Return how near a misclassified point is known to be: as searched for, or by the budgets.
+
+    Where a search fails, a trial within a budget may still have fooled the model.
+    """
+    known = np.where(trials.clean, trials.distance, 0.0)
+    curve = [*zip(plan.budgets, trials.worst_case, strict=True)]
+    curve += zip(plan.further, trials.further, strict=True)
+    for eps, right in curve:
+        known = np.where(right, known, np.minimum(known, eps))
+    return known
 
 
 def _attacks(plan: Plan, trials: Trials, place: int) -> tuple[AttackAccuracy, ...]:

@@ -65,6 +65,9 @@ def test_no_planted_defence_is_called_hardened(planted: Planted, defence: str) -
     # What was crafted on the bare model finds what the masked gradient hides.
     assert "transfer-stronger" in codes(found.models[1])
     assert codes(found.models[0]) == set()
+    # Its median distance follows from them too, though no search by gradient finds a point.
+    distance = found.models[1].median_distance
+    assert distance is not None and distance.value == BUDGETS[-1]
 
 
 def test_a_saturated_model_is_no_harder_to_fool(planted: Planted) -> None:
