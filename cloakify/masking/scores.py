@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -23,12 +21,6 @@ def deepcloak(statistics: FeatureStatistics) -> Scores:
 def margin(statistics: FeatureStatistics) -> Scores:
     """How much the feature helps the strongest wrong class: ``Σ φ_j(x′)·(W_k − W_y)_j``."""
     return statistics.margin
-
-
-SCORES: dict[str, Callable[[FeatureStatistics], Scores]] = {
-    "deepcloak": deepcloak,
-    "margin": margin,
-}
 
 
 def rank(scores: Scores) -> NDArray[np.int64]:

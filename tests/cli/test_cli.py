@@ -11,6 +11,7 @@ import pytest
 from cloakify.cli.main import run
 
 QUICK = ["--limit", "80", "--device", "cpu", "--eps", "2/255", "--mask-ratio", "0.05"]
+QUICK += ["--score", "deepcloak", "--evaluation-steps", "3"]
 
 
 def harden(samples: Path, *more: str, model: str = "fashion_keras.onnx") -> list[str]:

@@ -20,7 +20,7 @@ from cloakify.workflows.setting import HardenSetting
 
 EPS = 4 / 255
 # Small enough for a unit test: 200 images, and a short evaluation.
-QUICK = {"limit": 200, "evaluation_steps": 3, "device": "cpu", "eps": EPS}
+QUICK = {"limit": 200, "evaluation_steps": 3, "device": "cpu", "eps": EPS, "score": "deepcloak"}
 
 
 def quick(samples: Path, model: Path, output: Path, **changes: object) -> HardenResult:

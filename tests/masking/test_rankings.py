@@ -1,0 +1,106 @@
+"""Rankings that learn: slopes against finite differences, and masks that do what they are for."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cloakify.errors import UsageError
+from cloakify.masking.captured import Captured, chosen_for_capture, pooled
+from cloakify.masking.greedy import greedy_ranking, loss_slope
+from cloakify.masking.linear import LinearHead
+from cloakify.masking.rankings import RANKINGS, candidates
+from cloakify.masking.relaxed import relaxed_ranking
+from cloakify.masking.statistics import FeatureStatistics
+
+
+def some_head(size: int, classes: int, seed: int) -> LinearHead:
+    rng = np.random.default_rng(seed)
+    weight = rng.standard_normal((size, classes)).astype(np.float32)
+    return LinearHead(weight, rng.standard_normal(classes).astype(np.float32))
+
+
+def cross_entropy(head: LinearHead, features: np.ndarray, y: np.ndarray, mask: np.ndarray) -> float:
+    z = (features.astype(np.float64) * mask) @ head.weight.astype(np.float64) + head.bias
+    return float(np.mean(np.logaddexp.reduce(z, axis=1) - z[np.arange(len(y)), y]))
+
+
+@given(st.integers(1, 8), st.integers(2, 5), st.integers(1, 6), st.integers(0, 1000))
+def test_slope_is_the_derivative(size: int, classes: int, n: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    head = some_head(size, classes, seed)
+    features = rng.standard_normal((n, size)).astype(np.float32)
+    y, mask = rng.integers(0, classes, n), rng.random(size).astype(np.float32)
+    found = loss_slope(head, features, y, mask)
+    for j in range(size):
+        moved = np.zeros(size)
+        moved[j] = 1e-5
+        numeric = (
+            cross_entropy(head, features, y, mask + moved)
+            - cross_entropy(head, features, y, mask - moved)
+        ) / 2e-5
+        assert found[j] == pytest.approx(numeric, abs=2e-4)
+
+
+def planted(n: int = 200, size: int = 40, seed: int = 0) -> tuple[LinearHead, Captured, set[int]]:
+    """Two classes told apart by half of the features; the attack turns on five of the others."""
+    rng = np.random.default_rng(seed)
+    weight = np.zeros((size, 2), np.float32)
+    weight[:20, 0], weight[:20, 1] = 1, -1
+    harmful = {21, 25, 30, 33, 39}
+    weight[sorted(harmful), 1] = 3
+    head = LinearHead(weight, np.zeros(2, np.float32))
+    y = np.zeros(n, np.int64)
+    clean = rng.random((n, size)).astype(np.float32)
+    clean[:, 20:] *= 0.05
+    attacked = clean.copy()
+    attacked[:, sorted(harmful)] += 4
+    # Moves a lot, but no logit hangs on it: what the shift alone is fooled by.
+    attacked[:, 22] += 50
+    return head, Captured(clean, attacked, y, y), harmful
+
+
+@pytest.mark.parametrize("ranking", [greedy_ranking, relaxed_ranking])
+def test_planted_features_go_first(ranking: object) -> None:
+    head, captured, harmful = planted()
+    found = ranking(head, captured)  # type: ignore[operator]
+    assert sorted(found.tolist()) == list(range(40))
+    assert set(found[:5].tolist()) == harmful
+
+
+def test_shift_alone_is_fooled() -> None:
+    head, captured, _ = planted()
+    statistics = FeatureStatistics.of_pairs(
+        captured.clean,
+        captured.attacked,
+        head.logits(captured.clean),
+        head.logits(captured.attacked),
+        captured.y,
+        head.weight,
+    )
+    assert RANKINGS["deepcloak"](statistics, head, captured)[0] == 22
+    assert 22 not in RANKINGS["margin"](statistics, head, captured)[:5]
+
+
+def test_candidates() -> None:
+    assert candidates("auto") == tuple(RANKINGS)
+    assert candidates("margin") == ("margin",)
+    with pytest.raises(UsageError, match="--score"):
+        candidates("best")
+
+
+@given(st.integers(1, 30_000), st.sampled_from([64, 3136, 1 << 20]), st.integers(0, 5))
+def test_capture_is_bounded_and_repeatable(n: int, size: int, seed: int) -> None:
+    indices = np.arange(n) * 3
+    kept = chosen_for_capture(indices, size, seed)
+    assert len(kept) * size <= max(1 << 23, size)
+    assert np.isin(kept, indices).all() and (np.diff(kept) > 0).all()
+    assert np.array_equal(kept, chosen_for_capture(indices, size, seed))
+
+
+def test_positions_are_pooled() -> None:
+    features = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
+    assert np.array_equal(pooled(features), features.mean(axis=1))
+    assert pooled(features[:, 0]) is not None and pooled(features[:, 0]).shape == (2, 4)
