@@ -13,21 +13,37 @@ from cloakify.cli.options import json_option
 @json_option
 def devices(as_json: bool) -> None:
     """Show which devices ONNX Runtime can use on this machine, and what others lack."""
-    import onnxruntime
+    from cloakify.runtime import device_report
 
-    from cloakify.runtime import cuda_obstacle
-
-    obstacle = cuda_obstacle()
+    found = device_report()
     if as_json:
         document = {
-            "onnxruntime": onnxruntime.__version__,
-            "devices": {
-                "cpu": {"usable": True, "missing": None},
-                "cuda": {"usable": obstacle is None, "missing": obstacle},
-            },
+            "onnxruntime": found.onnxruntime,
+            "package": found.package,
+            "providers": list(found.providers),
+            "built_for_cuda": found.built_for_cuda,
+            "driver_cuda": found.driver_cuda,
+            "default": str(found.default),
+            "devices": [
+                {
+                    "device": str(entry.device),
+                    "name": entry.name,
+                    "memory": entry.memory,
+                    "usable": entry.obstacle is None,
+                    "missing": entry.obstacle,
+                }
+                for entry in found.entries
+            ],
+            "missing": found.missing,
         }
         click.echo(json.dumps(document, indent=2))
         return
-    click.echo(f"onnxruntime {onnxruntime.__version__}")
-    click.echo("cpu   usable")
-    click.echo("cuda  usable" if obstacle is None else f"cuda  not usable: {obstacle}")
+    cuda = f", built for CUDA {found.built_for_cuda}" if found.built_for_cuda else ""
+    click.echo(f"{found.package} {found.onnxruntime}{cuda}")
+    for entry in found.entries:
+        memory = f", {entry.memory / 2**30:.0f} GiB" if entry.memory else ""
+        state = "usable" if entry.obstacle is None else f"not usable: {entry.obstacle}"
+        click.echo(f"{entry.device!s:<8}{entry.name}{memory}: {state}")
+    if found.missing is not None:
+        click.echo(f"no GPU: {found.missing}")
+    click.echo(f"--device auto takes {found.default}")
