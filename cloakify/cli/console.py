@@ -33,9 +33,11 @@ def progress_bars(quiet: bool) -> Iterator[Progress]:
         tasks: dict[str, object] = {}
 
         def report(stage: str, done: int, total: int) -> None:
-            if stage not in tasks:
-                tasks[stage] = bars.add_task(stage, total=total)
-            bars.update(tasks[stage], completed=done, total=total)  # type: ignore[arg-type]
+            # What stands behind the dot changes from call to call; the bar stays the same.
+            name = stage.partition(" · ")[0]
+            if name not in tasks:
+                tasks[name] = bars.add_task(stage, total=total)
+            bars.update(tasks[name], description=stage, completed=done, total=total)  # type: ignore[arg-type]
 
         yield report
 

@@ -121,13 +121,15 @@ def find_gate_sites(model: ModelProto, head: Head) -> list[GateSite]:
 
 
 def choose_sites(sites: Sequence[GateSite], pattern: str) -> list[GateSite]:
-    """Return the sites whose name or value matches a shell pattern; ``all`` takes every one.
+    """Return the sites whose name or value matches a shell pattern, ``all``, or the ``last``.
 
     Raises
     ------
     UsageError
         None does.
     """
+    if pattern == "last":
+        return list(sites[-1:])
     chosen = [
         site
         for site in sites

@@ -6,33 +6,16 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from onnx import ModelProto
-
-from cloakify.attacks import Attack
-from cloakify.data import Splits, split
-from cloakify.errors import ModelError
+from cloakify.data import split
 from cloakify.evaluation.robustness import Attacks, compare_targets
-from cloakify.graph.mask import insert_mask, mask_digest
-from cloakify.masking.scores import random_ranking
-from cloakify.masking.selection import MaskChoice, choose
 from cloakify.onnxfile.model import check_target, save_model
 from cloakify.report.model import HardenReport
-from cloakify.version import __version__
-from cloakify.workflows.calibration import calibrate, choose_mask
 from cloakify.workflows.clock import Clock
 from cloakify.workflows.judgement import harden_report, judge_mask
-from cloakify.workflows.proof import check_valid, runtime_faults, structural_faults
+from cloakify.workflows.masked import make_masked
 from cloakify.workflows.setting import HardenSetting
-from cloakify.workflows.subject import (
-    Progress,
-    Subject,
-    open_source,
-    open_subject,
-)
-
-# Samples that both models are run on before the file is written.
-PROOF_SAMPLES = 8
+from cloakify.workflows.subject import Progress, open_source, open_subject
+from cloakify.workflows.tuning import make_tuned
 
 
 @dataclass(frozen=True)
@@ -48,7 +31,9 @@ class HardenResult:
     gate
         The gate that was missed, as a sentence.
     notes
-        Remarks on the data.
+        Remarks on the data, and on the tuning.
+    interrupted
+        Whether the user cut the tuning short; what it had found is in the file.
     class_names
         What the class indices stand for.
     """
@@ -58,6 +43,7 @@ class HardenResult:
     gate: str | None
     notes: tuple[str, ...]
     class_names: tuple[str, ...] | None
+    interrupted: bool = False
 
 
 def harden(
@@ -99,18 +85,13 @@ def harden(
         target = subject.target()
         attack = setting.make_attack()
         evaluation = setting.evaluation_attack(stop_early=True)
-    with clock.stage("calibrate"):
-        statistics, head = calibrate(subject, target, attack, splits.fit, progress)
-    with clock.stage("select"):
-        choice = choose_mask(
-            subject, target, attack, splits.select, statistics, head, setting, progress
-        )
-    with clock.stage("prove"):
-        hardened = _insert(subject, choice, attack)
-        _prove(subject, hardened, splits)
+    if setting.method == "tuned":
+        made = make_tuned(subject, splits, attack, clock, progress)
+    else:
+        made = make_masked(subject, target, splits, attack, clock, progress)
     with clock.stage("evaluate"):
         found = compare_targets(
-            [target, subject.target(hardened), subject.target(_control(subject, choice))],
+            [target, subject.target(made.model), subject.target(made.control)],
             Attacks(attack, setting.evaluation_attack(stop_early=False), evaluation),
             subject.threat,
             subject.dataset,
@@ -121,56 +102,16 @@ def harden(
     gate = setting.missed_gate(accuracy.gain.adaptive.value)
     if gate is None:
         with clock.stage("write"):
-            save_model(hardened, target_path, classifier.file)
+            save_model(made.model, target_path, classifier.file)
     written = None if gate else target_path
     report = harden_report(
-        subject, splits, choice, (attack, evaluation), (accuracy, verdict), written, clock.seconds
+        subject,
+        splits,
+        made.mask,
+        (attack, evaluation),
+        (accuracy, verdict),
+        written,
+        clock.seconds,
     )
-    return HardenResult(report, written, gate, subject.dataset.notes, subject.dataset.class_names)
-
-
-def _insert(subject: Subject, choice: MaskChoice, attack: Attack) -> ModelProto:
-    classifier, setting = subject.classifier, subject.setting
-    metadata = {
-        "version": __version__,
-        "source.sha256": classifier.file.sha256,
-        "head": classifier.head.node,
-        "mask.sha256": mask_digest(choice.mask),
-        "mask.removed": str(len(choice.removed)),
-        "mask.total": str(len(choice.mask)),
-        "attack": attack.name,
-        "eps": f"{setting.eps:.9g}",
-        "seed": str(setting.seed),
-        "data.sha256": subject.dataset.sha256,
-    }
-    return insert_mask(classifier.file.model, classifier.head, choice.mask, metadata)
-
-
-def _prove(subject: Subject, hardened: ModelProto, splits: Splits) -> None:
-    """Raise ModelError unless the mask is the only change, in structure and in what is computed."""
-    classifier = subject.classifier
-    if not classifier.file.sidecars:
-        check_valid(classifier.file.model, f"{classifier.file.path}: the model")
-        check_valid(hardened, "the hardened model")
-    faults = structural_faults(classifier.file, hardened, classifier.head)
-    samples = classifier.spec.batch_size or PROOF_SAMPLES
-    index = np.resize(splits.report, samples)
-    (batch,) = subject.dataset.batches(index, samples)
-    faults += runtime_faults(
-        classifier.model,
-        subject.with_weights(hardened),
-        classifier.head,
-        classifier.spec.name,
-        batch.x,
-        subject.device,
-    )
-    if faults:
-        raise ModelError(f"{classifier.file.path}: the mask can't be put in: {faults[0]}")
-
-
-def _control(subject: Subject, choice: MaskChoice) -> ModelProto:
-    """Return the source with a random mask of the same size."""
-    ranking = random_ranking(len(choice.mask), subject.setting.seed)
-    control = choose(ranking, len(choice.removed), "random")
-    classifier = subject.classifier
-    return insert_mask(classifier.file.model, classifier.head, control.mask, {})
+    notes = (*subject.dataset.notes, *made.remarks)
+    return HardenResult(report, written, gate, notes, subject.dataset.class_names, made.interrupted)

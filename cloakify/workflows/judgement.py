@@ -11,8 +11,6 @@ from cloakify.data import Splits
 from cloakify.evaluation import Verdict, accuracy_figure, gain_figure, judge
 from cloakify.evaluation.robustness import Correctness
 from cloakify.evaluation.verdict import OverRandom
-from cloakify.graph.mask import mask_digest
-from cloakify.masking.selection import MaskChoice
 from cloakify.report.model import (
     Accuracy,
     AttackInfo,
@@ -63,7 +61,7 @@ def judge_mask(
 def harden_report(
     subject: Subject,
     splits: Splits,
-    choice: MaskChoice,
+    mask: MaskInfo,
     attacks: tuple[Attack, Attack],
     judged: tuple[Accuracy, Verdict],
     output: Path | None,
@@ -73,6 +71,8 @@ def harden_report(
 
     Parameters
     ----------
+    mask
+        What was made.
     attacks
         The calibration attack and the evaluation attack.
     output
@@ -99,15 +99,7 @@ def harden_report(
             report=len(splits.report),
             labels=subject.setting.labels,
         ),
-        mask=MaskInfo(
-            method="deepcloak",
-            score=choice.score,
-            ratio=choice.ratio,
-            removed=len(choice.removed),
-            total=len(choice.mask),
-            indices=tuple(int(index) for index in choice.removed),
-            sha256=mask_digest(choice.mask),
-        ),
+        mask=mask,
         accuracy=accuracy,
         verdict=verdict,
         warnings=(),

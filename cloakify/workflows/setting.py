@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from cloakify.attacks import Apgd, Attack
@@ -81,7 +82,10 @@ class HardenSetting(AttackSetting):
     Attributes
     ----------
     score
-        What ranks the features.
+        What ranks the features; ``auto`` compares all rankings under an adaptive attack.
+    rounds
+        How often ``auto`` ranks: from the second time on, samples attacked on the best mask so far
+        are known too.
     mask_ratio
         Share of the features to mask; ``None`` looks at every size.
     max_accuracy_drop
@@ -92,10 +96,29 @@ class HardenSetting(AttackSetting):
         Take out the mask of an already hardened model first.
     require_gain
         Least adaptive gain, as a fraction; with less no file is written.
+    method
+        ``deepcloak``: a 0/1 mask before the head. ``tuned``: gates on the channels of every layer.
+    emit
+        Tuned gates as ``mul`` nodes, or ``fold``: multiplied into the weights before them.
+    tune_steps
+        Steps of the tuning; ``None`` for as many as suit the data.
+    tune_layers
+        Which layers to tune: ``all``, ``last``, or a shell pattern of their names.
+    binary
+        Tune gates of 0 or 1 only.
+    tune_state
+        File to keep the state of the tuning in; a stopped run goes on from it.
     """
 
     attack: str = "fgsm"
-    score: str = "deepcloak"
+    method: Literal["deepcloak", "tuned"] = "deepcloak"
+    emit: Literal["mul", "fold"] = "mul"
+    tune_steps: int | None = None
+    tune_layers: str = "all"
+    binary: bool = False
+    tune_state: Path | None = None
+    score: str = "auto"
+    rounds: int = 2
     mask_ratio: float | None = None
     max_accuracy_drop: float = 0.01
     evaluation_steps: int = 40

@@ -14,10 +14,11 @@ from onnx import ModelProto
 from cloakify.attacks import Target, ThreatModel, make_threat
 from cloakify.data import Dataset, Preprocessing, open_data
 from cloakify.errors import ModelError
+from cloakify.graph.gates import has_gates, strip_gates
 from cloakify.graph.head import Head, find_head
 from cloakify.graph.inputs import InputSpec, find_input
 from cloakify.graph.mask import find_mask, strip_mask
-from cloakify.onnxfile import OnnxFile, open_model
+from cloakify.onnxfile import OnnxFile, open_model, read_metadata
 from cloakify.runtime import Device, resolve_device
 from cloakify.workflows.setting import Setting
 
@@ -95,15 +96,20 @@ def open_source(path: str | os.PathLike[str], head: str | None, replace_mask: bo
         The model is hardened already, or no classifier.
     """
     classifier = open_classifier(path, head)
-    installed = find_mask(classifier.file.model)
-    if installed is None:
+    model = classifier.file.model
+    installed = find_mask(model)
+    gated = has_gates(model)
+    if not gated and read_metadata(model).get("method") == "tuned":
+        raise ModelError(f"{path}: has tuned gates folded into its weights; harden its source")
+    if installed is None and not gated:
         return classifier
     if not replace_mask:
-        raise ModelError(
-            f"{path}: is hardened already ({int((installed.values == 0).sum())} of "
-            f"{len(installed.values)} features masked); --replace-mask swaps the mask out"
-        )
-    bare = strip_mask(classifier.file.model)
+        what = "tuned gates"
+        if installed is not None:
+            removed = int((installed.values == 0).sum())
+            what = f"{removed} of {len(installed.values)} features masked"
+        raise ModelError(f"{path}: is hardened already ({what}); --replace-mask swaps the mask out")
+    bare = strip_gates(model) if gated else strip_mask(model)
     file = replace(classifier.file, model=bare, content=bare.SerializeToString(deterministic=True))
     search = find_head(bare, head)
     return Classifier(file, find_input(bare), search.head, search.alternatives)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from cloakify.graph.head import Head, find_head
 from cloakify.graph.inputs import InputSpec, find_input
 from cloakify.onnxfile import OnnxFile, open_model, read_metadata
 from cloakify.runtime import Device, resolve_device
+from cloakify.workflows.gate_proof import gate_faults, gate_runtime_faults, is_tuned
 from cloakify.workflows.proof import check_valid, runtime_faults, structural_faults
 
 # Samples both models are run on, and the size taken where a spatial axis is symbolic.
@@ -55,7 +57,8 @@ def verify(
 
     By structure (every field of the two messages, the bytes of the sidecars, the metadata), and by
     running both on random samples: with a mask of ones the logits are equal to the bit, with the
-    real one they are the head's answer to the masked features.
+    real one they are the head's answer to the masked features. A file with tuned gates is proven by
+    :mod:`~cloakify.workflows.gate_proof`.
 
     Raises
     ------
@@ -68,13 +71,21 @@ def verify(
         head = find_head(before.model, said.get("head")).head
     except HeadError as error:
         return Verification(Path(hardened), Path(source), (f"{source}: {error}",), "")
-    faults = structural_faults(before, after.model, head) + _sidecar_faults(before, after)
+    said = read_metadata(after.model)
+    tuned = is_tuned(after.model)
+    find_faults = gate_faults if tuned else structural_faults
+    faults = find_faults(before, after.model, head) + _sidecar_faults(before, after)
     if not faults:
-        faults = _run_both(before, after, head, resolve_device(device))
-    summary = (
-        f"{said.get('mask.removed')} of {said.get('mask.total')} features of {head.node!r} masked"
-    )
-    return Verification(Path(hardened), Path(source), tuple(faults), summary)
+        faults = _run_both(before, after, head, resolve_device(device), tuned)
+    return Verification(Path(hardened), Path(source), tuple(faults), _summary(said, head, tuned))
+
+
+def _summary(said: Mapping[str, str], head: Head, tuned: bool) -> str:
+    removed, total = said.get("mask.removed"), said.get("mask.total")
+    if not tuned:
+        return f"{removed} of {total} features of {head.node!r} masked"
+    form = "folded into the weights" if said.get("emit") == "fold" else "as Mul nodes"
+    return f"{total} gates {form}, {removed} of them 0"
 
 
 def _sidecar_faults(before: OnnxFile, after: OnnxFile) -> list[str]:
@@ -89,12 +100,16 @@ def _sidecar_faults(before: OnnxFile, after: OnnxFile) -> list[str]:
     return [] if same else ["the external weights differ"]
 
 
-def _run_both(before: OnnxFile, after: OnnxFile, head: Head, device: Device) -> list[str]:
+def _run_both(
+    before: OnnxFile, after: OnnxFile, head: Head, device: Device, tuned: bool
+) -> list[str]:
     spec = find_input(before.model)
     source, hardened = before.load_weights(), after.load_weights()
     try:
         if not before.sidecars:
             check_valid(after.model, str(after.path))
+        if tuned:
+            return gate_runtime_faults(source, hardened, head, spec.name, _samples(spec))
         return runtime_faults(source, hardened, head, spec.name, _samples(spec), device)
     except ModelError as error:
         return [str(error)]

@@ -172,6 +172,6 @@ def test_interrupted(
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("cloakify.workflows.harden.calibrate", interrupt)
+    monkeypatch.setattr("cloakify.workflows.masked.calibrate", interrupt)
     assert run(harden(samples)) == 130
     assert not list(samples.glob("*.hardened.onnx"))

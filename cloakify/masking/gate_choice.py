@@ -1,0 +1,93 @@
+"""Choose the gates that are shipped: what stood firmest on the select split, at an allowed price.
+
+The constraint is kept by construction: of all checkpoints only those within it count, and where
+the firmest costs too much it is drawn back towards 1, geometrically: ``gate^t``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from cloakify.errors import GateError
+from cloakify.masking.optimiser import Kind, Vector, gates_of
+from cloakify.masking.tuning import Checkpoint, Judge, Trial
+
+# Strengths at which gates that cost too much are tried again.
+STRENGTHS = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
+
+
+@dataclass(frozen=True)
+class GateChoice:
+    """The chosen gates.
+
+    Attributes
+    ----------
+    gates
+        All of them in one vector.
+    step
+        After which step of the tuning they were.
+    strength
+        t of ``gate^t``; 1 where they were taken as they were.
+    trial, before
+        How the select split fared with them, and with gates of 1.
+    """
+
+    gates: Vector
+    step: int
+    strength: float
+    trial: Trial
+    before: Trial
+
+
+def choose_gates(
+    checkpoints: Sequence[Checkpoint], kind: Kind, max_accuracy_drop: float, judge: Judge
+) -> GateChoice:
+    """Choose the gates with the best accuracy under PGD within the accuracy budget.
+
+    Parameters
+    ----------
+    checkpoints
+        What was tried, gates of 1 first.
+    kind
+        What their parameters mean; binary gates can't be drawn back.
+    max_accuracy_drop
+        How much clean accuracy may be lost on the select split, as a fraction of its samples.
+    judge
+        Tries further gates on the select split.
+
+    Raises
+    ------
+    GateError
+        No gates within the budget are any firmer than those of 1.
+    """
+    before = checkpoints[0].trial
+    floor = before.clean - max_accuracy_drop * before.count - 1e-9
+    choices = [
+        GateChoice(gates_of(point.theta, kind), point.step, 1.0, point.trial, before)
+        for point in checkpoints[1:]
+    ]
+    firmest = max(checkpoints, key=lambda point: point.trial.robust)
+    if kind == "positive" and firmest.trial.clean < floor:
+        choices += _drawn_back(firmest, before, floor, judge)
+    allowed = [choice for choice in choices if choice.trial.clean >= floor]
+    best = max(allowed, key=lambda choice: choice.trial.robust, default=None)
+    if best is None or best.trial.robust <= before.robust:
+        raise GateError(
+            f"no gates within {max_accuracy_drop:.1%} of clean accuracy resist PGD any better on "
+            f"the {before.count} samples of the select split; no file was written"
+        )
+    return best
+
+
+def _drawn_back(point: Checkpoint, before: Trial, floor: float, judge: Judge) -> list[GateChoice]:
+    """Try weaker and weaker versions until one is within the budget, and return what was tried."""
+    tried: list[GateChoice] = []
+    for strength in STRENGTHS:
+        gates = np.exp(strength * point.theta)
+        tried.append(GateChoice(gates, point.step, strength, judge(gates), before))
+        if tried[-1].trial.clean >= floor:
+            break
+    return tried

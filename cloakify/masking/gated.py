@@ -1,0 +1,148 @@
+"""A classifier whose gates can be set: attacks and ∂loss/∂gate for any values of them.
+
+The gates are inputs of every graph, so one session each serves the whole of a tuning run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import ModelProto
+
+from cloakify.attacks import Target
+from cloakify.graph.gate_sites import GateSite
+from cloakify.graph.gates import gate_name, insert_gates, open_gates
+from cloakify.graph.gradient.build import LOGITS, LOSS
+from cloakify.graph.gradient.gates import DISTRIBUTION, SUFFIX, build_gate_gradient
+from cloakify.graph.head import Head
+from cloakify.graph.inputs import InputSpec
+from cloakify.runtime import Device, Session
+
+Array = NDArray[np.float32]
+Vector = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class GateGradient:
+    """What a pass over n samples returns.
+
+    Attributes
+    ----------
+    logits
+        [n, C].
+    loss
+        Sum over the samples.
+    gradient
+        ∂loss/∂gate, float64, of all gates in one vector.
+    """
+
+    logits: Array
+    loss: float
+    gradient: Vector
+
+
+class GatedModel:
+    """A classifier with gates behind some of its layers, all 1 at first.
+
+    Parameters
+    ----------
+    model
+        The source with its weights in it.
+    sites
+        Where the gates stand.
+    spec, head
+        Its input and head.
+    sample_shape
+        Shape of one sample, without the batch axis.
+    device, batch_size, threads
+        As for :class:`~cloakify.attacks.Target`.
+
+    Attributes
+    ----------
+    target
+        The gated classifier as a target of attacks; it has the gates that were set last.
+    """
+
+    def __init__(
+        self,
+        model: ModelProto,
+        sites: Sequence[GateSite],
+        spec: InputSpec,
+        head: Head,
+        sample_shape: tuple[int, ...],
+        device: Device,
+        batch_size: int,
+        threads: int = 0,
+    ) -> None:
+        self.sites = tuple(sites)
+        self._sample_shape = sample_shape
+        ones = [np.ones(site.channels) for site in sites]
+        self._model = open_gates(insert_gates(model, sites, ones, {}))
+        self.target = Target(self._model, spec, head, device, batch_size, threads)
+        self._ends = np.cumsum([site.channels for site in sites])
+        self.set(np.ones(self.count))
+
+    @property
+    def count(self) -> int:
+        """How many gates there are."""
+        return int(self._ends[-1])
+
+    def split(self, gates: Vector) -> list[Vector]:
+        """Cut a vector of all gates into one for each site."""
+        return np.split(gates, self._ends[:-1])
+
+    def set(self, gates: Vector) -> None:
+        """Set all gates, given as one vector in the order of the sites."""
+        self.target.constants = {
+            gate_name(number): values.astype(_dtype(site)).reshape(site.shape)
+            for number, (site, values) in enumerate(zip(self.sites, self.split(gates), strict=True))
+        }
+
+    def gradient(self, x: Array, wished: Array) -> GateGradient:
+        """Return ∂(Σ loss)/∂gate.
+
+        Parameters
+        ----------
+        x
+            Samples [n, …].
+        wished
+            [n, C]: the distribution that the cross-entropy is taken with, times the sample's
+            weight.
+        """
+        target, size = self.target, self.target.batch_size
+        logits: list[Array] = []
+        loss, gradient = 0.0, np.zeros(self.count)
+        constants = {n: v.astype(np.float32, copy=False) for n, v in target.constants.items()}
+        for start in range(0, len(x), size):
+            part, goal = x[start : start + size], wished[start : start + size]
+            missing = size - len(part)
+            if missing:
+                # Without a weight a sample adds nothing.
+                part = np.concatenate([part, np.repeat(part[-1:], missing, axis=0)])
+                goal = np.concatenate([goal, np.zeros((missing, goal.shape[1]), goal.dtype)])
+            feeds = {target.spec.name: part, DISTRIBUTION: goal.astype(np.float32), **constants}
+            found = self._session.run(feeds)
+            logits.append(found[LOGITS][: size - missing].astype(np.float32, copy=False))
+            loss += float(found[LOSS].sum(dtype=np.float64))
+            parts = [found[name + SUFFIX].reshape(-1) for name in constants]
+            gradient += np.concatenate(parts)
+        return GateGradient(np.concatenate(logits), loss, gradient)
+
+    @cached_property
+    def _session(self) -> Session:
+        target = self.target
+        shape = (target.batch_size, *self._sample_shape)
+        names = [gate_name(number) for number in range(len(self.sites))]
+        built = build_gate_gradient(
+            self._model, {target.spec.name: shape}, target.head.logits, names
+        )
+        return Session(built, target.device, threads=target.threads)
+
+
+def _dtype(site: GateSite) -> np.dtype[np.generic]:
+    return np.dtype(onnx.helper.tensor_dtype_to_np_dtype(site.element_type))

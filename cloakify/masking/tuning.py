@@ -1,0 +1,285 @@
+"""Tune gates through the whole network: adversarial training of nothing but one factor a channel.
+
+Each step attacks a batch of the fit split once, from a random start (FGSM-RS; Wong, Rice and
+Kolter, arXiv 2001.03994: a step of 1.25 ε, cut to the ball), and moves the gates down the gradient
+of the loss at the attacked samples. No weight is touched, so a thousand samples do not overfit.
+
+From time to time the gates are tried on the select split, on clean samples and under PGD; what is
+kept in the end is chosen there (:mod:`~cloakify.masking.gate_choice`). Single-step attacks can
+suddenly stop meaning anything (catastrophic overfitting, same paper): then the single-step accuracy
+stays high while that under PGD falls. The run goes back to its best gates and goes on with one
+step more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cloakify.attacks import ThreatModel
+from cloakify.attacks.starts import random_in_ball
+from cloakify.data import Batch, Dataset
+from cloakify.masking.gated import GatedModel
+from cloakify.masking.optimiser import Adam, Kind, Vector, cosine, gates_of, neutral
+
+Array = NDArray[np.float32]
+Labels = NDArray[np.int64]
+
+# A fall of accuracy, and a gap of the single-step accuracy over it, that tell overfitting to a
+# single-step attack from the noise of a few hundred samples.
+COLLAPSE = 0.1
+
+# (gates) -> how the select split fares
+Judge = Callable[[Vector], "Trial"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TuningPlan:
+    """How to tune.
+
+    Attributes
+    ----------
+    steps, batch_size
+        Steps of the optimiser and samples in each.
+    rate
+        Adam's learning rate; it falls to 0 along a cosine.
+    reach
+        Length of the attack's steps together, in ε.
+    warmup
+        Share of the steps in which ε rises from 0 to its full size.
+    checks
+        How often the gates are tried on the select split.
+    patience
+        How many checks in a row may bring nothing better.
+    kind
+        ``positive`` or ``binary``.
+    seed
+        Of the order of the samples and of the random starts.
+    """
+
+    steps: int = 400
+    batch_size: int = 128
+    rate: float = 0.02
+    reach: float = 1.25
+    warmup: float = 0.1
+    checks: int = 8
+    patience: int = 4
+    kind: Kind = "positive"
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Trial:
+    """How the select split fared: right answers among ``count`` samples.
+
+    Attributes
+    ----------
+    clean
+        On clean samples.
+    robust
+        Under PGD (and clean).
+    single
+        Under the attack that the tuning uses.
+    """
+
+    count: int
+    clean: int
+    robust: int
+    single: int
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Gates that were tried: after which step, their parameters, and how they fared."""
+
+    step: int
+    theta: Vector
+    trial: Trial
+
+
+@dataclass(frozen=True)
+class TuningState:
+    """A tuning run between two steps: all that it takes to go on.
+
+    Attributes
+    ----------
+    step
+        Steps taken.
+    adam
+        The parameters under way.
+    attack_steps
+        Steps of the attack on the fit split; 1 until that stops being enough.
+    checkpoints
+        What was tried, in order; the first are gates of 1.
+    """
+
+    step: int
+    adam: Adam
+    attack_steps: int = 1
+    checkpoints: tuple[Checkpoint, ...] = field(default=())
+
+    @classmethod
+    def fresh(cls, count: int, kind: Kind) -> TuningState:
+        """Return the start of a run with so many gates."""
+        return cls(0, Adam.at(neutral(count, kind)))
+
+    @property
+    def best(self) -> Checkpoint:
+        """What stood firmest under PGD; the earliest of equals."""
+        return max(self.checkpoints, key=lambda point: point.trial.robust)
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """What a step saw: mean loss, and the share of right answers on its attacked samples."""
+
+    step: int
+    steps: int
+    loss: float
+    accuracy: float
+    trial: Trial | None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended: by its plan, for want of anything better, or by the user."""
+
+    state: TuningState
+    end: Literal["done", "patience", "interrupted"]
+
+
+def tune(
+    model: GatedModel,
+    dataset: Dataset,
+    fit: Labels,
+    threat: ThreatModel,
+    plan: TuningPlan,
+    judge: Judge,
+    state: TuningState | None = None,
+    report: Callable[[StepReport], None] = lambda report: None,
+    keep: Callable[[TuningState], None] = lambda state: None,
+) -> Outcome:
+    """Tune the gates.
+
+    A `KeyboardInterrupt` ends the run at the last check; nothing that was tried is lost.
+
+    Parameters
+    ----------
+    model
+        The gated classifier; its gates are set as the run goes on.
+    dataset, fit
+        The samples to tune on.
+    threat
+        What the attacker may do.
+    plan
+        How to tune.
+    judge
+        Tries gates on the select split.
+    state
+        Where an earlier run stood, to go on from there.
+    report
+        Called after every step.
+    keep
+        Called with the state after every check, for whoever wants to save it.
+
+    Raises
+    ------
+    UnsupportedOperatorError
+        The graph has no gradient.
+    """
+    state = state or TuningState.fresh(model.count, plan.kind)
+    try:
+        if not state.checkpoints:
+            state = _checked(state, plan, judge)
+        every = max(1, plan.steps // plan.checks)
+        losses: list[tuple[float, float]] = []
+        for batch in _batches(dataset, fit, plan, state.step):
+            state, loss, accuracy = _step(model, batch, threat, plan, state)
+            losses.append((loss, accuracy))
+            due = state.step % every == 0 or state.step == plan.steps
+            if due:
+                state = _guarded(_checked(state, plan, judge), plan)
+                keep(state)
+            trial = state.checkpoints[-1].trial if due else None
+            report(StepReport(state.step, plan.steps, loss, accuracy, trial))
+            if due and _stale(state) >= plan.patience:
+                return Outcome(state, "patience")
+    except KeyboardInterrupt:
+        if not state.checkpoints:
+            raise
+        return Outcome(state, "interrupted")
+    return Outcome(state, "done")
+
+
+def attack_batch(
+    model: GatedModel, batch: Batch, threat: ThreatModel, plan: TuningPlan, steps: int, number: int
+) -> Array:
+    """Attack samples with the gates as they are set: from a random start, ``steps`` steps.
+
+    Parameters
+    ----------
+    steps
+        Of length ``reach · ε`` together.
+    number
+        Tells the random starts of one step of the tuning from those of another.
+    """
+    clean = batch.x.astype(np.float32, copy=False)
+    if threat.eps == 0:
+        return clean
+    x = random_in_ball(clean, batch.index, [number] * len(clean), threat, plan.seed)
+    for _ in range(steps):
+        x = model.target.step(x, batch.y, clean, threat, plan.reach * threat.eps / steps).x
+    return x
+
+
+def _step(
+    model: GatedModel, batch: Batch, threat: ThreatModel, plan: TuningPlan, state: TuningState
+) -> tuple[TuningState, float, float]:
+    """Take one step; return the new state, the mean loss, and the share of right answers."""
+    model.set(gates_of(state.adam.theta, plan.kind))
+    rise = min(1.0, (state.step + 1) / max(1.0, plan.warmup * plan.steps))
+    now = threat.with_eps(threat.eps * rise)
+    x = attack_batch(model, batch, now, plan, state.attack_steps, state.step)
+    wished = np.zeros((len(x), model.target.num_classes), np.float32)
+    wished[np.arange(len(x)), batch.y] = 1 / len(x)
+    found = model.gradient(x, wished)
+    rate = plan.rate * cosine(state.step, plan.steps)
+    adam = state.adam.step(found.gradient, rate, plan.kind)
+    right = float((found.logits.argmax(axis=1) == batch.y).mean())
+    return replace(state, step=state.step + 1, adam=adam), found.loss, right
+
+
+def _batches(dataset: Dataset, fit: Labels, plan: TuningPlan, done: int) -> Iterator[Batch]:
+    """Yield the batches of the steps that are left: the fit split over and over, shuffled anew."""
+    wanted = plan.steps * plan.batch_size
+    rounds = -(-wanted // len(fit))
+    order = np.concatenate(
+        [np.random.default_rng([plan.seed, number]).permutation(fit) for number in range(rounds)]
+    )
+    return dataset.batches(order[done * plan.batch_size : wanted], plan.batch_size)
+
+
+def _checked(state: TuningState, plan: TuningPlan, judge: Judge) -> TuningState:
+    """Try the gates of a state and note how they fared."""
+    trial = judge(gates_of(state.adam.theta, plan.kind))
+    point = Checkpoint(state.step, state.adam.theta, trial)
+    return replace(state, checkpoints=(*state.checkpoints, point))
+
+
+def _guarded(state: TuningState, plan: TuningPlan) -> TuningState:
+    """Answer catastrophic overfitting: back to the best gates, and one attack step more."""
+    last, best = state.checkpoints[-1].trial, state.best.trial
+    fallen = best.robust - last.robust > COLLAPSE * last.count
+    blind = last.single - last.robust > best.single - best.robust + COLLAPSE * last.count
+    if not (fallen and blind):
+        return state
+    return replace(state, adam=Adam.at(state.best.theta), attack_steps=state.attack_steps + 1)
+
+
+def _stale(state: TuningState) -> int:
+    """Return how many checks there have been since the best."""
+    return len(state.checkpoints) - 1 - state.checkpoints.index(state.best)

@@ -1,0 +1,63 @@
+"""The state of a tuning run as a file, so that a stopped run can go on."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import astuple
+
+import numpy as np
+
+from cloakify.errors import DataError
+from cloakify.masking.optimiser import Adam
+from cloakify.masking.tuning import Checkpoint, Trial, TuningState
+from cloakify.onnxfile import atomic_write
+
+
+def save_state(state: TuningState, path: str | os.PathLike[str], name: str) -> None:
+    """Write a state to an ``.npz`` file, whole or not at all.
+
+    Parameters
+    ----------
+    name
+        What the run is of: model, data and settings. Only the same run goes on from it.
+    """
+    points = state.checkpoints
+    with atomic_write(path) as file:
+        np.savez(
+            file,
+            name=np.array(name),
+            counts=np.array([state.step, state.attack_steps, state.adam.count]),
+            adam=np.stack([state.adam.theta, state.adam.mean, state.adam.square]),
+            steps=np.array([point.step for point in points]),
+            thetas=np.stack([point.theta for point in points]),
+            trials=np.array([astuple(point.trial) for point in points]),
+        )
+
+
+def load_state(path: str | os.PathLike[str], name: str) -> TuningState:
+    """Read what :func:`save_state` wrote.
+
+    Raises
+    ------
+    DataError
+        The file is no such file, or that of another run.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {key: file[key] for key in file.files}
+        found = str(arrays["name"])
+        step, attack_steps, count = (int(number) for number in arrays["counts"])
+        theta, mean, square = arrays["adam"]
+        checkpoints = tuple(
+            Checkpoint(int(place), values, Trial(*(int(number) for number in trial)))
+            for place, values, trial in zip(
+                arrays["steps"], arrays["thetas"], arrays["trials"], strict=True
+            )
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path}: holds no state of a tuning run ({error})") from error
+    if found != name:
+        raise DataError(
+            f"{path}: is of another run (other model, data or settings); remove it to start anew"
+        )
+    return TuningState(step, Adam(theta, mean, square, count), attack_steps, checkpoints)

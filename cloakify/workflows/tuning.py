@@ -1,0 +1,316 @@
+"""Tune gates through the whole network, choose among what was tried, and make the model of it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import ModelProto
+
+from cloakify.attacks import Attack, Pgd, ThreatModel
+from cloakify.data import Dataset, Splits, check_clean_accuracy
+from cloakify.data.splits import subset
+from cloakify.errors import ModelError, UsageError
+from cloakify.graph.fold import check_foldable, fold_gates, settle_gates
+from cloakify.graph.gate_sites import GateSite, find_gate_sites
+from cloakify.graph.gates import gates_digest, insert_gates
+from cloakify.masking.gate_choice import GateChoice, choose_gates
+from cloakify.masking.gated import GatedModel
+from cloakify.masking.optimiser import Vector
+from cloakify.masking.tuning import (
+    Outcome,
+    StepReport,
+    Trial,
+    TuningPlan,
+    TuningState,
+    attack_batch,
+    tune,
+)
+from cloakify.masking.tuning_file import load_state, save_state
+from cloakify.report.model import MaskInfo
+from cloakify.workflows.clock import Clock
+from cloakify.workflows.gate_proof import gate_faults, gate_runtime_faults, gated_sites
+from cloakify.workflows.making import Made, check_both, metadata, proof_samples, refuse
+from cloakify.workflows.setting import HardenSetting
+from cloakify.workflows.subject import Progress, Subject
+
+# Samples of the select split, and of the fit split, that gates are tried on.
+TRIAL_SAMPLES = 500
+TRIAL_STEPS = 10
+
+# Fewer steps suffice for few samples, and cost less than they would gain.
+FEW_SAMPLES, FEW_STEPS, STEPS = 2000, 300, 600
+
+# Binary gates move only by crossing a threshold.
+BINARY_RATE = 0.05
+
+Array = NDArray[np.float32]
+Labels = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class TunedGates:
+    """What a tuning run found.
+
+    Attributes
+    ----------
+    sites, gates
+        The gated layers and the factors of each, [channels], settled.
+    choice
+        How they fared, and which checkpoint they are.
+    outcome
+        How the run ended.
+    fit
+        The same trial on samples of the fit split.
+    """
+
+    sites: tuple[GateSite, ...]
+    gates: tuple[Array, ...]
+    choice: GateChoice
+    outcome: Outcome
+    fit: Trial
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What a user should be told of the run."""
+        state, found = self.outcome.state, self.choice
+        told = [
+            f"tuned {sum(map(len, self.gates))} gates on {len(self.sites)} layers; "
+            f"under PGD on the fit split {self.fit.robust / self.fit.count:.1%}, "
+            f"on the select split {found.trial.robust / found.trial.count:.1%} "
+            f"(before {found.before.robust / found.before.count:.1%})"
+        ]
+        if self.outcome.end == "interrupted":
+            told.append(f"interrupted after {state.step} steps; the best gates so far are kept")
+        if state.attack_steps > 1:
+            told.append(
+                f"single-step attacks stopped being enough; went on with {state.attack_steps} steps"
+            )
+        if found.strength < 1:
+            told.append(f"gates drawn back to strength {found.strength:g} to keep clean accuracy")
+        return tuple(told)
+
+
+def make_tuned(
+    subject: Subject, splits: Splits, attack: Attack, clock: Clock, progress: Progress
+) -> Made:
+    """Tune gates, put them in, and prove that they are the only change.
+
+    Raises
+    ------
+    CloakifyError
+        As :func:`tune_gates`; and ModelError where the proof fails.
+    """
+    with clock.stage("tune"):
+        tuned = tune_gates(subject, splits, progress)
+    with clock.stage("prove"):
+        return _make(subject, splits, attack, tuned)
+
+
+def tune_gates(subject: Subject, splits: Splits, progress: Progress) -> TunedGates:
+    """Tune the gates of a subject's classifier on its fit split; choose on its select split.
+
+    Raises
+    ------
+    GateError
+        No gates within the accuracy budget are worth having.
+    UsageError
+        No layer matches, or an option is out of its range.
+    DataError
+        The model hardly knows the clean samples, or the saved state is that of another run.
+    """
+    setting, classifier = subject.setting, subject.classifier
+    assert isinstance(setting, HardenSetting)
+    plan = make_plan(setting, len(splits.fit))
+    sites = sites_for(classifier.file.model, subject, setting)
+    model = GatedModel(
+        classifier.model,
+        sites,
+        classifier.spec,
+        classifier.head,
+        subject.dataset.sample_shape,
+        subject.device,
+        setting.batch_size,
+    )
+    name = _name_of_run(subject, plan)
+    state = None
+    if setting.tune_state is not None and setting.tune_state.exists():
+        state = load_state(setting.tune_state, name)
+
+    def keep(current: TuningState) -> None:
+        if setting.tune_state is not None:
+            save_state(current, setting.tune_state, name)
+
+    def tell(now: StepReport) -> None:
+        progress(_bar(now), now.step, now.steps)
+
+    select = _some(subject, splits.select)
+
+    def judge(gates: Vector) -> Trial:
+        return _try(model, gates, subject.dataset, select, subject.threat, plan)
+
+    outcome = tune(
+        model, subject.dataset, splits.fit, subject.threat, plan, judge, state, tell, keep
+    )
+    before = outcome.state.checkpoints[0].trial
+    check_clean_accuracy(before.clean, before.count, classifier.head.num_classes)
+    choice = choose_gates(outcome.state.checkpoints, plan.kind, setting.max_accuracy_drop, judge)
+    fit = _try(
+        model, choice.gates, subject.dataset, _some(subject, splits.fit), subject.threat, plan
+    )
+    gates = settle_gates(classifier.model, sites, model.split(choice.gates))
+    return TunedGates(tuple(sites), tuple(gates), choice, outcome, fit)
+
+
+def make_plan(setting: HardenSetting, samples: int) -> TuningPlan:
+    """Return how to tune on so many samples.
+
+    Raises
+    ------
+    UsageError
+        ``--steps-tune`` is below 1.
+    """
+    steps = setting.tune_steps
+    if steps is None:
+        steps = FEW_STEPS if samples < FEW_SAMPLES else STEPS
+    if steps < 1:
+        raise UsageError(f"--steps-tune must be at least 1, not {steps}")
+    plan = TuningPlan(steps=steps, seed=setting.seed)
+    return replace(plan, kind="binary", rate=BINARY_RATE) if setting.binary else plan
+
+
+def sites_for(model: ModelProto, subject: Subject, setting: HardenSetting) -> list[GateSite]:
+    """Return the layers to gate.
+
+    Raises
+    ------
+    UsageError
+        No layer matches ``--tune-layers``.
+    ModelError
+        Gates are to be folded, and a layer's weights do not let them.
+    """
+    head, path = subject.classifier.head, subject.classifier.file.path
+    if not find_gate_sites(model, head):
+        raise ModelError(
+            f"{path}: has no layer with channels before its head to tune; use --method deepcloak"
+        )
+    sites = gated_sites(model, head, setting.tune_layers, setting.emit)
+    if setting.emit == "fold":
+        if not sites:
+            raise ModelError(f"{path}: no layer's gates can be folded; use --emit mul")
+        tensors = {tensor.name: tensor for tensor in model.graph.initializer}
+        for site in sites:
+            check_foldable(site, tensors)
+    return sites
+
+
+def _make(subject: Subject, splits: Splits, attack: Attack, tuned: TunedGates) -> Made:
+    setting, classifier = subject.setting, subject.classifier
+    assert isinstance(setting, HardenSetting)
+    put_in = fold_gates if setting.emit == "fold" else insert_gates
+    every = np.concatenate(tuned.gates)
+    removed = np.flatnonzero(every == 0)
+    digest = gates_digest(tuned.gates)
+    facts = {
+        "method": "tuned",
+        "emit": setting.emit,
+        "layers": setting.tune_layers,
+        "mask.sha256": digest,
+        "mask.removed": str(len(removed)),
+        "mask.total": str(len(every)),
+    }
+    source = classifier.file.model
+    hardened = put_in(source, tuned.sites, tuned.gates, metadata(subject, attack, facts))
+    check_both(subject, hardened)
+    faults = gate_faults(classifier.file, hardened, classifier.head)
+    if not faults:
+        faults = gate_runtime_faults(
+            classifier.model,
+            subject.with_weights(hardened),
+            classifier.head,
+            classifier.spec.name,
+            proof_samples(subject, splits),
+        )
+    refuse(subject, faults)
+    info = MaskInfo(
+        method="tuned",
+        score=None,
+        ratio=len(removed) / len(every),
+        removed=len(removed),
+        total=len(every),
+        indices=tuple(int(index) for index in removed),
+        sha256=digest,
+    )
+    return Made(
+        hardened,
+        put_in(source, tuned.sites, shuffled(tuned.gates, setting.seed), {}),
+        info,
+        tuned.remarks,
+        tuned.outcome.end == "interrupted",
+    )
+
+
+def shuffled(gates: Sequence[Array], seed: int) -> list[Array]:
+    """Return the same gates in random order within each layer: the control for tuned ones."""
+    generator = np.random.default_rng(seed)
+    return [generator.permutation(values) for values in gates]
+
+
+def _try(
+    model: GatedModel,
+    gates: Vector,
+    dataset: Dataset,
+    indices: Labels,
+    threat: ThreatModel,
+    plan: TuningPlan,
+) -> Trial:
+    """Count right answers on samples: clean, under PGD, and under the tuning's own attack."""
+    model.set(gates)
+    target, pgd = model.target, Pgd(steps=TRIAL_STEPS, seed=plan.seed)
+    clean = robust = single = 0
+    for batch in dataset.batches(indices, target.batch_size * 4):
+        x = batch.x.astype(np.float32, copy=False)
+        right = target.correct(x, batch.y)
+        # A number that no step of the tuning has.
+        once = attack_batch(model, batch, threat, plan, 1, plan.steps)
+        hard = pgd.run(target, x, batch.y, batch.index, threat)
+        clean += int(right.sum())
+        single += int(target.correct(once, batch.y).sum())
+        robust += int((right & target.correct(hard, batch.y)).sum())
+    return Trial(len(indices), clean, robust, single)
+
+
+def _some(subject: Subject, indices: Labels) -> Labels:
+    """Return at most :data:`TRIAL_SAMPLES` of a split, each class in proportion."""
+    chosen = subset(len(indices), subject.labels[indices], TRIAL_SAMPLES, subject.setting.seed)
+    return indices[chosen]
+
+
+def _name_of_run(subject: Subject, plan: TuningPlan) -> str:
+    """Return what tells one run from another: only with the same may a saved state be used."""
+    setting, threat = subject.setting, subject.threat
+    assert isinstance(setting, HardenSetting)
+    facts = (
+        subject.classifier.file.sha256,
+        subject.dataset.sha256,
+        subject.classifier.head.node,
+        setting.tune_layers,
+        setting.emit,
+        threat.norm,
+        threat.eps,
+        astuple(plan),
+    )
+    return hashlib.sha256(repr(facts).encode()).hexdigest()
+
+
+def _bar(now: StepReport) -> str:
+    text = f"tuning · loss {now.loss:.2f}, attacked {now.accuracy:.0%}"
+    if now.trial is None:
+        return text
+    return (
+        f"{text} · select: clean {now.trial.clean / now.trial.count:.1%}, "
+        f"PGD {now.trial.robust / now.trial.count:.1%}"
+    )
