@@ -47,7 +47,7 @@ def convolutions(draw: st.DrawFn) -> tuple[str, dict[str, np.ndarray]]:
 
 
 @given(convolutions())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_conv(case: tuple[str, dict[str, np.ndarray]]) -> None:
     check_both(*case)
 
@@ -87,7 +87,7 @@ def transposed_convolutions(draw: st.DrawFn) -> tuple[str, dict[str, np.ndarray]
 
 
 @given(transposed_convolutions())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_conv_transpose(case: tuple[str, dict[str, np.ndarray]]) -> None:
     check_both(*case)
 

@@ -44,7 +44,7 @@ def slices(draw: st.DrawFn) -> tuple[list[int], list[int], list[int], list[int]]
 
 
 @given(slices())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_slice(parts: tuple[list[int], list[int], list[int], list[int]]) -> None:
     constants = ", ".join(
         constant("int64", name, [len(part)], part) for name, part in zip("seat", parts, strict=True)
@@ -61,7 +61,7 @@ def test_slice(parts: tuple[list[int], list[int], list[int], list[int]]) -> None
     ),
     st.booleans(),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_gather(axis: int, places: list[int], computed: bool) -> None:
     x = _sample((3, 3, 3))
     call = f"y = Gather<axis: int = {axis}>(x, i)"

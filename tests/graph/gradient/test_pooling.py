@@ -52,19 +52,19 @@ def pools(draw: st.DrawFn, op_type: str, opset: int) -> tuple[str, dict[str, np.
 
 
 @given(pools("MaxPool", 12))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_max_pool(case: tuple[str, dict[str, np.ndarray]]) -> None:
     check_both(*case)
 
 
 @given(pools("AveragePool", 19))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_average_pool(case: tuple[str, dict[str, np.ndarray]]) -> None:
     check_both(*case)
 
 
 @given(pools("LpPool", 18))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_lp_pool(case: tuple[str, dict[str, np.ndarray]]) -> None:
     check_both(*case)
 

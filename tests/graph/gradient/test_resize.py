@@ -53,7 +53,7 @@ def _check(call: str, shape: tuple[int, ...], constants: str, opset: int = 19) -
     st.booleans(),
     st.booleans(),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_resize(
     mode: str,
     coordinates: str,
