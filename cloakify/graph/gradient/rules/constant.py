@@ -1,4 +1,4 @@
-"""Operators whose derivative is zero wherever it exists: steps, comparisons, tests, random draws."""
+"""Operators whose derivative is zero where it exists: steps, comparisons, tests, random draws."""
 
 from __future__ import annotations
 
