@@ -33,6 +33,9 @@ Labels = NDArray[np.int64]
 # single-step attack from the noise of a few hundred samples.
 COLLAPSE = 0.1
 
+# Clean samples, a quarter of a batch, never have more than as much weight again as the others.
+PRICES = (0.0, 6.0)
+
 # (gates) -> how the select split fares
 Judge = Callable[[Vector], "Trial"]
 
@@ -51,6 +54,11 @@ class TuningPlan:
         Length of the attack's steps together, in ε.
     warmup
         Share of the steps in which ε rises from 0 to its full size.
+    clean_share
+        Share of each batch that is left clean, so that clean accuracy has a say in the loss.
+    max_accuracy_drop
+        What clean accuracy may be spent on the select split. Its price, the weight of the clean
+        samples, doubles with every point over that at a check and halves with every point under.
     checks
         How often the gates are tried on the select split.
     patience
@@ -66,6 +74,8 @@ class TuningPlan:
     rate: float = 0.02
     reach: float = 1.25
     warmup: float = 0.1
+    clean_share: float = 0.25
+    max_accuracy_drop: float = 0.01
     checks: int = 8
     patience: int = 4
     kind: Kind = "positive"
@@ -113,6 +123,8 @@ class TuningState:
         The parameters under way.
     attack_steps
         Steps of the attack on the fit split; 1 until that stops being enough.
+    price
+        Weight of a clean sample, an attacked one having 1.
     checkpoints
         What was tried, in order; the first are gates of 1.
     """
@@ -120,6 +132,7 @@ class TuningState:
     step: int
     adam: Adam
     attack_steps: int = 1
+    price: float = 1.0
     checkpoints: tuple[Checkpoint, ...] = field(default=())
 
     @classmethod
@@ -196,10 +209,8 @@ def tune(
         if not state.checkpoints:
             state = _checked(state, plan, judge)
         every = max(1, plan.steps // plan.checks)
-        losses: list[tuple[float, float]] = []
         for batch in _batches(dataset, fit, plan, state.step):
             state, loss, accuracy = _step(model, batch, threat, plan, state)
-            losses.append((loss, accuracy))
             due = state.step % every == 0 or state.step == plan.steps
             if due:
                 state = _guarded(_checked(state, plan, judge), plan)
@@ -243,13 +254,19 @@ def _step(
     model.set(gates_of(state.adam.theta, plan.kind))
     rise = min(1.0, (state.step + 1) / max(1.0, plan.warmup * plan.steps))
     now = threat.with_eps(threat.eps * rise)
-    x = attack_batch(model, batch, now, plan, state.attack_steps, state.step)
-    wished = np.zeros((len(x), model.target.num_classes), np.float32)
-    wished[np.arange(len(x)), batch.y] = 1 / len(x)
+    count = len(batch.y)
+    left = int(plan.clean_share * count)
+    part = Batch(batch.x[left:], batch.y[left:], batch.index[left:])
+    moved = attack_batch(model, part, now, plan, state.attack_steps, state.step)
+    x = np.concatenate([batch.x[:left].astype(np.float32, copy=False), moved])
+    weight = np.ones(count)
+    weight[:left] = state.price
+    wished = np.zeros((count, model.target.num_classes), np.float32)
+    wished[np.arange(count), batch.y] = weight / weight.sum()
     found = model.gradient(x, wished)
     rate = plan.rate * cosine(state.step, plan.steps)
     adam = state.adam.step(found.gradient, rate, plan.kind)
-    right = float((found.logits.argmax(axis=1) == batch.y).mean())
+    right = float((found.logits.argmax(axis=1) == batch.y)[left:].mean())
     return replace(state, step=state.step + 1, adam=adam), found.loss, right
 
 
@@ -267,7 +284,10 @@ def _checked(state: TuningState, plan: TuningPlan, judge: Judge) -> TuningState:
     """Try the gates of a state and note how they fared."""
     trial = judge(gates_of(state.adam.theta, plan.kind))
     point = Checkpoint(state.step, state.adam.theta, trial)
-    return replace(state, checkpoints=(*state.checkpoints, point))
+    checkpoints = (*state.checkpoints, point)
+    over = (checkpoints[0].trial.clean - trial.clean) / trial.count - plan.max_accuracy_drop
+    price = state.price if len(checkpoints) == 1 else state.price * 2 ** (100 * over)
+    return replace(state, checkpoints=checkpoints, price=float(np.clip(price, *PRICES)))
 
 
 def _guarded(state: TuningState, plan: TuningPlan) -> TuningState:

@@ -27,6 +27,7 @@ def save_state(state: TuningState, path: str | os.PathLike[str], name: str) -> N
             file,
             name=np.array(name),
             counts=np.array([state.step, state.attack_steps, state.adam.count]),
+            price=np.array(state.price),
             adam=np.stack([state.adam.theta, state.adam.mean, state.adam.square]),
             steps=np.array([point.step for point in points]),
             thetas=np.stack([point.theta for point in points]),
@@ -47,6 +48,7 @@ def load_state(path: str | os.PathLike[str], name: str) -> TuningState:
             arrays = {key: file[key] for key in file.files}
         found = str(arrays["name"])
         step, attack_steps, count = (int(number) for number in arrays["counts"])
+        price = float(arrays["price"])
         theta, mean, square = arrays["adam"]
         checkpoints = tuple(
             Checkpoint(int(place), values, Trial(*(int(number) for number in trial)))
@@ -60,4 +62,5 @@ def load_state(path: str | os.PathLike[str], name: str) -> TuningState:
         raise DataError(
             f"{path}: is of another run (other model, data or settings); remove it to start anew"
         )
-    return TuningState(step, Adam(theta, mean, square, count), attack_steps, checkpoints)
+    adam = Adam(theta, mean, square, count)
+    return TuningState(step, adam, attack_steps, price, checkpoints)

@@ -178,7 +178,7 @@ def make_plan(setting: HardenSetting, samples: int) -> TuningPlan:
         steps = FEW_STEPS if samples < FEW_SAMPLES else STEPS
     if steps < 1:
         raise UsageError(f"--steps-tune must be at least 1, not {steps}")
-    plan = TuningPlan(steps=steps, seed=setting.seed)
+    plan = TuningPlan(steps=steps, max_accuracy_drop=setting.max_accuracy_drop, seed=setting.seed)
     return replace(plan, kind="binary", rate=BINARY_RATE) if setting.binary else plan
 
 

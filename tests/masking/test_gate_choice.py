@@ -1,0 +1,70 @@
+"""The accuracy budget is kept, whatever was tried."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cloakify.errors import GateError
+from cloakify.masking.gate_choice import choose_gates
+from cloakify.masking.tuning import Checkpoint, Trial
+
+COUNT = 100
+
+
+def checkpoint(step: int, clean: int, robust: int, theta: float = 0.0) -> Checkpoint:
+    return Checkpoint(step, np.full(2, theta), Trial(COUNT, clean, robust, robust))
+
+
+def no_trial(gates: np.ndarray) -> Trial:
+    raise AssertionError("nothing needs to be tried again")
+
+
+def test_the_firmest_within_the_budget() -> None:
+    points = [checkpoint(0, 90, 50), checkpoint(1, 89, 60, 0.1), checkpoint(2, 89, 65, 0.2)]
+    choice = choose_gates(points, "positive", 0.01, no_trial)
+    assert (choice.step, choice.strength) == (2, 1.0)
+    np.testing.assert_allclose(choice.gates, np.exp(0.2))
+
+
+def test_gates_that_cost_too_much_are_drawn_back() -> None:
+    points = [checkpoint(0, 90, 50), checkpoint(1, 80, 70, 1.0)]
+
+    def judge(gates: np.ndarray) -> Trial:
+        strength = float(np.log(gates[0]))
+        return Trial(COUNT, round(90 - 10 * strength), round(50 + 20 * strength), 0)
+
+    choice = choose_gates(points, "positive", 0.05, judge)
+    assert choice.strength == 0.5
+    np.testing.assert_allclose(choice.gates, np.exp(0.5))
+    assert choice.trial == Trial(COUNT, 85, 60, 0)
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, COUNT), st.integers(0, COUNT)), min_size=1, max_size=6),
+    st.sampled_from([0.0, 0.01, 0.05]),
+    st.sampled_from(["positive", "binary"]),
+)
+def test_the_budget_is_kept(points: list[tuple[int, int]], budget: float, kind: str) -> None:
+    tried = [checkpoint(0, 90, 40)]
+    tried += [checkpoint(step, *point) for step, point in enumerate(points, 1)]
+    try:
+        choice = choose_gates(
+            tried,
+            kind,
+            budget,
+            lambda gates: Trial(COUNT, 70, 60, 60),  # type: ignore[arg-type]
+        )
+    except GateError as error:
+        assert "no file was written" in str(error)
+        assert not any(c >= 90 - 100 * budget and r > 40 for c, r in points)
+    else:
+        assert choice.trial.clean >= 90 - 100 * budget - 1e-6
+        assert choice.trial.robust > 40
+
+
+def test_nothing_better_is_an_error() -> None:
+    with pytest.raises(GateError, match=r"within 1\.0% of clean accuracy"):
+        choose_gates([checkpoint(0, 90, 50), checkpoint(1, 90, 50)], "binary", 0.01, no_trial)

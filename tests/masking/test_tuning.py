@@ -1,0 +1,173 @@
+"""Tuning mends a fragile model; it is deterministic, can be stopped, and goes on from a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cloakify.attacks import make_threat
+from cloakify.attacks.threat import ThreatModel
+from cloakify.data import Dataset, Preprocessing, open_data, split
+from cloakify.errors import DataError
+from cloakify.graph.gate_sites import find_gate_sites
+from cloakify.graph.head import find_head
+from cloakify.graph.inputs import find_input
+from cloakify.masking.gated import GatedModel
+from cloakify.masking.optimiser import Adam, Vector, gates_of
+from cloakify.masking.tuning import (
+    Checkpoint,
+    Outcome,
+    StepReport,
+    Trial,
+    TuningPlan,
+    TuningState,
+    _guarded,
+    tune,
+)
+from cloakify.masking.tuning_file import load_state, save_state
+from cloakify.runtime import Device
+from tests.support.fragile import EPS, fragile_model, write_fragile
+
+PLAN = TuningPlan(steps=60, batch_size=32, rate=0.1, checks=3)
+
+
+class Bench:
+    """The fragile model with its data."""
+
+    def __init__(self, folder: Path, batch_size: int = 32) -> None:
+        model = fragile_model()
+        _, data = write_fragile(folder)
+        spec, head = find_input(model), find_head(model).head
+        self.dataset: Dataset = open_data(data, spec, Preprocessing())
+        assert self.dataset.labels is not None
+        self.fit = split(len(self.dataset), self.dataset.labels, 0).fit
+        self.threat: ThreatModel = make_threat("linf", EPS, spec, Preprocessing())
+        sites = find_gate_sites(model, head)
+        self.model = GatedModel(
+            model, sites, spec, head, (8,), Device("cpu"), batch_size, threads=1
+        )
+
+    def judge(self, gates: Vector) -> Trial:
+        """Count right answers of all samples, clean and after one step."""
+        self.model.set(gates)
+        (batch,) = self.dataset.batches(None, len(self.dataset))
+        target = self.model.target
+        moved = target.step(batch.x, batch.y, batch.x, self.threat, EPS).x
+        robust = int(target.correct(moved, batch.y).sum())
+        return Trial(len(batch.y), int(target.correct(batch.x, batch.y).sum()), robust, robust)
+
+    def tune(self, plan: TuningPlan = PLAN, **more: object) -> Outcome:
+        return tune(
+            self.model,
+            self.dataset,
+            self.fit,
+            self.threat,
+            plan,
+            self.judge,
+            **more,  # type: ignore[arg-type]
+        )
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["positive", "binary"])
+def test_tuning_mends_a_fragile_model(bench: Bench, kind: str) -> None:
+    plan = TuningPlan(
+        steps=60,
+        batch_size=32,
+        rate=0.1,
+        checks=3,
+        max_accuracy_drop=0.2,
+        kind=kind,  # type: ignore[arg-type]
+    )
+    outcome = bench.tune(plan)
+    before, after = outcome.state.checkpoints[0].trial, outcome.state.best.trial
+    assert before.clean == before.count and before.robust == 0
+    assert after.robust >= 0.8 * after.count
+    gates = gates_of(outcome.state.best.theta, plan.kind)
+    assert gates[0] > 2 * gates[1:].max()
+    if kind == "binary":
+        assert set(gates.tolist()) <= {0.0, 1.0}
+
+
+def test_same_seed_same_gates(tmp_path: Path) -> None:
+    first, second, other = (
+        Bench(tmp_path).tune(TuningPlan(**{**vars(PLAN), "seed": seed})).state.adam.theta
+        for seed in (0, 0, 1)
+    )
+    assert first.tobytes() == second.tobytes() != other.tobytes()
+
+
+def test_gradient_does_not_depend_on_the_batch_size(tmp_path: Path) -> None:
+    found = []
+    for size in (7, 32):
+        bench = Bench(tmp_path, size)
+        (batch,) = bench.dataset.batches(np.arange(30), 30)
+        wished = np.eye(2, dtype=np.float32)[batch.y] / 30
+        found.append(bench.model.gradient(batch.x, wished))
+    np.testing.assert_allclose(found[0].gradient, found[1].gradient, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(found[0].logits, found[1].logits, rtol=1e-5)
+    assert found[0].loss == pytest.approx(found[1].loss, rel=1e-5)
+
+
+def test_interruption_keeps_the_best(bench: Bench) -> None:
+    def interrupt(report: StepReport) -> None:
+        if report.step == 45:
+            raise KeyboardInterrupt
+
+    outcome = bench.tune(report=interrupt)
+    assert outcome.end == "interrupted"
+    assert [point.step for point in outcome.state.checkpoints] == [0, 20, 40]
+
+
+def test_a_stopped_run_goes_on_from_its_file(tmp_path: Path) -> None:
+    path = tmp_path / "state.npz"
+    whole = Bench(tmp_path).tune()
+
+    def interrupt(report: StepReport) -> None:
+        if report.step == 30:
+            raise KeyboardInterrupt
+
+    Bench(tmp_path).tune(report=interrupt, keep=lambda state: save_state(state, path, "run"))
+    rest = Bench(tmp_path).tune(state=load_state(path, "run"))
+    assert rest.state.adam.theta.tobytes() == whole.state.adam.theta.tobytes()
+    assert [point.step for point in rest.state.checkpoints] == [0, 20, 40, 60]
+    with pytest.raises(DataError, match="of another run"):
+        load_state(path, "other")
+    path.write_bytes(b"no state")
+    with pytest.raises(DataError, match="holds no state"):
+        load_state(path, "run")
+
+
+def test_patience_ends_a_run_that_finds_nothing(bench: Bench) -> None:
+    plan = TuningPlan(steps=60, batch_size=32, checks=6, patience=2)
+    stuck = Trial(10, 10, 5, 5)
+    outcome = tune(bench.model, bench.dataset, bench.fit, bench.threat, plan, lambda gates: stuck)
+    assert (outcome.end, outcome.state.step) == ("patience", 20)
+
+
+def test_catastrophic_overfitting_is_answered() -> None:
+    good = Checkpoint(10, np.array([0.5]), Trial(100, 90, 60, 65))
+    blind = Checkpoint(20, np.array([2.0]), Trial(100, 90, 20, 85))
+    state = TuningState(20, Adam.at(np.array([2.0])), checkpoints=(good, blind))
+    answered = _guarded(state, PLAN)
+    assert answered.attack_steps == 2
+    assert answered.adam.theta.tolist() == [0.5]
+    noisy = Checkpoint(20, np.array([2.0]), Trial(100, 90, 55, 65))
+    state = TuningState(20, Adam.at(np.array([2.0])), checkpoints=(good, noisy))
+    assert _guarded(state, PLAN) is state
+
+
+def test_two_steps_stay_in_the_ball(bench: Bench) -> None:
+    from cloakify.masking.tuning import attack_batch
+
+    (batch,) = bench.dataset.batches(np.arange(20), 20)
+    for steps in (1, 2):
+        x = attack_batch(bench.model, batch, bench.threat, PLAN, steps, 0)
+        assert bench.threat.distance(x, batch.x).max() <= EPS + 1e-6
+        assert bench.threat.distance(x, batch.x).min() > 0

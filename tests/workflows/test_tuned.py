@@ -1,0 +1,231 @@
+"""`harden --method tuned` from end to end on a small model, and what `verify` says of its files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from click.testing import CliRunner
+
+from cloakify.cli.main import cli
+from cloakify.errors import DataError, GateError, ModelError, UsageError
+from cloakify.onnxfile import read_metadata
+from cloakify.workflows.harden import HardenResult, harden
+from cloakify.workflows.setting import HardenSetting
+from cloakify.workflows.verify import verify
+from tests.support.fragile import EPS, write_fragile
+
+QUICK = {
+    "method": "tuned",
+    "tune_steps": 80,
+    "max_accuracy_drop": 0.2,
+    "evaluation_steps": 5,
+    "device": "cpu",
+    "eps": EPS,
+}
+
+
+@pytest.fixture(scope="module")
+def fragile(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A fragile model and its data."""
+    return write_fragile(tmp_path_factory.mktemp("fragile"))
+
+
+def tuned(fragile: tuple[Path, Path], output: Path, **changes: object) -> HardenResult:
+    model, data = fragile
+    return harden(model, data, output, HardenSetting(**{**QUICK, **changes}))  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module", params=["mul", "fold"])
+def pair(
+    request: pytest.FixtureRequest,
+    fragile: tuple[Path, Path],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[Path, Path, HardenResult]:
+    """Source, tuned file, and what harden said."""
+    output = tmp_path_factory.mktemp("tuned") / f"{request.param}.onnx"
+    return fragile[0], output, tuned(fragile, output, emit=request.param)
+
+
+def test_robust_accuracy_rises_and_the_file_is_proven(
+    pair: tuple[Path, Path, HardenResult],
+) -> None:
+    source, output, result = pair
+    accuracy = result.report.accuracy
+    assert accuracy.source.adaptive.value == 0
+    assert accuracy.hardened.adaptive.value > 0.7
+    assert result.report.verdict.code == "hardened"
+    mask = result.report.mask
+    assert (mask.method, mask.score, mask.total, mask.removed) == ("tuned", None, 8, 0)
+    said = read_metadata(onnx.load(output))
+    assert said["mask.sha256"] == mask.sha256 and said["method"] == "tuned"
+    verification = verify(output, source, "cpu")
+    assert verification.faults == ()
+    assert "8 gates" in verification.summary
+    assert any("under PGD on the fit split" in note for note in result.notes)
+
+
+def test_both_forms_are_the_same_gates(fragile: tuple[Path, Path], tmp_path: Path) -> None:
+    results = {
+        emit: tuned(fragile, tmp_path / f"{emit}.onnx", emit=emit, tune_steps=60)
+        for emit in ("mul", "fold")
+    }
+    assert results["mul"].report.mask == results["fold"].report.mask
+    again = tuned(fragile, tmp_path / "again.onnx", emit="fold", tune_steps=60)
+    assert (tmp_path / "again.onnx").read_bytes() == (tmp_path / "fold.onnx").read_bytes()
+    assert again.report.mask == results["fold"].report.mask
+    folded = onnx.load(tmp_path / "fold.onnx")
+    source = onnx.load(fragile[0])
+    assert [n.SerializeToString() for n in folded.graph.node] == [
+        n.SerializeToString() for n in source.graph.node
+    ]
+
+
+def flip_weight(model: onnx.ModelProto) -> None:
+    tensor = next(t for t in model.graph.initializer if t.name == "w1")
+    values = onnx.numpy_helper.to_array(tensor).copy()
+    values[3, 3] = np.nextafter(values[3, 3], np.float32(9))
+    tensor.CopyFrom(onnx.numpy_helper.from_array(values, "w1"))
+
+
+def flip_head(model: onnx.ModelProto) -> None:
+    tensor = next(t for t in model.graph.initializer if t.name == "w2")
+    values = onnx.numpy_helper.to_array(tensor).copy()
+    values[0] *= 2
+    tensor.CopyFrom(onnx.numpy_helper.from_array(values, "w2"))
+
+
+def scale_weight_without_bias(model: onnx.ModelProto) -> None:
+    tensor = next(t for t in model.graph.initializer if t.name == "b1")
+    values = onnx.numpy_helper.to_array(tensor) * np.float32(2)
+    tensor.CopyFrom(onnx.numpy_helper.from_array(values, "b1"))
+
+
+def add_comment(model: onnx.ModelProto) -> None:
+    model.graph.node[1].doc_string = "changed"
+
+
+def lie_about_the_source(model: onnx.ModelProto) -> None:
+    entry = next(e for e in model.metadata_props if e.key == "cloakify.source.sha256")
+    entry.value = "0" * 64
+
+
+def lie_about_the_gates(model: onnx.ModelProto) -> None:
+    entry = next(e for e in model.metadata_props if e.key == "cloakify.mask.sha256")
+    entry.value = "0" * 64
+
+
+def drop_the_form(model: onnx.ModelProto) -> None:
+    place = [e.key for e in model.metadata_props].index("cloakify.emit")
+    del model.metadata_props[place]
+
+
+CHANGES: list[Callable[[onnx.ModelProto], None]] = [
+    flip_weight,
+    flip_head,
+    scale_weight_without_bias,
+    add_comment,
+    lie_about_the_source,
+    lie_about_the_gates,
+    drop_the_form,
+]
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_every_other_change_is_named(
+    pair: tuple[Path, Path, HardenResult],
+    tmp_path: Path,
+    change: Callable[[onnx.ModelProto], None],
+) -> None:
+    source, output, _ = pair
+    model = onnx.load(output)
+    change(model)
+    tampered = tmp_path / "tampered.onnx"
+    tampered.write_bytes(model.SerializeToString())
+    assert verify(tampered, source, "cpu").faults
+
+
+def test_a_negative_gate_is_a_fault(fragile: tuple[Path, Path], tmp_path: Path) -> None:
+    from cloakify.graph.gates import gates_digest, read_gates
+
+    output = tmp_path / "mul.onnx"
+    tuned(fragile, output, tune_steps=60)
+    model = onnx.load(output)
+    tensor = next(t for t in model.graph.initializer if t.name == "cloakify_gate_0")
+    values = onnx.numpy_helper.to_array(tensor).copy()
+    values[1] *= -1
+    tensor.CopyFrom(onnx.numpy_helper.from_array(values, tensor.name))
+    entry = next(e for e in model.metadata_props if e.key == "cloakify.mask.sha256")
+    entry.value = gates_digest(read_gates(model))
+    output.write_bytes(model.SerializeToString())
+    assert verify(output, fragile[0], "cpu").faults == (
+        "there are gates that are negative or not finite",
+    )
+
+
+def test_binary_gates(fragile: tuple[Path, Path], tmp_path: Path) -> None:
+    output = tmp_path / "binary.onnx"
+    result = tuned(fragile, output, binary=True, emit="fold")
+    mask = result.report.mask
+    assert mask.removed == len(mask.indices) > 0
+    assert result.report.accuracy.hardened.adaptive.value > 0.7
+    assert verify(output, fragile[0], "cpu").faults == ()
+
+
+def test_a_budget_that_can_not_be_kept(fragile: tuple[Path, Path], tmp_path: Path) -> None:
+    output = tmp_path / "none.onnx"
+    with pytest.raises(GateError, match="no file was written"):
+        tuned(fragile, output, binary=True, max_accuracy_drop=0.0, tune_steps=60)
+    assert not output.exists()
+
+
+def test_a_tuned_file_is_hardened_already(
+    pair: tuple[Path, Path, HardenResult], fragile: tuple[Path, Path], tmp_path: Path
+) -> None:
+    _, output, _ = pair
+    message = "folded into its weights" if output.stem == "fold" else r"hardened already \(tuned"
+    with pytest.raises(ModelError, match=message):
+        tuned((output, fragile[1]), tmp_path / "twice.onnx")
+    if output.stem == "mul":
+        again = tmp_path / "again.onnx"
+        tuned((output, fragile[1]), again, replace_mask=True)
+        assert again.read_bytes() == output.read_bytes()
+
+
+def test_refusals(fragile: tuple[Path, Path], tmp_path: Path) -> None:
+    output = tmp_path / "x.onnx"
+    with pytest.raises(UsageError, match="matches no layer"):
+        tuned(fragile, output, tune_layers="stage9*")
+    with pytest.raises(UsageError, match="--steps-tune must be at least 1"):
+        tuned(fragile, output, tune_steps=0)
+    state = tmp_path / "state.npz"
+    tuned(fragile, output, tune_steps=60, tune_state=state)
+    with pytest.raises(DataError, match="of another run"):
+        tuned(fragile, output, tune_steps=41, tune_state=state)
+
+
+def test_interruption_writes_what_was_found(
+    fragile: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cloakify.masking import tuning
+
+    step = tuning._step
+
+    def interrupt(*arguments: object) -> object:
+        if arguments[-1].step == 65:  # type: ignore[attr-defined]
+            raise KeyboardInterrupt
+        return step(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(tuning, "_step", interrupt)
+    output = tmp_path / "part.onnx"
+    model, data = fragile
+    options = f"--method tuned --steps-tune 80 --max-accuracy-drop 0.2 --eps {EPS} --device cpu"
+    options += f" --evaluation-steps 5 --data {data} -o {output}"
+    arguments = ["harden", str(model), *options.split()]
+    result = CliRunner().invoke(cli, arguments, standalone_mode=False)
+    assert result.return_value == 130
+    assert "interrupted after 65 steps" in result.stderr
+    assert verify(output, model, "cpu").faults == ()
