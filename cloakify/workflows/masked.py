@@ -39,9 +39,7 @@ def make_masked(
     with clock.stage("calibrate"):
         calibration = calibrate(subject, target, attack, splits.fit, progress)
     with clock.stage("select"):
-        choice = choose_mask(
-            subject, target, attack, splits.select, calibration, setting, progress
-        )
+        choice = choose_mask(subject, target, attack, splits.select, calibration, setting, progress)
     with clock.stage("prove"):
         hardened = _insert(subject, choice, attack)
         _prove(subject, hardened, splits)

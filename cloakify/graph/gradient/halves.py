@@ -93,7 +93,7 @@ def _reads(node: NodeProto) -> list[str]:
 
 
 def _part(model: ModelProto, nodes: list[NodeProto]) -> ModelProto:
-    """Return a model of these nodes and of the initializers that they read, with no in- or outputs."""
+    """Return a model of these nodes and the initializers they read, with no inputs and outputs."""
     read = {name for node in nodes for name in _reads(node)}
     part = ModelProto(ir_version=model.ir_version, opset_import=model.opset_import)
     part.functions.extend(model.functions)
