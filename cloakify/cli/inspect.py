@@ -63,7 +63,9 @@ def _lines(found: Inspection) -> list[tuple[str, str]]:
         lines.append(("mask", "none"))
     else:
         removed, total = found.masked
-        lines.append(("mask", f"{removed} of {total} features masked"))
+        tuned = found.metadata.get("method") == "tuned"
+        what = f"{total} tuned gates, {removed} of them 0"
+        lines.append(("mask", what if tuned else f"{removed} of {total} features masked"))
     lines += [("", f"cloakify.{key} = {value}") for key, value in sorted(found.metadata.items())]
     for place, (key, value) in enumerate(sorted(found.foreign_metadata.items())):
         lines.append(("metadata" if place == 0 else "", f"{key} = {value}"))

@@ -77,10 +77,10 @@ def _of_harden(report: HardenReport) -> Iterable[Fact]:
     )
     score = "" if mask.score is None else f", score {mask.score}"
     share = 100 * mask.removed / mask.total
-    yield (
-        "Mask",
-        f"{mask.method}{score}: {mask.removed} of {mask.total} features removed ({share:.2f} %)",
-    )
+    what = f"{mask.removed} of {mask.total} features removed ({share:.2f} %)"
+    if mask.method == "tuned":
+        what = f"{mask.total} gates through the network, {mask.removed} of them 0"
+    yield "Mask", f"{mask.method}{score}: {what}"
     yield "Mask sha256", mask.sha256
     yield "Calibration attack", wording.attack(report.attack)
     yield "Evaluation attack", wording.attack(report.evaluation_attack)

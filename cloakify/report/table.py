@@ -70,9 +70,12 @@ def harden_table(report: HardenReport) -> Table:
             figure = getattr(control, row[0], None)
             row.append("" if figure is None else f"{100 * figure.value:.1f}")
     judge = wording.attack(report.evaluation_attack)
+    random = "a random mask of the same size"
+    if report.mask.method == "tuned":
+        random = "the same gates in random order within each layer"
     notes = (
         f"In brackets: 95 % intervals. {report.data.report} samples, on which nothing was chosen.",
-        *(["random: a random mask of the same size"] if control is not None else []),
+        *([f"random: {random}"] if control is not None else []),
         f"static: crafted on the source with {wording.attack(report.attack)}",
         f"transfer: crafted on the source with {judge}",
         f"adaptive: crafted on each model itself with {judge}. Only this one is robustness.",

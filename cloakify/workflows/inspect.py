@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
+from onnx import ModelProto
+
 from cloakify.errors import HeadError
+from cloakify.graph.gates import has_gates, read_gates
 from cloakify.graph.gradient.coverage import Coverage, gradient_coverage
 from cloakify.graph.head import Head, find_head
 from cloakify.graph.inputs import InputSpec, find_input
@@ -27,7 +32,7 @@ class Inspection:
     coverage
         Whether every operator on the way from input to logits has a gradient rule.
     masked
-        How many features are masked, where the file is hardened.
+        How many features are masked (of tuned gates: are 0), of how many, where it is hardened.
     metadata
         cloakify's entries, and the model's own.
     """
@@ -91,7 +96,6 @@ def inspect(path: str | os.PathLike[str], head: str | None = None) -> Inspection
         found, alternatives = search.head, search.alternatives
     except HeadError as error:
         problem = str(error)
-    installed = find_mask(model)
     own = read_metadata(model)
     return Inspection(
         path=Path(path),
@@ -104,9 +108,7 @@ def inspect(path: str | os.PathLike[str], head: str | None = None) -> Inspection
         problem=problem,
         alternatives=alternatives,
         coverage=None if found is None else gradient_coverage(model, spec.name, found.logits),
-        masked=None
-        if installed is None
-        else (int((installed.values == 0).sum()), len(installed.values)),
+        masked=_masked(model, own),
         metadata=own,
         foreign_metadata={
             entry.key: entry.value
@@ -114,6 +116,21 @@ def inspect(path: str | os.PathLike[str], head: str | None = None) -> Inspection
             if not entry.key.startswith("cloakify.")
         },
     )
+
+
+def _masked(model: ModelProto, said: Mapping[str, str]) -> tuple[int, int] | None:
+    """Return how many features are masked, or how many gates are 0, and how many there are."""
+    installed = find_mask(model)
+    if installed is not None:
+        return int((installed.values == 0).sum()), len(installed.values)
+    if has_gates(model):
+        gates = np.concatenate(read_gates(model))
+        return int((gates == 0).sum()), len(gates)
+    # Gates that were folded into the weights can't be seen without the source.
+    removed, total = said.get("mask.removed", ""), said.get("mask.total", "")
+    if said.get("method") == "tuned" and removed.isdecimal() and total.isdecimal():
+        return int(removed), int(total)
+    return None
 
 
 def _head(head: Head) -> dict[str, object]:

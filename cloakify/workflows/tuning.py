@@ -44,6 +44,9 @@ TRIAL_STEPS = 10
 # Fewer steps suffice for few samples, and cost less than they would gain.
 FEW_SAMPLES, FEW_STEPS, STEPS = 2000, 300, 600
 
+# What is attacked of a batch divides by this; larger ones are no faster there.
+CPU_BATCH = 32
+
 # Binary gates move only by crossing a threshold.
 BINARY_RATE = 0.05
 
@@ -133,7 +136,7 @@ def tune_gates(subject: Subject, splits: Splits, progress: Progress) -> TunedGat
         classifier.head,
         subject.dataset.sample_shape,
         subject.device,
-        setting.batch_size,
+        min(setting.batch_size, CPU_BATCH) if subject.device.kind == "cpu" else setting.batch_size,
     )
     name = _name_of_run(subject, plan)
     state = None
