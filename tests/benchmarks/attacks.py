@@ -77,7 +77,7 @@ def torchattacks_task(attack: str, x, y, eps: float, threads: int) -> Task:
         else torchattacks.APGD(model, eps=eps, steps=20, loss="ce")
     )
     parts = [torch.from_numpy(a).split(BATCH) for a in (x, y)]
-    return lambda: torch.cat([method(*part) for part in zip(*parts, strict=True)]).numpy()
+    return lambda: torch.cat([method(*part) for part in zip(*parts, strict=True)]).detach().numpy()
 
 
 def art_task(attack: str, x, y, eps: float, threads: int) -> Task:
