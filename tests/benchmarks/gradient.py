@@ -1,0 +1,229 @@
+"""What a gradient costs: forward and backward over forward in ONNX Runtime, and over torch.
+
+    pip install torchvision onnxscript      # beside the torch that is installed
+    python tests/benchmarks/gradient.py [--models resnet18 …] [--batch 8] [--device cpu|cuda]
+
+For each torchvision model (random weights, 224²): time of forward+backward over time of forward,
+both by ONNX Runtime, measured in turn; the same over torch's autograd (gradient of the input only);
+the time to build the gradient graph and to open its session; peak memory of a process that does
+nothing else; and, with --profile, where ONNX Runtime spends its time. The floor is 2 × forward.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+
+from cloakify.graph.gradient.build import LABELS, GradientSpec, build_gradient
+from cloakify.graph.head import find_head
+from cloakify.graph.inputs import find_input
+from cloakify.runtime import Session, resolve_device
+
+MODELS = [
+    "resnet18",
+    "resnet50",
+    "mobilenet_v3_large",
+    "efficientnet_b0",
+    "convnext_tiny",
+    "vit_b_16",
+    "swin_t",
+]
+
+
+def torch_model(name: str) -> Any:
+    """Return a torchvision model with seeded random weights, its parameters frozen."""
+    import torch
+
+    # torchvision's compiled operators belong to another build of torch than the CPU one; the
+    # classifiers need none of them, but importing torchvision looks for two.
+    library = torch.library.Library("torchvision", "FRAGMENT")
+    for operator in ("nms", "qnms"):
+        if not hasattr(torch.ops.torchvision, operator):
+            library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    import torchvision
+
+    torch.manual_seed(0)
+    return getattr(torchvision.models, name)(weights=None).eval().requires_grad_(False)
+
+
+def export(name: str, folder: Path) -> Path:
+    """Export a model with a symbolic batch, once."""
+    import torch
+
+    path = folder / f"{name}.onnx"
+    if not path.exists():
+        torch.onnx.export(
+            torch_model(name),
+            (torch.zeros(2, 3, 224, 224),),
+            str(path),
+            dynamo=True,
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            external_data=False,
+            verbose=False,
+        )
+    return path
+
+
+def in_turn(tasks: list[Callable[[], object]], repeats: int) -> list[list[float]]:
+    """Time several tasks in turn, after one warm-up each; seconds by task."""
+    for task in tasks:
+        task()
+    times: list[list[float]] = [[] for _ in tasks]
+    for _ in range(repeats):
+        for task, found in zip(tasks, times, strict=True):
+            start = time.perf_counter()
+            task()
+            found.append(time.perf_counter() - start)
+    return times
+
+
+class Subject:
+    """One model in ONNX Runtime: forward, and forward with backward."""
+
+    def __init__(self, path: Path, batch: int, device: str, threads: int) -> None:
+        model = onnx.load(path)
+        head, spec = find_head(model).head, find_input(model)
+        chosen = resolve_device(device)
+        start = time.perf_counter()
+        shapes = {spec.name: (batch, 3, 224, 224)}
+        gradient = build_gradient(model, shapes, GradientSpec(spec.name, head.logits))
+        self.build = time.perf_counter() - start
+        start = time.perf_counter()
+        self.backward = Session(gradient, chosen, threads=threads, spinning=False)
+        self.open = time.perf_counter() - start
+        self.gradient = gradient
+        self.forward = Session(model, chosen, threads=threads, spinning=False)
+        self.x = np.random.default_rng(0).random((batch, 3, 224, 224), dtype=np.float32)
+        x, y = self.backward.put(self.x), self.backward.put(np.arange(batch))
+        self.feeds = {spec.name: x}
+        self.labelled = {spec.name: x, LABELS: y}
+
+    def run_forward(self) -> None:
+        self.forward.run_on_device(self.feeds)
+
+    def run_backward(self) -> None:
+        self.backward.run_on_device(self.labelled)
+
+
+def torch_task(name: str, x: np.ndarray, device: str, compiled: bool) -> Callable[[], object]:
+    """Return a task that computes torch's gradient of the input."""
+    import torch
+
+    model = torch_model(name).to(device)
+    if compiled:
+        model = torch.compile(model)
+    samples = torch.tensor(x, device=device, requires_grad=True)
+    labels = torch.arange(len(x), device=device)
+
+    def task() -> object:
+        loss = torch.nn.functional.cross_entropy(model(samples), labels, reduction="sum")
+        (gradient,) = torch.autograd.grad(loss, samples)
+        # Bringing one number home waits for the device.
+        return gradient.flatten()[0].item()
+
+    return task
+
+
+def peak_memory(kind: str, name: str, path: Path, options: argparse.Namespace) -> float:
+    """Return the peak memory in MB of a process that only computes gradients, by one runtime."""
+    arguments = [sys.executable, __file__, "--peak", kind, "--models", name, "--folder"]
+    arguments += [str(path.parent), "--batch", str(options.batch), "--threads", "2"]
+    done = subprocess.run(arguments, check=True, capture_output=True, text=True)
+    return float(done.stdout.split()[-1])
+
+
+def profile(subject: Subject, threads: int) -> None:
+    """Print ONNX Runtime's time by operator over one run of forward and backward."""
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.enable_profiling = True
+    options.intra_op_num_threads = threads
+    with tempfile.TemporaryDirectory() as folder:
+        options.profile_file_prefix = str(Path(folder) / "profile")
+        session = ort.InferenceSession(subject.gradient.SerializeToString(), options)
+        feeds = {name: value.numpy() for name, value in subject.labelled.items()}
+        for _ in range(3):
+            session.run(None, feeds)
+        events = json.loads(Path(session.end_profiling()).read_text())
+    spent: collections.Counter[str] = collections.Counter()
+    for event in events:
+        if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
+            spent[event["args"]["op_name"]] += event["dur"]
+    total = sum(spent.values())
+    shares = ", ".join(f"{op} {time / total:.0%}" for op, time in spent.most_common(8))
+    print(f"    {shares}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--models", nargs="+", default=MODELS, metavar="NAME")
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--folder", type=Path, help="Keep the exported models here.")
+    parser.add_argument("--profile", action="store_true")
+    parser.add_argument("--memory", action="store_true")
+    parser.add_argument("--compile", action="store_true", help="torch.compile as well.")
+    parser.add_argument("--peak", choices=["onnx", "torch"], help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    import torch
+
+    torch.set_num_threads(options.threads)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = options.folder or Path(temporary)
+        for name in options.models:
+            path = export(name, folder)
+            if options.peak == "torch":
+                x = np.random.default_rng(0).random((options.batch, 3, 224, 224), np.float32)
+                torch_task(name, x, "cpu", False)()
+            elif options.peak == "onnx":
+                Subject(path, options.batch, "cpu", options.threads).run_backward()
+            if options.peak:
+                print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+                continue
+            compare(name, path, options)
+
+
+def compare(name: str, path: Path, options: argparse.Namespace) -> None:
+    """Measure one model and print its line."""
+    subject = Subject(path, options.batch, options.device, options.threads)
+    tasks: list[Callable[[], object]] = [subject.run_forward, subject.run_backward]
+    tasks.append(torch_task(name, subject.x, options.device, False))
+    if options.compile:
+        tasks.append(torch_task(name, subject.x, options.device, True))
+    times = in_turn(tasks, options.repeats)
+
+    def ratio(first: int, second: int) -> str:
+        pairs = zip(times[first], times[second], strict=True)
+        return f"{statistics.median(a / b for a, b in pairs):.2f}"
+
+    print(
+        f"{name:<20} {ratio(1, 0)} x forward ({statistics.median(times[0]):.3f} s), "
+        f"{ratio(1, 2)} x torch, build {subject.build:.2f} s + session {subject.open:.2f} s"
+        + (f", {ratio(1, 3)} x torch.compile" if options.compile else ""),
+        flush=True,
+    )
+    if options.memory:
+        peaks = {kind: peak_memory(kind, name, path, options) for kind in ("onnx", "torch")}
+        print(f"    peak memory {peaks['onnx']:.0f} MB, torch {peaks['torch']:.0f} MB")
+    if options.profile:
+        profile(subject, options.threads)
+
+
+if __name__ == "__main__":
+    main()
