@@ -153,13 +153,15 @@ def tune_gates(subject: Subject, splits: Splits, progress: Progress) -> TunedGat
     select = _some(subject, splits.select)
 
     def judge(gates: Vector) -> Trial:
-        return _try(model, gates, subject.dataset, select, subject.threat, plan)
+        trial = _try(model, gates, subject.dataset, select, subject.threat, plan)
+        if (gates == 1).all():
+            # The source, tried before the first step: wrong preprocessing must not cost minutes.
+            check_clean_accuracy(trial.clean, trial.count, classifier.head.num_classes)
+        return trial
 
     outcome = tune(
         model, subject.dataset, splits.fit, subject.threat, plan, judge, state, tell, keep
     )
-    before = outcome.state.checkpoints[0].trial
-    check_clean_accuracy(before.clean, before.count, classifier.head.num_classes)
     choice = choose_gates(outcome.state.checkpoints, plan.kind, setting.max_accuracy_drop, judge)
     fit = _try(
         model, choice.gates, subject.dataset, _some(subject, splits.fit), subject.threat, plan

@@ -229,3 +229,19 @@ def test_interruption_writes_what_was_found(
     assert result.return_value == 130
     assert "interrupted after 65 steps" in result.stderr
     assert verify(output, model, "cpu").faults == ()
+
+
+def test_a_model_that_does_not_know_the_data_stops_before_the_first_step(
+    fragile: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cloakify.masking import tuning
+
+    def never(*arguments: object) -> None:
+        raise AssertionError("a step was taken")
+
+    monkeypatch.setattr(tuning, "_step", never)
+    data = tmp_path / "wrong.npz"
+    with np.load(fragile[1]) as arrays:
+        np.savez(data, x=arrays["x"], y=1 - arrays["y"])
+    with pytest.raises(DataError):
+        tuned((fragile[0], data), tmp_path / "x.onnx")
