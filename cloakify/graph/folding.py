@@ -15,6 +15,7 @@ from onnx import ModelProto, NodeProto, TensorProto
 from cloakify.errors import ModelError
 from cloakify.graph.control_flow import write_out_control_flow
 from cloakify.graph.evaluate import run_once
+from cloakify.graph.last_window import drop_last_windows
 from cloakify.graph.writing import inputs_of
 from cloakify.ort import one_line
 
@@ -51,6 +52,8 @@ def fold_shapes(model: ModelProto, weights: dict[str, TensorProto]) -> ModelProt
     while True:
         model = _infer(model, probed)
         shapes, _ = known_values(model)
+        if drop_last_windows(model, shapes):
+            continue
         if _fold_once(model, shapes) or write_out_control_flow(model, shapes):
             continue
         unknown = [

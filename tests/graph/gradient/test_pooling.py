@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cloakify.errors import ModelError, UnsupportedOperatorError
+from tests.support.gradcheck import gradient_model
 from tests.support.onnxtext import attributes, one_node, unknown
 from tests.support.ortcheck import check_both
 
@@ -81,3 +84,52 @@ def test_global_lp_pool(p: int) -> None:
     x = np.random.default_rng(0).standard_normal((2, 3, 4, 2))
     text = one_node(f"y = GlobalLpPool<p: int = {p}>(x)", "double[?, ?, ?, ?] x")
     check_both(text, {"x": x})
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_storage_order_concerns_indices_alone(axis: int) -> None:
+    x = np.random.default_rng(axis).standard_normal((2, 2, 5, 4))
+    strides = [2, 1] if axis else [1, 2]
+    call = f"y = MaxPool<kernel_shape = [2, 3], strides = {strides}, storage_order = 1>(x)"
+    check_both(one_node(call, "double[?, ?, ?, ?] x"), {"x": x})
+
+
+def test_indices_in_the_other_storage_order_are_refused() -> None:
+    text = """<ir_version: 8, opset_import: ["" : 18]>
+        f (double[1, 1, 4, 4] x) => (double y, int64 i)
+        { y, i = MaxPool<kernel_shape = [2, 2], storage_order = 1>(x) }"""
+    model = onnx.parser.parse_model(text)
+    with pytest.raises(UnsupportedOperatorError, match="storage_order"):
+        gradient_model(model, {"x": (1, 1, 4, 4)}, ["x"])
+
+
+@pytest.mark.parametrize("opset", [18, 22])
+@pytest.mark.parametrize("include", [0, 1])
+@pytest.mark.parametrize("op_type", ["AveragePool", "MaxPool", "LpPool"])
+def test_a_last_window_beyond_the_data_is_dropped(op_type: str, include: int, opset: int) -> None:
+    # Seven, one of padding at each end, windows of two: the fifth would begin behind the data.
+    x = np.random.default_rng(0).standard_normal((1, 2, 7, 9))
+    attribute = f"count_include_pad = {include}, " if op_type == "AveragePool" else ""
+    call = (
+        f"p = {op_type}<{attribute}kernel_shape = [2, 2], strides = [2, 2], "
+        "pads = [1, 1, 1, 1], ceil_mode = 1>(x) y = GlobalAveragePool(p)"
+    )
+    check_both(one_node(call, "double[?, ?, ?, ?] x", opset), {"x": x})
+
+
+def test_ceil_mode_that_one_axis_needs_and_another_must_not_have_is_refused() -> None:
+    call = (
+        "y = AveragePool<kernel_shape = [2, 3], strides = [2, 2], "
+        "pads = [1, 0, 1, 0], ceil_mode = 1>(x)"
+    )
+    model = onnx.parser.parse_model(one_node(call, "double[?, ?, ?, ?] x"))
+    with pytest.raises(ModelError, match="beyond the data"):
+        gradient_model(model, {"x": (1, 1, 7, 6)}, ["x"])
+
+
+@pytest.mark.parametrize("op_type", ["AveragePool", "MaxPool"])
+def test_dilated_windows_with_auto_pad_are_refused(op_type: str) -> None:
+    call = f'y = {op_type}<kernel_shape = [2], dilations = [2], auto_pad = "SAME_UPPER">(x)'
+    model = onnx.parser.parse_model(one_node(call, "double[?, ?, ?] x", 19))
+    with pytest.raises(UnsupportedOperatorError, match="dilated"):
+        gradient_model(model, {"x": (1, 1, 8)}, ["x"])

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from cloakify.errors import UnsupportedOperatorError
 from cloakify.graph.gradient.builder import Tensor
 from cloakify.graph.gradient.engine import Context, rule
 from cloakify.graph.gradient.windows import Window, window_of
@@ -43,6 +44,14 @@ def max_pool(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
     g = grads[0]
     assert g is not None
     x = node.inputs[0]
+    if node.attrs.get("storage_order", 0):
+        if len(node.outputs) > 1:
+            raise UnsupportedOperatorError(
+                f"MaxPool {node.name!r} returns indices in storage_order 1; there is no gradient "
+                "rule for that, and --attack square needs none"
+            )
+        # It concerns the indices alone, which are asked for here.
+        del node.attrs["storage_order"]
     if len(node.outputs) < 2:
         name = f"{node.outputs[0].name}_cloakify_indices"
         node.outputs.append(gs.Variable(name, np.int64, node.outputs[0].shape))
@@ -55,7 +64,7 @@ def max_pool(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
         dtype=g.dtype,
         value=gs.Constant("zero", np.zeros(1, g.dtype)),
     )
-    window = window_of(node)
+    window = _window(node)
     reduction = "add" if window.overlaps else None
     flat = context.op(
         "ScatterElements", zeros, indices, context.reshape(g, [-1]), axis=0, reduction=reduction
@@ -74,7 +83,7 @@ def average_pool(context: Context, node: gs.Node, grads: Gradients) -> Gradients
 def average_pool_gradient(context: Context, node: gs.Node, g: Tensor) -> Tensor:
     """Append the gradient of a node with `AveragePool`'s attributes."""
     x, y = node.inputs[0], node.outputs[0]
-    window = window_of(node)
+    window = _window(node)
     counts = _counts(window, x.shape[2:], y.shape[2:], bool(node.attrs.get("count_include_pad", 0)))
     g = context.mul(g, context.constant((1 / counts).astype(g.dtype)[None, None]))
     return _spread(context, g, window, list(x.shape), list(y.shape))
@@ -98,8 +107,26 @@ def lp_pool(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
     x, y = node.inputs[0], node.outputs[0]
     p = node.attrs.get("p", 2)
     scaled = _over_power(context, g, y, p)
-    spread = _spread(context, scaled, window_of(node), list(x.shape), list(y.shape))
+    spread = _spread(context, scaled, _window(node), list(x.shape), list(y.shape))
     return [context.mul(_signed_power(context, x, p), spread)]
+
+
+def _window(node: gs.Node) -> Window:
+    """Read a pool's window.
+
+    Raises
+    ------
+    UnsupportedOperatorError
+        Its padding is not settled by the standard.
+    """
+    window = window_of(node)
+    if node.attrs.get("auto_pad", "NOTSET").startswith("SAME") and max(window.dilations) > 1:
+        # ONNX Runtime pads for a window without gaps, onnx's shape inference for the dilated one.
+        raise UnsupportedOperatorError(
+            f"{node.op} {node.name!r} is dilated and has auto_pad; export it with explicit pads, "
+            "or use --attack square, which needs no gradient"
+        )
+    return window
 
 
 def _signed_power(context: Context, x: Tensor, p: int) -> Tensor:
