@@ -52,8 +52,10 @@ def gate_faults(source: OnnxFile, hardened: ModelProto, head: Head) -> list[str]
     emit = said.get("emit")
     if emit not in ("mul", "fold"):
         return [f"metadata cloakify.emit says {emit!r}, not mul or fold"]
+    if "layers" not in said:
+        return ["metadata cloakify.layers, which says where gates are, is missing"]
     try:
-        sites = gated_sites(source.model, head, said.get("layers", "all"), emit)
+        sites = gated_sites(source.model, head, said["layers"], emit)
         gates = found_gates(source.model, hardened, sites)
         make = fold_gates if emit == "fold" else insert_gates
         again = make(source.model, sites, gates, said)

@@ -11,6 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from cloakify.graph.gate_sites import find_gate_sites
+from cloakify.graph.gates import gates_digest, insert_gates
 from cloakify.graph.head import find_head
 from cloakify.graph.mask import MASK, insert_mask, mask_digest
 from cloakify.onnxfile import open_model
@@ -120,3 +122,28 @@ def test_every_other_change_is_named(
     tampered.write_bytes(model.SerializeToString())
     faults = verify(tampered, source, "cpu").faults
     assert faults and all("\n" not in fault for fault in faults)
+
+
+def test_gates_without_the_entry_that_places_them_are_not_proven(
+    samples: Path, tmp_path: Path
+) -> None:
+    source = samples / "fashion_pooled.onnx"
+    file = open_model(source)
+    head = find_head(file.model).head
+    sites = find_gate_sites(file.model, head)
+    gates = [np.full(site.channels, 0.5, np.float32) for site in sites]
+    count = sum(site.channels for site in sites)
+    metadata = {
+        "source.sha256": file.sha256,
+        "head": head.node,
+        "method": "tuned",
+        "emit": "mul",
+        "mask.sha256": gates_digest(gates),
+        "mask.removed": "0",
+        "mask.total": str(count),
+    }
+    hardened = tmp_path / "tuned.onnx"
+    for layers, faults in (({"layers": "all"}, 0), ({}, 1)):
+        model = insert_gates(file.model, sites, gates, metadata | layers)
+        hardened.write_bytes(model.SerializeToString())
+        assert len(verify(hardened, source, "cpu").faults) == faults
