@@ -66,8 +66,9 @@ def probe_model(
     *,
     gradients: bool,
     progress: Callable[[int], None],
+    indices: Labels | None = None,
 ) -> Probes:
-    """Look at all samples.
+    """Look at the clean samples.
 
     Parameters
     ----------
@@ -77,6 +78,8 @@ def probe_model(
         Whether to look at gradients; without, no sample counts as flat.
     progress
         Called with the number of samples done.
+    indices
+        Which samples; all of them when left out.
 
     Raises
     ------
@@ -85,7 +88,7 @@ def probe_model(
     """
     parts: list[Probes] = []
     done = 0
-    for batch in dataset.batches(batch_size=target.batch_size):
+    for batch in dataset.batches(indices, target.batch_size):
         x = batch.x.astype(np.float32, copy=False)
         features, logits = target.features_and_logits(x)
         flat = np.zeros(len(x), np.bool_)

@@ -64,6 +64,11 @@ class Finding:
     value: float
 
 
+NO_WHITE_BOX = Finding(
+    Code.NO_WHITE_BOX, "no attack followed the gradient; add one, such as apgd", 0
+)
+
+
 def of_probes(probes: Probes) -> list[Finding]:
     """Look at outputs and gradients: randomised, zero, probabilities, saturated."""
     found = [
@@ -187,9 +192,7 @@ def of_trials(
     """
     found: list[Finding | None] = [not_monotone(trials.alone)]
     if not white_box:
-        found.append(
-            Finding(Code.NO_WHITE_BOX, "no attack followed the gradient; add one, such as apgd", 0)
-        )
+        found.append(NO_WHITE_BOX)
     # Of the budgets, the one where the sign is clearest.
     per_budget: dict[Code, Finding] = {}
     for place in range(len(trials.budgets)):

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from cloakify.attacks import Apgd, Attack, Target
+from cloakify.attacks import Attack, Target
 from cloakify.attacks.pairs import attacked_pairs
 from cloakify.errors import GateError
 from cloakify.graph.mask import insert_mask
@@ -61,7 +61,8 @@ def choose_mask(
     choices = _propose(subject, target, attack, select, calibration, setting, rankings, progress)
     if setting.score != AUTO:
         return choices[0]
-    best = _most_robust(subject, select, choices, progress, "comparing masks")
+    judge = setting.evaluation_attack(stop_early=True, steps=COMPARING_STEPS)
+    best = _most_robust(subject, judge, select, choices, progress, "comparing masks")
     for number in range(2, setting.rounds + 1):
         calibration = _answered(subject, best.choice, attack, calibration)
         rankings = {f"{name}, round {number}": _rank(name, calibration) for name in LEARNING}
@@ -69,7 +70,7 @@ def choose_mask(
             subject, target, attack, select, calibration, setting, rankings, progress
         )
         stage = f"comparing, round {number}"
-        challenger = _most_robust(subject, select, choices, progress, stage)
+        challenger = _most_robust(subject, judge, select, choices, progress, stage)
         if challenger.robust > best.robust:
             best = challenger
     return best.choice
@@ -117,13 +118,13 @@ def _propose(
 
 def _most_robust(
     subject: Subject,
+    attack: Attack,
     select: Indices,
     choices: Sequence[MaskChoice],
     progress: Progress,
     stage: str,
 ) -> _Proposal:
     """Attack every proposal on the select split; the first of the most robust ones wins."""
-    attack = Apgd(steps=COMPARING_STEPS, seed=subject.setting.seed)
     proposals: list[_Proposal] = []
     for number, choice in enumerate(choices):
         target = _masked(subject, choice)

@@ -11,6 +11,7 @@ from cloakify.evaluation.robustness import Attacks, compare_targets
 from cloakify.onnxfile.model import check_target, save_model
 from cloakify.report.model import HardenReport
 from cloakify.workflows.clock import Clock
+from cloakify.workflows.doubts import codes_in_doubt, find_doubts, notices
 from cloakify.workflows.judgement import harden_report, judge_mask
 from cloakify.workflows.masked import make_masked
 from cloakify.workflows.setting import HardenSetting
@@ -90,15 +91,19 @@ def harden(
     else:
         made = make_masked(subject, target, splits, attack, clock, progress)
     with clock.stage("evaluate"):
+        hardened = subject.target(made.model)
         found = compare_targets(
-            [target, subject.target(made.model), subject.target(made.control)],
+            [target, hardened, subject.target(made.control)],
             Attacks(attack, setting.evaluation_attack(stop_early=False), evaluation),
             subject.threat,
             subject.dataset,
             splits.report,
             lambda done: progress("evaluating", done, len(splits.report)),
         )
-        accuracy, verdict = judge_mask(*found)
+        doubts = find_doubts(
+            subject, hardened, splits.report, found[1], setting.white_box, progress
+        )
+        accuracy, verdict = judge_mask(*found, doubts=codes_in_doubt(doubts))
     gate = setting.missed_gate(accuracy.gain.adaptive.value)
     if gate is None:
         with clock.stage("write"):
@@ -109,7 +114,7 @@ def harden(
         splits,
         made.mask,
         (attack, evaluation),
-        (accuracy, verdict),
+        (accuracy, verdict, notices(doubts)),
         written,
         clock.seconds,
     )

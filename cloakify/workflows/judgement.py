@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from cloakify.attacks import Attack
@@ -22,15 +22,26 @@ from cloakify.report.model import (
     HeadInfo,
     MaskInfo,
     ModelFigures,
+    Notice,
 )
 from cloakify.version import __version__
 from cloakify.workflows.subject import Classifier, Subject
 
 
 def judge_mask(
-    source: Correctness, hardened: Correctness, control: Correctness
+    source: Correctness,
+    hardened: Correctness,
+    control: Correctness,
+    *,
+    doubts: Sequence[str] = (),
 ) -> tuple[Accuracy, Verdict]:
-    """Compare the source, the hardened model, and the control with a random mask."""
+    """Compare the source, the hardened model, and the control with a random mask.
+
+    Parameters
+    ----------
+    doubts
+        Codes of warnings with which no gain may be claimed.
+    """
     gain = ModelFigures(
         clean=gain_figure(hardened.clean, source.clean),
         static=gain_figure(hardened.static, source.static),
@@ -54,6 +65,7 @@ def judge_mask(
             transfer=gain_figure(hardened.transfer, control.transfer),
             adaptive=gain_figure(hardened.adaptive, control.adaptive),
         ),
+        doubts=doubts,
     )
     return accuracy, verdict
 
@@ -63,7 +75,7 @@ def harden_report(
     splits: Splits,
     mask: MaskInfo,
     attacks: tuple[Attack, Attack],
-    judged: tuple[Accuracy, Verdict],
+    judged: tuple[Accuracy, Verdict, tuple[Notice, ...]],
     output: Path | None,
     timing: Mapping[str, float],
 ) -> HardenReport:
@@ -81,7 +93,7 @@ def harden_report(
         Seconds by stage.
     """
     classifier, dataset = subject.classifier, subject.dataset
-    accuracy, verdict = judged
+    accuracy, verdict, warnings = judged
     calibration, evaluation = (_attack_info(attack, subject) for attack in attacks)
     return HardenReport(
         cloakify_version=__version__,
@@ -102,7 +114,7 @@ def harden_report(
         mask=mask,
         accuracy=accuracy,
         verdict=verdict,
-        warnings=(),
+        warnings=warnings,
         timing=timing,
     )
 

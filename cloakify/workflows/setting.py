@@ -10,6 +10,9 @@ from cloakify.attacks import Apgd, Attack
 from cloakify.attacks.registry import make_attack
 from cloakify.attacks.target import DEFAULT_BATCH_SIZE
 
+# Queries of Square for a step of Auto-PGD: 5,000 and 100 make AutoAttack's standard settings.
+QUERIES_A_STEP = 50
+
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
@@ -125,9 +128,28 @@ class HardenSetting(AttackSetting):
     replace_mask: bool = False
     require_gain: float | None = None
 
-    def evaluation_attack(self, *, stop_early: bool) -> Attack:
-        """Return the attack that judges the result."""
-        return Apgd(steps=self.evaluation_steps, stop_early=stop_early, seed=self.seed)
+    def evaluation_attack(self, *, stop_early: bool, steps: int | None = None) -> Attack:
+        """Return the attack that judges the result: Auto-PGD.
+
+        Where the calibration attack needs no gradient the model may have none, and Square takes its
+        place, with as many queries for each step as an iteration and its bookkeeping would cost.
+
+        Parameters
+        ----------
+        stop_early
+            As in :class:`~cloakify.attacks.Apgd`.
+        steps
+            ``evaluation_steps`` when left out.
+        """
+        steps = self.evaluation_steps if steps is None else steps
+        if not self.white_box:
+            return make_attack("square", steps=QUERIES_A_STEP * steps, seed=self.seed)
+        return Apgd(steps=steps, stop_early=stop_early, seed=self.seed)
+
+    @property
+    def white_box(self) -> bool:
+        """Whether the calibration attack follows the gradient."""
+        return self.make_attack().gradient == "white-box"
 
     def missed_gate(self, adaptive_gain: float) -> str | None:
         """Return the gate that an adaptive gain misses, as a sentence, or ``None``."""

@@ -1,0 +1,80 @@
+"""What puts the adaptive figure of `harden` in doubt: attacks that fail for the wrong reason."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cloakify.attacks import Target
+from cloakify.attacks.square import Square
+from cloakify.evaluation.probes import probe_model
+from cloakify.evaluation.robustness import Correctness
+from cloakify.evaluation.warnings import (
+    HARMLESS,
+    NO_WHITE_BOX,
+    Finding,
+    gradient_free_stronger,
+    of_probes,
+)
+from cloakify.report.model import Notice
+from cloakify.workflows.subject import Progress, Subject
+
+# Of the gradient-free check; far fewer than the attack takes in `evaluate`, and enough to fool a
+# model that only hides its gradients.
+QUERIES = 200
+
+STAGE = "looking for masked gradients"
+
+
+def find_doubts(
+    subject: Subject,
+    target: Target,
+    indices: NDArray[np.int64],
+    found: Correctness,
+    white_box: bool,
+    progress: Progress,
+) -> list[Finding]:
+    """Look at outputs and gradients, and try without gradients what the attacks left standing.
+
+    Parameters
+    ----------
+    target
+        The hardened model.
+    indices, found
+        The report split, and what the attacks did to it.
+    white_box
+        Whether they followed the gradient; where they did not, that is itself a doubt.
+    """
+    probes = probe_model(
+        target,
+        subject.threat,
+        subject.dataset,
+        indices=indices,
+        gradients=white_box,
+        progress=lambda done: progress(STAGE, done, len(indices)),
+    )
+    if not white_box:
+        return [*of_probes(probes), NO_WHITE_BOX]
+    square = Square(queries=QUERIES, seed=subject.setting.seed)
+    standing = found.adaptive.copy()
+    place = 0
+    for batch in subject.dataset.batches(indices, target.batch_size * 4):
+        rows = place + np.flatnonzero(standing[place : place + len(batch.y)])
+        kept = rows - place
+        if len(kept):
+            x, y = batch.x[kept].astype(np.float32, copy=False), batch.y[kept]
+            attacked = square.run(target, x, y, batch.index[kept], subject.threat)
+            standing[rows] = target.correct(attacked, y)
+        place += len(batch.y)
+    stronger = gradient_free_stronger(found.adaptive, standing, square.name)
+    return [*of_probes(probes), *([] if stronger is None else [stronger])]
+
+
+def notices(findings: list[Finding]) -> tuple[Notice, ...]:
+    """Return findings as the report lists them."""
+    return tuple(Notice(finding.code, finding.message, finding.value) for finding in findings)
+
+
+def codes_in_doubt(findings: list[Finding]) -> list[str]:
+    """Return the codes that forbid to claim a gain."""
+    return [finding.code for finding in findings if finding.code not in HARMLESS]
