@@ -1,0 +1,176 @@
+"""Compare the gradient that ONNX Runtime computes with torch autograd's in double."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import io
+import logging
+import os
+import warnings
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import onnx
+import pytest
+from numpy.typing import NDArray
+
+from cloakify.graph.gradient.build import GRADIENT, LABELS, GradientSpec, build_gradient
+from cloakify.graph.head import find_head
+from cloakify.graph.inputs import find_input
+from cloakify.runtime.resolve import resolve_device
+from cloakify.runtime.session import Session
+
+torch = pytest.importorskip("torch", reason="torch is the oracle here")
+
+Array = NDArray[np.generic]
+Exporter = Literal["TorchScript", "dynamo"]
+
+TOLERANCE = 1e-3
+MEANINGLESS = 0.5
+# TorchScript's newest is 20; 18 is the first with col2im and antialiased resizing.
+OPSET = 18
+THREADS = int(os.environ.get("OMP_NUM_THREADS", "2"))
+
+torch.set_num_threads(THREADS)
+# The fused encoder layer of inference has no ONNX form.
+torch.backends.mha.set_fastpath_enabled(False)
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How far a gradient is off, by sample; relative L2 errors.
+
+    Attributes
+    ----------
+    error
+        ONNX Runtime's float32 against torch's float64.
+    torch_error
+        Torch's own float32 against its float64.
+    kinks
+        Samples beyond the tolerance that lie at a kink (see :func:`at_kink`).
+    wrong
+        Samples beyond the tolerance that do not, or that are not finite.
+    """
+
+    error: tuple[float, ...]
+    torch_error: tuple[float, ...]
+    kinks: int
+    wrong: int
+
+    def __str__(self) -> str:
+        text = f"{max(self.error):.1e}"
+        return f"{text} (kink; torch itself {max(self.torch_error):.1e})" if self.kinks else text
+
+
+def seed_of(name: str) -> int:
+    """Return a seed that depends on the model alone, so that one can be run by itself."""
+    return zlib.crc32(name.encode())
+
+
+def randomise(model: Any, seed: int) -> Any:
+    """Move what initialises to a constant, in place, and return the model in eval mode.
+
+    Fresh models hold layer scales of 1e-6, biases of 0 and running statistics of 0 and 1: with
+    these whole branches carry no gradient, and a wrong rule for them would not be seen.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.requires_grad_(False)
+            flat = parameter.numel() == 1 or parameter.max() == parameter.min()
+            if parameter.is_floating_point() and (flat or parameter.abs().max() < 1e-4):
+                parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
+        for name, buffer in model.named_buffers():
+            if name.endswith("running_mean"):
+                buffer.add_(0.1 * torch.randn(buffer.shape, generator=generator))
+            if name.endswith("running_var"):
+                buffer.mul_(0.5 + torch.rand(buffer.shape, generator=generator))
+    return model.eval()
+
+
+def export(model: Any, x: Array, exporter: Exporter, folder: Path) -> onnx.ModelProto:
+    """Export with a symbolic batch axis."""
+    path = folder / "model.onnx"
+    options: dict[str, Any] = {"opset_version": OPSET, "input_names": ["x"]}
+    if exporter == "dynamo":
+        batch = {0: torch.export.Dim("batch")}
+        options |= {"dynamo": True, "dynamic_shapes": (batch,), "verbose": False}
+    else:
+        options |= {"dynamo": False, "dynamic_axes": {"x": {0: "batch"}}}
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        # Both exporters write what they do to the console.
+        with (
+            warnings.catch_warnings(),
+            contextlib.redirect_stdout(io.StringIO()),
+            contextlib.redirect_stderr(io.StringIO()),
+        ):
+            warnings.simplefilter("ignore")
+            torch.onnx.export(model, (torch.tensor(x),), path, **options)
+    finally:
+        logging.disable(level)
+    return onnx.load(path)
+
+
+def gradient_session(model: onnx.ModelProto, x: Array, loss: str | None = "ce") -> Session:
+    """Open cloakify's gradient graph at the head it finds, for inputs of the shape of ``x``."""
+    spec = GradientSpec(find_input(model).name, find_head(model).head.logits, loss=loss)
+    built = build_gradient(model, {spec.input: x.shape}, spec)
+    return Session(built, resolve_device("cpu"), threads=THREADS, spinning=False)
+
+
+def torch_gradient(model: Any, x: Array, labels: Array) -> Array:
+    """Return autograd's, in the dtype of ``x``, which must be the model's."""
+    point = torch.tensor(x, requires_grad=True)
+    logits = model(point).reshape(len(x), -1)
+    loss = torch.nn.functional.cross_entropy(logits, torch.tensor(labels), reduction="sum")
+    return torch.autograd.grad(loss, point)[0].numpy()
+
+
+def compare(model: Any, exported: onnx.ModelProto, x: Array) -> Agreement:
+    """Differentiate an export, and compare with autograd on the original."""
+    labels = np.arange(len(x))
+    session = gradient_session(exported, x)
+    found = session.run({session.inputs[0]: x, LABELS: labels}, [GRADIENT])[GRADIENT]
+    # Its weights would lie beside those of the model in double.
+    del session
+    single = torch_gradient(model, x, labels)
+    exact_model = copy.deepcopy(model).double()
+    exact = torch_gradient(exact_model, x.astype(np.float64), labels)
+    error, own = relative(found, exact), relative(single, exact)
+    beyond = ~(error < TOLERANCE)
+    kinks = np.zeros(len(x), dtype=bool)
+    if beyond.any():
+        kinks = beyond & at_kink(error, own, exact_model, exact, x, labels)
+    return Agreement(
+        tuple(error), tuple(own), int(kinks.sum()), int(np.count_nonzero(beyond & ~kinks))
+    )
+
+
+def at_kink(
+    error: Array, own: Array, model: Any, exact: Array, x: Array, labels: Array
+) -> NDArray[np.bool_]:
+    """Tell whether the samples' gradients jump by as much as ``error`` within rounding.
+
+    At the kink of a ReLU or of a MaxPool float32 may take the other side. Then torch's float32 is
+    as far off, or the exact gradient jumps that far when the input moves by a few roundings; a
+    wrong rule shows in neither. Where hardly anything of the gradient is left, nothing is said.
+    """
+    jump = own.copy()
+    random = np.random.default_rng(0)
+    for _ in range(4):
+        moved = x.astype(np.float64) * (1 + 1e-6 * random.standard_normal(x.shape))
+        jump = np.maximum(jump, relative(torch_gradient(model, moved, labels), exact))
+    return np.isfinite(error) & (error <= np.minimum(3 * jump, MEANINGLESS))
+
+
+def relative(found: Array, exact: Array) -> Array:
+    """Return ‖found − exact‖₂ / ‖exact‖₂ by sample; NaN where either is not finite."""
+    difference = (found.astype(np.float64) - exact).reshape(len(exact), -1)
+    norm = np.linalg.norm(exact.reshape(len(exact), -1), axis=1)
+    return np.linalg.norm(difference, axis=1) / np.maximum(norm, np.finfo(np.float64).tiny)
