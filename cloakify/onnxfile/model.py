@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -212,22 +212,33 @@ def iter_graphs(graph: GraphProto) -> Iterator[GraphProto]:
 
 def iter_tensors(model: ModelProto) -> Iterator[TensorProto]:
     """Yield every constant tensor: initializers and tensor attributes, functions included."""
-    for graph in iter_graphs(model.graph):
-        yield from graph.initializer
-        for sparse in graph.sparse_initializer:
-            yield sparse.values
-            yield sparse.indices
-        for node in graph.node:
-            for attribute in node.attribute:
-                if attribute.type == AttributeProto.TENSOR:
-                    yield attribute.t
-                elif attribute.type == AttributeProto.TENSORS:
-                    yield from attribute.tensors
+    yield from _tensors_of_graph(model.graph)
     for function in model.functions:
+        yield from _tensors_of(function.attribute_proto)
         for node in function.node:
-            for attribute in node.attribute:
-                if attribute.type == AttributeProto.TENSOR:
-                    yield attribute.t
+            yield from _tensors_of(node.attribute)
+
+
+def _tensors_of_graph(graph: GraphProto) -> Iterator[TensorProto]:
+    yield from graph.initializer
+    for sparse in graph.sparse_initializer:
+        yield from (sparse.values, sparse.indices)
+    for node in graph.node:
+        yield from _tensors_of(node.attribute)
+
+
+def _tensors_of(attributes: Iterable[AttributeProto]) -> Iterator[TensorProto]:
+    """Yield the tensors in attributes, at any depth."""
+    for attribute in attributes:
+        if attribute.HasField("t"):
+            yield attribute.t
+        yield from attribute.tensors
+        sparse = [attribute.sparse_tensor] if attribute.HasField("sparse_tensor") else []
+        for part in (*sparse, *attribute.sparse_tensors):
+            yield from (part.values, part.indices)
+        graphs = [attribute.g] if attribute.HasField("g") else []
+        for graph in (*graphs, *attribute.graphs):
+            yield from _tensors_of_graph(graph)
 
 
 def _sidecar_names(model: ModelProto) -> set[str]:

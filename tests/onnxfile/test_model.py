@@ -214,3 +214,26 @@ def test_a_message_over_the_limit_is_refused(path, monkeypatch, tmp_path):
     monkeypatch.setattr(ModelProto, "SerializeToString", refuse)
     with pytest.raises(CloakifyError, match="2 GiB"):
         save_model(file.model, tmp_path / "out.onnx", file)
+
+
+def test_a_sidecar_of_a_branch_within_a_function_is_found(tmp_path: Path) -> None:
+    model = onnx.parser.parse_model(
+        """<ir_version: 8, opset_import: ["" : 17, "own" : 1]>
+        f (float[N] x, bool c) => (float[N] y) { y = own.scaled(x, c) }
+        <opset_import: ["" : 17], domain: "own"> scaled (u, c) => (v)
+        {
+            k = If (c) <
+                then_branch = a () => (float[1] p) { p = Constant <value = float[1] {1}> () },
+                else_branch = b () => (float[1] q) { q = Constant <value = float[1] {2}> () }>
+            v = Mul (u, k)
+        }"""
+    )
+    branch = model.functions[0].node[0].attribute[1].g
+    tensor = branch.node[0].attribute[0].t
+    tensor.ClearField("float_data")
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="inner.bin")
+    (tmp_path / "inner.bin").write_bytes(bytes(4))
+    place = tmp_path / "model.onnx"
+    place.write_bytes(model.SerializeToString())
+    assert open_model(place).sidecars == ("inner.bin",)
