@@ -41,7 +41,7 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
     | {
         "embed_dim": [16, 32, 48],
         "num_heads": [1, 2, 4],
-        "depth": [1, 1, 2],
+        "depth": [1, 2, 3],
     },
     "Data2VecVision": _BEIT,
     "DeiT": _VIT,
