@@ -5,10 +5,10 @@ Kolter, arXiv 2001.03994: a step of 1.25 ε, cut to the ball), and moves the gat
 of the loss at the attacked samples. No weight is touched, so a thousand samples do not overfit.
 
 From time to time the gates are tried on the select split, on clean samples and under PGD; what is
-kept in the end is chosen there (:mod:`~cloakify.masking.gate_choice`). Single-step attacks can
-suddenly stop meaning anything (catastrophic overfitting, same paper): then the single-step accuracy
-stays high while that under PGD falls. The run goes back to its best gates and goes on with one
-step more.
+kept in the end is chosen there (:mod:`~cloakify.masking.gate_choice`). A single step is a weak
+attack at large budgets, and training on it can suddenly stop meaning anything (catastrophic
+overfitting, same paper): both show as a gap between the accuracies under one step and under PGD,
+and are answered by more steps.
 """
 
 from __future__ import annotations
@@ -29,8 +29,11 @@ from cloakify.masking.optimiser import Adam, Kind, Vector, cosine, gates_of, neu
 Array = NDArray[np.float32]
 Labels = NDArray[np.int64]
 
-# A fall of accuracy, and a gap of the single-step accuracy over it, that tell overfitting to a
-# single-step attack from the noise of a few hundred samples.
+# The share of samples that withstand one step but not PGD from which on one step is too weak; at
+# small budgets it stays below. And the steps that are enough for any budget.
+BLIND, MOST_STEPS = 0.15, 3
+
+# A fall of accuracy under PGD that is more than the noise of a few hundred samples.
 COLLAPSE = 0.1
 
 # Beyond that, robustness is better given up by drawing the gates back in the end.
@@ -51,7 +54,7 @@ class TuningPlan:
     rate
         Adam's learning rate; it falls to 0 along a cosine.
     reach
-        Length of the attack's steps together, in ε.
+        Length of the attack's step, in ε; k steps have 1/√k of it each.
     warmup
         Share of the steps in which ε rises from 0 to its full size.
     clean_share
@@ -71,7 +74,7 @@ class TuningPlan:
 
     steps: int = 400
     batch_size: int = 128
-    rate: float = 0.02
+    rate: float = 0.03
     reach: float = 1.25
     warmup: float = 0.1
     clean_share: float = 0.25
@@ -207,13 +210,13 @@ def tune(
     state = state or TuningState.fresh(model.count, plan.kind)
     try:
         if not state.checkpoints:
-            state = _checked(state, plan, judge)
+            state = _guarded(_checked(state, plan, judge))
         every = max(1, plan.steps // plan.checks)
         for batch in _batches(dataset, fit, plan, state.step):
             state, loss, accuracy = _step(model, batch, threat, plan, state)
             due = state.step % every == 0 or state.step == plan.steps
             if due:
-                state = _guarded(_checked(state, plan, judge), plan)
+                state = _guarded(_checked(state, plan, judge))
                 keep(state)
             trial = state.checkpoints[-1].trial if due else None
             report(StepReport(state.step, plan.steps, loss, accuracy, trial))
@@ -234,7 +237,7 @@ def attack_batch(
     Parameters
     ----------
     steps
-        Of length ``reach · ε`` together.
+        How many.
     number
         Tells the random starts of one step of the tuning from those of another.
     """
@@ -243,7 +246,7 @@ def attack_batch(
         return clean
     x = random_in_ball(clean, batch.index, [number] * len(clean), threat, plan.seed)
     for _ in range(steps):
-        x = model.target.step(x, batch.y, clean, threat, plan.reach * threat.eps / steps).x
+        x = model.target.step(x, batch.y, clean, threat, plan.reach * threat.eps / steps**0.5).x
     return x
 
 
@@ -290,14 +293,19 @@ def _checked(state: TuningState, plan: TuningPlan, judge: Judge) -> TuningState:
     return replace(state, checkpoints=checkpoints, price=float(np.clip(price, *PRICES)))
 
 
-def _guarded(state: TuningState, plan: TuningPlan) -> TuningState:
-    """Answer catastrophic overfitting: back to the best gates, and one attack step more."""
+def _guarded(state: TuningState) -> TuningState:
+    """Take one attack step more where a single one says too little of PGD.
+
+    That may be so from the start, at a large budget. Where it came about while accuracy under PGD
+    fell, the run has overfitted to its attack (catastrophically): it goes back to its best gates.
+    """
     last, best = state.checkpoints[-1].trial, state.best.trial
-    fallen = best.robust - last.robust > COLLAPSE * last.count
-    blind = last.single - last.robust > best.single - best.robust + COLLAPSE * last.count
-    if not (fallen and blind):
+    if last.single - last.robust <= BLIND * last.count or state.attack_steps == MOST_STEPS:
         return state
-    return replace(state, adam=Adam.at(state.best.theta), attack_steps=state.attack_steps + 1)
+    stronger = replace(state, attack_steps=state.attack_steps + 1)
+    if best.robust - last.robust > COLLAPSE * last.count:
+        return replace(stronger, adam=Adam.at(state.best.theta))
+    return stronger
 
 
 def _stale(state: TuningState) -> int:

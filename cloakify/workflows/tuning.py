@@ -89,9 +89,7 @@ class TunedGates:
         if self.outcome.end == "interrupted":
             told.append(f"interrupted after {state.step} steps; the best gates so far are kept")
         if state.attack_steps > 1:
-            told.append(
-                f"single-step attacks stopped being enough; went on with {state.attack_steps} steps"
-            )
+            told.append(f"one step says too little of PGD here: tuned on {state.attack_steps}")
         if found.strength < 1:
             told.append(f"gates drawn back to strength {found.strength:g} to keep clean accuracy")
         return tuple(told)

@@ -151,16 +151,23 @@ def test_patience_ends_a_run_that_finds_nothing(bench: Bench) -> None:
     assert (outcome.end, outcome.state.step) == ("patience", 20)
 
 
+def state_of(*trials: Trial) -> TuningState:
+    points = [Checkpoint(10 * k, np.array([float(k)]), trial) for k, trial in enumerate(trials)]
+    return TuningState(20, Adam.at(np.array([9.0])), checkpoints=tuple(points))
+
+
 def test_catastrophic_overfitting_is_answered() -> None:
-    good = Checkpoint(10, np.array([0.5]), Trial(100, 90, 60, 65))
-    blind = Checkpoint(20, np.array([2.0]), Trial(100, 90, 20, 85))
-    state = TuningState(20, Adam.at(np.array([2.0])), checkpoints=(good, blind))
-    answered = _guarded(state, PLAN)
+    answered = _guarded(state_of(Trial(100, 90, 60, 65), Trial(100, 90, 20, 85)))
     assert answered.attack_steps == 2
-    assert answered.adam.theta.tolist() == [0.5]
-    noisy = Checkpoint(20, np.array([2.0]), Trial(100, 90, 55, 65))
-    state = TuningState(20, Adam.at(np.array([2.0])), checkpoints=(good, noisy))
-    assert _guarded(state, PLAN) is state
+    assert answered.adam.theta.tolist() == [0.0]
+
+
+def test_a_weak_attack_is_made_stronger() -> None:
+    stronger = _guarded(state_of(Trial(100, 90, 5, 30)))
+    assert (stronger.attack_steps, stronger.adam.theta.tolist()) == (2, [9.0])
+    assert _guarded(_guarded(stronger)).attack_steps == 3
+    noisy = state_of(Trial(100, 90, 60, 65), Trial(100, 90, 55, 65))
+    assert _guarded(noisy) is noisy
 
 
 def test_two_steps_stay_in_the_ball(bench: Bench) -> None:
