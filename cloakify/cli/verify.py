@@ -31,4 +31,5 @@ def verify(hardened: Path, source: Path, device: str, as_json: bool) -> int:
             click.echo(f"  {fault}")
     else:
         click.echo(f"{hardened}: is {source} plus a mask, and nothing else; {result.summary}")
+        click.echo("Its attack, eps, seed and data are what the file says of itself, not proven.")
     return 1 if result.faults else 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -87,16 +88,32 @@ class Dataset:
         """Shape of one sample of a batch; every size is known."""
         return self._feed.sample_shape
 
-    @cached_property
+    @property
     def sha256(self) -> str:
         """Name of the samples and their given labels (`cloakify.data.digest`); reads them all."""
+        return self._content[0]
+
+    @property
+    def distinct(self) -> NDArray[np.int64]:
+        """Indices of the samples without exact copies of earlier ones; reads them all."""
+        return self._content[1]
+
+    @cached_property
+    def _content(self) -> tuple[str, NDArray[np.int64]]:
         given = self._source.labels
         labels = np.full(len(self), -1) if given is None else given[self.rows]
         payloads = self._source.payloads(self.rows)
-        return digest(
-            (key, payload, label)
-            for (key, payload), label in zip(payloads, labels.tolist(), strict=True)
-        )
+        first: dict[bytes, int] = {}
+
+        def records() -> Iterator[tuple[str, bytes, int]]:
+            for index, ((key, payload), label) in enumerate(
+                zip(payloads, labels.tolist(), strict=True)
+            ):
+                first.setdefault(hashlib.sha256(payload).digest(), index)
+                yield key, payload, label
+
+        name = digest(records())
+        return name, np.fromiter(first.values(), np.int64, len(first))
 
     def where(self, index: int) -> str:
         """How a message names a sample."""

@@ -11,13 +11,18 @@ _RANDOM = ("RandomNormal", "RandomUniform", "Multinomial", "Bernoulli")
 
 def is_constant(tensor: gs.Tensor) -> bool:
     """Tell whether a tensor's value is fixed by the file: computed from constants alone."""
-    if isinstance(tensor, gs.Constant) or tensor.is_empty():
-        return True
-    # A graph input has no producer; it is data.
-    return bool(tensor.inputs) and all(
-        not node.op.startswith(_RANDOM) and all(is_constant(source) for source in node.inputs)
-        for node in tensor.inputs
-    )
+    # A loop, not a recursion: networks are deeper than Python's stack.
+    waiting, seen = [tensor], set[int]()
+    while waiting:
+        current = waiting.pop()
+        if id(current) in seen or isinstance(current, gs.Constant) or current.is_empty():
+            continue
+        seen.add(id(current))
+        # A graph input has no producer; it is data.
+        if not current.inputs or any(node.op.startswith(_RANDOM) for node in current.inputs):
+            return False
+        waiting.extend(source for node in current.inputs for source in node.inputs)
+    return True
 
 
 def constant_shape(tensor: gs.Tensor) -> tuple[int, ...] | None:

@@ -149,7 +149,10 @@ def _set_weights_aside(model: ModelProto) -> tuple[ModelProto, dict[str, TensorP
 
 
 def _inline(model: ModelProto) -> ModelProto:
-    return onnx.inliner.inline_local_functions(model) if model.functions else model
+    if not model.functions:
+        return model
+    # Functions may be written for other opsets than the graph that calls them.
+    return onnx.inliner.inline_local_functions(model, convert_version=True)
 
 
 def _set_shapes(model: ModelProto, shapes: Mapping[str, Shape]) -> None:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from cloakify.attacks import Attack, Target
 from cloakify.attacks.pairs import attacked_pairs
+from cloakify.attacks.square import Square
 from cloakify.errors import GateError
 from cloakify.graph.mask import insert_mask
 from cloakify.masking.captured import pooled
@@ -30,6 +31,8 @@ Indices = NDArray[np.int64]
 
 # Steps of the attack that compares proposals; enough to order them, far from enough to judge one.
 COMPARING_STEPS = 10
+# Of the attack without gradients that follows it.
+CHECKING_QUERIES = 50
 
 
 @dataclass(frozen=True)
@@ -125,6 +128,7 @@ def _most_robust(
     stage: str,
 ) -> _Proposal:
     """Attack every proposal on the select split; the first of the most robust ones wins."""
+    check = Square(queries=CHECKING_QUERIES, seed=subject.setting.seed)
     proposals: list[_Proposal] = []
     for number, choice in enumerate(choices):
         target = _masked(subject, choice)
@@ -132,7 +136,13 @@ def _most_robust(
         for batch in subject.dataset.batches(select, target.batch_size * 4):
             x = batch.x.astype(np.float32, copy=False)
             attacked = attack.run(target, x, batch.y, batch.index, subject.threat)
-            robust += int(target.correct(attacked, batch.y).sum())
+            standing = target.correct(attacked, batch.y)
+            if standing.any():
+                # A mask that only hides the gradient must not win over one that helps.
+                rest = (batch.y[standing], batch.index[standing], subject.threat)
+                attacked = check.run(target, x[standing], *rest)
+                standing[standing] = target.correct(attacked, rest[0])
+            robust += int(standing.sum())
         proposals.append(_Proposal(choice, robust))
         progress(stage, number + 1, len(choices))
     return max(proposals, key=lambda proposal: proposal.robust)

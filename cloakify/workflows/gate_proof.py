@@ -21,6 +21,7 @@ from cloakify.graph.gates import gates_digest, has_gates, insert_gates, read_gat
 from cloakify.graph.head import Head
 from cloakify.graph.taps import tap
 from cloakify.onnxfile import OnnxFile, compare_models, read_metadata
+from cloakify.workflows.proof import metadata_faults
 
 # Largest difference of logits, relative to the largest, between gates and folded gates: rounding.
 TOLERANCE = 1e-4
@@ -71,11 +72,7 @@ def gate_faults(source: OnnxFile, hardened: ModelProto, head: Head) -> list[str]
         "mask.removed": str(int((every == 0).sum())),
         "mask.total": str(len(every)),
     }
-    faults += [
-        f"metadata cloakify.{key} says {said.get(key)!r}, found {value!r}"
-        for key, value in facts.items()
-        if said.get(key) != value
-    ]
+    faults += metadata_faults(said, facts, ("emit", "layers"))
     if not np.isfinite(every).all() or (every < 0).any():
         faults.append("there are gates that are negative or not finite")
     return faults

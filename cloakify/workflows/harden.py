@@ -6,7 +6,6 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from cloakify.data import split
 from cloakify.evaluation.robustness import Attacks, compare_targets
 from cloakify.onnxfile.model import check_target, save_model
 from cloakify.report.model import HardenReport
@@ -82,7 +81,7 @@ def harden(
         classifier = open_source(path, setting.head, setting.replace_mask)
         check_target(target_path, classifier.file)
         subject = open_subject(classifier, data, setting, progress)
-        splits = split(len(subject.dataset), subject.labels, setting.seed)
+        splits = subject.splits()
         target = subject.target()
         attack = setting.make_attack()
         evaluation = setting.evaluation_attack(stop_early=True)
@@ -118,5 +117,5 @@ def harden(
         written,
         clock.seconds,
     )
-    notes = (*subject.dataset.notes, *made.remarks)
+    notes = (*subject.notes, *made.remarks)
     return HardenResult(report, written, gate, notes, subject.dataset.class_names, made.interrupted)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+
 import numpy as np
 import onnx
 from numpy.typing import NDArray
@@ -20,6 +22,9 @@ from cloakify.graph.mask import (
 from cloakify.graph.taps import head_model, tap
 from cloakify.onnxfile import METADATA_PREFIX, OnnxFile, compare_models, read_metadata
 from cloakify.runtime import Device, Session
+
+# Metadata that says how a file was made. Two files alone can't prove it.
+CLAIMS = ("version", "attack", "eps", "seed", "data.sha256")
 
 # Largest difference of logits that is still rounding, relative to the largest logit.
 TOLERANCE = 1e-5
@@ -74,11 +79,7 @@ def _mask_faults(
         "mask.removed": str(int((mask == 0).sum())),
         "mask.total": str(len(mask)),
     }
-    faults = [
-        f"metadata cloakify.{key} says {said.get(key)!r}, found {value!r}"
-        for key, value in facts.items()
-        if said.get(key) != value
-    ]
+    faults = metadata_faults(said, facts)
     if installed.node.op_type != "Mul" or list(installed.node.input) != [head.features, MASK]:
         faults.append(f"node {MASK_NODE} is not Mul({head.features}, {MASK})")
     if len(mask) != head.num_features:
@@ -86,6 +87,31 @@ def _mask_faults(
     if not np.isfinite(mask).all() or (mask < 0).any():
         faults.append("the mask has entries that are negative or not finite")
     return faults
+
+
+def metadata_faults(
+    said: Mapping[str, str], facts: Mapping[str, str], settings: Iterable[str] = ()
+) -> list[str]:
+    """Compare cloakify's metadata with what was found.
+
+    Parameters
+    ----------
+    said
+        The entries, keys without prefix.
+    facts
+        What two files can prove, by key.
+    settings
+        Further keys that the proof itself has used.
+    """
+    wrong = [
+        f"metadata cloakify.{key} says {said.get(key)!r}, found {value!r}"
+        for key, value in facts.items()
+        if said.get(key) != value
+    ]
+    known = {*facts, *settings, *CLAIMS}
+    return wrong + [
+        f"metadata cloakify.{key} is not cloakify's" for key in said if key not in known
+    ]
 
 
 def check_valid(model: ModelProto, what: str) -> None:

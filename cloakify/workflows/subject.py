@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto
 
 from cloakify.attacks import Target, ThreatModel, make_threat
-from cloakify.data import Dataset, Preprocessing, open_data
+from cloakify.data import Dataset, Preprocessing, Splits, open_data, split
 from cloakify.errors import ModelError
 from cloakify.graph.gates import has_gates, strip_gates
 from cloakify.graph.head import Head, find_head
@@ -51,6 +51,30 @@ class Subject:
     threat: ThreatModel
     device: Device
     setting: Setting
+
+    def splits(self) -> Splits:
+        """Deal the samples into fit, select and report; exact copies of others are left out.
+
+        A sample that is fitted on and reported on would flatter the figures, and one that is
+        reported twice the intervals.
+
+        Raises
+        ------
+        DataError
+            There are too few distinct samples.
+        """
+        distinct = self.dataset.distinct
+        dealt = split(len(distinct), self.labels[distinct], self.setting.seed)
+        return Splits(distinct[dealt.fit], distinct[dealt.select], distinct[dealt.report])
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Remarks on the data that a user should be told."""
+        copies = len(self.dataset) - len(self.dataset.distinct)
+        if not copies:
+            return self.dataset.notes
+        note = f"{copies} of {len(self.dataset)} samples are exact copies of others and left out"
+        return (*self.dataset.notes, note)
 
     def with_weights(self, model: ModelProto) -> ModelProto:
         """Return an edit of the classifier's message with the classifier's weights read into it."""

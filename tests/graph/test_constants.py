@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 import pytest
@@ -95,3 +96,14 @@ def test_shapes_of_filled_and_dequantised_constants():
     )
     shapes = {name: constant_shape(tensor) for name, tensor in found.items() if name in "abc"}
     assert shapes == {"a": (5, 6), "b": (2, 2), "c": (2,)}
+
+
+@pytest.mark.parametrize("fixed", [True, False])
+def test_networks_are_deeper_than_the_stack(fixed: bool) -> None:
+    start = np.zeros(1, np.float32)
+    tensor = gs.Constant("c", start) if fixed else gs.Variable("x", np.float32, [1])
+    for place in range(5000):
+        output = gs.Variable(f"t{place}", np.float32)
+        gs.Node("Relu", inputs=[tensor], outputs=[output])
+        tensor = output
+    assert is_constant(tensor) is fixed

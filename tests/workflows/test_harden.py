@@ -185,6 +185,18 @@ def test_the_source_is_never_overwritten(samples: Path, tmp_path: Path) -> None:
     assert copy.read_bytes() == (samples / "fashion_pooled.onnx").read_bytes()
 
 
+def test_copies_are_left_out(samples: Path, tmp_path: Path) -> None:
+    with np.load(samples / "test.npz") as file:
+        x, y = file["x"][:40], file["y"][:40]
+    data = tmp_path / "copies.npz"
+    np.savez(data, x=np.concatenate([x, x, x]), y=np.concatenate([y, y, y]))
+    setting = HardenSetting(**{**QUICK, "limit": None, "mask_ratio": 0.05})  # type: ignore[arg-type]
+    result = harden(samples / "fashion_pooled.onnx", data, tmp_path / "h.onnx", setting)
+    found = result.report.data
+    assert found.fit + found.select + found.report == 40
+    assert "80 of 120 samples are exact copies of others and left out" in result.notes
+
+
 def test_unknown_score(samples: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--score"):
         quick(samples, samples / "fashion_pooled.onnx", tmp_path / "h.onnx", score="magic")

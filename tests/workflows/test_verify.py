@@ -95,6 +95,11 @@ def add_doc(model: onnx.ModelProto, place: int) -> None:
     model.graph.node[place % len(model.graph.node)].doc_string += "changed"
 
 
+def add_claim(model: onnx.ModelProto, place: int) -> None:
+    entry = model.metadata_props.add()
+    entry.key, entry.value = f"cloakify.certified.{place}", "true"
+
+
 CHANGES: list[Callable[[onnx.ModelProto, int], None]] = [
     flip_weight,
     flip_mask,
@@ -102,6 +107,7 @@ CHANGES: list[Callable[[onnx.ModelProto, int], None]] = [
     drop_metadata,
     swap_nodes,
     add_doc,
+    add_claim,
 ]
 
 
