@@ -61,7 +61,7 @@ from cloakify.cli.tuning_options import tuning_options
     type=Number(),
     default="0.01",
     show_default=True,
-    help="Clean accuracy that auto may spend.",
+    help="Clean accuracy that may be spent, on the select split.",
 )
 @click.option(
     "--evaluation-steps",

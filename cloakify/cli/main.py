@@ -26,8 +26,9 @@ def cli() -> None:
     """Harden trained ONNX classifiers against adversarial samples, and say what that buys.
 
     \b
-    Exit codes: 0 done; 1 a gate was not met; 2 wrong usage; 3 the model can't be used;
-    4 the data can't be used; 5 the device can't be had; 130 interrupted.
+    Exit codes: 0 done; 1 a gate was not met, or a file could not be written;
+    2 wrong usage; 3 the model can't be used; 4 the data can't be used; 5 the device can't be had;
+    130 interrupted.
     """
 
 
@@ -54,7 +55,10 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except (click.Abort, KeyboardInterrupt):
         click.echo("Interrupted; nothing was left half written.", err=True)
         return INTERRUPTED
-    except BrokenPipeError:
-        # The reader of our output has gone (`| head`); Python would complain once more at exit.
+    except SystemExit as error:
+        if not isinstance(error.__context__, BrokenPipeError):
+            raise
+        # click ends so when the reader of our output has gone (`| head`), which is no failure.
+        # Python would complain once more when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

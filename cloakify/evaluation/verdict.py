@@ -57,6 +57,7 @@ def judge(
     static_gains: Sequence[Figure] = (),
     over_random: OverRandom | None = None,
     doubts: Sequence[str] = (),
+    clean_gain: Figure | None = None,
     subject: str = "the mask",
 ) -> Verdict:
     """Decide what may be claimed.
@@ -72,6 +73,8 @@ def judge(
     doubts
         Codes of warnings that put the adaptive attack itself in doubt (vanishing gradients, a
         gradient-free attack that beats it, …). With one, no gain is claimed.
+    clean_gain
+        Hardened minus source on clean samples: a loss is part of the sentence.
     subject
         What was changed, as the sentence names it.
 
@@ -105,7 +108,10 @@ def judge(
     if moved and static is not None and static.low > 0:
         sentence += f"; the static gain ({_points(static)}) is not robustness"
     beats_random = None if over_random is None else over_random.adaptive.low > 0
-    return Verdict(code, sentence + _control(code, over_random) + ".", over_random, beats_random)
+    sentence += _control(code, over_random)
+    if clean_gain is not None and clean_gain.high < 0:
+        sentence += f"; clean accuracy falls ({_points(clean_gain)})"
+    return Verdict(code, sentence + ".", over_random, beats_random)
 
 
 def _code(

@@ -66,7 +66,7 @@ def insert_mask(
     hardened = ModelProto()
     hardened.CopyFrom(model)
     place, node = _head_node(hardened, head)
-    element_type = _features_type(hardened, head)
+    element_type = features_type(hardened, head)
     values = _shaped(mask, head).astype(onnx.helper.tensor_dtype_to_np_dtype(element_type))
     hardened.graph.initializer.append(onnx.numpy_helper.from_array(values, MASK))
     if hardened.ir_version < 4:
@@ -184,7 +184,7 @@ def _head_node(model: ModelProto, head: Head) -> tuple[int, NodeProto]:
     raise HeadError(f"the graph has no {head.op_type} called {head.node!r}")
 
 
-def _features_type(model: ModelProto, head: Head) -> int:
+def features_type(model: ModelProto, head: Head) -> int:
     """Return the features' element type: that of the weights, by the operators' definitions."""
     produced = {name: node for node in model.graph.node for name in node.output}
     initializers = {tensor.name: tensor for tensor in model.graph.initializer}

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto
 
 from cloakify.graph.head import Head
+from cloakify.graph.mask import features_type
 from cloakify.graph.taps import head_model
 from cloakify.runtime import Device, Session
 
@@ -55,11 +56,13 @@ def read_head(model: ModelProto, head: Head, features: Array) -> LinearHead:
     positions = [1] * (features.ndim - 2)
     shape = [-1, head.num_features]
     shape = [*shape, *positions] if head.op_type == "Conv" else [-1, *positions, head.num_features]
-    element_type = onnx.helper.np_dtype_to_tensor_dtype(features.dtype)
+    # Captured features are float32 whatever the model computes in; the head takes its own type.
+    element_type = features_type(model, head)
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(element_type)
     declared: list[int | None] = [None] * features.ndim
     value = onnx.helper.make_tensor_value_info(head.features, element_type, declared)
     session = Session(head_model(model, value, head.linear), Device("cpu"))
-    (outputs,) = session.run({head.features: units.reshape(shape)}).values()
+    (outputs,) = session.run({head.features: units.reshape(shape).astype(dtype)}).values()
     table = outputs.astype(np.float32).reshape(head.num_features + 1, head.num_classes)
     return LinearHead(table[1:] - table[0], table[0])
 

@@ -17,13 +17,15 @@ _RENDERERS = {".json": render_json, ".html": render_html, ".md": render_markdown
 
 
 def check_report_path(path: str | os.PathLike[str]) -> None:
-    """Refuse a report file whose suffix names no known form; call it before the long work.
+    """Refuse a report file that could not be written in the end; call it before the long work.
 
     Raises
     ------
     UsageError
-        If the suffix is not ``.json``, ``.html`` or ``.md``.
+        If the suffix is not ``.json``, ``.html`` or ``.md``, or the folder does not exist.
     """
+    if not Path(path).parent.is_dir():
+        raise UsageError(f"report {os.fspath(path)}: there is no folder {str(Path(path).parent)!r}")
     suffix = Path(path).suffix
     if suffix.lower() not in _RENDERERS:
         seen = f"suffix {suffix!r}" if suffix else "no suffix"

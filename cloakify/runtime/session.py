@@ -36,6 +36,8 @@ class Session:
     spinning
         Whether idle threads spin while they wait for work. It is faster, but takes the cores from
         whatever else computes in turns with the session.
+    optimise
+        Whether ONNX Runtime may rewrite the graph; without, it runs what is written.
 
     Attributes
     ----------
@@ -57,12 +59,15 @@ class Session:
         *,
         threads: int = 0,
         spinning: bool = True,
+        optimise: bool = True,
     ) -> None:
         self.device = device
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         # Errors arrive as exceptions; warnings about odd but valid graphs help nobody here.
         options.log_severity_level = 4
+        if not optimise:
+            options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         if not spinning:
             options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:

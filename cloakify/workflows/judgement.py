@@ -66,6 +66,7 @@ def judge_mask(
             adaptive=gain_figure(hardened.adaptive, control.adaptive),
         ),
         doubts=doubts,
+        clean_gain=gain.clean,
     )
     return accuracy, verdict
 

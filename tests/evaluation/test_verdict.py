@@ -76,3 +76,10 @@ def test_random_mask_is_named_where_it_does_as_well(
 
 def test_the_subject_can_be_another_than_a_mask() -> None:
     assert "the second model brings no" in judge(FLAT, subject="the second model").sentence
+
+
+def test_a_loss_of_clean_accuracy_is_part_of_the_sentence() -> None:
+    gain = Figure(0.2, 0.1, 0.3, 100)
+    lost = judge(gain, clean_gain=Figure(-0.04, -0.08, -0.01, 100)).sentence
+    assert "clean accuracy falls (-4.0 points" in lost
+    assert "clean" not in judge(gain, clean_gain=Figure(-0.01, -0.04, 0.02, 100)).sentence
