@@ -64,7 +64,7 @@ def choose_gates(
         No gates within the budget are any firmer than those of 1.
     """
     before = checkpoints[0].trial
-    floor = before.clean - max_accuracy_drop * before.count - 1e-9
+    floor = before.clean - max_accuracy_drop * before.clean_count - 1e-9
     choices = [
         GateChoice(gates_of(point.theta, kind), point.step, 1.0, point.trial, before)
         for point in checkpoints[1:]

@@ -87,19 +87,22 @@ class TuningPlan:
 
 @dataclass(frozen=True)
 class Trial:
-    """How the select split fared: right answers among ``count`` samples.
+    """How the select split fared.
 
     Attributes
     ----------
-    clean
-        On clean samples.
+    count
+        Samples that were attacked.
+    clean_count, clean
+        Samples that were tried clean, which cost little and are more, and right answers on them.
     robust
-        Under PGD (and clean).
+        Right answers of ``count`` under PGD (and clean).
     single
-        Under the attack that the tuning uses.
+        The same under one step of the attack that the tuning uses.
     """
 
     count: int
+    clean_count: int
     clean: int
     robust: int
     single: int
@@ -288,7 +291,8 @@ def _checked(state: TuningState, plan: TuningPlan, judge: Judge) -> TuningState:
     trial = judge(gates_of(state.adam.theta, plan.kind))
     point = Checkpoint(state.step, state.adam.theta, trial)
     checkpoints = (*state.checkpoints, point)
-    over = (checkpoints[0].trial.clean - trial.clean) / trial.count - plan.max_accuracy_drop
+    lost = (checkpoints[0].trial.clean - trial.clean) / trial.clean_count
+    over = lost - plan.max_accuracy_drop
     price = state.price if len(checkpoints) == 1 else state.price * 2 ** (100 * over)
     return replace(state, checkpoints=checkpoints, price=float(np.clip(price, *PRICES)))
 
