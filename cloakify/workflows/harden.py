@@ -83,7 +83,8 @@ def harden(
         subject = open_subject(classifier, data, setting, progress)
         splits = subject.splits()
         target = subject.target()
-        attack = setting.make_attack()
+        # Samples only just over the border would hardly move the features.
+        attack = setting.make_attack(stop_early=False)
         evaluation = setting.evaluation_attack(stop_early=True)
     if setting.method == "tuned":
         made = make_tuned(subject, splits, attack, clock, progress)

@@ -73,9 +73,15 @@ class AttackSetting(Setting):
     steps: int | None = None
     step_size: float | None = None
 
-    def make_attack(self) -> Attack:
-        """Return the attack."""
-        return make_attack(self.attack, steps=self.steps, step_size=self.step_size, seed=self.seed)
+    def make_attack(self, *, stop_early: bool = True) -> Attack:
+        """Return the attack; without ``stop_early`` every sample goes as far as the attack goes."""
+        return make_attack(
+            self.attack,
+            steps=self.steps,
+            step_size=self.step_size,
+            stop_early=stop_early,
+            seed=self.seed,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
