@@ -5,10 +5,10 @@ Masking the k highest-ranked features takes their terms out of every logit:
     z(k) = b + Σ_{j beyond the k-th rank} φ_j W_j
 
 so a running sum along the ranking gives the logits of all D + 1 sizes. It is taken in blocks of
-ranks, one matrix product each. Within a block the margin over each rival class rises and falls by
-its positive and its negative terms at most, two more products; where that can't change the answer
-the block is done, and only the others are looked at rank by rank. Together that costs a few
-products with the head.
+ranks, one matrix product each. Within a block the margin over a rival class falls by its negative
+terms at most, one more product, and rises by at most as much plus what it has gained at the end;
+where that can't change the answer the block is done, and only the other margins are looked at rank
+by rank. Together that costs a few products with the head.
 """
 
 from __future__ import annotations
@@ -23,10 +23,11 @@ from cloakify.masking.linear import LinearHead
 Array = NDArray[np.float32]
 Labels = NDArray[np.int64]
 Counts = NDArray[np.int64]
+Sums = NDArray[np.float64]
 
-# Ranks in a block, and elements of the largest working array.
-BLOCK = 32
-CHUNK = 1 << 21
+# Ranks in a block; elements of the working arrays, which should stay in a core's cache.
+BLOCK = 48
+CHUNK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -84,69 +85,94 @@ def right_at_every_size(
     weight[:size] = head.weight[order]
     weight = weight.reshape(blocks, BLOCK, classes)
     right = np.zeros((blocks, BLOCK), np.int64)
+    # Samples of one label share the products that bound their margins.
+    rows = np.argsort(y, kind="stable")
     step = max(1, CHUNK // (blocks * (classes + BLOCK)))
     for start in range(0, len(y), step):
-        labels = y[start : start + step]
-        part = np.zeros((len(labels), blocks * BLOCK))
-        part[:, :size] = features[start : start + step][:, order]
-        part = part.reshape(len(labels), blocks, BLOCK).swapaxes(0, 1)
-        right += _right_in_blocks(part, weight, head.bias, labels)
+        chunk = rows[start : start + step]
+        part = np.zeros((len(chunk), blocks * BLOCK), np.float32)
+        part[:, :size] = features[chunk].take(order, axis=1)
+        part = part.reshape(len(chunk), blocks, BLOCK).swapaxes(0, 1)
+        right += _right_in_blocks(part, weight, head.bias, y[chunk])
     none_kept = int((head.bias.argmax() == y).sum())
     return np.concatenate([right.reshape(-1)[:size][::-1], [none_kept]])
 
 
-def _right_in_blocks(
-    features: NDArray[np.float64], weight: NDArray[np.float64], bias: Array, y: Labels
-) -> Counts:
-    """Count right answers after each rank, int64 [B, b], for features [B, n, b]."""
-    logits = np.empty((len(weight) + 1, len(y), len(bias)))
-    logits[0] = bias
-    np.matmul(features, weight, out=logits[1:])
-    np.cumsum(logits, axis=0, out=logits)
-    right, undecided = _decide_blocks(features, weight, logits[:-1], y)
+def _right_in_blocks(features: Array, weight: Sums, bias: Array, y: Labels) -> Counts:
+    """Count right answers after each rank, int64 [B, b].
+
+    Parameters
+    ----------
+    features, weight
+        [B, n, b] and [B, b, C].
+    y
+        Labels [n], ascending.
+    """
+    columns = weight.swapaxes(1, 2)
+    logits = np.empty((len(weight) + 1, len(bias), len(y)))
+    logits[0] = bias[:, None]
+    np.matmul(columns, features.astype(np.float64).swapaxes(1, 2), out=logits[1:])
+    for block in range(1, len(logits)):
+        logits[block] += logits[block - 1]
+    margin = logits[:, y, np.arange(len(y))][:, None, :] - logits
+    right, undecided = _decide_blocks(features, weight, margin, y)
     counts = np.repeat(right.sum(axis=1)[:, None], weight.shape[1], axis=1)
-    blocks, samples = np.nonzero(undecided)
-    step = max(1, CHUNK // weight[0].size)
-    for start in range(0, len(blocks), step):
-        block, row = blocks[start : start + step], samples[start : start + step]
-        terms = features[block, row][:, :, None] * weight[block]
+    pairs = np.flatnonzero(undecided.any(axis=1))
+    rivals = undecided.swapaxes(1, 2).reshape(-1, len(bias))
+    # Whole pairs of a block and a sample, about a working array's worth of rivals at a time.
+    load = np.cumsum(rivals[pairs].sum(axis=1)) // max(1, CHUNK // weight.shape[1])
+    for group in np.split(pairs, np.flatnonzero(np.diff(load)) + 1):
+        pair, rival = np.nonzero(rivals[group])
+        block, row = np.divmod(group[pair], len(y))
+        terms = columns[block, y[row]]
+        terms -= columns[block, rival]
+        terms *= features[block, row]
         np.cumsum(terms, axis=1, out=terms)
-        terms += logits[block, row][:, None, :]
-        # argmax takes the first of equal logits, as every caller that reads a class does.
-        np.add.at(counts, block, terms.argmax(axis=2) == y[row][:, None])
+        terms += margin[block, rival, row][:, None]
+        # The first of equal logits is the answer, as for every caller that reads a class.
+        won = np.where((y[row] < rival)[:, None], terms >= 0, terms > 0)
+        won = np.bitwise_and.reduceat(won.view(np.uint8), _firsts(pair), axis=0)
+        block = block[_firsts(pair)]
+        counts[block[_firsts(block)]] += np.add.reduceat(won, _firsts(block), 0, np.int64)
     return counts
 
 
-def _decide_blocks(
-    features: NDArray[np.float64],
-    weight: NDArray[np.float64],
-    logits: NDArray[np.float64],
-    y: Labels,
-) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Tell which samples stay right throughout a block, and which are not decided, bool [B, n].
+def _firsts(ascending: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return where each run of equal values begins."""
+    return np.flatnonzero(np.diff(ascending, prepend=-1))
 
-    ``logits`` [B, n, C] are those before each block.
+
+def _decide_blocks(
+    features: Array, weight: Sums, margin: Sums, y: Labels
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Tell which samples stay right throughout a block, and which margins must be looked at.
+
+    Parameters
+    ----------
+    margin
+        [B + 1, C, n]: before each block, and after the last.
+
+    Returns
+    -------
+    right, undecided
+        bool [B, n] and [B, C, n].
     """
-    right = np.zeros(logits.shape[:2], np.bool_)
-    wrong = np.zeros_like(right)
+    fall = np.empty((len(weight), *margin.shape[1:]), np.float32)
+    single = weight.swapaxes(1, 2).astype(np.float32)
+    terms = features.swapaxes(1, 2)
     signed = bool(features.min(initial=0.0) < 0)
+    above = np.maximum(terms, 0) if signed else terms
     for label in np.unique(y):
-        rows = np.flatnonzero(y == label)
-        gap = weight[:, :, label : label + 1] - weight
-        down, up = np.maximum(-gap, 0.0), np.maximum(gap, 0.0)
-        part = features[:, rows]
-        above = np.maximum(part, 0.0) if signed else part
-        fall, rise = above @ down, above @ up
+        rows = slice(*np.searchsorted(y, [label, label + 1]))
+        gap = single[:, label : label + 1] - single
+        np.matmul(np.maximum(-gap, 0), above[:, :, rows], out=fall[:, :, rows])
         if signed:
-            below = np.maximum(-part, 0.0)
-            fall += below @ up
-            rise += below @ down
-        start = logits[:, rows]
-        margin = start[:, :, label : label + 1] - start
-        # A hair of slack for the rounding of the sums themselves.
-        slack = 1e-9 * (np.abs(start).max(axis=2, keepdims=True) + fall + rise + 1.0)
-        safe = margin - fall > slack
-        safe[:, :, label] = True
-        right[:, rows] = safe.all(axis=2)
-        wrong[:, rows] = (margin + rise < -slack).any(axis=2)
-    return right, ~(right | wrong)
+            fall[:, :, rows] -= np.maximum(gap, 0) @ np.minimum(terms[:, :, rows], 0)
+    before = margin[:-1]
+    rise = margin[1:] - before + fall
+    # Far above the rounding of the sums, and far below what is left to decide.
+    slack = 1e-5 * (np.abs(before) + np.abs(rise) + fall + 1)
+    safe = before - fall > slack
+    safe[:, y, np.arange(len(y))] = True
+    undecided = ~safe & ~(before + rise < -slack).any(axis=1, keepdims=True)
+    return safe.all(axis=1), undecided

@@ -59,7 +59,8 @@ def ratios(
 def calibration(subject: Subject, threads: int, repeats: int) -> None:
     target = subject.target()
     target.threads = threads
-    fit = split(len(subject.dataset), subject.labels, 0).fit
+    splits = split(len(subject.dataset), subject.labels, 0)
+    fit = splits.fit
 
     def forward() -> None:
         for batch in subject.dataset.batches(fit, target.batch_size):
@@ -72,7 +73,9 @@ def calibration(subject: Subject, threads: int, repeats: int) -> None:
     print(f"calibration of {len(fit)} samples: {spent:.3f} s, forward {once:.3f} s: {ratio:.2f} x")
     print(f"  over the floor of 3 forwards: {ratio / 3:.2f}  (aim: at most 1.3)")
     known = calibrate(subject, target, Fgsm(), fit, lambda stage, done, total: None)
-    pairs = list(attacked_pairs(target, Fgsm(), subject.threat, subject.dataset, fit))
+    # As many as ``harden`` has for it.
+    select = splits.select
+    pairs = list(attacked_pairs(target, Fgsm(), subject.threat, subject.dataset, select))
     curve = MaskCurve.empty(rank(deepcloak(known.statistics)))
     head = subject.classifier.head
 
@@ -86,7 +89,7 @@ def calibration(subject: Subject, threads: int, repeats: int) -> None:
 
     share, spent, _ = ratios(all_sizes, calibrating, repeats)
     sizes = head.num_features
-    print(f"curve of all {sizes} mask sizes, same samples: {spent:.3f} s, {share:.1%} of that")
+    print(f"curve of all {sizes} mask sizes, {len(select)} samples: {spent:.3f} s, {share:.1%}")
 
 
 def inference(subject: Subject, threads: int, repeats: int) -> None:

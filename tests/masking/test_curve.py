@@ -29,7 +29,7 @@ def brute_force(
 
 @settings(max_examples=60)
 @given(
-    st.integers(1, 70),
+    st.integers(1, 150),
     st.integers(2, 6),
     st.integers(1, 9),
     st.integers(0, 10_000),
