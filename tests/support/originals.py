@@ -1,0 +1,118 @@
+"""The sample models in torch, and AutoAttack's own program on them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import onnx
+import pytest
+from numpy.typing import NDArray
+
+torch = pytest.importorskip("torch", reason="torch is the oracle here")
+
+ROOT = Path(__file__).parents[2] / "sample_models"
+FEATURES = {"fashion_pooled": "pooled", "fashion_wide": "wide", "fashion_robust": "pooled"}
+
+Array = NDArray[np.float32]
+Labels = NDArray[np.int64]
+
+
+class Budget(NamedTuple):
+    """Where the accuracy of a sample model lies between chance and clean."""
+
+    model: str
+    norm: str
+    eps: float
+
+
+BUDGETS = (
+    Budget("fashion_pooled", "linf", 4 / 255),
+    Budget("fashion_robust", "linf", 16 / 255),
+    Budget("fashion_keras", "linf", 8 / 255),
+    Budget("fashion_wide", "linf", 6 / 255),
+    Budget("fashion_pooled", "l2", 0.3),
+    Budget("fashion_robust", "l2", 1.2),
+    Budget("fashion_keras", "l2", 0.5),
+    Budget("fashion_wide", "l2", 0.3),
+)
+
+
+class KerasNet(torch.nn.Module):
+    """The Keras sample model up to its logits, rebuilt from the weights in its ONNX file.
+
+    Takes float32 [batch, 1, 28, 28]: with one channel that is the same memory as NHWC.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        nodes = onnx.load(path)
+        weights = {
+            tensor.name: torch.tensor(onnx.numpy_helper.to_array(tensor).copy())
+            for tensor in nodes.graph.initializer
+        }
+        taken = [
+            [weights[name] for name in node.input[1:]]
+            for node in nodes.graph.node
+            if node.op_type in ("Conv", "MatMul", "Add")
+        ]
+        *self.convolutions, first, bias, second, last_bias = taken
+        self.dense = [(*first, *bias), (*second, *last_bias)]
+        # Libraries ask a module for its device by its first parameter.
+        self.dummy = torch.nn.Parameter(torch.zeros(1))
+
+    def forward(self, x: Any) -> Any:
+        for weight, bias in self.convolutions:
+            h = torch.relu(torch.nn.functional.conv2d(x, weight, bias, padding=1))
+            x = torch.nn.functional.max_pool2d(h, 2)
+        h = x.permute(0, 2, 3, 1).flatten(1)
+        (first, bias), (second, last_bias) = self.dense
+        return torch.relu(h @ first + bias) @ second + last_bias
+
+
+def original(name: str) -> Any:
+    """Return a sample model in torch, in evaluation mode, with logits for output."""
+    from sample_models.torch_models import load_model
+
+    if name == "fashion_keras":
+        return KerasNet(ROOT / f"{name}.onnx").eval()
+    return load_model(ROOT / f"{name}.npz", FEATURES[name])
+
+
+def first_samples(count: int) -> tuple[Array, Labels]:
+    """Return the first test images [n, 1, 28, 28] and their labels."""
+    with np.load(ROOT / "test.npz", allow_pickle=False) as arrays:
+        return arrays["x"][:count], arrays["y"][:count]
+
+
+def their_attack(name: str, model: Any, norm: str, eps: float, queries: int) -> Any:
+    """Return AutoAttack's own attack under the name that it has here, with standard settings."""
+    from pyautoattack.autopgd_base import APGDAttack, APGDAttack_targeted
+    from pyautoattack.fab_pt import FABAttack_PT
+    from pyautoattack.square import SquareAttack
+
+    common = {"norm": {"linf": "Linf", "l2": "L2"}[norm], "eps": eps, "seed": 0}
+    if name == "apgd":
+        return APGDAttack(model, **common)
+    if name == "apgd-dlr":
+        return APGDAttack(model, loss="dlr", **common)
+    if name == "apgd-t":
+        return APGDAttack_targeted(model, **common)
+    if name == "fab-t":
+        return FABAttack_PT(model, targeted=True, n_restarts=1, **common)
+    return SquareAttack(model, n_queries=queries, p_init=0.8, resc_schedule=False, **common)
+
+
+def withstands_theirs(
+    attack: Any, model: Any, x: Array, y: Labels, batch: int = 125
+) -> NDArray[np.bool_]:
+    """Return which samples an attack of AutoAttack's leaves right; bool [n]."""
+    right = []
+    for start in range(0, len(x), batch):
+        inputs = torch.from_numpy(x[start : start + batch].copy())
+        labels = torch.from_numpy(y[start : start + batch].copy())
+        found = attack.perturb(inputs, labels)
+        with torch.no_grad():
+            right.append((model(found).argmax(dim=1) == labels).numpy())
+    return np.concatenate(right)
