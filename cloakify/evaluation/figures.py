@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cloakify.errors import DataError
-from cloakify.evaluation.intervals import mcnemar, median_ranks, paired_difference, wilson
+from cloakify.evaluation.intervals import mcnemar, median_ranks, agreed_difference, wilson
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,8 @@ class PairedDifference:
     """Two models on the same samples: the difference of their accuracies and its exact test.
 
     ``gained`` and ``lost`` count the samples that only the second, or only the first model
-    gets right; ``p_value`` is the exact two-sided McNemar test on them.
+    gets right; ``p_value`` is the exact two-sided McNemar test on them. The difference's interval
+    excludes 0 just where that is below 0.05.
     """
 
     difference: Figure
@@ -73,7 +74,7 @@ def accuracy_figure(correct: ArrayLike) -> Figure:
 
 
 def gain_figure(hardened_correct: ArrayLike, source_correct: ArrayLike) -> Figure:
-    """Accuracy gained from source to hardened, with Tango's paired interval.
+    """Accuracy gained from source to hardened, with the interval of `agreed_difference`.
 
     Parameters
     ----------
@@ -100,7 +101,7 @@ def compare(second_correct: ArrayLike, first_correct: ArrayLike) -> PairedDiffer
         raise ValueError(f"a paired difference of {second.size} and {first.size} samples")
     gained = int((second & ~first).sum())
     lost = int((first & ~second).sum())
-    low, high = paired_difference(gained, lost, first.size)
+    low, high = agreed_difference(gained, lost, first.size)
     figure = Figure((gained - lost) / first.size, low, high, first.size)
     return PairedDifference(figure, gained, lost, mcnemar(gained, lost))
 

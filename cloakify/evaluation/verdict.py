@@ -1,8 +1,9 @@
 """What the figures allow one to say, in one plain sentence.
 
 A model is called hardened only if its gain against an adaptive attacker, one whose gradients
-flow through the mask, has an interval above 0. A gain on static samples, crafted against the
-source model, never counts as robustness.
+flow through the mask, has an interval above 0. Such an interval never disagrees with the exact
+McNemar test beside it (`intervals.agreed_difference`): both exclude 0, or neither. A gain on
+static samples, crafted against the source model, never counts as robustness.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ class VerdictCode(StrEnum):
     HARDENED = "hardened"
     """The adaptive gain's interval lies above 0."""
     UNPROVEN = "unproven"
-    """It does, but a warning says that the attack is not to be trusted on this model."""
+    """It does, but a warning says that the figure is not to be trusted."""
     TRANSFER_ONLY = "transfer-only"
     """Static samples are moved; the adaptive attacker is not."""
     NO_GAIN = "no-gain"
@@ -71,8 +72,9 @@ def judge(
     over_random
         The random-mask control, where there is one.
     doubts
-        Codes of warnings that put the adaptive attack itself in doubt (vanishing gradients, a
-        gradient-free attack that beats it, …). With one, no gain is claimed.
+        Codes of warnings that put the adaptive figure itself in doubt (vanishing gradients, a
+        gradient-free attack that beats it, measured on the calibration data, …). With one, no gain
+        is claimed.
     clean_gain
         Hardened minus source on clean samples: a loss is part of the sentence.
     subject
@@ -89,8 +91,8 @@ def judge(
         sentence = f"Hardened: accuracy against an adaptive attacker rises ({change})"
     elif code is VerdictCode.UNPROVEN:
         sentence = (
-            f"Not proven: accuracy against the adaptive attack rises ({change}), but the attack "
-            f"itself is in doubt: {', '.join(doubts)}"
+            f"Not proven: accuracy against the adaptive attack rises ({change}), but a warning puts "
+            f"that in doubt: {', '.join(doubts)}"
         )
     elif code is VerdictCode.WORSE:
         sentence = f"Worse: accuracy against an adaptive attacker falls ({change})"

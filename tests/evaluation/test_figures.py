@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from cloakify.errors import DataError
 from cloakify.evaluation import Figure, accuracy_figure, compare, gain_figure, median_distance
-from cloakify.evaluation.intervals import mcnemar, paired_difference, wilson
+from cloakify.evaluation.intervals import mcnemar, agreed_difference, wilson
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=200))
@@ -26,7 +26,7 @@ def test_comparison_counts_each_sample_once(pairs: list[tuple[bool, bool]]) -> N
     paired = compare(second, first)
     gained = sum(b and not a for b, a in pairs)
     lost = sum(a and not b for b, a in pairs)
-    low, high = paired_difference(gained, lost, len(pairs))
+    low, high = agreed_difference(gained, lost, len(pairs))
     assert (paired.gained, paired.lost, paired.p_value) == (gained, lost, mcnemar(gained, lost))
     assert paired.difference == Figure((gained - lost) / len(pairs), low, high, len(pairs))
     assert paired.difference == gain_figure(second, first)

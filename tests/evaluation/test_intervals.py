@@ -10,7 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cloakify.evaluation.intervals import mcnemar, median_ranks, paired_difference, wilson
+from cloakify.evaluation.intervals import (
+    mcnemar,
+    median_ranks,
+    paired_difference,
+    agreed_difference,
+    wilson,
+)
 
 Z = 1.959963984540054
 
@@ -99,6 +105,23 @@ def test_paired_difference_excludes_0_where_mcnemars_score_does(
     rejects = (gained - lost) ** 2 > Z**2 * (gained + lost)
     assert (low > 0 or high < 0) == rejects
     assert paired_difference(lost, gained, n) == (-high, -low)
+
+
+@given(pairings(), st.sampled_from([0.8, 0.95, 0.99]))
+def test_agreed_difference_never_disagrees_with_the_exact_test(
+    pairing: tuple[int, int, int], confidence: float
+) -> None:
+    low, high = agreed_difference(*pairing, confidence)
+    assert (low > 0 or high < 0) == (mcnemar(*pairing[:2]) < 1 - confidence)
+    plain = paired_difference(*pairing, confidence)
+    assert low <= plain[0] and high >= plain[1]
+    assert (low, high) == plain or 0 in (low, high)
+
+
+@pytest.mark.parametrize(("gained", "proven"), [(4, False), (5, False), (6, True)])
+def test_a_handful_of_samples_proves_nothing(gained: int, proven: bool) -> None:
+    assert paired_difference(gained, 0, 100)[0] > 0
+    assert (agreed_difference(gained, 0, 100)[0] > 0) is proven
 
 
 @given(st.integers(1, 100_000))
