@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cloakify.errors import DataError
-from cloakify.evaluation.intervals import mcnemar, median_ranks, agreed_difference, wilson
+from cloakify.evaluation.intervals import agreed_difference, mcnemar, median_ranks, wilson
 
 
 @dataclass(frozen=True)

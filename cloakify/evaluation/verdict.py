@@ -91,8 +91,8 @@ def judge(
         sentence = f"Hardened: accuracy against an adaptive attacker rises ({change})"
     elif code is VerdictCode.UNPROVEN:
         sentence = (
-            f"Not proven: accuracy against the adaptive attack rises ({change}), but a warning puts "
-            f"that in doubt: {', '.join(doubts)}"
+            f"Not proven: accuracy against the adaptive attack rises ({change}), but a warning "
+            f"puts that in doubt: {', '.join(doubts)}"
         )
     elif code is VerdictCode.WORSE:
         sentence = f"Worse: accuracy against an adaptive attacker falls ({change})"

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cloakify.evaluation.intervals import (
+    agreed_difference,
     mcnemar,
     median_ranks,
     paired_difference,
-    agreed_difference,
     wilson,
 )
 
