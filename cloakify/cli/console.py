@@ -1,8 +1,10 @@
-"""What a person sees: progress bars on standard error, and remarks."""
+"""What a person sees: progress on standard error, and remarks."""
 
 from __future__ import annotations
 
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -10,24 +12,40 @@ import click
 
 Progress = Callable[[str, int, int], None]
 
+# Seconds between two lines of progress where no bar can be drawn: at first, and on long runs.
+FIRST = 15.0
+MOST = 120.0
+
 
 @contextmanager
 def progress_bars(quiet: bool) -> Iterator[Progress]:
     """Yield a callback ``(stage, done, total)`` that draws one bar a stage.
 
-    Nothing is drawn where standard error is no terminal.
+    Where standard error is no terminal, it prints a plain line now and then instead.
     """
-    if quiet or not sys.stderr.isatty():
+    if quiet:
         yield lambda stage, done, total: None
         return
+    if not sys.stderr.isatty():
+        with _Lines() as report_line:
+            yield report_line
+        return
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
     columns = (
         TextColumn("{task.description:<20}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
+        TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True)) as bars:
         tasks: dict[str, object] = {}
@@ -40,6 +58,56 @@ def progress_bars(quiet: bool) -> Iterator[Progress]:
             bars.update(tasks[name], description=stage, completed=done, total=total)  # type: ignore[arg-type]
 
         yield report
+
+
+class _Lines:
+    """Prints now and then how far a stage is, also while a single step of it takes long.
+
+    A run of less than ``FIRST`` seconds prints nothing; the longer it takes, the sparser the lines.
+    """
+
+    def __init__(self) -> None:
+        self._begun = time.monotonic()
+        self._stage, self._done, self._total, self._since = "", 0, 1, self._begun
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._tell, daemon=True)
+
+    def __enter__(self) -> Progress:
+        self._thread.start()
+        return self._report
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _report(self, stage: str, done: int, total: int) -> None:
+        if stage.partition(" · ")[0] != self._stage.partition(" · ")[0]:
+            self._since = time.monotonic()
+        self._stage, self._done, self._total = stage, done, total
+
+    def _tell(self) -> None:
+        pause = FIRST
+        while not self._over.wait(pause):
+            now = time.monotonic()
+            pause = max(FIRST, min(MOST, (now - self._begun) / 4))
+            click.echo(self._line(now), err=True)
+
+    def _line(self, now: float) -> str:
+        line = self._stage or "starting"
+        if self._stage:
+            line += f": {100 * self._done // max(self._total, 1)} %"
+        line += f" after {lasting(now - self._begun)}"
+        if 0 < self._done < self._total:
+            left = (now - self._since) * (self._total - self._done) / self._done
+            line += f", about {lasting(left)} to go"
+        return line
+
+
+def lasting(seconds: float) -> str:
+    """Write a duration as a person would: ``40 s``, ``12 min``, ``1.5 h``."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    return f"{round(seconds / 60)} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def remark(text: str, quiet: bool = False) -> None:

@@ -96,7 +96,7 @@ head_option = click.option(
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON document and nothing else."
 )
-quiet_option = click.option("--quiet", is_flag=True, help="No progress bars, no remarks.")
+quiet_option = click.option("--quiet", is_flag=True, help="No progress, no remarks.")
 device_option = click.option(
     "--device", default="auto", show_default=True, metavar="auto|cpu|cuda[:N]", help="Where to run."
 )
