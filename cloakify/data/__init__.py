@@ -1,5 +1,6 @@
 """Calibration data: opened from folders and files, checked, split, and read in batches."""
 
+from cloakify.data.copies import Copies, open_copies
 from cloakify.data.dataset import Batch, Dataset, open_data
 from cloakify.data.preprocessing import Preprocessing
 from cloakify.data.sanity import check_clean_accuracy
@@ -7,10 +8,12 @@ from cloakify.data.splits import Splits, split
 
 __all__ = [
     "Batch",
+    "Copies",
     "Dataset",
     "Preprocessing",
     "Splits",
     "check_clean_accuracy",
+    "open_copies",
     "open_data",
     "split",
 ]

@@ -16,6 +16,9 @@ from cloakify.errors import DataError
 LABEL_NAMES = ("y", "labels", "label")
 """Names that labels go by, the preferred first."""
 
+INDEX = "index"
+"""Name of the array that tells which rows or files of other data the samples belong to."""
+
 
 class ArraySource(RowSource):
     """Rows of one stored array."""
@@ -106,6 +109,21 @@ def open_npy_folder(path: Path, *, labelled: bool) -> ArraySource:
             )
         y = open_npy(file)
     return _source(path, open_npy(path / "x.npy"), y)
+
+
+def read_index(path: Path) -> NDArray[np.generic] | None:
+    """Return the array ``index`` that lies beside the samples of an array file, if there is one.
+
+    Raises
+    ------
+    DataError
+        It is damaged.
+    """
+    if path.suffix.lower() == ".npz":
+        archive = NpzFile(path)
+        return archive.open(INDEX).all() if INDEX in archive.names() else None
+    file = path / f"{INDEX}.npy"
+    return open_npy(file).all() if file.is_file() else None
 
 
 def _source(path: Path, x: StoredArray, y: StoredArray | None) -> ArraySource:

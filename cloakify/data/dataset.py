@@ -117,6 +117,21 @@ class Dataset:
 
     def where(self, index: int) -> str:
         """How a message names a sample."""
+    @property
+    def total(self) -> int:
+        """How many samples ``path`` holds, those that a limit leaves out too."""
+        return len(self._source)
+
+    @property
+    def names(self) -> list[str]:
+        """Name of each of the ``total`` samples below ``path``, without its ending, or ``""``."""
+        return self._source.names()
+
+    @property
+    def sha256_of_all(self) -> str:
+        """As ``sha256``, of all samples that ``path`` holds; reads them all."""
+        return replace(self, rows=np.arange(self.total)).sha256
+
         return self._source.where(int(self.rows[index]))
 
     def check_classes(self, num_classes: int) -> None:

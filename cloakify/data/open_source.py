@@ -33,7 +33,7 @@ def open_source(path: Path, input_name: str, *, labelled: bool) -> Source:
     if path.is_dir():
         return _open_folder(path, input_name, labelled=labelled)
     if not path.exists():
-        raise DataError(f"{shown(path)} does not exist: check the path given as --data")
+        raise DataError(f"{shown(path)} does not exist: check the path")
     suffix = path.suffix.lower()
     if suffix == ".npz":
         return open_npz(path, input_name, labelled=labelled)

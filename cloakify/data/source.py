@@ -6,6 +6,7 @@ and preprocessed; a row source holds arrays, which are taken as they are.
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
@@ -54,6 +55,10 @@ class Source(ABC):
     def where(self, row: int) -> str:
         """How an error message names a sample."""
 
+    def names(self) -> list[str]:
+        """What each sample is called inside the source, without its ending; "" without a name."""
+        return [""] * len(self)
+
     @abstractmethod
     def payloads(self, rows: NDArray[np.int64]) -> Iterator[tuple[str, bytes]]:
         """Key and payload of each sample, as `cloakify.data.digest` defines them."""
@@ -69,6 +74,9 @@ class EncodedSource(Source):
     @abstractmethod
     def read(self, row: int) -> bytes:
         """The image file's bytes. Safe to call from several threads."""
+
+    def names(self) -> list[str]:
+        return [os.path.splitext(self.key(row))[0] for row in range(len(self))]
 
     def payloads(self, rows: NDArray[np.int64]) -> Iterator[tuple[str, bytes]]:
         for row in rows.tolist():

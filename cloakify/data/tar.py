@@ -70,6 +70,10 @@ class TarImages(EncodedSource):
     def key(self, row: int) -> str:
         return self._keys[row]
 
+    def names(self) -> list[str]:
+        # A key ends at the first dot already.
+        return self._keys
+
     def read(self, row: int) -> bytes:
         return _read(self._images[row])
 
