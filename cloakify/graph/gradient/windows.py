@@ -62,6 +62,7 @@ class Window:
             # Every window lies in the padding.
             nothing = gs.Constant("zero", np.zeros(1, g.dtype))
             return builder.op("ConstantOfShape", builder.ints(*shape), dtype=g.dtype, value=nothing)
+        fits = all(e < s for e, s in zip(extra, self.strides, strict=True))
         spread = builder.op(
             "ConvTranspose",
             g,
@@ -69,10 +70,11 @@ class Window:
             strides=list(self.strides),
             dilations=list(self.dilations),
             pads=[*pads_begin, *pads_end],
+            output_padding=extra if fits and any(extra) else None,
             group=group,
         )
-        if any(extra):
-            # Padding afterwards has no upper limit, unlike the attribute output_padding.
+        if not fits:
+            # Padding afterwards is slow, but has no upper limit.
             none = [0] * len(extra)
             spread = builder.op("Pad", spread, builder.ints(0, 0, *none, 0, 0, *extra))
         return spread

@@ -13,6 +13,7 @@ from cloakify.graph.gradient.rules.static import (
     resize_with_zeros,
 )
 from cloakify.graph.gradient.windows import Window, window_of
+from cloakify.graph.gradient.zero_insertion import gradient_by_zeros
 
 Gradients = list[Tensor | None]
 
@@ -30,24 +31,25 @@ def conv(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
 def conv_gradient(context: Context, node: gs.Node, g: Tensor, x: Tensor, w: Tensor) -> Tensor:
     """Append the transposed convolution of g by ``w`` for a node with `Conv`'s attributes.
 
-    With stride 1 that is g convolved with the flipped W, and for wide kernels on few channels (the
-    first layer, as a rule) one convolution to every phase of the stride: the runtime's `Conv`
-    kernels are faster than those of `ConvTranspose` there, and only there.
+    With stride 1 that is g convolved with the flipped W; larger strides have a way of their own
+    where the runtime's `Conv` kernels are faster than those of `ConvTranspose`.
     """
     window = window_of(node, w.shape[2:])
     group = node.attrs.get("group", 1)
     out = node.outputs[0].shape[2:]
+    weights = constant_values(w)
+    if weights is None:
+        return window.transposed(context, g, w, x.shape, out, group)
     pads = _flipped_pads(window, x.shape[2:], out)
-    flips = all(s == 1 for s in window.strides) and min(pads) >= 0
-    by_phase = phases_of(window, x.shape, out) if group == 1 and not flips else None
-    weights = constant_values(w) if flips or by_phase is not None else None
-    if weights is not None and by_phase is not None:
-        return gradient_by_phase(context, g, weights, by_phase, x.shape)
-    if weights is not None:
+    if all(s == 1 for s in window.strides) and min(pads) >= 0:
         kernel = context.constant(flipped(weights, group))
         dilations = list(window.dilations)
         return context.op("Conv", g, kernel, pads=pads, dilations=dilations, group=group)
-    return window.transposed(context, g, w, x.shape, out, group)
+    found = gradient_by_zeros(context, g, weights, window, x.shape, out, group)
+    axes = phases_of(window, x.shape, out)
+    if found is None and axes is not None:
+        found = gradient_by_phase(context, g, weights, axes, x.shape, group)
+    return found or window.transposed(context, g, w, x.shape, out, group)
 
 
 @rule("ConvTranspose")
