@@ -15,6 +15,10 @@ from cloakify.graph.inputs import InputSpec
 Norm = Literal["linf", "l2"]
 Array = NDArray[np.float32]
 
+# Model units per data unit of values that may not be moved. Attacks divide by it; no budget times
+# it changes a whole number other than 0, and 0 stays 0 when it is one again.
+NO_ROOM = 1e-30
+
 
 @dataclass(frozen=True)
 class ThreatModel:
@@ -46,6 +50,22 @@ class ThreatModel:
     def with_eps(self, eps: float) -> ThreatModel:
         """Return the same threat model with another budget."""
         return ThreatModel(self.norm, eps, self.factor, self.lower, self.upper)
+
+    def packed(self, sample_shape: tuple[int, ...], size: int) -> ThreatModel:
+        """Return the same for flat samples of ``size`` values that begin with what may be moved.
+
+        What follows them has no room to speak of, and no bounds.
+
+        Parameters
+        ----------
+        sample_shape
+            Of what may be moved.
+        """
+        spread = [np.full((1, size), rest, np.float32) for rest in (NO_ROOM, -np.inf, np.inf)]
+        for whole, part in zip(spread, (self.factor, self.lower, self.upper), strict=True):
+            flat = np.broadcast_to(part[0], sample_shape).reshape(-1)
+            whole[0, : len(flat)] = flat
+        return ThreatModel(self.norm, self.eps, *spread)
 
     def distance(self, x: Array, clean: Array) -> NDArray[np.float64]:
         """Return the norm of each sample's perturbation in data units; float64 [n]."""
@@ -98,10 +118,7 @@ def make_threat(
     UsageError
         An unknown norm, or a budget that is not positive.
     """
-    if norm not in get_args(Norm):
-        raise UsageError(f"--norm takes {' or '.join(get_args(Norm))}, not {norm!r}")
-    if not (eps > 0 and np.isfinite(eps)):
-        raise UsageError(f"--eps must be above 0, not {eps:g}")
+    _check(norm, eps)
     channels = spec.channels or 1
     shape = [1] * len(spec.shape)
     if spec.channel_axis is not None:
@@ -112,3 +129,33 @@ def make_threat(
     else:
         low, high = (bound.reshape(shape) for bound in preprocessing.box(*box, channels=channels))
     return ThreatModel(norm, eps, factor, low, high)  # type: ignore[arg-type]
+
+
+def make_relative_threat(norm: str, eps: float, unit: float, rank: int) -> ThreatModel:
+    """Return a budget in multiples of ``unit``, without a box: for tensors that are no data.
+
+    Parameters
+    ----------
+    norm, eps
+        As in :class:`ThreatModel`.
+    unit
+        What ε is relative to, in model units: the root mean square of the tensor.
+    rank
+        Of a batch.
+
+    Raises
+    ------
+    UsageError
+        An unknown norm, or a budget that is not positive.
+    """
+    _check(norm, eps)
+    shape = [1] * rank
+    low, high = np.full(shape, -np.inf, np.float32), np.full(shape, np.inf, np.float32)
+    return ThreatModel(norm, eps, np.full(shape, unit, np.float32), low, high)  # type: ignore[arg-type]
+
+
+def _check(norm: str, eps: float) -> None:
+    if norm not in get_args(Norm):
+        raise UsageError(f"--norm takes {' or '.join(get_args(Norm))}, not {norm!r}")
+    if not (eps > 0 and np.isfinite(eps)):
+        raise UsageError(f"--eps must be above 0, not {eps:g}")

@@ -44,6 +44,10 @@ def _lines(found: Inspection) -> list[tuple[str, str]]:
         ("sha256", found.sha256),
         ("input", f"{spec.name}: {spec.dtype} {shape} ({layout})"),
     ]
+    if found.entry.others:
+        lines.append(("", "with " + ", ".join(other.name for other in found.entry.others)))
+    if found.entry.kind != "input":
+        lines.append(("attacks", f"perturb {found.entry}"))
     if found.head is None:
         lines.append(("head", f"none: {found.problem}"))
     else:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal, Protocol
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from cloakify.data.digest import digest
 from cloakify.data.images import ImageFeed, Resize
+from cloakify.data.joined import JoinedSource, Pack, PackedFeed, open_others
 from cloakify.data.open_source import open_source
 from cloakify.data.prefetch import prefetch
 from cloakify.data.preprocessing import Preprocessing
@@ -79,6 +80,7 @@ class Dataset:
     notes: tuple[str, ...]
     _source: Source
     _feed: Feed
+    _inputs: Mapping[str, Feed] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -115,8 +117,6 @@ class Dataset:
         name = digest(records())
         return name, np.fromiter(first.values(), np.int64, len(first))
 
-    def where(self, index: int) -> str:
-        """How a message names a sample."""
     @property
     def total(self) -> int:
         """How many samples ``path`` holds, those that a limit leaves out too."""
@@ -132,6 +132,8 @@ class Dataset:
         """As ``sha256``, of all samples that ``path`` holds; reads them all."""
         return replace(self, rows=np.arange(self.total)).sha256
 
+    def where(self, index: int) -> str:
+        """How a message names a sample."""
         return self._source.where(int(self.rows[index]))
 
     def check_classes(self, num_classes: int) -> None:
@@ -141,6 +143,23 @@ class Dataset:
     def with_labels(self, labels: NDArray[np.int64]) -> Dataset:
         """The same samples with other labels, the model's own answers say; the digest stays."""
         return replace(self, labels=read_labels(labels, len(self), "labels"), class_names=None)
+
+    def inputs(self, indices: NDArray[np.int64]) -> dict[str, NDArray[np.generic]]:
+        """Load samples as the model takes them: an array ``[len(indices), …]`` for each input.
+
+        Raises
+        ------
+        DataError
+            A sample can't be read or does not fit the model.
+        """
+        return self._load_inputs(self.rows[indices])
+
+    def _load_inputs(self, rows: NDArray[np.int64]) -> dict[str, NDArray[np.generic]]:
+        return {name: feed.load(rows) for name, feed in self._inputs.items()}
+
+    def packed(self, pack: Pack, sample_shape: tuple[int, ...]) -> Dataset:
+        """The same samples, but batches hold what ``pack`` makes of all their inputs."""
+        return replace(self, _feed=PackedFeed(self._load_inputs, pack, sample_shape))
 
     def batches(
         self, indices: NDArray[np.int64] | None = None, batch_size: int = 32
@@ -185,6 +204,7 @@ def open_data(
     seed: int = 0,
     resize: Resize = "crop",
     box: tuple[float, float] | None = (0.0, 1.0),
+    others: Sequence[InputSpec] = (),
 ) -> Dataset:
     """Open calibration data and check what can be checked without reading all of it.
 
@@ -207,6 +227,8 @@ def open_data(
     box
         Range of the data, in data units; a value of an array outside it is an error. ``None``
         where there is no such range.
+    others
+        Further inputs of the model; their arrays must be in the same ``.npz`` file.
 
     Raises
     ------
@@ -217,6 +239,14 @@ def open_data(
     """
     path = Path(path)
     source = open_source(path, spec.name, labelled=labels == "given")
+    feeds: dict[str, Feed] = {}
+    if others:
+        beside = open_others(path, [other.name for other in others], len(source))
+        assert isinstance(source, RowSource)
+        source = JoinedSource(source, beside)
+        feeds = {
+            other.name: RowFeed(beside[other.name], other, preprocessing, None) for other in others
+        }
     rows = np.arange(len(source))
     if limit is not None:
         rows = subset(len(source), source.labels, limit, seed)
@@ -229,6 +259,7 @@ def open_data(
         notes=source.notes,
         _source=source,
         _feed=feed,
+        _inputs={spec.name: feed, **feeds},
     )
 
 

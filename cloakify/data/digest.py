@@ -10,7 +10,8 @@ three fields, each preceded by its length in bytes (8 bytes, little-endian):
 ``payload``
     The image file's bytes; or for a row of an array its element type as NumPy writes it for
     little-endian data (``<f4``), a space, its shape (``1,28,28``), a newline, and the elements,
-    little-endian and in C order.
+    little-endian and in C order. For a model with several inputs that of each array, the data
+    input's first and the others in the model's order, each preceded by its length in bytes.
 ``label``
     The class index as 8 bytes, little-endian, two's complement; −1 where there is none.
 

@@ -6,6 +6,7 @@ freedom is the layout, and only where the shapes leave no doubt.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -108,8 +109,11 @@ class RowFeed:
         """Read these samples: ``[len(rows), …]`` in the model's layout and dtype."""
         stored = self._source.take(rows)
         # A value too large for the model's type becomes infinite, which the check reports.
+        laid_out = self._layout.apply(stored)
         with np.errstate(over="ignore"):
-            x = np.ascontiguousarray(self._layout.apply(stored), dtype=self._dtype)
+            x = np.ascontiguousarray(laid_out, dtype=self._dtype)
+        if stored.dtype != x.dtype and x.dtype.kind in "iu":
+            _check_kept(laid_out, x, lambda slot: self._source.where(int(rows[slot])))
         check_values(
             x, self._bounds, stored.dtype, lambda slot: self._source.where(int(rows[slot]))
         )
@@ -128,14 +132,26 @@ class RowFeed:
 
 
 def _check_dtype(stored: np.dtype[np.generic], spec: InputSpec, where: str) -> None:
-    """Let floats become other floats, and nothing else change its kind."""
-    both_floats = stored.kind == "f" and spec.dtype.kind == "f"
-    if both_floats or stored == spec.dtype:
+    """Let floats become other floats, whole numbers other ones, and nothing else change kind."""
+    kinds = {stored.kind, spec.dtype.kind}
+    if kinds == {"f"} or kinds <= {"i", "u"} or stored == spec.dtype:
         return
     hint = f"store x as {spec.dtype}"
     if stored == np.uint8 and spec.dtype.kind == "f":
         hint += ", preprocessed as the model takes it (x / 255 for a model that takes 0–1)"
     raise DataError(f"{where} holds {stored} but input {spec.name!r} takes {spec.dtype}: {hint}")
+
+
+def _check_kept(
+    stored: NDArray[np.generic], x: NDArray[np.generic], where: Callable[[int], str]
+) -> None:
+    """Raise DataError where a whole number does not fit the model's type."""
+    changed = (stored != x).reshape(len(stored), -1)
+    slots = np.flatnonzero(changed.any(axis=1))
+    if len(slots):
+        slot = int(slots[0])
+        value = stored.reshape(len(stored), -1)[slot, changed[slot].argmax()]
+        raise DataError(f"{where(slot)} holds {value}, which {x.dtype} can't hold")
 
 
 def _fits(shape: tuple[int, ...], sample: tuple[int | None, ...]) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import onnx_graphsurgeon as gs
+from onnx import ModelProto
 
 _RANDOM = ("RandomNormal", "RandomUniform", "Multinomial", "Bernoulli")
 
@@ -48,3 +49,17 @@ def constant_shape(tensor: gs.Tensor) -> tuple[int, ...] | None:
         return tuple(rest if size == -1 else size for size in wanted)
     known = tensor.shape is not None and all(isinstance(size, int) for size in tensor.shape)
     return tuple(tensor.shape) if known else None
+
+
+def constant_sizes(model: ModelProto) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of a graph's constants by name, also of those behind other nodes.
+
+    Left out are those whose shape can't be told without running the graph.
+    """
+    sizes: dict[str, tuple[int, ...]] = {}
+    for name, tensor in gs.import_onnx(model).tensors().items():
+        if is_constant(tensor) and not tensor.is_empty():
+            shape = constant_shape(tensor)
+            if shape is not None:
+                sizes[name] = shape
+    return sizes

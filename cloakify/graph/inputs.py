@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,12 +59,37 @@ def find_input(model: ModelProto) -> InputSpec:
     ModelError
         There is no data input, more than one, or one without a tensor type and rank.
     """
+    return input_spec(only_one(data_inputs(model)))
+
+
+def data_inputs(model: ModelProto) -> list[ValueInfoProto]:
+    """Return the graph inputs that are no initializers, in order."""
     initializers = {tensor.name for tensor in model.graph.initializer}
-    inputs = [value for value in model.graph.input if value.name not in initializers]
+    return [value for value in model.graph.input if value.name not in initializers]
+
+
+def only_one(inputs: Sequence[ValueInfoProto]) -> ValueInfoProto:
+    """Return the one input there is.
+
+    Raises
+    ------
+    ModelError
+        There are none, or several.
+    """
     if len(inputs) != 1:
         names = ", ".join(value.name for value in inputs) or "none"
         raise ModelError(f"the model must have one data input, it has {len(inputs)} ({names})")
-    value = inputs[0]
+    return inputs[0]
+
+
+def input_spec(value: ValueInfoProto) -> InputSpec:
+    """Describe a graph input.
+
+    Raises
+    ------
+    ModelError
+        It has no tensor type or rank.
+    """
     if not value.type.HasField("tensor_type") or not value.type.tensor_type.HasField("shape"):
         raise ModelError(f"input {value.name!r} is not a tensor of known rank")
     shape = _shape(value)
@@ -73,7 +99,7 @@ def find_input(model: ModelProto) -> InputSpec:
     if element_type == TensorProto.UNDEFINED:
         raise ModelError(f"input {value.name!r} has no element type")
     dtype = helper.tensor_dtype_to_np_dtype(element_type)
-    return InputSpec(value.name, shape, np.dtype(dtype), _channel_axis(shape))
+    return InputSpec(value.name, shape, np.dtype(dtype), find_channel_axis(shape))
 
 
 def _shape(value: ValueInfoProto) -> tuple[int | None, ...]:
@@ -83,7 +109,7 @@ def _shape(value: ValueInfoProto) -> tuple[int | None, ...]:
     )
 
 
-def _channel_axis(shape: tuple[int | None, ...]) -> int | None:
+def find_channel_axis(shape: tuple[int | None, ...]) -> int | None:
     """Tell NCHW from NHWC: an image has 1 to 4 channels and more rows and columns than that."""
     if len(shape) != 4:
         return None

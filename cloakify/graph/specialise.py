@@ -94,7 +94,7 @@ def specialise(
     ModelError
         The shapes do not fit the model, or a tensor's shape can't be determined.
     """
-    skeleton, weights = _set_weights_aside(model)
+    skeleton, weights = set_weights_aside(model)
     skeleton = _inline(skeleton)
     if outputs is not None:
         cut(skeleton, outputs)
@@ -110,7 +110,7 @@ def specialise(
     return WorkingGraph(graph, weights)
 
 
-def _set_weights_aside(model: ModelProto) -> tuple[ModelProto, dict[str, TensorProto]]:
+def set_weights_aside(model: ModelProto) -> tuple[ModelProto, dict[str, TensorProto]]:
     """Split off the large initializers; in the skeleton they are inputs of known type and shape."""
     weights: dict[str, TensorProto] = {}
     skeleton = ModelProto()

@@ -9,6 +9,8 @@ import numpy as np
 import onnx
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto
 
+from cloakify.onnxfile.model import iter_graphs
+
 Shapes = Mapping[str, tuple[int, ...]]
 
 
@@ -136,3 +138,27 @@ def cut(model: ModelProto, outputs: Sequence[str]) -> None:
     imports = [entry for entry in model.opset_import if entry.domain in used]
     del model.opset_import[:]
     model.opset_import.extend(imports)
+
+
+def names_of(model: ModelProto) -> set[str]:
+    """Return every name that a model's graphs use, of values, nodes and sizes."""
+    taken: set[str] = set()
+    for graph in iter_graphs(model.graph):
+        for value in (*graph.input, *graph.output, *graph.value_info):
+            taken.add(value.name)
+            taken.update(dim.dim_param for dim in value.type.tensor_type.shape.dim)
+        taken.update(tensor.name for tensor in graph.initializer)
+        taken.update(tensor.values.name for tensor in graph.sparse_initializer)
+        for node in graph.node:
+            taken.update((node.name, *node.input, *node.output))
+    return taken
+
+
+def fresh_name(wanted: str, taken: set[str]) -> str:
+    """Return ``wanted``, or with a number behind it where it is taken; it is taken then."""
+    name, number = wanted, 0
+    while name in taken:
+        number += 1
+        name = f"{wanted}_{number}"
+    taken.add(name)
+    return name

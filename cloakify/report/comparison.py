@@ -11,7 +11,15 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from cloakify.evaluation import Distance, Figure, PairedDifference, Verdict
-from cloakify.report.model import SCHEMA_VERSION, DeviceInfo, FileRef, Labels, Norm, Notice
+from cloakify.report.model import (
+    SCHEMA_VERSION,
+    THE_INPUT,
+    DeviceInfo,
+    FileRef,
+    Labels,
+    Norm,
+    Notice,
+)
 
 
 @dataclass(frozen=True)
@@ -58,7 +66,7 @@ class AttackAccuracy:
     """Accuracy that is left after one attack of the cascade.
 
     An attack is run on the samples that those before it, and all of them at smaller budgets,
-    have left. ``given`` are attacked copies that the user gave, tried on their own.
+    have left.
     """
 
     attack: str
@@ -66,11 +74,39 @@ class AttackAccuracy:
 
 
 @dataclass(frozen=True)
+class CopiesWithin:
+    """How many of the given attacked copies count at a budget; the others count nowhere."""
+
+    eps: float
+    counted: int
+    outside_ball: int
+    outside_box: int
+
+
+@dataclass(frozen=True)
+class GivenCopies:
+    """Attacked copies of the samples that the user gave."""
+
+    path: str
+    sha256: str
+    within: tuple[CopiesWithin, ...]
+
+
+@dataclass(frozen=True)
+class CopiesAccuracy:
+    """Accuracy on the given copies that count at a budget; None where none does."""
+
+    eps: float
+    accuracy: Figure | None
+
+
+@dataclass(frozen=True)
 class RobustAccuracy:
     """Accuracy at one budget.
 
     ``worst_case`` counts a sample only if nothing that was tried on it within the budget misleads
-    the model: attacks, twice their steps, samples crafted against other models, random noise.
+    the model: attacks, twice their steps, samples crafted against other models, given copies,
+    random noise, the search for the nearest misclassified point, and all this at smaller budgets.
     """
 
     eps: float
@@ -112,6 +148,7 @@ class ModelEvaluation:
     median_distance: Distance | None
     convergence: tuple[Convergence, ...]
     warnings: tuple[Notice, ...]
+    copies: tuple[CopiesAccuracy, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -147,7 +184,10 @@ class ModelVerdict:
 
 @dataclass(frozen=True)
 class EvaluateReport:
-    """The whole report of one `cloakify evaluate`; ``timing`` is in seconds, by stage."""
+    """The whole report of one `cloakify evaluate`.
+
+    ``timing`` is in seconds, by stage; ``perturbs`` says in words what attacks perturb.
+    """
 
     kind: Literal["evaluate"] = field(default="evaluate", init=False)
     schema_version: int = field(default=SCHEMA_VERSION, init=False)
@@ -161,3 +201,5 @@ class EvaluateReport:
     comparisons: tuple[Comparison, ...]
     verdicts: tuple[ModelVerdict, ...]
     timing: Mapping[str, float]
+    perturbs: str = THE_INPUT
+    copies: GivenCopies | None = None

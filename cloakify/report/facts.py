@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from cloakify.evaluation import VerdictCode
 from cloakify.report import wording
 from cloakify.report.comparison import EvaluateReport
-from cloakify.report.model import FileRef, HardenReport
+from cloakify.report.model import THE_INPUT, FileRef, HardenReport
 from cloakify.report.table import model_names
 
 Fact = tuple[str, str]
@@ -56,8 +56,10 @@ def circumstances(report: HardenReport | EvaluateReport) -> tuple[Fact, ...]:
     """Return what was run, on what, where and how long."""
     own = _of_harden(report) if isinstance(report, HardenReport) else _of_evaluate(report)
     seconds = ", ".join(f"{stage} {time:.1f} s" for stage, time in report.timing.items())
+    inside = report.perturbs != THE_INPUT
     return (
         *own,
+        *([("Attacks perturb", report.perturbs)] if inside else []),
         ("Device", report.device.provider),
         *([("Time", seconds)] if seconds else []),
         ("Made by", f"cloakify {report.cloakify_version}"),

@@ -15,6 +15,9 @@ from cloakify.evaluation import Figure, Verdict
 
 SCHEMA_VERSION = 1
 
+# What attacks perturb, unless it is said otherwise.
+THE_INPUT = "the input"
+
 Norm = Literal["linf", "l2"]
 Labels = Literal["given", "model"]
 
@@ -130,7 +133,8 @@ class HardenReport:
     """The whole report of one `cloakify harden`.
 
     ``attack`` is the one that chose the mask, ``evaluation_attack`` the one that judged it.
-    ``output`` is None where no file was written. ``timing`` is in seconds, by stage.
+    ``output`` is None where no file was written. ``timing`` is in seconds, by stage. ``perturbs``
+    says in words what attacks perturb.
     """
 
     kind: Literal["harden"] = field(default="harden", init=False)
@@ -148,3 +152,4 @@ class HardenReport:
     verdict: Verdict
     warnings: tuple[Notice, ...]
     timing: Mapping[str, float]
+    perturbs: str = THE_INPUT

@@ -41,7 +41,8 @@ def attack(
     """Attack every sample and write the results to an ``.npz`` file.
 
     The file holds ``x`` (as the model takes it), ``y`` (int64) and ``index`` (int64: the row or
-    file of the data that a sample comes from).
+    file of the data that a sample comes from). Where attacks perturb a tensor inside the graph,
+    ``x`` holds its values, and ``tensor`` its name.
 
     Raises
     ------
@@ -66,5 +67,10 @@ def attack(
         right[1, batch.index] = target.correct(attacked, batch.y)
         progress("attacking", int(batch.index[-1]) + 1, len(dataset))
     with atomic_write(path) as file:
-        np.savez(file, x=x, y=subject.labels, index=dataset.rows)
+        if subject.inside is None:
+            np.savez(file, x=x, y=subject.labels, index=dataset.rows)
+        else:
+            values = subject.inside.packing.tensor_of(x)
+            name = np.array(classifier.entry.tensor)
+            np.savez(file, x=values, y=subject.labels, index=dataset.rows, tensor=name)
     return AttackResult(path, accuracy_figure(right[0]), accuracy_figure(right[1]))

@@ -85,7 +85,7 @@ def evaluate(
         first = open_subject(classifiers[0], data, setting, progress)
         given = None if attacked is None else _open_copies(first, attacked)
         plan = plan_trials(setting, first.threat, first.dataset.sample_shape, len(paths), given)
-        targets = [replace(first, classifier=classifier).target() for classifier in classifiers]
+        targets = [first.target(), *(first.of(other).target() for other in classifiers[1:])]
     with clock.stage("look"):
         probes = [
             probe_model(
@@ -146,6 +146,8 @@ def _open_copies(subject: Subject, path: str | os.PathLike[str]) -> Dataset:
         They can't be read, or are not as many.
     """
     setting = subject.setting
+    if subject.inside is not None:
+        raise UsageError(f"--attacked takes inputs, but attacks perturb {subject.perturbs}")
     copies = open_data(
         os.fspath(path),
         subject.classifier.spec,

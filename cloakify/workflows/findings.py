@@ -88,6 +88,7 @@ def evaluate_report(
             for entry in _verdicts(paths, trials, plan, number, warnings[number])
         ),
         timing=timing,
+        perturbs=subject.perturbs,
     )
 
 

@@ -7,7 +7,7 @@ file to the last bit, which leaves no room for any other change.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -101,7 +101,10 @@ def found_gates(
 
 
 def gate_runtime_faults(
-    source: ModelProto, hardened: ModelProto, head: Head, input_name: str, x: NDArray[np.generic]
+    source: ModelProto,
+    hardened: ModelProto,
+    head: Head,
+    feeds: Mapping[str, NDArray[np.generic]],
 ) -> list[str]:
     """Run models on the same samples and list what does not agree.
 
@@ -112,6 +115,8 @@ def gate_runtime_faults(
     ----------
     source, hardened
         Without structural faults, weights within them.
+    feeds
+        An array for each of their inputs.
     """
     said = read_metadata(hardened)
     sites = gated_sites(source, head, said["layers"], said["emit"])
@@ -119,7 +124,7 @@ def gate_runtime_faults(
 
     def logits(model: ModelProto) -> NDArray[np.generic]:
         # Unoptimised: fusions may round otherwise, and would hide what the graph itself says.
-        (found,) = run_once(tap(model, [head.logits]), {input_name: x})
+        (found,) = run_once(tap(model, [head.logits]), feeds)
         return found
 
     faults: list[str] = []

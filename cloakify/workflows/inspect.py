@@ -11,10 +11,11 @@ import numpy as np
 from onnx import ModelProto
 
 from cloakify.errors import HeadError
+from cloakify.graph.entry import Entry, find_entry
 from cloakify.graph.gates import has_gates, read_gates
 from cloakify.graph.gradient.coverage import Coverage, gradient_coverage
 from cloakify.graph.head import Head, find_head
-from cloakify.graph.inputs import InputSpec, find_input
+from cloakify.graph.inputs import InputSpec
 from cloakify.graph.mask import find_mask
 from cloakify.onnxfile import open_model, read_metadata
 
@@ -25,6 +26,8 @@ class Inspection:
 
     Attributes
     ----------
+    entry
+        Which tensor attacks perturb: the input, or one inside the graph.
     head
         The head, or ``None`` where none could be chosen; ``problem`` then says why.
     alternatives
@@ -42,7 +45,7 @@ class Inspection:
     opset: int
     producer: str
     num_nodes: int
-    spec: InputSpec
+    entry: Entry
     head: Head | None
     problem: str | None
     alternatives: tuple[Head, ...]
@@ -50,6 +53,11 @@ class Inspection:
     masked: tuple[int, int] | None
     metadata: dict[str, str]
     foreign_metadata: dict[str, str]
+
+    @property
+    def spec(self) -> InputSpec:
+        """The data input."""
+        return self.entry.input
 
     def to_dict(self) -> dict[str, object]:
         """Return a JSON document; ``head`` is the report's object of that name."""
@@ -64,6 +72,13 @@ class Inspection:
                 "shape": list(self.spec.shape),
                 "dtype": str(self.spec.dtype),
                 "channel_axis": self.spec.channel_axis,
+            },
+            "other_inputs": [spec.name for spec in self.entry.others],
+            "perturbs": {
+                "tensor": self.entry.tensor,
+                "kind": self.entry.kind,
+                "node": self.entry.node or None,
+                "op_type": self.entry.op_type or None,
             },
             "head": None if self.head is None else _head(self.head),
             "problem": self.problem,
@@ -83,11 +98,11 @@ def inspect(path: str | os.PathLike[str], head: str | None = None) -> Inspection
     Raises
     ------
     ModelError
-        The file is no ONNX model, or takes more than one input.
+        The file is no ONNX model, or no tensor of it can be attacked.
     """
     file = open_model(path)
     model = file.model
-    spec = find_input(model)
+    entry = find_entry(model)
     found: Head | None = None
     alternatives: tuple[Head, ...] = ()
     problem: str | None = None
@@ -103,11 +118,11 @@ def inspect(path: str | os.PathLike[str], head: str | None = None) -> Inspection
         opset=max((e.version for e in model.opset_import if not e.domain), default=0),
         producer=f"{model.producer_name} {model.producer_version}".strip(),
         num_nodes=len(model.graph.node),
-        spec=spec,
+        entry=entry,
         head=found,
         problem=problem,
         alternatives=alternatives,
-        coverage=None if found is None else gradient_coverage(model, spec.name, found.logits),
+        coverage=None if found is None else gradient_coverage(model, entry.tensor, found.logits),
         masked=_masked(model, own),
         metadata=own,
         foreign_metadata={

@@ -117,6 +117,7 @@ def harden_report(
         verdict=verdict,
         warnings=warnings,
         timing=timing,
+        perturbs=subject.perturbs,
     )
 
 

@@ -61,11 +61,10 @@ def metadata(subject: Subject, attack: Attack, facts: Mapping[str, str]) -> dict
     }
 
 
-def proof_samples(subject: Subject, splits: Splits) -> NDArray[np.generic]:
-    """Return a few samples to run both models on."""
+def proof_samples(subject: Subject, splits: Splits) -> dict[str, NDArray[np.generic]]:
+    """Return a few samples to run both models on: an array for each of their inputs."""
     samples = subject.classifier.spec.batch_size or PROOF_SAMPLES
-    (batch,) = subject.dataset.batches(np.resize(splits.report, samples), samples)
-    return batch.x
+    return subject.dataset.inputs(np.resize(splits.report, samples))
 
 
 def check_both(subject: Subject, hardened: ModelProto) -> None:

@@ -76,7 +76,6 @@ def _prove(subject: Subject, hardened: ModelProto, splits: Splits) -> None:
         classifier.model,
         subject.with_weights(hardened),
         classifier.head,
-        classifier.spec.name,
         proof_samples(subject, splits),
         subject.device,
     )

@@ -136,8 +136,7 @@ def runtime_faults(
     source: ModelProto,
     hardened: ModelProto,
     head: Head,
-    input_name: str,
-    x: NDArray[np.generic],
+    feeds: Mapping[str, NDArray[np.generic]],
     device: Device,
 ) -> list[str]:
     """Run both models on the same samples and list what does not agree.
@@ -145,7 +144,6 @@ def runtime_faults(
     An all-ones mask must give the source's logits to the bit; the real one must give the head's
     answer to the masked features.
     """
-    feeds = {input_name: x}
     original = Session(tap(source, [head.features]), device).run(feeds)
     features = original[head.features]
     faults: list[str] = []
@@ -175,7 +173,7 @@ def _equal_under_ones(
     source: ModelProto,
     hardened: ModelProto,
     head: Head,
-    feeds: dict[str, NDArray[np.generic]],
+    feeds: Mapping[str, NDArray[np.generic]],
     device: Device,
 ) -> bool:
     """Tell whether a mask of ones leaves the logits as they are, to the bit.

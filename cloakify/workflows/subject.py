@@ -12,15 +12,26 @@ from numpy.typing import NDArray
 from onnx import ModelProto
 
 from cloakify.attacks import Target, ThreatModel, make_threat
-from cloakify.data import Dataset, Preprocessing, Splits, open_data, split
-from cloakify.errors import ModelError
+from cloakify.data import Dataset, Splits, open_data, split
+from cloakify.errors import ModelError, UsageError
+from cloakify.graph.entry import Entry, find_entry
 from cloakify.graph.gates import has_gates, strip_gates
 from cloakify.graph.head import Head, find_head
-from cloakify.graph.inputs import InputSpec, find_input
+from cloakify.graph.inputs import InputSpec
 from cloakify.graph.mask import find_mask, strip_mask
 from cloakify.onnxfile import OnnxFile, open_model, read_metadata
 from cloakify.runtime import Device, resolve_device
+from cloakify.workflows.inside import (
+    Inside,
+    described,
+    open_inside,
+    preprocessing_for,
+    root_mean_square,
+)
 from cloakify.workflows.setting import Setting
+
+# Samples that two models must turn into the same values to be compared.
+SAME = 4
 
 # (stage, done, total): called as a run goes on.
 Progress = Callable[[str, int, int], None]
@@ -31,9 +42,14 @@ class Classifier:
     """An opened model file and what was found in it."""
 
     file: OnnxFile
-    spec: InputSpec
+    entry: Entry
     head: Head
     alternatives: tuple[Head, ...]
+
+    @property
+    def spec(self) -> InputSpec:
+        """The data input."""
+        return self.entry.input
 
     @cached_property
     def model(self) -> ModelProto:
@@ -43,7 +59,11 @@ class Classifier:
 
 @dataclass(frozen=True)
 class Subject:
-    """A classifier with data that fits it, on a device, under a threat model."""
+    """A classifier with data that fits it, on a device, under a threat model.
+
+    ``inside`` is there where samples are values of a tensor inside the graph, and ``perturbs`` says
+    what attacks perturb.
+    """
 
     classifier: Classifier
     dataset: Dataset
@@ -51,6 +71,8 @@ class Subject:
     threat: ThreatModel
     device: Device
     setting: Setting
+    perturbs: str
+    inside: Inside | None = None
 
     def splits(self) -> Splits:
         """Deal the samples into fit, select and report; exact copies of others are left out.
@@ -81,16 +103,50 @@ class Subject:
         file = self.classifier.file
         return replace(file, model=model).load_weights() if file.sidecars else model
 
+    @property
+    def spec(self) -> InputSpec:
+        """What samples are fed to: the data input, or the cut graph's."""
+        return self.classifier.spec if self.inside is None else self.inside.spec
+
+    def attacked(self, model: ModelProto | None = None) -> ModelProto:
+        """Return the part of the classifier, or of an edit of it, that samples go through."""
+        chosen = self.classifier.model if model is None else self.with_weights(model)
+        return chosen if self.inside is None else self.inside.cut(chosen, self.classifier.head)
+
     def target(self, model: ModelProto | None = None) -> Target:
         """Return the classifier, or another model with the same head, as a target of attacks."""
-        chosen = self.classifier.model if model is None else self.with_weights(model)
         return Target(
-            chosen,
-            self.classifier.spec,
+            self.attacked(model),
+            self.spec,
             self.classifier.head,
             self.device,
             self.setting.batch_size,
         )
+
+    def of(self, other: Classifier) -> Subject:
+        """Return the same samples as a subject of another classifier.
+
+        Raises
+        ------
+        UsageError
+            It is attacked at another tensor, or that has other values.
+        """
+        if self.inside is None and other.entry.is_plain:
+            return replace(self, classifier=other)
+        paths = f"{other.file.path} and {self.classifier.file.path}"
+        if self.inside is None or other.entry.kind != self.inside.entry.kind:
+            raise UsageError(f"{paths} are attacked at different tensors: compare them apart")
+        inside = open_inside(
+            other.model, other.entry, other.head, self.dataset, self.device, self.setting.batch_size
+        )
+        some = self.dataset.inputs(np.arange(min(SAME, len(self.dataset))))
+        alike = inside.packing.sample_shape == self.inside.packing.sample_shape
+        if not alike or not np.array_equal(inside.pack(some), self.inside.pack(some)):
+            raise UsageError(
+                f"{paths} turn the same ids into other values ({inside.entry}): "
+                "only models with one embedding can be attacked by the same samples"
+            )
+        return replace(self, classifier=other, inside=inside)
 
 
 def open_classifier(path: str | os.PathLike[str], head: str | None = None) -> Classifier:
@@ -103,7 +159,7 @@ def open_classifier(path: str | os.PathLike[str], head: str | None = None) -> Cl
     """
     file = open_model(path)
     search = find_head(file.model, head)
-    return Classifier(file, find_input(file.model), search.head, search.alternatives)
+    return Classifier(file, find_entry(file.model), search.head, search.alternatives)
 
 
 def open_source(path: str | os.PathLike[str], head: str | None, replace_mask: bool) -> Classifier:
@@ -136,7 +192,7 @@ def open_source(path: str | os.PathLike[str], head: str | None, replace_mask: bo
     bare = strip_gates(model) if gated else strip_mask(model)
     file = replace(classifier.file, model=bare, content=bare.SerializeToString(deterministic=True))
     search = find_head(bare, head)
-    return Classifier(file, find_input(bare), search.head, search.alternatives)
+    return Classifier(file, find_entry(bare), search.head, search.alternatives)
 
 
 def open_subject(
@@ -154,7 +210,8 @@ def open_subject(
         The device asked for can't be had.
     """
     device = resolve_device(setting.device)
-    preprocessing = Preprocessing.parse(setting.scale, setting.mean, setting.std)
+    entry = classifier.entry
+    preprocessing = preprocessing_for(entry, setting)
     threat = make_threat(setting.norm, setting.eps, classifier.spec, preprocessing, setting.box)
     dataset = open_data(
         os.fspath(data),
@@ -164,12 +221,24 @@ def open_subject(
         limit=setting.limit,
         seed=setting.seed,
         resize=setting.resize,
-        box=setting.box,
+        box=None if entry.kind == "embedding" else setting.box,
+        others=entry.others,
     )
     dataset.check_classes(classifier.head.num_classes)
+    inside, unit = None, 1.0
+    if not entry.is_plain:
+        inside = open_inside(
+            classifier.model, entry, classifier.head, dataset, device, setting.batch_size
+        )
+        if entry.kind == "embedding":
+            unit = root_mean_square(inside, dataset)
+        threat = inside.threat(setting, preprocessing, unit)
+        dataset = dataset.packed(inside.pack, inside.packing.sample_shape)
+    labels = np.empty(0, np.int64) if dataset.labels is None else dataset.labels
+    perturbs = described(entry, unit)
+    subject = Subject(classifier, dataset, labels, threat, device, setting, perturbs, inside)
     if dataset.labels is not None:
-        return Subject(classifier, dataset, dataset.labels, threat, device, setting)
-    subject = Subject(classifier, dataset, np.empty(0, np.int64), threat, device, setting)
+        return subject
     labels = _predictions(subject.target(), dataset, progress)
     return replace(subject, dataset=dataset.with_labels(labels), labels=labels)
 

@@ -130,9 +130,9 @@ def tune_gates(subject: Subject, splits: Splits, progress: Progress) -> TunedGat
     plan = make_plan(setting, len(splits.fit))
     sites = sites_for(classifier.file.model, subject, setting)
     model = GatedModel(
-        classifier.model,
+        subject.attacked(),
         sites,
-        classifier.spec,
+        subject.spec,
         classifier.head,
         subject.dataset.sample_shape,
         subject.device,
@@ -232,7 +232,6 @@ def _make(subject: Subject, splits: Splits, attack: Attack, tuned: TunedGates) -
             classifier.model,
             subject.with_weights(hardened),
             classifier.head,
-            classifier.spec.name,
             proof_samples(subject, splits),
         )
     refuse(subject, faults)

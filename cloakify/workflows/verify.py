@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloakify.errors import HeadError, ModelError
+from cloakify.graph.entry import find_entry
 from cloakify.graph.head import Head, find_head
-from cloakify.graph.inputs import InputSpec, find_input
+from cloakify.graph.inputs import InputSpec
 from cloakify.onnxfile import OnnxFile, open_model, read_metadata
 from cloakify.runtime import Device, resolve_device
 from cloakify.workflows.gate_proof import gate_faults, gate_runtime_faults, is_tuned
@@ -103,14 +104,15 @@ def _sidecar_faults(before: OnnxFile, after: OnnxFile) -> list[str]:
 def _run_both(
     before: OnnxFile, after: OnnxFile, head: Head, device: Device, tuned: bool
 ) -> list[str]:
-    spec = find_input(before.model)
+    entry = find_entry(before.model)
+    feeds = {spec.name: _samples(spec) for spec in (entry.input, *entry.others)}
     source, hardened = before.load_weights(), after.load_weights()
     try:
         if not before.sidecars:
             check_valid(after.model, str(after.path))
         if tuned:
-            return gate_runtime_faults(source, hardened, head, spec.name, _samples(spec))
-        return runtime_faults(source, hardened, head, spec.name, _samples(spec), device)
+            return gate_runtime_faults(source, hardened, head, feeds)
+        return runtime_faults(source, hardened, head, feeds, device)
     except ModelError as error:
         return [str(error)]
 
@@ -119,5 +121,5 @@ def _samples(spec: InputSpec) -> NDArray[np.generic]:
     """Return random samples that fit the input: uniform in [0, 1], the same at every call."""
     shape = [spec.batch_size or SAMPLES, *(size or SYMBOLIC_SIZE for size in spec.sample_shape)]
     values = np.random.default_rng(0).random(shape)
-    # Token ids and bytes: small numbers are valid for every vocabulary.
+    # Token ids, bytes and masks: small numbers are valid for every vocabulary.
     return (values if spec.dtype.kind == "f" else values * 2).astype(spec.dtype)

@@ -1,0 +1,122 @@
+"""Samples of several arrays: one for each input of the model, row by row.
+
+The first array is that of the model's data input, which also brings the labels; the others go by
+the names of their inputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cloakify.data.arrays import ArraySource
+from cloakify.data.digest import row_payload
+from cloakify.data.naming import shown, some
+from cloakify.data.npy import NpzFile
+from cloakify.data.source import RowSource
+from cloakify.errors import DataError
+
+# What makes one array of a sample's inputs: by name, as the model takes them.
+Pack = Callable[[Mapping[str, NDArray[np.generic]]], NDArray[np.float32]]
+
+
+class JoinedSource(RowSource):
+    """A source whose rows belong to rows of others.
+
+    Its own samples are those of the first; the others are reached by :attr:`others`.
+    """
+
+    def __init__(self, first: RowSource, others: Mapping[str, RowSource]) -> None:
+        super().__init__(first.path, first.labels, first.class_names, first.notes)
+        self.others = others
+        self._first = first
+
+    def __len__(self) -> int:
+        return len(self._first)
+
+    @property
+    def sample_shape(self) -> tuple[int, ...]:
+        return self._first.sample_shape
+
+    @property
+    def dtype(self) -> np.dtype[np.generic]:
+        return self._first.dtype
+
+    def where(self, row: int) -> str:
+        return self._first.where(row)
+
+    def take(self, rows: NDArray[np.int64]) -> NDArray[np.generic]:
+        return self._first.take(rows)
+
+    def payloads(self, rows: NDArray[np.int64]) -> Iterator[tuple[str, bytes]]:
+        for row in rows.tolist():
+            where = np.array([row])
+            joined = b""
+            for source in (self._first, *self.others.values()):
+                payload = row_payload(source.take(where)[0])
+                joined += len(payload).to_bytes(8, "little") + payload
+            yield "", joined
+
+
+def open_others(path: Path, names: Sequence[str], samples: int) -> dict[str, RowSource]:
+    """Open the arrays of further inputs in a ``.npz`` file.
+
+    Raises
+    ------
+    DataError
+        It is no ``.npz`` file, or an array is missing, damaged, or of another length.
+    """
+    listed = some(list(names))
+    if path.suffix.lower() != ".npz" or not path.is_file():
+        raise DataError(
+            f"{shown(path)}: the model takes further inputs ({listed}): give a .npz file with an "
+            "array for each, by the inputs' names"
+        )
+    archive = NpzFile(path)
+    there = archive.names()
+    found: dict[str, RowSource] = {}
+    for name in names:
+        if name not in there:
+            raise DataError(
+                f"{shown(path)} holds {some(there)}, but the model also takes {shown(name)!r}: "
+                "add an array of that name with a row for each sample"
+            )
+        array = archive.open(name)
+        if array.shape[0] != samples:
+            raise DataError(
+                f"{array.where} has {array.shape[0]} rows but there are {samples} samples: give "
+                "one row for each"
+            )
+        found[name] = ArraySource(path, array, None)
+    return found
+
+
+class PackedFeed:
+    """Loads all inputs of samples and makes one array of them.
+
+    Parameters
+    ----------
+    load
+        Returns the inputs of some rows, as the model takes them.
+    pack
+        Makes one array of them, [rows, …].
+    sample_shape
+        Of that array, without the first axis.
+    """
+
+    def __init__(
+        self,
+        load: Callable[[NDArray[np.int64]], Mapping[str, NDArray[np.generic]]],
+        pack: Pack,
+        sample_shape: tuple[int, ...],
+    ) -> None:
+        self._load = load
+        self._pack = pack
+        self.sample_shape = sample_shape
+
+    def load(self, rows: NDArray[np.int64]) -> NDArray[np.generic]:
+        """Samples of these rows, packed."""
+        return self._pack(self._load(rows))

@@ -1,0 +1,66 @@
+"""Several arrays a sample: they belong together in order, limit and digest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cloakify.data import Preprocessing, open_data
+from cloakify.errors import DataError
+from cloakify.graph.inputs import InputSpec
+
+IDS = InputSpec("ids", (None, None), np.dtype(np.int64), None)
+MASK = InputSpec("mask", (None, 3), np.dtype(np.float32), None)
+ARRAYS = {
+    "ids": np.arange(24).reshape(8, 3),
+    "mask": np.arange(24, dtype=np.float64).reshape(8, 3) * 2,
+    "y": np.arange(8) % 2,
+}
+
+
+def opened(path: Path, **changes: object):
+    np.savez(path, **{**ARRAYS, **changes})
+    return open_data(path, IDS, Preprocessing(), box=None, limit=4, seed=1, others=[MASK])
+
+
+def test_rows_belong_together(tmp_path: Path):
+    data = opened(tmp_path / "d.npz")
+    found = data.inputs(np.array([2, 0]))
+    np.testing.assert_array_equal(found["ids"], ARRAYS["ids"][data.rows[[2, 0]]])
+    np.testing.assert_array_equal(found["mask"], found["ids"] * 2)
+    assert found["mask"].dtype == np.float32
+
+
+def test_batches_hold_what_is_made_of_all_inputs(tmp_path: Path):
+    data = opened(tmp_path / "d.npz").packed(lambda i: (i["ids"] - i["mask"]).astype("f"), (3,))
+    assert data.sample_shape == (3,)
+    for batch in data.batches(batch_size=3):
+        np.testing.assert_array_equal(batch.x, -ARRAYS["ids"][data.rows[batch.index]])
+
+
+def test_digest_and_copies_look_at_every_array(tmp_path: Path):
+    first = opened(tmp_path / "a.npz")
+    assert opened(tmp_path / "b.npz").sha256 == first.sha256
+    assert opened(tmp_path / "c.npz", mask=ARRAYS["mask"] + 1).sha256 != first.sha256
+    ids = np.zeros((8, 3), np.int64)
+    assert len(opened(tmp_path / "d.npz", ids=ids).distinct) == 4
+    same = {"ids": ids, "mask": np.zeros((8, 3))}
+    assert len(opened(tmp_path / "e.npz", **same).distinct) == 1
+
+
+def test_only_npz_files_hold_several_arrays(tmp_path: Path):
+    np.save(tmp_path / "x.npy", ARRAYS["ids"])
+    np.save(tmp_path / "y.npy", ARRAYS["y"])
+    with pytest.raises(DataError, match=r"takes further inputs \(mask\): give a .npz file"):
+        open_data(tmp_path, IDS, Preprocessing(), box=None, others=[MASK])
+
+
+def test_whole_numbers_that_do_not_fit(tmp_path: Path):
+    small = InputSpec("ids", (None, 3), np.dtype(np.int8), None)
+    np.savez(tmp_path / "d.npz", **{**ARRAYS, "ids": ARRAYS["ids"] + 120})
+    data = open_data(tmp_path / "d.npz", small, Preprocessing(), box=None)
+    assert data.inputs(np.array([0]))["ids"].dtype == np.int8
+    with pytest.raises(DataError, match="row 2 holds 128, which int8 can't hold"):
+        data.inputs(np.arange(8))
