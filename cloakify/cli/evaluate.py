@@ -44,7 +44,8 @@ from cloakify.cli.options import (
 @click.option(
     "--attacked",
     type=click.Path(path_type=Path),
-    help="Attacked copies of the samples used, in their order, to be tried too.",
+    metavar="PATH",
+    help="Attacked copies of the samples, paired by name, index or order, to be tried too.",
 )
 @click.option(
     "--require-gain",

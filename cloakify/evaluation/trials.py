@@ -5,16 +5,17 @@ Only boolean vectors and distances are kept, so memory does not depend on the si
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cloakify.attacks import Attack, Target, ThreatModel
+from cloakify.attacks import ApgdT, Attack, Target, ThreatModel
 from cloakify.attacks.fab import FabT
+from cloakify.attacks.given import within
 from cloakify.attacks.starts import random_in_ball, random_on_sphere
-from cloakify.data import Dataset
+from cloakify.data import Batch, Copies, Dataset
 from cloakify.errors import NoGradientError
 
 Array = NDArray[np.float32]
@@ -23,9 +24,6 @@ Labels = NDArray[np.int64]
 
 # Batches attacked together, so that attacks which drop fooled samples still fill theirs.
 BATCHES = 4
-
-# A copy at the budget's edge may lie past it by what float32 and the file's own format round off.
-ROUNDING = 1e-4
 
 # Which draw the random noise is, apart from the restarts of attacks.
 _NOISE = 1 << 30
@@ -67,7 +65,7 @@ class Plan:
     nearest
         Searches for the nearest misclassified point of each sample.
     given
-        Attacked copies of the samples, in their order, to be tried too.
+        Attacked copies of the samples, to be tried too.
     seed
         Of the random noise.
     """
@@ -79,16 +77,26 @@ class Plan:
     highest: Attack | None
     check: Attack | None
     nearest: FabT | None
-    given: Dataset | None
+    given: Copies | None
     seed: int
 
     @property
-    def stages(self) -> int:
-        """How many steps of progress one model takes."""
-        single = [self.doubled, self.highest]
-        each = len(self.attacks) + sum(attack is not None for attack in single)
-        once = (self.check is not None) + (self.nearest is not None) + len(self.further)
-        return len(self.budgets) * each + once
+    def work(self) -> int:
+        """What one model takes for each sample, at most, in steps along a gradient."""
+        each = [*self.attacks, self.doubled, self.highest]
+        once = [self.check, self.nearest, *[self.attacks[0]] * len(self.further)]
+        return len(self.budgets) * sum(map(work_of, each)) + sum(map(work_of, once))
+
+
+def work_of(attack: Attack | None) -> int:
+    """Return how many steps along a gradient an attack takes at most, or as long as these."""
+    if attack is None:
+        return 0
+    steps = attack.steps
+    if isinstance(attack, ApgdT | FabT):
+        steps *= attack.num_targets
+    # A query is a forward pass alone, about a third of a step.
+    return steps if attack.gradient == "white-box" else -(-steps // 3)
 
 
 @dataclass(frozen=True)
@@ -113,8 +121,10 @@ class Trials:
     crafted
         bool [M, E, n], on the samples of highest loss crafted against each of the M models; for a
         single model all of them are right.
-    given
-        bool [E, n], on the attacked copy that was given, where it is within the budget.
+    copied
+        bool [n], on the attacked copy that was given.
+    in_ball, in_box
+        bool [E, n] and [n]: where that copy lies.
     checked
         bool [n], after the gradient-free check on what the cascade leaves at the largest budget.
     further
@@ -131,7 +141,9 @@ class Trials:
     left: Flags
     doubled: Flags
     crafted: Flags
-    given: Flags
+    copied: Flags
+    in_ball: Flags
+    in_box: Flags
     checked: Flags
     further: Flags
     distance: NDArray[np.float64]
@@ -152,11 +164,18 @@ class Trials:
             left=right(many, len(plan.attacks)),
             doubled=right(many),
             crafted=right(models, many),
-            given=right(many),
+            copied=right(),
+            in_ball=right(many),
+            in_box=right(),
             checked=right(),
             further=right(len(plan.further)),
             distance=np.full(n, np.inf),
         )
+
+    @property
+    def counted(self) -> Flags:
+        """Which of the given copies count at each budget: those in ball and box; bool [E, n]."""
+        return self.in_ball & self.in_box
 
     @property
     def worst_case(self) -> Flags:
@@ -166,7 +185,7 @@ class Trials:
         """
         eps = np.array(self.budgets)[:, None]
         found = self.clean & self.noise & self.alone & self.left.all(axis=1) & self.doubled
-        found &= self.crafted.all(axis=0) & self.given & (self.distance > eps)
+        found &= self.crafted.all(axis=0) & (self.copied | ~self.counted) & (self.distance > eps)
         found[-1] &= self.checked
         worst: Flags = np.logical_and.accumulate(found, axis=0)
         return worst
@@ -205,8 +224,8 @@ def try_models(
         An attack follows the gradient and an operator has no rule.
     """
     found = [Trials.of(plan, len(targets), len(dataset)) for _ in targets]
-    meter = _Meter(progress, plan.stages * len(targets) * len(dataset))
-    for batch in dataset.batches(batch_size=targets[0].batch_size * BATCHES):
+    meter = _Meter(progress, plan.work * len(targets) * len(dataset))
+    for batch in _batches(dataset, targets[0].batch_size):
         samples = Samples(batch.x.astype(np.float32, copy=False), batch.y, batch.index)
         parts = [Trials.of(plan, len(targets), len(batch.y)) for _ in targets]
         for number, target in enumerate(targets):
@@ -220,6 +239,16 @@ def try_models(
         for trials, part in zip(found, parts, strict=True):
             trials.put(batch.index, part)
     return found
+
+
+def _batches(dataset: Dataset, batch_size: int) -> Iterator[Batch]:
+    """Read a small batch first, from all over the data: it tells how long the rest will take."""
+    every = -(-len(dataset) // batch_size)
+    first = np.arange(0, len(dataset), every)
+    yield from dataset.batches(first, batch_size)
+    rest = np.setdiff1d(np.arange(len(dataset)), first)
+    if len(rest):
+        yield from dataset.batches(rest, batch_size * BATCHES)
 
 
 class _Meter:
@@ -281,19 +310,18 @@ class _Run:
             attacked = craft(self.plan.highest, self.target, samples, ball)
             for target, part in zip(targets, parts, strict=True):
                 part.crafted[number, place] = target.correct(attacked, samples.y)
-            self.meter.add(len(samples.x))
+            self.meter.add(len(samples.x) * work_of(self.plan.highest))
 
     def given(self) -> None:
         """Try the attacked copies that were given."""
         if self.plan.given is None:
             return
-        samples = self.samples
-        (copies,) = self.plan.given.batches(samples.index, len(samples.index))
-        x = copies.x.astype(np.float32, copy=False)
-        right = self.target.correct(x, samples.y)
-        distance = self.threat.distance(x, samples.x)
+        samples, trials = self.samples, self.trials
+        x = self.plan.given.load(samples.index)
+        trials.copied[:] = self.target.correct(x, samples.y)
         for place, eps in enumerate(self.plan.budgets):
-            self.trials.given[place] = right | (distance > eps * (1 + ROUNDING))
+            found = within(x, samples.x, self.threat.with_eps(eps))
+            trials.in_ball[place], trials.in_box[:] = found
 
     def go_on(self) -> None:
         """Continue the curve of the worst case beyond the budgets."""
@@ -309,7 +337,7 @@ class _Run:
         if len(rows):
             part = self.samples.at(rows)
             still[rows] = self.target.correct(craft(attack, self.target, part, ball), part.y)
-        self.meter.add(len(standing))
+        self.meter.add(len(standing) * work_of(attack))
         return still
 
     def _distance(self, search: FabT) -> NDArray[np.float64]:
@@ -318,7 +346,7 @@ class _Run:
             found = search.nearest(self.target, samples.x, samples.y, self.threat)
         except NoGradientError:
             found = samples.x
-        self.meter.add(len(samples.x))
+        self.meter.add(len(samples.x) * work_of(search))
         right = self.target.correct(found, samples.y)
         return np.where(right, np.inf, self.threat.distance(found, samples.x))
 

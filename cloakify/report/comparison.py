@@ -16,6 +16,7 @@ from cloakify.report.model import (
     THE_INPUT,
     DeviceInfo,
     FileRef,
+    GivenCopies,
     Labels,
     Norm,
     Notice,
@@ -71,25 +72,6 @@ class AttackAccuracy:
 
     attack: str
     accuracy: Figure
-
-
-@dataclass(frozen=True)
-class CopiesWithin:
-    """How many of the given attacked copies count at a budget; the others count nowhere."""
-
-    eps: float
-    counted: int
-    outside_ball: int
-    outside_box: int
-
-
-@dataclass(frozen=True)
-class GivenCopies:
-    """Attacked copies of the samples that the user gave."""
-
-    path: str
-    sha256: str
-    within: tuple[CopiesWithin, ...]
 
 
 @dataclass(frozen=True)

@@ -92,6 +92,15 @@ def _of_harden(report: HardenReport) -> Iterable[Fact]:
     )
     yield "Data sha256", data.sha256
     yield "Labels", data.labels
+    if report.copies is not None:
+        (at,) = report.copies.within
+        total = data.fit + data.select + data.report
+        yield (
+            "Given copies",
+            f"{report.copies.path}: {at.outside_ball} of {total} outside the budget, "
+            f"{at.outside_box} outside the box",
+        )
+        yield "Given copies sha256", report.copies.sha256
 
 
 def _of_evaluate(report: EvaluateReport) -> Iterable[Fact]:
@@ -100,6 +109,9 @@ def _of_evaluate(report: EvaluateReport) -> Iterable[Fact]:
     yield "Data", f"{report.data.path}: {report.data.samples} samples"
     yield "Data sha256", report.data.sha256
     yield "Labels", report.data.labels
+    if report.copies is not None:
+        yield "Given copies", report.copies.path
+        yield "Given copies sha256", report.copies.sha256
 
 
 def _file(label: str, file: FileRef) -> Iterable[Fact]:

@@ -129,12 +129,31 @@ class Notice:
 
 
 @dataclass(frozen=True)
+class CopiesWithin:
+    """How many of the given attacked copies count at a budget; the others count nowhere."""
+
+    eps: float
+    counted: int
+    outside_ball: int
+    outside_box: int
+
+
+@dataclass(frozen=True)
+class GivenCopies:
+    """Attacked copies of the samples that the user gave."""
+
+    path: str
+    sha256: str
+    within: tuple[CopiesWithin, ...]
+
+
+@dataclass(frozen=True)
 class HardenReport:
     """The whole report of one `cloakify harden`.
 
     ``attack`` is the one that chose the mask, ``evaluation_attack`` the one that judged it.
     ``output`` is None where no file was written. ``timing`` is in seconds, by stage. ``perturbs``
-    says in words what attacks perturb.
+    says in words what attacks perturb; ``copies`` are those that calibrated, if the user gave some.
     """
 
     kind: Literal["harden"] = field(default="harden", init=False)
@@ -153,3 +172,4 @@ class HardenReport:
     warnings: tuple[Notice, ...]
     timing: Mapping[str, float]
     perturbs: str = THE_INPUT
+    copies: GivenCopies | None = None

@@ -95,15 +95,18 @@ def accuracy_table(report: EvaluateReport) -> Table:
     for eps in report.threat.eps:
         cells = (figures.get(eps, "") for figures in worst)
         rows.append((f"worst case {wording.budget(eps)}", *cells))
+    for place, within in enumerate(report.copies.within if report.copies else ()):
+        on_copies = [entry.copies[place].accuracy for entry in report.models]
+        cells = ("none count" if found is None else wording.percent(found) for found in on_copies)
+        rows.append((f"given copies {wording.budget(within.eps)}", *cells))
     medians = [entry.median_distance for entry in report.models]
     if any(median is not None for median in medians):
         texts = ("" if median is None else wording.distance(median) for median in medians)
         rows.append(("median distance", *texts))
-    attacks = ", ".join(f"{attack.name} ({attack.steps} steps)" for attack in report.attacks)
-    transfer = ", samples crafted on the other models" if len(report.models) > 1 else ""
     notes = (
         f"In brackets: 95 % intervals. {report.data.samples} samples, {report.threat.norm}.",
-        f"worst case: right under everything tried on the sample: {attacks}{transfer}, noise",
+        f"worst case: right under everything that was tried on the sample: {_tried(report)}",
+        *_copies_notes(report),
         *_agreement(report.data.labels, "first model's"),
     )
     return Table(
@@ -216,6 +219,34 @@ def model_names(report: EvaluateReport) -> dict[str, str]:
 def _measure(entry: Comparison) -> str:
     measure = entry.measure.replace("_", " ")
     return measure if entry.eps is None else f"{measure} {wording.budget(entry.eps)}"
+
+
+def _tried(report: EvaluateReport) -> str:
+    """List what the worst case counts."""
+    tried = [f"{attack.name} ({attack.steps} steps)" for attack in report.attacks]
+    if any(entry.convergence for entry in report.models):
+        tried.append(f"{report.attacks[0].name} with twice its steps")
+    if len(report.models) > 1:
+        tried.append("samples crafted on the other models")
+    if report.copies is not None:
+        tried.append("given copies")
+    tried.append("random noise")
+    if any(entry.median_distance is not None for entry in report.models):
+        tried.append("the search for the nearest misclassified point")
+    smaller = ", and all this at smaller budgets" if len(report.threat.eps) > 1 else ""
+    return ", ".join(tried) + smaller
+
+
+def _copies_notes(report: EvaluateReport) -> Sequence[str]:
+    """Say which of the given copies count."""
+    if report.copies is None:
+        return ()
+    counts = "; ".join(
+        f"{wording.budget(at.eps)}: {at.counted} of {report.data.samples} count, {at.outside_ball} "
+        f"lie outside the budget, {at.outside_box} outside the box"
+        for at in report.copies.within
+    )
+    return (f"given copies: {report.copies.path}, {counts}",)
 
 
 def _agreement(labels: Labels, whose: str) -> Sequence[str]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from cloakify.data import Dataset, Preprocessing, check_clean_accuracy, open_data
+from cloakify.data import check_clean_accuracy
 from cloakify.errors import DataError, UsageError
 from cloakify.evaluation.probes import Probes, probe_model
 from cloakify.evaluation.trials import try_models
@@ -65,7 +65,7 @@ def evaluate(
     progress
         Called as ``progress(stage, done, total)``.
     attacked
-        Attacked copies of the samples, as many and in the same order, to be tried too; those
+        Attacked copies of the samples, paired by name, ``index`` or order, to be tried too; those
         within a budget count there.
 
     Raises
@@ -83,7 +83,7 @@ def evaluate(
         classifiers = [open_classifier(path, setting.head) for path in paths]
         _check_alike(classifiers)
         first = open_subject(classifiers[0], data, setting, progress)
-        given = None if attacked is None else _open_copies(first, attacked)
+        given = None if attacked is None else first.copies(attacked)
         plan = plan_trials(setting, first.threat, first.dataset.sample_shape, len(paths), given)
         targets = [first.target(), *(first.of(other).target() for other in classifiers[1:])]
     with clock.stage("look"):
@@ -135,33 +135,6 @@ def _distinct(models: Sequence[str | os.PathLike[str]]) -> list[Path]:
             if path == other or same:
                 raise UsageError(f"{path} is given twice")
     return paths
-
-
-def _open_copies(subject: Subject, path: str | os.PathLike[str]) -> Dataset:
-    """Open attacked copies of the samples.
-
-    Raises
-    ------
-    DataError
-        They can't be read, or are not as many.
-    """
-    setting = subject.setting
-    if subject.inside is not None:
-        raise UsageError(f"--attacked takes inputs, but attacks perturb {subject.perturbs}")
-    copies = open_data(
-        os.fspath(path),
-        subject.classifier.spec,
-        Preprocessing.parse(setting.scale, setting.mean, setting.std),
-        labels="model",
-        resize=setting.resize,
-        box=setting.box,
-    )
-    if len(copies) != len(subject.dataset):
-        raise DataError(
-            f"{os.fspath(path)} holds {len(copies)} attacked samples, but {len(subject.dataset)} "
-            "clean ones are used: give a copy of each, in their order"
-        )
-    return copies
 
 
 def _check_alike(classifiers: Sequence[Classifier]) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cloakify.data import Copies
 from cloakify.evaluation import accuracy_figure, compare, judge, median_distance
 from cloakify.evaluation.probes import Probes
 from cloakify.evaluation.trials import Plan, Trials
@@ -21,6 +22,7 @@ from cloakify.report.comparison import (
     AttackAccuracy,
     Comparison,
     Convergence,
+    CopiesAccuracy,
     CurvePoint,
     EvaluateData,
     EvaluateReport,
@@ -32,12 +34,9 @@ from cloakify.report.comparison import (
     Threat,
     TransferAccuracy,
 )
-from cloakify.report.model import DeviceInfo, FileRef, Notice
+from cloakify.report.model import CopiesWithin, DeviceInfo, FileRef, GivenCopies, Notice
 from cloakify.version import __version__
 from cloakify.workflows.subject import Classifier, Subject
-
-# The row of the attacked copies that the user gave.
-GIVEN = "given"
 
 
 def evaluate_report(
@@ -89,6 +88,7 @@ def evaluate_report(
         ),
         timing=timing,
         perturbs=subject.perturbs,
+        copies=None if plan.given is None else _given(plan.given, trials[0]),
     )
 
 
@@ -134,7 +134,24 @@ def _model(
         warnings=tuple(
             Notice(finding.code.value, finding.message, finding.value) for finding in warnings
         ),
+        copies=() if plan.given is None else tuple(_on_copies(trials)),
     )
+
+
+def _on_copies(trials: Trials) -> Iterator[CopiesAccuracy]:
+    for eps, counted in zip(trials.budgets, trials.counted, strict=True):
+        right = trials.copied[counted]
+        yield CopiesAccuracy(eps, accuracy_figure(right) if len(right) else None)
+
+
+def _given(copies: Copies, trials: Trials) -> GivenCopies:
+    """Count which copies count; they are the same for every model."""
+    outside = int((~trials.in_box).sum())
+    within = [
+        CopiesWithin(eps, int(counted.sum()), int((~ball).sum()), outside)
+        for eps, counted, ball in zip(trials.budgets, trials.counted, trials.in_ball, strict=True)
+    ]
+    return GivenCopies(str(copies.data.path), copies.data.sha256, tuple(within))
 
 
 def _distances(plan: Plan, trials: Trials) -> NDArray[np.float64]:
@@ -152,10 +169,7 @@ def _distances(plan: Plan, trials: Trials) -> NDArray[np.float64]:
 
 def _attacks(plan: Plan, trials: Trials, place: int) -> tuple[AttackAccuracy, ...]:
     left = trials.left[place]
-    rows = []
-    if plan.given is not None:
-        rows.append(AttackAccuracy(GIVEN, accuracy_figure(trials.clean & trials.given[place])))
-    rows += [
+    rows = [
         AttackAccuracy(attack.name, accuracy_figure(right))
         for attack, right in zip(plan.attacks, left, strict=True)
     ]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto
 
 from cloakify.attacks import Target, ThreatModel, make_threat
-from cloakify.data import Dataset, Splits, open_data, split
+from cloakify.data import Copies, Dataset, Splits, open_copies, open_data, split
 from cloakify.errors import ModelError, UsageError
 from cloakify.graph.entry import Entry, find_entry
 from cloakify.graph.gates import has_gates, strip_gates
@@ -121,6 +121,27 @@ class Subject:
             self.classifier.head,
             self.device,
             self.setting.batch_size,
+        )
+
+    def copies(self, path: str | os.PathLike[str]) -> Copies:
+        """Open attacked copies of the samples that a user gives.
+
+        Raises
+        ------
+        UsageError
+            Attacks perturb a tensor inside the graph.
+        DataError
+            They can't be read, or not be paired with the samples.
+        """
+        if self.inside is not None:
+            raise UsageError(f"--attacked takes inputs, but attacks perturb {self.perturbs}")
+        preprocessing = preprocessing_for(self.classifier.entry, self.setting)
+        return open_copies(
+            os.fspath(path),
+            self.dataset,
+            self.classifier.spec,
+            preprocessing,
+            self.setting.resize,
         )
 
     def of(self, other: Classifier) -> Subject:

@@ -11,7 +11,7 @@ from cloakify.attacks import Attack, ThreatModel
 from cloakify.attacks.cascade import AutoAttack
 from cloakify.attacks.fab import FabT
 from cloakify.attacks.registry import make_attack
-from cloakify.data import Dataset
+from cloakify.data import Copies
 from cloakify.errors import UsageError
 from cloakify.evaluation.trials import Plan
 from cloakify.workflows.setting import EvaluateSetting
@@ -30,7 +30,7 @@ def plan_trials(
     threat: ThreatModel,
     sample_shape: tuple[int, ...],
     models: int,
-    given: Dataset | None = None,
+    given: Copies | None = None,
 ) -> Plan:
     """Return what to try.
 

@@ -152,19 +152,60 @@ def test_both_norms_end_without_a_bound(planted: Planted, norm: str) -> None:
     assert last == pytest.approx(1 if norm == "linf" else 6)
 
 
-def test_given_copies_are_tried_within_their_budget(planted: Planted, tmp_path: Path) -> None:
-    """What `cloakify attack` writes for one budget counts there and not below."""
-    model, copies = planted.model(), tmp_path / "attacked.npz"
-    attack = ["attack", str(model), "--data", str(planted.data), "--attack", "apgd"]
-    assert run([*attack, "--eps", "0.1", "--limit", "40", "-o", str(copies)]) == 0
-    setting = EvaluateSetting(**{**QUICK, "attack": "fgsm", "steps": None, "limit": 40})  # type: ignore[arg-type]
-    (entry,) = evaluate([model], planted.data, setting, attacked=copies).report.models
-    small, large = (robust.attacks[0] for robust in entry.robust)
-    assert small.attack == large.attack == "given"
-    assert small.accuracy.value >= 0.9 and large.accuracy.value <= 0.1
+@pytest.fixture(scope="module")
+def copies(planted: Planted, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `cloakify attack` writes for 40 of the samples at the larger budget."""
+    path = tmp_path_factory.mktemp("copies") / "attacked.npz"
+    attack = ["attack", str(planted.model()), "--data", str(planted.data), "--attack", "apgd"]
+    assert run([*attack, "--eps", "0.1", "--limit", "40", "-o", str(path)]) == 0
+    return path
+
+
+def test_given_copies_are_tried_within_their_budget(planted: Planted, copies: Path) -> None:
+    changes = {"attack": "fgsm", "steps": None, "limit": 40}
+    setting = EvaluateSetting(**{**QUICK, **changes})  # type: ignore[arg-type]
+    report = evaluate([planted.model()], planted.data, setting, attacked=copies).report
+    assert report.copies is not None and report.copies.path == str(copies)
+    (entry,) = report.models
+    small, large = entry.copies
+    counted = [at.counted for at in report.copies.within]
+    assert counted[0] < counted[1] == 40
+    assert [at.outside_ball for at in report.copies.within] == [40 - counted[0], 0]
+    assert large.accuracy is not None and large.accuracy.value <= 0.1 and large.accuracy.n == 40
+    assert (0 if small.accuracy is None else small.accuracy.n) == counted[0]
     assert entry.robust[1].worst_case.value <= large.accuracy.value
-    with pytest.raises(DataError, match="40 attacked samples"):
-        evaluate([model], planted.data, EvaluateSetting(), attacked=copies)
+    without = quick([planted.model()], planted.data, **changes).report.models[0]
+    assert without.robust[0].worst_case.value - entry.robust[0].worst_case.value <= counted[0] / 40
+    text = "\n".join(align(table) for table in tables(report))
+    assert "given copies 0.1" in text
+    assert f"{counted[0]} of 40 count, {40 - counted[0]} lie outside the budget, 0 outside" in text
+    jsonschema = pytest.importorskip("jsonschema", reason="validates the report")
+    jsonschema.validate(as_document(report), load_schema())
+
+
+def test_copies_outside_the_box_count_nowhere(planted: Planted, tmp_path: Path) -> None:
+    with np.load(planted.data) as data:
+        x = data["x"][:20].copy()
+        np.savez(tmp_path / "clean.npz", x=x, y=data["y"][:20])
+    x[3], x[5] = -0.03, 5.0
+    np.save(tmp_path / "copies.npy", x)
+    setting = EvaluateSetting(**{**QUICK, "attack": "fgsm", "steps": None})  # type: ignore[arg-type]
+    model, data = planted.model(), tmp_path / "clean.npz"
+    report = evaluate([model], data, setting, attacked=tmp_path / "copies.npy").report
+    assert report.copies is not None
+    assert [at.outside_box for at in report.copies.within] == [2, 2]
+    assert [at.counted for at in report.copies.within] == [18, 18]
+    assert report.models[0].clean.value >= 0.8
+
+
+def test_copies_of_other_samples_are_refused(
+    planted: Planted, copies: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["evaluate", str(planted.model()), "--data", str(planted.data), "--steps", "1"]
+    assert run([*arguments, "--attacked", str(copies)]) == 4
+    assert run([*arguments, "--attacked", str(copies.with_name("gone.npz"))]) == 4
+    first, second = capsys.readouterr().err.splitlines()
+    assert "holds no attacked copy of sample" in first and "does not exist" in second
 
 
 @pytest.mark.parametrize(
