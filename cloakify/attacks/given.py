@@ -55,20 +55,21 @@ def within(x: Array, clean: Array, threat: ThreatModel) -> tuple[Flags, Flags]:
 
 
 @dataclass(frozen=True)
-class Outside:
-    """How many of ``total`` copies lie outside the ball, and how many outside the box."""
+class Count:
+    """How many copies lie in ball and box, how many outside the ball, and outside the box."""
 
-    total: int
+    counted: int
     ball: int
     box: int
 
 
-def count_outside(copies: Copies, dataset: Dataset, threat: ThreatModel, batch: int) -> Outside:
-    """Look at every copy, a batch at a time."""
-    ball = box = 0
+def count_outside(copies: Copies, dataset: Dataset, threat: ThreatModel, batch: int) -> Count:
+    """Look at the copy of every sample, a batch at a time."""
+    counted = ball = box = 0
     for part in dataset.batches(batch_size=batch):
         clean = part.x.astype(np.float32, copy=False)
         kept, inside = within(copies.load(part.index), clean, threat)
+        counted += int((kept & inside).sum())
         ball += int((~kept).sum())
         box += int((~inside).sum())
-    return Outside(len(dataset), ball, box)
+    return Count(counted, ball, box)

@@ -36,6 +36,12 @@ from cloakify.cli.tuning_options import tuning_options
 @threat_options
 @tuning_options
 @click.option(
+    "--attacked",
+    type=click.Path(path_type=Path),
+    metavar="PATH",
+    help="Attacked copies of the data, paired by name, index or order, to calibrate on.",
+)
+@click.option(
     "--score",
     default="auto",
     show_default=True,
@@ -79,6 +85,7 @@ def harden(
     model: Path,
     output: Path | None,
     data: Path,
+    attacked: Path | None,
     reports: tuple[Path, ...],
     as_json: bool,
     quiet: bool,
@@ -105,7 +112,7 @@ def harden(
 
     check_reports(reports)
     with progress_bars(quiet) as progress:
-        result = run(model, data, output, HardenSetting(**settings), progress)
+        result = run(model, data, output, HardenSetting(**settings), progress, attacked)
     for path in reports:
         write_report(result.report, path)
     for note in result.notes:

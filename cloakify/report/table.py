@@ -76,7 +76,7 @@ def harden_table(report: HardenReport) -> Table:
     notes = (
         f"In brackets: 95 % intervals. {report.data.report} samples, on which nothing was chosen.",
         *([f"random: {random}"] if control is not None else []),
-        f"static: crafted on the source with {wording.attack(report.attack)}",
+        f"static: {_static(report)}",
         f"transfer: crafted on the source with {judge}",
         f"adaptive: crafted on each model itself with {judge}. Only this one is robustness.",
         *_agreement(report.data.labels, "model's"),
@@ -219,6 +219,12 @@ def model_names(report: EvaluateReport) -> dict[str, str]:
 def _measure(entry: Comparison) -> str:
     measure = entry.measure.replace("_", " ")
     return measure if entry.eps is None else f"{measure} {wording.budget(entry.eps)}"
+
+
+def _static(report: HardenReport) -> str:
+    if report.copies is not None:
+        return "on the attacked copies that were given"
+    return f"crafted on the source with {wording.attack(report.attack)}"
 
 
 def _tried(report: EvaluateReport) -> str:

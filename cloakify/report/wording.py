@@ -41,7 +41,9 @@ def distance(figure: Distance) -> str:
 
 
 def attack(info: AttackInfo) -> str:
-    """Write an attack as ``apgd linf 8/255, 100 steps``."""
+    """Write an attack as ``apgd linf 8/255, 100 steps``; ``given`` are a user's own copies."""
+    if info.name == "given":
+        return "none: attacked copies were given"
     steps = "1 step" if info.steps == 1 else f"{info.steps} steps"
     gradient = "" if info.gradient == "white-box" else ", gradient-free"
     return f"{info.name} {info.norm} {budget(info.eps)}, {steps}{gradient}"

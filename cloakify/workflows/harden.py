@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from cloakify.attacks import Attack
+from cloakify.attacks.given import Given
+from cloakify.errors import UsageError
 from cloakify.evaluation.robustness import Attacks, compare_targets
 from cloakify.onnxfile.model import check_target, save_model
-from cloakify.report.model import HardenReport
+from cloakify.report.model import GivenCopies, HardenReport
 from cloakify.workflows.clock import Clock
 from cloakify.workflows.doubts import codes_in_doubt, find_doubts, notices
-from cloakify.workflows.judgement import harden_report, judge_mask
+from cloakify.workflows.judgement import given_copies, harden_report, judge_mask
 from cloakify.workflows.masked import make_masked
 from cloakify.workflows.setting import HardenSetting
 from cloakify.workflows.subject import Progress, open_source, open_subject
@@ -52,6 +55,7 @@ def harden(
     output: str | os.PathLike[str] | None = None,
     setting: HardenSetting | None = None,
     progress: Progress = lambda stage, done, total: None,
+    attacked: str | os.PathLike[str] | None = None,
 ) -> HardenResult:
     """Write a hardened copy of an ONNX classifier and report what that buys.
 
@@ -67,6 +71,9 @@ def harden(
         Everything else.
     progress
         Called as ``progress(stage, done, total)``.
+    attacked
+        Attacked copies of the data, paired by name, ``index`` or order: the mask is calibrated on
+        them instead of the attack's. What is reported is attacked all the same.
 
     Raises
     ------
@@ -74,6 +81,8 @@ def harden(
         One of its kinds; see :mod:`cloakify.errors`. No file is left behind.
     """
     setting = setting or HardenSetting()
+    if attacked is not None:
+        setting = _for_copies(setting)
     path = Path(model)
     target_path = path.with_suffix(".hardened.onnx") if output is None else Path(output)
     clock = Clock()
@@ -84,7 +93,11 @@ def harden(
         splits = subject.splits()
         target = subject.target()
         # Samples only just over the border would hardly move the features.
-        attack = setting.make_attack(stop_early=False)
+        attack: Attack = setting.make_attack(stop_early=False)
+        copies = None
+        if attacked is not None:
+            given = subject.copies(attacked)
+            attack, copies = Given(given), given_copies(given, subject)
         evaluation = setting.evaluation_attack(stop_early=True)
     if setting.method == "tuned":
         made = make_tuned(subject, splits, attack, clock, progress)
@@ -117,6 +130,35 @@ def harden(
         (accuracy, verdict, notices(doubts)),
         written,
         clock.seconds,
+        copies,
     )
-    notes = (*subject.notes, *made.remarks)
+    notes = (*subject.notes, *_strays(copies), *made.remarks)
     return HardenResult(report, written, gate, notes, subject.dataset.class_names, made.interrupted)
+
+
+def _for_copies(setting: HardenSetting) -> HardenSetting:
+    """Return the setting for a calibration on given copies.
+
+    There are no copies of samples attacked on a mask, so a second round has nothing to answer.
+
+    Raises
+    ------
+    UsageError
+        Gates are tuned on attacks of their own.
+    """
+    if setting.method == "tuned":
+        raise UsageError("--attacked calibrates a mask; --method tuned attacks for itself")
+    return replace(setting, rounds=1)
+
+
+def _strays(copies: GivenCopies | None) -> tuple[str, ...]:
+    """Tell of given copies that no attack within the budget could have made."""
+    if copies is None:
+        return ()
+    (at,) = copies.within
+    if not at.outside_ball and not at.outside_box:
+        return ()
+    return (
+        f"of the given copies {at.outside_ball} lie outside the budget and {at.outside_box} "
+        "outside the box: they calibrate as they are, and the static figure is on them",
+    )

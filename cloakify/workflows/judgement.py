@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from cloakify.attacks import Attack
-from cloakify.data import Splits
+from cloakify.attacks.given import count_outside
+from cloakify.data import Copies, Splits
 from cloakify.evaluation import Verdict, accuracy_figure, gain_figure, judge
 from cloakify.evaluation.robustness import Correctness
 from cloakify.evaluation.verdict import OverRandom
@@ -15,8 +16,10 @@ from cloakify.report.model import (
     Accuracy,
     AttackInfo,
     ControlFigures,
+    CopiesWithin,
     DeviceInfo,
     FileRef,
+    GivenCopies,
     HardenData,
     HardenReport,
     HeadInfo,
@@ -79,6 +82,7 @@ def harden_report(
     judged: tuple[Accuracy, Verdict, tuple[Notice, ...]],
     output: Path | None,
     timing: Mapping[str, float],
+    copies: GivenCopies | None = None,
 ) -> HardenReport:
     """Put the report together.
 
@@ -92,6 +96,8 @@ def harden_report(
         The hardened file, or ``None`` where none was written.
     timing
         Seconds by stage.
+    copies
+        Those that calibrated in the calibration attack's place.
     """
     classifier, dataset = subject.classifier, subject.dataset
     accuracy, verdict, warnings = judged
@@ -118,7 +124,16 @@ def harden_report(
         warnings=warnings,
         timing=timing,
         perturbs=subject.perturbs,
+        copies=copies,
     )
+
+
+def given_copies(copies: Copies, subject: Subject) -> GivenCopies:
+    """Look at every copy that a user gave: which lie within the budget, and which in the box."""
+    threat = subject.threat
+    found = count_outside(copies, subject.dataset, threat, subject.setting.batch_size)
+    within = CopiesWithin(threat.eps, found.counted, found.ball, found.box)
+    return GivenCopies(str(copies.data.path), copies.data.sha256, (within,))
 
 
 def head_info(classifier: Classifier) -> HeadInfo:
