@@ -112,8 +112,8 @@ def _right_in_blocks(features: Array, weight: Sums, bias: Array, y: Labels) -> C
     logits = np.empty((len(weight) + 1, len(bias), len(y)))
     logits[0] = bias[:, None]
     np.matmul(columns, features.astype(np.float64).swapaxes(1, 2), out=logits[1:])
-    for block in range(1, len(logits)):
-        logits[block] += logits[block - 1]
+    for number in range(1, len(logits)):
+        logits[number] += logits[number - 1]
     margin = logits[:, y, np.arange(len(y))][:, None, :] - logits
     right, undecided = _decide_blocks(features, weight, margin, y)
     counts = np.repeat(right.sum(axis=1)[:, None], weight.shape[1], axis=1)
@@ -174,5 +174,6 @@ def _decide_blocks(
     slack = 1e-5 * (np.abs(before) + np.abs(rise) + fall + 1)
     safe = before - fall > slack
     safe[:, y, np.arange(len(y))] = True
+    right: NDArray[np.bool_] = np.all(safe, axis=1)
     undecided = ~safe & ~(before + rise < -slack).any(axis=1, keepdims=True)
-    return safe.all(axis=1), undecided
+    return right, undecided

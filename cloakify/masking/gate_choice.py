@@ -1,7 +1,8 @@
 """Choose the gates that are shipped: what stood firmest on the select split, at an allowed price.
 
-The constraint is kept by construction: of all checkpoints only those within it count, and where
-the firmest costs too much it is drawn back towards 1, geometrically: ``gate^t``.
+The constraint is kept by construction: of all checkpoints only those within it count, by a
+standard error (:attr:`~cloakify.masking.tuning.Trial.surely_clean`), and where the firmest or the
+last costs too much it is drawn back towards 1, geometrically: ``gate^t``.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from cloakify.masking.optimiser import Kind, Vector, gates_of
 from cloakify.masking.tuning import Checkpoint, Judge, Trial
 
 # Strengths at which gates that cost too much are tried again.
-STRENGTHS = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
+STRENGTHS = tuple(number / 20 for number in range(1, 20))
 
 
 @dataclass(frozen=True)
@@ -69,25 +70,32 @@ def choose_gates(
         GateChoice(gates_of(point.theta, kind), point.step, 1.0, point.trial, before)
         for point in checkpoints[1:]
     ]
-    firmest = max(checkpoints, key=lambda point: point.trial.robust)
-    if kind == "positive" and firmest.trial.clean < floor:
-        choices += _drawn_back(firmest, before, floor, judge)
-    allowed = [choice for choice in choices if choice.trial.clean >= floor]
+    if kind == "positive":
+        firmest = max(checkpoints, key=lambda point: point.trial.robust)
+        for point in {firmest.step: firmest, checkpoints[-1].step: checkpoints[-1]}.values():
+            if point.trial.surely_clean < floor:
+                choices += _drawn_back(point, before, floor, judge)
+    allowed = [choice for choice in choices if choice.trial.surely_clean >= floor]
     best = max(allowed, key=lambda choice: choice.trial.robust, default=None)
     if best is None or best.trial.robust <= before.robust:
         raise GateError(
-            f"no gates within {max_accuracy_drop:.1%} of clean accuracy resist PGD any better on "
-            f"the {before.count} samples of the select split; no file was written"
+            f"no gates within {max_accuracy_drop:.1%} of clean accuracy, by a standard error, "
+            f"resist PGD any better on the {before.count} samples of the select split; no file "
+            "was written; give more data or a larger --max-accuracy-drop"
         )
     return best
 
 
 def _drawn_back(point: Checkpoint, before: Trial, floor: float, judge: Judge) -> list[GateChoice]:
-    """Try weaker and weaker versions until one is within the budget, and return what was tried."""
+    """Look for the strongest version within the budget by halving; return what was tried."""
     tried: list[GateChoice] = []
-    for strength in STRENGTHS:
-        gates = np.exp(strength * point.theta)
-        tried.append(GateChoice(gates, point.step, strength, judge(gates), before))
-        if tried[-1].trial.clean >= floor:
-            break
+    weakest, strongest = 0, len(STRENGTHS)
+    while weakest < strongest:
+        middle = (weakest + strongest) // 2
+        gates = np.exp(STRENGTHS[middle] * point.theta)
+        tried.append(GateChoice(gates, point.step, STRENGTHS[middle], judge(gates), before))
+        if tried[-1].trial.surely_clean >= floor:
+            weakest = middle + 1
+        else:
+            strongest = middle
     return tried

@@ -16,6 +16,9 @@ from cloakify.runtime import Device, Session
 
 Array = NDArray[np.float32]
 
+# Largest difference of logits that are the same, relative to the largest.
+PICKED = 1e-3
+
 
 @dataclass(frozen=True)
 class LinearHead:
@@ -65,6 +68,31 @@ def read_head(model: ModelProto, head: Head, features: Array) -> LinearHead:
     (outputs,) = session.run({head.features: units.reshape(shape).astype(dtype)}).values()
     table = outputs.astype(np.float32).reshape(head.num_features + 1, head.num_classes)
     return LinearHead(table[1:] - table[0], table[0])
+
+
+def at_answer(
+    features: Array, logits: Array, head: LinearHead, mask: Array | None = None
+) -> NDArray[np.int64] | None:
+    """Return the one position of each sample that its logits are read from, or ``None``.
+
+    Models that answer at a sequence's last token turn every position into scores and pick one.
+
+    Parameters
+    ----------
+    features
+        [n, P, D].
+    logits
+        [n, C], as the model gives them.
+    mask
+        The mask [D] between the two.
+    """
+    n, positions, depth = features.shape
+    scores = head.logits(features.reshape(-1, depth), mask).reshape(n, positions, -1)
+    gap = np.abs(scores - logits[:, None]).max(axis=2)
+    places: NDArray[np.int64] = gap.argmin(axis=1)
+    largest = max(1.0, float(np.abs(logits).max(initial=0.0)))
+    found = gap[np.arange(n), places].max(initial=0.0) <= PICKED * largest
+    return places if found else None
 
 
 def by_feature(features: Array, head: Head) -> Array:

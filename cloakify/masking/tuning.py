@@ -4,6 +4,10 @@ Each step attacks a batch of the fit split once, from a random start (FGSM-RS; W
 Kolter, arXiv 2001.03994: a step of 1.25 ε, cut to the ball), and moves the gates down the gradient
 of the loss at the attacked samples. No weight is touched, so a thousand samples do not overfit.
 
+What attacked samples are to be answered with is not their label but what the source answers on
+the clean ones, with all its doubts (adversarially robust distillation; Goldblum, Fowl, Feizi and
+Goldstein, arXiv 1905.09747): the same robustness then costs less clean accuracy.
+
 From time to time the gates are tried on the select split, on clean samples and under PGD; what is
 kept in the end is chosen there (:mod:`~cloakify.masking.gate_choice`). A single step is a weak
 attack at large budgets, and training on it can suddenly stop meaning anything (catastrophic
@@ -99,6 +103,8 @@ class Trial:
         Right answers of ``count`` under PGD (and clean).
     single
         The same under one step of the attack that the tuning uses.
+    changed
+        Of the clean samples, those that the gates have made right or wrong.
     """
 
     count: int
@@ -106,6 +112,16 @@ class Trial:
     clean: int
     robust: int
     single: int
+    changed: int
+
+    @property
+    def surely_clean(self) -> float:
+        """Right clean answers, less one standard error of their change.
+
+        That is the root of ``changed``, as in McNemar's test: a loss on a few samples says little
+        of other samples, and a budget is to be kept on those.
+        """
+        return self.clean - float(np.sqrt(self.changed))
 
 
 @dataclass(frozen=True)
@@ -257,6 +273,7 @@ def _step(
     model: GatedModel, batch: Batch, threat: ThreatModel, plan: TuningPlan, state: TuningState
 ) -> tuple[TuningState, float, float]:
     """Take one step; return the new state, the mean loss, and the share of right answers."""
+    answers = _source_answers(model, batch)
     model.set(gates_of(state.adam.theta, plan.kind))
     rise = min(1.0, (state.step + 1) / max(1.0, plan.warmup * plan.steps))
     now = threat.with_eps(threat.eps * rise)
@@ -267,13 +284,21 @@ def _step(
     x = np.concatenate([batch.x[:left].astype(np.float32, copy=False), moved])
     weight = np.ones(count)
     weight[:left] = state.price
-    wished = np.zeros((count, model.target.num_classes), np.float32)
-    wished[np.arange(count), batch.y] = weight / weight.sum()
+    wished = answers * (weight / weight.sum())[:, None]
     found = model.gradient(x, wished)
     rate = plan.rate * cosine(state.step, plan.steps)
     adam = state.adam.step(found.gradient, rate, plan.kind)
     right = float((found.logits.argmax(axis=1) == batch.y)[left:].mean())
     return replace(state, step=state.step + 1, adam=adam), found.loss, right
+
+
+def _source_answers(model: GatedModel, batch: Batch) -> Array:
+    """Return the source's probabilities [n, C] on the samples as they are; sets gates of 1."""
+    model.set(np.ones(model.count))
+    logits = model.target.logits(batch.x.astype(np.float32, copy=False))
+    powers: Array = np.exp(logits - logits.max(axis=1, keepdims=True))
+    probabilities: Array = powers / powers.sum(axis=1, keepdims=True)
+    return probabilities
 
 
 def _batches(dataset: Dataset, fit: Labels, plan: TuningPlan, done: int) -> Iterator[Batch]:

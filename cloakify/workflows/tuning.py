@@ -10,9 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto
 
-from cloakify.attacks import Attack, Pgd, ThreatModel
-from cloakify.data import Dataset, Splits, check_clean_accuracy
-from cloakify.data.splits import subset
+from cloakify.attacks import Attack
+from cloakify.data import Splits, check_clean_accuracy
 from cloakify.errors import ModelError, UsageError
 from cloakify.graph.fold import check_foldable, fold_gates, settle_gates
 from cloakify.graph.gate_sites import GateSite, find_gate_sites
@@ -26,22 +25,16 @@ from cloakify.masking.tuning import (
     Trial,
     TuningPlan,
     TuningState,
-    attack_batch,
     tune,
 )
 from cloakify.masking.tuning_file import load_state, save_state
 from cloakify.report.model import MaskInfo
 from cloakify.workflows.clock import Clock
+from cloakify.workflows.gate_jury import Jury
 from cloakify.workflows.gate_proof import gate_faults, gate_runtime_faults, gated_sites
 from cloakify.workflows.making import Made, check_both, metadata, proof_samples, refuse
 from cloakify.workflows.setting import HardenSetting
 from cloakify.workflows.subject import Progress, Subject
-
-# Samples of the select split, and of the fit split, that gates are tried on; clean ones tell of a
-# point of accuracy only by their number, and cost next to nothing.
-TRIAL_SAMPLES = 500
-CLEAN_SAMPLES = 4000
-TRIAL_STEPS = 10
 
 # Fewer steps suffice for few samples, and cost less than they would gain.
 FEW_SAMPLES, FEW_STEPS, STEPS = 2000, 300, 600
@@ -150,8 +143,10 @@ def tune_gates(subject: Subject, splits: Splits, progress: Progress) -> TunedGat
     def tell(now: StepReport) -> None:
         progress(_bar(now), now.step, now.steps)
 
+    jury = Jury(model, subject.dataset, splits.select, subject.threat, plan)
+
     def judge(gates: Vector) -> Trial:
-        trial = _try(model, gates, subject.dataset, splits.select, subject.threat, plan)
+        trial = jury.judge(gates)
         if (gates == 1).all():
             # The source, tried before the first step: wrong preprocessing must not cost minutes.
             check_clean_accuracy(trial.clean, trial.clean_count, classifier.head.num_classes)
@@ -161,7 +156,7 @@ def tune_gates(subject: Subject, splits: Splits, progress: Progress) -> TunedGat
         model, subject.dataset, splits.fit, subject.threat, plan, judge, state, tell, keep
     )
     choice = choose_gates(outcome.state.checkpoints, plan.kind, setting.max_accuracy_drop, judge)
-    fit = _try(model, choice.gates, subject.dataset, splits.fit, subject.threat, plan)
+    fit = Jury(model, subject.dataset, splits.fit, subject.threat, plan).judge(choice.gates)
     gates = settle_gates(classifier.model, sites, model.split(choice.gates))
     return TunedGates(tuple(sites), tuple(gates), choice, outcome, fit)
 
@@ -257,41 +252,6 @@ def shuffled(gates: Sequence[Array], seed: int) -> list[Array]:
     """Return the same gates in random order within each layer: the control for tuned ones."""
     generator = np.random.default_rng(seed)
     return [generator.permutation(values) for values in gates]
-
-
-def _try(
-    model: GatedModel,
-    gates: Vector,
-    dataset: Dataset,
-    indices: Labels,
-    threat: ThreatModel,
-    plan: TuningPlan,
-) -> Trial:
-    """Count right answers on samples: clean, under PGD, and under the tuning's own attack."""
-    model.set(gates)
-    target, pgd = model.target, Pgd(steps=TRIAL_STEPS, seed=plan.seed)
-    attacked = _some(dataset, indices, TRIAL_SAMPLES, plan.seed)
-    others = np.setdiff1d(_some(dataset, indices, CLEAN_SAMPLES, plan.seed), attacked)
-    clean = robust = single = 0
-    for batch in dataset.batches(attacked, target.batch_size * 4):
-        x = batch.x.astype(np.float32, copy=False)
-        right = target.correct(x, batch.y)
-        # A number that no step of the tuning has.
-        once = attack_batch(model, batch, threat, plan, 1, plan.steps)
-        hard = pgd.run(target, x, batch.y, batch.index, threat)
-        clean += int(right.sum())
-        single += int(target.correct(once, batch.y).sum())
-        robust += int((right & target.correct(hard, batch.y)).sum())
-    for batch in dataset.batches(others, target.batch_size * 4):
-        x = batch.x.astype(np.float32, copy=False)
-        clean += int(target.correct(x, batch.y).sum())
-    return Trial(len(attacked), len(attacked) + len(others), clean, robust, single)
-
-
-def _some(dataset: Dataset, indices: Labels, limit: int, seed: int) -> Labels:
-    """Return at most so many of a split's samples, each class in proportion."""
-    labels = None if dataset.labels is None else dataset.labels[indices]
-    return indices[subset(len(indices), labels, limit, seed)]
 
 
 def _name_of_run(subject: Subject, plan: TuningPlan) -> str:

@@ -15,7 +15,7 @@ COUNT = 100
 
 
 def checkpoint(step: int, clean: int, robust: int, theta: float = 0.0) -> Checkpoint:
-    return Checkpoint(step, np.full(2, theta), Trial(COUNT, COUNT, clean, robust, robust))
+    return Checkpoint(step, np.full(2, theta), Trial(COUNT, COUNT, clean, robust, robust, 0))
 
 
 def no_trial(gates: np.ndarray) -> Trial:
@@ -34,12 +34,21 @@ def test_gates_that_cost_too_much_are_drawn_back() -> None:
 
     def judge(gates: np.ndarray) -> Trial:
         strength = float(np.log(gates[0]))
-        return Trial(COUNT, COUNT, round(90 - 10 * strength), round(50 + 20 * strength), 0)
+        return Trial(COUNT, COUNT, round(90 - 10 * strength), round(50 + 20 * strength), 0, 0)
 
     choice = choose_gates(points, "positive", 0.05, judge)
     assert choice.strength == 0.5
     np.testing.assert_allclose(choice.gates, np.exp(0.5))
-    assert choice.trial == Trial(COUNT, COUNT, 85, 60, 0)
+    assert choice.trial == Trial(COUNT, COUNT, 85, 60, 0, 0)
+
+
+def test_a_loss_that_may_be_larger_elsewhere_is_kept_off() -> None:
+    """Of two gates that lose one answer each, one has changed nine: that may be five next time."""
+    points = [checkpoint(0, 90, 50), checkpoint(1, 89, 60, 0.1)]
+    bold = Trial(COUNT, COUNT, 89, 70, 70, 9)
+    points.append(Checkpoint(2, np.full(2, 0.2), bold))
+    assert choose_gates(points, "binary", 0.03, no_trial).step == 1
+    assert choose_gates(points, "binary", 0.04, no_trial).step == 2
 
 
 @given(
@@ -55,7 +64,7 @@ def test_the_budget_is_kept(points: list[tuple[int, int]], budget: float, kind: 
             tried,
             kind,
             budget,
-            lambda gates: Trial(COUNT, COUNT, 70, 60, 60),  # type: ignore[arg-type]
+            lambda gates: Trial(COUNT, COUNT, 70, 60, 60, 25),  # type: ignore[arg-type]
         )
     except GateError as error:
         assert "no file was written" in str(error)

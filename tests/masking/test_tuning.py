@@ -56,9 +56,8 @@ class Bench:
         target = self.model.target
         moved = target.step(batch.x, batch.y, batch.x, self.threat, EPS).x
         robust = int(target.correct(moved, batch.y).sum())
-        return Trial(
-            len(batch.y), len(batch.y), int(target.correct(batch.x, batch.y).sum()), robust, robust
-        )
+        clean = int(target.correct(batch.x, batch.y).sum())
+        return Trial(len(batch.y), len(batch.y), clean, robust, robust, changed=0)
 
     def tune(self, plan: TuningPlan = PLAN, **more: object) -> Outcome:
         return tune(
@@ -148,7 +147,7 @@ def test_a_stopped_run_goes_on_from_its_file(tmp_path: Path) -> None:
 
 def test_patience_ends_a_run_that_finds_nothing(bench: Bench) -> None:
     plan = TuningPlan(steps=60, batch_size=32, checks=6, patience=2)
-    stuck = Trial(10, 10, 10, 5, 5)
+    stuck = Trial(10, 10, 10, 5, 5, 0)
     outcome = tune(bench.model, bench.dataset, bench.fit, bench.threat, plan, lambda gates: stuck)
     assert (outcome.end, outcome.state.step) == ("patience", 20)
 
@@ -159,16 +158,16 @@ def state_of(*trials: Trial) -> TuningState:
 
 
 def test_catastrophic_overfitting_is_answered() -> None:
-    answered = _guarded(state_of(Trial(100, 100, 90, 60, 65), Trial(100, 100, 90, 20, 85)))
+    answered = _guarded(state_of(Trial(100, 100, 90, 60, 65, 0), Trial(100, 100, 90, 20, 85, 0)))
     assert answered.attack_steps == 2
     assert answered.adam.theta.tolist() == [0.0]
 
 
 def test_a_weak_attack_is_made_stronger() -> None:
-    stronger = _guarded(state_of(Trial(100, 100, 90, 5, 30)))
+    stronger = _guarded(state_of(Trial(100, 100, 90, 5, 30, 0)))
     assert (stronger.attack_steps, stronger.adam.theta.tolist()) == (2, [9.0])
     assert _guarded(_guarded(stronger)).attack_steps == 3
-    noisy = state_of(Trial(100, 100, 90, 60, 65), Trial(100, 100, 90, 55, 65))
+    noisy = state_of(Trial(100, 100, 90, 60, 65, 0), Trial(100, 100, 90, 55, 65, 0))
     assert _guarded(noisy) is noisy
 
 
