@@ -31,6 +31,7 @@ class Builder:
         self.graph = graph
         self._names = _names_of(graph)
         self._constants: dict[tuple[str, tuple[int, ...], bytes], gs.Constant] = {}
+        self._scaled: dict[str, tuple[Tensor, float]] = {}
 
     def op(
         self,
@@ -112,8 +113,15 @@ class Builder:
         return self.op("Neg", tensor)
 
     def scale(self, tensor: Tensor, factor: float) -> Tensor:
-        """Multiply by a number; by 1 is nothing."""
-        return tensor if factor == 1 else self.mul(tensor, self.scalar(factor, tensor))
+        """Multiply by a number; by 1 is nothing, and after another number it is one product."""
+        if tensor.inputs and tensor.inputs[0].name in self._scaled:
+            tensor, before = self._scaled[tensor.inputs[0].name]
+            factor *= before
+        if factor == 1:
+            return tensor
+        scaled = self.mul(tensor, self.scalar(factor, tensor))
+        self._scaled[scaled.inputs[0].name] = tensor, factor
+        return scaled
 
     def where(self, condition: Tensor, then: Tensor, otherwise: Tensor) -> Tensor:
         return self.op("Where", condition, then, otherwise, dtype=then.dtype)
@@ -128,6 +136,16 @@ class Builder:
             return self.op("HardSigmoid", tensor, alpha=_STEEP, beta=0.0)
         positive = self.compare("Greater", tensor, self.scalar(0.0, tensor))
         return self.cast(positive, tensor.dtype)
+
+    def complement(self, share: Tensor) -> Tensor:
+        """Return ``1 − share`` of a share in [0, 1].
+
+        `HardSigmoid` takes one pass, and ONNX Runtime runs it, unlike `Sub`, in the blocks of
+        channels that its convolutions work on.
+        """
+        if share.dtype == np.float32:
+            return self.op("HardSigmoid", share, alpha=-1.0, beta=1.0)
+        return self.sub(self.scalar(1.0, share), share)
 
     def compare(self, op_type: str, first: Tensor, second: Tensor) -> Tensor:
         """Append ``Greater``, ``Less``, ``Equal``, …"""
@@ -175,8 +193,32 @@ class Builder:
             for axis, size in enumerate(shape)
             if axis < lead or (target[axis - lead] == 1 and size != 1)
         ]
+        if not lead and len(shape) == 4 and axes == [2, 3]:
+            return self.sum_positions(tensor, shape[2] * shape[3])
         tensor = self.sum(tensor, axes)
         return self.reshape(tensor, target) if lead else tensor
+
+    def sum_positions(self, image: Tensor, count: int) -> Tensor:
+        """Sum an NCHW tensor over its ``count`` positions, which are kept as axes of size 1.
+
+        As a mean, which ONNX Runtime takes in the blocks of channels that its convolutions work on.
+        """
+        return self.scale(self.op("GlobalAveragePool", image), count)
+
+    def magnify(self, image: Tensor, times: Sequence[int]) -> Tensor:
+        """Repeat each position of an NC… tensor ``times`` along its axis.
+
+        ONNX Runtime does that several times as fast as `Expand`, and in blocks of channels.
+        """
+        return self.op(
+            "Resize",
+            image,
+            None,
+            self.constant(np.array([1, 1, *times], np.float32)),
+            mode="nearest",
+            coordinate_transformation_mode="asymmetric",
+            nearest_mode="floor",
+        )
 
     def _name(self, stem: str) -> str:
         return self._names.new(stem)

@@ -8,6 +8,7 @@ for many groups.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 
@@ -69,17 +70,8 @@ def _with_zeros(
     # One channel: the tensor is not to be repeated in the runtime's own blocked layout, from which
     # it would have to be brought back at full size for the mask.
     narrow = builder.reshape(tensor, [shape[0] * shape[1], 1, *shape[2:]])
-    repeated = builder.op(
-        "Resize",
-        narrow,
-        None,
-        builder.constant(np.array([1, 1, *strides], np.float32)),
-        mode="nearest",
-        coordinate_transformation_mode="asymmetric",
-        nearest_mode="floor",
-    )
-    mask = np.zeros((1, 1, *wide), tensor.dtype)
-    places: tuple[slice, ...] = tuple(slice(None, None, s) for s in strides)
-    mask[(0, 0, *places)] = 1
+    repeated = builder.magnify(narrow, strides)
+    kept = [np.arange(size) % s == 0 for s, size in zip(strides, wide, strict=True)]
+    mask = functools.reduce(np.logical_and.outer, kept).astype(tensor.dtype)[None, None]
     zeroed = builder.mul(repeated, builder.constant(mask))
     return builder.reshape(zeroed, [*shape[:2], *wide])

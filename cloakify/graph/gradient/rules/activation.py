@@ -6,6 +6,7 @@ activation into the operator before it. At a kink the derivative is that of one 
 
 from __future__ import annotations
 
+import numpy as np
 import onnx_graphsurgeon as gs
 
 from cloakify.graph.gradient.builder import Tensor
@@ -101,8 +102,14 @@ def hard_swish(context: Context, node: gs.Node, g: Tensor) -> Tensor:
     """
     (x,) = node.inputs
     share = context.op("HardSigmoid", x, alpha=1 / 6, beta=0.5)
-    rise = context.mul(context.scale(x, 1 / 6), _inside(context, share))
-    return context.mul(g, context.add(share, rise))
+    square = context.mul(x, x)
+    if x.dtype == np.float32:
+        # 1 where x² < 9, so steep that no float lies on the slope.
+        inside = context.op("HardSigmoid", square, alpha=-3e37, beta=2.7e38)
+    else:
+        inside = context.step(context.sub(context.scalar(9.0, x), square))
+    sixth = context.op("HardSigmoid", inside, alpha=1 / 6, beta=0.0)
+    return context.mul(g, context.add(share, context.mul(x, sixth)))
 
 
 @unary("Softsign")
@@ -119,4 +126,4 @@ def _below_zero(context: Context, x: Tensor, below: Tensor, otherwise: Tensor) -
 
 def _inside(context: Context, share: Tensor) -> Tensor:
     """Return 1 where ``0 < share < 1``, else 0, for a share in [0, 1]."""
-    return context.step(context.sub(share, context.mul(share, share)))
+    return context.step(context.mul(share, context.complement(share)))

@@ -142,8 +142,7 @@ def _is_sigmoid_of(gate: Tensor, x: Tensor) -> bool:
 
 
 def _silu_gradient(context: Context, g: Tensor, gate: Tensor, y: Tensor) -> Tensor:
-    rest = context.sub(context.scalar(1.0, gate), gate)
-    return context.mul(g, context.add(gate, context.mul(y, rest)))
+    return context.mul(g, context.add(gate, context.mul(y, context.complement(gate))))
 
 
 def like(context: Context, gradient: Tensor, node: gs.Node, tensor: Tensor) -> Tensor | None:

@@ -21,8 +21,12 @@ def global_average_pool(context: Context, node: gs.Node, grads: Gradients) -> Gr
     (g,) = grads
     assert g is not None
     shape = node.inputs[0].shape
-    share = context.mul(g, context.scalar(1 / math.prod(shape[2:]), g))
-    return [context.expand(share, shape)]
+    share = 1 / math.prod(shape[2:])
+    if len(shape) != 4 or g.dtype != np.float32:
+        return [context.expand(context.mul(g, context.scalar(share, g)), shape)]
+    # Scaled by a convolution, the runtime has it in blocks of channels, and keeps it so.
+    weights = context.constant(np.full((shape[1], 1, 1, 1), share, g.dtype))
+    return [context.magnify(context.op("Conv", g, weights, group=shape[1]), shape[2:])]
 
 
 @rule("GlobalMaxPool")

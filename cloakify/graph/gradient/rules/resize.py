@@ -40,6 +40,8 @@ def resize(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
     shape, out = list(node.inputs[0].shape), list(node.outputs[0].shape)
     if out == shape:
         return [g]  # the runtime copies, whatever the scales' fractions
+    if len(shape) == 4 and shape[2:] == [1, 1] and out[:2] == shape[:2]:
+        return [context.sum_positions(g, out[2] * out[3])]
     axes = [axis % len(shape) for axis in node.attrs.get("axes") or range(len(shape))]
     for place, axis in enumerate(axes):
         matrix = _matrix(node, place, shape[axis], out[axis])

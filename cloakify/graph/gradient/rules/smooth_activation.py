@@ -23,7 +23,7 @@ MICROSOFT = "com.microsoft"
 def sigmoid(context: Context, node: gs.Node, g: Tensor) -> Tensor:
     """``y = 1 / (1 + e⁻ˣ)``: ``∂x = g · y · (1 − y)``."""
     (y,) = node.outputs
-    return context.mul(g, context.mul(y, context.sub(context.scalar(1.0, y), y)))
+    return context.mul(g, context.mul(y, context.complement(y)))
 
 
 @unary("Softplus")
@@ -82,7 +82,7 @@ def fast_gelu(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
 def _swish_gradient(context: Context, node: gs.Node, g: Tensor, alpha: float) -> Tensor:
     x, y = node.inputs[0], node.outputs[0]
     gate = context.op("Sigmoid", context.scale(x, alpha))
-    rest = context.sub(context.scalar(1.0, x), gate)
+    rest = context.complement(gate)
     slope = context.add(gate, context.scale(context.mul(y, rest), alpha))
     return context.mul(g, slope)
 

@@ -1,0 +1,53 @@
+"""Means and gates of channels, as squeeze and excitation writes them."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import onnx
+import pytest
+
+from tests.support.gradcheck import gradient_model
+from tests.support.ortcheck import check_both
+
+SQUEEZE_AND_EXCITATION = """<ir_version: 8, opset_import: ["" : 18]>
+f (double[2, 2, 3, 4] x) => (double[2, 2, 3, 4] y)
+<int64[2] axes = {AXES}, double[2, 2, 1, 1] w = {0.5, -1.0, 1.5, 0.25}> {
+    mean = ReduceMean<keepdims = 1>(x, axes)
+    squeezed = Conv(mean, w)
+    gate = GATE(squeezed)
+    scaled = Mul(ORDER)
+    y = Conv(scaled, w)
+}"""
+
+
+def _text(axes: str = "2, 3", gate: str = "Sigmoid", order: str = "x, gate") -> str:
+    text = SQUEEZE_AND_EXCITATION.replace("AXES", axes)
+    return text.replace("GATE", gate).replace("ORDER", order)
+
+
+@pytest.mark.parametrize("axes", ["2, 3", "-1, -2"])
+@pytest.mark.parametrize("gate", ["Sigmoid", "HardSigmoid"])
+@pytest.mark.parametrize("order", ["x, gate", "gate, x"])
+def test_squeeze_and_excitation(axes: str, gate: str, order: str) -> None:
+    x = np.random.default_rng(0).standard_normal((2, 2, 3, 4))
+    check_both(_text(axes, gate, order), {"x": x})
+
+
+def test_no_operator_leaves_the_blocks_of_channels() -> None:
+    model = onnx.parser.parse_model(_text().replace("double", "float"))
+    found = Counter(
+        node.op_type for node in gradient_model(model, {"x": (2, 2, 3, 4)}, ["x"]).graph.node
+    )
+    # The means over positions and their gradient, the gate at each position, and its sum.
+    assert found["GlobalAveragePool"] == 2
+    assert found["Resize"] == 2
+    assert not found.keys() & {"ReduceMean", "ReduceSum", "Expand", "Sub"}
+
+
+def test_gates_that_no_convolution_reads_stay() -> None:
+    text = _text().replace("double", "float").replace("y = Conv(scaled, w)", "y = Relu(scaled)")
+    model = gradient_model(onnx.parser.parse_model(text), {"x": (2, 2, 3, 4)}, ["x"])
+    (product,) = (node for node in model.graph.node if "scaled" in node.output)
+    assert list(product.input) == ["x", "gate"]
