@@ -51,6 +51,7 @@ class Code(StrEnum):
     NOT_CONVERGED = "not-converged"
     NOT_MONOTONE = "curve-not-monotone"
     UNBOUNDED = "unbounded-attack-fails"
+    CALIBRATION_DATA = "calibration-data"
 
 
 HARMLESS = frozenset({Code.SATURATED})
@@ -66,6 +67,13 @@ class Finding:
     message: str
     value: float
 
+
+CALIBRATION_DATA = Finding(
+    Code.CALIBRATION_DATA,
+    "the model was hardened on these very samples, or on data that they are taken from: what was "
+    "fitted to them says nothing of others; evaluate on data that it has never seen",
+    1,
+)
 
 NO_WHITE_BOX = Finding(
     Code.NO_WHITE_BOX, "no attack followed the gradient; add one, such as apgd", 0

@@ -7,17 +7,19 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from cloakify.data import Copies
+from cloakify.data import Copies, Dataset
 from cloakify.evaluation import accuracy_figure, compare, judge, median_distance
 from cloakify.evaluation.probes import Probes
 from cloakify.evaluation.trials import Plan, Trials
 from cloakify.evaluation.warnings import (
+    CALIBRATION_DATA,
     HARMLESS,
     Finding,
     of_probes,
     of_trials,
     unbounded_fails,
 )
+from cloakify.onnxfile import read_metadata
 from cloakify.report.comparison import (
     AttackAccuracy,
     Comparison,
@@ -51,8 +53,10 @@ def evaluate_report(
     paths = [str(classifier.file.path) for classifier in classifiers]
     chance = 1 / classifiers[0].head.num_classes
     warnings = [
-        _warnings(plan, probe, trial, number, chance)
-        for number, (probe, trial) in enumerate(zip(probes, trials, strict=True))
+        [*_warnings(plan, probe, trial, number, chance), *seen]
+        for number, (probe, trial, seen) in enumerate(
+            zip(probes, trials, seen_before(subject.dataset, classifiers), strict=True)
+        )
     ]
     models = tuple(
         _model(
@@ -90,6 +94,19 @@ def evaluate_report(
         perturbs=subject.perturbs,
         copies=None if plan.given is None else _given(plan.given, trials[0]),
     )
+
+
+def seen_before(dataset: Dataset, classifiers: Sequence[Classifier]) -> list[list[Finding]]:
+    """Say of each model whether it was hardened on the samples, or on the data they come from.
+
+    A hardened file holds the digest of what it was calibrated on, so this sees the same samples,
+    and under a limit also those that it leaves out; not that some few of them are the same.
+    """
+    told = [read_metadata(classifier.file.model).get("data.sha256") for classifier in classifiers]
+    digests = {dataset.sha256}
+    if len(dataset) < dataset.total and any(set(told) - {None, *digests}):
+        digests.add(dataset.sha256_of_all)
+    return [[CALIBRATION_DATA] if name in digests else [] for name in told]
 
 
 def _warnings(

@@ -14,7 +14,8 @@ from cloakify.cli.main import run
 from cloakify.errors import DataError, UsageError
 from cloakify.report import EvaluateReport, align, as_document, load_schema, tables
 from cloakify.workflows.evaluate import EvaluateResult, evaluate
-from cloakify.workflows.setting import EvaluateSetting
+from cloakify.workflows.harden import harden
+from cloakify.workflows.setting import EvaluateSetting, HardenSetting
 from cloakify.workflows.subject import open_classifier, open_subject
 from tests.support.planted import Planted, plant
 
@@ -235,6 +236,24 @@ def test_models_that_cannot_be_compared(samples: Path, planted: Planted, tmp_pat
         quick([samples / "fashion_pooled.onnx", samples / "fashion_keras.onnx"], planted.data)
     with pytest.raises(UsageError, match="at least one"):
         quick([], planted.data)
+
+
+@pytest.mark.parametrize("limits", [(None, None), (30, 30), (None, 30), (30, None)])
+def test_calibration_data_is_no_test_data(
+    planted: Planted, tmp_path: Path, limits: tuple[int | None, int | None]
+) -> None:
+    """The digest in the file tells, also of samples taken from the same data; not of fewer."""
+    hardened_on, evaluated_on = limits
+    model, hardened = planted.model(), tmp_path / "h.onnx"
+    score = {"score": "deepcloak", "mask_ratio": 0.1, "evaluation_steps": 2}
+    setting = HardenSetting(limit=hardened_on, device="cpu", eps=0.02, **score)  # type: ignore[arg-type]
+    harden(model, planted.data, hardened, setting)
+    changes = {"attack": "fgsm", "steps": None, "budgets": (0.02,)}
+    report = quick([model, hardened], planted.data, limit=evaluated_on, **changes).report
+    codes = [[notice.code for notice in entry.warnings] for entry in report.models]
+    assert "calibration-data" not in codes[0]
+    assert ("calibration-data" in codes[1]) is (limits != (30, None))
+    assert report.verdicts[0].verdict.code != "hardened"
 
 
 def test_wrong_labels_stop_the_run(planted: Planted, tmp_path: Path) -> None:
