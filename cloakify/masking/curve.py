@@ -42,26 +42,43 @@ class MaskCurve:
         Number of samples.
     clean, attacked
         Right answers at k = 0 … D, int64 [D + 1].
+    kept
+        Right answers on those clean samples that are answered rightly at k = 0.
     """
 
     ranking: NDArray[np.int64]
     count: int
     clean: Counts
     attacked: Counts
+    kept: Counts
 
     @classmethod
     def empty(cls, ranking: NDArray[np.int64]) -> MaskCurve:
         """Return the curve of no samples."""
         zeros = np.zeros(len(ranking) + 1, np.int64)
-        return cls(ranking, 0, zeros, zeros)
+        return cls(ranking, 0, zeros, zeros, zeros)
+
+    @property
+    def changed(self) -> Counts:
+        """Clean samples that masking has made right or wrong at k = 0 … D, int64 [D + 1]."""
+        lost, won = self.kept[0] - self.kept, self.clean - self.kept
+        changed: Counts = lost + won
+        return changed
 
     def update(self, head: LinearHead, clean: Array, attacked: Array, y: Labels) -> MaskCurve:
         """Return the curve with n more pairs of features [n, D] counted in."""
+        pooled = clean.mean(axis=1) if clean.ndim == 3 else clean
+        right = head.logits(pooled).argmax(axis=1) == y
+        kept, won = (
+            right_at_every_size(head, clean[rows], y[rows], self.ranking)
+            for rows in (right, ~right)
+        )
         return MaskCurve(
             self.ranking,
             self.count + len(y),
-            self.clean + right_at_every_size(head, clean, y, self.ranking),
+            self.clean + kept + won,
             self.attacked + right_at_every_size(head, attacked, y, self.ranking),
+            self.kept + kept,
         )
 
 

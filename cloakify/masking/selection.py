@@ -50,7 +50,7 @@ def size_of_ratio(num_features: int, ratio: float) -> int:
     return max(1, math.floor(num_features * ratio + 1e-9))
 
 
-def best_size(curve: MaskCurve, max_accuracy_drop: float) -> int:
+def best_size(curve: MaskCurve, max_accuracy_drop: float, *, surely: bool = False) -> int:
     """Return the mask size with the best attacked accuracy within the budget.
 
     Of equal sizes it is the smallest.
@@ -61,13 +61,22 @@ def best_size(curve: MaskCurve, max_accuracy_drop: float) -> int:
         Counted on the select split.
     max_accuracy_drop
         How much clean accuracy may be lost, as a fraction of all samples.
+    surely
+        Whether the loss is to be within the budget by a standard error, the root of the number of
+        samples that masking has made right or wrong (as in McNemar's test). The best of thousands
+        of sizes owes part of what it shows to luck. Where no size is, all within the budget count.
 
     Raises
     ------
     GateError
         Every size costs more than that.
     """
-    allowed = curve.clean[0] - curve.clean[1:] <= max_accuracy_drop * curve.count + 1e-9
+    budget = max_accuracy_drop * curve.count + 1e-9
+    lost = curve.clean[0] - curve.clean[1:]
+    allowed = lost <= budget
+    certain = lost + np.sqrt(curve.changed[1:]) <= budget
+    if surely and certain.any():
+        allowed = certain
     if not allowed.any():
         cheapest = int(curve.clean[1:].argmax()) + 1
         drop = (curve.clean[0] - curve.clean[cheapest]) / curve.count

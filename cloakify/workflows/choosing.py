@@ -109,7 +109,7 @@ def _propose(
     refusal: GateError | None = None
     for name, curve in curves.items():
         try:
-            size = best_size(curve, setting.max_accuracy_drop)
+            size = best_size(curve, setting.max_accuracy_drop, surely=setting.score == AUTO)
         except GateError as error:
             refusal = refusal or error
             continue

@@ -63,21 +63,47 @@ def test_batches_add_up() -> None:
         parts = parts.update(head, clean[rows], attacked[rows], y[rows])
     assert parts.count == whole.count
     assert (parts.clean == whole.clean).all() and (parts.attacked == whole.attacked).all()
+    assert (parts.changed == whole.changed).all()
+    for size in (1, 20, 40):
+        mask = np.ones(40, np.float32)
+        mask[ranking[:size]] = 0
+        before, after = (head.logits(clean, m).argmax(axis=1) == y for m in (None, mask))
+        assert whole.changed[size] == (before != after).sum()
 
 
 def test_best_size_by_hand() -> None:
-    curve = MaskCurve(
-        np.arange(4), 100, np.array([90, 90, 89, 88, 10]), np.array([50, 55, 60, 70, 99])
-    )
+    clean = np.array([90, 90, 89, 88, 10])
+    curve = MaskCurve(np.arange(4), 100, clean, np.array([50, 55, 60, 70, 99]), clean)
     assert best_size(curve, 0.01) == 2
     assert best_size(curve, 0.02) == 3
     assert best_size(curve, 1.0) == 4
-    flat = MaskCurve(np.arange(3), 10, np.array([9, 9, 9, 9]), np.array([5, 5, 5, 5]))
+    nines = np.full(4, 9)
+    flat = MaskCurve(np.arange(3), 10, nines, np.array([5, 5, 5, 5]), nines)
     assert best_size(flat, 0.0) == 1
 
 
+def test_a_loss_that_may_be_larger_elsewhere() -> None:
+    """At size 2 one answer is lost on balance, but nine have changed: one standard error is 3."""
+    curve = MaskCurve(
+        np.arange(3),
+        100,
+        np.array([90, 90, 89, 60]),
+        np.array([50, 55, 60, 70]),
+        np.array([90, 90, 85, 60]),
+    )
+    assert curve.changed.tolist() == [0, 0, 9, 30]
+    assert best_size(curve, 0.02) == 2
+    assert best_size(curve, 0.02, surely=True) == 1
+    assert best_size(curve, 0.04, surely=True) == 2
+    restless = MaskCurve(
+        np.arange(1), 100, np.array([90, 90]), np.array([50, 60]), np.array([90, 81])
+    )
+    assert best_size(restless, 0.01, surely=True) == 1, "where none is sure, all count"
+
+
 def test_no_size_is_cheap_enough() -> None:
-    curve = MaskCurve(np.arange(2), 100, np.array([90, 70, 60]), np.array([50, 55, 60]))
+    clean = np.array([90, 70, 60])
+    curve = MaskCurve(np.arange(2), 100, clean, np.array([50, 55, 60]), clean)
     with pytest.raises(GateError, match=r"more than 1.0%.*costs 20.0%"):
         best_size(curve, 0.01)
 
