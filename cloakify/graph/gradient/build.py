@@ -18,7 +18,7 @@ from onnx import ModelProto
 import cloakify.graph.gradient.rules  # noqa: F401  (registers the rules)
 from cloakify.errors import ModelError, NoGradientError, UnsupportedOperatorError
 from cloakify.graph.gradient.apgd import add_apgd_step
-from cloakify.graph.gradient.blocks import keep_blocks
+from cloakify.graph.gradient.blocks import enter_blocks, keep_blocks
 from cloakify.graph.gradient.builder import Builder, Tensor
 from cloakify.graph.gradient.engine import Context, differentiate, has_rule, unsupported
 from cloakify.graph.gradient.losses import FOR_STEPS, LOSSES, TARGETED
@@ -166,7 +166,9 @@ def gradients_of(
             f"no gradient rule for {listed}; --attack square needs no gradient"
         )
     keep_blocks(graph)
+    written = len(graph.nodes)
     found = differentiate(graph, seeds, wanted)
+    enter_blocks(graph, written)
     if any(gradient is None for gradient in found):
         raise NoGradientError(
             "no gradient reaches the input: the logits do not depend on it smoothly; "

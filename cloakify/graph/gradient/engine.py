@@ -116,6 +116,8 @@ def differentiate(
         outgoing = _rule_for(node)(context, node, incoming)
         for tensor, gradient in zip(node.inputs, outgoing, strict=False):
             if gradient is not None and id(tensor) in active:
+                if isinstance(gradient, gs.Variable) and gradient.shape is None:
+                    gradient.shape = tensor.shape
                 pending.setdefault(id(tensor), []).append(gradient)
     return [_total(context, pending.get(id(tensor))) for tensor in wanted]
 

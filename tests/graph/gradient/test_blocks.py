@@ -51,3 +51,29 @@ def test_gates_that_no_convolution_reads_stay() -> None:
     model = gradient_model(onnx.parser.parse_model(text), {"x": (2, 2, 3, 4)}, ["x"])
     (product,) = (node for node in model.graph.node if "scaled" in node.output)
     assert list(product.input) == ["x", "gate"]
+
+
+RESIDUAL = """<ir_version: 8, opset_import: ["" : 18]>
+f (double[2, 2, 4, 4] x) => (double[2, 2, 2, 2] y)
+<double[2, 2, 1, 1] w = {0.5, -1.0, 1.5, 0.25}> {
+    a = Conv(x, w)
+    b = Sigmoid(a)
+    c = Conv<strides = [2, 2]>(b, w)
+    d = Conv(b, w)
+    e = MaxPool<kernel_shape = [2, 2], strides = [2, 2]>(d)
+    y = Add(c, e)
+}"""
+
+
+def test_what_leaves_the_blocks_is_brought_back_where_it_meets_such() -> None:
+    x = np.random.default_rng(0).standard_normal((2, 2, 4, 4))
+    check_both(RESIDUAL, {"x": x})
+    narrow = onnx.parser.parse_model(RESIDUAL.replace("double", "float"))
+    model = gradient_model(narrow, {"x": x.shape}, ["x"])
+    made = {name: node for node in model.graph.node for name in node.output}
+    (total,) = (node for node in model.graph.node if node.op_type == "Sum")
+    # The transposed convolution has plain layout, the gradient through the other one has not.
+    assert sorted(made[name].op_type for name in total.input) == ["AveragePool", "Conv"]
+    places = {name: place for place, node in enumerate(model.graph.node) for name in node.output}
+    for place, node in enumerate(model.graph.node):
+        assert all(places.get(name, -1) < place for name in node.input)

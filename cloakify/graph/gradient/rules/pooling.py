@@ -48,20 +48,22 @@ def max_pool(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
     g = grads[0]
     assert g is not None
     x = node.inputs[0]
-    if node.attrs.get("storage_order", 0):
-        if len(node.outputs) > 1:
-            raise UnsupportedOperatorError(
-                f"MaxPool {node.name!r} returns indices in storage_order 1; there is no gradient "
-                "rule for that, and --attack square needs none"
-            )
-        # It concerns the indices alone, which are asked for here.
-        del node.attrs["storage_order"]
     if len(node.outputs) < 2:
-        name = f"{node.outputs[0].name}_cloakify_indices"
-        node.outputs.append(gs.Variable(name, np.int64, node.outputs[0].shape))
+        # By a pool of their own: the model's stays in the runtime's blocks of channels, which know
+        # no indices. storage_order concerns the indices alone.
+        settings = {key: value for key, value in node.attrs.items() if key != "storage_order"}
+        _, places = context.ops("MaxPool", x, count=2, **settings)
+        places.dtype = np.int64
+    elif node.attrs.get("storage_order", 0):
+        raise UnsupportedOperatorError(
+            f"MaxPool {node.name!r} returns indices in storage_order 1; there is no gradient "
+            "rule for that, and --attack square needs none"
+        )
+    else:
+        places = node.outputs[1]
     size = math.prod(x.shape)
     # With storage_order 0 (the default) an index counts through the whole batch.
-    indices = context.reshape(node.outputs[1], [-1])
+    indices = context.reshape(places, [-1])
     zeros = context.op(
         "ConstantOfShape",
         context.ints(size),
