@@ -1,4 +1,4 @@
-"""Verify: prove from two files that one is the other plus a mask."""
+"""Verify: prove from two files that one is the other plus a mask, or tuned gates."""
 
 from __future__ import annotations
 
@@ -34,12 +34,15 @@ class Verification:
         Every difference that is not the mask; empty when the proof holds.
     summary
         What was proven.
+    added
+        What is in question, as a sentence names it.
     """
 
     hardened: Path
     source: Path
     faults: tuple[str, ...]
     summary: str
+    added: str = "a mask"
 
     def to_dict(self) -> dict[str, object]:
         """Return a JSON document."""
@@ -71,14 +74,19 @@ def verify(
     try:
         head = find_head(before.model, said.get("head")).head
     except HeadError as error:
-        return Verification(Path(hardened), Path(source), (f"{source}: {error}",), "")
+        faults = [*_strange_source(before, said), f"{source}: {error}"]
+        return Verification(Path(hardened), Path(source), tuple(faults), "")
     said = read_metadata(after.model)
     tuned = is_tuned(after.model)
     find_faults = gate_faults if tuned else structural_faults
     faults = find_faults(before, after.model, head) + _sidecar_faults(before, after)
     if not faults:
         faults = _run_both(before, after, head, resolve_device(device), tuned)
-    return Verification(Path(hardened), Path(source), tuple(faults), _summary(said, head, tuned))
+    else:
+        faults = _strange_source(before, said) + faults
+    summary = _summary(said, head, tuned)
+    added = "tuned gates" if tuned else "a mask"
+    return Verification(Path(hardened), Path(source), tuple(faults), summary, added)
 
 
 def _summary(said: Mapping[str, str], head: Head, tuned: bool) -> str:
@@ -87,6 +95,13 @@ def _summary(said: Mapping[str, str], head: Head, tuned: bool) -> str:
         return f"{removed} of {total} features of {head.node!r} masked"
     form = "folded into the weights" if said.get("emit") == "fold" else "as Mul nodes"
     return f"{total} gates {form}, {removed} of them 0"
+
+
+def _strange_source(before: OnnxFile, said: Mapping[str, str]) -> list[str]:
+    """Say so where another source was hardened: of all that differs then, this is the reason."""
+    if said.get("source.sha256", before.sha256) == before.sha256:
+        return []
+    return [f"its metadata says that it was made from another file than {before.path}"]
 
 
 def _sidecar_faults(before: OnnxFile, after: OnnxFile) -> list[str]:

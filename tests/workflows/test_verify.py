@@ -52,6 +52,13 @@ def test_the_source_itself_is_not_hardened(pair: tuple[Path, Path]) -> None:
     assert "holds no cloakify mask" in verify(source, source, "cpu").faults[0]
 
 
+def test_another_source_is_said_first(pair: tuple[Path, Path], samples: Path) -> None:
+    """Its architecture is the same, so every weight differs as well."""
+    _, hardened = pair
+    faults = verify(hardened, samples / "fashion_robust.onnx", "cpu").faults
+    assert "made from another file" in faults[0] and len(faults) > 2
+
+
 def weights_of(model: onnx.ModelProto) -> list[onnx.TensorProto]:
     return [t for t in model.graph.initializer if t.raw_data and t.name != MASK]
 
