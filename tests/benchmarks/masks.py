@@ -1,0 +1,191 @@
+"""What each way to harden buys, at which clean cost: one table, one picture, adaptive first.
+
+    python tests/benchmarks/masks.py [--models fashion_pooled,…] [--eps 2,4,8] [--methods …]
+        [--calibration 1000,20000] [--drop 0.02] [--attack apgd,apgd-t|autoattack] [--samples 1000]
+
+Hardens the sample models and attacks every result on test images that no step of it has seen. What
+was measured is kept in ``--results`` (JSON lines), so a stopped run goes on where it stood;
+``--table`` prints the Markdown table and draws the picture from that file without measuring.
+
+1,000 calibration images are ``sample_models/calib``; other numbers are taken from Fashion-MNIST's
+training images (``--idx``: the folder of its IDX files; Debian package dataset-fashion-mnist).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+sys.path.insert(0, str(Path(__file__).parents[2] / "sample_models"))
+
+import fashion_mnist
+
+import cloakify
+from cloakify.attacks import AutoAttack, Fgsm, Target, worst_case
+from cloakify.attacks.registry import make_attack
+from cloakify.errors import GateError
+from cloakify.workflows.setting import HardenSetting
+from cloakify.workflows.subject import open_classifier, open_subject
+from tests.benchmarks.masks_table import SOURCE, Measured, Task, bits, markdown, picture
+
+ROOT = Path(__file__).parents[2]
+RESULTS = Path(__file__).parent / "masks.jsonl"
+PICTURE = Path(__file__).parent / "masks.svg"
+
+METHODS: dict[str, dict[str, object]] = {
+    "deepcloak": {"score": "deepcloak"},
+    "auto": {"score": "auto"},
+    "tuned": {"method": "tuned"},
+    "binary": {"method": "tuned", "binary": True},
+}
+
+
+def calibration_data(count: int, folder: Path, idx: Path) -> Path:
+    if count == 1000:
+        return ROOT / "sample_models" / "calib"
+    path = folder / f"calib{count}.npz"
+    if not path.exists():
+        x, y = fashion_mnist.load(idx, "train")
+        rows = np.sort(np.random.default_rng(0).permutation(len(x))[:count])
+        np.savez(path, x=x[rows].reshape(-1, 1, 28, 28).astype(np.float32) / 255, y=y[rows])
+    return path
+
+
+class Bench:
+    """A source model with the test images."""
+
+    def __init__(self, model: str, eps: float, samples: int) -> None:
+        self.path = ROOT / "sample_models" / f"{model}.onnx"
+        setting = HardenSetting(eps=eps / 255, device="cpu")
+        test = ROOT / "sample_models" / "test.npz"
+        self.subject = open_subject(open_classifier(self.path), test, setting, lambda *_: None)
+        (batch,) = self.subject.dataset.batches(None, len(self.subject.dataset))
+        self.x, self.y = batch.x.astype(np.float32, copy=False), batch.y
+        self.some = slice(0, samples)
+        source = self.target(self.path)
+        x, y, index = self.attacked
+        self.static = Fgsm().run(source, x, y, index, self.subject.threat)
+
+    @property
+    def attacked(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        x, y = self.x[self.some], self.y[self.some]
+        return x, y, np.arange(len(y))
+
+    def target(self, path: Path) -> Target:
+        found = self.subject.target(open_classifier(path).model)
+        found.threads = 1
+        return found
+
+    def measure(self, path: Path, task: Task, note: str, spent: float) -> Measured:
+        start = time.perf_counter()
+        target = self.target(path)
+        clean = target.correct(self.x, self.y)
+        x, y, index = self.attacked
+        static = target.correct(self.static, y)
+        attacks = [make_attack(name) for name in task.attack.split(",") if name != "autoattack"]
+        if "autoattack" in task.attack:
+            attacks = list(AutoAttack().attacks)
+        found = worst_case(attacks, target, x, y, index, self.subject.threat)
+        took = time.perf_counter() - start
+        return Measured(
+            task,
+            note,
+            len(clean),
+            bits(clean),
+            bits(static & clean[self.some]),
+            {name: bits(robust) for name, robust in found.robust.items()},
+            round(spent, 1),
+            round(took, 1),
+        )
+
+
+def harden(bench: Bench, task: Task, folder: Path, idx: Path) -> tuple[Path, str, float] | None:
+    data = calibration_data(task.calibration, folder, idx)
+    if bench.subject.spec.channel_axis != 1 and data.suffix == ".npz":
+        # The Keras model takes channels last.
+        with np.load(data) as file:
+            data = data.with_name(f"last{task.calibration}.npz")
+            np.savez(data, x=np.moveaxis(file["x"], 1, -1), y=file["y"])
+    setting = HardenSetting(
+        eps=task.eps / 255,
+        device="cpu",
+        max_accuracy_drop=task.drop,
+        evaluation_steps=1,
+        **METHODS[task.method],  # type: ignore[arg-type]
+    )
+    output = folder / f"{task.model}-{task.eps:g}-{task.method}-{task.calibration}.onnx"
+    try:
+        result = cloakify.harden(bench.path, data, output, setting)
+    except GateError as error:
+        print(f"  {task.method}: {error}", flush=True)
+        return None
+    spent = sum(value for stage, value in result.report.timing.items() if stage != "evaluate")
+    mask = result.report.mask
+    note = f"{mask.removed} of {mask.total} masked" if mask.method == "deepcloak" else ""
+    return output, note or f"{mask.total} gates, {mask.removed} of them 0", spent
+
+
+def known(results: Path) -> list[Measured]:
+    if not results.exists():
+        return []
+    lines = [json.loads(line) for line in results.read_text().splitlines()]
+    return [Measured(**{**line, "task": Task(**line["task"])}) for line in lines]
+
+
+def tasks(options: argparse.Namespace) -> list[Task]:
+    found = []
+    for model in options.models.split(","):
+        for eps in map(float, options.eps.split(",")):
+            common = (options.drop, options.attack, options.samples)
+            found.append(Task(model, eps, SOURCE, 0, 0.0, *common[1:]))
+            for count in map(int, options.calibration.split(",")):
+                for method in options.methods.split(","):
+                    found.append(Task(model, eps, method, count, *common))
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--models", default="fashion_pooled,fashion_wide,fashion_keras")
+    parser.add_argument("--eps", default="4")
+    parser.add_argument("--methods", default=",".join(METHODS))
+    parser.add_argument("--calibration", default="1000")
+    parser.add_argument("--drop", type=float, default=0.02)
+    parser.add_argument("--attack", default="apgd,apgd-t")
+    parser.add_argument("--samples", type=int, default=1000)
+    parser.add_argument("--idx", type=Path, default=fashion_mnist.DEBIAN_FOLDER)
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--table", action="store_true")
+    options = parser.parse_args()
+    done = known(options.results)
+    if not options.table:
+        have = {found.task for found in done}
+        with tempfile.TemporaryDirectory() as folder:
+            for task in tasks(options):
+                if task in have:
+                    continue
+                bench = Bench(task.model, task.eps, task.samples)
+                made: tuple[Path, str, float] | None = (bench.path, "", 0.0)
+                if task.method != SOURCE:
+                    made = harden(bench, task, Path(folder), options.idx)
+                if made is None:
+                    continue
+                found = bench.measure(made[0], task, made[1], made[2])
+                done.append(found)
+                with options.results.open("a") as file:
+                    file.write(json.dumps(asdict(found)) + "\n")
+                print(markdown(done, found.task)[-1], flush=True)
+    print("\n".join(markdown(done)))
+    PICTURE.write_text(picture(done))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,214 @@
+"""The table and the picture of ``masks.py``, from what it has measured."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from cloakify.evaluation.intervals import agreed_difference, wilson
+
+SOURCE = "source"
+NAMES = {
+    SOURCE: "none",
+    "deepcloak": "0/1 mask, DeepCloak's score",
+    "auto": "0/1 mask, `--score auto`",
+    "binary": "`--method tuned --binary`",
+    "tuned": "`--method tuned`",
+}
+COLOURS = {
+    SOURCE: "#6b7280",
+    "deepcloak": "#d97706",
+    "auto": "#7c3aed",
+    "binary": "#0891b2",
+    "tuned": "#15803d",
+}
+PANEL, HEIGHT, MARGIN = 330, 300, 52
+
+
+@dataclass(frozen=True)
+class Task:
+    """One row of the table: how to harden, and how to attack the result; ε in 255ths."""
+
+    model: str
+    eps: float
+    method: str
+    calibration: int
+    drop: float
+    attack: str
+    samples: int
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What came of it; bits of samples that are answered rightly, in hexadecimal.
+
+    ``clean`` is of ``clean_count`` samples, the others of the task's, ``adaptive`` after each of
+    the attacks in turn.
+    """
+
+    task: Task
+    note: str
+    clean_count: int
+    clean: str
+    static: str
+    adaptive: dict[str, str]
+    harden_seconds: float
+    attack_seconds: float
+
+    @property
+    def right(self) -> np.ndarray:
+        """Bool [clean_count]."""
+        return unpacked(self.clean, self.clean_count)
+
+    @property
+    def moved(self) -> np.ndarray:
+        """Bool [samples]: right on samples crafted once against the source by FGSM."""
+        return unpacked(self.static, self.task.samples)
+
+    @property
+    def robust(self) -> np.ndarray:
+        """Bool [samples]: right whatever the attack."""
+        return unpacked(list(self.adaptive.values())[-1], self.task.samples)
+
+
+def bits(right: np.ndarray) -> str:
+    """Write booleans down."""
+    return np.packbits(right).tobytes().hex()
+
+
+def unpacked(text: str, count: int) -> np.ndarray:
+    """Read what :func:`bits` wrote."""
+    found = np.unpackbits(np.frombuffer(bytes.fromhex(text), np.uint8), count=count)
+    return found.astype(bool)
+
+
+def markdown(measured: Sequence[Measured], only: Task | None = None) -> list[str]:
+    """Return the lines of the table, of all rows or of one."""
+    lines = [
+        "| model | ε | hardened by | calibrated on | adaptive | gain, points | clean | static |"
+        " seconds |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    order = list(NAMES)
+    rows = sorted(
+        (found for found in measured if only in (None, found.task)),
+        key=lambda found: (
+            found.task.model,
+            found.task.eps,
+            order.index(found.task.method),
+            found.task.calibration,
+        ),
+    )
+    for found in rows:
+        task = found.task
+        source = source_of(measured, task)
+        gain = "" if task.method == SOURCE else difference(found.robust, source.robust)
+        cost = "" if task.method == SOURCE else f" ({difference(found.right, source.right)})"
+        cells = [
+            task.model.removeprefix("fashion_"),
+            f"{task.eps:g}/255",
+            NAMES[task.method],
+            f"{task.calibration:,}" if task.calibration else "",
+            interval(found.robust),
+            gain,
+            f"{100 * found.right.mean():.1f}{cost}",
+            f"{100 * found.moved.mean():.1f}",
+            f"{found.harden_seconds:.0f}" if task.calibration else "",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def source_of(measured: Sequence[Measured], task: Task) -> Measured:
+    """Return the source's row under the same attack."""
+    return next(
+        found
+        for found in measured
+        if found.task.method == SOURCE
+        and (found.task.model, found.task.eps, found.task.attack, found.task.samples)
+        == (task.model, task.eps, task.attack, task.samples)
+    )
+
+
+def interval(right: np.ndarray) -> str:
+    """A share in percent with its 95 % interval."""
+    low, high = wilson(int(right.sum()), len(right))
+    return f"{100 * right.mean():.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+
+
+def difference(after: np.ndarray, before: np.ndarray) -> str:
+    """A paired difference in points with its 95 % interval."""
+    gained, lost = int((after & ~before).sum()), int((before & ~after).sum())
+    low, high = agreed_difference(gained, lost, len(after))
+    value = 100 * (gained - lost) / len(after)
+    return f"{value:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
+
+
+def picture(measured: Sequence[Measured], eps: float = 4) -> str:
+    """Draw clean against adaptive accuracy as an SVG, a panel for each model."""
+    shown = [found for found in measured if found.task.eps == eps]
+    models = sorted({found.task.model for found in shown})
+    width = PANEL * max(1, len(models))
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{HEIGHT + 60}" '
+        f'viewBox="0 0 {width} {HEIGHT + 60}" font-family="sans-serif" font-size="12">',
+        f'<rect width="{width}" height="{HEIGHT + 60}" fill="#ffffff"/>',
+    ]
+    for place, model in enumerate(models):
+        points = [found for found in shown if found.task.model == model]
+        parts.append(f'<g transform="translate({place * PANEL} 0)">')
+        parts += panel(model.removeprefix("fashion_"), points)
+        parts.append("</g>")
+    x = MARGIN
+    for method, colour in COLOURS.items():
+        if any(found.task.method == method for found in shown):
+            name = NAMES[method].replace("`", "")
+            parts.append(f'<circle cx="{x}" cy="{HEIGHT + 44}" r="5" fill="{colour}"/>')
+            parts.append(f'<text x="{x + 9}" y="{HEIGHT + 48}">{name}</text>')
+            x += 30 + 7 * len(name)
+    return "\n".join([*parts, "</svg>"]) + "\n"
+
+
+def panel(title: str, points: Sequence[Measured]) -> list[str]:
+    """One model: adaptive accuracy upwards with its interval, clean accuracy to the right."""
+    clean = [100 * found.right.mean() for found in points]
+    left, right = np.floor(min(clean)) - 1, np.ceil(max(clean)) + 1
+    robust = [100 * found.robust.mean() for found in points]
+    low, high = 10 * np.floor(min(robust) / 10 - 0.5), 10 * np.ceil(max(robust) / 10 + 0.5)
+
+    def across(value: float) -> float:
+        return MARGIN + (value - left) / (right - left) * (PANEL - MARGIN - 16)
+
+    def up(value: float) -> float:
+        return HEIGHT - 24 - (value - low) / (high - low) * (HEIGHT - 60)
+
+    parts = [f'<text x="{MARGIN}" y="18" font-weight="bold">{title}</text>']
+    for value in np.arange(low, high + 1, 10):
+        parts.append(
+            f'<line x1="{MARGIN}" x2="{PANEL - 16}" y1="{up(value):.1f}" y2="{up(value):.1f}" '
+            f'stroke="#e5e7eb"/><text x="{MARGIN - 6}" y="{up(value) + 4:.1f}" '
+            f'text-anchor="end">{value:.0f}</text>'
+        )
+    for value in np.arange(left, right + 1, 2):
+        parts.append(
+            f'<text x="{across(value):.1f}" y="{HEIGHT - 6}" text-anchor="middle">{value:.0f}'
+            "</text>"
+        )
+    parts.append(f'<text x="{PANEL - 16}" y="{HEIGHT + 12}" text-anchor="end">clean, %</text>')
+    parts.append(f'<text x="{MARGIN - 40}" y="34">adaptive, %</text>')
+    for found in points:
+        colour, count = COLOURS[found.task.method], len(found.robust)
+        x, y = across(100 * found.right.mean()), up(100 * found.robust.mean())
+        ends = [up(100 * end) for end in wilson(int(found.robust.sum()), count)]
+        parts.append(
+            f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{ends[0]:.1f}" y2="{ends[1]:.1f}" '
+            f'stroke="{colour}"/><circle cx="{x:.1f}" cy="{y:.1f}" r="5" fill="{colour}"/>'
+        )
+        if found.task.calibration:
+            parts.append(
+                f'<text x="{x + 8:.1f}" y="{y + 4:.1f}" font-size="10">'
+                f"{found.task.calibration:,}</text>"
+            )
+    return parts
