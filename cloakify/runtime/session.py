@@ -66,6 +66,11 @@ class Session:
         options.intra_op_num_threads = threads
         # Errors arrive as exceptions; warnings about odd but valid graphs help nobody here.
         options.log_severity_level = 4
+        # A plan of all memory would be made after the first run, and be held beside what that took.
+        options.enable_mem_pattern = False
+        # Nodes run as early as they can, in the order written: derivatives of activations right
+        # behind them, while they are cached, after which the activations are let go.
+        options.execution_order = ort.ExecutionOrder.PRIORITY_BASED
         if not optimise:
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         if not spinning:

@@ -205,6 +205,19 @@ class Builder:
         """
         return self.scale(self.op("GlobalAveragePool", image), count)
 
+    def scale_channels(
+        self, image: Tensor, factors: np.ndarray, offsets: np.ndarray | None = None
+    ) -> Tensor:
+        """Return ``factors · image + offsets`` of an NC… tensor, one number a channel.
+
+        As a depthwise convolution: ONNX Runtime runs it in blocks of channels, unlike products with
+        constants, and adds another image in the same pass.
+        """
+        weights = factors.reshape(-1, *[1] * (len(image.shape) - 1)).astype(image.dtype)
+        bias = None if offsets is None else self.constant(offsets.astype(image.dtype))
+        inputs = [image, self.constant(weights), *([] if bias is None else [bias])]
+        return self.op("Conv", *inputs, shape=image.shape, group=len(factors))
+
     def magnify(self, image: Tensor, times: Sequence[int]) -> Tensor:
         """Repeat each position of an NC… tensor ``times`` along its axis.
 

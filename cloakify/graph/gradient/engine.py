@@ -112,13 +112,11 @@ def differentiate(
             continue
         for tensor, gradient in zip(node.outputs, incoming, strict=True):
             if gradient is not None:
-                pending[id(tensor)] = [gradient]
+                pending[id(tensor)] = [_shaped(gradient, tensor)]
         outgoing = _rule_for(node)(context, node, incoming)
         for tensor, gradient in zip(node.inputs, outgoing, strict=False):
             if gradient is not None and id(tensor) in active:
-                if isinstance(gradient, gs.Variable) and gradient.shape is None:
-                    gradient.shape = tensor.shape
-                pending.setdefault(id(tensor), []).append(gradient)
+                pending.setdefault(id(tensor), []).append(_shaped(gradient, tensor))
     return [_total(context, pending.get(id(tensor))) for tensor in wanted]
 
 
@@ -144,6 +142,13 @@ def _reached_from(nodes: Sequence[gs.Node], sources: Sequence[Tensor]) -> set[in
         if any(id(tensor) in reached for tensor in node.inputs):
             reached.update(id(tensor) for tensor in node.outputs)
     return reached
+
+
+def _shaped(gradient: Tensor, tensor: Tensor) -> Tensor:
+    """Write down the shape of a tensor's gradient, where its rule did not."""
+    if isinstance(gradient, gs.Variable) and gradient.shape is None:
+        gradient.shape = tensor.shape
+    return gradient
 
 
 def _total(context: Context, gradients: list[Tensor] | None) -> Tensor | None:

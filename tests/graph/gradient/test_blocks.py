@@ -77,3 +77,15 @@ def test_what_leaves_the_blocks_is_brought_back_where_it_meets_such() -> None:
     places = {name: place for place, node in enumerate(model.graph.node) for name in node.output}
     for place, node in enumerate(model.graph.node):
         assert all(places.get(name, -1) < place for name in node.input)
+
+
+@pytest.mark.parametrize("order", ["a, s", "s, a"])
+def test_silu_of_a_convolution(order: str) -> None:
+    text = f"""<ir_version: 8, opset_import: ["" : 18]>
+    f (double[2, 2, 3, 3] x) => (double y)
+    <double[2, 2, 1, 1] w = {{0.5, -1.0, 1.5, 0.25}}> {{
+        a = Conv(x, w)
+        s = Sigmoid(a)
+        y = Mul({order})
+    }}"""
+    check_both(text, {"x": 4 * np.random.default_rng(0).standard_normal((2, 2, 3, 3))})

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import onnx_graphsurgeon as gs
 
 from cloakify.graph.gradient.builder import Tensor
@@ -48,16 +49,16 @@ def sub(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
 def mul(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
     """``y = a · b``: ``∂a = g · b``, ``∂b = g · a``.
 
-    Where b is ``σ(a)`` (SiLU, as exporters write it), at once ``∂a = g · (b + y · (1 − b))``: fewer
-    passes over memory, and the runtime need not keep a.
+    Where b is ``σ(a)`` (SiLU, as exporters write it), at once ``∂a = g · b · (1 + a − y)``: fewer
+    passes over memory.
     """
     (g,) = grads
     assert g is not None
     a, b = node.inputs
     if _is_sigmoid_of(b, a):
-        return [_silu_gradient(context, g, b, node.outputs[0]), None]
+        return [_silu_gradient(context, g, a, b, node.outputs[0]), None]
     if _is_sigmoid_of(a, b):
-        return [None, _silu_gradient(context, g, a, node.outputs[0])]
+        return [None, _silu_gradient(context, g, b, a, node.outputs[0])]
     return [
         like(context, context.mul(g, b), node, a) if context.needs(a) else None,
         like(context, context.mul(g, a), node, b) if context.needs(b) else None,
@@ -141,7 +142,12 @@ def _is_sigmoid_of(gate: Tensor, x: Tensor) -> bool:
     return any(node.op == "Sigmoid" and node.inputs[0] is x for node in gate.inputs)
 
 
-def _silu_gradient(context: Context, g: Tensor, gate: Tensor, y: Tensor) -> Tensor:
+def _silu_gradient(context: Context, g: Tensor, x: Tensor, gate: Tensor, y: Tensor) -> Tensor:
+    convolved = any(node.op in ("Conv", "BatchNormalization") for node in x.inputs)
+    if convolved and len(x.shape) == 4 and x.dtype == np.float32:
+        ones = np.ones(x.shape[1])
+        bend = context.add(context.scale_channels(y, -ones, ones), x)
+        return context.mul(g, context.mul(gate, bend))
     return context.mul(g, context.add(gate, context.mul(y, context.complement(gate))))
 
 

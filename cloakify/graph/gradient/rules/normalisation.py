@@ -17,7 +17,7 @@ import onnx_graphsurgeon as gs
 from cloakify.errors import UnsupportedOperatorError
 from cloakify.graph.gradient.builder import Tensor
 from cloakify.graph.gradient.engine import Context, rule, unary
-from cloakify.graph.gradient.rules.static import given, refuse_gradient
+from cloakify.graph.gradient.rules.static import constant_values, given, refuse_gradient
 
 Gradients = list[Tensor | None]
 
@@ -34,9 +34,12 @@ def batch_normalization(context: Context, node: gs.Node, grads: Gradients) -> Gr
             f"BatchNormalization {node.name!r} is in training mode; export the model for inference"
         )
     refuse_gradient(context, node, range(1, len(node.inputs)), "parameters")
-    deviation = context.op(
-        "Sqrt", context.add(variance, context.scalar(node.attrs.get("epsilon", 1e-5), variance))
-    )
+    epsilon = node.attrs.get("epsilon", 1e-5)
+    factors, spread = constant_values(scale), constant_values(variance)
+    if len(x.shape) == 4 and g.dtype == np.float32 and factors is not None and spread is not None:
+        wide = factors.astype(np.float64) / np.sqrt(spread.astype(np.float64) + epsilon)
+        return [context.scale_channels(g, wide)]
+    deviation = context.op("Sqrt", context.add(variance, context.scalar(epsilon, variance)))
     slope = context.cast(context.div(scale, deviation), g.dtype)
     return [context.mul(g, context.reshape(slope, _by_channel(x)))]
 

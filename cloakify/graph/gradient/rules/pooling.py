@@ -25,8 +25,8 @@ def global_average_pool(context: Context, node: gs.Node, grads: Gradients) -> Gr
     if len(shape) != 4 or g.dtype != np.float32:
         return [context.expand(context.mul(g, context.scalar(share, g)), shape)]
     # Scaled by a convolution, the runtime has it in blocks of channels, and keeps it so.
-    weights = context.constant(np.full((shape[1], 1, 1, 1), share, g.dtype))
-    return [context.magnify(context.op("Conv", g, weights, group=shape[1]), shape[2:])]
+    g.shape = [*shape[:2], 1, 1]
+    return [context.magnify(context.scale_channels(g, np.full(shape[1], share)), shape[2:])]
 
 
 @rule("GlobalMaxPool")
