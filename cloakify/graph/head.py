@@ -24,6 +24,7 @@ _OTHER_LAYERS = {"Conv", "ConvTranspose", "Gemm", "LSTM", "GRU", "RNN"}
 
 # What may follow scores and leave them scores; a map of them may also be pooled.
 _MOVES = {"Flatten", "Reshape", "Squeeze", "Identity", "Dropout"}
+_SIZES = {"Shape", "Size"}
 _POOLS = {"Relu", "GlobalAveragePool", "GlobalMaxPool", "AveragePool", "ReduceMean", "ReduceMax"}
 
 _IN_FUNCTION = (
@@ -249,22 +250,40 @@ def _head(
 
 
 def _logits(linear: gs.Tensor, is_map: bool) -> gs.Tensor:
-    """Follow a linear output over what only moves or pools it: class scores must be [N, C].
+    """Follow a linear output over what only moves, pools or picks it: class scores must be [N, C].
 
     A 1×1 `Conv` yields a map of scores; its pooled form (SqueezeNet: after a Relu) is what the
-    class is read from. The walk ends before Softmax, and where a value is read twice (a decomposed
-    Softmax does that).
+    class is read from. A `MatMul` may yield scores for every token, of which one is picked. The
+    walk ends before Softmax, and where a value is read twice (a decomposed Softmax does that).
     """
     tensor, moving = linear, True
     followed = _MOVES | _POOLS if is_map else _MOVES
     while moving:
-        consumers = tensor.outputs
+        consumers = [node for node in tensor.outputs if node.op not in _SIZES]
         moving = (
             len(consumers) == 1
-            and consumers[0].op in followed
+            and (consumers[0].op in followed or (not is_map and _picks(consumers[0])))
             and consumers[0].inputs[0] is tensor
             and len(consumers[0].outputs) == 1
         )
         if moving:
             tensor = consumers[0].outputs[0]
     return tensor
+
+
+def _picks(node: gs.Node) -> bool:
+    """Tell whether a node picks or averages positions of its input, and leaves the classes."""
+    if node.op == "GatherND":
+        return True
+    axes = [node.attrs.get("axis", 0)] if node.op == "Gather" else node.attrs.get("axes")
+    if node.op == "Gather" and axes == [0]:
+        return True
+    if node.op not in ("Gather", "ReduceMean", "Slice"):
+        return False
+    slot = 3 if node.op == "Slice" else 1
+    if axes is None and len(node.inputs) > slot and isinstance(node.inputs[slot], gs.Constant):
+        axes = [int(axis) for axis in node.inputs[slot].values.reshape(-1)]
+    shape = node.inputs[0].shape
+    if axes is None or shape is None:
+        return False
+    return all(0 <= axis + len(shape) * (axis < 0) < len(shape) - 1 for axis in axes)

@@ -11,7 +11,7 @@ from cloakify.attacks import Attack, Target
 from cloakify.attacks.pairs import Pairs, attacked_pairs
 from cloakify.data import check_clean_accuracy
 from cloakify.masking.captured import Captured, chosen_for_capture, pooled
-from cloakify.masking.linear import LinearHead, by_feature, read_head
+from cloakify.masking.linear import LinearHead, at_answer, by_feature, read_head
 from cloakify.masking.statistics import FeatureStatistics
 from cloakify.workflows.subject import Progress, Subject
 
@@ -59,7 +59,7 @@ def calibrate(
     for pairs in attacked_pairs(target, attack, subject.threat, subject.dataset, fit):
         if linear is None:
             linear = read_head(subject.classifier.model, head, pairs.clean_features)
-        clean, attacked = features_of(pairs, subject)
+        clean, attacked = features_of(pairs, subject, linear)
         statistics = statistics.merge(
             FeatureStatistics.of_pairs(
                 clean, attacked, pairs.clean_logits, pairs.attacked_logits, pairs.y, linear.weight
@@ -75,7 +75,26 @@ def calibrate(
     return Calibration(statistics, linear, Captured(clean, attacked, y, y), kept)
 
 
-def features_of(pairs: Pairs, subject: Subject) -> tuple[Features, Features]:
-    """Return clean and attacked features as [n, D] or [n, P, D]."""
+def features_of(
+    pairs: Pairs, subject: Subject, linear: LinearHead, mask: Features | None = None
+) -> tuple[Features, Features]:
+    """Return clean and attacked features as [n, D] or [n, P, D].
+
+    Where the logits are read from one of P positions, its features alone are returned.
+
+    Parameters
+    ----------
+    mask
+        The mask [D] that the model had.
+    """
     head = subject.classifier.head
-    return by_feature(pairs.clean_features, head), by_feature(pairs.attacked_features, head)
+    clean, attacked = (
+        by_feature(side, head) for side in (pairs.clean_features, pairs.attacked_features)
+    )
+    if clean.ndim == 2:
+        return clean, attacked
+    places = at_answer(clean, pairs.clean_logits, linear, mask)
+    if places is None:
+        return clean, attacked
+    rows = np.arange(len(clean))
+    return clean[rows, places], attacked[rows, places]

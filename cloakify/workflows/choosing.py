@@ -100,7 +100,7 @@ def _propose(
     curves = {name: MaskCurve.empty(ranking) for name, ranking in rankings.items()}
     done = 0
     for pairs in attacked_pairs(target, attack, subject.threat, subject.dataset, select):
-        features = features_of(pairs, subject)
+        features = features_of(pairs, subject, calibration.head)
         for name, curve in curves.items():
             curves[name] = curve.update(calibration.head, *features, pairs.y)
         done += len(pairs.y)
@@ -156,7 +156,8 @@ def _answered(
     target = _masked(subject, choice)
     pairs = attacked_pairs(target, attack, subject.threat, subject.dataset, calibration.kept)
     for part in pairs:
-        captured = captured.with_attacked(pooled(features_of(part, subject)[1]), part.y)
+        _, attacked = features_of(part, subject, calibration.head, choice.mask)
+        captured = captured.with_attacked(pooled(attacked), part.y)
     return replace(calibration, captured=captured)
 
 

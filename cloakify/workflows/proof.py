@@ -149,7 +149,8 @@ def runtime_faults(
     faults: list[str] = []
     if not _equal_under_ones(source, hardened, head, feeds, device):
         faults.append("with a mask of ones the logits are not the source's to the bit")
-    masked = Session(tap(hardened, [head.logits]), device).run(feeds)[head.logits]
+    # The head's own output: what picks among its scores may read the inputs too.
+    masked = Session(tap(hardened, [head.linear]), device).run(feeds)[head.linear]
     mask = next(tensor for tensor in hardened.graph.initializer if tensor.name == MASK)
     product = features * onnx.numpy_helper.to_array(mask)
     declared = onnx.helper.make_tensor_value_info(
@@ -158,10 +159,10 @@ def runtime_faults(
         [None] * product.ndim,
     )
     try:
-        part = head_model(source, declared, head.logits)
+        part = head_model(source, declared, head.linear)
     except HeadError as error:
         return [*faults, str(error)]
-    expected = Session(part, device).run({head.features: product})[head.logits]
+    expected = Session(part, device).run({head.features: product})[head.linear]
     difference = _distance(masked, expected)
     allowed = max(TOLERANCE, ROUNDINGS * _precision(expected.dtype))
     if not difference <= allowed * max(1.0, _distance(expected, np.zeros_like(expected))):

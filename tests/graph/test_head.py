@@ -245,3 +245,30 @@ def test_local_functions_before_the_head_do_not_matter():
 def test_a_head_inside_a_local_function_is_refused_with_the_way_out():
     with pytest.raises(HeadError, match=r"local function.*inline_local_functions"):
         find_head(onnx.parser.parse_model(FUNCTIONS % "y = local.classify (h, w)"))
+
+
+@pytest.mark.parametrize(
+    ("body", "logits"),
+    [
+        # One token of each sequence is picked: by rows, by index tuples, by its place.
+        (
+            "h = MatMul (x, w)  f = Flatten (h)  s = Shape (f)  g = Gather (f, rows)  "
+            "y = Reshape (g, s)",
+            "y",
+        ),
+        ("h = MatMul (x, w)  s = Shape (h)  y = GatherND (h, pairs)", "y"),
+        ("h = MatMul (x, w)  a = Add (h, b)  y = Gather <axis = 1> (a, place)", "y"),
+        ("h = MatMul (x, w)  y = ReduceMean <axes = [1], keepdims = 0> (h)", "y"),
+        # Classes are picked: that is no longer what the layer scores.
+        ("h = MatMul (x, w)  y = Gather <axis = 2> (h, place)", "h"),
+        ("h = MatMul (x, w)  y = ReduceMean <axes = [-1], keepdims = 0> (h)", "h"),
+    ],
+)
+def test_scores_of_the_token_that_is_picked(body: str, logits: str):
+    text = (
+        '<ir_version: 8, opset_import: ["" : 17]> f (float[N, 5, 4] x, int64[N] rows, '
+        "int64[N, 2] pairs) => (float y) <float[4, 3] w = {1,2,3,4,5,6,7,8,9,10,11,12}, "
+        f"float[3] b = {{1, 2, 3}}, int64 place = {{0}}> {{ {body} }}"
+    )
+    found = onnx.shape_inference.infer_shapes(onnx.parser.parse_model(text))
+    assert find_head(found).head.logits == logits

@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cloakify.graph.head import find_head
-from cloakify.masking.linear import by_feature, read_head
+from cloakify.masking.linear import LinearHead, at_answer, by_feature, read_head
 
 HEADER = '<ir_version: 8, opset_import: ["" : 18]>'
 FORMS = {
@@ -66,3 +68,23 @@ def test_read_head(form: str) -> None:
     assert flat.shape == ((4, 3) if rank == 2 else (4, 4, 3))
     if rank == 4:
         assert np.array_equal(flat[1, 3], features[1, :, 1, 1])
+
+
+@given(
+    n=st.integers(1, 5),
+    positions=st.integers(2, 6),
+    seed=st.integers(0, 99),
+    masked=st.booleans(),
+)
+def test_the_position_that_is_answered_from(n: int, positions: int, seed: int, masked: bool):
+    """Logits of one position are traced back to it; their mean is not."""
+    random = np.random.default_rng(seed)
+    features = random.standard_normal((n, positions, 7)).astype(np.float32)
+    mask = random.integers(0, 2, 7).astype(np.float32) if masked else None
+    mask = None if mask is None or not mask.any() else mask
+    head = LinearHead(*(random.standard_normal(shape).astype("f") for shape in ((7, 4), (4,))))
+    scores = features * (1 if mask is None else mask) @ head.weight + head.bias
+    places = random.integers(0, positions, n)
+    found = at_answer(features, scores[np.arange(n), places], head, mask)
+    np.testing.assert_array_equal(found, places)
+    assert at_answer(features, scores.mean(axis=1), head, mask) is None

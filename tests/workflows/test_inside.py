@@ -9,9 +9,12 @@ import onnx
 import onnxruntime as ort
 import pytest
 
+from cloakify.attacks.pairs import attacked_pairs
 from cloakify.errors import DataError, ModelError, UsageError
+from cloakify.masking.linear import read_head
 from cloakify.report import as_document, load_schema
 from cloakify.workflows.attack import attack
+from cloakify.workflows.calibration import features_of
 from cloakify.workflows.evaluate import evaluate
 from cloakify.workflows.harden import harden
 from cloakify.workflows.inspect import inspect
@@ -302,3 +305,56 @@ text (int64[N, L] input_ids) => (float[N, {CLASSES}] logits)
     features = ReduceSum <keepdims = 0> (active, zero)
     logits = Gemm <transB = 1> (features, weight)
 }}"""
+
+
+CAUSAL = f"""
+<ir_version: 8, opset_import: ["" : 17]>
+text (int64[N, {LENGTH}] input_ids) => (float[N, {CLASSES}] logits)
+{{
+    words = Gather (table, input_ids)
+    one = Constant <value_int: int = 1> ()
+    past = CumSum (words, one)
+    active = Tanh (past)
+    scores = MatMul (active, weight)
+    pad = Constant <value_int: int = 0> ()
+    is_pad = Equal (input_ids, pad)
+    not_pad = Not (is_pad)
+    kept = Cast <to = 7> (not_pad)
+    count = ReduceSum <keepdims = 1> (kept, axis)
+    last = Sub (count, one)
+    logits = GatherND <batch_dims = 1> (scores, last)
+}}"""
+
+
+def test_hardening_a_model_that_answers_at_its_last_token(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    model = onnx.parser.parse_model(CAUSAL)
+    weights = {
+        "table": random.standard_normal((WORDS, WIDTH)).astype(np.float32),
+        "weight": random.standard_normal((WIDTH, CLASSES)).astype(np.float32),
+        "axis": np.array([1]),
+    }
+    for name, values in weights.items():
+        model.graph.initializer.append(onnx.numpy_helper.from_array(values, name))
+    ids = random.integers(1, WORDS, (300, LENGTH))
+    length = random.integers(2, LENGTH + 1, 300)
+    ids[np.arange(LENGTH) >= length[:, None]] = 0
+    states = np.tanh(np.cumsum(weights["table"][ids], axis=1))[np.arange(300), length - 1]
+    y = (states @ weights["weight"]).argmax(axis=1)
+    path, data = tmp_path / "causal.onnx", tmp_path / "data.npz"
+    onnx.save(model, path)
+    np.savez(data, x=ids, y=y)
+    subject = subject_of(path, data)
+    target, linear = subject.target(), None
+    setting = subject.setting
+    assert isinstance(setting, AttackSetting)
+    kept = np.arange(100)
+    for pairs in attacked_pairs(
+        target, setting.make_attack(), subject.threat, subject.dataset, kept
+    ):
+        linear = read_head(subject.classifier.model, target.head, pairs.clean_features)
+        clean, _ = features_of(pairs, subject, linear)
+        np.testing.assert_allclose(clean, states[pairs.index], atol=1e-5)
+    options = {"device": "cpu", "eps": EPS, "max_accuracy_drop": 0.5, "evaluation_steps": 3}
+    found = harden(path, data, tmp_path / "out.onnx", HardenSetting(**options))
+    assert found.report.accuracy.source.clean.value == 1
