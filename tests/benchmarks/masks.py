@@ -2,6 +2,7 @@
 
     python tests/benchmarks/masks.py [--models fashion_pooled,…] [--eps 2,4,8] [--methods …]
         [--calibration 1000,20000] [--drop 0.02] [--attack apgd,apgd-t|autoattack] [--samples 1000]
+    python tests/benchmarks/masks.py --methods deepcloak,auto,random --ratios 0.01,0.05,0.1,0.3
 
 Hardens the sample models and attacks every result on test images that no step of it has seen. What
 was measured is kept in ``--results`` (JSON lines), so a stopped run goes on where it stood;
@@ -32,6 +33,9 @@ import cloakify
 from cloakify.attacks import AutoAttack, Fgsm, Target, worst_case
 from cloakify.attacks.registry import make_attack
 from cloakify.errors import GateError
+from cloakify.graph.mask import insert_mask
+from cloakify.masking.scores import random_ranking
+from cloakify.masking.selection import choose, size_of_ratio
 from cloakify.workflows.setting import HardenSetting
 from cloakify.workflows.subject import open_classifier, open_subject
 from tests.benchmarks.masks_table import SOURCE, Measured, Task, bits, markdown, picture
@@ -43,6 +47,7 @@ PICTURE = Path(__file__).parent / "masks.svg"
 METHODS: dict[str, dict[str, object]] = {
     "deepcloak": {"score": "deepcloak"},
     "auto": {"score": "auto"},
+    "random": {},
     "tuned": {"method": "tuned"},
     "binary": {"method": "tuned", "binary": True},
 }
@@ -108,6 +113,14 @@ class Bench:
 
 
 def harden(bench: Bench, task: Task, folder: Path, idx: Path) -> tuple[Path, str, float] | None:
+    if task.method == "random":
+        classifier = bench.subject.classifier
+        total = classifier.head.num_features
+        choice = choose(random_ranking(total, 0), size_of_ratio(total, task.ratio), "random")
+        output = folder / "random.onnx"
+        masked = insert_mask(classifier.model, classifier.head, choice.mask, {})
+        output.write_bytes(masked.SerializeToString())
+        return output, f"{len(choice.removed)} of {total} masked", 0.0
     data = calibration_data(task.calibration, folder, idx)
     if bench.subject.spec.channel_axis != 1 and data.suffix == ".npz":
         # The Keras model takes channels last.
@@ -119,6 +132,7 @@ def harden(bench: Bench, task: Task, folder: Path, idx: Path) -> tuple[Path, str
         device="cpu",
         max_accuracy_drop=task.drop,
         evaluation_steps=1,
+        mask_ratio=task.ratio or None,
         **METHODS[task.method],  # type: ignore[arg-type]
     )
     output = folder / f"{task.model}-{task.eps:g}-{task.method}-{task.calibration}.onnx"
@@ -148,7 +162,8 @@ def tasks(options: argparse.Namespace) -> list[Task]:
             found.append(Task(model, eps, SOURCE, 0, 0.0, *common[1:]))
             for count in map(int, options.calibration.split(",")):
                 for method in options.methods.split(","):
-                    found.append(Task(model, eps, method, count, *common))
+                    for ratio in map(float, options.ratios.split(",")):
+                        found.append(Task(model, eps, method, count, *common, ratio))
     return found
 
 
@@ -156,8 +171,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--models", default="fashion_pooled,fashion_wide,fashion_keras")
     parser.add_argument("--eps", default="4")
-    parser.add_argument("--methods", default=",".join(METHODS))
+    parser.add_argument("--methods", default="deepcloak,auto,binary,tuned")
     parser.add_argument("--calibration", default="1000")
+    parser.add_argument("--ratios", default="0", help="of the features; 0: what --drop allows")
     parser.add_argument("--drop", type=float, default=0.02)
     parser.add_argument("--attack", default="apgd,apgd-t")
     parser.add_argument("--samples", type=int, default=1000)

@@ -14,6 +14,7 @@ NAMES = {
     SOURCE: "none",
     "deepcloak": "0/1 mask, DeepCloak's score",
     "auto": "0/1 mask, `--score auto`",
+    "random": "0/1 mask, at random",
     "binary": "`--method tuned --binary`",
     "tuned": "`--method tuned`",
 }
@@ -21,6 +22,7 @@ COLOURS = {
     SOURCE: "#6b7280",
     "deepcloak": "#d97706",
     "auto": "#7c3aed",
+    "random": "#b91c1c",
     "binary": "#0891b2",
     "tuned": "#15803d",
 }
@@ -29,7 +31,10 @@ PANEL, HEIGHT, MARGIN = 330, 300, 52
 
 @dataclass(frozen=True)
 class Task:
-    """One row of the table: how to harden, and how to attack the result; ε in 255ths."""
+    """One row of the table: how to harden, and how to attack the result; ε in 255ths.
+
+    ``ratio`` is the share of the features that is masked, 0 for what ``drop`` allows.
+    """
 
     model: str
     eps: float
@@ -38,6 +43,7 @@ class Task:
     drop: float
     attack: str
     samples: int
+    ratio: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -87,8 +93,8 @@ def unpacked(text: str, count: int) -> np.ndarray:
 def markdown(measured: Sequence[Measured], only: Task | None = None) -> list[str]:
     """Return the lines of the table, of all rows or of one."""
     lines = [
-        "| model | ε | hardened by | calibrated on | adaptive | gain, points | clean | static |"
-        " seconds |",
+        "| model | ε | hardened by | calibrated on | adaptive, % | gain, points | clean, % |"
+        " static, % | seconds |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     order = list(NAMES)
@@ -99,6 +105,7 @@ def markdown(measured: Sequence[Measured], only: Task | None = None) -> list[str
             found.task.eps,
             order.index(found.task.method),
             found.task.calibration,
+            found.task.ratio,
         ),
     )
     for found in rows:
@@ -109,7 +116,7 @@ def markdown(measured: Sequence[Measured], only: Task | None = None) -> list[str
         cells = [
             task.model.removeprefix("fashion_"),
             f"{task.eps:g}/255",
-            NAMES[task.method],
+            NAMES[task.method] + (f", {task.ratio:.0%}" if task.ratio else ""),
             f"{task.calibration:,}" if task.calibration else "",
             interval(found.robust),
             gain,
@@ -148,7 +155,7 @@ def difference(after: np.ndarray, before: np.ndarray) -> str:
 
 def picture(measured: Sequence[Measured], eps: float = 4) -> str:
     """Draw clean against adaptive accuracy as an SVG, a panel for each model."""
-    shown = [found for found in measured if found.task.eps == eps]
+    shown = [found for found in measured if found.task.eps == eps and not found.task.ratio]
     models = sorted({found.task.model for found in shown})
     width = PANEL * max(1, len(models))
     parts = [
