@@ -20,6 +20,7 @@ from onnx import ModelProto, NodeProto
 
 from cloakify.errors import ModelError
 from cloakify.graph.gate_sites import GateSite
+from cloakify.graph.writing import names_of
 from cloakify.onnxfile import write_metadata
 
 GATE = "cloakify_gate"
@@ -57,6 +58,11 @@ def insert_gates(
     gated = ModelProto()
     gated.CopyFrom(model)
     places = {name: place for place, node in enumerate(gated.graph.node) for name in node.output}
+    taken = names_of(model)
+    for number in range(len(sites)):
+        for name in (gate_name(number), f"{UNGATED}_{number}"):
+            if name in taken:
+                raise ModelError(f"the model has a value called {name!r} of its own; rename it")
     inserted: dict[int, NodeProto] = {}
     for number, (site, values) in enumerate(zip(sites, gates, strict=True)):
         if values.shape != (site.channels,):

@@ -28,6 +28,9 @@ from cloakify.graph.writing import fresh_name, inputs_of, names_of
 # The largest whole number up to which float32 holds each.
 LARGEST_EXACT = 1 << 24
 
+# What the values of the unpacking are called; a number follows where the model has such names.
+SAMPLE, SIZES, PART = OWN = ("cloakify_sample", "cloakify_sizes", "cloakify_part")
+
 
 @dataclass(frozen=True)
 class Part:
@@ -122,7 +125,7 @@ def cut_inside(
         if value.name in needed and value.name not in names:
             raise ModelError(f"the logits need input {value.name!r}, which samples do not hold")
     taken = names_of(model)
-    packed = fresh_name("cloakify_sample", taken)
+    packed = fresh_name(SAMPLE, taken)
     constants: list[TensorProto] = []
     head = _unpack(packed, names, packing, taken, constants, _opset(model))
     cut = ModelProto()
@@ -177,7 +180,7 @@ def _unpack(
     """Return the nodes from the packed input to the parts; their constants are appended."""
 
     def ints(values: Sequence[int]) -> str:
-        name = fresh_name("cloakify_sizes", taken)
+        name = fresh_name(SIZES, taken)
         constants.append(onnx.numpy_helper.from_array(np.array(values, np.int64), name))
         return name
 
@@ -186,14 +189,14 @@ def _unpack(
     pieces = [packed]
     if len(names) > 1:
         sizes = [part.size for part in packing.parts]
-        pieces = [fresh_name("cloakify_part", taken) for _ in sizes]
+        pieces = [fresh_name(PART, taken) for _ in sizes]
         # The sizes became an input with opset 13.
         if opset >= 13:
             nodes.append(make("Split", [packed, ints(sizes)], pieces, axis=1))
         else:
             nodes.append(make("Split", [packed], pieces, axis=1, split=sizes))
     for name, part, piece in zip(names, packing.parts, pieces, strict=True):
-        shaped = fresh_name("cloakify_part", taken)
+        shaped = fresh_name(PART, taken)
         # The first axis counts samples, or several rows of each.
         nodes.append(make("Reshape", [piece, ints([-1, *part.shape[1:]])], [shaped]))
         nodes.append(make("Cast", [shaped], [name], to=part.element_type))

@@ -93,19 +93,20 @@ def renamed(graph: GraphProto, prefix: str, mapping: Mapping[str, str]) -> Itera
     for node in graph.node:
         copy = NodeProto()
         copy.CopyFrom(node)
-        _rename(copy, inner)
+        rename(copy, inner)
         copy.name = prefix + node.name if node.name else ""
         yield copy
 
 
-def _rename(node: NodeProto, mapping: Mapping[str, str]) -> None:
+def rename(node: NodeProto, mapping: Mapping[str, str]) -> None:
+    """Give what a node reads and yields other names, in place, its subgraphs included."""
     node.input[:] = [mapping.get(name, name) for name in node.input]
     node.output[:] = [mapping.get(name, name) for name in node.output]
     for entry in node.attribute:
         if entry.HasField("g"):
             # Names made in here can't be those of the graphs around it.
             for inner in entry.g.node:
-                _rename(inner, mapping)
+                rename(inner, mapping)
             for output in entry.g.output:
                 output.name = mapping.get(output.name, output.name)
 

@@ -23,6 +23,7 @@ from cloakify.graph.gradient.builder import Builder, Tensor
 from cloakify.graph.gradient.engine import Context, differentiate, has_rule, unsupported
 from cloakify.graph.gradient.losses import FOR_STEPS, LOSSES, TARGETED
 from cloakify.graph.gradient.steps import add_momentum_step, add_step
+from cloakify.graph.own_names import make_way
 from cloakify.graph.specialise import Shape, WorkingGraph, specialise
 
 LABELS = "cloakify_labels"
@@ -95,10 +96,11 @@ def build_gradient(
         An operator on the way has no gradient rule.
     """
     wanted = [name for name in (spec.logits, spec.features) if name is not None]
+    model, wanted = make_way(model, wanted)
     working = specialise(model, shapes, has_rule, wanted)
     graph = working.graph
-    x, logits = named(graph, spec.input), named(graph, spec.logits)
-    outputs = [] if spec.features is None else [(FEATURES, named(graph, spec.features))]
+    x, logits = named(graph, spec.input), named(graph, wanted[0])
+    outputs = [(FEATURES, named(graph, name)) for name in wanted[1:]]
     builder = Context(graph, set())
     samples = x.shape[0]
     scores = builder.reshape(logits, [samples, -1])
@@ -116,7 +118,7 @@ def build_gradient(
         loss, seed = LOSSES[name](builder, scores, labels, targets)
         loss.shape = [samples]
         outputs.append((LOSS, loss))
-    (gradient,) = gradients_of(graph, {spec.logits: builder.reshape(seed, logits.shape)}, [x])
+    (gradient,) = gradients_of(graph, {wanted[0]: builder.reshape(seed, logits.shape)}, [x])
     # The gradients were written by a builder of their own; another one knows the names it took.
     builder = Context(graph, set())
     if spec.step is None:

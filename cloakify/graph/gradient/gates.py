@@ -16,6 +16,7 @@ from onnx import ModelProto
 from cloakify.graph.gradient.build import LOGITS, LOSS, finish, gradients_of, named
 from cloakify.graph.gradient.engine import Context, has_rule
 from cloakify.graph.gradient.steps import add_input
+from cloakify.graph.own_names import make_way
 from cloakify.graph.specialise import Shape, specialise
 
 DISTRIBUTION = "cloakify_distribution"
@@ -57,6 +58,7 @@ def build_gate_gradient(
     UnsupportedOperatorError
         An operator on the way has no gradient rule.
     """
+    model, (logits,) = make_way(model, [logits])
     working = specialise(model, shapes, has_rule)
     graph = working.graph
     scores = named(graph, logits)
