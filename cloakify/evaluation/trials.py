@@ -22,8 +22,11 @@ Array = NDArray[np.float32]
 Flags = NDArray[np.bool_]
 Labels = NDArray[np.int64]
 
-# Batches attacked together, so that attacks which drop fooled samples still fill theirs.
+# Batches attacked together at least, so that attacks which drop fooled samples still fill theirs;
+# more of small samples, as long as they take no more than so many bytes, up to so many samples.
 BATCHES = 4
+BYTES = 1 << 25
+MOST = 2048
 
 # Which draw the random noise is, apart from the restarts of attacks.
 _NOISE = 1 << 30
@@ -63,7 +66,9 @@ class Plan:
     check
         A gradient-free attack that is run on what the cascade leaves at the largest budget.
     nearest
-        Searches for the nearest misclassified point of each sample.
+        Searches for the nearest misclassified point of samples.
+    every
+        It does so for the first of every so many samples: a median needs no more than hundreds.
     given
         Attacked copies of the samples, to be tried too.
     seed
@@ -77,6 +82,7 @@ class Plan:
     highest: Attack | None
     check: Attack | None
     nearest: FabT | None
+    every: int
     given: Copies | None
     seed: int
 
@@ -84,8 +90,12 @@ class Plan:
     def work(self) -> int:
         """What one model takes for each sample, at most, in steps along a gradient."""
         each = [*self.attacks, self.doubled, self.highest]
-        once = [self.check, self.nearest, *[self.attacks[0]] * len(self.further)]
-        return len(self.budgets) * sum(map(work_of, each)) + sum(map(work_of, once))
+        once = [self.check, *[self.attacks[0]] * len(self.further)]
+        return (
+            len(self.budgets) * sum(map(work_of, each))
+            + sum(map(work_of, once))
+            + work_of(self.nearest) // self.every
+        )
 
 
 def work_of(attack: Attack | None) -> int:
@@ -129,9 +139,10 @@ class Trials:
         bool [n], after the gradient-free check on what the cascade leaves at the largest budget.
     further
         bool [F, n]: the worst case at the further budgets, under the first attack.
+    searched
+        bool [n]: of which samples the nearest misclassified point was searched for.
     distance
-        float64 [n], in data units, to the nearest misclassified point that was searched for;
-        infinite where none was found.
+        float64 [n], in data units, to that point; infinite where none was found or searched for.
     """
 
     budgets: tuple[float, ...]
@@ -146,6 +157,7 @@ class Trials:
     in_box: Flags
     checked: Flags
     further: Flags
+    searched: Flags
     distance: NDArray[np.float64]
 
     @classmethod
@@ -169,6 +181,7 @@ class Trials:
             in_box=right(),
             checked=right(),
             further=right(len(plan.further)),
+            searched=np.zeros(n, np.bool_),
             distance=np.full(n, np.inf),
         )
 
@@ -248,7 +261,8 @@ def _batches(dataset: Dataset, batch_size: int) -> Iterator[Batch]:
     yield from dataset.batches(first, batch_size)
     rest = np.setdiff1d(np.arange(len(dataset)), first)
     if len(rest):
-        yield from dataset.batches(rest, batch_size * BATCHES)
+        fitting = BYTES // (4 * int(np.prod(dataset.sample_shape)))
+        yield from dataset.batches(rest, max(batch_size * BATCHES, min(fitting, MOST)))
 
 
 class _Meter:
@@ -278,7 +292,8 @@ class _Run:
         plan, trials, samples = self.plan, self.trials, self.samples
         trials.clean[:] = self.target.correct(samples.x, samples.y)
         if plan.nearest is not None:
-            trials.distance[:] = self._distance(plan.nearest)
+            trials.searched[:] = samples.index % plan.every == 0
+            trials.distance[trials.searched] = self._distance(plan.nearest, trials.searched)
         standing = trials.clean
         for number, eps in enumerate(plan.budgets):
             ball = self.threat.with_eps(eps)
@@ -340,8 +355,10 @@ class _Run:
         self.meter.add(len(standing) * work_of(attack))
         return still
 
-    def _distance(self, search: FabT) -> NDArray[np.float64]:
-        samples = self.samples
+    def _distance(self, search: FabT, searched: Flags) -> NDArray[np.float64]:
+        samples = self.samples.at(np.flatnonzero(searched))
+        if not len(samples.x):
+            return np.empty(0)
         try:
             found = search.nearest(self.target, samples.x, samples.y, self.threat)
         except NoGradientError:

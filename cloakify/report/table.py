@@ -237,8 +237,11 @@ def _tried(report: EvaluateReport) -> str:
     if report.copies is not None:
         tried.append("given copies")
     tried.append("random noise")
-    if any(entry.median_distance is not None for entry in report.models):
-        tried.append("the search for the nearest misclassified point")
+    searched = {entry.median_distance.n for entry in report.models if entry.median_distance}
+    if searched:
+        some = min(searched)
+        of = "" if some == report.data.samples else f" (of {some} samples)"
+        tried.append(f"the search for the nearest misclassified point{of}")
     smaller = ", and all this at smaller budgets" if len(report.threat.eps) > 1 else ""
     return ", ".join(tried) + smaller
 

@@ -84,7 +84,14 @@ def evaluate(
         _check_alike(classifiers)
         first = open_subject(classifiers[0], data, setting, progress)
         given = None if attacked is None else first.copies(attacked)
-        plan = plan_trials(setting, first.threat, first.dataset.sample_shape, len(paths), given)
+        plan = plan_trials(
+            setting,
+            first.threat,
+            first.dataset.sample_shape,
+            len(first.dataset),
+            len(paths),
+            given,
+        )
         targets = [first.target(), *(first.of(other).target() for other in classifiers[1:])]
     with clock.stage("look"):
         probes = [

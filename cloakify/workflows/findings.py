@@ -137,7 +137,9 @@ def _model(
             for k, eps in budgets
         ),
         curve=_curve(plan, trials, chance),
-        median_distance=None if plan.nearest is None else median_distance(_distances(plan, trials)),
+        median_distance=None
+        if plan.nearest is None
+        else median_distance(_distances(plan, trials)[trials.searched]),
         convergence=tuple(
             Convergence(
                 plan.attacks[0].name,

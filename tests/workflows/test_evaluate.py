@@ -289,3 +289,19 @@ def test_command_line_refuses_bad_budgets(
     assert run([*arguments, "1/255,x"]) == 2
     assert run([*arguments, "0"]) == 2
     assert "Error:" in capsys.readouterr().err
+
+
+def test_the_nearest_point_is_searched_for_some_of_many(
+    planted: Planted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cloakify.workflows import trial_plan
+
+    changes = {"attack": "fgsm", "steps": None, "limit": 40}
+    whole = quick([planted.model()], planted.data, **changes).report
+    monkeypatch.setattr(trial_plan, "NEAREST_SAMPLES", 15)
+    some = quick([planted.model()], planted.data, **changes).report
+    distances = [report.models[0].median_distance for report in (whole, some)]
+    assert [distance and distance.n for distance in distances] == [40, 14]
+    assert whole.models[0].clean == some.models[0].clean
+    text = "\n".join(align(table) for table in tables(some))
+    assert "nearest misclassified point (of 14 samples)" in text
