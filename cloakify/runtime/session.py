@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
@@ -76,6 +78,7 @@ class Session:
         if not spinning:
             options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
+            _return_freed_memory()
             source, self._weights = _source(model, options)
             # The fallback would print to standard output and go on without the device asked for.
             self._session = ort.InferenceSession(
@@ -85,6 +88,7 @@ class Session:
             raise _opening_error(error, device) from error
         # Kept for the fallback alone, and as large as the weights.
         self._session._model_bytes = None
+        self._used = False
         if self._session.get_providers()[0] != device.provider:
             raise DeviceError(f"ONNX Runtime gave {self._session.get_providers()[0]}, not {device}")
         self.inputs = tuple(value.name for value in self._session.get_inputs())
@@ -113,6 +117,10 @@ class Session:
         What one run returns can be fed to the next without a copy to the host.
         """
         wanted = self.outputs if outputs is None else outputs
+        if not self._used:
+            # Not sooner: by now whoever opened the session has let go of the model.
+            self._used = True
+            _return_freed_memory()
         binding = self._session.io_binding()
         try:
             for name, value in feeds.items():
@@ -143,6 +151,15 @@ def _source(
     skeleton, weights = set_weights_aside(model)
     options.add_external_initializers(list(weights), list(weights.values()))
     return skeleton.SerializeToString(), weights
+
+
+def _return_freed_memory() -> None:
+    """Have the C library return what it was given back: models and copies of their weights."""
+    if sys.platform == "linux":
+        # Only glibc holds on to it, and only glibc has this function.
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:
+            trim(0)
 
 
 def _opening_error(error: Exception, device: Device) -> Exception:

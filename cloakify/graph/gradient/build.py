@@ -192,7 +192,14 @@ def finish(working: WorkingGraph, outputs: Sequence[tuple[str, Tensor]]) -> Mode
         graph.outputs.append(result)
     # Inputs stay, even one that a loss does not read: callers feed by name.
     graph.cleanup(remove_unused_graph_inputs=False)
-    return working.export()
+    model = working.export()
+    # Nodes and tensors refer to one another in cycles, in which they would keep the source's
+    # weights and their own until Python's collector comes by.
+    working.weights.clear()
+    for tensor in graph.tensors().values():
+        if isinstance(tensor, gs.Constant):
+            tensor._values = np.empty(0, tensor.dtype)
+    return model
 
 
 def named(graph: gs.Graph, name: str) -> Tensor:
