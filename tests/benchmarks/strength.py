@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import torch
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
@@ -30,7 +31,6 @@ from tests.support.originals import (
     first_samples,
     original,
     their_attack,
-    torch,
     withstands_theirs,
 )
 

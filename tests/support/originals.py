@@ -7,10 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
-import pytest
 from numpy.typing import NDArray
-
-torch = pytest.importorskip("torch", reason="torch is the oracle here")
 
 ROOT = Path(__file__).parents[2] / "sample_models"
 FEATURES = {"fashion_pooled": "pooled", "fashion_wide": "wide", "fashion_robust": "pooled"}
@@ -39,36 +36,39 @@ BUDGETS = (
 )
 
 
-class KerasNet(torch.nn.Module):
-    """The Keras sample model up to its logits, rebuilt from the weights in its ONNX file.
+def keras_net(path: Path) -> Any:
+    """Rebuild the Keras sample model up to its logits from the weights in its ONNX file.
 
     Takes float32 [batch, 1, 28, 28]: with one channel that is the same memory as NHWC.
     """
+    import torch
 
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        nodes = onnx.load(path)
-        weights = {
-            tensor.name: torch.tensor(onnx.numpy_helper.to_array(tensor).copy())
-            for tensor in nodes.graph.initializer
-        }
-        taken = [
-            [weights[name] for name in node.input[1:]]
-            for node in nodes.graph.node
-            if node.op_type in ("Conv", "MatMul", "Add")
-        ]
-        *self.convolutions, first, bias, second, last_bias = taken
-        self.dense = [(*first, *bias), (*second, *last_bias)]
-        # Libraries ask a module for its device by its first parameter.
-        self.dummy = torch.nn.Parameter(torch.zeros(1))
+    class KerasNet(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            graph = onnx.load(path).graph
+            weights = {
+                tensor.name: torch.tensor(onnx.numpy_helper.to_array(tensor).copy())
+                for tensor in graph.initializer
+            }
+            *self.convolutions, first, bias, second, last_bias = [
+                [weights[name] for name in node.input[1:]]
+                for node in graph.node
+                if node.op_type in ("Conv", "MatMul", "Add")
+            ]
+            self.dense = [(*first, *bias), (*second, *last_bias)]
+            # Libraries ask a module for its device by its first parameter.
+            self.dummy = torch.nn.Parameter(torch.zeros(1))
 
-    def forward(self, x: Any) -> Any:
-        for weight, bias in self.convolutions:
-            h = torch.relu(torch.nn.functional.conv2d(x, weight, bias, padding=1))
-            x = torch.nn.functional.max_pool2d(h, 2)
-        h = x.permute(0, 2, 3, 1).flatten(1)
-        (first, bias), (second, last_bias) = self.dense
-        return torch.relu(h @ first + bias) @ second + last_bias
+        def forward(self, x: Any) -> Any:
+            for weight, bias in self.convolutions:
+                h = torch.relu(torch.nn.functional.conv2d(x, weight, bias, padding=1))
+                x = torch.nn.functional.max_pool2d(h, 2)
+            h = x.permute(0, 2, 3, 1).flatten(1)
+            (first, bias), (second, last_bias) = self.dense
+            return torch.relu(h @ first + bias) @ second + last_bias
+
+    return KerasNet()
 
 
 def original(name: str) -> Any:
@@ -76,7 +76,7 @@ def original(name: str) -> Any:
     from sample_models.torch_models import load_model
 
     if name == "fashion_keras":
-        return KerasNet(ROOT / f"{name}.onnx").eval()
+        return keras_net(ROOT / f"{name}.onnx").eval()
     return load_model(ROOT / f"{name}.npz", FEATURES[name])
 
 
@@ -108,6 +108,8 @@ def withstands_theirs(
     attack: Any, model: Any, x: Array, y: Labels, batch: int = 125
 ) -> NDArray[np.bool_]:
     """Return which samples an attack of AutoAttack's leaves right; bool [n]."""
+    import torch
+
     right = []
     for start in range(0, len(x), batch):
         inputs = torch.from_numpy(x[start : start + batch].copy())
