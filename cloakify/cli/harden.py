@@ -76,6 +76,13 @@ from cloakify.cli.tuning_options import tuning_options
     show_default=True,
     help="Of the Auto-PGD attack that judges the result.",
 )
+@click.option(
+    "--report-limit",
+    type=click.IntRange(min=1),
+    default=2000,
+    show_default=True,
+    help="Report on at most so many samples.",
+)
 @click.option("--require-gain", type=Number(), help="Fail (1) with a smaller adaptive gain.")
 @click.option("--replace-mask", is_flag=True, help="Swap the mask of a hardened model out.")
 @head_option

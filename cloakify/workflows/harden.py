@@ -90,7 +90,7 @@ def harden(
         classifier = open_source(path, setting.head, setting.replace_mask)
         check_target(target_path, classifier.file)
         subject = open_subject(classifier, data, setting, progress)
-        splits = subject.splits()
+        splits = subject.splits(setting.report_limit)
         target = subject.target()
         # Samples only just over the border would hardly move the features.
         attack: Attack = setting.make_attack(stop_early=False)

@@ -13,6 +13,7 @@ from onnx import ModelProto
 
 from cloakify.attacks import Target, ThreatModel, make_threat
 from cloakify.data import Copies, Dataset, Splits, open_copies, open_data, split
+from cloakify.data.splits import subset
 from cloakify.errors import ModelError, UsageError
 from cloakify.graph.entry import Entry, find_entry
 from cloakify.graph.gates import has_gates, strip_gates
@@ -74,11 +75,16 @@ class Subject:
     perturbs: str
     inside: Inside | None = None
 
-    def splits(self) -> Splits:
+    def splits(self, report_limit: int | None = None) -> Splits:
         """Deal the samples into fit, select and report; exact copies of others are left out.
 
         A sample that is fitted on and reported on would flatter the figures, and one that is
         reported twice the intervals.
+
+        Parameters
+        ----------
+        report_limit
+            Keep at most so many of the report split, each class in proportion.
 
         Raises
         ------
@@ -87,7 +93,11 @@ class Subject:
         """
         distinct = self.dataset.distinct
         dealt = split(len(distinct), self.labels[distinct], self.setting.seed)
-        return Splits(distinct[dealt.fit], distinct[dealt.select], distinct[dealt.report])
+        report = distinct[dealt.report]
+        if report_limit is not None:
+            chosen = subset(len(report), self.labels[report], report_limit, self.setting.seed)
+            report = report[chosen]
+        return Splits(distinct[dealt.fit], distinct[dealt.select], report)
 
     @property
     def notes(self) -> tuple[str, ...]:

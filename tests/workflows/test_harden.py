@@ -129,6 +129,12 @@ def test_auto_obeys_the_accuracy_budget(samples: Path, tmp_path: Path) -> None:
     assert 1 <= removed[0] <= removed[1]
 
 
+def test_report_limit(samples: Path, tmp_path: Path) -> None:
+    result = quick(samples, samples / "fashion_keras.onnx", tmp_path / "h.onnx", report_limit=20)
+    assert result.report.data.report == 20
+    assert result.report.accuracy.source.adaptive.n == 20
+
+
 def test_no_mask_is_cheap_enough(samples: Path, tmp_path: Path) -> None:
     output = tmp_path / "h.onnx"
     with pytest.raises(GateError, match="no file was written"):
