@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cloakify.data.npz_writer import NpzWriter
 from cloakify.errors import UsageError
 from cloakify.evaluation import Figure, accuracy_figure
 from cloakify.onnxfile import atomic_write
@@ -57,20 +58,20 @@ def attack(
     subject = open_subject(classifier, data, setting, progress)
     method = setting.make_attack()
     target, dataset = subject.target(), subject.dataset
-    x = np.empty((len(dataset), *dataset.sample_shape), np.float32)
     right = np.empty((2, len(dataset)), bool)
-    for batch in dataset.batches(batch_size=target.batch_size * 4):
-        clean = batch.x.astype(np.float32, copy=False)
-        attacked = method.run(target, clean, batch.y, batch.index, subject.threat)
-        x[batch.index] = attacked
-        right[0, batch.index] = target.correct(clean, batch.y)
-        right[1, batch.index] = target.correct(attacked, batch.y)
-        progress("attacking", int(batch.index[-1]) + 1, len(dataset))
-    with atomic_write(path) as file:
-        if subject.inside is None:
-            np.savez(file, x=x, y=subject.labels, index=dataset.rows)
-        else:
-            values = subject.inside.packing.tensor_of(x)
-            name = np.array(classifier.entry.tensor)
-            np.savez(file, x=values, y=subject.labels, index=dataset.rows, tensor=name)
+    inside = subject.inside
+    shape = dataset.sample_shape if inside is None else inside.packing.tensor_shape
+    with atomic_write(path) as file, NpzWriter(file) as archive:
+        with archive.rows("x", (len(dataset), *shape), np.dtype(np.float32)) as write:
+            for batch in dataset.batches(batch_size=target.batch_size * 4):
+                clean = batch.x.astype(np.float32, copy=False)
+                attacked = method.run(target, clean, batch.y, batch.index, subject.threat)
+                write(attacked if inside is None else inside.packing.tensor_of(attacked))
+                right[0, batch.index] = target.correct(clean, batch.y)
+                right[1, batch.index] = target.correct(attacked, batch.y)
+                progress("attacking", int(batch.index[-1]) + 1, len(dataset))
+        archive.put("y", subject.labels)
+        archive.put("index", dataset.rows)
+        if inside is not None:
+            archive.put("tensor", np.array(classifier.entry.tensor))
     return AttackResult(path, accuracy_figure(right[0]), accuracy_figure(right[1]))
