@@ -7,6 +7,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from cloakify.errors import UnsupportedOperatorError
+from tests.support.gradcheck import check_gradient
 from tests.support.onnxtext import attributes, constant, one_node, unknown
 from tests.support.ortcheck import check_both
 
@@ -140,3 +142,22 @@ def test_pad(mode: str, pads: list[int], with_axes: bool) -> None:
     else:
         wanted = [0, *pads[:2], 0, *pads[2:]]
         _check(f"y = Pad{attributes(mode=mode)}(x, p)", x, constant("int64", "p", [6], wanted), 19)
+
+
+def test_dropout_in_training_mode_is_refused():
+    text = one_node(
+        "y = Dropout (x, ratio, training)",
+        "double[2, 3] x",
+        constants="double ratio = {0.5}, bool training = {1}",
+    )
+    with pytest.raises(UnsupportedOperatorError, match="in training mode: its answers are random"):
+        check_gradient(text, {"x": np.ones((2, 3))})
+
+
+def test_dropout_in_inference_drops_nothing():
+    text = one_node(
+        "y = Dropout (x, ratio, training)",
+        "double[2, 3] x",
+        constants="double ratio = {0.5}, bool training = {0}",
+    )
+    check_gradient(text, {"x": np.ones((2, 3))})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from cloakify.errors import UnsupportedOperatorError
 from cloakify.graph.gradient.builder import Tensor
 from cloakify.graph.gradient.engine import Context, rule
 from cloakify.graph.gradient.rules.static import integers, resize_with_zeros, zeros
@@ -22,9 +23,29 @@ def reshape(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
     return [context.reshape(g, node.inputs[0].shape)]
 
 
-@rule("Identity", "Dropout")
+@rule("Identity")
 def identity(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
-    """``y = x`` (Dropout in inference drops nothing): ``∂x = g``."""
+    """``y = x``: ``∂x = g``."""
+    return [grads[0]]
+
+
+@rule("Dropout")
+def dropout(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
+    """``y = x`` in inference, which drops nothing: ``∂x = g``. In training there is no one y.
+
+    Raises
+    ------
+    UnsupportedOperatorError
+        The node drops values at random.
+    """
+    training = node.inputs[2] if len(node.inputs) > 2 else gs.Variable.empty()
+    if not training.is_empty() and not (
+        isinstance(training, gs.Constant) and not training.values.any()
+    ):
+        raise UnsupportedOperatorError(
+            f"Dropout {node.name!r} is in training mode: its answers are random, and have no "
+            "gradient; export the model for inference"
+        )
     return [grads[0]]
 
 
@@ -126,10 +147,11 @@ def depth_to_space(context: Context, node: gs.Node, grads: Gradients) -> Gradien
 
 @rule("SpaceToDepth")
 def space_to_depth(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
-    """Blocks of positions become channels: ``∂x = DepthToSpace(g)`` in mode DCR."""
+    """Blocks of positions become channels: ``∂x = DepthToSpace(g)`` in the same mode."""
     (g,) = grads
     assert g is not None
-    return [context.op("DepthToSpace", g, blocksize=node.attrs["blocksize"], mode="DCR")]
+    mode = node.attrs.get("mode", "DCR")
+    return [context.op("DepthToSpace", g, blocksize=node.attrs["blocksize"], mode=mode)]
 
 
 @rule("CenterCropPad")
