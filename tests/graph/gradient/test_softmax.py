@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from tests.support.gradcheck import check_gradient
 from tests.support.onnxtext import one_node, unknown
 from tests.support.ortcheck import check_both
 
@@ -34,3 +36,20 @@ def test_written_out_by_an_exporter() -> None:
         constants="int64[1] last = {-1}",
     )
     check_both(text, {"x": np.random.default_rng(0).standard_normal((3, 5))})
+
+
+def test_a_row_that_is_all_masked_has_no_gradient():
+    """Exported attention looks for NaN behind its softmax; the other rows are as ever."""
+    text = """<ir_version: 8, opset_import: ["" : 18]>
+    f (double[3, 4] x) => (double[3, 4] y) {
+        low = Constant <value = double[3, 1] {0, -inf, 0}> ()
+        zero = Constant <value = double {0}> ()
+        masked = Add (x, low)
+        share = Softmax (masked)
+        missing = IsNaN (share)
+        y = Where (missing, zero, share)
+    }"""
+    model = onnx.parser.parse_model(text.replace("{0, -inf, 0}", "{0, 0, 0}"))
+    low = np.array([[0.0], [-np.inf], [0.0]])
+    model.graph.node[0].attribute[0].t.CopyFrom(onnx.numpy_helper.from_array(low))
+    check_gradient(model, {"x": np.random.default_rng(0).standard_normal((3, 4))})

@@ -10,8 +10,15 @@ from cloakify.graph.gradient.engine import Context, unary
 
 @unary("Softmax")
 def softmax(context: Context, node: gs.Node, g: Tensor) -> Tensor:
-    """``y = softmax x``: ``∂x = y · (g − Σ g·y)``."""
+    """``y = softmax x``: ``∂x = y · (g − Σ g·y)``.
+
+    Where everything is masked y is NaN. A model that looks for that puts 0 in its place, and so
+    does the rule, or one such row would make the whole gradient NaN.
+    """
     (y,) = node.outputs
+    if _is_looked_over(y):
+        missing = context.op("IsNaN", y, dtype=bool)
+        y = context.where(missing, context.scalar(0.0, y), y)
     total = context.sum(context.mul(g, y), [node.attrs.get("axis", -1)])
     return context.mul(y, context.sub(g, total))
 
@@ -22,3 +29,11 @@ def log_softmax(context: Context, node: gs.Node, g: Tensor) -> Tensor:
     (y,) = node.outputs
     total = context.sum(g, [node.attrs.get("axis", -1)])
     return context.sub(g, context.mul(context.op("Exp", y), total))
+
+
+def _is_looked_over(tensor: Tensor) -> bool:
+    """Tell whether the model itself looks for NaN in a tensor, or in a cast of it."""
+    return any(
+        reader.op == "IsNaN" or (reader.op == "Cast" and _is_looked_over(reader.outputs[0]))
+        for reader in tensor.outputs
+    )
