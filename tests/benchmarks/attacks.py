@@ -1,11 +1,15 @@
 """PGD-10 and Auto-PGD-20 by cloakify on the ONNX file, by other libraries on the torch original.
 
     python tests/benchmarks/attacks.py [--samples 256] [--repeats 3] [--threads 2] [--eps 4/255]
+    python tests/benchmarks/attacks.py --memory
 
 Each run is a process of its own, after a warm-up in it, so that no library's threads are in
 another's way; libraries take turns. Prints median seconds, the ratio to cloakify's, and the
 robust accuracy that each leaves. ``full`` is cloakify without stopping at samples already fooled.
 Libraries that are not installed are left out.
+
+``--memory`` prints instead the peak memory of `cloakify attack` on 500 and on 4,000 samples, each
+in a process of its own: it must not grow with their number.
 """
 
 from __future__ import annotations
@@ -17,6 +21,7 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from fractions import Fraction
@@ -168,15 +173,57 @@ def measure(library: str, attack: str, options: argparse.Namespace) -> list[floa
     return result
 
 
+def memory_child(options: argparse.Namespace) -> None:
+    """Attack so many samples as a user would; print the peak of resident memory in MiB."""
+    import resource
+
+    import cloakify
+
+    with tempfile.TemporaryDirectory() as folder:
+        data = Path(folder) / "data.npz"
+        with np.load(ROOT / "sample_models" / "test.npz", allow_pickle=False) as arrays:
+            rows = np.arange(options.samples) % len(arrays["y"])
+            np.savez(data, x=arrays["x"][rows], y=arrays["y"][rows])
+        setting = cloakify.AttackSetting(
+            attack=options.attack, steps=2, eps=float(Fraction(options.eps)), device="cpu"
+        )
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        model = ROOT / "sample_models" / "fashion_pooled.onnx"
+        cloakify.attack(model, data, Path(folder) / "attacked.npz", setting)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    print(json.dumps([before / 1024, peak / 1024]))
+
+
+def memory(options: argparse.Namespace) -> None:
+    for attack in ("pgd", "apgd", "apgd-t", "square", "fab-t"):
+        peaks = []
+        for samples in (500, 4000):
+            options.samples = samples
+            _, peak = measure("memory", attack, options)
+            peaks.append(peak)
+        print(
+            f"{attack:7} 500 samples {peaks[0]:6.1f} MiB, 4,000 samples {peaks[1]:6.1f} MiB, "
+            f"{peaks[1] - peaks[0]:+.1f}",
+            flush=True,
+        )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--samples", type=int, default=256)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--eps", default="4/255")
-    parser.add_argument("--library", choices=NEEDS, help=argparse.SUPPRESS)
-    parser.add_argument("--attack", choices=ATTACKS, help=argparse.SUPPRESS)
+    parser.add_argument("--memory", action="store_true")
+    parser.add_argument("--library", choices=[*NEEDS, "memory"], help=argparse.SUPPRESS)
+    parser.add_argument("--attack", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.library == "memory":
+        memory_child(options)
+        return
+    if options.memory:
+        memory(options)
+        return
     if options.library:
         child(options)
         return
