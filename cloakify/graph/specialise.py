@@ -20,6 +20,7 @@ from onnx import ModelProto, TensorProto
 from cloakify.errors import ModelError
 from cloakify.graph.folding import fold_shapes, known_values
 from cloakify.graph.functions import Keep, expand_functions
+from cloakify.graph.fused import write_out_fused
 from cloakify.graph.grid_sample import write_out_grid_samples
 from cloakify.graph.opset import modernise
 from cloakify.graph.recurrent import write_out_recurrences
@@ -33,7 +34,7 @@ Shape = tuple[int, ...]
 SMALL = 1024
 
 # What takes operators apart that have no gradient rule, but whose parts have.
-_WRITE_OUT = (write_out_recurrences, write_out_grid_samples)
+_WRITE_OUT = (write_out_fused, write_out_recurrences, write_out_grid_samples)
 
 _HALF = {TensorProto.FLOAT16, TensorProto.BFLOAT16}
 
