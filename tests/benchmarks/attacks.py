@@ -161,7 +161,7 @@ def child(options: argparse.Namespace) -> None:
 
 def measure(library: str, attack: str, options: argparse.Namespace) -> list[float] | None:
     command = [sys.executable, __file__, "--library", library, "--attack", attack]
-    for name in ("samples", "threads", "eps"):
+    for name in ("samples", "threads", "eps", "data"):
         command += [f"--{name}", str(getattr(options, name))]
     environment = {
         **os.environ,
@@ -174,33 +174,30 @@ def measure(library: str, attack: str, options: argparse.Namespace) -> list[floa
 
 
 def memory_child(options: argparse.Namespace) -> None:
-    """Attack so many samples as a user would; print the peak of resident memory in MiB."""
+    """Attack samples as a user would; print the peak of resident memory in MiB."""
     import resource
 
     import cloakify
 
-    with tempfile.TemporaryDirectory() as folder:
-        data = Path(folder) / "data.npz"
-        with np.load(ROOT / "sample_models" / "test.npz", allow_pickle=False) as arrays:
-            rows = np.arange(options.samples) % len(arrays["y"])
-            np.savez(data, x=arrays["x"][rows], y=arrays["y"][rows])
-        setting = cloakify.AttackSetting(
-            attack=options.attack, steps=2, eps=float(Fraction(options.eps)), device="cpu"
-        )
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        model = ROOT / "sample_models" / "fashion_pooled.onnx"
-        cloakify.attack(model, data, Path(folder) / "attacked.npz", setting)
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    print(json.dumps([before / 1024, peak / 1024]))
+    setting = cloakify.AttackSetting(
+        attack=options.attack, steps=2, eps=float(Fraction(options.eps)), device="cpu"
+    )
+    model = ROOT / "sample_models" / "fashion_pooled.onnx"
+    cloakify.attack(model, options.data, options.data.with_name("attacked.npz"), setting)
+    print(json.dumps([resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024]))
 
 
 def memory(options: argparse.Namespace) -> None:
+    with np.load(ROOT / "sample_models" / "test.npz", allow_pickle=False) as arrays:
+        x, y = arrays["x"], arrays["y"]
     for attack in ("pgd", "apgd", "apgd-t", "square", "fab-t"):
         peaks = []
         for samples in (500, 4000):
-            options.samples = samples
-            _, peak = measure("memory", attack, options)
-            peaks.append(peak)
+            with tempfile.TemporaryDirectory() as folder:
+                options.data = Path(folder) / "data.npz"
+                rows = np.arange(samples) % len(y)
+                np.savez(options.data, x=x[rows], y=y[rows])
+                peaks += measure("memory", attack, options)
         print(
             f"{attack:7} 500 samples {peaks[0]:6.1f} MiB, 4,000 samples {peaks[1]:6.1f} MiB, "
             f"{peaks[1] - peaks[0]:+.1f}",
@@ -217,6 +214,7 @@ def main() -> None:
     parser.add_argument("--memory", action="store_true")
     parser.add_argument("--library", choices=[*NEEDS, "memory"], help=argparse.SUPPRESS)
     parser.add_argument("--attack", help=argparse.SUPPRESS)
+    parser.add_argument("--data", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.library == "memory":
         memory_child(options)

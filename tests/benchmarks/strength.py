@@ -1,7 +1,8 @@
 """cloakify's attacks on ONNX files against AutoAttack's own program on the torch originals.
 
     python tests/benchmarks/strength.py [--models fashion_pooled,…] [--norms linf,l2]
-        [--samples 500] [--queries 1000] [--threads 1] [--cascade]
+        [--attacks apgd,apgd-dlr,apgd-t,fab-t,square] [--samples 500] [--queries 1000]
+        [--threads 1] [--seed 0] [--cascade]
 
 For each model and norm prints the accuracy that each attack leaves, run alone on the same samples
 with the same budget, and the worst case over all; ``only`` counts the samples that one of the two
@@ -34,9 +35,19 @@ from tests.support.originals import (
     withstands_theirs,
 )
 
+NAMES = "apgd,apgd-dlr,apgd-t,fab-t,square"
 
-def attacks(queries: int) -> list[Attack]:
-    return [Apgd(), ApgdDlr(), ApgdT(), FabT(), Square(queries=queries)]
+
+def attacks(options: argparse.Namespace) -> list[Attack]:
+    seed = options.seed
+    found = [
+        Apgd(seed=seed),
+        ApgdDlr(seed=seed),
+        ApgdT(seed=seed),
+        FabT(),
+        Square(queries=options.queries, seed=seed),
+    ]
+    return [attack for attack in found if attack.name in options.attacks.split(",")]
 
 
 def row(name: str, ours: np.ndarray, theirs: np.ndarray, seconds: tuple[float, float]) -> None:
@@ -63,12 +74,14 @@ def compare(budget: Budget, options: argparse.Namespace) -> None:
         cascade(budget, (target, threat, shaped), (model, x), y)
         return
     worst = [clean.copy(), clean.copy()]
-    for attack in attacks(options.queries):
+    for attack in attacks(options):
         start = time.perf_counter()
         found = attack.run(target, shaped, y, np.arange(len(x)), threat)
         ours = target.correct(found, y)
         middle = time.perf_counter()
-        program = their_attack(attack.name, model, budget.norm, budget.eps, options.queries)
+        program = their_attack(
+            attack.name, model, budget.norm, budget.eps, options.queries, options.seed
+        )
         theirs = withstands_theirs(program, model, x, y)
         row(attack.name, ours, theirs, (middle - start, time.perf_counter() - middle))
         worst = [worst[0] & ours, worst[1] & theirs]
@@ -97,9 +110,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--models", default=",".join(dict.fromkeys(b.model for b in BUDGETS)))
     parser.add_argument("--norms", default="linf,l2")
+    parser.add_argument("--attacks", default=NAMES)
     parser.add_argument("--samples", type=int, default=500)
     parser.add_argument("--queries", type=int, default=1000, help="of Square, on both sides")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=0, help="of random starts and windows")
     parser.add_argument("--cascade", action="store_true")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)

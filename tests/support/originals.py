@@ -86,13 +86,13 @@ def first_samples(count: int) -> tuple[Array, Labels]:
         return arrays["x"][:count], arrays["y"][:count]
 
 
-def their_attack(name: str, model: Any, norm: str, eps: float, queries: int) -> Any:
+def their_attack(name: str, model: Any, norm: str, eps: float, queries: int, seed: int = 0) -> Any:
     """Return AutoAttack's own attack under the name that it has here, with standard settings."""
     from pyautoattack.autopgd_base import APGDAttack, APGDAttack_targeted
     from pyautoattack.fab_pt import FABAttack_PT
     from pyautoattack.square import SquareAttack
 
-    common = {"norm": {"linf": "Linf", "l2": "L2"}[norm], "eps": eps, "seed": 0}
+    common = {"norm": {"linf": "Linf", "l2": "L2"}[norm], "eps": eps, "seed": seed}
     if name == "apgd":
         return APGDAttack(model, **common)
     if name == "apgd-dlr":
