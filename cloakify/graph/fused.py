@@ -13,6 +13,7 @@ gradient rule).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import onnx
@@ -110,7 +111,7 @@ def _write_activated(writer: Writer, node: NodeProto, dtype: np.dtype) -> bool:
     return True
 
 
-def _parameters(node: NodeProto, names: Sequence[str]) -> dict[str, float]:
+def _parameters(node: NodeProto, names: Sequence[str]) -> dict[str, Any]:
     """Return an activation's parameters: FusedConv lists them, FusedGemm names each."""
     listed = attribute(node, "activation_params")
     if listed is not None:

@@ -93,3 +93,28 @@ def test_rotary_embedding_keeps_lengths() -> None:
     np.testing.assert_allclose(
         np.linalg.norm(found[0], axis=-1), np.linalg.norm(seed, axis=-1), rtol=1e-4
     )
+
+
+def test_attention_keeps_its_softmax() -> None:
+    text = one_node(
+        "y = Attention(q, k, v)",
+        "float[1, 2, 3, 4] q, float[1, 2, 3, 4] k, float[1, 2, 3, 4] v",
+        opset=23,
+    )
+    model = expand_functions(
+        onnx.parser.parse_model(text), lambda _, op_type: op_type not in ("Attention",)
+    )
+    assert "Softmax" in {node.op_type for node in model.graph.node}
+
+
+def test_rows_that_attention_masks_whole_leave_the_gradient_finite() -> None:
+    """A query that may look at nothing: torch gives NaN there, onnx defines 0."""
+    text = one_node(
+        "y = Attention(q, q, q, mask)",
+        "float[1, 1, 3, 4] q",
+        opset=25,
+        constants="bool[3, 3] mask = {1, 0, 1, 0, 0, 0, 1, 1, 1}",
+    )
+    (gradient,), _ = runtime_gradient(text, {"q": normal(1, 1, 3, 4).astype(np.float32)})
+    assert np.isfinite(gradient).all()
+    assert gradient.any()

@@ -12,8 +12,8 @@ from cloakify.graph.gradient.engine import Context, unary
 def softmax(context: Context, node: gs.Node, g: Tensor) -> Tensor:
     """``y = softmax x``: ``∂x = y · (g − Σ g·y)``.
 
-    Where everything is masked y is NaN. A model that looks for that puts 0 in its place, and so
-    does the rule, or one such row would make the whole gradient NaN.
+    Where everything is masked y is NaN. A model that looks for that puts something else in its
+    place, and the rule puts 0, or one such row would make the whole gradient NaN.
     """
     (y,) = node.outputs
     if _is_looked_over(y):
@@ -32,8 +32,8 @@ def log_softmax(context: Context, node: gs.Node, g: Tensor) -> Tensor:
 
 
 def _is_looked_over(tensor: Tensor) -> bool:
-    """Tell whether the model itself looks for NaN in a tensor, or in a cast of it."""
-    return any(
-        reader.op == "IsNaN" or (reader.op == "Cast" and _is_looked_over(reader.outputs[0]))
-        for reader in tensor.outputs
-    )
+    """Tell whether the model itself replaces some of a tensor's values, or of a cast of it."""
+    readers = tensor.outputs
+    casts = [reader.outputs[0] for reader in readers if reader.op == "Cast"]
+    replaced = any(reader.op in ("IsNaN", "Where") for reader in readers)
+    return replaced or any(_is_looked_over(cast) for cast in casts)
