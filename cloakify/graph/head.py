@@ -56,7 +56,8 @@ class Head:
     linear
         Name of the linear layer's output, bias included.
     logits
-        Name of the class scores: ``linear``, or what pooling over positions makes of it.
+        Name of the class scores: ``linear``, or what pooling over positions makes of it, or its
+        average with those of other layers.
     num_classes
         C.
     """
@@ -244,9 +245,69 @@ def _head(
         num_features=int(features),
         weight=node.inputs[1 - slot].name,
         linear=output.name,
-        logits=_logits(output, is_map=node.op == "Conv").name,
+        logits=_answer(output, is_map=node.op == "Conv").name,
         num_classes=int(classes),
     )
+
+
+def _answer(linear: gs.Tensor, is_map: bool) -> gs.Tensor:
+    """Follow a linear output to the class scores, also where those of several layers are averaged.
+
+    DeiT's distilled models add two layers' scores and halve them, CrossViT stacks and averages
+    them: the model answers with the average, not with what one of them says.
+    """
+    tensor = _logits(linear, is_map)
+    while (averaged := _averaged(tensor)) is not None:
+        tensor = _logits(averaged, is_map)
+    return tensor
+
+
+def _averaged(tensor: gs.Tensor) -> gs.Tensor | None:
+    """Return what scores and others like them add up to, or ``None`` where they do not."""
+    node = _only_reader(tensor)
+    if node is None:
+        return None
+    others = [other for other in node.inputs if other is not tensor]
+    if node.op in ("Add", "Sum", "Mean"):
+        alike = all(_reads_layer(other) for other in others)
+        return node.outputs[0] if others and alike else None
+    if node.op in ("Div", "Mul"):
+        scaled = node.inputs[0] is tensor or node.op == "Mul"
+        single = all(is_constant(other) and constant_shape(other) in ((), (1,)) for other in others)
+        return node.outputs[0] if scaled and single and _is_sum(tensor) else None
+    if node.op != "Unsqueeze" or node.inputs[0] is not tensor:
+        return None
+    stack = _only_reader(node.outputs[0])
+    mean = None if stack is None else _only_reader(stack.outputs[0])
+    if stack is None or mean is None or (stack.op, mean.op) != ("Concat", "ReduceMean"):
+        return None
+    alike = len(stack.inputs) > 1 and all(
+        part.inputs and part.inputs[0].op == "Unsqueeze" and _reads_layer(part.inputs[0].inputs[0])
+        for part in stack.inputs
+    )
+    return mean.outputs[0] if alike and stack.attrs.get("axis") == 0 else None
+
+
+def _is_sum(tensor: gs.Tensor) -> bool:
+    return bool(tensor.inputs) and tensor.inputs[0].op in ("Add", "Sum")
+
+
+def _reads_layer(tensor: gs.Tensor) -> bool:
+    """Tell whether a tensor is the output of a linear layer, bias included."""
+    node = tensor.inputs[0] if tensor.inputs else None
+    if node is not None and node.op == "Add":
+        return any(map(is_constant, node.inputs)) and any(map(_reads_layer, node.inputs))
+    return (
+        node is not None
+        and node.op in ("Gemm", "MatMul")
+        and any(map(is_constant, node.inputs[:2]))
+        and not is_constant(tensor)
+    )
+
+
+def _only_reader(tensor: gs.Tensor) -> gs.Node | None:
+    readers = [node for node in tensor.outputs if node.op not in _SIZES]
+    return readers[0] if len(readers) == 1 and len(readers[0].outputs) == 1 else None
 
 
 def _logits(linear: gs.Tensor, is_map: bool) -> gs.Tensor:

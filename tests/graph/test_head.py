@@ -272,3 +272,27 @@ def test_scores_of_the_token_that_is_picked(body: str, logits: str):
     )
     found = onnx.shape_inference.infer_shapes(onnx.parser.parse_model(text))
     assert find_head(found).head.logits == logits
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        "s = Add (g, h)  y = Div (s, two)",
+        "s = Add (h, g)  y = Mul (half, s)",
+        "s = Sum (g, h)  t = Mul (s, half)  y = Softmax (t)",
+        "y = Mean (g, h)",
+        "u = Unsqueeze (g, zero)  v = Unsqueeze (h, zero)  c = Concat <axis = 0> (u, v)  "
+        "y = ReduceMean <axes = [0], keepdims = 0> (c)",
+    ],
+)
+@pytest.mark.parametrize("second", ["h = Gemm (q, w, b)", "m = MatMul (q, w)  h = Add (m, b)"])
+def test_layers_that_are_averaged_answer_together(end: str, second: str):
+    body = f"p = Relu (x)  q = Tanh (x)  g = Gemm (p, w, b)  {second}  {end}"
+    constants = WEIGHTS + ", float two = {2}, float[1] half = {0.5}, int64[1] zero = {0}"
+    found = model(body, constants)
+    with pytest.raises(HeadError, match="2 layers could be the head; choose with --head among"):
+        find_head(found)
+    answer = "t" if "Softmax" in end else "y"
+    head = find_head(found, "g").head
+    assert (head.features, head.linear, head.logits) == ("p", "g", answer)
+    assert find_head(found, "h").head.logits == answer
