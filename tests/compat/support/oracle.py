@@ -7,6 +7,7 @@ import copy
 import io
 import logging
 import os
+import re
 import warnings
 import zlib
 from dataclasses import dataclass
@@ -18,8 +19,9 @@ import onnx
 import pytest
 from numpy.typing import NDArray
 
+from cloakify.errors import HeadError
 from cloakify.graph.gradient.build import GRADIENT, LABELS, GradientSpec, build_gradient
-from cloakify.graph.head import find_head
+from cloakify.graph.head import Head, find_head
 from cloakify.graph.inputs import find_input
 from cloakify.runtime.resolve import resolve_device
 from cloakify.runtime.session import Session
@@ -118,10 +120,21 @@ def export(model: Any, x: Array, exporter: Exporter, folder: Path) -> onnx.Model
 
 
 def gradient_session(model: onnx.ModelProto, x: Array, loss: str | None = "ce") -> Session:
-    """Open cloakify's gradient graph at the head it finds, for inputs of the shape of ``x``."""
-    spec = GradientSpec(find_input(model).name, find_head(model).head.logits, loss=loss)
+    """Open cloakify's gradient graph at the model's head, for inputs of the shape of ``x``."""
+    spec = GradientSpec(find_input(model).name, head_of(model).logits, loss=loss)
     built = build_gradient(model, {spec.input: x.shape}, spec)
     return Session(built, resolve_device("cpu"), threads=THREADS, spinning=False)
+
+
+def head_of(model: onnx.ModelProto) -> Head:
+    """Find the head; of several that are averaged take the first, as a user does with --head."""
+    try:
+        return find_head(model).head
+    except HeadError as error:
+        named = re.search(r"--head among '([^']+)'", str(error))
+        if named is None:
+            raise
+        return find_head(model, named[1]).head
 
 
 def torch_gradient(model: Any, x: Array, labels: Array) -> Array:
