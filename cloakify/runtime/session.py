@@ -19,7 +19,7 @@ from cloakify.runtime.devices import Device
 from cloakify.runtime.weights import set_weights_aside
 
 # What protobuf can put into one message; a larger model is handed over apart from its weights.
-MESSAGE_LIMIT = (1 << 31) - 1
+MESSAGE_LIMIT = (1 << 31) - (1 << 26)
 
 Value: TypeAlias = NDArray[np.generic] | ort.OrtValue
 
@@ -146,7 +146,8 @@ def _source(
     """Return what to open, and the weights that the session reads from where they are."""
     if not isinstance(model, ModelProto):
         return os.fspath(model), {}
-    if model.ByteSize() <= MESSAGE_LIMIT:
+    # Not the whole message's size: beyond the limit protobuf can't tell even that.
+    if sum(tensor.ByteSize() for tensor in model.graph.initializer) <= MESSAGE_LIMIT:
         return model.SerializeToString(), {}
     skeleton, weights = set_weights_aside(model)
     options.add_external_initializers(list(weights), list(weights.values()))
