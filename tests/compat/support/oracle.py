@@ -176,8 +176,9 @@ def at_kink(
     """
     jump = own.copy()
     random = np.random.default_rng(0)
-    for _ in range(4):
-        moved = x.astype(np.float64) * (1 + 1e-6 * random.standard_normal(x.shape))
+    # The second: what rounding has become behind a hundred layers.
+    for size in (*[1e-6] * 4, *[1e-5] * 2):
+        moved = x.astype(np.float64) * (1 + size * random.standard_normal(x.shape))
         jump = np.maximum(jump, relative(torch_gradient(model, moved, labels), exact))
     return np.isfinite(error) & (error <= np.minimum(3 * jump, MEANINGLESS))
 
