@@ -90,7 +90,7 @@ class DifferentiableModel:
         *,
         batch_size: int = 64,
         threads: int = 0,
-        spinning: bool = True,
+        spinning: bool = False,
     ) -> None:
         self.model = model
         self.spec = spec

@@ -36,8 +36,9 @@ class Session:
     threads
         Threads within an operator; the number of cores when left out.
     spinning
-        Whether idle threads spin while they wait for work. It is faster, but takes the cores from
-        whatever else computes in turns with the session.
+        Whether idle threads spin while they wait for work. That takes the cores from whatever else
+        computes in turns with the session: an attack's forward and gradient sessions, alternating
+        on two cores, take up to twice as long with it.
     optimise
         Whether ONNX Runtime may rewrite the graph; without, it runs what is written.
 
@@ -60,7 +61,7 @@ class Session:
         device: Device,
         *,
         threads: int = 0,
-        spinning: bool = True,
+        spinning: bool = False,
         optimise: bool = True,
     ) -> None:
         self.device = device
