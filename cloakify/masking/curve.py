@@ -13,6 +13,7 @@ by rank. Together that costs a few products with the head.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -80,6 +81,30 @@ class MaskCurve:
             self.attacked + right_at_every_size(head, attacked, y, self.ranking),
             self.kept + kept,
         )
+
+
+def in_groups(
+    parts: Iterable[tuple[Array, Array, Labels]],
+) -> Iterator[tuple[Array, Array, Labels]]:
+    """Join parts, each clean features, attacked ones and labels, to about a working array's size.
+
+    A curve is updated in far less time with a few hundred samples at once than batch by batch.
+    """
+    group: list[tuple[Array, Array, Labels]] = []
+    size = 0
+    for part in parts:
+        group.append(part)
+        size += part[0].size
+        if size >= CHUNK:
+            yield _joined(group)
+            group, size = [], 0
+    if group:
+        yield _joined(group)
+
+
+def _joined(group: Sequence[tuple[Array, Array, Labels]]) -> tuple[Array, Array, Labels]:
+    clean, attacked, y = (np.concatenate(arrays) for arrays in zip(*group, strict=True))
+    return clean, attacked, y
 
 
 def right_at_every_size(

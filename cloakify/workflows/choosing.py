@@ -21,7 +21,7 @@ from cloakify.data.splits import subset
 from cloakify.errors import GateError
 from cloakify.graph.mask import insert_mask
 from cloakify.masking.captured import pooled
-from cloakify.masking.curve import MaskCurve
+from cloakify.masking.curve import MaskCurve, in_groups
 from cloakify.masking.rankings import AUTO, LEARNING, RANKINGS, Ranking, candidates
 from cloakify.masking.selection import MaskChoice, best_size, choose, size_of_ratio
 from cloakify.workflows.calibration import Calibration, features_of
@@ -101,12 +101,13 @@ def _propose(
         size = size_of_ratio(subject.classifier.head.num_features, setting.mask_ratio)
         return [choose(ranking, size, name) for name, ranking in rankings.items()]
     curves = {name: MaskCurve.empty(ranking) for name, ranking in rankings.items()}
+    pairs = attacked_pairs(target, attack, subject.threat, subject.dataset, select)
+    parts = ((*features_of(pair, subject, calibration.head), pair.y) for pair in pairs)
     done = 0
-    for pairs in attacked_pairs(target, attack, subject.threat, subject.dataset, select):
-        features = features_of(pairs, subject, calibration.head)
+    for clean, attacked, y in in_groups(parts):
         for name, curve in curves.items():
-            curves[name] = curve.update(calibration.head, *features, pairs.y)
-        done += len(pairs.y)
+            curves[name] = curve.update(calibration.head, clean, attacked, y)
+        done += len(y)
         progress("mask sizes", done, len(select))
     choices: list[MaskChoice] = []
     refusal: GateError | None = None

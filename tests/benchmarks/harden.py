@@ -26,7 +26,7 @@ from cloakify.attacks import Fgsm
 from cloakify.attacks.pairs import attacked_pairs
 from cloakify.data import split
 from cloakify.graph.mask import insert_mask
-from cloakify.masking.curve import MaskCurve
+from cloakify.masking.curve import MaskCurve, in_groups
 from cloakify.masking.linear import by_feature
 from cloakify.masking.scores import deepcloak, rank
 from cloakify.masking.selection import choose
@@ -79,13 +79,14 @@ def calibration(subject: Subject, threads: int, repeats: int) -> None:
     curve = MaskCurve.empty(rank(deepcloak(known.statistics)))
     head = subject.classifier.head
 
+    parts = [
+        (by_feature(pair.clean_features, head), by_feature(pair.attacked_features, head), pair.y)
+        for pair in pairs
+    ]
+
     def all_sizes() -> None:
-        for pair in pairs:
-            clean, attacked = (
-                by_feature(features, head)
-                for features in (pair.clean_features, pair.attacked_features)
-            )
-            curve.update(known.head, clean, attacked, pair.y)
+        for clean, attacked, y in in_groups(parts):
+            curve.update(known.head, clean, attacked, y)
 
     share, spent, _ = ratios(all_sizes, calibrating, repeats)
     sizes = head.num_features

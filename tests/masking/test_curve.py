@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cloakify.errors import GateError, UsageError
-from cloakify.masking.curve import MaskCurve, right_at_every_size
+from cloakify.masking.curve import MaskCurve, in_groups, right_at_every_size
 from cloakify.masking.linear import LinearHead
 from cloakify.masking.scores import random_ranking, rank
 from cloakify.masking.selection import best_size, choose, size_of_ratio
@@ -69,6 +69,17 @@ def test_batches_add_up() -> None:
         mask[ranking[:size]] = 0
         before, after = (head.logits(clean, m).argmax(axis=1) == y for m in (None, mask))
         assert whole.changed[size] == (before != after).sum()
+
+
+def test_groups_hold_every_sample_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cloakify.masking.curve.CHUNK", 12)
+    rows = [np.full((n, 4), n, np.float32) for n in (1, 2, 1, 5, 1)]
+    parts = [(part, -part, part[:, 0].astype(np.int64)) for part in rows]
+    groups = list(in_groups(parts))
+    assert [len(y) for _, _, y in groups] == [3, 6, 1]
+    for place in range(3):
+        joined = np.concatenate([group[place] for group in groups])
+        np.testing.assert_array_equal(joined, np.concatenate([part[place] for part in parts]))
 
 
 def test_best_size_by_hand() -> None:
