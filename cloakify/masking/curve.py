@@ -27,8 +27,10 @@ Counts = NDArray[np.int64]
 Sums = NDArray[np.float64]
 
 # Ranks in a block; elements of the working arrays, which should stay in a core's cache.
-BLOCK = 48
-CHUNK = 1 << 20
+BLOCK = 64
+CHUNK = 1 << 19
+# Of features that are looked at together.
+GROUP = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,7 @@ class MaskCurve:
 def in_groups(
     parts: Iterable[tuple[Array, Array, Labels]],
 ) -> Iterator[tuple[Array, Array, Labels]]:
-    """Join parts, each clean features, attacked ones and labels, to about a working array's size.
+    """Join parts, each clean features, attacked ones and labels, to about ``GROUP`` features.
 
     A curve is updated in far less time with a few hundred samples at once than batch by batch.
     """
@@ -95,7 +97,7 @@ def in_groups(
     for part in parts:
         group.append(part)
         size += part[0].size
-        if size >= CHUNK:
+        if size >= GROUP:
             yield _joined(group)
             group, size = [], 0
     if group:

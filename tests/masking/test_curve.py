@@ -72,7 +72,7 @@ def test_batches_add_up() -> None:
 
 
 def test_groups_hold_every_sample_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cloakify.masking.curve.CHUNK", 12)
+    monkeypatch.setattr("cloakify.masking.curve.GROUP", 12)
     rows = [np.full((n, 4), n, np.float32) for n in (1, 2, 1, 5, 1)]
     parts = [(part, -part, part[:, 0].astype(np.int64)) for part in rows]
     groups = list(in_groups(parts))
