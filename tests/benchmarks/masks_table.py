@@ -163,10 +163,12 @@ def picture(measured: Sequence[Measured], eps: float = 4) -> str:
         f'viewBox="0 0 {width} {HEIGHT + 60}" font-family="sans-serif" font-size="12">',
         f'<rect width="{width}" height="{HEIGHT + 60}" fill="#ffffff"/>',
     ]
+    robust = [100 * found.robust.mean() for found in shown]
+    low, high = 10 * np.floor(min(robust) / 10 - 0.3), 10 * np.ceil(max(robust) / 10 + 0.3)
     for place, model in enumerate(models):
         points = [found for found in shown if found.task.model == model]
         parts.append(f'<g transform="translate({place * PANEL} 0)">')
-        parts += panel(model.removeprefix("fashion_"), points)
+        parts += panel(model.removeprefix("fashion_"), points, low, high)
         parts.append("</g>")
     x = MARGIN
     for method, colour in COLOURS.items():
@@ -178,12 +180,10 @@ def picture(measured: Sequence[Measured], eps: float = 4) -> str:
     return "\n".join([*parts, "</svg>"]) + "\n"
 
 
-def panel(title: str, points: Sequence[Measured]) -> list[str]:
+def panel(title: str, points: Sequence[Measured], low: float, high: float) -> list[str]:
     """One model: adaptive accuracy upwards with its interval, clean accuracy to the right."""
     clean = [100 * found.right.mean() for found in points]
     left, right = np.floor(min(clean)) - 1, np.ceil(max(clean)) + 1
-    robust = [100 * found.robust.mean() for found in points]
-    low, high = 10 * np.floor(min(robust) / 10 - 0.5), 10 * np.ceil(max(robust) / 10 + 0.5)
 
     def across(value: float) -> float:
         return MARGIN + (value - left) / (right - left) * (PANEL - MARGIN - 16)
@@ -191,7 +191,9 @@ def panel(title: str, points: Sequence[Measured]) -> list[str]:
     def up(value: float) -> float:
         return HEIGHT - 24 - (value - low) / (high - low) * (HEIGHT - 60)
 
-    parts = [f'<text x="{MARGIN}" y="18" font-weight="bold">{title}</text>']
+    parts = [
+        f'<text x="{MARGIN}" y="18"><tspan font-weight="bold">{title}</tspan>: adaptive, %</text>'
+    ]
     for value in np.arange(low, high + 1, 10):
         parts.append(
             f'<line x1="{MARGIN}" x2="{PANEL - 16}" y1="{up(value):.1f}" y2="{up(value):.1f}" '
@@ -204,7 +206,6 @@ def panel(title: str, points: Sequence[Measured]) -> list[str]:
             "</text>"
         )
     parts.append(f'<text x="{PANEL - 16}" y="{HEIGHT + 12}" text-anchor="end">clean, %</text>')
-    parts.append(f'<text x="{MARGIN - 40}" y="34">adaptive, %</text>')
     for found in points:
         colour, count = COLOURS[found.task.method], len(found.robust)
         x, y = across(100 * found.right.mean()), up(100 * found.robust.mean())
