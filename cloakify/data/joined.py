@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloakify.data.arrays import ArraySource
-from cloakify.data.digest import row_payload
 from cloakify.data.naming import shown, some
 from cloakify.data.npy import NpzFile
 from cloakify.data.source import RowSource
@@ -52,13 +51,9 @@ class JoinedSource(RowSource):
         return self._first.take(rows)
 
     def payloads(self, rows: NDArray[np.int64]) -> Iterator[tuple[str, bytes]]:
-        for row in rows.tolist():
-            where = np.array([row])
-            joined = b""
-            for source in (self._first, *self.others.values()):
-                payload = row_payload(source.take(where)[0])
-                joined += len(payload).to_bytes(8, "little") + payload
-            yield "", joined
+        sources = (self._first, *self.others.values())
+        for parts in zip(*(source.payloads(rows) for source in sources), strict=True):
+            yield "", b"".join(len(own).to_bytes(8, "little") + own for _, own in parts)
 
 
 def open_others(path: Path, names: Sequence[str], samples: int) -> dict[str, RowSource]:

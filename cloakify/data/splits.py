@@ -76,6 +76,22 @@ def split(n: int, labels: NDArray[np.int64] | None, seed: int) -> Splits:
     return Splits(fit, select, report)
 
 
+def some_of(
+    indices: NDArray[np.int64], labels: NDArray[np.int64] | None, limit: int, seed: int
+) -> NDArray[np.int64]:
+    """Return at most ``limit`` of some samples, each class in proportion; see :func:`subset`.
+
+    Parameters
+    ----------
+    indices
+        int64: the samples.
+    labels
+        int64: the labels of all samples that indices count, or ``None`` where there are none.
+    """
+    own = None if labels is None else labels[indices]
+    return indices[subset(len(indices), own, limit, seed)]
+
+
 def subset(n: int, labels: NDArray[np.int64] | None, limit: int, seed: int) -> NDArray[np.int64]:
     """Choose ``limit`` of ``n`` samples, each class in proportion.
 

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from cloakify.masking.captured import pooled
 from cloakify.masking.linear import LinearHead
 
 Array = NDArray[np.float32]
@@ -70,8 +71,8 @@ class MaskCurve:
 
     def update(self, head: LinearHead, clean: Array, attacked: Array, y: Labels) -> MaskCurve:
         """Return the curve with n more pairs of features [n, D] counted in."""
-        pooled = clean.mean(axis=1) if clean.ndim == 3 else clean
-        right = head.logits(pooled).argmax(axis=1) == y
+        clean = pooled(clean)
+        right = head.logits(clean).argmax(axis=1) == y
         kept, won = (
             right_at_every_size(head, clean[rows], y[rows], self.ranking)
             for rows in (right, ~right)
@@ -119,8 +120,7 @@ def right_at_every_size(
     features
         [n, D], or [n, P, D]: then logits are the mean over the positions P.
     """
-    if features.ndim == 3:
-        features = features.mean(axis=1)
+    features = pooled(features)
     size, classes = head.weight.shape
     # From the last rank up, in double, so that a sum of t terms holds the ranks beyond D − t.
     order = ranking[::-1]

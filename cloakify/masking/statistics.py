@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloakify.errors import DataError
+from cloakify.masking.captured import pooled
 from cloakify.onnxfile import atomic_write
 
 Array = NDArray[np.float32]
@@ -76,14 +77,13 @@ class FeatureStatistics:
         rivals = attacked_logits.copy()
         rivals[rows, y] = -np.inf
         toward = (weight.T[rivals.argmax(axis=1)] - weight.T[y]).astype(np.float64)
-        pooled = attacked if attacked.ndim == 2 else attacked.mean(axis=1)
         moved = np.abs(attacked.astype(np.float64) - clean)
         return cls(
             count=len(y),
             clean_correct=int((clean_logits.argmax(axis=1) == y).sum()),
             attacked_correct=int((attacked_logits.argmax(axis=1) == y).sum()),
             shift=moved.reshape(-1, clean.shape[-1]).sum(axis=0),
-            margin=(pooled * toward).sum(axis=0),
+            margin=(pooled(attacked) * toward).sum(axis=0),
         )
 
     def merge(self, other: Self) -> Self:

@@ -14,10 +14,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from cloakify.attacks import Attack, Target
+from cloakify.attacks import Attack, Target, worst_case
 from cloakify.attacks.pairs import attacked_pairs
 from cloakify.attacks.square import Square
-from cloakify.data.splits import subset
+from cloakify.data.splits import some_of
 from cloakify.errors import GateError
 from cloakify.graph.mask import insert_mask
 from cloakify.masking.captured import pooled
@@ -133,22 +133,17 @@ def _most_robust(
 ) -> _Proposal:
     """Attack every proposal on the select split; the first of the most robust ones wins."""
     seed = subject.setting.seed
-    check = Square(queries=CHECKING_QUERIES, seed=seed)
-    compared = select[subset(len(select), subject.labels[select], COMPARED, seed)]
+    # A mask that only hides the gradient must not win over one that helps.
+    attacks = (attack, Square(queries=CHECKING_QUERIES, seed=seed))
+    compared = some_of(select, subject.labels, COMPARED, seed)
     proposals: list[_Proposal] = []
     for number, choice in enumerate(choices):
         target = _masked(subject, choice)
         robust = 0
         for batch in subject.dataset.batches(compared, target.batch_size * 4):
             x = batch.x.astype(np.float32, copy=False)
-            attacked = attack.run(target, x, batch.y, batch.index, subject.threat)
-            standing = target.correct(attacked, batch.y)
-            if standing.any():
-                # A mask that only hides the gradient must not win over one that helps.
-                rest = (batch.y[standing], batch.index[standing], subject.threat)
-                attacked = check.run(target, x[standing], *rest)
-                standing[standing] = target.correct(attacked, rest[0])
-            robust += int(standing.sum())
+            tried = worst_case(attacks, target, x, batch.y, batch.index, subject.threat)
+            robust += int(tried.worst.sum())
         proposals.append(_Proposal(choice, robust))
         progress(stage, number + 1, len(choices))
     return max(proposals, key=lambda proposal: proposal.robust)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from cloakify.attacks import Pgd, ThreatModel
 from cloakify.data import Dataset
-from cloakify.data.splits import subset
+from cloakify.data.splits import some_of
 from cloakify.masking.gated import GatedModel
 from cloakify.masking.optimiser import Vector
 from cloakify.masking.tuning import Trial, TuningPlan, attack_batch
@@ -47,8 +47,9 @@ class Jury:
         plan: TuningPlan,
     ) -> None:
         self._model, self._dataset, self._threat, self._plan = model, dataset, threat, plan
-        self._attacked = _some(dataset, indices, TRIAL_SAMPLES, plan.seed)
-        self._clean = np.union1d(_some(dataset, indices, CLEAN_SAMPLES, plan.seed), self._attacked)
+        labels, seed = dataset.labels, plan.seed
+        self._attacked = some_of(indices, labels, TRIAL_SAMPLES, seed)
+        self._clean = np.union1d(some_of(indices, labels, CLEAN_SAMPLES, seed), self._attacked)
 
     def judge(self, gates: Vector) -> Trial:
         """Count right answers."""
@@ -87,9 +88,3 @@ class Jury:
             for batch in self._dataset.batches(self._clean, target.batch_size * 4)
         ]
         return np.concatenate(answers)
-
-
-def _some(dataset: Dataset, indices: Labels, limit: int, seed: int) -> Labels:
-    """Return at most so many of a split's samples, each class in proportion."""
-    labels = None if dataset.labels is None else dataset.labels[indices]
-    return indices[subset(len(indices), labels, limit, seed)]

@@ -13,7 +13,7 @@ from onnx import ModelProto
 
 from cloakify.attacks import Target, ThreatModel, make_threat
 from cloakify.data import Copies, Dataset, Splits, open_copies, open_data, split
-from cloakify.data.splits import subset
+from cloakify.data.splits import some_of
 from cloakify.errors import ModelError, UsageError
 from cloakify.graph.entry import Entry, find_entry
 from cloakify.graph.gates import has_gates, strip_gates
@@ -95,8 +95,7 @@ class Subject:
         dealt = split(len(distinct), self.labels[distinct], self.setting.seed)
         report = distinct[dealt.report]
         if report_limit is not None:
-            chosen = subset(len(report), self.labels[report], report_limit, self.setting.seed)
-            report = report[chosen]
+            report = some_of(report, self.labels, report_limit, self.setting.seed)
         return Splits(distinct[dealt.fit], distinct[dealt.select], report)
 
     @property

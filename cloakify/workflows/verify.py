@@ -76,7 +76,6 @@ def verify(
     except HeadError as error:
         faults = [*_strange_source(before, said), f"{source}: {error}"]
         return Verification(Path(hardened), Path(source), tuple(faults), "")
-    said = read_metadata(after.model)
     tuned = is_tuned(after.model)
     find_faults = gate_faults if tuned else structural_faults
     faults = find_faults(before, after.model, head) + _sidecar_faults(before, after)
