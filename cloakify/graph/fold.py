@@ -1,6 +1,6 @@
 """Fold gates into the weights before them: the source's exact graph and speed.
 
-    gate · (W x + b) = (gate·W) x + gate·b
+    gate · (W x + bias gate · b) = (gate·W) x + bias gate · (gate·b)
 
 Gates are kept to numbers of nine significant bits. That is as good as exact for what they do, and
 it makes folding reversible: the factor is read off the two weights by division, rounded to such a
@@ -99,32 +99,54 @@ def recover_gates(source: ModelProto, folded: ModelProto, sites: Sequence[GateSi
     """
     before = {tensor.name: tensor for tensor in source.graph.initializer}
     after = {tensor.name: tensor for tensor in folded.graph.initializer}
+    # What the gates read so far make of the source, of what is scaled more than once.
+    partly: dict[str, np.ndarray] = {}
     found: list[Array] = []
-    for site in sites:
+    for number, site in enumerate(sites):
         check_foldable(site, before)
+        later = {name for other in sites[number + 1 :] for name, _ in other.scaled}
         old, new = [], []
         for name, axis in site.scaled:
             other = after.get(name)
             if other is None or _kind(other) != _kind(before[name]):
                 raise ModelError(f"{name!r} is missing or has another shape or type")
-            old.append(_by_channel(_values(before[name]), axis))
-            new.append(_by_channel(_values(other), axis))
-        found.append(_ratio(np.concatenate(old, axis=1), np.concatenate(new, axis=1)))
+            if name not in later:
+                old.append(_by_channel(partly.get(name, _values(before[name])), axis))
+                new.append(_by_channel(_values(other), axis))
+        gates = _ratio(np.concatenate(old, axis=1), np.concatenate(new, axis=1))
+        for name, axis in site.scaled:
+            if name in later:
+                partly[name] = _scaled(_values(before[name]), axis, gates)
+        found.append(gates)
     return found
 
 
 def settle_gates(model: ModelProto, sites: Sequence[GateSite], gates: Gates) -> list[Array]:
-    """Round gates, and set those of channels to 1 that are zero by their weights.
+    """Round gates, and set those to 1 that do nothing: their channel is zero without them.
 
-    So settled, gates are the same whether they stand in the graph or were folded.
+    Where only a bias is left of a channel, its own gate takes up what it is multiplied with. So
+    settled, gates are the same whether they stand in the graph or were folded.
     """
     tensors = {tensor.name: tensor for tensor in model.graph.initializer}
     settled: list[Array] = []
-    for site, values in zip(sites, gates, strict=True):
-        rounded = round_gates(values)
+    # By output: what its biases take up, and which channels are closed altogether.
+    left: dict[str, NDArray[np.generic]] = {}
+    closed: dict[str, NDArray[np.bool_]] = {}
+    for number, (site, values) in enumerate(zip(sites, gates, strict=True)):
+        rounded = round_gates(values * left.get(site.output, 1))
         if site.foldable:
-            parts = [_by_channel(_values(tensors[name]), axis) for name, axis in site.scaled]
-            rounded[~np.concatenate(parts, axis=1).any(axis=1)] = 1
+            later = {name for other in sites[number + 1 :] for name, _ in other.scaled}
+            parts = [
+                _by_channel(_values(tensors[name]), axis)
+                for name, axis in site.scaled
+                if name not in later
+            ]
+            zeros = ~np.concatenate(parts, axis=1).any(axis=1)
+            if site.bias is not None:
+                zeros |= closed.get(site.output, False)
+            closed[site.output] = rounded == 0
+            left[site.output] = np.where(zeros, rounded, 1)
+            rounded[zeros] = 1
         settled.append(rounded)
     return settled
 

@@ -4,14 +4,17 @@
     Gemm, MatMul [+ Add bias]    the last axis; in attention, the projections of every head
     BatchNormalization, InstanceNormalization, LayerNormalization, GroupNormalization
 
+Where such a layer adds a constant, that is gated as well: y = gate · (W x + bias gate · b). The
+second gate moves the threshold of the activation behind, which no factor on y can do.
+
 The head itself has none: its channels are the classes. A convolution that leads into a batch
 normalisation alone is gated behind that one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence, Set
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
 import onnx
@@ -26,8 +29,28 @@ _FLOATS = {TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorPro
 
 
 @dataclass(frozen=True)
+class BiasInput:
+    """Where a layer reads the constant that it adds.
+
+    Attributes
+    ----------
+    value
+        The constant.
+    reader, place
+        The node that reads it, by its first output, and the number of its input.
+    spread
+        The shape in which it broadcasts to the layer's output; ``None`` where it does as it is.
+    """
+
+    value: str
+    reader: str
+    place: int
+    spread: tuple[int, ...] | None
+
+
+@dataclass(frozen=True)
 class GateSite:
-    """A layer whose output can be gated.
+    """A layer whose output, or the constant that it adds, can be gated.
 
     Attributes
     ----------
@@ -36,7 +59,7 @@ class GateSite:
     op_type
         Its operator.
     output
-        The value that is gated.
+        The layer's output: the value that is gated unless there is a bias.
     channels
         How many gates it takes.
     shape
@@ -46,6 +69,8 @@ class GateSite:
     scaled
         The initializers that take the gates up when they are folded, each with the axis of its
         channels; empty where one of them serves other nodes as well or is computed.
+    bias
+        The constant that is gated instead of the output, in what it adds to the output.
     """
 
     name: str
@@ -55,6 +80,7 @@ class GateSite:
     shape: tuple[int, ...]
     element_type: int
     scaled: tuple[tuple[str, int], ...]
+    bias: BiasInput | None = None
 
     @property
     def foldable(self) -> bool:
@@ -64,17 +90,21 @@ class GateSite:
 
 @dataclass(frozen=True)
 class _Layer:
-    """What a node says of itself: its value, gates' shape, and the constants with their axes."""
+    """What a node says of itself: its value, gates' shape, and the constants with their axes.
+
+    The bias is the last of the constants.
+    """
 
     output: gs.Tensor
     channels: int
     shape: tuple[int, ...]
     constants: tuple[tuple[gs.Tensor, int], ...]
-    exact: bool = True
+    # The node that adds a constant, and which of its inputs that is.
+    bias: tuple[gs.Node, int] | None = None
 
 
 def find_gate_sites(model: ModelProto, head: Head) -> list[GateSite]:
-    """List the layers that can be gated, in file order.
+    """List the layers that can be gated, in file order, each followed by the bias that it adds.
 
     Parameters
     ----------
@@ -101,23 +131,32 @@ def find_gate_sites(model: ModelProto, head: Head) -> list[GateSite]:
         element_type = ranks.element_type(layer.output)
         if element_type not in _FLOATS:
             continue
-        scaled = tuple((tensor.name, axis) for tensor, axis in layer.constants)
-        foldable = layer.exact and all(
-            name in initializers and name not in inputs and len(tensor.outputs) == 1
-            for (tensor, _), (name, _) in zip(layer.constants, scaled, strict=True)
-        )
-        sites.append(
-            GateSite(
-                node.name or node.outputs[0].name,
-                node.op,
-                layer.output.name,
-                layer.channels,
-                layer.shape,
-                element_type,
-                scaled if foldable else (),
-            )
-        )
+        name = node.name or node.outputs[0].name
+        gated = layer.output.name, layer.channels
+        scaled = _foldable(layer.constants, initializers.keys() - inputs)
+        sites.append(GateSite(name, node.op, *gated, layer.shape, element_type, scaled))
+        if layer.bias is None:
+            continue
+        reader, place = layer.bias
+        added = reader.inputs[place]
+        stored = isinstance(added, gs.Constant) or added.inputs[0].op == "Constant"
+        if not stored or ranks.element_type(added) != element_type:
+            continue
+        scaled = _foldable(layer.constants[-1:], initializers.keys() - inputs)
+        shape = (layer.channels,)
+        spread = None if layer.shape == shape else layer.shape
+        source = BiasInput(added.name, reader.outputs[0].name, place, spread)
+        sites.append(GateSite(name, node.op, *gated, shape, element_type, scaled, source))
     return sites
+
+
+def _foldable(
+    constants: Sequence[tuple[gs.Tensor, int]], writable: Set[str]
+) -> tuple[tuple[str, int], ...]:
+    """Return the constants by name, or nothing if one is computed or serves other nodes as well."""
+    if any(tensor.name not in writable or len(tensor.outputs) > 1 for tensor, _ in constants):
+        return ()
+    return tuple((tensor.name, axis) for tensor, axis in constants)
 
 
 def choose_sites(sites: Sequence[GateSite], pattern: str) -> list[GateSite]:
@@ -129,7 +168,7 @@ def choose_sites(sites: Sequence[GateSite], pattern: str) -> list[GateSite]:
         None does.
     """
     if pattern == "last":
-        return list(sites[-1:])
+        return [site for site in sites if site.output == sites[-1].output]
     chosen = [
         site
         for site in sites
@@ -168,6 +207,9 @@ class _Ranks:
                 *inferred.graph.output,
             )
             self._known = {value.name: value.type.tensor_type for value in values}
+            for tensor in self._model.graph.initializer:
+                # A shape it has as well; only of outputs is that asked for.
+                self._known[tensor.name] = onnx.TypeProto.Tensor(elem_type=tensor.data_type)
         return self._known
 
 
@@ -213,15 +255,21 @@ def _conv_transpose(node: gs.Node, ranks: _Ranks) -> _Layer | None:
 
 
 def _convolution(node: gs.Node, axis: int) -> _Layer | None:
-    constants = [(node.inputs[1], axis)]
-    if len(node.inputs) > 2 and not node.inputs[2].is_empty():
+    constants, bias = [(node.inputs[1], axis)], _added(node, 2)
+    if bias is not None:
         constants.append((node.inputs[2], 0))
     shape = _shape_of_all(constants)
     if shape is None or (_single(node) and _feeds_normalisation(node)):
         return None
     channels = shape[axis]
     spread = (1, channels, *[1] * (len(shape) - 2))
-    return _Layer(node.outputs[0], channels, spread, tuple(constants))
+    return _Layer(node.outputs[0], channels, spread, tuple(constants), bias)
+
+
+def _added(node: gs.Node, place: int) -> tuple[gs.Node, int] | None:
+    """Return where a node reads its optional bias, if it has one."""
+    given = len(node.inputs) > place and not node.inputs[place].is_empty()
+    return (node, place) if given else None
 
 
 def _single(node: gs.Node) -> bool:
@@ -235,17 +283,20 @@ def _feeds_normalisation(node: gs.Node) -> bool:
 
 def _gemm(node: gs.Node, ranks: _Ranks) -> _Layer | None:
     axis = 0 if node.attrs.get("transB", 0) else 1
-    constants = [(node.inputs[1], axis)]
-    exact = True
-    if len(node.inputs) > 2 and not node.inputs[2].is_empty():
+    constants, bias = [(node.inputs[1], axis)], _added(node, 2)
+    if bias is not None:
         constants.append((node.inputs[2], -1))
     shape = _shape_of_all(constants)
     if shape is None:
         return None
-    if len(constants) == 2:
-        bias = constant_shape(node.inputs[2])
-        exact = bool(bias) and bias is not None and bias[-1] == shape[axis]
-    return _Layer(node.outputs[0], shape[axis], (shape[axis],), tuple(constants), exact)
+    channels = shape[axis]
+    layer = _Layer(node.outputs[0], channels, (channels,), tuple(constants), bias)
+    if bias is None:
+        return layer
+    if (constant_shape(node.inputs[2]) or (0,))[-1] != channels:
+        # One number for all channels can take up neither their factors nor have any of its own.
+        return replace(layer, constants=(), bias=None)
+    return layer if node.attrs.get("beta", 1.0) == 1 else replace(layer, bias=None)
 
 
 def _matmul(node: gs.Node, ranks: _Ranks) -> _Layer | None:
@@ -254,7 +305,7 @@ def _matmul(node: gs.Node, ranks: _Ranks) -> _Layer | None:
     shape = constant_shape(node.inputs[1])
     if shape is None or len(shape) != 2:
         return None
-    channels = shape[1]
+    channels, bias = shape[1], None
     constants = [(node.inputs[1], 1)]
     output = node.outputs[0]
     if len(output.outputs) == 1 and output.outputs[0].op == "Add":
@@ -262,9 +313,10 @@ def _matmul(node: gs.Node, ranks: _Ranks) -> _Layer | None:
         other = added.inputs[1] if added.inputs[0] is output else added.inputs[0]
         size = constant_shape(other) if is_constant(other) else None
         if size and size[-1] == channels:
-            output = added.outputs[0]
             constants.append((other, -1))
-    return _Layer(output, channels, (channels,), tuple(constants))
+            bias = added, 0 if added.inputs[0] is other else 1
+            output = added.outputs[0]
+    return _Layer(output, channels, (channels,), tuple(constants), bias)
 
 
 def _batch_like(node: gs.Node, ranks: _Ranks) -> _Layer | None:
@@ -280,7 +332,7 @@ def _batch_like(node: gs.Node, ranks: _Ranks) -> _Layer | None:
         # Before opset 21 there is one scale a group.
         return None
     spread = (1, shape[0], *[1] * (rank - 2))
-    return _Layer(node.outputs[0], shape[0], spread, tuple(constants))
+    return _Layer(node.outputs[0], shape[0], spread, tuple(constants), (node, 2))
 
 
 def _layer_norm(node: gs.Node, ranks: _Ranks) -> _Layer | None:
@@ -288,7 +340,7 @@ def _layer_norm(node: gs.Node, ranks: _Ranks) -> _Layer | None:
     shape = _shape_of_all(constants)
     if shape is None or len(shape) != 1:
         return None
-    return _Layer(node.outputs[0], shape[0], shape, tuple(constants))
+    return _Layer(node.outputs[0], shape[0], shape, tuple(constants), _added(node, 2))
 
 
 def _shape_of_all(constants: Sequence[tuple[gs.Tensor, int]]) -> tuple[int, ...] | None:

@@ -1,11 +1,13 @@
 """Gates: one constant factor a channel, multiplied into what a layer puts out.
 
-    y = W x + b   becomes   y = gate · (W x + b) = (gate·W) x + gate·b
+    y = W x + b   becomes   y = gate · (W x + bias gate · b)
 
 A gate stands directly behind a linear layer or a normalisation, before any activation, so that it
 can be folded into that layer's weights exactly (see :mod:`~cloakify.graph.fold`). Put in as `Mul`,
-a gate takes over the name of the value it gates; the layer's own output gets a new one. One node,
-one initializer and one renamed output are all that changes, and taking them out gives the source.
+a gate takes over the name of the value it gates; the layer's own output gets a new one. A bias is
+gated on its way to the layer that adds it, for which the runtime spends nothing: both are
+constants. One node, one initializer and one renamed output or rewired input are all that changes,
+and taking them out gives the source.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
+from operator import itemgetter
 
 import numpy as np
 import onnx
@@ -20,14 +23,15 @@ from onnx import ModelProto, NodeProto
 
 from cloakify.errors import ModelError
 from cloakify.graph.gate_sites import GateSite
-from cloakify.graph.writing import names_of
+from cloakify.graph.writing import Writer, names_of
 from cloakify.onnxfile import write_metadata
 
 GATE = "cloakify_gate"
 GATE_NODE = "cloakify_gate_mul"
 UNGATED = "cloakify_ungated"
+GATED = "cloakify_gated"
 
-_NUMBERED = re.compile(rf"{GATE_NODE}_\d+")
+_NUMBERED = re.compile(rf"{GATE_NODE}_(\d+)")
 
 Gates = Sequence[np.ndarray]
 
@@ -53,17 +57,8 @@ def insert_gates(
     ModelError
         The model holds gates already, or a vector of gates has the wrong length.
     """
-    if has_gates(model):
-        raise ModelError("the model holds cloakify gates already")
-    gated = ModelProto()
-    gated.CopyFrom(model)
-    places = {name: place for place, node in enumerate(gated.graph.node) for name in node.output}
-    taken = names_of(model)
-    for number in range(len(sites)):
-        for name in (gate_name(number), f"{UNGATED}_{number}"):
-            if name in taken:
-                raise ModelError(f"the model has a value called {name!r} of its own; rename it")
-    inserted: dict[int, NodeProto] = {}
+    gated, places = _prepared(model, sites)
+    inserted: list[tuple[int, NodeProto]] = []
     for number, (site, values) in enumerate(zip(sites, gates, strict=True)):
         if values.shape != (site.channels,):
             raise ModelError(f"{site.name!r} has {site.channels} channels, not {values.shape}")
@@ -76,16 +71,44 @@ def insert_gates(
             gated.graph.input.append(
                 onnx.helper.make_tensor_value_info(name, site.element_type, site.shape)
             )
-        place = places[site.output]
-        outputs = gated.graph.node[place].output
-        outputs[list(outputs).index(site.output)] = f"{UNGATED}_{number}"
-        inserted[place] = onnx.helper.make_node(
-            "Mul", [f"{UNGATED}_{number}", name], [site.output], f"{GATE_NODE}_{number}"
-        )
-    for place in sorted(inserted, reverse=True):
-        gated.graph.node.insert(place + 1, inserted[place])
+        if site.bias is None:
+            place = places[site.output]
+            _rename_output(gated.graph.node[place], site.output, f"{UNGATED}_{number}")
+            ends, place = (f"{UNGATED}_{number}", site.output), place + 1
+        else:
+            place = places[site.bias.reader]
+            gated.graph.node[place].input[site.bias.place] = f"{GATED}_{number}"
+            ends = site.bias.value, f"{GATED}_{number}"
+        node = onnx.helper.make_node("Mul", [ends[0], name], [ends[1]], f"{GATE_NODE}_{number}")
+        inserted.append((place, node))
+    for place, node in sorted(inserted, key=itemgetter(0), reverse=True):
+        gated.graph.node.insert(place, node)
     write_metadata(gated, metadata)
     return gated
+
+
+def _prepared(model: ModelProto, sites: Sequence[GateSite]) -> tuple[ModelProto, dict[str, int]]:
+    """Return a copy that can take gates, and which of its nodes makes each value.
+
+    Raises
+    ------
+    ModelError
+        It holds gates already, or values with the names that they take.
+    """
+    if has_gates(model):
+        raise ModelError("the model holds cloakify gates already")
+    taken = names_of(model)
+    for number in range(len(sites)):
+        for name in (gate_name(number), f"{UNGATED}_{number}", f"{GATED}_{number}"):
+            if name in taken:
+                raise ModelError(f"the model has a value called {name!r} of its own; rename it")
+    copy = ModelProto()
+    copy.CopyFrom(model)
+    return copy, {name: place for place, node in enumerate(copy.graph.node) for name in node.output}
+
+
+def _rename_output(node: NodeProto, old: str, new: str) -> None:
+    node.output[list(node.output).index(old)] = new
 
 
 def gate_name(number: int) -> str:
@@ -98,25 +121,53 @@ def has_gates(model: ModelProto) -> bool:
     return any(_NUMBERED.fullmatch(node.name) for node in model.graph.node)
 
 
-def open_gates(model: ModelProto) -> ModelProto:
-    """Return a copy of a model with gates in which they are inputs instead of constants.
+def open_gates(model: ModelProto, sites: Sequence[GateSite]) -> ModelProto:
+    """Return a copy of ``model`` with gates that are inputs instead of constants.
 
-    One session of it serves every value of the gates.
+    One session of it serves every value of the gates. The gate of a bias stands behind its layer,
+    ``y + (gate - 1) · b``, which is the same: the layer keeps its constants, without which the
+    runtime has but slow kernels for it.
+
+    Parameters
+    ----------
+    model
+        The source, without gates.
+    sites
+        Where; the gates of the one numbered k are the input ``gate_name(k)``, of the site's shape.
+
+    Raises
+    ------
+    ModelError
+        The model holds gates already.
     """
-    opened = ModelProto()
-    opened.CopyFrom(model)
-    names = set(_gate_names(model))
-    declared = {value.name for value in model.graph.input}
-    for place in reversed(range(len(opened.graph.initializer))):
-        tensor = opened.graph.initializer[place]
-        if tensor.name in names:
-            if tensor.name not in declared:
-                opened.graph.input.append(
-                    onnx.helper.make_tensor_value_info(
-                        tensor.name, tensor.data_type, list(tensor.dims)
-                    )
-                )
-            del opened.graph.initializer[place]
+    opened, places = _prepared(model, sites)
+    graph = opened.graph
+    behind: dict[int, list[NodeProto]] = {}
+    # Backwards: an output's gate, which comes before the bias's, multiplies what that adds.
+    for number, site in reversed(list(enumerate(sites))):
+        place = places[site.output]
+        chain = behind.setdefault(place, [])
+        inner = f"{UNGATED}_{number}"
+        _rename_output(chain[-1] if chain else graph.node[place], site.output, inner)
+        writer = Writer(f"opened_{number}")
+        if site.bias is None:
+            writer.op("Mul", inner, gate_name(number), output=site.output)
+        else:
+            dtype = onnx.helper.tensor_dtype_to_np_dtype(site.element_type)
+            less = writer.op("Sub", gate_name(number), writer.constant(np.ones((), dtype)))
+            added = writer.op("Mul", site.bias.value, less)
+            if site.bias.spread is not None:
+                added = writer.op("Reshape", added, writer.ints(*site.bias.spread))
+            writer.op("Add", inner, added, output=site.output)
+        chain.extend(writer.nodes)
+        graph.initializer.extend(writer.constants)
+    for place in sorted(behind, reverse=True):
+        for node in reversed(behind[place]):
+            graph.node.insert(place + 1, node)
+    graph.input.extend(
+        onnx.helper.make_tensor_value_info(gate_name(number), site.element_type, site.shape)
+        for number, site in enumerate(sites)
+    )
     return opened
 
 
@@ -151,15 +202,22 @@ def strip_gates(model: ModelProto) -> ModelProto:
     source = ModelProto()
     source.CopyFrom(model)
     graph = source.graph
-    renamed: dict[str, str] = {}
+    outer: dict[str, str] = {}
+    inner: dict[str, str] = {}
     for place in reversed(range(len(graph.node))):
         node = graph.node[place]
-        if _NUMBERED.fullmatch(node.name):
-            renamed[node.input[0]] = node.output[0]
+        number = _NUMBERED.fullmatch(node.name)
+        if number is not None:
+            if node.output[0] == f"{GATED}_{number[1]}":
+                inner[node.output[0]] = node.input[0]
+            else:
+                outer[node.input[0]] = node.output[0]
             del graph.node[place]
     for node in graph.node:
         for slot, name in enumerate(node.output):
-            node.output[slot] = renamed.get(name, name)
+            node.output[slot] = outer.get(name, name)
+        for slot, name in enumerate(node.input):
+            node.input[slot] = inner.get(name, name)
     for entries in (graph.initializer, graph.input):
         for place in reversed(range(len(entries))):
             if entries[place].name in names:
@@ -182,10 +240,16 @@ def _gate_names(model: ModelProto) -> list[str]:
     names: list[str] = []
     for number in range(len(nodes)):
         node = nodes.get(f"{GATE_NODE}_{number}")
-        inputs = [f"{UNGATED}_{number}", gate_name(number)]
-        if node is None or node.op_type != "Mul" or node.domain or list(node.input) != inputs:
+        if node is None or not _is_gate(node, number):
             raise ModelError(
                 f"the graph holds parts of cloakify gates (number {number} is not one)"
             )
-        names.append(inputs[1])
+        names.append(gate_name(number))
     return names
+
+
+def _is_gate(node: NodeProto, number: int) -> bool:
+    if node.op_type != "Mul" or node.domain or len(node.input) != 2 or len(node.output) != 1:
+        return False
+    inside = node.input[0] == f"{UNGATED}_{number}" or node.output[0] == f"{GATED}_{number}"
+    return inside and node.input[1] == gate_name(number)

@@ -16,7 +16,7 @@ from onnx import ModelProto
 
 from cloakify.attacks import Target
 from cloakify.graph.gate_sites import GateSite
-from cloakify.graph.gates import gate_name, insert_gates, open_gates
+from cloakify.graph.gates import gate_name, open_gates
 from cloakify.graph.gradient.build import LOGITS, LOSS
 from cloakify.graph.gradient.gates import DISTRIBUTION, SUFFIX, build_gate_gradient
 from cloakify.graph.head import Head
@@ -47,7 +47,7 @@ class GateGradient:
 
 
 class GatedModel:
-    """A classifier with gates behind some of its layers, all 1 at first.
+    """A classifier with gates on some of its layers, all 1 at first.
 
     Parameters
     ----------
@@ -81,8 +81,7 @@ class GatedModel:
     ) -> None:
         self.sites = tuple(sites)
         self._sample_shape = sample_shape
-        ones = [np.ones(site.channels) for site in sites]
-        self._model = open_gates(insert_gates(model, sites, ones, {}))
+        self._model = open_gates(model, self.sites)
         self.target = Target(self._model, spec, head, device, batch_size, threads)
         self._ends = np.cumsum([site.channels for site in sites])
         self.set(np.ones(self.count))

@@ -75,8 +75,9 @@ class TunedGates:
     def remarks(self) -> tuple[str, ...]:
         """What a user should be told of the run."""
         state, found = self.outcome.state, self.choice
+        layers = len({site.output for site in self.sites})
         told = [
-            f"tuned {sum(map(len, self.gates))} gates on {len(self.sites)} layers; "
+            f"tuned {sum(map(len, self.gates))} gates on {layers} layers; "
             f"under PGD on the fit split {self.fit.robust / self.fit.count:.1%}, "
             f"on the select split {found.trial.robust / found.trial.count:.1%} "
             f"(before {found.before.robust / found.before.count:.1%})"

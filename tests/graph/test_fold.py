@@ -76,15 +76,37 @@ def test_channels_of_zeros_are_settled() -> None:
     values[2] = 0
     tensor.CopyFrom(onnx.numpy_helper.from_array(values, "w2"))
     gates = settle_gates(model, sites, [np.full(site.channels, 0.75) for site in sites])
-    assert gates[1].tolist() == [0.75, 0.75, 1, 0.75]
+    assert gates[2].tolist() == [0.75, 0.75, 1, 0.75]
     found = recover_gates(model, fold_gates(model, sites, gates, {}), sites)
     assert [values.tolist() for values in found] == [values.tolist() for values in gates]
+
+
+def test_a_bias_without_weights_takes_up_both_gates() -> None:
+    model = filled(CNN)
+    sites = foldable(model)
+    tensor = next(t for t in model.graph.initializer if t.name == "w3")
+    values = onnx.numpy_helper.to_array(tensor).copy()
+    values[1] = 0
+    tensor.CopyFrom(onnx.numpy_helper.from_array(values, "w3"))
+    given = [np.full(site.channels, 0.75) for site in sites]
+    gates = settle_gates(model, sites, given)
+    assert gates[3].tolist() == [0.75, 1, 0.75, 0.75, 0.75]
+    assert gates[4].tolist() == [0.75, 0.5625, 0.75, 0.75, 0.75]
+    folded = fold_gates(model, sites, gates, {})
+    found = recover_gates(model, folded, sites)
+    assert [values.tolist() for values in found] == [values.tolist() for values in gates]
+    x = {"x": np.random.default_rng(1).random((4, 3, 6, 6), np.float32)}
+    (expected,) = run_once(insert_gates(model, sites, given, {}), x)
+    np.testing.assert_allclose(run_once(folded, x)[0], expected, rtol=1e-5, atol=1e-5)
 
 
 def test_gates_of_zero_are_recovered() -> None:
     model = filled(CNN)
     sites = foldable(model)
-    gates = [np.resize([0.0, 1.0], site.channels).astype(np.float32) for site in sites]
+    given = [np.resize([0.0, 1.0], site.channels).astype(np.float32) for site in sites]
+    gates = settle_gates(model, sites, given)
+    # Of a channel that is closed, the bias's gate says nothing any more.
+    assert [values.min() for values in gates] == [1 if site.bias else 0 for site in sites]
     found = recover_gates(model, fold_gates(model, sites, gates, {}), sites)
     assert [values.tolist() for values in found] == [values.tolist() for values in gates]
 

@@ -9,7 +9,7 @@ from onnx import ModelProto
 
 from cloakify.errors import ModelError, UsageError
 from cloakify.graph.evaluate import run_once
-from cloakify.graph.gate_sites import GateSite, choose_sites, find_gate_sites
+from cloakify.graph.gate_sites import BiasInput, GateSite, choose_sites, find_gate_sites
 from cloakify.graph.gates import (
     gates_digest,
     has_gates,
@@ -33,35 +33,57 @@ def random_gates(sites: list[GateSite], seed: int = 0) -> list[np.ndarray]:
 
 def test_sites_of_a_cnn() -> None:
     sites = sites_of(filled(CNN))
-    assert [(site.op_type, site.output, site.channels) for site in sites] == [
+    assert [(site.op_type, site.output, site.channels, site.bias) for site in sites] == [
         # The convolution before the batch normalisation is gated behind that.
-        ("BatchNormalization", "normal", 4),
-        ("Conv", "depth", 4),
-        ("Gemm", "hidden", 5),
+        ("BatchNormalization", "normal", 4, None),
+        ("BatchNormalization", "normal", 4, BiasInput("shift", "normal", 2, (1, 4, 1, 1))),
+        ("Conv", "depth", 4, None),
+        ("Gemm", "hidden", 5, None),
+        ("Gemm", "hidden", 5, BiasInput("b3", "hidden", 2, None)),
     ]
-    assert [site.shape for site in sites] == [(1, 4, 1, 1), (1, 4, 1, 1), (5,)]
+    assert [site.shape for site in sites] == [(1, 4, 1, 1), (4,), (1, 4, 1, 1), (5,), (5,)]
     assert all(site.foldable for site in sites)
     assert sites[0].scaled == (("scale", 0), ("shift", 0))
-    assert sites[2].scaled == (("w3", 0), ("b3", -1))
+    assert sites[1].scaled == (("shift", 0),)
+    assert sites[3].scaled == (("w3", 0), ("b3", -1))
 
 
 def test_sites_of_a_transformer() -> None:
     sites = sites_of(filled(TRANSFORMER))
-    assert [(site.op_type, site.output, site.foldable) for site in sites] == [
-        ("LayerNormalization", "normal", True),
-        ("MatMul", "q", True),
+    found = [(site.op_type, site.output, site.foldable, site.bias) for site in sites]
+    assert found == [
+        ("LayerNormalization", "normal", True, None),
+        ("LayerNormalization", "normal", True, BiasInput("shift", "normal", 2, None)),
+        ("MatMul", "q", True, None),
+        ("MatMul", "q", True, BiasInput("bq", "q", 0, None)),
         # Keys and values are projected by one and the same weight.
-        ("MatMul", "k", False),
-        ("MatMul", "v", False),
-        ("MatMul", "mixed_b", True),
+        ("MatMul", "k", False, None),
+        ("MatMul", "v", False, None),
+        ("MatMul", "mixed_b", True, None),
+        ("MatMul", "mixed_b", True, BiasInput("bo", "mixed_b", 1, None)),
     ]
-    assert sites[4].scaled == (("wo", 1), ("bo", -1))
+    assert sites[6].scaled == (("wo", 1), ("bo", -1))
+
+
+def test_biases_that_take_no_gates() -> None:
+    model = filled(CNN)
+    gemm = model.graph.node[7]
+    assert gemm.op_type == "Gemm"
+    gemm.attribute.append(onnx.helper.make_attribute("beta", 2.0))
+    # What is multiplied by something else on the way is no bias.
+    assert [site.bias for site in sites_of(model) if site.output == "hidden"] == [None]
+    (bias,) = (tensor for tensor in model.graph.initializer if tensor.name == "b3")
+    bias.CopyFrom(onnx.numpy_helper.from_array(np.ones((1, 1), np.float32), "b3"))
+    del gemm.attribute[-1]
+    (only,) = (site for site in sites_of(model) if site.output == "hidden")
+    assert only.bias is None and not only.foldable
 
 
 def test_layers_by_pattern() -> None:
     sites = sites_of(filled(TRANSFORMER))
     assert choose_sites(sites, "all") == sites
-    assert [site.output for site in choose_sites(sites, "m*")] == ["mixed_b"]
+    assert [site.output for site in choose_sites(sites, "m*")] == ["mixed_b"] * 2
+    assert choose_sites(sites, "last") == sites[-2:]
     with pytest.raises(UsageError, match="matches no layer; there are 'normal'"):
         choose_sites(sites, "conv*")
 
@@ -97,13 +119,35 @@ def test_open_gates_are_inputs() -> None:
     sites = sites_of(model)
     gates = random_gates(sites)
     gated = insert_gates(model, sites, gates, {})
-    opened = open_gates(gated)
+    opened = open_gates(model, sites)
     x = np.random.default_rng(2).random((2, 3, 6, 6), np.float32)
     feeds = {
         f"cloakify_gate_{k}": values.reshape(site.shape)
         for k, (site, values) in enumerate(zip(sites, gates, strict=True))
     }
     (expected,), (found,) = run_once(gated, {"x": x}), run_once(opened, {"x": x, **feeds})
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("text", [CNN, TRANSFORMER])
+def test_gates_multiply_outputs_and_biases(text: str) -> None:
+    """Only the biases' gates of all layers: the same as the model with other biases."""
+    model = filled(text)
+    sites = sites_of(model)
+    gates = random_gates(sites)
+    for number, site in enumerate(sites):
+        if site.bias is None:
+            gates[number] = np.ones(site.channels, np.float32)
+    x = {
+        "x": np.random.default_rng(3).random((2, 3, 6, 6) if text is CNN else (2, 5, 4), np.float32)
+    }
+    (found,) = run_once(insert_gates(model, sites, gates, {}), x)
+    scaled = {site.bias.value: g for site, g in zip(sites, gates, strict=True) if site.bias}
+    for tensor in model.graph.initializer:
+        if tensor.name in scaled:
+            values = onnx.numpy_helper.to_array(tensor) * scaled[tensor.name]
+            tensor.CopyFrom(onnx.numpy_helper.from_array(values, tensor.name))
+    (expected,) = run_once(model, x)
     np.testing.assert_array_equal(found, expected)
 
 
@@ -114,7 +158,7 @@ def test_refusals() -> None:
     with pytest.raises(ModelError, match="holds cloakify gates already"):
         insert_gates(gated, sites, random_gates(sites), {})
     with pytest.raises(ModelError, match="has 4 channels, not"):
-        insert_gates(model, sites, [np.ones(3)] * 3, {})
+        insert_gates(model, sites, [np.ones(3)] * len(sites), {})
     with pytest.raises(ModelError, match="no cloakify gates"):
         strip_gates(model)
     node = next(node for node in gated.graph.node if node.name == "cloakify_gate_mul_1")

@@ -59,12 +59,12 @@ def test_robust_accuracy_rises_and_the_file_is_proven(
     assert accuracy.hardened.adaptive.value > 0.7
     assert result.report.verdict.code == "hardened"
     mask = result.report.mask
-    assert (mask.method, mask.score, mask.total, mask.removed) == ("tuned", None, 8, 0)
+    assert (mask.method, mask.score, mask.total, mask.removed) == ("tuned", None, 16, 0)
     said = read_metadata(onnx.load(output))
     assert said["mask.sha256"] == mask.sha256 and said["method"] == "tuned"
     verification = verify(output, source, "cpu")
     assert verification.faults == ()
-    assert "8 gates" in verification.summary
+    assert "16 gates" in verification.summary
     assert any("under PGD on the fit split" in note for note in result.notes)
 
 
@@ -215,7 +215,7 @@ def test_interruption_writes_what_was_found(
     step = tuning._step
 
     def interrupt(*arguments: object) -> object:
-        if arguments[-1].step == 65:  # type: ignore[attr-defined]
+        if arguments[-1].step == 25:  # type: ignore[attr-defined]
             raise KeyboardInterrupt
         return step(*arguments)  # type: ignore[arg-type]
 
@@ -227,7 +227,7 @@ def test_interruption_writes_what_was_found(
     arguments = ["harden", str(model), *options.split()]
     result = CliRunner().invoke(cli, arguments, standalone_mode=False)
     assert result.return_value == 130
-    assert "interrupted after 65 steps" in result.stderr
+    assert "interrupted after 25 steps" in result.stderr
     assert verify(output, model, "cpu").faults == ()
 
 

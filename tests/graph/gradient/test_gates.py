@@ -9,7 +9,7 @@ from onnx.reference import ReferenceEvaluator
 
 from cloakify.graph.evaluate import run_once
 from cloakify.graph.gate_sites import find_gate_sites
-from cloakify.graph.gates import gate_name, insert_gates, open_gates
+from cloakify.graph.gates import gate_name, open_gates
 from cloakify.graph.gradient.gates import SUFFIX, build_gate_gradient
 from cloakify.graph.head import find_head
 from tests.support.gate_models import CNN, TRANSFORMER, filled
@@ -30,7 +30,7 @@ def test_gradient_equals_central_differences(text: str, shape: tuple[int, ...]) 
     head = find_head(model).head
     sites = find_gate_sites(model, head)
     rng = np.random.default_rng(0)
-    opened = open_gates(insert_gates(model, sites, [np.ones(s.channels) for s in sites], {}))
+    opened = open_gates(model, sites)
     gates = {gate_name(k): rng.uniform(0.5, 1.5, site.shape) for k, site in enumerate(sites)}
     built = build_gate_gradient(opened, {"x": shape}, head.logits, list(gates))
     onnx.checker.check_model(built)
@@ -65,7 +65,7 @@ def test_gradient_equals_torch() -> None:
     head = find_head(model).head
     sites = find_gate_sites(model, head)
     rng = np.random.default_rng(0)
-    opened = open_gates(insert_gates(model, sites, [np.ones(s.channels) for s in sites], {}))
+    opened = open_gates(model, sites)
     gates = {gate_name(k): _floats(rng, site.shape) for k, site in enumerate(sites)}
     built = build_gate_gradient(opened, {"x": (4, 3, 6, 6)}, head.logits, list(gates))
     x, y = _floats(rng, (4, 3, 6, 6)), np.array([0, 1, 2, 0])
@@ -78,10 +78,10 @@ def test_gradient_equals_torch() -> None:
     functional = torch.nn.functional
     h = functional.conv2d(torch.tensor(x), weight["w1"], weight["b1"], padding=1)
     h = functional.batch_norm(
-        h, weight["mean"], weight["var"], weight["scale"], weight["shift"], eps=1e-5
+        h, weight["mean"], weight["var"], weight["scale"], weight["shift"] * g[1], eps=1e-5
     )
-    h = functional.conv2d((h * g[0]).relu(), weight["w2"], groups=4) * g[1]
-    h = (h.relu().mean((2, 3)) @ weight["w3"].T + weight["b3"]) * g[2]
+    h = functional.conv2d((h * g[0]).relu(), weight["w2"], groups=4) * g[2]
+    h = (h.relu().mean((2, 3)) @ weight["w3"].T + weight["b3"] * g[4]) * g[3]
     logits = h.relu() @ weight["w4"] + weight["b4"]
     functional.cross_entropy(logits, torch.tensor(y), reduction="sum").backward()
     np.testing.assert_allclose(found["cloakify_logits"], logits.detach(), rtol=1e-4, atol=1e-5)
