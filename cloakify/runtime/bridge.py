@@ -101,7 +101,6 @@ class OnnxModule(torch.nn.Module):
                 f"input {self.input.name!r} takes {self.input.dtype}, which torch has no gradient "
                 "for; cut the graph behind its cast to float"
             )
-        # Spinning threads would take the cores from torch, which computes in turns with them.
         self._engine = DifferentiableModel(
             message,
             self.input,
@@ -109,7 +108,6 @@ class OnnxModule(torch.nn.Module):
             resolve_device(device),
             batch_size=batch_size,
             threads=threads,
-            spinning=False,
         )
         dtype = torch.float64 if self.input.dtype == np.float64 else torch.float32
         self.anchor = torch.nn.Parameter(torch.zeros((), dtype=dtype), requires_grad=False)

@@ -77,7 +77,7 @@ class DifferentiableModel:
         Where its sessions run.
     batch_size
         At most this many samples are run at once. A model with a batch size of its own keeps that.
-    threads, spinning
+    threads
         See :class:`Session`.
     """
 
@@ -90,7 +90,6 @@ class DifferentiableModel:
         *,
         batch_size: int = 64,
         threads: int = 0,
-        spinning: bool = False,
     ) -> None:
         self.model = model
         self.spec = spec
@@ -98,7 +97,6 @@ class DifferentiableModel:
         self.device = device
         self.batch_size = spec.batch_size or batch_size
         self.threads = threads
-        self.spinning = spinning
         self._pairs: OrderedDict[tuple[int, ...], _Pair] = OrderedDict()
 
     def logits(self, x: Array) -> Array:
@@ -173,7 +171,7 @@ class DifferentiableModel:
         return self._pairs[shape]
 
     def _session(self, model: ModelProto) -> Session:
-        return Session(model, self.device, threads=self.threads, spinning=self.spinning)
+        return Session(model, self.device, threads=self.threads)
 
     def _parts(self, x: Array) -> Iterator[Array]:
         for start in range(0, len(x), self.batch_size):

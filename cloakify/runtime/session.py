@@ -35,10 +35,6 @@ class Session:
         Where to run.
     threads
         Threads within an operator; the number of cores when left out.
-    spinning
-        Whether idle threads spin while they wait for work. That takes the cores from whatever else
-        computes in turns with the session: an attack's forward and gradient sessions, alternating
-        on two cores, take up to twice as long with it.
     optimise
         Whether ONNX Runtime may rewrite the graph; without, it runs what is written.
 
@@ -61,7 +57,6 @@ class Session:
         device: Device,
         *,
         threads: int = 0,
-        spinning: bool = False,
         optimise: bool = True,
     ) -> None:
         self.device = device
@@ -76,8 +71,9 @@ class Session:
         options.execution_order = ort.ExecutionOrder.PRIORITY_BASED
         if not optimise:
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-        if not spinning:
-            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        # Idle threads that spin take the cores from whatever computes in turns with the session:
+        # an attack's forward and gradient sessions take up to twice as long with it on two cores.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             _return_freed_memory()
             source, self._weights = _source(model, options)

@@ -102,10 +102,10 @@ class Subject:
         gradient = build_gradient(model, shapes, GradientSpec(spec.name, head.logits))
         self.build = time.perf_counter() - start
         start = time.perf_counter()
-        self.backward = Session(gradient, chosen, threads=threads, spinning=False)
+        self.backward = Session(gradient, chosen, threads=threads)
         self.open = time.perf_counter() - start
         self.gradient = gradient
-        self.forward = Session(model, chosen, threads=threads, spinning=False)
+        self.forward = Session(model, chosen, threads=threads)
         self.x = np.random.default_rng(0).random((batch, 3, 224, 224), dtype=np.float32)
         x, y = self.backward.put(self.x), self.backward.put(np.arange(batch))
         self.feeds = {spec.name: x}
@@ -143,7 +143,7 @@ def gradients_alone(path: Path, batch: int, threads: int) -> None:
     logits, name = find_head(model).head.logits, find_input(model).name
     gradient = build_gradient(model, {name: (batch, 3, 224, 224)}, GradientSpec(name, logits))
     del model
-    session = Session(gradient, resolve_device("cpu"), threads=threads, spinning=False)
+    session = Session(gradient, resolve_device("cpu"), threads=threads)
     del gradient
     x = np.random.default_rng(0).random((batch, 3, 224, 224), dtype=np.float32)
     for _ in range(2):

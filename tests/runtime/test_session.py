@@ -37,7 +37,7 @@ def test_outputs_come_by_name(model):
 
 
 def test_what_one_run_returns_feeds_the_next(model):
-    opened = Session(model, CPU, spinning=False)
+    opened = Session(model, CPU)
     once = opened.run_on_device({"x": X}, ["y"])
     twice = opened.run({"x": once["y"]}, ["y"])
     np.testing.assert_array_equal(twice["y"], X * [1, 4, 9])
@@ -163,5 +163,5 @@ def test_a_file_is_opened_with_its_sidecar(tmp_path: Path):
 
 def test_two_threads_give_what_one_gives(model):
     one = Session(model, CPU, threads=1).run({"x": X})
-    two = Session(model, CPU, threads=2, spinning=False).run({"x": X})
+    two = Session(model, CPU, threads=2).run({"x": X})
     np.testing.assert_array_equal(one["z"], two["z"])

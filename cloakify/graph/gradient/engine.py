@@ -14,6 +14,7 @@ import onnx_graphsurgeon as gs
 
 from cloakify.errors import UnsupportedOperatorError
 from cloakify.graph.gradient.builder import Builder, Tensor
+from cloakify.graph.gradient.total import total
 
 # A rule gets the context, the node, and the gradient of each output (None where none flows back);
 # it returns the gradient of each input (None for those that need none or have none). A returned
@@ -152,22 +153,7 @@ def _shaped(gradient: Tensor, tensor: Tensor) -> Tensor:
 
 
 def _total(context: Context, gradients: list[Tensor] | None) -> Tensor | None:
-    if not gradients:
-        return None
-    if len(gradients) == 1:
-        return gradients[0]
-    # Sum broadcasts by itself: what was expanded need not be, as long as one of them was not.
-    bare = [_before_expand(gradient) for gradient in gradients]
-    if all(one is not gradient for one, gradient in zip(bare, gradients, strict=True)):
-        bare[0] = gradients[0]
-    return context.op("Sum", *bare)
-
-
-def _before_expand(gradient: Tensor) -> Tensor:
-    if gradient.inputs and gradient.inputs[0].op == "Expand":
-        expanded: Tensor = gradient.inputs[0].inputs[0]
-        return expanded
-    return gradient
+    return total(context, gradients) if gradients else None
 
 
 def _key(node: gs.Node) -> tuple[str, str]:

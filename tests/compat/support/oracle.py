@@ -123,7 +123,7 @@ def gradient_session(model: onnx.ModelProto, x: Array, loss: str | None = "ce") 
     """Open cloakify's gradient graph at the model's head, for inputs of the shape of ``x``."""
     spec = GradientSpec(find_input(model).name, head_of(model).logits, loss=loss)
     built = build_gradient(model, {spec.input: x.shape}, spec)
-    return Session(built, resolve_device("cpu"), threads=THREADS, spinning=False)
+    return Session(built, resolve_device("cpu"), threads=THREADS)
 
 
 def head_of(model: onnx.ModelProto) -> Head:

@@ -19,6 +19,7 @@ from cloakify.graph.gradient.rules import (
     shape,
     smooth_activation,
     softmax,
+    written_out,
 )
 
 __all__ = [
@@ -40,4 +41,5 @@ __all__ = [
     "shape",
     "smooth_activation",
     "softmax",
+    "written_out",
 ]
