@@ -7,6 +7,7 @@ parameters of those that have some, each activation taking the next one of eithe
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from onnx import NodeProto
@@ -41,7 +42,7 @@ class Activation:
     """An activation by its ONNX name, with its parameters."""
 
     name: str
-    parameters: dict[str, float]
+    parameters: dict[str, Any]
 
     def write(self, writer: Writer, tensor: str, dtype: np.dtype) -> str:
         """Append it for a tensor of a floating ``dtype``, and return its result."""

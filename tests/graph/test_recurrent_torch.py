@@ -12,7 +12,7 @@ from tests.support.gradcheck import gradient_model
 torch = pytest.importorskip("torch", reason="torch is the oracle here")
 
 STEPS, SAMPLES, WIDTH, HIDDEN = 4, 3, 3, 2
-# Where torch keeps ONNX's gates: LSTM i, f, c, o there and i, o, f, c here; GRU r, z, h and z, r, h.
+# Where torch keeps ONNX's gates: it has i, f, c, o for i, o, f, c, and r, z, h for z, r, h.
 ORDER = {"LSTM": [0, 3, 1, 2], "GRU": [1, 0, 2]}
 LENGTHS = [4, 2, 1]
 
