@@ -19,7 +19,8 @@ _DEFAULT = {
     "GRU": ["Sigmoid", "Tanh"],
     "LSTM": ["Sigmoid", "Tanh", "Tanh"],
 }
-# What an activation takes of each list, with ONNX Runtime's defaults.
+# What an activation takes of each list, with the defaults that ONNX Runtime has (those of Affine,
+# ScaledTanh and ThresholdedRelu differ from the operators of that name).
 _PARAMETERS: dict[str, dict[str, float]] = {
     "Affine": {"alpha": 0.0, "beta": 0.0},
     "Elu": {"alpha": 1.0},
@@ -31,7 +32,7 @@ _PARAMETERS: dict[str, dict[str, float]] = {
     "Softplus": {},
     "Softsign": {},
     "Tanh": {},
-    "ThresholdedRelu": {"alpha": 1.0},
+    "ThresholdedRelu": {"alpha": 0.0},
 }
 # The runtime reads names in any case.
 _NAMES = {name.lower(): name for name in _PARAMETERS}
