@@ -2,7 +2,8 @@
 
 Of the `onnx` package (1.23), `ConvTranspose` fails for more than one group; the pools shift their
 windows in ceil mode, fail for windows with gaps between them, and count `Indices` anew in every
-channel, against the operator's description; `GlobalMaxPool` takes images only, `Pad` never cuts.
+channel, against the operator's description; `GlobalMaxPool` takes images only, `Pad` never cuts,
+`GatherElements` takes no fewer indices than elements along other axes.
 """
 
 from __future__ import annotations
@@ -219,4 +220,27 @@ class Pad(OpRun):
         return (x,)
 
 
-OPS = [ConvTranspose, MaxPool, AveragePool, LpPool, GlobalLpPool, GlobalMaxPool, Pad, *MATH]
+class GatherElements(OpRun):
+    """Elements by their place along one axis."""
+
+    op_domain = ""
+
+    def _run(
+        self, x: np.ndarray, indices: np.ndarray, axis: int | None = None
+    ) -> tuple[np.ndarray]:
+        grid = list(np.indices(indices.shape))
+        grid[axis or 0] = indices
+        return (x[tuple(grid)],)
+
+
+OPS = [
+    AveragePool,
+    ConvTranspose,
+    GatherElements,
+    GlobalLpPool,
+    GlobalMaxPool,
+    LpPool,
+    MaxPool,
+    Pad,
+    *MATH,
+]

@@ -1,15 +1,13 @@
-"""Gradient rules of operators that select or write elements by position."""
+"""Gradient rules of operators that select elements by position."""
 
 from __future__ import annotations
 
 import numpy as np
-import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cloakify.errors import UnsupportedOperatorError
-from tests.support.gradcheck import check_gradient, gradient_model
+from tests.support.gradcheck import check_gradient
 from tests.support.onnxtext import attributes, constant, one_node, unknown
 from tests.support.ortcheck import check_both
 
@@ -102,48 +100,6 @@ def test_gather_nd(batch: int, shape: tuple[int, ...], depth: int) -> None:
     )
     # The runtime does not promise negative indices with batch axes.
     check_both(text, {"x": x, "i": tuples if not batch else tuples % limits})
-
-
-@pytest.mark.parametrize("reduction", [None, "none", "add"])
-@pytest.mark.parametrize("axis", [0, 1, -1])
-def test_scatter_elements(reduction: str | None, axis: int) -> None:
-    rng = np.random.default_rng(0)
-    # No index twice: which of the updates is kept is then undefined.
-    places = np.stack([rng.permutation(3) for _ in range(3)], axis=1 - axis % 2)
-    if reduction == "add":
-        places = np.minimum(places, 1)
-    feeds = {
-        "x": rng.standard_normal((3, 3)),
-        "i": places,
-        "u": rng.standard_normal((3, 3)),
-    }
-    call = f"y = ScatterElements{attributes(axis=axis, reduction=reduction)}(x, i, u)"
-    check_both(one_node(call, "double[?, ?] x, int64[?, ?] i, double[?, ?] u"), feeds)
-
-
-@pytest.mark.parametrize("reduction", [None, "none", "add"])
-def test_scatter_nd(reduction: str | None) -> None:
-    rng = np.random.default_rng(0)
-    tuples = [[0, 1], [2, 3], [1, 1]] if reduction != "add" else [[0, 1], [2, 3], [0, 1]]
-    feeds = {
-        "x": rng.standard_normal((3, 4, 2)),
-        "i": np.array(tuples),
-        "u": rng.standard_normal((3, 2)),
-    }
-    call = f"y = ScatterND{attributes(reduction=reduction)}(x, i, u)"
-    check_both(one_node(call, "double[?, ?, ?] x, int64[?, ?] i, double[?, ?] u"), feeds)
-
-
-def test_other_reductions_are_refused_by_name() -> None:
-    model = onnx.parser.parse_model(
-        one_node(
-            'y = ScatterND<reduction: string = "max">(x, i, u)',
-            "float[3] x, int64[1, 1] i, float[1] u",
-        )
-    )
-    shapes = {"x": (3,), "i": (1, 1), "u": (1,)}
-    with pytest.raises(UnsupportedOperatorError, match="reduction 'max'"):
-        gradient_model(model, shapes, ["x"])
 
 
 @pytest.mark.parametrize("largest", [0, 1])

@@ -1,4 +1,4 @@
-"""Operators that select elements by position, and those that write to positions."""
+"""Operators that select elements by position."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import math
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from cloakify.errors import UnsupportedOperatorError
 from cloakify.graph.gradient.builder import Tensor
 from cloakify.graph.gradient.engine import Context, rule
 from cloakify.graph.gradient.rules.static import (
@@ -132,57 +131,6 @@ def gather_nd(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
         grid = np.indices(lead, dtype=np.int64)[:batch]
         tuples = context.op("Concat", context.constant(np.moveaxis(grid, 0, -1)), tuples, axis=-1)
     return [context.op("ScatterND", zeros(context, x.shape, g), tuples, g, reduction="add")]
-
-
-@rule("ScatterElements", "Scatter")
-def scatter_elements(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
-    """``y = x`` with updates written (or added) at the indices.
-
-    ``∂updates`` is g at the indices; ``∂x`` is g, with zeros at the indices where x was
-    overwritten.
-    """
-    (g,) = grads
-    assert g is not None
-    reduction = _reduction(node)
-    x, indices, updates = node.inputs
-    axis = node.attrs.get("axis", 0)
-    found: Gradients = [None, None, None]
-    if context.needs(x):
-        found[0] = g
-        if reduction == "none":
-            none = zeros(context, updates.shape, g)
-            found[0] = context.op("ScatterElements", g, indices, none, axis=axis)
-    if context.needs(updates):
-        found[2] = context.op("GatherElements", g, indices, axis=axis)
-    return found
-
-
-@rule("ScatterND")
-def scatter_nd(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
-    """As `ScatterElements`, the indices being tuples."""
-    (g,) = grads
-    assert g is not None
-    reduction = _reduction(node)
-    x, indices, updates = node.inputs
-    found: Gradients = [None, None, None]
-    if context.needs(x):
-        found[0] = g
-        if reduction == "none":
-            none = zeros(context, updates.shape, g)
-            found[0] = context.op("ScatterND", g, indices, none)
-    if context.needs(updates):
-        found[2] = context.op("GatherND", g, indices)
-    return found
-
-
-def _reduction(node: gs.Node) -> str:
-    reduction: str = node.attrs.get("reduction", "none")
-    if reduction not in ("none", "add"):
-        raise UnsupportedOperatorError(
-            f"{node.op} {node.name!r} with reduction {reduction!r} has no gradient rule; "
-            "--attack square needs no gradient"
-        )
-    return reduction
 
 
 @rule("TopK")
