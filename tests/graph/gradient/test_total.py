@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import onnx
 from hypothesis import given, settings
@@ -21,7 +23,7 @@ def partitions(draw: st.DrawFn) -> tuple[str, bool]:
     size = SHAPE[axis]
     inner = draw(st.lists(st.integers(1, size - 1), min_size=1, max_size=3, unique=True))
     edges = [0, *sorted(inner), size]
-    parts = list(zip(edges[:-1], edges[1:], strict=True))
+    parts = list(itertools.pairwise(edges))
     missing = draw(st.booleans())
     if missing:
         parts.pop(draw(st.integers(0, len(parts) - 1)))
