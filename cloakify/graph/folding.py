@@ -80,8 +80,8 @@ def _infer(model: ModelProto, known: list[onnx.ValueInfoProto]) -> ModelProto:
 
 def known_values(model: ModelProto) -> tuple[dict[str, tuple[int, ...]], dict[str, int]]:
     """Return the shapes, where static, and the element types that a model writes down."""
-    shapes: dict[str, tuple[int, ...]] = {}
-    types: dict[str, int] = {}
+    shapes = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
+    types = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
     for value in (*model.graph.input, *model.graph.value_info, *model.graph.output):
         tensor = value.type.tensor_type
         types[value.name] = tensor.elem_type

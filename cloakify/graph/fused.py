@@ -46,8 +46,6 @@ def write_out_fused(model: ModelProto, shapes: Shapes, types: Mapping[str, int])
     shapes, types
         The shape and the element type of each tensor known.
     """
-    constants = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
-    shapes = {**constants, **shapes}
     replacements: dict[int, list[NodeProto]] = {}
     for place, node in enumerate(model.graph.node):
         if node.domain != DOMAIN or node.op_type not in (*_BASE, "FusedMatMul"):

@@ -24,7 +24,7 @@ from onnx import ModelProto, NodeProto
 
 from cloakify.graph.control_flow import MOST_NODES
 from cloakify.graph.recurrent_activation import Activation, read_activations
-from cloakify.graph.writing import Shapes, Writer, attribute, replace_nodes
+from cloakify.graph.writing import Shapes, Writer, attribute, given, replace_nodes
 
 _GATES = {"RNN": 1, "GRU": 3, "LSTM": 4}
 _NODES_A_STEP = 20
@@ -101,17 +101,13 @@ def _directions(node: NodeProto) -> int:
     return 2 if attribute(node, "direction") == "bidirectional" else 1
 
 
-def _given(node: NodeProto, place: int) -> str:
-    return node.input[place] if len(node.input) > place else ""
-
-
 def _write(writer: Writer, node: NodeProto, shape: tuple[int, ...], kind: int) -> None:
     x, batch_first = node.input[0], attribute(node, "layout", 0)
     if batch_first:
         x = writer.op("Transpose", x, perm=[1, 0, 2])
         shape = (shape[1], shape[0], shape[2])
     steps, samples = shape[:2]
-    lengths = _Lengths(writer, _given(node, _SEQUENCE_LENGTHS), kind)
+    lengths = _Lengths(writer, given(node, _SEQUENCE_LENGTHS), kind)
     direction = attribute(node, "direction", "forward")
     backwards = {"forward": [False], "reverse": [True], "bidirectional": [False, True]}[direction]
     outputs: list[list[str]] = []
@@ -187,7 +183,7 @@ def _direction(writer: Writer, node: NodeProto, place: int, samples: int, kind: 
     dtype = onnx.helper.tensor_dtype_to_np_dtype(kind)
 
     def part(position: int, axis: int = 0) -> str | None:
-        name = _given(node, position)
+        name = given(node, position)
         return writer.op("Gather", name, index, axis=axis) if name else None
 
     bias, bias_x, bias_h = part(3), None, None
@@ -196,8 +192,8 @@ def _direction(writer: Writer, node: NodeProto, place: int, samples: int, kind: 
     states = []
     for position in (5, 6) if node.op_type == "LSTM" else (5,):
         zeros = np.zeros((samples, hidden), dtype)
-        given = part(position, axis=attribute(node, "layout", 0))
-        states.append(given or writer.constant(zeros))
+        initial = part(position, axis=attribute(node, "layout", 0))
+        states.append(initial or writer.constant(zeros))
     activations = read_activations(node)
     limit = attribute(node, "clip")
     peepholes = part(_PEEPHOLES) if node.op_type == "LSTM" else None

@@ -18,6 +18,7 @@ import onnx_graphsurgeon as gs
 from onnx import ModelProto, TensorProto
 
 from cloakify.errors import ModelError
+from cloakify.graph.attention import write_out_attention
 from cloakify.graph.folding import fold_shapes, known_values
 from cloakify.graph.functions import Keep, expand_functions
 from cloakify.graph.fused import write_out_fused
@@ -34,7 +35,12 @@ Shape = tuple[int, ...]
 SMALL = 1024
 
 # What takes operators apart that have no gradient rule, but whose parts have.
-_WRITE_OUT = (write_out_fused, write_out_recurrences, write_out_grid_samples)
+_WRITE_OUT = (
+    write_out_fused,
+    write_out_attention,
+    write_out_recurrences,
+    write_out_grid_samples,
+)
 
 _HALF = {TensorProto.FLOAT16, TensorProto.BFLOAT16}
 

@@ -48,13 +48,16 @@ class Writer:
     def ints(self, *values: int) -> str:
         return self.constant(np.array(values, np.int64))
 
-    def split(self, tensor: str, count: int, axis: int) -> list[str]:
-        """Append a `Split` into ``count`` equal parts."""
+    def split(self, tensor: str, parts: int | Sequence[int], axis: int) -> list[str]:
+        """Append a `Split` into some equal parts, or into parts of the given sizes."""
+        attributes: dict[str, Any] = {}
+        if isinstance(parts, int):
+            count, inputs, attributes = parts, [tensor], {"num_outputs": parts}
+        else:
+            count, inputs = len(parts), [tensor, self.ints(*parts)]
         stem = self.name()
         names = [f"{stem}_{place}" for place in range(count)]
-        self.nodes.append(
-            onnx.helper.make_node("Split", [tensor], names, axis=axis, num_outputs=count)
-        )
+        self.nodes.append(onnx.helper.make_node("Split", inputs, names, axis=axis, **attributes))
         return names
 
 
@@ -65,6 +68,11 @@ def replace_nodes(graph: GraphProto, replacements: Mapping[int, Sequence[NodePro
         nodes.extend(replacements.get(place, [node]))
     del graph.node[:]
     graph.node.extend(nodes)
+
+
+def given(node: NodeProto, place: int) -> str:
+    """Return the name of an input that may be left out, or ""."""
+    return node.input[place] if len(node.input) > place else ""
 
 
 def attribute(node: NodeProto, name: str, default: Any = None) -> Any:

@@ -12,7 +12,8 @@ import onnx_graphsurgeon as gs
 from onnx import NodeProto
 
 from cloakify.errors import UnsupportedOperatorError
-from cloakify.graph import recurrent
+from cloakify.graph import attention, recurrent
+from cloakify.graph.fused import DOMAIN
 from cloakify.graph.gradient.builder import Tensor
 from cloakify.graph.gradient.engine import Context, rule
 from cloakify.graph.writing import Shapes
@@ -44,4 +45,5 @@ def _refuse(why_not: WhyNot, *op_types: str, domain: str = "") -> None:
         )
 
 
+_refuse(attention.why_not, "Attention", "MultiHeadAttention", domain=DOMAIN)
 _refuse(recurrent.why_not, "RNN", "GRU", "LSTM")
