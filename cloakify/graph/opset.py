@@ -9,6 +9,7 @@ leaves the default of later opsets, which reads from pixel centres.
 from __future__ import annotations
 
 import onnx
+import onnx.shape_inference
 import onnx.version_converter
 from onnx import GraphProto, ModelProto, NodeProto
 
@@ -22,6 +23,7 @@ WORKING_OPSET = 21
 
 _PIXEL_CENTRES = 11
 _SCALES_A_GROUP = 18
+_HIDDEN = "cloakify.later"
 
 
 def modernise(model: ModelProto) -> ModelProto:
@@ -38,17 +40,45 @@ def modernise(model: ModelProto) -> ModelProto:
     resized = _outputs_of(model, "Upsample", "Resize") if current < _PIXEL_CENTRES else set()
     if _SCALES_A_GROUP <= current < WORKING_OPSET:
         spread_group_scales(model)
+    _hide_later_operators(model, current)
     try:
         converted: ModelProto = onnx.version_converter.convert_version(model, WORKING_OPSET)
-    except (RuntimeError, onnx.version_converter.ConvertError) as error:
+    except (
+        RuntimeError,
+        onnx.version_converter.ConvertError,
+        onnx.shape_inference.InferenceError,
+    ) as error:
         raise ModelError(
             f"opset {current} can't be brought to {WORKING_OPSET}: {one_line(error)}"
         ) from error
+    _show_later_operators(converted)
     for graph in iter_graphs(converted.graph):
         for node in graph.node:
             if node.op_type == "Resize" and node.output[0] in resized:
                 _read_from_corners(graph, node)
     return converted
+
+
+def _hide_later_operators(model: ModelProto, current: int) -> None:
+    """Move operators that the model's opset does not have into a domain of their own, in place.
+
+    ONNX Runtime runs some of them in any opset (LayerNormalization), and its optimiser writes them.
+    """
+    for graph in iter_graphs(model.graph):
+        for node in graph.node:
+            if node.domain in ("", "ai.onnx") and not onnx.defs.has(node.op_type, current, ""):
+                node.domain = _HIDDEN
+    model.opset_import.append(onnx.helper.make_opsetid(_HIDDEN, 1))
+
+
+def _show_later_operators(model: ModelProto) -> None:
+    for graph in iter_graphs(model.graph):
+        for node in graph.node:
+            if node.domain == _HIDDEN:
+                node.domain = ""
+    imports = [entry for entry in model.opset_import if entry.domain != _HIDDEN]
+    del model.opset_import[:]
+    model.opset_import.extend(imports)
 
 
 def _outputs_of(model: ModelProto, *op_types: str) -> set[str]:
