@@ -40,16 +40,24 @@ def write_out_grid_samples(model: ModelProto, shapes: Shapes, types: Mapping[str
     for place, node in enumerate(model.graph.node):
         if node.op_type != "GridSample" or node.domain not in ("", "ai.onnx"):
             continue
-        image, grid = (shapes.get(name) for name in node.input[:2])
-        mode = attribute(node, "mode", "linear")
-        plain = image is not None and len(image) == _IMAGE and mode in {*_LINEAR, "nearest"}
-        if plain and image is not None and grid is not None:
+        if why_not(node, shapes) is None:
             writer = Writer(f"GridSample_{node.output[0]}")
+            image, grid = (shapes[name] for name in node.input)
             _Sampler(writer, node, image, grid, types[node.input[0]]).write()
             replacements[place] = writer.nodes
             model.graph.initializer.extend(writer.constants)
     replace_nodes(model.graph, replacements)
     return bool(replacements)
+
+
+def why_not(node: NodeProto, shapes: Shapes) -> str | None:
+    """Tell why a `GridSample` can't be written out; ``None`` if it can."""
+    if any(name not in shapes for name in node.input):
+        return "reads a tensor of unknown shape"
+    if len(shapes[node.input[0]]) != _IMAGE:
+        return "reads volumes"
+    mode = attribute(node, "mode", "linear")
+    return None if mode in {*_LINEAR, "nearest"} else f"reads in mode {mode!r}"
 
 
 class _Sampler:

@@ -57,7 +57,23 @@ def test_value_and_gradient(mode: str, padding: str, aligned: bool, shape: tuple
         np.testing.assert_allclose(one, other.numpy(), atol=1e-4)
 
 
+def test_a_constant_grid():
+    grid = np.random.default_rng(0).uniform(-1, 1, (2, 3, 4, 2)).astype(np.float32)
+    message = model("float", "linear", "zeros", False)
+    x = np.random.default_rng(1).standard_normal((2, 3, 4, 5)).astype(np.float32)
+    seed = np.random.default_rng(2).standard_normal((2, 3, 3, 4)).astype(np.float32)
+    shapes = {"x": x.shape, "grid": grid.shape}
+    (expected,) = ort.InferenceSession(
+        gradient_model(message, shapes, ["x"]).SerializeToString()
+    ).run(None, {"x": x, "grid": grid, "seed_y": seed})
+    del message.graph.input[1]
+    message.graph.initializer.append(onnx.numpy_helper.from_array(grid, "grid"))
+    built = gradient_model(message, {"x": x.shape}, ["x"])
+    (found,) = ort.InferenceSession(built.SerializeToString()).run(None, {"x": x, "seed_y": seed})
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
 def test_cubic_reading_is_refused():
-    with pytest.raises(UnsupportedOperatorError, match=r"no gradient rule for GridSample .*square"):
+    with pytest.raises(UnsupportedOperatorError, match=r"GridSample '' reads in mode 'cubic'.*squ"):
         shapes = {"x": (1, 1, 4, 4), "grid": (1, 2, 2, 2)}
         gradient_model(model("double", "cubic", "zeros", False), shapes, ["x"])
