@@ -122,11 +122,6 @@ def harden(bench: Bench, task: Task, folder: Path, idx: Path) -> tuple[Path, str
         output.write_bytes(masked.SerializeToString())
         return output, f"{len(choice.removed)} of {total} masked", 0.0
     data = calibration_data(task.calibration, folder, idx)
-    if bench.subject.spec.channel_axis != 1 and data.suffix == ".npz":
-        # The Keras model takes channels last.
-        with np.load(data) as file:
-            data = data.with_name(f"last{task.calibration}.npz")
-            np.savez(data, x=np.moveaxis(file["x"], 1, -1), y=file["y"])
     setting = HardenSetting(
         eps=task.eps / 255,
         device="cpu",

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cloakify.evaluation.intervals import agreed_difference, wilson
+from cloakify.evaluation.figures import accuracy_figure, gain_figure
+from cloakify.report.wording import percent, points
 
 SOURCE = "source"
 NAMES = {
@@ -111,14 +112,16 @@ def markdown(measured: Sequence[Measured], only: Task | None = None) -> list[str
     for found in rows:
         task = found.task
         source = source_of(measured, task)
-        gain = "" if task.method == SOURCE else difference(found.robust, source.robust)
-        cost = "" if task.method == SOURCE else f" ({difference(found.right, source.right)})"
+        gain = cost = ""
+        if task.method != SOURCE:
+            gain = points(gain_figure(found.robust, source.robust))
+            cost = f" ({points(gain_figure(found.right, source.right))})"
         cells = [
             task.model.removeprefix("fashion_"),
             f"{task.eps:g}/255",
             NAMES[task.method] + (f", {task.ratio:.0%}" if task.ratio else ""),
             f"{task.calibration:,}" if task.calibration else "",
-            interval(found.robust),
+            percent(accuracy_figure(found.robust)),
             gain,
             f"{100 * found.right.mean():.1f}{cost}",
             f"{100 * found.moved.mean():.1f}",
@@ -139,20 +142,6 @@ def source_of(measured: Sequence[Measured], task: Task) -> Measured:
     )
 
 
-def interval(right: np.ndarray) -> str:
-    """A share in percent with its 95 % interval."""
-    low, high = wilson(int(right.sum()), len(right))
-    return f"{100 * right.mean():.1f} [{100 * low:.1f}, {100 * high:.1f}]"
-
-
-def difference(after: np.ndarray, before: np.ndarray) -> str:
-    """A paired difference in points with its 95 % interval."""
-    gained, lost = int((after & ~before).sum()), int((before & ~after).sum())
-    low, high = agreed_difference(gained, lost, len(after))
-    value = 100 * (gained - lost) / len(after)
-    return f"{value:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
-
-
 def picture(measured: Sequence[Measured], eps: float = 4) -> str:
     """Draw clean against adaptive accuracy as an SVG, a panel for each model."""
     shown = [found for found in measured if found.task.eps == eps and not found.task.ratio]
@@ -166,9 +155,9 @@ def picture(measured: Sequence[Measured], eps: float = 4) -> str:
     robust = [100 * found.robust.mean() for found in shown]
     low, high = 10 * np.floor(min(robust) / 10 - 0.3), 10 * np.ceil(max(robust) / 10 + 0.3)
     for place, model in enumerate(models):
-        points = [found for found in shown if found.task.model == model]
+        rows = [found for found in shown if found.task.model == model]
         parts.append(f'<g transform="translate({place * PANEL} 0)">')
-        parts += panel(model.removeprefix("fashion_"), points, low, high)
+        parts += panel(model.removeprefix("fashion_"), rows, low, high)
         parts.append("</g>")
     x = MARGIN
     for method, colour in COLOURS.items():
@@ -180,9 +169,9 @@ def picture(measured: Sequence[Measured], eps: float = 4) -> str:
     return "\n".join([*parts, "</svg>"]) + "\n"
 
 
-def panel(title: str, points: Sequence[Measured], low: float, high: float) -> list[str]:
+def panel(title: str, rows: Sequence[Measured], low: float, high: float) -> list[str]:
     """One model: adaptive accuracy upwards with its interval, clean accuracy to the right."""
-    clean = [100 * found.right.mean() for found in points]
+    clean = [100 * found.right.mean() for found in rows]
     left, right = np.floor(min(clean)) - 1, np.ceil(max(clean)) + 1
 
     def across(value: float) -> float:
@@ -206,10 +195,11 @@ def panel(title: str, points: Sequence[Measured], low: float, high: float) -> li
             "</text>"
         )
     parts.append(f'<text x="{PANEL - 16}" y="{HEIGHT + 12}" text-anchor="end">clean, %</text>')
-    for found in points:
-        colour, count = COLOURS[found.task.method], len(found.robust)
+    for found in rows:
+        colour = COLOURS[found.task.method]
         x, y = across(100 * found.right.mean()), up(100 * found.robust.mean())
-        ends = [up(100 * end) for end in wilson(int(found.robust.sum()), count)]
+        figure = accuracy_figure(found.robust)
+        ends = [up(100 * end) for end in (figure.low, figure.high)]
         parts.append(
             f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{ends[0]:.1f}" y2="{ends[1]:.1f}" '
             f'stroke="{colour}"/><circle cx="{x:.1f}" cy="{y:.1f}" r="5" fill="{colour}"/>'

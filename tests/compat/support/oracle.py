@@ -103,20 +103,24 @@ def export(model: Any, x: Array, exporter: Exporter, folder: Path) -> onnx.Model
         options |= {"dynamo": True, "dynamic_shapes": (batch,), "verbose": False}
     else:
         options |= {"dynamo": False, "dynamic_axes": {"x": {0: "batch"}}}
+    export_quietly(model, (torch.tensor(x),), path, options)
+    return onnx.load(path)
+
+
+def export_quietly(model: Any, inputs: tuple[Any, ...], path: Path, options: Any) -> None:
+    """Run torch's exporter without what both of its kinds write to the console."""
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
-        # Both exporters write what they do to the console.
         with (
             warnings.catch_warnings(),
             contextlib.redirect_stdout(io.StringIO()),
             contextlib.redirect_stderr(io.StringIO()),
         ):
             warnings.simplefilter("ignore")
-            torch.onnx.export(model, (torch.tensor(x),), path, **options)
+            torch.onnx.export(model, inputs, path, **options)
     finally:
         logging.disable(level)
-    return onnx.load(path)
 
 
 def gradient_session(model: onnx.ModelProto, x: Array, loss: str | None = "ce") -> Session:

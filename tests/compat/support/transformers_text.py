@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
-import logging
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +11,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from tests.compat.support.oracle import OPSET, Exporter, randomise, seed_of
+from tests.compat.support.oracle import OPSET, Exporter, export_quietly, randomise, seed_of
 from tests.compat.support.torchvision_ops import torchvision
 
 WORDS, LENGTH = 60, 9
@@ -129,17 +126,7 @@ def export(model: Any, ids: Array, mask: Array, exporter: Exporter, path: Path) 
         options |= {"dynamo": True, "dynamic_shapes": (dims, dims), "verbose": False}
     else:
         options |= {"dynamo": False, "dynamic_axes": dict.fromkeys(names, axes)}
-    logging.disable(logging.WARNING)
-    try:
-        with (
-            warnings.catch_warnings(),
-            contextlib.redirect_stdout(io.StringIO()),
-            contextlib.redirect_stderr(io.StringIO()),
-        ):
-            warnings.simplefilter("ignore")
-            torch.onnx.export(model, (torch.tensor(ids), torch.tensor(mask)), path, **options)
-    finally:
-        logging.disable(logging.NOTSET)
+    export_quietly(model, (torch.tensor(ids), torch.tensor(mask)), path, options)
 
 
 def torch_gradient(model: Any, ids: Array, mask: Array, labels: Array) -> tuple[Array, Array]:
