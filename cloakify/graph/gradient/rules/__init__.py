@@ -20,6 +20,7 @@ from cloakify.graph.gradient.rules import (
     shape,
     smooth_activation,
     softmax,
+    spectral,
     written_out,
 )
 
@@ -43,5 +44,6 @@ __all__ = [
     "shape",
     "smooth_activation",
     "softmax",
+    "spectral",
     "written_out",
 ]
