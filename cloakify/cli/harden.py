@@ -100,7 +100,7 @@ def harden(
 ) -> int:
     """Write a hardened copy of MODEL: the same graph with a constant mask before its head.
 
-    With --method tuned, the same graph with one constant factor on each channel of its layers,
+    With --method tuned, the same graph with constant factors on the channels of its layers,
     trained against attacks on the data; no other number of the model changes.
 
     Calibrates on the data, proves that the mask is the only change, and reports accuracy before

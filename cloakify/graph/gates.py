@@ -1,4 +1,4 @@
-"""Gates: one constant factor a channel, multiplied into what a layer puts out.
+"""Gates: constant factors on the channels of what a layer puts out, and of the bias it adds.
 
     y = W x + b   becomes   y = gate · (W x + bias gate · b)
 

@@ -1,4 +1,4 @@
-"""Tune gates through the whole network: adversarial training of nothing but one factor a channel.
+"""Tune gates through the whole network: adversarial training of nothing but factors of channels.
 
 Each step attacks a batch of the fit split once, from a random start (FGSM-RS; Wong, Rice and
 Kolter, arXiv 2001.03994: a step of 1.25 ε, cut to the ball), and moves the gates down the gradient
