@@ -12,10 +12,11 @@ import numpy as np
 import onnx
 from onnx import ModelProto, NodeProto, TensorProto
 
-from cloakify.errors import ModelError
+from cloakify.errors import ModelError, UnsupportedOperatorError
 from cloakify.graph.control_flow import write_out_control_flow
 from cloakify.graph.evaluate import run_once
 from cloakify.graph.last_window import drop_last_windows
+from cloakify.graph.moving_shapes import refuse_moving_shapes
 from cloakify.graph.writing import inputs_of
 from cloakify.ort import one_line
 
@@ -47,6 +48,8 @@ def fold_shapes(model: ModelProto, weights: dict[str, TensorProto]) -> ModelProt
     ------
     ModelError
         The model contradicts itself, or the shape of a tensor can't be found even by running it.
+    UnsupportedOperatorError
+        The shape of a tensor depends on the values of the data.
     """
     probed: list[onnx.ValueInfoProto] = []
     while True:
@@ -61,6 +64,7 @@ def fold_shapes(model: ModelProto, weights: dict[str, TensorProto]) -> ModelProt
         ]
         if not unknown:
             return model
+        refuse_moving_shapes(model, weights, shapes)
         probed += _probe(model, weights, unknown)
 
 
@@ -184,9 +188,13 @@ def _probe(
         for value in data
     }
     found = []
+    makers = {name: node for node in model.graph.node for name in node.output}
     for name, value in zip(unknown, run_once(whole, feeds), strict=True):
         if not isinstance(value, np.ndarray):
-            raise ModelError(f"{name!r} is a sequence or map inside the graph; not supported")
+            raise UnsupportedOperatorError(
+                f"{makers[name].op_type} {makers[name].name!r} makes a sequence or an optional; "
+                "there is no gradient rule for that, and --attack square needs none"
+            )
         kind = onnx.helper.np_dtype_to_tensor_dtype(value.dtype)
         found.append(onnx.helper.make_tensor_value_info(name, kind, value.shape))
     return found
