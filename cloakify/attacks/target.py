@@ -29,7 +29,7 @@ from cloakify.graph.gradient.build import (
     build_gradient,
 )
 from cloakify.graph.gradient.steps import CLEAN, EPS, FACTOR, LOWER, NEXT, STEP_SIZE, UPPER
-from cloakify.graph.head import Head
+from cloakify.graph.head import Head, answer_of
 from cloakify.graph.inputs import InputSpec
 from cloakify.graph.taps import tap
 from cloakify.runtime import Device, Session
@@ -133,6 +133,20 @@ class Target:
         """Return the shipped graph's features [n, …] and logits [n, C]."""
         features, logits = self._forward(x, [self.head.features, self.head.logits])
         return features, logits.reshape(len(x), -1)
+
+    def logits_and_answer(self, x: Array) -> tuple[Array, Array | None]:
+        """Return the shipped graph's logits, and what the whole model makes of them, [n, C] each.
+
+        That is its first output of one number for each class; ``None`` where there is none, or
+        where it is the logits.
+        """
+        name = answer_of(self.model, self.head)
+        if name is None:
+            return self.logits(x), None
+        names = [self.head.logits, name]
+        logits, answer = self._forward(x, names, self._answer_session)
+        answer = answer.reshape(len(x), -1)
+        return logits.reshape(len(x), -1), answer if answer.shape[1] == self.num_classes else None
 
     def correct(self, x: Array, y: Labels) -> NDArray[np.bool_]:
         """Tell for each sample whether the shipped graph's largest logit is the label's."""
@@ -239,8 +253,8 @@ class Target:
     def _size_for(self, samples: int) -> int:
         return next((size for size in self._sizes if size >= samples), self.batch_size)
 
-    def _forward(self, x: Array, names: list[str]) -> list[Array]:
-        session = self._forward_session
+    def _forward(self, x: Array, names: list[str], session: Session | None = None) -> list[Array]:
+        session = session or self._forward_session
         outputs: list[list[Array]] = [[] for _ in names]
         for part, feeds in self._batches(x, {}, self.batch_size, self._forward_size):
             fed = {self.spec.name: feeds[self.spec.name].astype(self.spec.dtype, copy=False)}
@@ -253,6 +267,13 @@ class Target:
     def _forward_session(self) -> Session:
         names = dict.fromkeys([self.head.features, self.head.logits])
         return Session(tap(self.model, list(names)), self.device, threads=self.threads)
+
+    @cached_property
+    def _answer_session(self) -> Session:
+        name = answer_of(self.model, self.head)
+        assert name is not None
+        model = tap(self.model, [self.head.logits, name])
+        return Session(model, self.device, threads=self.threads)
 
     def _gradient_session(self, shape: tuple[int, ...], spec: GradientSpec) -> Session:
         key = (shape, spec)

@@ -50,6 +50,8 @@ class Probes:
         The softmax of the logits is 0 and 1 to float precision.
     on_probabilities
         What the losses take for logits is a vector of probabilities, or the head's features are.
+    overruled
+        The whole model answers with another class than its head.
     """
 
     clean: Flags
@@ -57,6 +59,7 @@ class Probes:
     flat: Flags
     saturated: Flags
     on_probabilities: Flags
+    overruled: Flags
 
 
 def probe_model(
@@ -94,14 +97,18 @@ def probe_model(
         flat = np.zeros(len(x), np.bool_)
         if gradients:
             flat = flat_gradients(margin_gradient(target, x, batch.y), logits, threat)
+        again, answer = target.logits_and_answer(x)
         parts.append(
             Probes(
                 clean=logits.argmax(axis=1) == batch.y,
-                unstable=unstable(logits, target.logits(x)),
+                unstable=unstable(logits, again),
                 flat=flat,
                 saturated=saturated(logits),
                 on_probabilities=probabilities(logits)
                 | probabilities(features.reshape(len(x), -1), logits.shape[1]),
+                overruled=np.zeros(len(x), np.bool_)
+                if answer is None
+                else answer.argmax(axis=1) != again.argmax(axis=1),
             )
         )
         done += len(x)

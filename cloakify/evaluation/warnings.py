@@ -46,6 +46,7 @@ class Code(StrEnum):
     ZERO_GRADIENTS = "zero-gradients"
     ON_PROBABILITIES = "loss-on-probabilities"
     SATURATED = "saturated-outputs"
+    OVERRULED = "head-overruled"
     GRADIENT_FREE = "gradient-free-stronger"
     TRANSFER = "transfer-stronger"
     NOT_CONVERGED = "not-converged"
@@ -81,7 +82,7 @@ NO_WHITE_BOX = Finding(
 
 
 def of_probes(probes: Probes) -> list[Finding]:
-    """Look at outputs and gradients: randomised, zero, probabilities, saturated."""
+    """Look at outputs and gradients: randomised, zero, probabilities, saturated, overruled."""
     found = [
         _share(
             Code.RANDOMISED,
@@ -110,6 +111,13 @@ def of_probes(probes: Probes) -> list[Finding]:
             MOST,
             "of the samples have logits so far apart that their softmax is 0 and 1 to float "
             "precision: attacks through probabilities fail there, these go by the logits",
+        ),
+        _share(
+            Code.OVERRULED,
+            probes.overruled,
+            FEW,
+            "of the samples get another answer from the whole model than from its head: other "
+            "layers have a say, and all figures are of the head alone; --head may name another",
         ),
     ]
     return [finding for finding in found if finding is not None]

@@ -21,10 +21,10 @@ from cloakify.graph.constants import constant_sizes
 from cloakify.graph.inputs import InputSpec, data_inputs, input_spec, only_one
 from cloakify.graph.specialise import set_weights_aside
 from cloakify.graph.writing import inputs_of
+from cloakify.onnxfile import FLOATS
 
 Kind = Literal["input", "embedding", "numbers"]
 
-_FLOATS = {TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE}
 
 # What looks rows of a table up by number: the table's slot, and the numbers'.
 _LOOKUPS = {"Gather": (0, 1), "GatherND": (0, 1), "EmbedLayerNormalization": (2, 0)}
@@ -96,7 +96,7 @@ def find_entry(model: ModelProto) -> Entry:
     for name, kind in types.items():
         if kind == TensorProto.STRING:
             raise ModelError(f"input {name!r} takes text; export the model to take token ids")
-    floats = [value for value in inputs if types[value.name] in _FLOATS]
+    floats = [value for value in inputs if types[value.name] in FLOATS]
     if len(inputs) == 1 and floats:
         return Entry(input_spec(inputs[0]), (), inputs[0].name, "input")
     found = [value for value in floats if not _is_beside(value.name)]
@@ -111,7 +111,7 @@ def find_entry(model: ModelProto) -> Entry:
 
 def _inside(model: ModelProto, specs: Mapping[str, InputSpec], types: Mapping[str, int]) -> Entry:
     """Walk from the whole-number inputs to the first floats."""
-    whole = {name for name, kind in types.items() if kind not in _FLOATS and not _is_mask(name)}
+    whole = {name for name, kind in types.items() if kind not in FLOATS and not _is_mask(name)}
     known = _element_types(model)
     tables = constant_sizes(model)
     # What each value is a version of: an input's numbers, or something derived from them.
@@ -126,7 +126,7 @@ def _inside(model: ModelProto, specs: Mapping[str, InputSpec], types: Mapping[st
             continue
         for tensor in filter(None, node.output):
             kind = known.get(tensor, TensorProto.FLOAT)
-            if kind not in _FLOATS:
+            if kind not in FLOATS:
                 derived.add(tensor)
                 source = _same_numbers(node, direct, kind)
                 if source is not None:

@@ -19,13 +19,12 @@ from fnmatch import fnmatchcase
 
 import onnx
 import onnx_graphsurgeon as gs
-from onnx import ModelProto, TensorProto
+from onnx import ModelProto
 
 from cloakify.errors import UsageError
 from cloakify.graph.constants import constant_shape, is_constant
 from cloakify.graph.head import Head
-
-_FLOATS = {TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16}
+from cloakify.onnxfile import FLOATS
 
 
 @dataclass(frozen=True)
@@ -129,7 +128,7 @@ def find_gate_sites(model: ModelProto, head: Head) -> list[GateSite]:
         if layer is None or id(layer.output.inputs[0]) not in leading:
             continue
         element_type = ranks.element_type(layer.output)
-        if element_type not in _FLOATS:
+        if element_type not in FLOATS:
             continue
         name = node.name or node.outputs[0].name
         gated = layer.output.name, layer.channels

@@ -18,6 +18,7 @@ from onnx import ModelProto
 
 from cloakify.errors import HeadError
 from cloakify.graph.constants import constant_shape, is_constant
+from cloakify.onnxfile import FLOATS
 
 # Layers with weights that are no mask's place: a search that meets one first has no head.
 _OTHER_LAYERS = {"Conv", "ConvTranspose", "Gemm", "LSTM", "GRU", "RNN"}
@@ -123,6 +124,22 @@ def find_head(model: ModelProto, wanted: str | None = None) -> HeadSearch:
     else:
         found = _only_one(graph, layers, hidden)
     return HeadSearch(found, tuple(head for head in layers if head is not found))
+
+
+def answer_of(model: ModelProto, head: Head) -> str | None:
+    """Return the name of the output that holds one number for each class, as far as declared.
+
+    ``None`` where there is none, and where the head's logits are an output themselves.
+    """
+    if any(output.name == head.logits for output in model.graph.output):
+        return None
+    for output in model.graph.output:
+        kind = output.type.tensor_type
+        sizes = [dim.dim_value for dim in kind.shape.dim]
+        scores = not sizes or (len(sizes) == 2 and sizes[1] in (0, head.num_classes))
+        if kind.elem_type in FLOATS and scores:
+            return output.name
+    return None
 
 
 def _functions_with_layers(model: ModelProto) -> set[tuple[str, str]]:

@@ -18,13 +18,11 @@ from onnx import ModelProto, NodeProto, TensorProto
 
 from cloakify.errors import HeadError, ModelError
 from cloakify.graph.head import Head
-from cloakify.onnxfile import read_metadata, write_metadata
+from cloakify.onnxfile import FLOATS, read_metadata, write_metadata
 
 MASK = "cloakify_mask"
 MASK_NODE = "cloakify_mask_mul"
 MASKED_FEATURES = "cloakify_masked_features"
-
-_FLOATING = (TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16)
 
 
 @dataclass(frozen=True)
@@ -147,7 +145,7 @@ def _multiply(features: str) -> NodeProto:
 
 def _is_ours(node: NodeProto, tensor: TensorProto) -> bool:
     """Tell whether node and tensor are what :func:`insert_mask` writes, to the byte."""
-    if tensor.data_type not in _FLOATING or tensor.data_location != TensorProto.DEFAULT:
+    if tensor.data_type not in FLOATS or tensor.data_location != TensorProto.DEFAULT:
         return False
     try:
         values = onnx.numpy_helper.to_array(tensor)
@@ -200,7 +198,7 @@ def features_type(model: ModelProto, head: Head) -> int:
         # A dequantised weight has the type of its scale.
         name = node.input[1] if node.op_type == "DequantizeLinear" else node.input[0]
     element_type = initializers[name].data_type
-    if element_type not in _FLOATING:
+    if element_type not in FLOATS:
         kind = TensorProto.DataType.Name(element_type)
         raise HeadError(f"the head {head.node!r} computes in {kind}; a mask needs a float type")
     return int(element_type)

@@ -3,9 +3,10 @@
 from cloakify.onnxfile.atomic import atomic_write
 from cloakify.onnxfile.diff import Difference, compare_models
 from cloakify.onnxfile.metadata import METADATA_PREFIX, read_metadata, write_metadata
-from cloakify.onnxfile.model import OnnxFile, open_model, save_model
+from cloakify.onnxfile.model import FLOATS, OnnxFile, open_model, save_model
 
 __all__ = [
+    "FLOATS",
     "METADATA_PREFIX",
     "Difference",
     "OnnxFile",

@@ -21,6 +21,11 @@ from cloakify.onnxfile.atomic import atomic_write
 
 CHUNK = 1 << 20
 
+# Element types of real numbers.
+FLOATS = frozenset(
+    {TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16}
+)
+
 
 @dataclass(frozen=True)
 class OnnxFile:

@@ -74,7 +74,7 @@ def test_what_no_bound_leaves() -> None:
 
 
 def probes(**counts: int) -> Probes:
-    names = ("clean", "unstable", "flat", "saturated", "on_probabilities")
+    names = ("clean", "unstable", "flat", "saturated", "on_probabilities", "overruled")
     return Probes(*(right(counts.get(name, 0)) for name in names))
 
 
@@ -85,6 +85,7 @@ def probes(**counts: int) -> Probes:
         ("flat", 5, Code.ZERO_GRADIENTS),
         ("saturated", 250, Code.SATURATED),
         ("on_probabilities", 250, Code.ON_PROBABILITIES),
+        ("overruled", 5, Code.OVERRULED),
     ],
 )
 def test_probes_have_their_bounds(name: str, count: int, code: Code) -> None:

@@ -22,6 +22,8 @@ DEFENCES = {
     "softmax-inside": {
         "head": "y = Gemm (f, W, b) s = Mul (y, hundred) p = Softmax (s) z = Gemm (p, eye)"
     },
+    # No defence: the model answers with the class that its head finds least likely.
+    "overruled": {"head": "y = Gemm (f, W, b) z = Neg (y)"},
     "random-layer": {
         "features": "e = RandomNormalLike <scale: float = 0.3> (r) f = Add (r, e)",
     },
