@@ -92,9 +92,9 @@ def _erf_slope(context: Context, x: Tensor) -> Tensor:
     scaled = context.scale(x, math.sqrt(0.5))
     # Φ = (1 + erf(x/√2)) / 2 lies in [0, 1], where HardSigmoid is that map in one pass.
     distribution = context.op("HardSigmoid", context.op("Erf", scaled), alpha=0.5, beta=0.5)
-    bell = context.op("Exp", context.neg(context.mul(scaled, scaled)))
-    bell = context.mul(context.scale(x, 1 / math.sqrt(2 * math.pi)), bell)
-    return context.add(distribution, bell)
+    # x · φ(x) = s · e^(−s² − ln √π) with s = x/√2: the factor costs no pass of its own.
+    exponent = context.sub(context.scalar(-math.log(math.pi) / 2, x), context.mul(scaled, scaled))
+    return context.add(distribution, context.mul(scaled, context.op("Exp", exponent)))
 
 
 def _tanh_slope(context: Context, x: Tensor) -> Tensor:
