@@ -3,7 +3,8 @@
 onnx's converter does nearly all of it. Where its result computes something else than the model it
 was given, that is mended here: `GroupNormalization` (see :mod:`~cloakify.graph.group_scale`), and
 `Upsample` and the `Resize` of opset 10, which read position ``y / scale``, where the converter
-leaves the default of later opsets, which reads from pixel centres.
+leaves the default of later opsets, which reads from pixel centres. `STFT` gets the attribute that
+onnx's shape inference has another default for than the standard.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ def modernise(model: ModelProto) -> ModelProto:
     ModelError
         There is no way from the model's opset.
     """
+    _state_sides(model)
     current = max((entry.version for entry in model.opset_import if not entry.domain), default=1)
     if current >= WORKING_OPSET:
         return model
@@ -57,6 +59,15 @@ def modernise(model: ModelProto) -> ModelProto:
             if node.op_type == "Resize" and node.output[0] in resized:
                 _read_from_corners(graph, node)
     return converted
+
+
+def _state_sides(model: ModelProto) -> None:
+    """Write down that an `STFT` is one-sided where it leaves that to the default, in place."""
+    for graph in iter_graphs(model.graph):
+        for node in graph.node:
+            stated = {entry.name for entry in node.attribute}
+            if node.op_type == "STFT" and not node.domain and "onesided" not in stated:
+                node.attribute.append(onnx.helper.make_attribute("onesided", 1))
 
 
 def _hide_later_operators(model: ModelProto, current: int) -> None:
