@@ -21,7 +21,7 @@ STEP, DIRECTIONS, TOLERANCE = 1e-6, 3, 1e-4
 # Of the differences to both sides: beyond it the point lies at a kink.
 SMOOTH = 1e-3
 # Fewer would mean that rules were lost.
-LEAST = 880
+LEAST = 935
 
 # What the evaluator can't run in double, or to another shape when the input moves a little.
 EVALUATOR_ERRORS = (Exception,)
