@@ -19,6 +19,7 @@ from onnx import ModelProto, TensorProto
 
 from cloakify.errors import ModelError
 from cloakify.graph.attention import write_out_attention
+from cloakify.graph.deform_conv import write_out_deform_convs
 from cloakify.graph.folding import fold_shapes, known_values
 from cloakify.graph.functions import Keep, expand_functions
 from cloakify.graph.fused import write_out_fused
@@ -40,6 +41,7 @@ _WRITE_OUT = (
     write_out_attention,
     write_out_recurrences,
     write_out_grid_samples,
+    write_out_deform_convs,
 )
 
 _HALF = {TensorProto.FLOAT16, TensorProto.BFLOAT16}
