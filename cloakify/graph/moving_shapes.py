@@ -7,7 +7,7 @@ sample. Running the model once would tell one of them only.
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 
 from onnx import ModelProto, NodeProto
 
@@ -59,17 +59,28 @@ def refuse_moving_shapes(
     UnsupportedOperatorError
         Names the first operator that makes such a tensor.
     """
-    moving = {value.name for value in model.graph.input if value.name not in weights}
-    for node in model.graph.node:
-        if not node.domain and node.op_type in ("Shape", "Size"):
-            continue
-        if moving.isdisjoint(inputs_of(node)):
-            continue
-        if _is_shaped_by(node, moving) and any(n and n not in shapes for n in node.output):
+    sources = [value.name for value in model.graph.input if value.name not in weights]
+    for node in shaped_by_values(model.graph.node, sources):
+        if any(name and name not in shapes for name in node.output):
             raise UnsupportedOperatorError(
                 f"{node.op_type} {node.name!r} makes a tensor whose shape depends on the values of "
                 "the data, and gradients need fixed shapes; --attack square needs no gradient"
             )
+
+
+def shaped_by_values(nodes: Iterable[NodeProto], sources: Iterable[str]) -> Iterator[NodeProto]:
+    """Yield the nodes, in order, whose results have a shape that follows from ``sources``' values.
+
+    Unless other values make up for it: some of these shapes turn out to be fixed.
+    """
+    moving = set(sources)
+    for node in nodes:
+        if not node.domain and node.op_type in ("Shape", "Size"):
+            continue
+        if moving.isdisjoint(inputs_of(node)):
+            continue
+        if _is_shaped_by(node, moving):
+            yield node
         moving.update(name for name in node.output if name)
 
 

@@ -7,6 +7,7 @@ import onnx
 import pytest
 
 from cloakify.errors import UnsupportedOperatorError
+from cloakify.graph.gradient.coverage import gradient_coverage
 from tests.support.gradcheck import check_gradient, gradient_model
 
 MOVING = {
@@ -47,6 +48,16 @@ def test_refused_by_name(op_type: str) -> None:
     with pytest.raises(UnsupportedOperatorError, match=expected) as caught:
         gradient_model(model, {"x": (4, 3)}, ["x"])
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("op_type", MOVING)
+def test_named_in_the_coverage(op_type: str) -> None:
+    assert f"{op_type} ()" in gradient_coverage(parse(MOVING[op_type]), "x", "y").missing
+
+
+def test_what_does_not_lead_to_the_logits_is_not() -> None:
+    model = parse("i = NonZero(x) y = Relu(x)")
+    assert not gradient_coverage(model, "x", "y").missing
 
 
 def test_sequences_are_refused_by_name() -> None:

@@ -9,6 +9,9 @@ from onnx import ModelProto
 
 import cloakify.graph.gradient.rules  # noqa: F401  (registers the rules)
 from cloakify.graph.gradient.engine import unsupported
+from cloakify.graph.inputs import data_inputs
+from cloakify.graph.moving_shapes import shaped_by_values
+from cloakify.graph.writing import inputs_of
 
 
 @dataclass(frozen=True)
@@ -20,8 +23,9 @@ class Coverage:
     operators
         How many operators lie between input and logits.
     missing
-        Those without a rule, ``OpType (node)``, in graph order. Some may still vanish when the
-        shapes of the data are known and their arithmetic is folded, or be rewritten before.
+        Those without a rule, ``OpType (node)``, in graph order, and those whose result has a shape
+        that depends on the data's values. Some may still vanish when the shapes of the data are
+        known and their arithmetic is folded.
     """
 
     operators: int
@@ -35,5 +39,15 @@ def gradient_coverage(model: ModelProto, source: str, logits: str) -> Coverage:
     if source not in tensors or logits not in tensors:
         return Coverage(0, (f"no way from {source!r} to {logits!r}",))
     missing = unsupported(graph, tensors[source], tensors[logits])
-    listed = tuple(f"{node.op} ({node.name})" for node in missing)
-    return Coverage(len(graph.nodes), listed)
+    listed = [f"{node.op} ({node.name})" for node in missing]
+    data = [value.name for value in data_inputs(model)]
+    needed = {logits}
+    for node in reversed(model.graph.node):
+        if needed.intersection(node.output):
+            needed.update(inputs_of(node))
+    listed += [
+        f"{node.op_type} ({node.name})"
+        for node in shaped_by_values(model.graph.node, data)
+        if needed.intersection(node.output)
+    ]
+    return Coverage(len(graph.nodes), tuple(dict.fromkeys(listed)))
