@@ -50,27 +50,33 @@ def write_out_fused(model: ModelProto, shapes: Shapes, types: Mapping[str, int])
     for place, node in enumerate(model.graph.node):
         if node.domain != DOMAIN or node.op_type not in (*_BASE, "FusedMatMul"):
             continue
-        if not all(name in types for name in node.input[:1]):
+        if why_not(node, shapes) is not None:
             continue
         dtype = onnx.helper.tensor_dtype_to_np_dtype(types[node.input[0]])
         writer = Writer(f"{node.op_type}_{node.output[0]}")
         if node.op_type == "FusedMatMul":
-            done = _write_product(writer, node, shapes, dtype)
+            _write_product(writer, node, shapes, dtype)
         else:
-            done = _write_activated(writer, node, dtype)
-        if done:
-            replacements[place] = writer.nodes
-            model.graph.initializer.extend(writer.constants)
+            _write_activated(writer, node, dtype)
+        replacements[place] = writer.nodes
+        model.graph.initializer.extend(writer.constants)
     replace_nodes(model.graph, replacements)
     return bool(replacements)
 
 
-def _write_product(writer: Writer, node: NodeProto, shapes: Shapes, dtype: np.dtype) -> bool:
-    names = node.input[:2]
-    if any(attribute(node, name, 0) for name in _MOVED) or any(n not in shapes for n in names):
-        return False
+def why_not(node: NodeProto, shapes: Shapes) -> str | None:
+    """Tell why a fused node can't be taken apart; ``None`` if it can."""
+    if any(name not in shapes for name in node.input[:2]):
+        return "reads a tensor of unknown shape"
+    if any(attribute(node, name, 0) for name in _MOVED):
+        return "moves its first axis"
+    activation = attribute(node, "activation", "")
+    return f"has the activation {activation!r}" if activation not in ("", *_ACTIVATIONS) else None
+
+
+def _write_product(writer: Writer, node: NodeProto, shapes: Shapes, dtype: np.dtype) -> None:
     factors = []
-    for name, turned in zip(names, ("transA", "transB"), strict=True):
+    for name, turned in zip(node.input[:2], ("transA", "transB"), strict=True):
         axes = list(range(len(shapes[name])))
         if attribute(node, turned, 0) and len(axes) > 1:
             axes[-2:] = axes[:-3:-1]
@@ -79,16 +85,13 @@ def _write_product(writer: Writer, node: NodeProto, shapes: Shapes, dtype: np.dt
     alpha = attribute(node, "alpha", 1.0)
     if alpha == 1:
         writer.op("MatMul", *factors, output=node.output[0])
-        return True
+        return
     product = writer.op("MatMul", *factors)
     writer.op("Mul", product, writer.constant(np.array(alpha, dtype)), output=node.output[0])
-    return True
 
 
-def _write_activated(writer: Writer, node: NodeProto, dtype: np.dtype) -> bool:
+def _write_activated(writer: Writer, node: NodeProto, dtype: np.dtype) -> None:
     activation = attribute(node, "activation", "")
-    if activation and activation not in _ACTIVATIONS:
-        return False
     own = [entry for entry in node.attribute if not entry.name.startswith("activation")]
     result = writer.name()
     base = NodeProto(
@@ -99,14 +102,13 @@ def _write_activated(writer: Writer, node: NodeProto, dtype: np.dtype) -> bool:
         result = writer.op("Add", result, node.input[3])
     if not activation:
         writer.op("Identity", result, output=node.output[0])
-        return True
+        return
     parameters = _parameters(node, _ACTIVATIONS[activation])
     if activation == "Clip":
         bounds = [writer.constant(np.array(value, dtype)) for value in parameters.values()]
         writer.op("Clip", result, *bounds, output=node.output[0])
     else:
         writer.op(activation, result, output=node.output[0], **parameters)
-    return True
 
 
 def _parameters(node: NodeProto, names: Sequence[str]) -> dict[str, Any]:

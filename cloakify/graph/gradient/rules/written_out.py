@@ -12,8 +12,7 @@ import onnx_graphsurgeon as gs
 from onnx import NodeProto
 
 from cloakify.errors import UnsupportedOperatorError
-from cloakify.graph import attention, deform_conv, grid_sample, recurrent
-from cloakify.graph.fused import DOMAIN
+from cloakify.graph import attention, deform_conv, fused, grid_sample, recurrent
 from cloakify.graph.gradient.builder import Tensor
 from cloakify.graph.gradient.engine import Context, rule
 from cloakify.graph.writing import Shapes
@@ -45,7 +44,8 @@ def _refuse(why_not: WhyNot, *op_types: str, domain: str = "") -> None:
         )
 
 
-_refuse(attention.why_not, "Attention", "MultiHeadAttention", domain=DOMAIN)
+_refuse(attention.why_not, "Attention", "MultiHeadAttention", domain=fused.DOMAIN)
+_refuse(fused.why_not, "FusedConv", "FusedGemm", "FusedMatMul", domain=fused.DOMAIN)
 _refuse(deform_conv.why_not, "DeformConv")
 _refuse(grid_sample.why_not, "GridSample")
 _refuse(recurrent.why_not, "RNN", "GRU", "LSTM")
