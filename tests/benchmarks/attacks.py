@@ -29,6 +29,10 @@ from pathlib import Path
 
 import numpy as np
 
+sys.path.insert(0, str(Path(__file__).parent))
+
+from peak import peak_memory_mb
+
 ROOT = Path(__file__).parents[2]
 NEEDS = {
     "cloakify": "onnxruntime",
@@ -175,8 +179,6 @@ def measure(library: str, attack: str, options: argparse.Namespace) -> list[floa
 
 def memory_child(options: argparse.Namespace) -> None:
     """Attack samples as a user would; print the peak of resident memory in MiB."""
-    import resource
-
     import cloakify
 
     setting = cloakify.AttackSetting(
@@ -184,7 +186,7 @@ def memory_child(options: argparse.Namespace) -> None:
     )
     model = ROOT / "sample_models" / "fashion_pooled.onnx"
     cloakify.attack(model, options.data, options.data.with_name("attacked.npz"), setting)
-    print(json.dumps([resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024]))
+    print(json.dumps([peak_memory_mb()]))
 
 
 def memory(options: argparse.Namespace) -> None:

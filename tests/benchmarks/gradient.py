@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import collections
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -31,6 +30,10 @@ from cloakify.graph.gradient.build import LABELS, GradientSpec, build_gradient
 from cloakify.graph.head import find_head
 from cloakify.graph.inputs import find_input
 from cloakify.runtime import Session, resolve_device
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from peak import peak_memory_mb
 
 MODELS = [
     "resnet18",
@@ -205,7 +208,7 @@ def main() -> None:
         for _ in range(2):
             task()
     if options.peak:
-        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+        print(peak_memory_mb())
         return
     use_torch(options.threads)
     with tempfile.TemporaryDirectory() as temporary:

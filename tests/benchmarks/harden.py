@@ -11,7 +11,7 @@ the source's.
 from __future__ import annotations
 
 import argparse
-import resource
+import os
 import statistics
 import subprocess
 import sys
@@ -120,15 +120,17 @@ def peak_memory(model: Path, samples: int, folder: Path) -> float:
         x = np.clip(file["x"][place] + noise, 0, 1).astype(np.float32)
         data = folder / f"{samples}.npz"
         np.savez(data, x=x, y=file["y"][place])
-    code = "import sys; from cloakify.cli.main import run; sys.exit(run(sys.argv[1:]))"
+    code = (
+        "import sys; from cloakify.cli.main import run; from peak import peak_memory_mb; "
+        "code = run(sys.argv[1:]); print(peak_memory_mb()); sys.exit(code)"
+    )
     arguments = ["harden", str(model), "--data", str(data), "-o", str(folder / "hardened.onnx")]
     arguments += ["--device", "cpu", "--eps", "4/255", "--mask-ratio", "auto", "--quiet"]
     arguments += ["--evaluation-steps", "1", "--max-accuracy-drop", "1", "--score", "deepcloak"]
-    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    subprocess.run([sys.executable, "-c", code, *arguments], check=True, stdout=subprocess.DEVNULL)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    assert after >= before, "run the smaller one first: the peak is over all children"
-    return after / 1024
+    command = [sys.executable, "-c", code, *arguments]
+    here = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    done = subprocess.run(command, check=True, capture_output=True, text=True, env=here)
+    return float(done.stdout.split()[-1])
 
 
 def main() -> None:
