@@ -18,12 +18,10 @@ from collections.abc import Mapping
 
 import numpy as np
 import onnx
-from onnx import ModelProto, NodeProto
+from onnx import NodeProto
 
-from cloakify.graph.fused import DOMAIN
-from cloakify.graph.writing import Shapes, Writer, attribute, given, replace_nodes
+from cloakify.graph.writing import Shapes, Writer, attribute, given
 
-_OPERATORS = ("Attention", "MultiHeadAttention")
 _FILTER = -10000.0
 # Axes of keys and values that are split into heads: [B, N, T, d].
 _SPLIT = 4
@@ -34,32 +32,11 @@ _BIAS = 5
 _PAST = {"Attention": (4, 6), "MultiHeadAttention": (6, 7, 8, 9)}
 
 
-def write_out_attention(model: ModelProto, shapes: Shapes, types: Mapping[str, int]) -> bool:
-    """Replace the attention nodes that can be, in place; tell whether any was.
-
-    Parameters
-    ----------
-    model
-        A model whose shape arithmetic is folded.
-    shapes, types
-        The shape and the element type of each tensor known.
-    """
-    replacements: dict[int, list[NodeProto]] = {}
-    for place, node in enumerate(model.graph.node):
-        if node.domain != DOMAIN or node.op_type not in _OPERATORS:
-            continue
-        if why_not(node, shapes) is None:
-            writer = Writer(f"{node.op_type}_{node.output[0]}")
-            dtype = onnx.helper.tensor_dtype_to_np_dtype(types[node.input[0]])
-            if node.op_type == "Attention":
-                parts = _project(writer, node, shapes)
-            else:
-                parts = _biased(writer, node, shapes)
-            _Heads(writer, node, shapes, dtype).write(*parts)
-            replacements[place] = writer.nodes
-            model.graph.initializer.extend(writer.constants)
-    replace_nodes(model.graph, replacements)
-    return bool(replacements)
+def write(writer: Writer, node: NodeProto, shapes: Shapes, types: Mapping[str, int]) -> None:
+    """Write an attention node out; :func:`why_not` must have had nothing against it."""
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(types[node.input[0]])
+    parts = _project if node.op_type == "Attention" else _biased
+    _Heads(writer, node, shapes, dtype).write(*parts(writer, node, shapes))
 
 
 def why_not(node: NodeProto, shapes: Shapes) -> str | None:

@@ -14,36 +14,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-from onnx import ModelProto, NodeProto
+from onnx import NodeProto
 
 from cloakify.graph.between import Reader, Taps
-from cloakify.graph.writing import Shapes, Writer, attribute, given, replace_nodes
+from cloakify.graph.writing import Shapes, Writer, attribute, given
 
 _IMAGE = 4
 _BIAS, _MASK = 3, 4
-
-
-def write_out_deform_convs(model: ModelProto, shapes: Shapes, types: Mapping[str, int]) -> bool:
-    """Replace the `DeformConv` nodes that can be, in place; tell whether any was.
-
-    Parameters
-    ----------
-    model
-        A model whose shape arithmetic is folded.
-    shapes, types
-        The shape and the element type of each tensor known.
-    """
-    replacements: dict[int, list[NodeProto]] = {}
-    for place, node in enumerate(model.graph.node):
-        if node.op_type != "DeformConv" or node.domain not in ("", "ai.onnx"):
-            continue
-        if why_not(node, shapes) is None:
-            writer = Writer(f"DeformConv_{node.output[0]}")
-            _write(writer, node, shapes, types[node.input[0]])
-            replacements[place] = writer.nodes
-            model.graph.initializer.extend(writer.constants)
-    replace_nodes(model.graph, replacements)
-    return bool(replacements)
 
 
 def why_not(node: NodeProto, shapes: Shapes) -> str | None:
@@ -53,7 +30,9 @@ def why_not(node: NodeProto, shapes: Shapes) -> str | None:
     return None if len(shapes[node.input[0]]) == _IMAGE else "reads no images"
 
 
-def _write(writer: Writer, node: NodeProto, shapes: Shapes, kind: int) -> None:
+def write(writer: Writer, node: NodeProto, shapes: Shapes, types: Mapping[str, int]) -> None:
+    """Write a `DeformConv` out; :func:`why_not` must have had nothing against it."""
+    kind = types[node.input[0]]
     samples, channels, height, width = shapes[node.input[0]]
     maps, _, *kernel = shapes[node.input[1]]
     out = shapes[node.input[2]][2:]

@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import ModelProto, NodeProto
+from onnx import NodeProto
 
-from cloakify.graph.writing import Shapes, Writer, attribute, replace_nodes
+from cloakify.graph.writing import Shapes, Writer, attribute
 
 DOMAIN = "com.microsoft"
 
@@ -36,32 +36,13 @@ _ACTIVATIONS: dict[str, tuple[str, ...]] = {
 _MOVED = ("transBatchA", "transBatchB")
 
 
-def write_out_fused(model: ModelProto, shapes: Shapes, types: Mapping[str, int]) -> bool:
-    """Replace the fused nodes that can be, in place; tell whether any was.
-
-    Parameters
-    ----------
-    model
-        A model whose shape arithmetic is folded.
-    shapes, types
-        The shape and the element type of each tensor known.
-    """
-    replacements: dict[int, list[NodeProto]] = {}
-    for place, node in enumerate(model.graph.node):
-        if node.domain != DOMAIN or node.op_type not in (*_BASE, "FusedMatMul"):
-            continue
-        if why_not(node, shapes) is not None:
-            continue
-        dtype = onnx.helper.tensor_dtype_to_np_dtype(types[node.input[0]])
-        writer = Writer(f"{node.op_type}_{node.output[0]}")
-        if node.op_type == "FusedMatMul":
-            _write_product(writer, node, shapes, dtype)
-        else:
-            _write_activated(writer, node, dtype)
-        replacements[place] = writer.nodes
-        model.graph.initializer.extend(writer.constants)
-    replace_nodes(model.graph, replacements)
-    return bool(replacements)
+def write(writer: Writer, node: NodeProto, shapes: Shapes, types: Mapping[str, int]) -> None:
+    """Take a fused node apart; :func:`why_not` must have had nothing against it."""
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(types[node.input[0]])
+    if node.op_type == "FusedMatMul":
+        _write_product(writer, node, shapes, dtype)
+    else:
+        _write_activated(writer, node, dtype)
 
 
 def why_not(node: NodeProto, shapes: Shapes) -> str | None:

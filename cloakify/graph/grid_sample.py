@@ -15,37 +15,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from onnx import ModelProto, NodeProto
+from onnx import NodeProto
 
 from cloakify.graph.between import Reader
-from cloakify.graph.writing import Shapes, Writer, attribute, replace_nodes
+from cloakify.graph.writing import Shapes, Writer, attribute
 
 _LINEAR = {"bilinear", "linear"}
 _IMAGE = 4
 
 
-def write_out_grid_samples(model: ModelProto, shapes: Shapes, types: Mapping[str, int]) -> bool:
-    """Replace the `GridSample` nodes that can be, in place; tell whether any was.
-
-    Parameters
-    ----------
-    model
-        A model whose shape arithmetic is folded.
-    shapes, types
-        The shape and the element type of each tensor known.
-    """
-    replacements: dict[int, list[NodeProto]] = {}
-    for place, node in enumerate(model.graph.node):
-        if node.op_type != "GridSample" or node.domain not in ("", "ai.onnx"):
-            continue
-        if why_not(node, shapes) is None:
-            writer = Writer(f"GridSample_{node.output[0]}")
-            image, grid = (shapes[name] for name in node.input)
-            _Sampler(writer, node, image, grid, types[node.input[0]]).write()
-            replacements[place] = writer.nodes
-            model.graph.initializer.extend(writer.constants)
-    replace_nodes(model.graph, replacements)
-    return bool(replacements)
+def write(writer: Writer, node: NodeProto, shapes: Shapes, types: Mapping[str, int]) -> None:
+    """Write a `GridSample` out; :func:`why_not` must have had nothing against it."""
+    image, grid = (shapes[name] for name in node.input)
+    _Sampler(writer, node, image, grid, types[node.input[0]]).write()
 
 
 def why_not(node: NodeProto, shapes: Shapes) -> str | None:

@@ -20,11 +20,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import onnx
-from onnx import ModelProto, NodeProto
+from onnx import NodeProto
 
 from cloakify.graph.control_flow import MOST_NODES
 from cloakify.graph.recurrent_activation import Activation, read_activations
-from cloakify.graph.writing import Shapes, Writer, attribute, given, replace_nodes
+from cloakify.graph.writing import Shapes, Writer, attribute, given
 
 _GATES = {"RNN": 1, "GRU": 3, "LSTM": 4}
 _NODES_A_STEP = 20
@@ -59,30 +59,6 @@ class _Direction:
 Step = Callable[[_Direction, str, list[str]], list[str]]
 
 
-def write_out_recurrences(model: ModelProto, shapes: Shapes, types: Mapping[str, int]) -> bool:
-    """Replace the recurrent nodes that can be, in place; tell whether any was.
-
-    Parameters
-    ----------
-    model
-        A model whose shape arithmetic is folded.
-    shapes, types
-        The shape and the element type of each tensor known.
-    """
-    graph = model.graph
-    replacements: dict[int, list[NodeProto]] = {}
-    for place, node in enumerate(graph.node):
-        if node.op_type not in _GATES or node.domain not in ("", "ai.onnx"):
-            continue
-        if why_not(node, shapes) is None:
-            writer = Writer(f"{node.op_type}_{next(name for name in node.output if name)}")
-            _write(writer, node, shapes[node.input[0]], types[node.input[0]])
-            replacements[place] = writer.nodes
-            graph.initializer.extend(writer.constants)
-    replace_nodes(graph, replacements)
-    return bool(replacements)
-
-
 def why_not(node: NodeProto, shapes: Shapes) -> str | None:
     """Tell why a recurrent node can't be written out; ``None`` if it can."""
     chosen = read_activations(node)
@@ -101,7 +77,9 @@ def _directions(node: NodeProto) -> int:
     return 2 if attribute(node, "direction") == "bidirectional" else 1
 
 
-def _write(writer: Writer, node: NodeProto, shape: tuple[int, ...], kind: int) -> None:
+def write(writer: Writer, node: NodeProto, shapes: Shapes, types: Mapping[str, int]) -> None:
+    """Write a recurrent node out; :func:`why_not` must have had nothing against it."""
+    shape, kind = shapes[node.input[0]], types[node.input[0]]
     x, batch_first = node.input[0], attribute(node, "layout", 0)
     if batch_first:
         x = writer.op("Transpose", x, perm=[1, 0, 2])

@@ -18,15 +18,11 @@ import onnx_graphsurgeon as gs
 from onnx import ModelProto, TensorProto
 
 from cloakify.errors import ModelError
-from cloakify.graph.attention import write_out_attention
-from cloakify.graph.deform_conv import write_out_deform_convs
 from cloakify.graph.folding import fold_shapes, known_values
 from cloakify.graph.functions import Keep, expand_functions
-from cloakify.graph.fused import write_out_fused
-from cloakify.graph.grid_sample import write_out_grid_samples
 from cloakify.graph.opset import modernise
-from cloakify.graph.recurrent import write_out_recurrences
 from cloakify.graph.writing import cut
+from cloakify.graph.written_out import write_out
 from cloakify.onnxfile.model import iter_graphs
 
 Shape = tuple[int, ...]
@@ -34,15 +30,6 @@ Shape = tuple[int, ...]
 # Constants up to this many elements stay in the message while it is rewritten; larger ones are
 # set aside, so that no pass copies or reads weights.
 SMALL = 1024
-
-# What takes operators apart that have no gradient rule, but whose parts have.
-_WRITE_OUT = (
-    write_out_fused,
-    write_out_attention,
-    write_out_recurrences,
-    write_out_grid_samples,
-    write_out_deform_convs,
-)
 
 _HALF = {TensorProto.FLOAT16, TensorProto.BFLOAT16}
 
@@ -117,11 +104,8 @@ def specialise(
     if keep is not None:
         skeleton = expand_functions(skeleton, keep)
     skeleton = fold_shapes(skeleton, weights)
-    if keep is not None:
-        known = known_values(skeleton)
-        written = [write_out(skeleton, *known) for write_out in _WRITE_OUT]
-        if any(written):
-            skeleton = fold_shapes(skeleton, weights)
+    if keep is not None and write_out(skeleton, *known_values(skeleton)):
+        skeleton = fold_shapes(skeleton, weights)
     graph = _import(skeleton, weights)
     return WorkingGraph(graph, weights)
 

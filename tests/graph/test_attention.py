@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 from onnx import TensorProto
 
 from cloakify.errors import UnsupportedOperatorError
-from cloakify.graph.attention import why_not, write_out_attention
+from cloakify.graph.attention import why_not
 from cloakify.graph.evaluate import run_once
 from cloakify.graph.folding import known_values
 from cloakify.graph.gradient.engine import has_rule
 from cloakify.graph.specialise import specialise
+from cloakify.graph.written_out import write_out
 from tests.support.gradcheck import check_gradient, gradient_model
 
 SAMPLES, HEADS, WIDTH = 2, 2, 3
@@ -55,7 +56,7 @@ def check(op_type: str, feeds: Feeds, inputs: str, **more: object) -> None:
     tolerance = 1e-5 if more.get("mask_filter_value") or "m" not in feeds else 5e-3
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=tolerance)
     wide = parse(op_type, feeds, inputs, True, **more)
-    assert write_out_attention(wide, *known_values(wide))
+    assert write_out(wide, *known_values(wide))
     check_gradient(wide, feeds)
 
 
@@ -190,7 +191,7 @@ def test_why_the_rest_is_refused(reason: str) -> None:
     feeds = {name: np.ones(shape) for name, shape in shapes.items()}
     model = parse(op_type, feeds, inputs, **more)
     assert why_not(model.graph.node[0], shapes) == reason
-    assert not write_out_attention(model, *known_values(model))
+    assert not write_out(model, *known_values(model))
 
 
 def test_the_rest_is_refused_by_name() -> None:
