@@ -13,9 +13,7 @@ by rank. Together that costs a few products with the head.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -130,22 +128,16 @@ def right_at_every_size(
     weight = np.zeros((blocks * BLOCK, classes))
     weight[:size] = head.weight[order]
     weight = weight.reshape(blocks, BLOCK, classes)
+    right = np.zeros((blocks, BLOCK), np.int64)
     # Samples of one label share the products that bound their margins.
     rows = np.argsort(y, kind="stable")
-
-    def count(chunk: Labels) -> Counts:
+    step = max(1, CHUNK // (blocks * (classes + BLOCK)))
+    for start in range(0, len(y), step):
+        chunk = rows[start : start + step]
         part = np.zeros((len(chunk), blocks * BLOCK), np.float32)
         part[:, :size] = features[chunk].take(order, axis=1)
         part = part.reshape(len(chunk), blocks, BLOCK).swapaxes(0, 1)
-        return _right_in_blocks(part, weight, head.bias, y[chunk])
-
-    workers = os.cpu_count() or 1
-    chunks = -(-len(y) * blocks * (classes + BLOCK) // CHUNK)
-    # As many for each worker: whole numbers add up to the same in any order.
-    chunks = max(1, min(-(-chunks // workers) * workers, len(y)))
-    with ThreadPoolExecutor(workers, thread_name_prefix="cloakify-curve") as pool:
-        counts = pool.map(count, np.array_split(rows, chunks))
-        right = sum(counts, start=np.zeros((blocks, BLOCK), np.int64))
+        right += _right_in_blocks(part, weight, head.bias, y[chunk])
     none_kept = int((head.bias.argmax() == y).sum())
     return np.concatenate([right.reshape(-1)[:size][::-1], [none_kept]])
 
