@@ -22,7 +22,7 @@ from cloakify.graph.folding import fold_shapes, known_values
 from cloakify.graph.functions import Keep, expand_functions
 from cloakify.graph.opset import modernise
 from cloakify.graph.writing import cut
-from cloakify.graph.written_out import write_out
+from cloakify.graph.written_out.table import write_out
 from cloakify.onnxfile.model import iter_graphs
 
 Shape = tuple[int, ...]

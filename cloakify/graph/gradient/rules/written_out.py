@@ -11,7 +11,7 @@ import onnx_graphsurgeon as gs
 from cloakify.errors import UnsupportedOperatorError
 from cloakify.graph.gradient.builder import Tensor
 from cloakify.graph.gradient.engine import Context, rule
-from cloakify.graph.written_out import KINDS, WrittenOut
+from cloakify.graph.written_out.table import KINDS, WrittenOut
 
 Gradients = list[Tensor | None]
 

@@ -5,7 +5,7 @@ Tap (i, j) of the kernel reads, for output (u, v), the image at
     (u · s − p + i · d + Δ, v · s − p + j · d + Δ')
 
 with strides s, pads p, dilations d and offsets Δ, Δ' of its own, linearly between elements and with
-zeros outside (see :mod:`~cloakify.graph.between`); a mask, if there is one, weighs what is read.
+zeros outside (see :mod:`.between`); a mask, if there is one, weighs what is read.
 Gradient rules then follow from those of the parts, for the image, the offsets and the mask.
 """
 
@@ -16,8 +16,8 @@ from collections.abc import Mapping
 import numpy as np
 from onnx import NodeProto
 
-from cloakify.graph.between import Reader, Taps
 from cloakify.graph.writing import Shapes, Writer, attribute, given
+from cloakify.graph.written_out.between import Reader, Taps
 
 _IMAGE = 4
 _BIAS, _MASK = 3, 4

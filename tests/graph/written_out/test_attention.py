@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from onnx import TensorProto
 
 from cloakify.errors import UnsupportedOperatorError
-from cloakify.graph.attention import why_not
 from cloakify.graph.evaluate import run_once
 from cloakify.graph.folding import known_values
 from cloakify.graph.gradient.engine import has_rule
 from cloakify.graph.specialise import specialise
-from cloakify.graph.written_out import write_out
+from cloakify.graph.written_out.attention import why_not
+from cloakify.graph.written_out.table import write_out
 from tests.support.gradcheck import check_gradient, gradient_model
 
 SAMPLES, HEADS, WIDTH = 2, 2, 3

@@ -2,7 +2,7 @@
 
 Gradient rules then follow from those of the elementary operators, for the image and for the grid.
 A place g in [-1, 1] is the pixel x = (g + 1)/2 · (S − 1) with align_corners, else
-x = ((g + 1) · S − 1)/2, read as :mod:`~cloakify.graph.between` says. Outside the image, zeros
+x = ((g + 1) · S − 1)/2, read as :mod:`.between` says. Outside the image, zeros
 stand, or the border's elements, or those of the image reflected:
 
     |x − l| = n · r + q,  0 ≤ q < r = h − l;   x ← l + q for even n, h − q for odd n
@@ -17,8 +17,8 @@ from collections.abc import Mapping
 
 from onnx import NodeProto
 
-from cloakify.graph.between import Reader
 from cloakify.graph.writing import Shapes, Writer, attribute
+from cloakify.graph.written_out.between import Reader
 
 _LINEAR = {"bilinear", "linear"}
 _IMAGE = 4

@@ -1,4 +1,4 @@
-"""Operators that are written out as others, of which gradient rules are then enough."""
+"""All operators that are written out as others, of which gradient rules are then enough."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from onnx import ModelProto, NodeProto
 
-from cloakify.graph import attention, deform_conv, fused, grid_sample, recurrent
 from cloakify.graph.writing import Shapes, Writer, replace_nodes
+from cloakify.graph.written_out import attention, deform_conv, fused, grid_sample, recurrent
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,8 @@ import onnx
 from onnx import NodeProto
 
 from cloakify.graph.control_flow import MOST_NODES
-from cloakify.graph.recurrent_activation import Activation, read_activations
 from cloakify.graph.writing import Shapes, Writer, attribute, given
+from cloakify.graph.written_out.recurrent_activation import Activation, read_activations
 
 _GATES = {"RNN": 1, "GRU": 3, "LSTM": 4}
 _NODES_A_STEP = 20
