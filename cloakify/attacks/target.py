@@ -140,11 +140,10 @@ class Target:
         That is its first output of one number for each class; ``None`` where there is none, or
         where it is the logits.
         """
-        name = answer_of(self.model, self.head)
-        if name is None:
+        if self._answer is None:
             return self.logits(x), None
-        names = [self.head.logits, name]
-        logits, answer = self._forward(x, names, self._answer_session)
+        names, session = self._answer
+        logits, answer = self._forward(x, names, session)
         answer = answer.reshape(len(x), -1)
         return logits.reshape(len(x), -1), answer if answer.shape[1] == self.num_classes else None
 
@@ -269,11 +268,13 @@ class Target:
         return Session(tap(self.model, list(names)), self.device, threads=self.threads)
 
     @cached_property
-    def _answer_session(self) -> Session:
+    def _answer(self) -> tuple[list[str], Session] | None:
+        """The logits and the model's answer by name, and a session that yields both."""
         name = answer_of(self.model, self.head)
-        assert name is not None
-        model = tap(self.model, [self.head.logits, name])
-        return Session(model, self.device, threads=self.threads)
+        if name is None:
+            return None
+        names = [self.head.logits, name]
+        return names, Session(tap(self.model, names), self.device, threads=self.threads)
 
     def _gradient_session(self, shape: tuple[int, ...], spec: GradientSpec) -> Session:
         key = (shape, spec)

@@ -25,7 +25,6 @@ from cloakify.onnxfile import FLOATS
 
 Kind = Literal["input", "embedding", "numbers"]
 
-
 # What looks rows of a table up by number: the table's slot, and the numbers'.
 _LOOKUPS = {"Gather": (0, 1), "GatherND": (0, 1), "EmbedLayerNormalization": (2, 0)}
 # Where whole numbers become floats one by one.

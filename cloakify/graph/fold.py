@@ -101,21 +101,21 @@ def recover_gates(source: ModelProto, folded: ModelProto, sites: Sequence[GateSi
     after = {tensor.name: tensor for tensor in folded.graph.initializer}
     # What the gates read so far make of the source, of what is scaled more than once.
     partly: dict[str, np.ndarray] = {}
+    last = _last_scaled(sites)
     found: list[Array] = []
     for number, site in enumerate(sites):
         check_foldable(site, before)
-        later = {name for other in sites[number + 1 :] for name, _ in other.scaled}
         old, new = [], []
         for name, axis in site.scaled:
             other = after.get(name)
             if other is None or _kind(other) != _kind(before[name]):
                 raise ModelError(f"{name!r} is missing or has another shape or type")
-            if name not in later:
+            if last[name] == number:
                 old.append(_by_channel(partly.get(name, _values(before[name])), axis))
                 new.append(_by_channel(_values(other), axis))
         gates = _ratio(np.concatenate(old, axis=1), np.concatenate(new, axis=1))
         for name, axis in site.scaled:
-            if name in later:
+            if last[name] > number:
                 partly[name] = _scaled(_values(before[name]), axis, gates)
         found.append(gates)
     return found
@@ -132,14 +132,14 @@ def settle_gates(model: ModelProto, sites: Sequence[GateSite], gates: Gates) -> 
     # By output: what its biases take up, and which channels are closed altogether.
     left: dict[str, NDArray[np.generic]] = {}
     closed: dict[str, NDArray[np.bool_]] = {}
+    last = _last_scaled(sites)
     for number, (site, values) in enumerate(zip(sites, gates, strict=True)):
         rounded = round_gates(values * left.get(site.output, 1))
         if site.foldable:
-            later = {name for other in sites[number + 1 :] for name, _ in other.scaled}
             parts = [
                 _by_channel(_values(tensors[name]), axis)
                 for name, axis in site.scaled
-                if name not in later
+                if last[name] == number
             ]
             zeros = ~np.concatenate(parts, axis=1).any(axis=1)
             if site.bias is not None:
@@ -149,6 +149,11 @@ def settle_gates(model: ModelProto, sites: Sequence[GateSite], gates: Gates) -> 
             rounded[zeros] = 1
         settled.append(rounded)
     return settled
+
+
+def _last_scaled(sites: Sequence[GateSite]) -> dict[str, int]:
+    """Return the number of the last site that scales each constant: a bias has two."""
+    return {name: number for number, site in enumerate(sites) for name, _ in site.scaled}
 
 
 def _ratio(old: NDArray[np.float64], new: NDArray[np.float64]) -> Array:

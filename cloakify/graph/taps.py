@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from onnx import ModelProto, NodeProto, ValueInfoProto
 
 from cloakify.errors import HeadError
-from cloakify.onnxfile.model import iter_graphs
+from cloakify.graph.writing import leading_to
 
 
 def tap(model: ModelProto, outputs: Sequence[str]) -> ModelProto:
@@ -18,18 +18,8 @@ def tap(model: ModelProto, outputs: Sequence[str]) -> ModelProto:
     """
     cut = ModelProto()
     cut.CopyFrom(model)
-    needed = set(outputs)
-    kept: list[NodeProto] = []
-    for node in reversed(model.graph.node):
-        if needed.intersection(node.output):
-            kept.append(node)
-            needed.update(node.input)
-            for attribute in node.attribute:
-                for graph in iter_graphs(attribute.g):
-                    needed.update(name for inner in graph.node for name in inner.input)
-                    needed.update(output.name for output in graph.output)
     del cut.graph.node[:]
-    cut.graph.node.extend(reversed(kept))
+    cut.graph.node.extend(leading_to(model.graph.node, outputs))
     del cut.graph.output[:]
     # ONNX Runtime infers the type of an output that is only named.
     cut.graph.output.extend(ValueInfoProto(name=name) for name in outputs)

@@ -129,16 +129,22 @@ def inputs_of(node: NodeProto) -> Iterable[str]:
             yield from (output.name for output in entry.g.output)
 
 
-def cut(model: ModelProto, outputs: Sequence[str]) -> None:
-    """Make ``outputs`` the only outputs, and drop the nodes that do not lead to them, in place."""
-    needed = set(outputs)
+def leading_to(nodes: Sequence[NodeProto], names: Iterable[str]) -> list[NodeProto]:
+    """Return the nodes, in order, that some values are computed by."""
+    needed = set(names)
     kept: list[NodeProto] = []
-    for node in reversed(model.graph.node):
+    for node in reversed(nodes):
         if needed.intersection(node.output):
             kept.append(node)
             needed.update(inputs_of(node))
+    return kept[::-1]
+
+
+def cut(model: ModelProto, outputs: Sequence[str]) -> None:
+    """Make ``outputs`` the only outputs, and drop the nodes that do not lead to them, in place."""
+    kept = leading_to(model.graph.node, outputs)
     del model.graph.node[:]
-    model.graph.node.extend(kept[::-1])
+    model.graph.node.extend(kept)
     known = {value.name: value for value in (*model.graph.input, *model.graph.output)}
     values = [known.get(name, ValueInfoProto(name=name)) for name in outputs]
     del model.graph.output[:]

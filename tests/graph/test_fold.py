@@ -28,6 +28,14 @@ def random_gates(sites: list[GateSite], seed: int = 0) -> list[np.ndarray]:
     return [round_gates(np.exp(rng.normal(0, 0.5, site.channels))) for site in sites]
 
 
+def close_channel(model: ModelProto, weight: str, channel: int) -> None:
+    """Set the weights of a channel to zero."""
+    tensor = next(t for t in model.graph.initializer if t.name == weight)
+    values = onnx.numpy_helper.to_array(tensor).copy()
+    values[channel] = 0
+    tensor.CopyFrom(onnx.numpy_helper.from_array(values, weight))
+
+
 @pytest.mark.parametrize(("text", "shape"), [(CNN, (4, 3, 6, 6)), (TRANSFORMER, (4, 5, 4))])
 def test_fold_computes_what_the_gates_do(text: str, shape: tuple[int, ...]) -> None:
     model = filled(text)
@@ -71,10 +79,7 @@ def test_factors_are_recovered_exactly(seed: int, dtype: type) -> None:
 def test_channels_of_zeros_are_settled() -> None:
     model = filled(CNN)
     sites = foldable(model)
-    tensor = next(t for t in model.graph.initializer if t.name == "w2")
-    values = onnx.numpy_helper.to_array(tensor).copy()
-    values[2] = 0
-    tensor.CopyFrom(onnx.numpy_helper.from_array(values, "w2"))
+    close_channel(model, "w2", 2)
     gates = settle_gates(model, sites, [np.full(site.channels, 0.75) for site in sites])
     assert gates[2].tolist() == [0.75, 0.75, 1, 0.75]
     found = recover_gates(model, fold_gates(model, sites, gates, {}), sites)
@@ -84,10 +89,7 @@ def test_channels_of_zeros_are_settled() -> None:
 def test_a_bias_without_weights_takes_up_both_gates() -> None:
     model = filled(CNN)
     sites = foldable(model)
-    tensor = next(t for t in model.graph.initializer if t.name == "w3")
-    values = onnx.numpy_helper.to_array(tensor).copy()
-    values[1] = 0
-    tensor.CopyFrom(onnx.numpy_helper.from_array(values, "w3"))
+    close_channel(model, "w3", 1)
     given = [np.full(site.channels, 0.75) for site in sites]
     gates = settle_gates(model, sites, given)
     assert gates[3].tolist() == [0.75, 1, 0.75, 0.75, 0.75]

@@ -11,7 +11,7 @@ import cloakify.graph.gradient.rules  # noqa: F401  (registers the rules)
 from cloakify.graph.gradient.engine import unsupported
 from cloakify.graph.inputs import data_inputs
 from cloakify.graph.moving_shapes import shaped_by_values
-from cloakify.graph.writing import inputs_of
+from cloakify.graph.writing import leading_to
 
 
 @dataclass(frozen=True)
@@ -41,13 +41,6 @@ def gradient_coverage(model: ModelProto, source: str, logits: str) -> Coverage:
     missing = unsupported(graph, tensors[source], tensors[logits])
     listed = [f"{node.op} ({node.name})" for node in missing]
     data = [value.name for value in data_inputs(model)]
-    needed = {logits}
-    for node in reversed(model.graph.node):
-        if needed.intersection(node.output):
-            needed.update(inputs_of(node))
-    listed += [
-        f"{node.op_type} ({node.name})"
-        for node in shaped_by_values(model.graph.node, data)
-        if needed.intersection(node.output)
-    ]
+    needed = leading_to(model.graph.node, [logits])
+    listed += [f"{node.op_type} ({node.name})" for node in shaped_by_values(needed, data)]
     return Coverage(len(graph.nodes), tuple(dict.fromkeys(listed)))
