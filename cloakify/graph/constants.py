@@ -10,6 +10,11 @@ from onnx import ModelProto
 _RANDOM = ("RandomNormal", "RandomUniform", "Multinomial", "Bernoulli")
 
 
+def given(node: gs.Node, place: int) -> bool:
+    """Tell whether a node has its optional input number ``place``."""
+    return len(node.inputs) > place and not node.inputs[place].is_empty()
+
+
 def is_constant(tensor: gs.Tensor) -> bool:
     """Tell whether a tensor's value is fixed by the file: computed from constants alone."""
     # A loop, not a recursion: networks are deeper than Python's stack.

@@ -22,7 +22,7 @@ import onnx_graphsurgeon as gs
 from onnx import ModelProto
 
 from cloakify.errors import UsageError
-from cloakify.graph.constants import constant_shape, is_constant
+from cloakify.graph.constants import constant_shape, given, is_constant
 from cloakify.graph.head import Head
 from cloakify.onnxfile import FLOATS
 
@@ -267,8 +267,7 @@ def _convolution(node: gs.Node, axis: int) -> _Layer | None:
 
 def _added(node: gs.Node, place: int) -> tuple[gs.Node, int] | None:
     """Return where a node reads its optional bias, if it has one."""
-    given = len(node.inputs) > place and not node.inputs[place].is_empty()
-    return (node, place) if given else None
+    return (node, place) if given(node, place) else None
 
 
 def _single(node: gs.Node) -> bool:

@@ -23,7 +23,7 @@ from onnx import ModelProto, NodeProto
 
 from cloakify.errors import ModelError
 from cloakify.graph.gate_sites import GateSite
-from cloakify.graph.writing import Writer, names_of
+from cloakify.graph.writing import Writer, names_of, replace_nodes
 from cloakify.onnxfile import write_metadata
 
 GATE = "cloakify_gate"
@@ -142,13 +142,13 @@ def open_gates(model: ModelProto, sites: Sequence[GateSite]) -> ModelProto:
     """
     opened, places = _prepared(model, sites)
     graph = opened.graph
-    behind: dict[int, list[NodeProto]] = {}
+    replacements: dict[int, list[NodeProto]] = {}
     # Backwards: an output's gate, which comes before the bias's, multiplies what that adds.
     for number, site in reversed(list(enumerate(sites))):
         place = places[site.output]
-        chain = behind.setdefault(place, [])
+        chain = replacements.setdefault(place, [graph.node[place]])
         inner = f"{UNGATED}_{number}"
-        _rename_output(chain[-1] if chain else graph.node[place], site.output, inner)
+        _rename_output(chain[-1], site.output, inner)
         writer = Writer(f"opened_{number}")
         if site.bias is None:
             writer.op("Mul", inner, gate_name(number), output=site.output)
@@ -161,9 +161,7 @@ def open_gates(model: ModelProto, sites: Sequence[GateSite]) -> ModelProto:
             writer.op("Add", inner, added, output=site.output)
         chain.extend(writer.nodes)
         graph.initializer.extend(writer.constants)
-    for place in sorted(behind, reverse=True):
-        for node in reversed(behind[place]):
-            graph.node.insert(place + 1, node)
+    replace_nodes(graph, replacements)
     graph.input.extend(
         onnx.helper.make_tensor_value_info(gate_name(number), site.element_type, site.shape)
         for number, site in enumerate(sites)

@@ -11,6 +11,7 @@ import math
 import onnx_graphsurgeon as gs
 
 from cloakify.errors import UnsupportedOperatorError
+from cloakify.graph.constants import given
 from cloakify.graph.gradient.builder import Tensor
 from cloakify.graph.gradient.engine import Context, rule
 from cloakify.graph.gradient.rules.pooling import average_pool_gradient
@@ -20,7 +21,7 @@ from cloakify.graph.gradient.rules.quantised import (
     requantised,
     rescaled,
 )
-from cloakify.graph.gradient.rules.static import given, refuse_gradient
+from cloakify.graph.gradient.rules.static import refuse_gradient
 
 Gradients = list[Tensor | None]
 

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 
 import onnx_graphsurgeon as gs
 
+from cloakify.graph.constants import given
 from cloakify.graph.gradient.builder import Tensor
 from cloakify.graph.gradient.engine import Context, unary
-from cloakify.graph.gradient.rules.static import given, integers
+from cloakify.graph.gradient.rules.static import integers
 
 
 @unary("ReduceSum", "ReduceMean")

@@ -6,6 +6,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from cloakify.errors import UnsupportedOperatorError
+from cloakify.graph.constants import given
 from cloakify.graph.gradient.builder import Tensor
 from cloakify.graph.gradient.engine import Context, rule
 from cloakify.graph.gradient.rules.static import integers, resize_with_zeros, zeros
@@ -181,7 +182,7 @@ def pad(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
     x = node.inputs[0]
     rank = len(x.shape)
     axes = list(range(rank))
-    if len(node.inputs) > 3 and not node.inputs[3].is_empty():
+    if given(node, 3):
         axes = [axis % rank for axis in integers(node, 3, "axes")]
     pads = integers(node, 1, "pads")
     before, after = [0] * rank, [0] * rank

@@ -8,13 +8,9 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from cloakify.errors import UnsupportedOperatorError
+from cloakify.graph.constants import given
 from cloakify.graph.gradient.builder import Tensor
 from cloakify.graph.gradient.engine import Context
-
-
-def given(node: gs.Node, place: int) -> bool:
-    """Tell whether a node has its optional input number ``place``."""
-    return len(node.inputs) > place and not node.inputs[place].is_empty()
 
 
 def values(node: gs.Node, place: int, what: str) -> np.ndarray:
