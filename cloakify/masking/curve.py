@@ -26,12 +26,70 @@ Array = NDArray[np.float32]
 Labels = NDArray[np.int64]
 Counts = NDArray[np.int64]
 Sums = NDArray[np.float64]
+# Clean features, attacked ones and labels.
+Part = tuple[Array, Array, Labels]
 
-# Ranks in a block; elements of the working arrays, which should stay in a core's cache.
+# Ranks in a block, a multiple of 8; elements of the working arrays, which should stay in a core's
+# cache.
 BLOCK = 64
-CHUNK = 1 << 19
+CHUNK = 1 << 20
 # Of features that are looked at together.
 GROUP = 1 << 20
+
+
+@dataclass(frozen=True)
+class Group:
+    """Clean and attacked samples that are looked at together, in the order of their labels.
+
+    Attributes
+    ----------
+    features
+        float32 [n, D].
+    y
+        Labels, int64 [n], ascending.
+    attacked
+        Which samples are attacked ones, bool [n].
+    """
+
+    features: Array
+    y: Labels
+    attacked: NDArray[np.bool_]
+
+    @property
+    def count(self) -> int:
+        """Number of clean samples."""
+        return int((~self.attacked).sum())
+
+    @classmethod
+    def of(cls, parts: Sequence[Part]) -> Group:
+        """Join parts, each clean features, attacked ones ([n, D] or [n, P, D]) and labels [n]."""
+        arrays = [pooled(features) for part in parts for features in part[:2]]
+        lengths = [len(array) for array in arrays]
+        y = np.concatenate([labels for *_, labels in parts for _ in range(2)])
+        attacked = np.repeat(np.arange(len(arrays)) % 2 == 1, lengths)
+        order = np.argsort(y, kind="stable")
+        place = np.argsort(order)
+        features = np.empty((len(y), arrays[0].shape[1]), np.float32)
+        for array, rows in zip(arrays, np.split(place, np.cumsum(lengths)[:-1]), strict=True):
+            features[rows] = array
+        return cls(features, y[order], attacked[order])
+
+
+def in_groups(parts: Iterable[Part]) -> Iterator[Group]:
+    """Join parts, each clean features, attacked ones and labels, to about ``GROUP`` features.
+
+    A curve is updated in far less time with a few hundred samples at once than batch by batch.
+    """
+    group: list[Part] = []
+    size = 0
+    for part in parts:
+        group.append(part)
+        size += part[0].size
+        if size >= GROUP:
+            yield Group.of(group)
+            group, size = [], 0
+    if group:
+        yield Group.of(group)
 
 
 @dataclass(frozen=True)
@@ -69,100 +127,96 @@ class MaskCurve:
         changed: Counts = lost + won
         return changed
 
-    def update(self, head: LinearHead, clean: Array, attacked: Array, y: Labels) -> MaskCurve:
-        """Return the curve with n more pairs of features [n, D] counted in."""
-        clean = pooled(clean)
-        right = head.logits(clean).argmax(axis=1) == y
-        kept, won = (
-            right_at_every_size(head, clean[rows], y[rows], self.ranking)
-            for rows in (right, ~right)
-        )
+    def update(self, head: LinearHead, group: Group) -> MaskCurve:
+        """Return the curve with a group's samples counted in."""
+        kept, won, attacked = right_at_every_size(head, group, self.ranking)
         return MaskCurve(
             self.ranking,
-            self.count + len(y),
+            self.count + group.count,
             self.clean + kept + won,
-            self.attacked + right_at_every_size(head, attacked, y, self.ranking),
+            self.attacked + attacked,
             self.kept + kept,
         )
 
 
-def in_groups(
-    parts: Iterable[tuple[Array, Array, Labels]],
-) -> Iterator[tuple[Array, Array, Labels]]:
-    """Join parts, each clean features, attacked ones and labels, to about ``GROUP`` features.
-
-    A curve is updated in far less time with a few hundred samples at once than batch by batch.
-    """
-    group: list[tuple[Array, Array, Labels]] = []
-    size = 0
-    for part in parts:
-        group.append(part)
-        size += part[0].size
-        if size >= GROUP:
-            yield _joined(group)
-            group, size = [], 0
-    if group:
-        yield _joined(group)
-
-
-def _joined(group: Sequence[tuple[Array, Array, Labels]]) -> tuple[Array, Array, Labels]:
-    clean, attacked, y = (np.concatenate(arrays) for arrays in zip(*group, strict=True))
-    return clean, attacked, y
-
-
-def right_at_every_size(
-    head: LinearHead, features: Array, y: Labels, ranking: NDArray[np.int64]
-) -> Counts:
+def right_at_every_size(head: LinearHead, group: Group, ranking: NDArray[np.int64]) -> Counts:
     """Count right answers with the k first features of ``ranking`` masked, for k = 0 … D.
 
-    Parameters
-    ----------
-    features
-        [n, D], or [n, P, D]: then logits are the mean over the positions P.
+    Returns
+    -------
+    int64 [3, D + 1]: of the clean samples that are answered rightly at k = 0, of the other clean
+    ones, and of the attacked ones.
     """
-    features = pooled(features)
     size, classes = head.weight.shape
     # From the last rank up, in double, so that a sum of t terms holds the ranks beyond D − t.
-    order = ranking[::-1]
     blocks = -(-size // BLOCK)
     weight = np.zeros((blocks * BLOCK, classes))
-    weight[:size] = head.weight[order]
+    weight[:size] = head.weight[ranking[::-1]]
     weight = weight.reshape(blocks, BLOCK, classes)
-    right = np.zeros((blocks, BLOCK), np.int64)
-    # Samples of one label share the products that bound their margins.
-    rows = np.argsort(y, kind="stable")
+    # What fills up the last block has no weight.
+    order = np.zeros(blocks * BLOCK, np.int64)
+    order[:size] = ranking[::-1]
+    counts = np.zeros((3, blocks * BLOCK), np.int64)
+    none_kept = np.zeros((3, 1), np.int64)
     step = max(1, CHUNK // (blocks * (classes + BLOCK)))
-    for start in range(0, len(y), step):
-        chunk = rows[start : start + step]
-        part = np.zeros((len(chunk), blocks * BLOCK), np.float32)
-        part[:, :size] = features[chunk].take(order, axis=1)
-        part = part.reshape(len(chunk), blocks, BLOCK).swapaxes(0, 1)
-        right += _right_in_blocks(part, weight, head.bias, y[chunk])
-    none_kept = int((head.bias.argmax() == y).sum())
-    return np.concatenate([right.reshape(-1)[:size][::-1], [none_kept]])
+    buffer = np.empty((min(step, len(group.y)), len(order)), np.float32)
+    for start in range(0, len(group.y), step):
+        chunk = slice(start, start + step)
+        y = group.y[chunk]
+        # All indices are in range; "clip" writes to ``out`` without a copy.
+        part = group.features[chunk].take(order, axis=1, out=buffer[: len(y)], mode="clip")
+        terms = part.reshape(len(y), blocks, BLOCK).swapaxes(0, 1)
+        margin = _margins(terms, weight, head.bias, y)
+        whole = (margin[-1] > 0) | (np.arange(classes)[:, None] >= y) & (margin[-1] == 0)
+        kind = np.where(group.attacked[chunk], 2, np.where(whole.all(axis=0), 0, 1))
+        counts += _right_in_blocks(terms, weight, margin, y, kind).reshape(3, -1)
+        np.add.at(none_kept[:, 0], kind, head.bias.argmax() == y)
+    return np.concatenate([counts[:, :size][:, ::-1], none_kept], axis=1)
 
 
-def _right_in_blocks(features: Array, weight: Sums, bias: Array, y: Labels) -> Counts:
-    """Count right answers after each rank, int64 [B, b].
+def _margins(features: Array, weight: Sums, bias: Array, y: Labels) -> Sums:
+    """Return each label's logit over each class's before each block and after the last.
 
     Parameters
     ----------
     features, weight
         [B, n, b] and [B, b, C].
-    y
-        Labels [n], ascending.
+
+    Returns
+    -------
+    [B + 1, C, n].
     """
-    columns = weight.swapaxes(1, 2)
     logits = np.empty((len(weight) + 1, len(bias), len(y)))
     logits[0] = bias[:, None]
-    np.matmul(columns, features.astype(np.float64).swapaxes(1, 2), out=logits[1:])
+    np.matmul(weight.swapaxes(1, 2), features.astype(np.float64).swapaxes(1, 2), out=logits[1:])
     for number in range(1, len(logits)):
         logits[number] += logits[number - 1]
-    margin = logits[:, y, np.arange(len(y))][:, None, :] - logits
+    np.subtract(logits[:, y, np.arange(len(y))][:, None, :], logits, out=logits)
+    return logits
+
+
+def _right_in_blocks(
+    features: Array, weight: Sums, margin: Sums, y: Labels, kind: NDArray[np.int64]
+) -> Counts:
+    """Count right answers after each rank, int64 [3, B, b].
+
+    Parameters
+    ----------
+    features, weight
+        [B, n, b] and [B, b, C].
+    margin
+        [B + 1, C, n].
+    y
+        Labels [n], ascending.
+    kind
+        The count that a sample belongs to, [n].
+    """
+    columns = weight.swapaxes(1, 2)
     right, undecided = _decide_blocks(features, weight, margin, y)
-    counts = np.repeat(right.sum(axis=1)[:, None], weight.shape[1], axis=1)
+    whole = (kind == np.arange(3)[:, None]).astype(np.float32) @ right.T.astype(np.float32)
+    counts = np.repeat(whole.astype(np.int64)[:, :, None], weight.shape[1], axis=2)
     pairs = np.flatnonzero(undecided.any(axis=1))
-    rivals = undecided.swapaxes(1, 2).reshape(-1, len(bias))
+    rivals = undecided.swapaxes(1, 2).reshape(-1, margin.shape[1])
     # Whole pairs of a block and a sample, about a working array's worth of rivals at a time.
     load = np.cumsum(rivals[pairs].sum(axis=1)) // max(1, CHUNK // weight.shape[1])
     for group in np.split(pairs, np.flatnonzero(np.diff(load)) + 1):
@@ -175,9 +229,15 @@ def _right_in_blocks(features: Array, weight: Sums, bias: Array, y: Labels) -> C
         terms += margin[block, rival, row][:, None]
         # The first of equal logits is the answer, as for every caller that reads a class.
         won = np.where((y[row] < rival)[:, None], terms >= 0, terms > 0)
-        won = np.bitwise_and.reduceat(won.view(np.uint8), _firsts(pair), axis=0)
-        block = block[_firsts(pair)]
-        counts[block[_firsts(block)]] += np.add.reduceat(won, _firsts(block), 0, np.int64)
+        # Eight truth values at a time.
+        won = np.bitwise_and.reduceat(won.view(np.uint64), _firsts(pair), axis=0)
+        block, row = np.divmod(group, len(y))
+        key = kind[row] * len(weight) + block
+        order = np.argsort(key, kind="stable")
+        key, won = key[order], won[order].view(np.uint8)
+        counts.reshape(-1, weight.shape[1])[key[_firsts(key)]] += np.add.reduceat(
+            won, _firsts(key), 0, np.int64
+        )
     return counts
 
 

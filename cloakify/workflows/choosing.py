@@ -104,10 +104,10 @@ def _propose(
     pairs = attacked_pairs(target, attack, subject.threat, subject.dataset, select)
     parts = ((*features_of(pair, subject, calibration.head), pair.y) for pair in pairs)
     done = 0
-    for clean, attacked, y in in_groups(parts):
+    for group in in_groups(parts):
         for name, curve in curves.items():
-            curves[name] = curve.update(calibration.head, clean, attacked, y)
-        done += len(y)
+            curves[name] = curve.update(calibration.head, group)
+        done += group.count
         progress("mask sizes", done, len(select))
     choices: list[MaskChoice] = []
     refusal: GateError | None = None

@@ -85,8 +85,8 @@ def calibration(subject: Subject, threads: int, repeats: int) -> None:
     ]
 
     def all_sizes() -> None:
-        for clean, attacked, y in in_groups(parts):
-            curve.update(known.head, clean, attacked, y)
+        for group in in_groups(parts):
+            curve.update(known.head, group)
 
     share, spent, _ = ratios(all_sizes, calibrating, repeats)
     sizes = head.num_features

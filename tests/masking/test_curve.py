@@ -8,21 +8,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cloakify.errors import GateError, UsageError
-from cloakify.masking.curve import MaskCurve, in_groups, right_at_every_size
+from cloakify.masking import curve
+from cloakify.masking.curve import Group, MaskCurve, in_groups, right_at_every_size
 from cloakify.masking.linear import LinearHead
 from cloakify.masking.scores import random_ranking, rank
 from cloakify.masking.selection import best_size, choose, size_of_ratio
 
 
+def exact_logits(head: LinearHead, features: np.ndarray) -> np.ndarray:
+    return features.astype(np.float64) @ head.weight.astype(np.float64) + head.bias
+
+
 def brute_force(
     head: LinearHead, features: np.ndarray, y: np.ndarray, ranking: np.ndarray
 ) -> list[int]:
-    weight, bias = head.weight.astype(np.float64), head.bias.astype(np.float64)
     counts = []
     for size in range(len(ranking) + 1):
         mask = np.ones(len(ranking))
         mask[ranking[:size]] = 0
-        logits = (features.astype(np.float64) * mask) @ weight + bias
+        logits = exact_logits(head, features * mask)
         counts.append(int((logits.argmax(axis=1) == y).sum()))
     return counts
 
@@ -34,22 +38,30 @@ def brute_force(
     st.integers(1, 9),
     st.integers(0, 10_000),
     st.booleans(),
+    st.sampled_from([1 << 10, curve.CHUNK]),
 )
-def test_every_size(size: int, classes: int, n: int, seed: int, integers: bool) -> None:
+def test_every_size(size: int, classes: int, n: int, seed: int, integers: bool, chunk: int) -> None:
     rng = np.random.default_rng(seed)
     if integers:  # equal logits are common then, and the first class must win
         weight = rng.integers(-1, 2, (size, classes)).astype(np.float32)
-        features = rng.integers(0, 2, (n, size)).astype(np.float32)
+        clean, attacked = rng.integers(0, 2, (2, n, size)).astype(np.float32)
         bias = np.zeros(classes, np.float32)
     else:
         weight = rng.standard_normal((size, classes)).astype(np.float32)
-        features = rng.standard_normal((n, size)).astype(np.float32)
+        clean, attacked = rng.standard_normal((2, n, size)).astype(np.float32)
         bias = rng.standard_normal(classes).astype(np.float32)
     head = LinearHead(weight, bias)
     y = rng.integers(0, classes, n)
     ranking = rng.permutation(size)
-    found = right_at_every_size(head, features, y, ranking)
-    assert found.tolist() == brute_force(head, features, y, ranking)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(curve, "CHUNK", chunk)
+        kept, won, under_attack = right_at_every_size(
+            head, Group.of([(clean, attacked, y)]), ranking
+        )
+    assert under_attack.tolist() == brute_force(head, attacked, y, ranking)
+    right = exact_logits(head, clean).argmax(axis=1) == y
+    assert kept.tolist() == brute_force(head, clean[right], y[right], ranking)
+    assert won.tolist() == brute_force(head, clean[~right], y[~right], ranking)
 
 
 def test_batches_add_up() -> None:
@@ -57,10 +69,10 @@ def test_batches_add_up() -> None:
     head = LinearHead(rng.standard_normal((40, 5)).astype(np.float32), np.zeros(5, np.float32))
     clean, attacked = rng.standard_normal((2, 30, 40)).astype(np.float32)
     y, ranking = rng.integers(0, 5, 30), rng.permutation(40)
-    whole = MaskCurve.empty(ranking).update(head, clean, attacked, y)
+    whole = MaskCurve.empty(ranking).update(head, Group.of([(clean, attacked, y)]))
     parts = MaskCurve.empty(ranking)
     for rows in (slice(0, 1), slice(1, 18), slice(18, 30)):
-        parts = parts.update(head, clean[rows], attacked[rows], y[rows])
+        parts = parts.update(head, Group.of([(clean[rows], attacked[rows], y[rows])]))
     assert parts.count == whole.count
     assert (parts.clean == whole.clean).all() and (parts.attacked == whole.attacked).all()
     assert (parts.changed == whole.changed).all()
@@ -71,23 +83,38 @@ def test_batches_add_up() -> None:
         assert whole.changed[size] == (before != after).sum()
 
 
-def test_groups_hold_every_sample_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_groups_hold_every_sample_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cloakify.masking.curve.GROUP", 12)
-    rows = [np.full((n, 4), n, np.float32) for n in (1, 2, 1, 5, 1)]
-    parts = [(part, -part, part[:, 0].astype(np.int64)) for part in rows]
+    rng = np.random.default_rng(0)
+    # The second position is the first's double: their mean is 1.5 times the first.
+    sizes = (1, 2, 1, 5, 1)
+    parts = []
+    for n in sizes:
+        first = rng.uniform(1, 2, (n, 1, 2)).astype(np.float32)
+        features = np.concatenate([first, 2 * first], axis=1)
+        parts.append((features, -features, rng.integers(0, 3, n)))
     groups = list(in_groups(parts))
-    assert [len(y) for _, _, y in groups] == [3, 6, 1]
-    for place in range(3):
-        joined = np.concatenate([group[place] for group in groups])
-        np.testing.assert_array_equal(joined, np.concatenate([part[place] for part in parts]))
+    assert [group.count for group in groups] == [3, 6, 1]
+    found, wanted = [], []
+    for group in groups:
+        assert (np.diff(group.y) >= 0).all()
+        found += [
+            (bool(a), int(label), *row)
+            for a, label, row in zip(group.attacked, group.y, group.features, strict=True)
+        ]
+    for clean, attacked, y in parts:
+        for is_attacked, features in ((False, clean), (True, attacked)):
+            means = features.mean(axis=1)
+            wanted += [(is_attacked, int(label), *m) for label, m in zip(y, means, strict=True)]
+    assert sorted(found) == sorted(wanted)
 
 
 def test_best_size_by_hand() -> None:
     clean = np.array([90, 90, 89, 88, 10])
-    curve = MaskCurve(np.arange(4), 100, clean, np.array([50, 55, 60, 70, 99]), clean)
-    assert best_size(curve, 0.01) == 2
-    assert best_size(curve, 0.02) == 3
-    assert best_size(curve, 1.0) == 4
+    small = MaskCurve(np.arange(4), 100, clean, np.array([50, 55, 60, 70, 99]), clean)
+    assert best_size(small, 0.01) == 2
+    assert best_size(small, 0.02) == 3
+    assert best_size(small, 1.0) == 4
     nines = np.full(4, 9)
     flat = MaskCurve(np.arange(3), 10, nines, np.array([5, 5, 5, 5]), nines)
     assert best_size(flat, 0.0) == 1
