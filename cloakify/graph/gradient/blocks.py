@@ -18,7 +18,7 @@ from cloakify.graph.gradient.builder import Builder, Tensor
 
 # Operators of one input that go by elements, and those of several with inputs of equal shape, that
 # ONNX Runtime runs on blocks.
-_BY_ELEMENT = {"Relu", "Sigmoid", "Tanh", "HardSigmoid", "HardSwish", "Gelu", "Identity"}
+_BY_ELEMENT = {"Relu", "Sigmoid", "Tanh", "HardSigmoid", "Gelu", "Identity"}
 _OF_EQUALS = {"Add", "Sum", "Mul"}
 _WINDOWED = {"Conv", "MaxPool", "AveragePool"}
 _IF_INSIDE = {"GlobalAveragePool", "GlobalMaxPool", "Resize"}

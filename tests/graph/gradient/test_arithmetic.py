@@ -50,10 +50,19 @@ def test_one_tensor_read_twice() -> None:
 
 @pytest.mark.parametrize("call", ["Mul(x, s)", "Mul(s, x)"])
 @pytest.mark.parametrize("also_read", [False, True])
-def test_silu_written_out(call: str, also_read: bool) -> None:
+@pytest.mark.parametrize(
+    "share",
+    [
+        "Sigmoid",
+        "HardSigmoid<alpha: float = 0.16666667, beta: float = 0.5>",
+        "HardSigmoid<alpha: float = 0.2, beta: float = 0.5>",
+        "HardSigmoid<alpha: float = 0.16666667, beta: float = 0.4>",
+    ],
+)
+def test_silu_and_hard_swish_written_out(call: str, also_read: bool, share: str) -> None:
     rest = "y = Add(z, s)" if also_read else "y = Neg(z)"
-    text = one_node(f"s = Sigmoid(x) z = {call} {rest}", "double[?, ?] x")
-    check_both(text, {"x": np.random.default_rng(0).standard_normal((3, 4))})
+    text = one_node(f"s = {share}(x) z = {call} {rest}", "double[?, ?] x")
+    check_both(text, {"x": 2.5 * np.random.default_rng(0).standard_normal((3, 4))})
 
 
 def test_expanded_gradients_are_summed() -> None:

@@ -6,7 +6,6 @@ activation into the operator before it. At a kink the derivative is that of one 
 
 from __future__ import annotations
 
-import numpy as np
 import onnx_graphsurgeon as gs
 
 from cloakify.graph.gradient.builder import Tensor
@@ -92,24 +91,6 @@ def hard_sigmoid(context: Context, node: gs.Node, g: Tensor) -> Tensor:
     """``y = min(max(αx + β, 0), 1)``: ``∂x = αg`` where ``0 < y < 1``, else 0."""
     slope = context.scale(g, node.attrs.get("alpha", 0.2))
     return context.mul(slope, _inside(context, node.outputs[0]))
-
-
-@unary("HardSwish")
-def hard_swish(context: Context, node: gs.Node, g: Tensor) -> Tensor:
-    """``y = x · h``, ``h = min(max(x/6 + 1/2, 0), 1)``: ``∂x = g · (h + x/6)`` where ``0 < h < 1``.
-
-    Elsewhere ``∂x = g · h``.
-    """
-    (x,) = node.inputs
-    share = context.op("HardSigmoid", x, alpha=1 / 6, beta=0.5)
-    square = context.mul(x, x)
-    if x.dtype == np.float32:
-        # 1 where x² < 9, so steep that no float lies on the slope.
-        inside = context.op("HardSigmoid", square, alpha=-3e37, beta=2.7e38)
-    else:
-        inside = context.step(context.sub(context.scalar(9.0, x), square))
-    sixth = context.op("HardSigmoid", inside, alpha=1 / 6, beta=0.0)
-    return context.mul(g, context.add(share, context.mul(x, sixth)))
 
 
 @unary("Softsign")

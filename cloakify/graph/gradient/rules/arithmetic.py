@@ -49,16 +49,18 @@ def sub(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
 def mul(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
     """``y = a · b``: ``∂a = g · b``, ``∂b = g · a``.
 
-    Where b is ``σ(a)`` (SiLU, as exporters write it), at once ``∂a = g · b · (1 + a − y)``: fewer
-    passes over memory.
+    Where b is ``σ(a)`` (SiLU, as exporters write it), at once ``∂a = g · b · (1 + a − y)``, and
+    where it is HardSwish's share of a, ``∂a = g · (b + a/6)`` or ``g · b``: fewer passes over
+    memory.
     """
     (g,) = grads
     assert g is not None
     a, b = node.inputs
-    if _is_sigmoid_of(b, a):
-        return [_silu_gradient(context, g, a, b, node.outputs[0]), None]
-    if _is_sigmoid_of(a, b):
-        return [None, _silu_gradient(context, g, b, a, node.outputs[0])]
+    y = node.outputs[0]
+    if _is_share_of(a, b):
+        return [None, context.mul(g, _slope(context, b, a, y))]
+    if _is_share_of(b, a):
+        return [context.mul(g, _slope(context, a, b, y)), None]
     return [
         like(context, context.mul(g, b), node, a) if context.needs(a) else None,
         like(context, context.mul(g, a), node, b) if context.needs(b) else None,
@@ -138,17 +140,44 @@ def _is_small(tensor: Tensor) -> bool:
     return isinstance(tensor, gs.Constant) and math.prod(tensor.shape) <= 16
 
 
-def _is_sigmoid_of(gate: Tensor, x: Tensor) -> bool:
-    return any(node.op == "Sigmoid" and node.inputs[0] is x for node in gate.inputs)
+def _is_share_of(gate: Tensor, x: Tensor) -> bool:
+    """Tell whether ``gate · x`` is SiLU or HardSwish."""
+    return any(
+        node.inputs[0] is x and (node.op == "Sigmoid" or _is_hard_share(node))
+        for node in gate.inputs
+    )
 
 
-def _silu_gradient(context: Context, g: Tensor, x: Tensor, gate: Tensor, y: Tensor) -> Tensor:
+def _is_hard_share(node: gs.Node) -> bool:
+    """Tell whether a node is HardSwish's ``min(max(x/6 + 1/2, 0), 1)``."""
+    if node.op != "HardSigmoid":
+        return False
+    alpha, beta = node.attrs.get("alpha", 0.2), node.attrs.get("beta", 0.5)
+    return bool(np.float32(alpha) == np.float32(1 / 6) and beta == 0.5)
+
+
+def _slope(context: Context, x: Tensor, gate: Tensor, y: Tensor) -> Tensor:
+    """Return the derivative of ``y = gate · x``, SiLU or HardSwish."""
+    if gate.inputs[0].op == "HardSigmoid":
+        return _hard_swish_slope(context, x, gate)
     convolved = any(node.op in ("Conv", "BatchNormalization") for node in x.inputs)
     if convolved and len(x.shape) == 4 and x.dtype == np.float32:
         ones = np.ones(x.shape[1])
         bend = context.add(context.scale_channels(y, -ones, ones), x)
-        return context.mul(g, context.mul(gate, bend))
-    return context.mul(g, context.add(gate, context.mul(y, context.complement(gate))))
+        return context.mul(gate, bend)
+    return context.add(gate, context.mul(y, context.complement(gate)))
+
+
+def _hard_swish_slope(context: Context, x: Tensor, share: Tensor) -> Tensor:
+    """Return ``share + x/6`` within ±3, the share elsewhere."""
+    square = context.mul(x, x)
+    if x.dtype == np.float32:
+        # 1 where x² < 9, so steep that no float lies on the slope.
+        inside = context.op("HardSigmoid", square, alpha=-3e37, beta=2.7e38)
+    else:
+        inside = context.step(context.sub(context.scalar(9.0, x), square))
+    sixth = context.op("HardSigmoid", inside, alpha=1 / 6, beta=0.0)
+    return context.add(share, context.mul(x, sixth))
 
 
 def like(context: Context, gradient: Tensor, node: gs.Node, tensor: Tensor) -> Tensor | None:
