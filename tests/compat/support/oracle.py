@@ -95,7 +95,13 @@ def randomise(model: Any, seed: int) -> Any:
 
 
 def export(model: Any, x: Array, exporter: Exporter, folder: Path) -> onnx.ModelProto:
-    """Export with a symbolic batch axis."""
+    """Export with a symbolic batch axis.
+
+    Raises
+    ------
+    onnx.checker.ValidationError
+        What the exporter wrote is no valid model.
+    """
     path = folder / "model.onnx"
     options: dict[str, Any] = {"opset_version": OPSET, "input_names": ["x"]}
     if exporter == "dynamo":
@@ -104,6 +110,7 @@ def export(model: Any, x: Array, exporter: Exporter, folder: Path) -> onnx.Model
     else:
         options |= {"dynamo": False, "dynamic_axes": {"x": {0: "batch"}}}
     export_quietly(model, (torch.tensor(x),), path, options)
+    onnx.checker.check_model(str(path))
     return onnx.load(path)
 
 
