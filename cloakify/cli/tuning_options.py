@@ -24,6 +24,13 @@ tuning_options = combine(
         help="Tuned gates as Mul nodes, or multiplied into the weights before them.",
     ),
     click.option(
+        "--gates",
+        type=click.Choice(["channel", "position"]),
+        default="channel",
+        show_default=True,
+        help="A tuned gate for each channel, or for each position of an image's channels.",
+    ),
+    click.option(
         "--tune-layers",
         default="all",
         show_default=True,

@@ -7,12 +7,16 @@
 Where such a layer adds a constant, that is gated as well: y = gate · (W x + bias gate · b). The
 second gate moves the threshold of the activation behind, which no factor on y can do.
 
+Layers of images (sequences, volumes) can have a gate at every position of every channel as well,
+where the file says how many positions there are. No weight takes those up: they stay in the graph.
+
 The head itself has none: its channels are the classes. A convolution that leads into a batch
 normalisation alone is gated behind that one.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
@@ -60,9 +64,9 @@ class GateSite:
     output
         The layer's output: the value that is gated unless there is a bias.
     channels
-        How many gates it takes.
+        How many gates it takes: one a channel, or one at each position of each.
     shape
-        The shape in which they broadcast along the channels.
+        The shape in which they broadcast to the gated value.
     element_type
         Of the gated value, an ONNX code.
     scaled
@@ -102,7 +106,7 @@ class _Layer:
     bias: tuple[gs.Node, int] | None = None
 
 
-def find_gate_sites(model: ModelProto, head: Head) -> list[GateSite]:
+def find_gate_sites(model: ModelProto, head: Head, *, by_position: bool = False) -> list[GateSite]:
     """List the layers that can be gated, in file order, each followed by the bias that it adds.
 
     Parameters
@@ -111,6 +115,9 @@ def find_gate_sites(model: ModelProto, head: Head) -> list[GateSite]:
         The classifier; its weights need not be loaded.
     head
         Its head; only layers that lead to its features count.
+    by_position
+        Whether layers of images get a gate at every position of a channel; only where their sizes
+        are known.
     """
     graph = gs.import_onnx(model)
     ranks = _Ranks(model)
@@ -131,9 +138,15 @@ def find_gate_sites(model: ModelProto, head: Head) -> list[GateSite]:
         if element_type not in FLOATS:
             continue
         name = node.name or node.outputs[0].name
-        gated = layer.output.name, layer.channels
-        scaled = _foldable(layer.constants, initializers.keys() - inputs)
-        sites.append(GateSite(name, node.op, *gated, layer.shape, element_type, scaled))
+        output = layer.output.name
+        shape = ranks.image_shape(layer) if by_position else None
+        if shape is None:
+            shape = layer.shape
+            scaled = _foldable(layer.constants, initializers.keys() - inputs)
+        else:
+            scaled = ()
+        count = math.prod(shape)
+        sites.append(GateSite(name, node.op, output, count, shape, element_type, scaled))
         if layer.bias is None:
             continue
         reader, place = layer.bias
@@ -145,7 +158,9 @@ def find_gate_sites(model: ModelProto, head: Head) -> list[GateSite]:
         shape = (layer.channels,)
         spread = None if layer.shape == shape else layer.shape
         source = BiasInput(added.name, reader.outputs[0].name, place, spread)
-        sites.append(GateSite(name, node.op, *gated, shape, element_type, scaled, source))
+        sites.append(
+            GateSite(name, node.op, output, layer.channels, shape, element_type, scaled, source)
+        )
     return sites
 
 
@@ -190,6 +205,15 @@ class _Ranks:
         """Return a value's rank, or ``None`` where it can't be inferred."""
         known = self._types().get(tensor.name)
         return len(known.shape.dim) if known is not None and known.HasField("shape") else None
+
+    def image_shape(self, layer: _Layer) -> tuple[int, ...] | None:
+        """Return [1, C, …] with all positions of a layer's output, or ``None`` if not known."""
+        if len(layer.shape) < 3:
+            return None
+        known = self._types().get(layer.output.name)
+        dims = known.shape.dim[2:] if known is not None else []
+        sizes = tuple(dim.dim_value for dim in dims)
+        return (1, layer.channels, *sizes) if sizes and all(size > 0 for size in sizes) else None
 
     def element_type(self, tensor: gs.Tensor) -> int:
         """Return a value's element type, 0 where it can't be inferred."""

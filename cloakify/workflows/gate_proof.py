@@ -35,7 +35,9 @@ def is_tuned(model: ModelProto) -> bool:
     return read_metadata(model).get("method") == "tuned" or has_gates(model)
 
 
-def gated_sites(source: ModelProto, head: Head, layers: str, emit: str) -> list[GateSite]:
+def gated_sites(
+    source: ModelProto, head: Head, layers: str, gates: str, emit: str
+) -> list[GateSite]:
     """Return the layers that a tuned file has gates on.
 
     Raises
@@ -43,7 +45,8 @@ def gated_sites(source: ModelProto, head: Head, layers: str, emit: str) -> list[
     UsageError
         No layer matches.
     """
-    sites = choose_sites(find_gate_sites(source, head), layers)
+    found = find_gate_sites(source, head, by_position=gates == "position")
+    sites = choose_sites(found, layers)
     return [site for site in sites if site.foldable] if emit == "fold" else sites
 
 
@@ -55,8 +58,10 @@ def gate_faults(source: OnnxFile, hardened: ModelProto, head: Head) -> list[str]
         return [f"metadata cloakify.emit says {emit!r}, not mul or fold"]
     if "layers" not in said:
         return ["metadata cloakify.layers, which says where gates are, is missing"]
+    if said.get("gates", "channel") not in ("channel", "position"):
+        return [f"metadata cloakify.gates says {said['gates']!r}, not channel or position"]
     try:
-        sites = gated_sites(source.model, head, said["layers"], emit)
+        sites = _sites_of(source.model, head, said)
         gates = found_gates(source.model, hardened, sites)
         make = fold_gates if emit == "fold" else insert_gates
         again = make(source.model, sites, gates, said)
@@ -72,10 +77,15 @@ def gate_faults(source: OnnxFile, hardened: ModelProto, head: Head) -> list[str]
         "mask.removed": str(int((every == 0).sum())),
         "mask.total": str(len(every)),
     }
-    faults += metadata_faults(said, facts, ("emit", "layers"))
+    faults += metadata_faults(said, facts, ("emit", "gates", "layers"))
     if not np.isfinite(every).all() or (every < 0).any():
         faults.append("there are gates that are negative or not finite")
     return faults
+
+
+def _sites_of(source: ModelProto, head: Head, said: Mapping[str, str]) -> list[GateSite]:
+    """Return the gated layers by a file's metadata."""
+    return gated_sites(source, head, said["layers"], said.get("gates", "channel"), said["emit"])
 
 
 def found_gates(
@@ -119,7 +129,7 @@ def gate_runtime_faults(
         An array for each of their inputs.
     """
     said = read_metadata(hardened)
-    sites = gated_sites(source, head, said["layers"], said["emit"])
+    sites = _sites_of(source, head, said)
     gates = found_gates(source, hardened, sites)
 
     def logits(model: ModelProto) -> NDArray[np.generic]:

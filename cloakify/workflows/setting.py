@@ -111,6 +111,8 @@ class HardenSetting(AttackSetting):
         ``deepcloak``: a 0/1 mask before the head. ``tuned``: gates on the channels of every layer.
     emit
         Tuned gates as ``mul`` nodes, or ``fold``: multiplied into the weights before them.
+    gates
+        One gate a ``channel``, or one at every ``position`` of a channel of an image.
     tune_steps
         Steps of the tuning; ``None`` for as many as suit the data.
     tune_layers
@@ -124,6 +126,7 @@ class HardenSetting(AttackSetting):
     attack: str = "fgsm"
     method: Literal["deepcloak", "tuned"] = "deepcloak"
     emit: Literal["mul", "fold"] = "mul"
+    gates: Literal["channel", "position"] = "channel"
     tune_steps: int | None = None
     tune_layers: str = "all"
     binary: bool = False

@@ -185,16 +185,24 @@ def sites_for(model: ModelProto, subject: Subject, setting: HardenSetting) -> li
     Raises
     ------
     UsageError
-        No layer matches ``--tune-layers``.
+        No layer matches ``--tune-layers``, or none of them has positions to gate.
     ModelError
         Gates are to be folded, and a layer's weights do not let them.
     """
     head, path = subject.classifier.head, subject.classifier.file.path
+    if setting.gates == "position" and setting.emit == "fold":
+        raise UsageError("--gates position can't be folded into weights; use --emit mul")
     if not find_gate_sites(model, head):
         raise ModelError(
             f"{path}: has no layer with channels before its head to tune; use --method deepcloak"
         )
-    sites = gated_sites(model, head, setting.tune_layers, setting.emit)
+    layers, emit = setting.tune_layers, setting.emit
+    sites = gated_sites(model, head, layers, setting.gates, emit)
+    if setting.gates == "position" and sites == gated_sites(model, head, layers, "channel", emit):
+        raise UsageError(
+            f"{path}: --gates position needs layers of images whose sizes the file says; these "
+            "have none, use --gates channel"
+        )
     if setting.emit == "fold":
         if not sites:
             raise ModelError(f"{path}: no layer's gates can be folded; use --emit mul")
@@ -215,6 +223,7 @@ def _make(subject: Subject, splits: Splits, attack: Attack, tuned: TunedGates) -
         "method": "tuned",
         "emit": setting.emit,
         "layers": setting.tune_layers,
+        "gates": setting.gates,
         "mask.sha256": digest,
         "mask.removed": str(len(removed)),
         "mask.total": str(len(every)),
@@ -264,6 +273,7 @@ def _name_of_run(subject: Subject, plan: TuningPlan) -> str:
         subject.dataset.sha256,
         subject.classifier.head.node,
         setting.tune_layers,
+        setting.gates,
         setting.emit,
         threat.norm,
         threat.eps,

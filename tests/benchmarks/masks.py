@@ -49,6 +49,7 @@ METHODS: dict[str, dict[str, object]] = {
     "auto": {"score": "auto"},
     "random": {},
     "tuned": {"method": "tuned"},
+    "position": {"method": "tuned", "gates": "position"},
     "binary": {"method": "tuned", "binary": True},
 }
 

@@ -18,6 +18,7 @@ NAMES = {
     "random": "0/1 mask, at random",
     "binary": "`--method tuned --binary`",
     "tuned": "`--method tuned`",
+    "position": "`--method tuned --gates position`",
 }
 COLOURS = {
     SOURCE: "#6b7280",
@@ -26,6 +27,7 @@ COLOURS = {
     "random": "#b91c1c",
     "binary": "#0891b2",
     "tuned": "#15803d",
+    "position": "#b45309",
 }
 PANEL, HEIGHT, MARGIN = 330, 300, 52
 

@@ -65,6 +65,33 @@ def test_sites_of_a_transformer() -> None:
     assert sites[6].scaled == (("wo", 1), ("bo", -1))
 
 
+def test_sites_by_position() -> None:
+    model = filled(CNN)
+    head = find_head(model).head
+    by_channel, found = (find_gate_sites(model, head, by_position=flag) for flag in (False, True))
+    assert [(site.output, site.bias) for site in found] == [
+        (site.output, site.bias) for site in by_channel
+    ]
+    assert [site.shape for site in found] == [(1, 4, 6, 6), (4,), (1, 4, 4, 4), (5,), (5,)]
+    assert [site.channels for site in found] == [144, 4, 64, 5, 5]
+    assert [site.foldable for site in found] == [False, True, False, True, True]
+    # Whatever the positions' gates are, taking them out gives the source.
+    gates = random_gates(found)
+    gated = insert_gates(model, found, gates, {})
+    onnx.checker.check_model(gated, full_check=True)
+    assert strip_gates(gated).SerializeToString() == model.SerializeToString()
+    # The same at every position of a channel: the gates of channels.
+    gates = random_gates(by_channel)
+    spread = [
+        np.broadcast_to(values.reshape(site.shape), wide.shape).reshape(-1)
+        for values, site, wide in zip(gates, by_channel, found, strict=True)
+    ]
+    x = {"x": np.random.default_rng(1).random((2, 3, 6, 6), np.float32)}
+    (expected,) = run_once(insert_gates(model, by_channel, gates, {}), x)
+    (got,) = run_once(insert_gates(model, found, spread, {}), x)
+    assert got.tobytes() == expected.tobytes()
+
+
 def test_biases_that_take_no_gates() -> None:
     model = filled(CNN)
     gemm = model.graph.node[7]

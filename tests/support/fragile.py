@@ -36,7 +36,27 @@ def fragile_model() -> ModelProto:
     return model
 
 
-def write_fragile(folder: Path, samples: int = 240, seed: int = 0) -> tuple[Path, Path]:
+def fragile_images(size: str = "1, 2, 4") -> ModelProto:
+    """Return the same for values that are the positions of an image: one channel holds them all."""
+    values = fragile_model()
+    model = onnx.parser.parse_model(
+        f"""<ir_version: 8, opset_import: ["" : 17]>
+        net (float[N, {size}] x) => (float[N,2] logits)
+        <float[1, 1, 1, 1] w1 = {{1.0}}, float[1] b1 = {{-0.5}}>
+        {{
+            hidden = Conv (x, w1, b1)
+            active = Tanh (hidden)
+            features = Flatten (active)
+            logits = Gemm (features, w2, b2)
+        }}"""
+    )
+    model.graph.initializer.extend(values.graph.initializer[2:])
+    return model
+
+
+def write_fragile(
+    folder: Path, samples: int = 240, seed: int = 0, *, images: bool = False
+) -> tuple[Path, Path]:
     """Write model and data; return their paths."""
     rng = np.random.default_rng(seed)
     y = np.arange(samples) % 2
@@ -45,6 +65,8 @@ def write_fragile(folder: Path, samples: int = 240, seed: int = 0) -> tuple[Path
     x = np.concatenate([0.5 + 0.3 * sign * lies, 0.5 + 0.03 * sign.repeat(7, axis=1)], axis=1)
     x += rng.uniform(-0.005, 0.005, x.shape)
     model, data = folder / "fragile.onnx", folder / "data.npz"
-    model.write_bytes(fragile_model().SerializeToString())
+    made = fragile_images() if images else fragile_model()
+    model.write_bytes(made.SerializeToString())
+    x = x.reshape(-1, 1, 2, 4) if images else x
     np.savez(data, x=x.astype(np.float32), y=y.astype(np.int64))
     return model, data

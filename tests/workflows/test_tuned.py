@@ -16,7 +16,7 @@ from cloakify.onnxfile import read_metadata
 from cloakify.workflows.harden import HardenResult, harden
 from cloakify.workflows.setting import HardenSetting
 from cloakify.workflows.verify import verify
-from tests.support.fragile import EPS, write_fragile
+from tests.support.fragile import EPS, fragile_images, write_fragile
 
 QUICK = {
     "method": "tuned",
@@ -173,6 +173,39 @@ def test_binary_gates(fragile: tuple[Path, Path], tmp_path: Path) -> None:
     assert mask.removed == len(mask.indices) > 0
     assert result.report.accuracy.hardened.adaptive.value > 0.7
     assert verify(output, fragile[0], "cpu").faults == ()
+
+
+def test_positions_of_a_channel_have_gates_of_their_own(tmp_path: Path) -> None:
+    """One channel holds firm and fragile values: only a gate for each tells them apart."""
+    images = write_fragile(tmp_path, images=True)
+    output = tmp_path / "position.onnx"
+    with pytest.raises(GateError, match="resist PGD any better"):
+        tuned(images, output)
+    result = tuned(images, output, gates="position")
+    assert result.report.mask.total == 8 + 1
+    assert result.report.accuracy.hardened.adaptive.value > 0.7
+    assert verify(output, images[0], "cpu").faults == ()
+    # As if the one gate of a channel stood where there are eight.
+    model = onnx.load(output)
+    entry = next(e for e in model.metadata_props if e.key == "cloakify.gates")
+    for told, fault in (("channel", "not on the 2"), ("pixel", "says 'pixel', not channel or")):
+        entry.value = told
+        changed = tmp_path / "changed.onnx"
+        changed.write_bytes(model.SerializeToString())
+        assert any(fault in found for found in verify(changed, images[0], "cpu").faults)
+
+
+def test_positions_that_can_not_be_gated(fragile: tuple[Path, Path], tmp_path: Path) -> None:
+    output = tmp_path / "x.onnx"
+    with pytest.raises(UsageError, match=r"can't be folded into weights; use --emit mul"):
+        tuned(fragile, output, gates="position", emit="fold")
+    with pytest.raises(UsageError, match="use --gates channel"):
+        tuned(fragile, output, gates="position")
+    model, data = write_fragile(tmp_path, images=True)
+    model.write_bytes(fragile_images("1, H, W").SerializeToString())
+    with pytest.raises(UsageError, match="whose sizes the file says"):
+        tuned((model, data), output, gates="position")
+    assert not output.exists()
 
 
 def test_a_budget_that_can_not_be_kept(fragile: tuple[Path, Path], tmp_path: Path) -> None:
