@@ -108,7 +108,9 @@ def judge(
         )
     moved = code in (VerdictCode.TRANSFER_ONLY, VerdictCode.WORSE)
     if moved and static is not None and static.low > 0:
-        sentence += f"; the static gain ({_points(static)}) is not robustness"
+        sentence += (
+            f"; the gain on samples crafted on the source ({_points(static)}) is not robustness"
+        )
     beats_random = None if over_random is None else over_random.adaptive.low > 0
     sentence += _control(code, over_random)
     if clean_gain is not None and clean_gain.high < 0:

@@ -40,7 +40,10 @@ def test_static_gains_are_never_called_robustness() -> None:
     sentence = judge(FLAT, static_gains=[UP]).sentence
     assert "the mask moves static samples only: no gain against an adaptive attacker" in sentence
     assert "(+1.0 points, 95 % interval -2.0 to +4.0, 500 samples)" in sentence
-    assert "static gain (+5.0 points, 95 % interval +1.0 to +9.0) is not robustness" in sentence
+    assert (
+        "gain on samples crafted on the source (+5.0 points, 95 % interval +1.0 to +9.0) is not "
+        in sentence
+    )
     assert "is not robustness" in judge(DOWN, static_gains=[UP]).sentence
 
 
