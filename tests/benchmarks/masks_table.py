@@ -27,7 +27,7 @@ COLOURS = {
     "random": "#b91c1c",
     "binary": "#0891b2",
     "tuned": "#15803d",
-    "position": "#b45309",
+    "position": "#1d4ed8",
 }
 PANEL, HEIGHT, MARGIN = 330, 300, 52
 
