@@ -86,6 +86,11 @@ class GateSite:
     bias: BiasInput | None = None
 
     @property
+    def by_position(self) -> bool:
+        """Whether the positions of a channel have gates of their own."""
+        return len(self.shape) > 1 and self.channels != self.shape[1]
+
+    @property
     def foldable(self) -> bool:
         """Whether the gates can be folded into the layer's weights."""
         return bool(self.scaled)
@@ -139,12 +144,9 @@ def find_gate_sites(model: ModelProto, head: Head, *, by_position: bool = False)
             continue
         name = node.name or node.outputs[0].name
         output = layer.output.name
-        shape = ranks.image_shape(layer) if by_position else None
-        if shape is None:
-            shape = layer.shape
-            scaled = _foldable(layer.constants, initializers.keys() - inputs)
-        else:
-            scaled = ()
+        positions = ranks.image_shape(layer) if by_position else None
+        scaled = () if positions else _foldable(layer.constants, initializers.keys() - inputs)
+        shape = positions or layer.shape
         count = math.prod(shape)
         sites.append(GateSite(name, node.op, output, count, shape, element_type, scaled))
         if layer.bias is None:

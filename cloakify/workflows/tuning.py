@@ -196,9 +196,8 @@ def sites_for(model: ModelProto, subject: Subject, setting: HardenSetting) -> li
         raise ModelError(
             f"{path}: has no layer with channels before its head to tune; use --method deepcloak"
         )
-    layers, emit = setting.tune_layers, setting.emit
-    sites = gated_sites(model, head, layers, setting.gates, emit)
-    if setting.gates == "position" and sites == gated_sites(model, head, layers, "channel", emit):
+    sites = gated_sites(model, head, setting.tune_layers, setting.gates, setting.emit)
+    if setting.gates == "position" and not any(site.by_position for site in sites):
         raise UsageError(
             f"{path}: --gates position needs layers of images whose sizes the file says; these "
             "have none, use --gates channel"
