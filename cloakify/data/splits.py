@@ -6,7 +6,7 @@ rather than from a random generator, whose stream may change from one NumPy rele
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +39,11 @@ class Splits:
     fit: NDArray[np.int64]
     select: NDArray[np.int64]
     report: NDArray[np.int64]
+
+    @property
+    def exchanged(self) -> Splits:
+        """The same splits with fit and select exchanged."""
+        return replace(self, fit=self.select, select=self.fit)
 
 
 def split(n: int, labels: NDArray[np.int64] | None, seed: int) -> Splits:

@@ -2,7 +2,9 @@
 
 Each step attacks a batch of the fit split once, from a random start (FGSM-RS; Wong, Rice and
 Kolter, arXiv 2001.03994: a step of 1.25 ε, cut to the ball), and moves the gates down the gradient
-of the loss at the attacked samples. No weight is touched, so a thousand samples do not overfit.
+of the loss at the attacked samples. No weight is touched. Gates of channels are too few to overfit
+a thousand samples; those of positions are not, and are tuned on mixtures of samples
+(:mod:`~cloakify.masking.mixing`).
 
 What attacked samples are to be answered with is not their label but what the source answers on
 the clean ones, with all its doubts (adversarially robust distillation; Goldblum, Fowl, Feizi and
@@ -28,6 +30,7 @@ from cloakify.attacks import ThreatModel
 from cloakify.attacks.starts import random_in_ball
 from cloakify.data import Batch, Dataset
 from cloakify.masking.gated import GatedModel
+from cloakify.masking.mixing import mixed
 from cloakify.masking.optimiser import Adam, Kind, Vector, cosine, gates_of, neutral
 
 Array = NDArray[np.float32]
@@ -72,8 +75,10 @@ class TuningPlan:
         How many checks in a row may bring nothing better.
     kind
         ``positive`` or ``binary``.
+    mix
+        Whether samples are mixed with each other (:mod:`~cloakify.masking.mixing`).
     seed
-        Of the order of the samples and of the random starts.
+        Of the order of the samples, of their mixing and of the random starts.
     """
 
     steps: int = 400
@@ -86,6 +91,7 @@ class TuningPlan:
     checks: int = 8
     patience: int = 4
     kind: Kind = "positive"
+    mix: bool = False
     seed: int = 0
 
 
@@ -273,6 +279,9 @@ def _step(
     model: GatedModel, batch: Batch, threat: ThreatModel, plan: TuningPlan, state: TuningState
 ) -> tuple[TuningState, float, float]:
     """Take one step; return the new state, the mean loss, and the share of right answers."""
+    if plan.mix:
+        # Told from the order's generators by a third number, and the same when a run goes on.
+        batch = mixed(batch, np.random.default_rng([plan.seed, state.step, 1]))
     answers = _source_answers(model, batch)
     model.set(gates_of(state.adam.theta, plan.kind))
     rise = min(1.0, (state.step + 1) / max(1.0, plan.warmup * plan.steps))

@@ -91,6 +91,10 @@ def harden(
         check_target(target_path, classifier.file)
         subject = open_subject(classifier, data, setting, progress)
         splits = subject.splits(setting.report_limit)
+        if setting.mixes:
+            # Mixed, a quarter of the samples is as good to fit on as one half, and the other half
+            # tells better what the gates cost.
+            splits = splits.exchanged
         target = subject.target()
         # Samples only just over the border would hardly move the features.
         attack: Attack = setting.make_attack(stop_early=False)

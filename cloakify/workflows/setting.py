@@ -163,6 +163,15 @@ class HardenSetting(AttackSetting):
         """Whether the calibration attack follows the gradient."""
         return self.make_attack().gradient == "white-box"
 
+    @property
+    def mixes(self) -> bool:
+        """Whether gates are tuned on mixed samples.
+
+        Gates of positions are so many that they would fit a thousand samples by heart; gates of
+        channels are too few for that, and gain nothing by mixing.
+        """
+        return self.method == "tuned" and self.gates == "position"
+
     def missed_gate(self, adaptive_gain: float) -> str | None:
         """Return the gate that an adaptive gain misses, as a sentence, or ``None``."""
         if self.require_gain is None or adaptive_gain >= self.require_gain:

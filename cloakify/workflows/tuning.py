@@ -36,7 +36,7 @@ from cloakify.workflows.making import Made, check_both, metadata, proof_samples,
 from cloakify.workflows.setting import HardenSetting
 from cloakify.workflows.subject import Progress, Subject
 
-# Fewer steps suffice for few samples, and cost less than they would gain.
+# Fewer steps suffice for few samples as they are, and cost less than they would gain.
 FEW_SAMPLES, FEW_STEPS, STEPS = 2000, 300, 600
 
 # What is attacked of a batch divides by this; larger ones are no faster there.
@@ -172,10 +172,15 @@ def make_plan(setting: HardenSetting, samples: int) -> TuningPlan:
     """
     steps = setting.tune_steps
     if steps is None:
-        steps = FEW_STEPS if samples < FEW_SAMPLES else STEPS
+        steps = FEW_STEPS if samples < FEW_SAMPLES and not setting.mixes else STEPS
     if steps < 1:
         raise UsageError(f"--steps-tune must be at least 1, not {steps}")
-    plan = TuningPlan(steps=steps, max_accuracy_drop=setting.max_accuracy_drop, seed=setting.seed)
+    plan = TuningPlan(
+        steps=steps,
+        max_accuracy_drop=setting.max_accuracy_drop,
+        mix=setting.mixes,
+        seed=setting.seed,
+    )
     return replace(plan, kind="binary", rate=BINARY_RATE) if setting.binary else plan
 
 

@@ -97,9 +97,12 @@ def test_tuning_mends_a_fragile_model(bench: Bench, kind: str) -> None:
         assert set(gates.tolist()) <= {0.0, 1.0}
 
 
-def test_same_seed_same_gates(tmp_path: Path) -> None:
+@pytest.mark.parametrize("mix", [False, True])
+def test_same_seed_same_gates(tmp_path: Path, mix: bool) -> None:
     first, second, other = (
-        Bench(tmp_path).tune(TuningPlan(**{**vars(PLAN), "seed": seed})).state.adam.theta
+        Bench(tmp_path)
+        .tune(TuningPlan(**{**vars(PLAN), "seed": seed, "mix": mix}))
+        .state.adam.theta
         for seed in (0, 0, 1)
     )
     assert first.tobytes() == second.tobytes() != other.tobytes()
@@ -127,16 +130,18 @@ def test_interruption_keeps_the_best(bench: Bench) -> None:
     assert [point.step for point in outcome.state.checkpoints] == [0, 20, 40]
 
 
-def test_a_stopped_run_goes_on_from_its_file(tmp_path: Path) -> None:
+@pytest.mark.parametrize("mix", [False, True])
+def test_a_stopped_run_goes_on_from_its_file(tmp_path: Path, mix: bool) -> None:
     path = tmp_path / "state.npz"
-    whole = Bench(tmp_path).tune()
+    plan = TuningPlan(**{**vars(PLAN), "mix": mix})
+    whole = Bench(tmp_path).tune(plan)
 
     def interrupt(report: StepReport) -> None:
         if report.step == 30:
             raise KeyboardInterrupt
 
-    Bench(tmp_path).tune(report=interrupt, keep=lambda state: save_state(state, path, "run"))
-    rest = Bench(tmp_path).tune(state=load_state(path, "run"))
+    Bench(tmp_path).tune(plan, report=interrupt, keep=lambda state: save_state(state, path, "run"))
+    rest = Bench(tmp_path).tune(plan, state=load_state(path, "run"))
     assert rest.state.adam.theta.tobytes() == whole.state.adam.theta.tobytes()
     assert [point.step for point in rest.state.checkpoints] == [0, 20, 40, 60]
     with pytest.raises(DataError, match="of another run"):
