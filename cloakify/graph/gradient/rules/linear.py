@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import onnx_graphsurgeon as gs
 
 from cloakify.graph.gradient.builder import Tensor
@@ -24,7 +26,11 @@ def matmul(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
     if len(a.shape) == 1 or len(b.shape) == 1:
         g = context.reshape(g, [*batch, rows, columns])
     found: Gradients = [None, None]
-    if context.needs(a):
+    if context.needs(a) and len(b.shape) == 2 and len(a.shape) > 1:
+        # A layer's weights are read as they are: a transposed copy would be as large again.
+        flat = context.reshape(g, [math.prod([*batch, rows]), columns])
+        found[0] = context.reshape(context.op("Gemm", flat, b, transB=1), a.shape)
+    elif context.needs(a):
         product = context.op("MatMul", g, _swap(context, b, b_shape))
         product = context.sum_to(product, [*batch, rows, a_shape[-1]], a_shape)
         found[0] = context.reshape(product, a.shape) if len(a.shape) == 1 else product
