@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
+import onnx
+import onnxruntime as ort
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cloakify.graph.gradient.build import GradientSpec, build_gradient
 from tests.support.gradcheck import check_gradient
 
 
@@ -44,3 +49,31 @@ def test_matmul(a: tuple[int, ...], b: tuple[int, ...]) -> None:
         f (double[{shapes[0]}] a, double[{shapes[1]}] b) => (double y) {{ y = MatMul(a, b) }}""",
         {"a": rng.standard_normal(a), "b": rng.standard_normal(b)},
     )
+
+
+def test_weights_are_held_once(tmp_path: Path) -> None:
+    model = onnx.parser.parse_model(
+        """<ir_version: 8, opset_import: ["" : 18]>
+        f (float[2, 3, 40] x) => (float[2, 10] z) {
+            h = MatMul(x, w)
+            r = Relu(h)
+            axes = Constant<value = int64[1] {1}>()
+            m = ReduceMean<keepdims = 0>(r, axes)
+            z = MatMul(m, v)
+        }"""
+    )
+    rng = np.random.default_rng(0)
+    for name, shape in (("w", (40, 60)), ("v", (60, 10))):
+        weights = rng.standard_normal(shape).astype(np.float32)
+        model.graph.initializer.append(onnx.numpy_helper.from_array(weights, name))
+    gradient = build_gradient(model, {"x": (2, 3, 40)}, GradientSpec("x", "z"))
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
+    ort.InferenceSession(gradient.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    held = [
+        tensor.dims
+        for tensor in onnx.load(tmp_path / "optimised.onnx").graph.initializer
+        if np.prod(tensor.dims) >= 600
+    ]
+    assert sorted(map(list, held)) == [[40, 60], [60, 10]]
