@@ -226,9 +226,10 @@ def _right_in_blocks(
         terms -= columns[block, rival]
         terms *= features[block, row]
         np.cumsum(terms, axis=1, out=terms)
-        terms += margin[block, rival, row][:, None]
         # The first of equal logits is the answer, as for every caller that reads a class.
-        won = np.where((y[row] < rival)[:, None], terms >= 0, terms > 0)
+        least = -margin[block, rival, row]
+        least = np.where(y[row] < rival, least, np.nextafter(least, np.inf))
+        won = terms >= least[:, None]
         # Eight truth values at a time.
         won = np.bitwise_and.reduceat(won.view(np.uint64), _firsts(pair), axis=0)
         block, row = np.divmod(group, len(y))
@@ -272,12 +273,11 @@ def _decide_blocks(
         np.matmul(np.maximum(-gap, 0), above[:, :, rows], out=fall[:, :, rows])
         if signed:
             fall[:, :, rows] -= np.maximum(gap, 0) @ np.minimum(terms[:, :, rows], 0)
-    before = margin[:-1]
-    rise = margin[1:] - before + fall
     # Far above the rounding of the sums, and far below what is left to decide.
-    slack = 1e-5 * (np.abs(before) + np.abs(rise) + fall + 1)
-    safe = before - fall > slack
+    slack = 1e-5 * (1 + max(margin.max(initial=0), -margin.min(initial=0)) + fall.max(initial=0))
+    safe = margin[:-1] - fall > slack
     safe[:, y, np.arange(len(y))] = True
+    lost = (margin[1:] + fall < -slack).any(axis=1, keepdims=True)
     right: NDArray[np.bool_] = np.all(safe, axis=1)
-    undecided = ~safe & ~(before + rise < -slack).any(axis=1, keepdims=True)
+    undecided = ~safe & ~lost
     return right, undecided
