@@ -3,7 +3,7 @@
 Each step attacks a batch of the fit split once, from a random start (FGSM-RS; Wong, Rice and
 Kolter, arXiv 2001.03994: a step of 1.25 ε, cut to the ball), and moves the gates down the gradient
 of the loss at the attacked samples. No weight is touched. Gates of channels are too few to overfit
-a thousand samples; those of positions are not, and are tuned on mixtures of samples
+a thousand samples; those of positions are not, and can be tuned on mixtures
 (:mod:`~cloakify.masking.mixing`).
 
 What attacked samples are to be answered with is not their label but what the source answers on

@@ -91,7 +91,7 @@ def harden(
         check_target(target_path, classifier.file)
         subject = open_subject(classifier, data, setting, progress)
         splits = subject.splits(setting.report_limit)
-        if setting.mixes:
+        if setting.mixes(len(splits.fit)):
             # Mixed, a quarter of the samples is as good to fit on as one half, and the other half
             # tells better what the gates cost.
             splits = splits.exchanged

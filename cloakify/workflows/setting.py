@@ -13,6 +13,9 @@ from cloakify.attacks.target import DEFAULT_BATCH_SIZE
 # Queries of Square for a step of Auto-PGD: 5,000 and 100 make AutoAttack's standard settings.
 QUERIES_A_STEP = 50
 
+# Of the fit split; fewer are tuned on otherwise.
+FEW_SAMPLES = 2000
+
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
@@ -163,14 +166,15 @@ class HardenSetting(AttackSetting):
         """Whether the calibration attack follows the gradient."""
         return self.make_attack().gradient == "white-box"
 
-    @property
-    def mixes(self) -> bool:
-        """Whether gates are tuned on mixed samples.
+    def mixes(self, samples: int) -> bool:
+        """Return whether gates are tuned on mixtures, with so many samples in the fit split.
 
-        Gates of positions are so many that they would fit a thousand samples by heart; gates of
-        channels are too few for that, and gain nothing by mixing.
+        Gates of positions are so many that they would fit a thousand samples by heart; of
+        thousands, mixtures tell nothing new and cost some accuracy. Gates of channels are too few
+        for either.
         """
-        return self.method == "tuned" and self.gates == "position"
+        few = samples < FEW_SAMPLES
+        return self.method == "tuned" and self.gates == "position" and few
 
     def missed_gate(self, adaptive_gain: float) -> str | None:
         """Return the gate that an adaptive gain misses, as a sentence, or ``None``."""

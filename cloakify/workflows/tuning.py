@@ -33,11 +33,11 @@ from cloakify.workflows.clock import Clock
 from cloakify.workflows.gate_jury import Jury
 from cloakify.workflows.gate_proof import gate_faults, gate_runtime_faults, gated_sites
 from cloakify.workflows.making import Made, check_both, metadata, proof_samples, refuse
-from cloakify.workflows.setting import HardenSetting
+from cloakify.workflows.setting import FEW_SAMPLES, HardenSetting
 from cloakify.workflows.subject import Progress, Subject
 
 # Fewer steps suffice for few samples as they are, and cost less than they would gain.
-FEW_SAMPLES, FEW_STEPS, STEPS = 2000, 300, 600
+FEW_STEPS, STEPS = 300, 600
 
 # What is attacked of a batch divides by this; larger ones are no faster there.
 CPU_BATCH = 32
@@ -170,15 +170,15 @@ def make_plan(setting: HardenSetting, samples: int) -> TuningPlan:
     UsageError
         ``--steps-tune`` is below 1.
     """
-    steps = setting.tune_steps
+    steps, mix = setting.tune_steps, setting.mixes(samples)
     if steps is None:
-        steps = FEW_STEPS if samples < FEW_SAMPLES and not setting.mixes else STEPS
+        steps = FEW_STEPS if samples < FEW_SAMPLES and not mix else STEPS
     if steps < 1:
         raise UsageError(f"--steps-tune must be at least 1, not {steps}")
     plan = TuningPlan(
         steps=steps,
         max_accuracy_drop=setting.max_accuracy_drop,
-        mix=setting.mixes,
+        mix=mix,
         seed=setting.seed,
     )
     return replace(plan, kind="binary", rate=BINARY_RATE) if setting.binary else plan

@@ -15,6 +15,7 @@ from cloakify.errors import DataError, GateError, ModelError, UsageError
 from cloakify.onnxfile import read_metadata
 from cloakify.workflows.harden import HardenResult, harden
 from cloakify.workflows.setting import HardenSetting
+from cloakify.workflows.tuning import make_plan
 from cloakify.workflows.verify import verify
 from tests.support.fragile import EPS, fragile_images, write_fragile
 
@@ -183,6 +184,9 @@ def test_positions_of_a_channel_have_gates_of_their_own(tmp_path: Path) -> None:
         tuned(images, output)
     result = tuned(images, output, gates="position")
     assert result.report.mask.total == 8 + 1
+    # Tuned on mixtures: a quarter of the samples to fit on, one half to choose on.
+    told = result.report.data
+    assert abs(told.select - 2 * told.fit) <= 2 and abs(told.report - told.fit) <= 1
     assert result.report.accuracy.hardened.adaptive.value > 0.7
     assert verify(output, images[0], "cpu").faults == ()
     # As if the one gate of a channel stood where there are eight.
@@ -193,6 +197,19 @@ def test_positions_of_a_channel_have_gates_of_their_own(tmp_path: Path) -> None:
         changed = tmp_path / "changed.onnx"
         changed.write_bytes(model.SerializeToString())
         assert any(fault in found for found in verify(changed, images[0], "cpu").faults)
+
+
+def test_only_many_gates_on_few_samples_are_tuned_on_mixtures() -> None:
+    def mixes(samples: int, **changes: str) -> bool:
+        setting = HardenSetting(**{"method": "tuned", "gates": "position", **changes})  # type: ignore[arg-type]
+        plan = make_plan(setting, samples)
+        assert plan.mix == setting.mixes(samples)
+        return plan.mix
+
+    assert mixes(1999) and mixes(1)
+    assert not mixes(2000)
+    assert not mixes(1999, gates="channel")
+    assert not mixes(1999, method="deepcloak")
 
 
 def test_positions_that_can_not_be_gated(fragile: tuple[Path, Path], tmp_path: Path) -> None:
