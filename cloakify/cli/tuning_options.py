@@ -41,7 +41,7 @@ tuning_options = combine(
         "--steps-tune",
         "tune_steps",
         type=click.IntRange(min=1),
-        help="Steps of the tuning.  [default: 300, or 600 for thousands of samples or gates of positions]",
+        help="Steps of the tuning.  [default: 300; 600 for positions, or many samples]",
     ),
     click.option("--binary", is_flag=True, help="Tune gates of 0 or 1 only."),
     click.option(
