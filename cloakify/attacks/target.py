@@ -280,7 +280,7 @@ class Target:
         key = (shape, spec)
         if key not in self._sessions:
             model = build_gradient(self.model, {self.spec.name: shape}, spec)
-            self._sessions[key] = Session(model, self.device, threads=self.threads, pack=False)
+            self._sessions[key] = Session(model, self.device, threads=self.threads, both_ways=True)
         return self._sessions[key]
 
     @property

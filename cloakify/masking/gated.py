@@ -140,7 +140,7 @@ class GatedModel:
         built = build_gate_gradient(
             self._model, {target.spec.name: shape}, target.head.logits, names
         )
-        return Session(built, target.device, threads=target.threads, pack=False)
+        return Session(built, target.device, threads=target.threads, both_ways=True)
 
 
 def _dtype(site: GateSite) -> np.dtype[np.generic]:

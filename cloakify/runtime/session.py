@@ -21,6 +21,9 @@ from cloakify.runtime.weights import set_weights_aside
 # What protobuf can put into one message; a larger model is handed over apart from its weights.
 MESSAGE_LIMIT = (1 << 31) - (1 << 26)
 
+# Bytes of weights from which on two copies of them weigh more than the time they save.
+PACKED_LIMIT = 1 << 28
+
 Value: TypeAlias = NDArray[np.generic] | ort.OrtValue
 
 
@@ -37,9 +40,10 @@ class Session:
         Threads within an operator; the number of cores when left out.
     optimise
         Whether ONNX Runtime may rewrite the graph; without, it runs what is written.
-    pack
-        Whether products keep copies of their weights in the order in which they read them. In
-        graphs that run in both directions that would be two copies, for no time that was measured.
+    both_ways
+        Whether products read the same weights forward and back. Each would keep a copy of its own
+        in the order in which it reads them, for a few per cent of time; large weights are read as
+        they are.
 
     Attributes
     ----------
@@ -61,7 +65,7 @@ class Session:
         *,
         threads: int = 0,
         optimise: bool = True,
-        pack: bool = True,
+        both_ways: bool = False,
     ) -> None:
         self.device = device
         options = ort.SessionOptions()
@@ -75,7 +79,7 @@ class Session:
         options.execution_order = ort.ExecutionOrder.PRIORITY_BASED
         if not optimise:
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-        if not pack:
+        if both_ways and _weight_bytes(model) > PACKED_LIMIT:
             options.add_session_config_entry("session.disable_prepacking", "1")
         # Idle threads that spin take the cores from whatever computes in turns with the session:
         # an attack's forward and gradient sessions take up to twice as long with it on two cores.
@@ -149,12 +153,19 @@ def _source(
     """Return what to open, and the weights that the session reads from where they are."""
     if not isinstance(model, ModelProto):
         return os.fspath(model), {}
-    # Not the whole message's size: beyond the limit protobuf can't tell even that.
-    if sum(tensor.ByteSize() for tensor in model.graph.initializer) <= MESSAGE_LIMIT:
+    if _weight_bytes(model) <= MESSAGE_LIMIT:
         return model.SerializeToString(), {}
     skeleton, weights = set_weights_aside(model)
     options.add_external_initializers(list(weights), list(weights.values()))
     return skeleton.SerializeToString(), weights
+
+
+def _weight_bytes(model: ModelProto | str | os.PathLike[str]) -> int:
+    """Return the size of a message's weights; of a file's, 0."""
+    if not isinstance(model, ModelProto):
+        return 0
+    # Not the whole message's size: beyond 2 GiB protobuf can't tell even that.
+    return sum(tensor.ByteSize() for tensor in model.graph.initializer)
 
 
 def _return_freed_memory() -> None:

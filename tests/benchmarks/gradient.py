@@ -105,7 +105,7 @@ class Subject:
         gradient = build_gradient(model, shapes, GradientSpec(spec.name, head.logits))
         self.build = time.perf_counter() - start
         start = time.perf_counter()
-        self.backward = Session(gradient, chosen, threads=threads, pack=False)
+        self.backward = Session(gradient, chosen, threads=threads, both_ways=True)
         self.open = time.perf_counter() - start
         self.gradient = gradient
         self.forward = Session(model, chosen, threads=threads)
@@ -146,7 +146,7 @@ def gradients_alone(path: Path, batch: int, threads: int) -> None:
     logits, name = find_head(model).head.logits, find_input(model).name
     gradient = build_gradient(model, {name: (batch, 3, 224, 224)}, GradientSpec(name, logits))
     del model
-    session = Session(gradient, resolve_device("cpu"), threads=threads, pack=False)
+    session = Session(gradient, resolve_device("cpu"), threads=threads, both_ways=True)
     del gradient
     x = np.random.default_rng(0).random((batch, 3, 224, 224), dtype=np.float32)
     for _ in range(2):
