@@ -79,14 +79,15 @@ class Session:
         options.execution_order = ort.ExecutionOrder.PRIORITY_BASED
         if not optimise:
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-        if both_ways and _weight_bytes(model) > PACKED_LIMIT:
+        size = _weight_bytes(model)
+        if both_ways and size > PACKED_LIMIT:
             options.add_session_config_entry("session.disable_prepacking", "1")
         # Idle threads that spin take the cores from whatever computes in turns with the session:
         # an attack's forward and gradient sessions take up to twice as long with it on two cores.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             _return_freed_memory()
-            source, self._weights = _source(model, options)
+            source, self._weights = _source(model, size, options)
             # The fallback would print to standard output and go on without the device asked for.
             self._session = ort.InferenceSession(
                 source, options, providers=device.providers, enable_fallback=0
@@ -148,12 +149,15 @@ class Session:
 
 
 def _source(
-    model: ModelProto | str | os.PathLike[str], options: ort.SessionOptions
+    model: ModelProto | str | os.PathLike[str], size: int, options: ort.SessionOptions
 ) -> tuple[str | bytes, dict[str, ort.OrtValue]]:
-    """Return what to open, and the weights that the session reads from where they are."""
+    """Return what to open, and the weights that the session reads from where they are.
+
+    ``size`` is that of the weights in a message, in bytes.
+    """
     if not isinstance(model, ModelProto):
         return os.fspath(model), {}
-    if _weight_bytes(model) <= MESSAGE_LIMIT:
+    if size <= MESSAGE_LIMIT:
         return model.SerializeToString(), {}
     skeleton, weights = set_weights_aside(model)
     options.add_external_initializers(list(weights), list(weights.values()))

@@ -13,7 +13,7 @@ from cloakify.attacks.target import DEFAULT_BATCH_SIZE
 # Queries of Square for a step of Auto-PGD: 5,000 and 100 make AutoAttack's standard settings.
 QUERIES_A_STEP = 50
 
-# Of the fit split; fewer are tuned on otherwise.
+# Samples in the fit split; below, many gates would learn it by heart and tuning has to prevent it.
 FEW_SAMPLES = 2000
 
 

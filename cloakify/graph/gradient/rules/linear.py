@@ -28,7 +28,7 @@ def matmul(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
     found: Gradients = [None, None]
     if context.needs(a) and len(b.shape) == 2 and len(a.shape) > 1:
         # A layer's weights are read as they are: a transposed copy would be as large again.
-        flat = context.reshape(g, [math.prod([*batch, rows]), columns])
+        flat = context.reshape(g, [math.prod(a.shape[:-1]), columns])
         found[0] = context.reshape(context.op("Gemm", flat, b, transB=1), a.shape)
     elif context.needs(a):
         product = context.op("MatMul", g, _swap(context, b, b_shape))
