@@ -13,8 +13,12 @@ by rank. Together that costs a few products with the head.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +39,11 @@ BLOCK = 64
 CHUNK = 1 << 20
 # Of features that are looked at together.
 GROUP = 1 << 20
+# Threads; NumPy computes without holding the interpreter.
+WORKERS = min(4, os.cpu_count() or 1)
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -44,14 +53,14 @@ class Group:
     Attributes
     ----------
     features
-        float32 [n, D].
+        A row of float32 [D] for each of the n samples, where it lies in the part it came with.
     y
         Labels, int64 [n], ascending.
     attacked
         Which samples are attacked ones, bool [n].
     """
 
-    features: Array
+    features: list[Array]
     y: Labels
     attacked: NDArray[np.bool_]
 
@@ -64,15 +73,12 @@ class Group:
     def of(cls, parts: Sequence[Part]) -> Group:
         """Join parts, each clean features, attacked ones ([n, D] or [n, P, D]) and labels [n]."""
         arrays = [pooled(features) for part in parts for features in part[:2]]
-        lengths = [len(array) for array in arrays]
         y = np.concatenate([labels for *_, labels in parts for _ in range(2)])
+        lengths = [len(array) for array in arrays]
         attacked = np.repeat(np.arange(len(arrays)) % 2 == 1, lengths)
         order = np.argsort(y, kind="stable")
-        place = np.argsort(order)
-        features = np.empty((len(y), arrays[0].shape[1]), np.float32)
-        for array, rows in zip(arrays, np.split(place, np.cumsum(lengths)[:-1]), strict=True):
-            features[rows] = array
-        return cls(features, y[order], attacked[order])
+        rows = [row for array in arrays for row in array]
+        return cls([rows[place] for place in order.tolist()], y[order], attacked[order])
 
 
 def in_groups(parts: Iterable[Part]) -> Iterator[Group]:
@@ -156,22 +162,29 @@ def right_at_every_size(head: LinearHead, group: Group, ranking: NDArray[np.int6
     # What fills up the last block has no weight.
     order = np.zeros(blocks * BLOCK, np.int64)
     order[:size] = ranking[::-1]
-    counts = np.zeros((3, blocks * BLOCK), np.int64)
-    none_kept = np.zeros((3, 1), np.int64)
-    step = max(1, CHUNK // (blocks * (classes + BLOCK)))
-    buffer = np.empty((min(step, len(group.y)), len(order)), np.float32)
-    for start in range(0, len(group.y), step):
-        chunk = slice(start, start + step)
+
+    def in_chunk(chunk: slice) -> Counts:
         y = group.y[chunk]
-        # All indices are in range; "clip" writes to ``out`` without a copy.
-        part = group.features[chunk].take(order, axis=1, out=buffer[: len(y)], mode="clip")
-        terms = part.reshape(len(y), blocks, BLOCK).swapaxes(0, 1)
+        ranked = np.empty((len(y), len(order)), np.float32)
+        for row, features in zip(ranked, group.features[chunk], strict=True):
+            # All indices are in range; "clip" writes to ``out`` without a copy.
+            features.take(order, out=row, mode="clip")
+        terms = ranked.reshape(len(y), blocks, BLOCK).swapaxes(0, 1)
         margin = _margins(terms, weight, head.bias, y)
         whole = (margin[-1] > 0) | (np.arange(classes)[:, None] >= y) & (margin[-1] == 0)
         kind = np.where(group.attacked[chunk], 2, np.where(whole.all(axis=0), 0, 1))
-        counts += _right_in_blocks(terms, weight, margin, y, kind).reshape(3, -1)
-        np.add.at(none_kept[:, 0], kind, head.bias.argmax() == y)
-    return np.concatenate([counts[:, :size][:, ::-1], none_kept], axis=1)
+        counts = _right_in_blocks(terms, weight, margin, y, kind).reshape(3, -1)
+        none_kept = np.bincount(kind[head.bias.argmax() == y], minlength=3)
+        return np.concatenate([counts[:, :size][:, ::-1], none_kept[:, None]], axis=1)
+
+    # As many for each core.
+    step = WORKERS * max(1, CHUNK // (blocks * (classes + BLOCK)))
+    chunks = min(len(group.y), WORKERS * -(-len(group.y) // step))
+    edges = np.linspace(0, len(group.y), chunks + 1).astype(int)
+    total = np.zeros((3, size + 1), np.int64)
+    for counts in _on_every_core(in_chunk, [slice(*ends) for ends in pairwise(edges)]):
+        total += counts
+    return total
 
 
 def _margins(features: Array, weight: Sums, bias: Array, y: Labels) -> Sums:
@@ -281,3 +294,9 @@ def _decide_blocks(
     right: NDArray[np.bool_] = np.all(safe, axis=1)
     undecided = ~safe & ~lost
     return right, undecided
+
+
+def _on_every_core(task: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
+    """Return a task's results, in the items' order."""
+    with ThreadPoolExecutor(WORKERS, thread_name_prefix="cloakify-curve") as pool:
+        return list(pool.map(task, items))
