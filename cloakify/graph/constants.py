@@ -56,6 +56,16 @@ def constant_shape(tensor: gs.Tensor) -> tuple[int, ...] | None:
     return tuple(tensor.shape) if known else None
 
 
+def constant_integers(tensor: gs.Tensor) -> list[int] | None:
+    """Return what a constant of integers holds, flat; ``None`` where it is no plain constant."""
+    node = None if isinstance(tensor, gs.Constant) or not tensor.inputs else tensor.inputs[0]
+    if node is not None:
+        tensor = node.attrs.get("value") if node.op == "Constant" else None
+    if tensor is None or not isinstance(tensor, gs.Constant):
+        return None
+    return [int(value) for value in tensor.values.reshape(-1)]
+
+
 def constant_sizes(model: ModelProto) -> dict[str, tuple[int, ...]]:
     """Return the shapes of a graph's constants by name, also of those behind other nodes.
 

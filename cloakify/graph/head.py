@@ -6,7 +6,8 @@ The search walks back from the graph's outputs through whatever comes after a cl
     Gemm(φ, W, b)      MatMul(φ, W) [+ Add(·, b)]      Conv(φ, W, b) with a 1×1 kernel
 
 W must be a constant; a product of two computed tensors (attention) is no layer. Exactly one must
-be met. More than one (two classifiers, auxiliary outputs) is refused with the list of them.
+be met. More than one (two classifiers, auxiliary outputs, layers whose scores are mixed) is refused
+with the list of them.
 """
 
 from __future__ import annotations
@@ -18,15 +19,11 @@ from onnx import ModelProto
 
 from cloakify.errors import HeadError
 from cloakify.graph.constants import constant_shape, is_constant
+from cloakify.graph.scores import scores_of
 from cloakify.onnxfile import FLOATS
 
 # Layers with weights that are no mask's place: a search that meets one first has no head.
 _OTHER_LAYERS = {"Conv", "ConvTranspose", "Gemm", "LSTM", "GRU", "RNN"}
-
-# What may follow scores and leave them scores; a map of them may also be pooled.
-_MOVES = {"Flatten", "Reshape", "Squeeze", "Identity", "Dropout"}
-_SIZES = {"Shape", "Size"}
-_POOLS = {"Relu", "GlobalAveragePool", "GlobalMaxPool", "AveragePool", "ReduceMean", "ReduceMax"}
 
 _IN_FUNCTION = (
     "the last layer is inside the local function {0!r}, which a mask can't be put into; "
@@ -57,8 +54,7 @@ class Head:
     linear
         Name of the linear layer's output, bias included.
     logits
-        Name of the class scores: ``linear``, or what pooling over positions makes of it, or its
-        average with those of other layers.
+        Name of the class scores; see :mod:`cloakify.graph.scores`.
     num_classes
         C.
     """
@@ -89,7 +85,9 @@ class HeadSearch:
     alternatives: tuple[Head, ...]
 
 
-def find_head(model: ModelProto, wanted: str | None = None) -> HeadSearch:
+def find_head(
+    model: ModelProto, wanted: str | None = None, *, any_mixed: bool = False
+) -> HeadSearch:
     """Find the head of a classifier.
 
     Parameters
@@ -98,6 +96,9 @@ def find_head(model: ModelProto, wanted: str | None = None) -> HeadSearch:
         The model; its weights need not be loaded.
     wanted
         Name of the node to take (or of its output) instead of the one found.
+    any_mixed
+        Of several layers whose scores the model mixes into one answer take the nearest to the
+        outputs: which one matters to a mask, not to an attack or a judgement.
 
     Raises
     ------
@@ -122,7 +123,7 @@ def find_head(model: ModelProto, wanted: str | None = None) -> HeadSearch:
             raise HeadError(f"no linear layer is called {wanted!r}; the last ones are {listed}")
         found = chosen[0]
     else:
-        found = _only_one(graph, layers, hidden)
+        found = _only_one(graph, layers, hidden, any_mixed)
     return HeadSearch(found, tuple(head for head in layers if head is not found))
 
 
@@ -154,7 +155,9 @@ def _functions_with_layers(model: ModelProto) -> set[tuple[str, str]]:
     return found
 
 
-def _only_one(graph: gs.Graph, layers: list[Head], hidden: set[tuple[str, str]]) -> Head:
+def _only_one(
+    graph: gs.Graph, layers: list[Head], hidden: set[tuple[str, str]], any_mixed: bool
+) -> Head:
     by_output = {head.linear: head for head in layers}
     met: dict[str, Head] = {}
     seen: set[int] = set()
@@ -177,8 +180,9 @@ def _only_one(graph: gs.Graph, layers: list[Head], hidden: set[tuple[str, str]])
                     f"to logits; name the head with --head, candidates are {_listed(layers)}"
                 )
             waiting.extend(node.inputs)
-    if len(met) == 1:
-        return next(iter(met.values()))
+    mixed = any_mixed and len({head.logits for head in met.values()}) == 1
+    if len(met) == 1 or mixed:
+        return next(head for head in layers if head.node in met)
     if not met:
         raise HeadError("no linear layer leads to an output; it is no classifier")
     raise HeadError(
@@ -262,106 +266,6 @@ def _head(
         num_features=int(features),
         weight=node.inputs[1 - slot].name,
         linear=output.name,
-        logits=_answer(output, is_map=node.op == "Conv").name,
+        logits=scores_of(output, is_map=node.op == "Conv").name,
         num_classes=int(classes),
     )
-
-
-def _answer(linear: gs.Tensor, is_map: bool) -> gs.Tensor:
-    """Follow a linear output to the class scores, also where those of several layers are averaged.
-
-    DeiT's distilled models add two layers' scores and halve them, CrossViT stacks and averages
-    them: the model answers with the average, not with what one of them says.
-    """
-    tensor = _logits(linear, is_map)
-    while (averaged := _averaged(tensor)) is not None:
-        tensor = _logits(averaged, is_map)
-    return tensor
-
-
-def _averaged(tensor: gs.Tensor) -> gs.Tensor | None:
-    """Return what scores and others like them add up to, or ``None`` where they do not."""
-    node = _only_reader(tensor)
-    if node is None:
-        return None
-    others = [other for other in node.inputs if other is not tensor]
-    if node.op in ("Add", "Sum", "Mean"):
-        alike = all(_reads_layer(other) for other in others)
-        return node.outputs[0] if others and alike else None
-    if node.op in ("Div", "Mul"):
-        scaled = node.inputs[0] is tensor or node.op == "Mul"
-        single = all(is_constant(other) and constant_shape(other) in ((), (1,)) for other in others)
-        return node.outputs[0] if scaled and single and _is_sum(tensor) else None
-    if node.op != "Unsqueeze" or node.inputs[0] is not tensor:
-        return None
-    stack = _only_reader(node.outputs[0])
-    mean = None if stack is None else _only_reader(stack.outputs[0])
-    if stack is None or mean is None or (stack.op, mean.op) != ("Concat", "ReduceMean"):
-        return None
-    alike = len(stack.inputs) > 1 and all(
-        part.inputs and part.inputs[0].op == "Unsqueeze" and _reads_layer(part.inputs[0].inputs[0])
-        for part in stack.inputs
-    )
-    return mean.outputs[0] if alike and stack.attrs.get("axis") == 0 else None
-
-
-def _is_sum(tensor: gs.Tensor) -> bool:
-    return bool(tensor.inputs) and tensor.inputs[0].op in ("Add", "Sum")
-
-
-def _reads_layer(tensor: gs.Tensor) -> bool:
-    """Tell whether a tensor is the output of a linear layer, bias included."""
-    node = tensor.inputs[0] if tensor.inputs else None
-    if node is not None and node.op == "Add":
-        return any(map(is_constant, node.inputs)) and any(map(_reads_layer, node.inputs))
-    return (
-        node is not None
-        and node.op in ("Gemm", "MatMul")
-        and any(map(is_constant, node.inputs[:2]))
-        and not is_constant(tensor)
-    )
-
-
-def _only_reader(tensor: gs.Tensor) -> gs.Node | None:
-    readers = [node for node in tensor.outputs if node.op not in _SIZES]
-    return readers[0] if len(readers) == 1 and len(readers[0].outputs) == 1 else None
-
-
-def _logits(linear: gs.Tensor, is_map: bool) -> gs.Tensor:
-    """Follow a linear output over what only moves, pools or picks it: class scores must be [N, C].
-
-    A 1×1 `Conv` yields a map of scores; its pooled form (SqueezeNet: after a Relu) is what the
-    class is read from. A `MatMul` may yield scores for every token, of which one is picked. The
-    walk ends before Softmax, and where a value is read twice (a decomposed Softmax does that).
-    """
-    tensor, moving = linear, True
-    followed = _MOVES | _POOLS if is_map else _MOVES
-    while moving:
-        consumers = [node for node in tensor.outputs if node.op not in _SIZES]
-        moving = (
-            len(consumers) == 1
-            and (consumers[0].op in followed or (not is_map and _picks(consumers[0])))
-            and consumers[0].inputs[0] is tensor
-            and len(consumers[0].outputs) == 1
-        )
-        if moving:
-            tensor = consumers[0].outputs[0]
-    return tensor
-
-
-def _picks(node: gs.Node) -> bool:
-    """Tell whether a node picks or averages positions of its input, and leaves the classes."""
-    if node.op == "GatherND":
-        return True
-    axes = [node.attrs.get("axis", 0)] if node.op == "Gather" else node.attrs.get("axes")
-    if node.op == "Gather" and axes == [0]:
-        return True
-    if node.op not in ("Gather", "ReduceMean", "Slice"):
-        return False
-    slot = 3 if node.op == "Slice" else 1
-    if axes is None and len(node.inputs) > slot and isinstance(node.inputs[slot], gs.Constant):
-        axes = [int(axis) for axis in node.inputs[slot].values.reshape(-1)]
-    shape = node.inputs[0].shape
-    if axes is None or shape is None:
-        return False
-    return all(0 <= axis + len(shape) * (axis < 0) < len(shape) - 1 for axis in axes)

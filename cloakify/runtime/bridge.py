@@ -95,7 +95,7 @@ class OnnxModule(torch.nn.Module):
             raise UsageError(f"batch_size must be at least 1, not {batch_size}")
         message = model if isinstance(model, ModelProto) else open_model(model).load_weights()
         self.input = find_input(message)
-        self.head = find_head(message, head).head
+        self.head = find_head(message, head, any_mixed=True).head
         if self.input.dtype.kind != "f":
             raise ModelError(
                 f"input {self.input.name!r} takes {self.input.dtype}, which torch has no gradient "

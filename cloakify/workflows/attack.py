@@ -54,7 +54,7 @@ def attack(
     path = Path(output)
     if path.suffix != ".npz":
         raise UsageError(f"-o takes an .npz file, not {path.name!r}")
-    classifier = open_classifier(model, setting.head)
+    classifier = open_classifier(model, setting.head, any_mixed=True)
     subject = open_subject(classifier, data, setting, progress)
     method = setting.make_attack()
     target, dataset = subject.target(), subject.dataset

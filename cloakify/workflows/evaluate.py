@@ -80,7 +80,7 @@ def evaluate(
     setting = replace(setting, eps=check_budgets(setting.budgets)[-1])
     clock = Clock()
     with clock.stage("open"):
-        classifiers = [open_classifier(path, setting.head) for path in paths]
+        classifiers = [open_classifier(path, setting.head, any_mixed=True) for path in paths]
         _check_alike(classifiers)
         first = open_subject(classifiers[0], data, setting, progress)
         given = None if attacked is None else first.copies(attacked)

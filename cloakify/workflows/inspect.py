@@ -104,13 +104,16 @@ def inspect(path: str | os.PathLike[str], head: str | None = None) -> Inspection
     model = file.model
     entry = find_entry(model)
     found: Head | None = None
+    logits: str | None = None
     alternatives: tuple[Head, ...] = ()
     problem: str | None = None
     try:
         search = find_head(model, head)
         found, alternatives = search.head, search.alternatives
+        logits = found.logits
     except HeadError as error:
         problem = str(error)
+        logits = _mixed_scores(model)
     own = read_metadata(model)
     return Inspection(
         path=Path(path),
@@ -122,7 +125,7 @@ def inspect(path: str | os.PathLike[str], head: str | None = None) -> Inspection
         head=found,
         problem=problem,
         alternatives=alternatives,
-        coverage=None if found is None else gradient_coverage(model, entry.tensor, found.logits),
+        coverage=None if logits is None else gradient_coverage(model, entry.tensor, logits),
         masked=_masked(model, own),
         metadata=own,
         foreign_metadata={
@@ -131,6 +134,14 @@ def inspect(path: str | os.PathLike[str], head: str | None = None) -> Inspection
             if not entry.key.startswith("cloakify.")
         },
     )
+
+
+def _mixed_scores(model: ModelProto) -> str | None:
+    """Return the scores that several layers' are mixed into: enough for an attack, no head."""
+    try:
+        return find_head(model, any_mixed=True).head.logits
+    except HeadError:
+        return None
 
 
 def _masked(model: ModelProto, said: Mapping[str, str]) -> tuple[int, int] | None:

@@ -179,8 +179,12 @@ class Subject:
         return replace(self, classifier=other, inside=inside)
 
 
-def open_classifier(path: str | os.PathLike[str], head: str | None = None) -> Classifier:
+def open_classifier(
+    path: str | os.PathLike[str], head: str | None = None, *, any_mixed: bool = False
+) -> Classifier:
     """Open a model file and find its input and its head.
+
+    ``any_mixed`` is :func:`find_head`'s.
 
     Raises
     ------
@@ -188,7 +192,7 @@ def open_classifier(path: str | os.PathLike[str], head: str | None = None) -> Cl
         The file is no classifier, or its head is not unique.
     """
     file = open_model(path)
-    search = find_head(file.model, head)
+    search = find_head(file.model, head, any_mixed=any_mixed)
     return Classifier(file, find_entry(file.model), search.head, search.alternatives)
 
 

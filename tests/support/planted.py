@@ -24,6 +24,10 @@ DEFENCES = {
     },
     # No defence: the model answers with the class that its head finds least likely.
     "overruled": {"head": "y = Gemm (f, W, b) z = Neg (y)"},
+    # No defence either: two layers' scores make one answer.
+    "two-heads": {
+        "head": "y = Gemm (f, W, b) n = Neg (f) t = Gemm (n, W) s = Sub (y, t) z = Mul (half, s)",
+    },
     "random-layer": {
         "features": "e = RandomNormalLike <scale: float = 0.3> (r) f = Add (r, e)",
     },

@@ -11,7 +11,7 @@ import pytest
 
 from cloakify.attacks import Apgd
 from cloakify.cli.main import run
-from cloakify.errors import DataError, UsageError
+from cloakify.errors import DataError, HeadError, UsageError
 from cloakify.report import EvaluateReport, align, as_document, load_schema, tables
 from cloakify.workflows.evaluate import EvaluateResult, evaluate
 from cloakify.workflows.harden import harden
@@ -236,6 +236,20 @@ def test_models_that_cannot_be_compared(samples: Path, planted: Planted, tmp_pat
         quick([samples / "fashion_pooled.onnx", samples / "fashion_keras.onnx"], planted.data)
     with pytest.raises(UsageError, match="at least one"):
         quick([], planted.data)
+
+
+def test_layers_that_are_mixed_are_judged_by_their_mixture(
+    planted: Planted, tmp_path: Path
+) -> None:
+    model = planted.model("two-heads")
+    (found,) = quick([model], planted.data).report.models
+    with np.load(planted.data) as data:
+        assert found.clean.value == pytest.approx(
+            (logits(model, data["x"]).argmax(1) == data["y"]).mean()
+        )
+    assert "overruled" not in [notice.code for notice in found.warnings]
+    with pytest.raises(HeadError, match="2 layers could be the head; choose with --head among"):
+        harden(model, planted.data, tmp_path / "h.onnx", HardenSetting(device="cpu", eps=0.02))
 
 
 @pytest.mark.parametrize("limits", [(None, None), (30, 30), (None, 30), (30, None)])
