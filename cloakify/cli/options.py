@@ -148,7 +148,11 @@ threat_options = combine(
 )
 
 run_options = combine(
-    click.option("--batch-size", type=click.IntRange(min=1), default=64, show_default=True),
+    click.option(
+        "--batch-size",
+        type=click.IntRange(min=1),
+        help="Samples in one run of the model.  [default: by their size, 64 at most]",
+    ),
     device_option,
     seed_option,
 )

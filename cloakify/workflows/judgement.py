@@ -131,7 +131,7 @@ def harden_report(
 def given_copies(copies: Copies, subject: Subject) -> GivenCopies:
     """Look at every copy that a user gave: which lie within the budget, and which in the box."""
     threat = subject.threat
-    found = count_outside(copies, subject.dataset, threat, subject.setting.batch_size)
+    found = count_outside(copies, subject.dataset, threat, subject.batch_size)
     within = CopiesWithin(threat.eps, found.counted, found.ball, found.box)
     return GivenCopies(str(copies.data.path), copies.data.sha256, (within,))
 

@@ -8,7 +8,6 @@ from typing import Literal
 
 from cloakify.attacks import Apgd, Attack
 from cloakify.attacks.registry import make_attack
-from cloakify.attacks.target import DEFAULT_BATCH_SIZE
 
 # Queries of Square for a step of Auto-PGD: 5,000 and 100 make AutoAttack's standard settings.
 QUERIES_A_STEP = 50
@@ -38,7 +37,7 @@ class Setting:
     norm, eps
         The threat model; ε in data units.
     batch_size
-        Samples in one run of a session.
+        Samples in one run of a session; ``None``: what suits their size and the device.
     device
         ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
     seed
@@ -55,7 +54,7 @@ class Setting:
     resize: Literal["crop", "stretch", "refuse"] = "crop"
     norm: str = "linf"
     eps: float = 8 / 255
-    batch_size: int = DEFAULT_BATCH_SIZE
+    batch_size: int | None = None
     device: str = "auto"
     seed: int = 0
 

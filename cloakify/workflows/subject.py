@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto
 
 from cloakify.attacks import Target, ThreatModel, make_threat
+from cloakify.attacks.target import fitting_batch_size
 from cloakify.data import Copies, Dataset, Splits, open_copies, open_data, split
 from cloakify.data.splits import some_of
 from cloakify.errors import ModelError, UsageError
@@ -113,6 +114,12 @@ class Subject:
         return replace(file, model=model).load_weights() if file.sidecars else model
 
     @property
+    def batch_size(self) -> int:
+        """Samples in one run of a session."""
+        fitting = fitting_batch_size(self.dataset.sample_shape, self.device)
+        return self.setting.batch_size or fitting
+
+    @property
     def spec(self) -> InputSpec:
         """What samples are fed to: the data input, or the cut graph's."""
         return self.classifier.spec if self.inside is None else self.inside.spec
@@ -129,7 +136,7 @@ class Subject:
             self.spec,
             self.classifier.head,
             self.device,
-            self.setting.batch_size,
+            self.batch_size,
         )
 
     def copies(self, path: str | os.PathLike[str]) -> Copies:
@@ -167,7 +174,7 @@ class Subject:
         if self.inside is None or other.entry.kind != self.inside.entry.kind:
             raise UsageError(f"{paths} are attacked at different tensors: compare them apart")
         inside = open_inside(
-            other.model, other.entry, other.head, self.dataset, self.device, self.setting.batch_size
+            other.model, other.entry, other.head, self.dataset, self.device, self.batch_size
         )
         some = self.dataset.inputs(np.arange(min(SAME, len(self.dataset))))
         alike = inside.packing.sample_shape == self.inside.packing.sample_shape
@@ -261,9 +268,8 @@ def open_subject(
     dataset.check_classes(classifier.head.num_classes)
     inside, unit = None, 1.0
     if not entry.is_plain:
-        inside = open_inside(
-            classifier.model, entry, classifier.head, dataset, device, setting.batch_size
-        )
+        size = setting.batch_size or fitting_batch_size(dataset.sample_shape, device)
+        inside = open_inside(classifier.model, entry, classifier.head, dataset, device, size)
         if entry.kind == "embedding":
             unit = root_mean_square(inside, dataset)
         threat = inside.threat(setting, preprocessing, unit)

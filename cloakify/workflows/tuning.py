@@ -130,7 +130,7 @@ def tune_gates(subject: Subject, splits: Splits, progress: Progress) -> TunedGat
         classifier.head,
         subject.dataset.sample_shape,
         subject.device,
-        min(setting.batch_size, CPU_BATCH) if subject.device.kind == "cpu" else setting.batch_size,
+        min(subject.batch_size, CPU_BATCH) if subject.device.kind == "cpu" else subject.batch_size,
     )
     name = _name_of_run(subject, plan)
     state = None
