@@ -160,12 +160,17 @@ def _slope(context: Context, x: Tensor, gate: Tensor, y: Tensor) -> Tensor:
     """Return the derivative of ``y = gate · x``, SiLU or HardSwish."""
     if gate.inputs[0].op == "HardSigmoid":
         return _hard_swish_slope(context, x, gate)
-    convolved = any(node.op in ("Conv", "BatchNormalization") for node in x.inputs)
-    if convolved and len(x.shape) == 4 and x.dtype == np.float32:
+    if _is_convolved(x):
         ones = np.ones(x.shape[1])
         bend = context.add(context.scale_channels(y, -ones, ones), x)
         return context.mul(gate, bend)
     return context.add(gate, context.mul(y, context.complement(gate)))
+
+
+def _is_convolved(x: Tensor) -> bool:
+    """Tell whether a tensor is in blocks of channels, where a sum is fused into a convolution."""
+    convolved = any(node.op in ("Conv", "BatchNormalization") for node in x.inputs)
+    return convolved and len(x.shape) == 4 and x.dtype == np.float32
 
 
 def _hard_swish_slope(context: Context, x: Tensor, share: Tensor) -> Tensor:
@@ -176,8 +181,10 @@ def _hard_swish_slope(context: Context, x: Tensor, share: Tensor) -> Tensor:
         inside = context.op("HardSigmoid", square, alpha=-3e37, beta=2.7e38)
     else:
         inside = context.step(context.sub(context.scalar(9.0, x), square))
-    sixth = context.op("HardSigmoid", inside, alpha=1 / 6, beta=0.0)
-    return context.add(share, context.mul(x, sixth))
+    kept = context.op("Mul", x, inside, shape=x.shape)
+    if _is_convolved(x):
+        return context.add(context.scale_channels(kept, np.full(x.shape[1], 1 / 6)), share)
+    return context.add(share, context.scale(kept, 1 / 6))
 
 
 def like(context: Context, gradient: Tensor, node: gs.Node, tensor: Tensor) -> Tensor | None:
