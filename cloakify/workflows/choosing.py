@@ -72,9 +72,13 @@ def choose_mask(
     for number in range(2, setting.rounds + 1):
         calibration = _answered(subject, best.choice, attack, calibration)
         rankings = {f"{name}, round {number}": _rank(name, calibration) for name in LEARNING}
-        choices = _propose(
-            subject, target, attack, select, calibration, setting, rankings, progress
-        )
+        try:
+            choices = _propose(
+                subject, target, attack, select, calibration, setting, rankings, progress
+            )
+        except GateError:
+            # The answers to the best mask so far all cost too much: it stands.
+            break
         stage = f"comparing, round {number}"
         challenger = _most_robust(subject, judge, select, choices, progress, stage)
         if challenger.robust > best.robust:
