@@ -2,6 +2,7 @@
 
 from cloakify.graph.gradient.rules import (
     activation,
+    affine_grid,
     arithmetic,
     constant,
     convolution,
@@ -26,6 +27,7 @@ from cloakify.graph.gradient.rules import (
 
 __all__ = [
     "activation",
+    "affine_grid",
     "arithmetic",
     "constant",
     "convolution",
