@@ -2,7 +2,7 @@
 
     python tests/benchmarks/strength.py [--models fashion_pooled,…] [--norms linf,l2]
         [--attacks apgd,apgd-dlr,apgd-t,fab-t,square] [--samples 500] [--queries 1000]
-        [--threads 1] [--seeds 0,1,2] [--cascade]
+        [--threads 1] [--seeds 0,1,2] [--all-windows] [--cascade]
 
 For each model and norm prints the accuracy that each attack leaves, run alone on the same samples
 with the same budget, and the worst case over all: means over the seeds, and in brackets the least
@@ -97,7 +97,13 @@ def compare(budget: Budget, options: argparse.Namespace) -> None:
             both[0, number] = target.correct(found, y)
             middle = time.perf_counter()
             program = their_attack(
-                attack.name, model, budget.norm, budget.eps, options.queries, seed
+                attack.name,
+                model,
+                budget.norm,
+                budget.eps,
+                options.queries,
+                seed,
+                all_windows=options.all_windows,
             )
             both[1, number] = withstands_theirs(program, model, x, y)
             seconds += middle - start, time.perf_counter() - middle
@@ -138,6 +144,11 @@ def main() -> None:
     parser.add_argument("--queries", type=int, default=1000, help="of Square, on both sides")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seeds", default="0", help="of random starts and windows")
+    parser.add_argument(
+        "--all-windows",
+        action="store_true",
+        help="Their Square draws windows up to the last row and column too, as the paper has it.",
+    )
     parser.add_argument("--cascade", action="store_true")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)

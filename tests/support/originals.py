@@ -86,8 +86,21 @@ def first_samples(count: int) -> tuple[Array, Labels]:
         return arrays["x"][:count], arrays["y"][:count]
 
 
-def their_attack(name: str, model: Any, norm: str, eps: float, queries: int, seed: int = 0) -> Any:
-    """Return AutoAttack's own attack under the name that it has here, with standard settings."""
+def their_attack(
+    name: str,
+    model: Any,
+    norm: str,
+    eps: float,
+    queries: int,
+    seed: int = 0,
+    *,
+    all_windows: bool = False,
+) -> Any:
+    """Return AutoAttack's own attack under the name that it has here, with standard settings.
+
+    Its Square never draws a window that reaches the last row or column; with ``all_windows`` it
+    does, as in the paper (arXiv 1912.00049, algorithms 2 and 3) and here.
+    """
     from pyautoattack.autopgd_base import APGDAttack, APGDAttack_targeted
     from pyautoattack.fab_pt import FABAttack_PT
     from pyautoattack.square import SquareAttack
@@ -101,7 +114,11 @@ def their_attack(name: str, model: Any, norm: str, eps: float, queries: int, see
         return APGDAttack_targeted(model, **common)
     if name == "fab-t":
         return FABAttack_PT(model, targeted=True, n_restarts=1, **common)
-    return SquareAttack(model, n_queries=queries, p_init=0.8, resc_schedule=False, **common)
+    square = SquareAttack(model, n_queries=queries, p_init=0.8, resc_schedule=False, **common)
+    if all_windows:
+        below = square.random_int
+        square.random_int = lambda low, high: below(low, high + 1)
+    return square
 
 
 def withstands_theirs(
