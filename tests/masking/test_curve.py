@@ -146,7 +146,7 @@ def test_no_size_is_cheap_enough() -> None:
         best_size(curve, 0.01)
 
 
-@given(st.integers(1, 5000), st.fractions(0, 1).filter(lambda r: 0 < r < 1))
+@given(st.integers(1, 5000), st.fractions(0, 1).filter(lambda r: 0 < float(r) < 1))
 def test_ratio_is_floored(features: int, ratio: object) -> None:
     exact = int(features * ratio)  # type: ignore[operator]
     assert size_of_ratio(features, float(ratio)) in (max(1, exact), max(1, exact + 1))  # type: ignore[arg-type]
