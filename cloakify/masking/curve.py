@@ -39,8 +39,9 @@ BLOCK = 64
 CHUNK = 1 << 20
 # Of features that are looked at together.
 GROUP = 1 << 20
-# Threads; NumPy computes without holding the interpreter.
-WORKERS = min(4, os.cpu_count() or 1)
+# Chunks come in pairs on every machine, lest the last bit of a sum depend on its cores, of which
+# so many are used; NumPy computes without holding the interpreter.
+SHARES, MOST_WORKERS = 2, 4
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -177,9 +178,8 @@ def right_at_every_size(head: LinearHead, group: Group, ranking: NDArray[np.int6
         none_kept = np.bincount(kind[head.bias.argmax() == y], minlength=3)
         return np.concatenate([counts[:, :size][:, ::-1], none_kept[:, None]], axis=1)
 
-    # As many for each core.
-    step = WORKERS * max(1, CHUNK // (blocks * (classes + BLOCK)))
-    chunks = min(len(group.y), WORKERS * -(-len(group.y) // step))
+    step = SHARES * max(1, CHUNK // (blocks * (classes + BLOCK)))
+    chunks = min(len(group.y), SHARES * -(-len(group.y) // step))
     edges = np.linspace(0, len(group.y), chunks + 1).astype(int)
     total = np.zeros((3, size + 1), np.int64)
     for counts in _on_every_core(in_chunk, [slice(*ends) for ends in pairwise(edges)]):
@@ -224,20 +224,23 @@ def _right_in_blocks(
     kind
         The count that a sample belongs to, [n].
     """
-    columns = weight.swapaxes(1, 2)
+    size, classes = weight.shape[1:]
+    # Rows that can be taken: a class of a block, and a block of a sample.
+    columns = weight.swapaxes(1, 2).reshape(-1, size)
+    parts = features.swapaxes(0, 1).reshape(-1, size)
     right, undecided = _decide_blocks(features, weight, margin, y)
     whole = (kind == np.arange(3)[:, None]).astype(np.float32) @ right.T.astype(np.float32)
-    counts = np.repeat(whole.astype(np.int64)[:, :, None], weight.shape[1], axis=2)
+    counts = np.repeat(whole.astype(np.int64)[:, :, None], size, axis=2)
     pairs = np.flatnonzero(undecided.any(axis=1))
-    rivals = undecided.swapaxes(1, 2).reshape(-1, margin.shape[1])
+    rivals = undecided.swapaxes(1, 2).reshape(-1, classes)
     # Whole pairs of a block and a sample, about a working array's worth of rivals at a time.
-    load = np.cumsum(rivals[pairs].sum(axis=1)) // max(1, CHUNK // weight.shape[1])
+    load = np.cumsum(rivals[pairs].sum(axis=1)) // max(1, CHUNK // size)
     for group in np.split(pairs, np.flatnonzero(np.diff(load)) + 1):
         pair, rival = np.nonzero(rivals[group])
         block, row = np.divmod(group[pair], len(y))
-        terms = columns[block, y[row]]
-        terms -= columns[block, rival]
-        terms *= features[block, row]
+        terms = columns.take(block * classes + y[row], axis=0)
+        terms -= columns.take(block * classes + rival, axis=0)
+        terms *= parts.take(row * len(weight) + block, axis=0)
         np.cumsum(terms, axis=1, out=terms)
         # The first of equal logits is the answer, as for every caller that reads a class.
         least = -margin[block, rival, row]
@@ -249,7 +252,7 @@ def _right_in_blocks(
         key = kind[row] * len(weight) + block
         order = np.argsort(key, kind="stable")
         key, won = key[order], won[order].view(np.uint8)
-        counts.reshape(-1, weight.shape[1])[key[_firsts(key)]] += np.add.reduceat(
+        counts.reshape(-1, size)[key[_firsts(key)]] += np.add.reduceat(
             won, _firsts(key), 0, np.int64
         )
     return counts
@@ -298,5 +301,6 @@ def _decide_blocks(
 
 def _on_every_core(task: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
     """Return a task's results, in the items' order."""
-    with ThreadPoolExecutor(WORKERS, thread_name_prefix="cloakify-curve") as pool:
+    threads = min(MOST_WORKERS, os.cpu_count() or 1)
+    with ThreadPoolExecutor(threads, thread_name_prefix="cloakify-curve") as pool:
         return list(pool.map(task, items))
