@@ -40,7 +40,7 @@ Labels = NDArray[np.int64]
 
 DEFAULT_BATCH_SIZE = 64
 
-# Numbers in a batch of inputs from which on a CPU only waits for memory: 8 images of 224×224×3.
+# Numbers in a batch of inputs beyond which a CPU only waits for memory: 8 images of 224×224×3.
 MOST_AT_ONCE = 5 << 18
 
 # A full batch over the one that the last few samples of an iterated attack go through.

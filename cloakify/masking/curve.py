@@ -14,11 +14,10 @@ by rank. Together that costs a few products with the head.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,9 +41,6 @@ GROUP = 1 << 20
 # Chunks come in pairs on every machine, lest the last bit of a sum depend on its cores, of which
 # so many are used; NumPy computes without holding the interpreter.
 SHARES, MOST_WORKERS = 2, 4
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -182,8 +178,10 @@ def right_at_every_size(head: LinearHead, group: Group, ranking: NDArray[np.int6
     chunks = min(len(group.y), SHARES * -(-len(group.y) // step))
     edges = np.linspace(0, len(group.y), chunks + 1).astype(int)
     total = np.zeros((3, size + 1), np.int64)
-    for counts in _on_every_core(in_chunk, [slice(*ends) for ends in pairwise(edges)]):
-        total += counts
+    threads = min(MOST_WORKERS, os.cpu_count() or 1)
+    with ThreadPoolExecutor(threads, thread_name_prefix="cloakify-curve") as pool:
+        for counts in pool.map(in_chunk, [slice(*ends) for ends in pairwise(edges)]):
+            total += counts
     return total
 
 
@@ -297,10 +295,3 @@ def _decide_blocks(
     right: NDArray[np.bool_] = np.all(safe, axis=1)
     undecided = ~safe & ~lost
     return right, undecided
-
-
-def _on_every_core(task: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
-    """Return a task's results, in the items' order."""
-    threads = min(MOST_WORKERS, os.cpu_count() or 1)
-    with ThreadPoolExecutor(threads, thread_name_prefix="cloakify-curve") as pool:
-        return list(pool.map(task, items))

@@ -116,8 +116,7 @@ class Subject:
     @property
     def batch_size(self) -> int:
         """Samples in one run of a session."""
-        fitting = fitting_batch_size(self.dataset.sample_shape, self.device)
-        return self.setting.batch_size or fitting
+        return _batch_size(self.setting, self.dataset, self.device)
 
     @property
     def spec(self) -> InputSpec:
@@ -268,7 +267,7 @@ def open_subject(
     dataset.check_classes(classifier.head.num_classes)
     inside, unit = None, 1.0
     if not entry.is_plain:
-        size = setting.batch_size or fitting_batch_size(dataset.sample_shape, device)
+        size = _batch_size(setting, dataset, device)
         inside = open_inside(classifier.model, entry, classifier.head, dataset, device, size)
         if entry.kind == "embedding":
             unit = root_mean_square(inside, dataset)
@@ -281,6 +280,12 @@ def open_subject(
         return subject
     labels = _predictions(subject.target(), dataset, progress)
     return replace(subject, dataset=dataset.with_labels(labels), labels=labels)
+
+
+def _batch_size(setting: Setting, dataset: Dataset, device: Device) -> int:
+    if setting.batch_size is not None:
+        return setting.batch_size
+    return fitting_batch_size(dataset.sample_shape, device)
 
 
 def _predictions(target: Target, dataset: Dataset, progress: Progress) -> NDArray[np.int64]:
