@@ -180,14 +180,16 @@ def _only_one(
                     f"to logits; name the head with --head, candidates are {_listed(layers)}"
                 )
             waiting.extend(node.inputs)
-    mixed = any_mixed and len({head.logits for head in met.values()}) == 1
-    if len(met) == 1 or mixed:
+    mixed = len({head.logits for head in met.values()}) == 1
+    if len(met) == 1 or (mixed and any_mixed):
         return next(head for head in layers if head.node in met)
     if not met:
         raise HeadError("no linear layer leads to an output; it is no classifier")
     raise HeadError(
         f"{len(met)} layers could be the head; choose with --head among "
         f"{_listed(list(met.values()))}"
+        + "; their scores are mixed into one answer, and to attack or evaluate takes no choice"
+        * mixed
     )
 
 
