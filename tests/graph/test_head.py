@@ -295,7 +295,7 @@ def test_layers_that_are_mixed_answer_together(end: str, second: str):
     constants = f"{WEIGHTS}, {numbers}"
     found = model(body, constants)
     with pytest.raises(
-        HeadError, match="2 layers could be the head; choose with --head among.*mixed"
+        HeadError, match=r"2 layers could be the head; choose with --head among.*mixed"
     ):
         find_head(found)
     answer = "t" if "Softmax" in end else "y"
