@@ -46,7 +46,8 @@ def keep_blocks(graph: gs.Graph) -> None:
 def enter_blocks(graph: gs.Graph, first: int) -> None:
     """Bring tensors into blocks where nodes from number ``first`` on join them with such, in place.
 
-    A pool of single positions does that, and gives the same numbers.
+    A pool of single positions does that, and gives the same numbers. Where a tensor has been padded
+    there is no such way: the runtime merges padding into the pool, which may not have any.
     """
     builder = Builder(graph)
     inside: set[int] = set()
@@ -57,7 +58,7 @@ def enter_blocks(graph: gs.Graph, first: int) -> None:
         held = [id(tensor) in inside for tensor in node.inputs]
         if place >= first and node.op in _OF_EQUALS and any(held) and not all(held):
             outside = [tensor for tensor, is_in in zip(node.inputs, held, strict=True) if not is_in]
-            if _all_alike(node.inputs):
+            if _all_alike(node.inputs) and not any(map(_is_padded, outside)):
                 for tensor in outside:
                     if id(tensor) not in entered:
                         entered[id(tensor)] = builder.op(
@@ -95,6 +96,10 @@ def _all_alike(tensors: list[Tensor]) -> bool:
         return False
     shapes = {tuple(tensor.shape) for tensor in tensors}
     return len(shapes) == 1 and all(_is_image(tensor) for tensor in tensors)
+
+
+def _is_padded(tensor: Tensor) -> bool:
+    return bool(tensor.inputs) and tensor.inputs[0].op == "Pad"
 
 
 def _over_positions(node: gs.Node) -> bool:

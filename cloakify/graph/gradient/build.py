@@ -22,7 +22,7 @@ from cloakify.graph.gradient.blocks import enter_blocks, keep_blocks
 from cloakify.graph.gradient.builder import Builder, Tensor
 from cloakify.graph.gradient.engine import Context, differentiate, has_rule, unsupported
 from cloakify.graph.gradient.losses import FOR_STEPS, LOSSES, TARGETED
-from cloakify.graph.gradient.steps import add_momentum_step, add_step
+from cloakify.graph.gradient.steps import add_momentum_step, add_step, finite
 from cloakify.graph.own_names import make_way
 from cloakify.graph.specialise import Shape, WorkingGraph, specialise
 
@@ -123,7 +123,9 @@ def build_gradient(
     builder = Context(graph, set())
     if spec.step is None:
         outputs.append((GRADIENT, gradient))
-    elif spec.step == "step":
+        return finish(working, outputs)
+    gradient = finite(builder, gradient)
+    if spec.step == "step":
         outputs += add_step(builder, spec.norm, x, gradient)
     else:
         if spec.loss is None:

@@ -65,9 +65,11 @@ class Builder:
         """Append a node with ``count`` outputs, all of one shape and dtype, and return them."""
         if dtype is None and inputs and inputs[0] is not None:
             dtype = inputs[0].dtype
+        # A class and its dtype are equal, but not to a set.
+        kind = None if dtype is None else np.dtype(dtype)
         known = None if shape is None else list(shape)
         outputs: list[Tensor] = [
-            gs.Variable(self._name(op_type), dtype=dtype, shape=known) for _ in range(count)
+            gs.Variable(self._name(op_type), dtype=kind, shape=known) for _ in range(count)
         ]
         arguments = [gs.Variable.empty() if tensor is None else tensor for tensor in inputs]
         given = {key: value for key, value in attributes.items() if value is not None}

@@ -22,25 +22,44 @@ def cross_entropy(
 ) -> tuple[Tensor, Tensor]:
     """``log Σ exp Z − Z_y``; its gradient is ``softmax Z − onehot y``.
 
-    Written in the margin t = log Σ_{i≠y} exp Z_i − Z_y: the loss is ``log(1 + eᵗ)``, the gradient
+    Written in the log-odds t of :func:`log_odds`: the loss is ``log(1 + eᵗ)``, the gradient
     ``σ(t)·(q − onehot y)`` with q the softmax over the other classes. So neither rounds to 0 when
     the model is sure of y; ``softmax Z − onehot y`` does from p_y = 1 − 6·10⁻⁸ on in float32, and
     the attack would stand still there.
     """
-    loss, direction, slope = _margin_form(builder, logits, labels)
-    return loss, builder.mul(direction, slope)
+    odds, gradient = log_odds(builder, logits, labels, targets)
+    t = builder.reshape(odds, [logits.shape[0], 1])
+    # log(1 + eᵗ) = max(t, 0) + log(1 + e⁻ᵗ'), t' = |t|. The logarithm loses its digits where the
+    # power p is small; p − p²/2 has them all from t' = 7 on.
+    power = builder.op("Exp", builder.neg(builder.op("Abs", t)))
+    half = builder.mul(builder.mul(power, power), builder.scalar(0.5, t))
+    far = builder.compare("Less", power, builder.scalar(float(np.exp(-7.0)), t))
+    log = builder.op("Log", builder.add(power, builder.scalar(1.0, t)))
+    tail = builder.where(far, builder.sub(power, half), log)
+    loss = builder.add(builder.op("Max", t, builder.scalar(0.0, t)), tail)
+    slope = builder.op("Exp", builder.sub(t, loss))
+    return builder.reshape(loss, [logits.shape[0]]), builder.mul(gradient, slope)
 
 
-def unscaled_cross_entropy(
+def log_odds(
     builder: Builder, logits: Tensor, labels: Tensor, targets: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """The cross-entropy, with its gradient divided by σ(t) > 0, sample by sample.
+    """``t = log Σ_{i≠y} exp Z_i − Z_y``, the log-odds against y; its gradient is ``q − onehot y``.
 
-    For steps that take the sign or the direction of a sample's gradient the factor makes no
-    difference, but without it no gradient is too small for the layers below.
+    The cross-entropy is ``log(1 + eᵗ)``: it orders samples as t does, and its gradient with respect
+    to the input points where t's does. For steps that take no more of it than that, t is better,
+    since neither it nor its gradient underflows, however sure the model is.
     """
-    loss, direction, _ = _margin_form(builder, logits, labels)
-    return loss, direction
+    samples = logits.shape[0]
+    chosen = one_hot(builder, logits, labels)
+    others = _without(builder, logits, chosen)
+    largest = builder.op("ReduceMax", others, builder.ints(1))
+    powers = builder.op("Exp", builder.sub(others, largest))
+    total = builder.sum(powers, [1])
+    own = builder.sum(builder.mul(logits, chosen), [1])
+    t = builder.sub(builder.add(largest, builder.op("Log", total)), own)
+    gradient = builder.sub(builder.div(powers, total), chosen)
+    return builder.reshape(t, [samples]), gradient
 
 
 def margin(
@@ -94,14 +113,14 @@ def targeted_margin(
 
 LOSSES: dict[str, Loss] = {
     "ce": cross_entropy,
-    "unscaled-ce": unscaled_cross_entropy,
+    "log-odds": log_odds,
     "margin": margin,
     "dlr": dlr,
     "targeted-dlr": targeted_dlr,
     "targeted-margin": targeted_margin,
 }
-# What a step that normalises each sample's gradient differentiates in place of a loss.
-FOR_STEPS = {"ce": "unscaled-ce"}
+# What a step that takes only directions and the order of losses follows in place of a loss.
+FOR_STEPS = {"ce": "log-odds"}
 TARGETED = {"targeted-dlr", "targeted-margin"}
 
 
@@ -112,29 +131,6 @@ def one_hot(builder: Builder, logits: Tensor, classes: Tensor) -> Tensor:
     return builder.cast(
         builder.compare("Equal", builder.reshape(classes, [samples, 1]), columns), logits.dtype
     )
-
-
-def _margin_form(builder: Builder, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return log(1 + eᵗ) [N], q − onehot y [N, C] and σ(t) [N, 1]; see :func:`cross_entropy`."""
-    samples = logits.shape[0]
-    chosen = one_hot(builder, logits, labels)
-    others = _without(builder, logits, chosen)
-    largest = builder.op("ReduceMax", others, builder.ints(1))
-    powers = builder.op("Exp", builder.sub(others, largest))
-    total = builder.sum(powers, [1])
-    own = builder.sum(builder.mul(logits, chosen), [1])
-    t = builder.sub(builder.add(largest, builder.op("Log", total)), own)
-    # log(1 + eᵗ) = max(t, 0) + log(1 + e⁻ᵗ'), t' = |t|. The logarithm loses its digits where the
-    # power p is small; p − p²/2 has them all from t' = 7 on.
-    power = builder.op("Exp", builder.neg(builder.op("Abs", t)))
-    half = builder.mul(builder.mul(power, power), builder.scalar(0.5, t))
-    far = builder.compare("Less", power, builder.scalar(float(np.exp(-7.0)), t))
-    log = builder.op("Log", builder.add(power, builder.scalar(1.0, t)))
-    tail = builder.where(far, builder.sub(power, half), log)
-    loss = builder.add(builder.op("Max", t, builder.scalar(0.0, t)), tail)
-    slope = builder.op("Exp", builder.sub(t, loss))
-    direction = builder.sub(builder.div(powers, total), chosen)
-    return builder.reshape(loss, [samples]), direction, slope
 
 
 def _without(builder: Builder, logits: Tensor, chosen: Tensor) -> Tensor:

@@ -31,6 +31,10 @@ FOOLED = "cloakify_fooled"
 # What an iteration carries over to the next one is an input, and with this appended an output.
 AFTER = "_next"
 
+# Stands for an infinite entry of a gradient: sums of many, and squares of what is divided by it,
+# are finite.
+LARGEST = 1e30
+
 # Outputs in their order: name and tensor.
 Outputs = list[tuple[str, Tensor]]
 
@@ -89,6 +93,20 @@ class Ball:
         x = builder.op("Min", x, self.upper)
         x.shape = self.shape
         return x
+
+
+def finite(builder: Builder, gradient: Tensor) -> Tensor:
+    """Return a gradient with 0 for what is no number and ``LARGEST`` for what is infinite.
+
+    The slope of a root at 0 is infinite, and times 0 no number. A step along either would lead to a
+    point that is none.
+    """
+    low, high = (builder.scalar(sign * LARGEST, gradient) for sign in (-1.0, 1.0))
+    bounded = builder.op("Clip", gradient, low, high)
+    lost = builder.op("IsNaN", gradient, dtype=np.bool_)
+    found = builder.where(lost, builder.scalar(0.0, gradient), bounded)
+    found.shape = gradient.shape
+    return found
 
 
 def add_step(builder: Builder, norm: str, x: Tensor, gradient: Tensor) -> Outputs:

@@ -79,6 +79,23 @@ def test_what_leaves_the_blocks_is_brought_back_where_it_meets_such() -> None:
         assert all(places.get(name, -1) < place for name in node.input)
 
 
+CROPPED = """<ir_version: 8, opset_import: ["" : 18]>
+f (double[2, 2, 4, 4] x) => (double[2, 2, 3, 3] y, double[2, 2, 4, 4] z)
+<double[2, 2, 1, 1] w = {0.5, -1.0, 1.5, 0.25}, int64[2] low = {0, 0}, int64[2] high = {3, 3},
+ int64[2] axes = {2, 3}> {
+    a = Conv(x, w)
+    b = Sigmoid(a)
+    c = Slice(b, low, high, axes)
+    y = Conv(c, w)
+    z = Conv(b, w)
+}"""
+
+
+def test_zeros_around_a_tensor_that_meets_such() -> None:
+    """The runtime merges padding into the pool behind it, and then refuses the pool."""
+    check_both(CROPPED, {"x": np.random.default_rng(0).standard_normal((2, 2, 4, 4))})
+
+
 @pytest.mark.parametrize("order", ["a, s", "s, a"])
 def test_silu_of_a_convolution(order: str) -> None:
     text = f"""<ir_version: 8, opset_import: ["" : 18]>

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cloakify.errors import UnsupportedOperatorError
-from tests.support.gradcheck import gradient_model
 from tests.support.onnxtext import one_node, unknown
 from tests.support.ortcheck import check_both
 
@@ -84,7 +81,19 @@ def test_generated(terms: list[list[str]], ranks: list[int], order: list[str], k
     check(equation, *shapes_of(equation))
 
 
-def test_a_diagonal_is_refused_by_name() -> None:
-    text = one_node('y = Einsum<equation = "ii->i">(x)', "double[?, ?] x")
-    with pytest.raises(UnsupportedOperatorError, match="diagonal"):
-        gradient_model(onnx.parser.parse_model(text), {"x": (3, 3)}, ["x"])
+@pytest.mark.parametrize(
+    "equation",
+    [
+        "ii->i",
+        "ii",
+        "ii->",
+        "bkii->bki",
+        "iji->j",
+        "iii->i",
+        "bii,bi->b",
+        "ii,ij,jj->j",
+        "iijj->ij",
+    ],
+)
+def test_diagonals(equation: str) -> None:
+    check(equation, *shapes_of(equation))

@@ -34,6 +34,8 @@ def by_definition(name: str, z: np.ndarray, y: int, t: int) -> float:
     ranked = np.sort(z)[::-1]
     if name == "ce":
         return float(np.logaddexp(0.0, np.logaddexp.reduce(others) - z[y]))
+    if name == "log-odds":
+        return float(np.logaddexp.reduce(others) - z[y])
     if name == "margin":
         return float(others.max() - z[y])
     if name == "dlr":
@@ -45,7 +47,7 @@ def by_definition(name: str, z: np.ndarray, y: int, t: int) -> float:
 
 @settings(max_examples=40, deadline=None)
 @given(
-    st.sampled_from(["ce", "margin", "dlr", "targeted-dlr", "targeted-margin"]),
+    st.sampled_from(sorted(LOSSES)),
     st.integers(0, 10_000),
     st.sampled_from([0.1, 1.0, 30.0]),
 )
@@ -81,9 +83,19 @@ def test_a_sure_model_still_has_a_gradient(margin: float) -> None:
     others = np.exp(exact[1:] - np.logaddexp.reduce(exact[1:]))
     slope = np.exp(-np.logaddexp(0.0, exact[0] - np.logaddexp.reduce(exact[1:])))
     assert gradient[0] == pytest.approx(slope * np.concatenate([[-1.0], others]), rel=2e-4)
-    # What steps use is the same gradient without the factor that may underflow further down.
-    _, direction = run_loss(FOR_STEPS["ce"], logits, y, y)
+    # What steps follow is the same gradient without the factor that may underflow further down.
+    odds, direction = run_loss(FOR_STEPS["ce"], logits, y, y)
     assert direction[0] == pytest.approx(np.concatenate([[-1.0], others]), rel=1e-5)
+    assert odds[0] == pytest.approx(np.log(np.expm1(expected)) if expected < 50 else expected)
+
+
+@given(st.lists(st.floats(-3e4, 3e4, width=32), min_size=2, max_size=2))
+def test_log_odds_order_samples_that_a_model_is_sure_of(margins: list[float]) -> None:
+    """Where the cross-entropy is 0 in float32 for both, one is still nearer to being fooled."""
+    logits = np.array([[margin, 0.0, -5.0] for margin in margins], np.float32)
+    odds, _ = run_loss("log-odds", logits, np.zeros(2, int), np.zeros(2, int))
+    if abs(logits[0, 0] - logits[1, 0]) > 1e-2:
+        assert (odds[0] > odds[1]) == (logits[0, 0] < logits[1, 0])
 
 
 def test_samples_do_not_mix() -> None:

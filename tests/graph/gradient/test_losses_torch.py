@@ -9,8 +9,6 @@ from cloakify.graph.gradient.losses import LOSSES, TARGETED
 from tests.support.classifiers import linear_classifier, target_of
 
 LEAST_CLASSES = {"dlr": 3, "targeted-dlr": 4}
-# Of its own accord not the gradient of its loss.
-DIRECTIONS = {"unscaled-ce"}
 
 
 def identity_target(classes: int):
@@ -34,7 +32,6 @@ def drawn(loss: str, classes: int, seed: int, samples: int = 5):
 CASES = [
     (loss, classes)
     for loss in LOSSES
-    if loss not in DIRECTIONS
     for classes in TARGETS
     if classes >= LEAST_CLASSES.get(loss, 2)
 ]
@@ -53,6 +50,12 @@ def test_loss_and_gradient_are_torchs(loss, classes):
     rival = rival.max(dim=1).values
     values = {
         "ce": lambda: torch.nn.functional.cross_entropy(logits, torch.tensor(y), reduction="none"),
+        "log-odds": lambda: (
+            logits.masked_fill(
+                torch.nn.functional.one_hot(torch.tensor(y), classes) > 0, -torch.inf
+            ).logsumexp(dim=1)
+            - own
+        ),
         "margin": lambda: rival - own,
         "dlr": lambda: (rival - own) / (ranked[:, 0] - ranked[:, 2]),
         "targeted-margin": lambda: logits[lanes, t] - own,

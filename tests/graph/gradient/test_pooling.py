@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -103,6 +104,17 @@ def test_indices_in_the_other_storage_order_are_refused() -> None:
         gradient_model(model, {"x": (1, 1, 4, 4)}, ["x"])
 
 
+def test_parts_of_which_some_are_pooled() -> None:
+    """What comes back through a pool has the same type as what comes back past it."""
+    text = one_node(
+        "a, b = Split<axis = 1, num_outputs = 2>(x)  "
+        "p = MaxPool<kernel_shape = [2, 2], strides = [2, 2]>(a)  q = GlobalAveragePool(p)  "
+        "r = Tanh(b)  y = Add(q, r)",
+        "double[?, ?, ?, ?] x",
+    )
+    check_both(text, {"x": np.random.default_rng(0).standard_normal((2, 4, 4, 4))})
+
+
 @pytest.mark.parametrize("opset", [18, 22])
 @pytest.mark.parametrize("include", [0, 1])
 @pytest.mark.parametrize("op_type", ["AveragePool", "MaxPool", "LpPool"])
@@ -133,3 +145,37 @@ def test_dilated_windows_with_auto_pad_are_refused(op_type: str) -> None:
     model = onnx.parser.parse_model(one_node(call, "double[?, ?, ?] x", 19))
     with pytest.raises(UnsupportedOperatorError, match="dilated"):
         gradient_model(model, {"x": (1, 1, 8)}, ["x"])
+
+
+@given(
+    _per_axis(1, 4, 2),
+    _per_axis(1, 3, 2),
+    _per_axis(0, 2, 2),
+    st.integers(1, 3),
+    st.integers(0, 99),
+)
+@settings(max_examples=40, deadline=None)
+def test_the_first_of_equals_has_the_gradient_of_windows_side_by_side(
+    kernel: list[int], count: list[int], rest: list[int], values: int, seed: int
+) -> None:
+    """By a search through every window; with few values, ties are the rule."""
+    rng = np.random.default_rng(seed)
+    size = [n * k + min(r, k - 1) for n, k, r in zip(count, kernel, rest, strict=True)]
+    x = rng.integers(0, values, (2, 3, *size)).astype(np.float32)
+    g = rng.standard_normal((2, 3, *count)).astype(np.float32)
+    call = f"y = MaxPool<kernel_shape = {kernel}, strides = {kernel}>(x)"
+    model = onnx.parser.parse_model(one_node(call, "float[?, ?, ?, ?] x"))
+    built = gradient_model(model, {"x": x.shape}, ["x"])
+    # Indices are slow to find, and to scatter by.
+    assert "ScatterElements" not in {node.op_type for node in built.graph.node}
+    (seed_input,) = {value.name for value in built.graph.input} - {"x"}
+    session = ort.InferenceSession(built.SerializeToString(), providers=["CPUExecutionProvider"])
+    found = session.run(None, {"x": x, seed_input: g})[-1]
+    expected = np.zeros_like(x)
+    for *image, row, column in np.ndindex(g.shape):
+        corner = row * kernel[0], column * kernel[1]
+        window = x[(*image, *(slice(c, c + k) for c, k in zip(corner, kernel, strict=True)))]
+        step = np.unravel_index(window.argmax(), window.shape)
+        place = tuple(c + s for c, s in zip(corner, step, strict=True))
+        expected[(*image, *place)] = g[(*image, row, column)]
+    np.testing.assert_array_equal(found, expected)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
 import onnx_graphsurgeon as gs
 
 from cloakify.graph.gradient.builder import Tensor
@@ -17,6 +20,8 @@ from cloakify.graph.gradient.zero_insertion import gradient_by_zeros
 
 Gradients = list[Tensor | None]
 
+_NARROW = 4
+
 
 @rule("Conv")
 def conv(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
@@ -31,8 +36,9 @@ def conv(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
 def conv_gradient(context: Context, node: gs.Node, g: Tensor, x: Tensor, w: Tensor) -> Tensor:
     """Append the transposed convolution of g by ``w`` for a node with `Conv`'s attributes.
 
-    With stride 1 that is g convolved with the flipped W; larger strides have a way of their own
-    where the runtime's `Conv` kernels are faster than those of `ConvTranspose`.
+    With stride 1 that is g convolved with the flipped W, unless x has hardly any channels; larger
+    strides have a way of their own where the runtime's `Conv` kernels are faster than those of
+    `ConvTranspose`.
     """
     window = window_of(node, w.shape[2:])
     group = node.attrs.get("group", 1)
@@ -41,6 +47,8 @@ def conv_gradient(context: Context, node: gs.Node, g: Tensor, x: Tensor, w: Tens
     if weights is None:
         return window.transposed(context, g, w, x.shape, out, group)
     pads = _flipped_pads(window, x.shape[2:], out)
+    if all(s == 1 for s in window.strides) and _is_narrow(weights, group):
+        return window.transposed(context, g, w, x.shape, out, group)
     if all(s == 1 for s in window.strides) and min(pads) >= 0:
         kernel = context.constant(flipped(weights, group))
         dilations = list(window.dilations)
@@ -50,6 +58,16 @@ def conv_gradient(context: Context, node: gs.Node, g: Tensor, x: Tensor, w: Tens
     if found is None and axes is not None:
         found = gradient_by_phase(context, g, weights, axes, x.shape, group)
     return found or window.transposed(context, g, w, x.shape, out, group)
+
+
+def _is_narrow(weights: np.ndarray, group: int) -> bool:
+    """Tell whether a kernel reads so few channels that `Conv` wastes most of what it computes.
+
+    It yields channels in blocks of 8 or 16; the first layer's gradient has 1 or 3. Measured on one
+    core, mostly with 3×3 kernels: `ConvTranspose` takes 0.1 to 0.3 of the time for 1, 0.2 to 0.5
+    for 3 and 4, and as long for 12.
+    """
+    return group == 1 and weights.shape[1] <= _NARROW and math.prod(weights.shape[2:]) > 1
 
 
 @rule("ConvTranspose")

@@ -6,9 +6,9 @@ import string
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import onnx_graphsurgeon as gs
 
-from cloakify.errors import UnsupportedOperatorError
 from cloakify.graph.gradient.builder import Tensor
 from cloakify.graph.gradient.engine import Context, rule
 
@@ -20,11 +20,15 @@ def einsum(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
     """``y_out = Σ Π xᵢ``: ``∂xₖ`` is the Einsum of g with the other operands, to xₖ's indices.
 
     An index that only xₖ has is summed away in y; along it the gradient is constant. An index
-    along which xₖ has size 1 and others more is summed away in the gradient.
+    along which xₖ has size 1 and others more is summed away in the gradient. An index that xₖ has
+    twice takes a diagonal, which is a product with an identity matrix.
     """
     (g,) = grads
     assert g is not None
     terms = parse(node)
+    eyes = [
+        context.constant(np.eye(terms.sizes[pair[0]], dtype=g.dtype)) for pair in terms.diagonals
+    ]
     found: Gradients = []
     for place, operand in enumerate(node.inputs):
         if not context.needs(operand):
@@ -33,6 +37,8 @@ def einsum(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
         own = terms.inputs[place]
         others = [term for other, term in enumerate(terms.inputs) if other != place]
         tensors = [tensor for other, tensor in enumerate(node.inputs) if other != place]
+        others += terms.diagonals
+        tensors += eyes
         known = set(terms.output).union(*others)
         sizes = dict(zip(own, operand.shape, strict=True))
         kept = "".join(i for i in own if i in known and sizes[i] == terms.sizes[i])
@@ -46,21 +52,26 @@ def einsum(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
 
 @dataclass(frozen=True)
 class Terms:
-    """An Einsum equation with every index a letter, and the size of each index."""
+    """An Einsum equation with every index a letter, which no operand has twice.
+
+    Attributes
+    ----------
+    inputs, output
+        The indices of each operand, and of the result.
+    diagonals
+        Pairs of indices that must be equal: factors that are identity matrices.
+    sizes
+        Of each index.
+    """
 
     inputs: tuple[str, ...]
     output: str
+    diagonals: tuple[str, ...]
     sizes: dict[str, int]
 
 
 def parse(node: gs.Node) -> Terms:
-    """Read an Einsum node's equation; an ellipsis becomes letters that the equation does not use.
-
-    Raises
-    ------
-    UnsupportedOperatorError
-        An operand has one index twice (a diagonal).
-    """
+    """Read an Einsum node's equation; an ellipsis becomes letters that it does not use."""
     equation = node.attrs["equation"].replace(" ", "")
     left, arrow, output = equation.partition("->")
     inputs = left.split(",")
@@ -79,11 +90,19 @@ def parse(node: gs.Node) -> Terms:
         term.replace("...", letters[hidden - (rank - len(term) + 3) :])
         for term, rank in zip(inputs, ranks, strict=True)
     ]
-    if any(len(set(term)) < len(term) for term in explicit):
-        raise UnsupportedOperatorError(
-            f"Einsum {node.name!r} ({equation!r}) takes a diagonal; no gradient rule for that"
-        )
-    return Terms(tuple(explicit), output.replace("...", letters), _sizes(explicit, node.inputs))
+    output = output.replace("...", letters)
+    free = iter(c for c in string.ascii_letters if c not in {*equation, *letters})
+    apart, diagonals = [], []
+    for term in explicit:
+        found = ""
+        for index in term:
+            if index in found:
+                twin = next(free)
+                diagonals.append(index + twin)
+                index = twin
+            found += index
+        apart.append(found)
+    return Terms(tuple(apart), output, tuple(diagonals), _sizes(apart, node.inputs))
 
 
 def _sizes(terms: Sequence[str], operands: Sequence[Tensor]) -> dict[str, int]:

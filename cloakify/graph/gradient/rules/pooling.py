@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import onnx_graphsurgeon as gs
@@ -10,6 +11,7 @@ import onnx_graphsurgeon as gs
 from cloakify.errors import UnsupportedOperatorError
 from cloakify.graph.gradient.builder import Tensor
 from cloakify.graph.gradient.engine import Context, rule
+from cloakify.graph.gradient.rules.static import resize_with_zeros
 from cloakify.graph.gradient.windows import Window, window_of
 
 Gradients = list[Tensor | None]
@@ -48,6 +50,9 @@ def max_pool(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
     g = grads[0]
     assert g is not None
     x = node.inputs[0]
+    window = _window(node)
+    if len(node.outputs) < 2 and _is_tiling(window, node.outputs[0].shape, x):
+        return [_to_the_first_largest(context, node.outputs[0], g, x, window)]
     if len(node.outputs) < 2:
         # By a pool of their own: the model's stays in the runtime's blocks of channels, which know
         # no indices. storage_order concerns the indices alone.
@@ -70,12 +75,51 @@ def max_pool(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
         dtype=g.dtype,
         value=gs.Constant("zero", np.zeros(1, g.dtype)),
     )
-    window = _window(node)
     reduction = "add" if window.overlaps else None
     flat = context.op(
         "ScatterElements", zeros, indices, context.reshape(g, [-1]), axis=0, reduction=reduction
     )
     return [context.reshape(flat, x.shape)]
+
+
+def _is_tiling(window: Window, out: Sequence[int], x: Tensor) -> bool:
+    """Tell whether windows of an image lie side by side, each whole, without padding."""
+    return (
+        len(x.shape) == 4
+        and x.dtype == np.float32
+        and window.strides == window.kernel
+        and max(window.dilations) == 1
+        and max(window.pads_begin + window.pads_end) == 0
+        and all(n * k <= m for n, k, m in zip(out[2:], window.kernel, x.shape[2:], strict=True))
+    )
+
+
+def _to_the_first_largest(
+    context: Context, y: Tensor, g: Tensor, x: Tensor, window: Window
+) -> Tensor:
+    """Append the gradient of windows that lie side by side.
+
+    A position is the largest of its window where it equals y there. Of several the first counts:
+    positions are numbered backwards within each window, and the largest number is taken by another
+    pool. That is a dozen passes over x, and takes ONNX Runtime half to a third of the time that it
+    needs for finding indices and scattering by them.
+    """
+    rest = [n * k - m for n, k, m in zip(y.shape[2:], window.kernel, x.shape[2:], strict=True)]
+    none = [0] * 4
+    x = resize_with_zeros(context, x, none, [0, 0, *rest])
+    is_largest = context.op("Equal", x, context.magnify(y, window.kernel), dtype=np.bool_)
+    numbers = np.arange(math.prod(window.kernel), 0, -1, dtype=np.float32)
+    numbers = np.tile(numbers.reshape(window.kernel), y.shape[2:])[None, None]
+    numbered = context.mul(
+        context.op("Cast", is_largest, dtype=np.float32, to=1), context.constant(numbers)
+    )
+    first = context.op(
+        "MaxPool", numbered, kernel_shape=list(window.kernel), strides=list(window.strides)
+    )
+    is_first = context.op("Equal", numbered, context.magnify(first, window.kernel), dtype=np.bool_)
+    chosen = context.op("Cast", is_first, dtype=np.float32, to=1)
+    found = context.mul(chosen, context.magnify(g, window.kernel))
+    return resize_with_zeros(context, found, none, [0, 0, *(-n for n in rest)])
 
 
 @rule("AveragePool")
