@@ -57,9 +57,9 @@ def open_npz(path: Path, input_name: str, *, labelled: bool) -> ArraySource:
     names = archive.names()
     x_name = next((name for name in (input_name, "x") if name in names), None)
     if x_name is None:
+        wanted = "'x'" if input_name == "x" else f"'x', or {shown(input_name)!r} as the model does"
         raise DataError(
-            f"{shown(path)} holds {some(names) or 'nothing'}: name the samples "
-            f"{shown(input_name)!r}, as the model's input, or 'x'"
+            f"{shown(path)} holds {some(names) or 'nothing'}: name the samples {wanted}"
         )
     y_name = next((name for name in LABEL_NAMES if name in names and name != x_name), None)
     if not labelled:

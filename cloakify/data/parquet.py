@@ -51,10 +51,10 @@ def open_parquet(path: Path, files: list[Path], input_name: str, *, labelled: bo
     image = next((name for name in _IMAGE_NAMES if name in columns), None)
     x_name = next((name for name in (input_name, "x", image) if name in columns), None)
     if x_name is None:
-        raise DataError(
-            f"{shown(files[0])} has columns {some(columns)}: name the samples 'image', 'x', or "
-            f"{shown(input_name)!r}, as the model's input"
-        )
+        wanted = "'image' or 'x'"
+        if input_name not in ("image", "x"):
+            wanted += f", or {shown(input_name)!r} as the model does"
+        raise DataError(f"{shown(files[0])} has columns {some(columns)}: name the samples {wanted}")
     table = ParquetColumn(files, x_name)
     check_not_empty(len(table), str(path))
     labels, names = None, None

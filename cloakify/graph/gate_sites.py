@@ -191,7 +191,9 @@ def choose_sites(sites: Sequence[GateSite], pattern: str) -> list[GateSite]:
         if pattern == "all" or fnmatchcase(site.name, pattern) or fnmatchcase(site.output, pattern)
     ]
     if not chosen:
-        listed = ", ".join(repr(site.name) for site in sites[:8]) or "none"
+        # A layer's bias has gates of its own, under the layer's name.
+        names = list(dict.fromkeys(site.name for site in sites))
+        listed = ", ".join(map(repr, names[:8])) or "none"
         raise UsageError(f"--tune-layers {pattern!r} matches no layer; there are {listed}")
     return chosen
 

@@ -103,7 +103,8 @@ def find_head(
     Raises
     ------
     HeadError
-        There is no linear layer, more than one could be the head, or none is called ``wanted``.
+        There is no linear layer, more than one could be the head, none is called ``wanted``, or it
+        has a single logit.
     """
     graph = gs.import_onnx(model)
     hidden = _functions_with_layers(model)
@@ -124,6 +125,11 @@ def find_head(
         found = chosen[0]
     else:
         found = _only_one(graph, layers, hidden, any_mixed)
+    if found.num_classes < 2:
+        raise HeadError(
+            f"the head {found.node!r} has one logit, so no attack could tell two classes apart; "
+            "export the model with a logit for each class (0 and the one, for a sigmoid's)"
+        )
     return HeadSearch(found, tuple(head for head in layers if head is not found))
 
 

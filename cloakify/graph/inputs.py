@@ -78,7 +78,10 @@ def only_one(inputs: Sequence[ValueInfoProto]) -> ValueInfoProto:
     """
     if len(inputs) != 1:
         names = ", ".join(value.name for value in inputs) or "none"
-        raise ModelError(f"the model must have one data input, it has {len(inputs)} ({names})")
+        raise ModelError(
+            f"the model must have one data input, it has {len(inputs)} ({names}); give the others "
+            "a value within the graph, or export the model with one"
+        )
     return inputs[0]
 
 

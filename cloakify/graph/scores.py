@@ -70,11 +70,11 @@ def _picks(node: gs.Node) -> bool:
     """Tell whether a node picks or pools positions of its input, and leaves the classes."""
     if node.op == "GatherND":
         return True
+    if node.op not in ("Gather", "ReduceMean", "ReduceMax", "Slice"):
+        return False
     axes = [node.attrs.get("axis", 0)] if node.op == "Gather" else _axes(node)
     if node.op == "Gather" and axes == [0]:
         return True
-    if node.op not in ("Gather", "ReduceMean", "ReduceMax", "Slice"):
-        return False
     shape = node.inputs[0].shape
     if axes is None or shape is None:
         return False

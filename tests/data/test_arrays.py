@@ -149,7 +149,7 @@ def with_value(value):
     ("arrays", "said"),
     [
         ({"x": X}, r"d.npz holds no labels: add them as 'y'"),
-        ({"images": X, "y": Y}, r"holds images, y: name the samples 'input'"),
+        ({"images": X, "y": Y}, r"holds images, y: name the samples 'x', or 'input'"),
         ({"x": X, "y": Y[:5]}, r"has 5 labels but .* has 6 samples"),
         ({"x": X, "y": Y.astype(float)}, r"'y' holds float64, not whole numbers"),
         ({"x": X, "y": np.eye(6)}, r"labels.argmax"),

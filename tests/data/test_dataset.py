@@ -24,7 +24,9 @@ PLAIN = Preprocessing()
 
 
 def threads():
-    return [thread for thread in threading.enumerate() if thread.name.startswith("cloakify")]
+    """Return those that read data; a worker ends with its session, which a fixture may hold."""
+    names = ("cloakify-data", "cloakify-decode")
+    return [thread for thread in threading.enumerate() if thread.name.startswith(names)]
 
 
 @pytest.fixture(params=["folder", "npz", "compressed"])

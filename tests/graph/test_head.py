@@ -318,6 +318,16 @@ def test_half_of_the_highest_score_at_any_position_is_mixed_in():
     assert find_head(found, "g").head.logits == find_head(found, "h").head.logits == "y"
 
 
+def test_weights_need_not_be_read():
+    """Two products in a row: the second's weight is looked at as nothing but a weight."""
+    found = model("h = MatMul (x, v)  y = MatMul (h, w)", f"float[1, 4] v = {{1,2,3,4}}, {WEIGHTS}")
+    for tensor in found.graph.initializer:
+        tensor.ClearField("float_data")
+        tensor.data_location = onnx.TensorProto.EXTERNAL
+        tensor.external_data.add(key="location", value="weights")
+    assert find_head(found).head.features == "h"
+
+
 @pytest.mark.parametrize(
     "end",
     [
