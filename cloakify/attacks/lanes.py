@@ -3,12 +3,12 @@
 The attack's state has one row, a *lane*, for each sample under way, and stays on the device from
 one iteration to the next. Each lane has its own age, so samples need not start together, and what
 happens to one does not depend on the others. Memory does not grow with the number of samples.
+Each worker has lanes of its own.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -17,8 +17,9 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from cloakify.attacks.jobs import Jobs, share_jobs
 from cloakify.graph.gradient.steps import AFTER, FOOLED, HOLD, LIVE, NEXT
-from cloakify.runtime import Session
+from cloakify.runtime import Session, Workers
 
 Rows = dict[str, NDArray[np.generic]]
 
@@ -46,6 +47,8 @@ class Iteration:
         Of the graph's floats: double for a model in double, float32 for all others.
     constants
         Inputs that stay as they are.
+    workers
+        Who runs it.
     patience
         How many lanes may stand finished before their results are fetched, as a fraction.
     """
@@ -55,6 +58,7 @@ class Iteration:
     x: str
     dtype: np.dtype[np.generic]
     constants: Mapping[str, NDArray[np.generic]]
+    workers: Workers
     patience: float
 
     def with_constants(self, constants: Mapping[str, NDArray[np.generic]]) -> Iteration:
@@ -63,7 +67,10 @@ class Iteration:
 
 
 class Runner(ABC):
-    """What an attack tells :func:`run_lanes`: how jobs start, go on and end."""
+    """What an attack tells :func:`run_lanes`: how jobs start, go on and end.
+
+    Workers call it at the same time, each with jobs of its own; of no row are there two at once.
+    """
 
     evaluations: int
     """How many iterations a job takes unless it ends early."""
@@ -90,13 +97,16 @@ def run_lanes(iteration: Iteration, runner: Runner, jobs: Sequence[Job]) -> None
     A job whose iterate fools the model rests there when ``stop_early`` is set; one whose
     iterations are spent rests too. Resting lanes are emptied once enough of them do, or all.
     """
-    queue = deque(jobs)
-    lanes = _Lanes(iteration, runner)
-    while queue or lanes.jobs:
-        lanes.fill(queue)
-        while not lanes.ripe():
-            lanes.advance()
-        queue.extend(lanes.harvest())
+
+    def work(mine: Jobs[Job]) -> None:
+        lanes = _Lanes(iteration, runner)
+        while lanes.fill(mine):
+            while not lanes.ripe():
+                mine.check()
+                lanes.advance()
+            mine.add(lanes.harvest())
+
+    share_jobs(iteration.workers, jobs, work)
 
 
 class _Lanes:
@@ -111,12 +121,13 @@ class _Lanes:
         self.size = 0
         self.values: dict[str, ort.OrtValue] = {}
 
-    def fill(self, queue: deque[Job]) -> None:
-        """Take jobs from the queue, choose the smallest batch that holds all, and load it."""
-        wanted = len(self.jobs) + len(queue)
+    def fill(self, waiting: Jobs[Job]) -> bool:
+        """Take jobs, choose the smallest batch that holds all, load it; tell if there are any."""
         sizes = self.iteration.sizes
-        size = next((size for size in sizes if size >= wanted), sizes[-1])
-        new = [queue.popleft() for _ in range(min(size - len(self.jobs), len(queue)))]
+        new = waiting.take(sizes[-1] - len(self.jobs))
+        if not new and not self.jobs:
+            return False
+        size = next(size for size in sizes if size >= len(self.jobs) + len(new))
         if new:
             started = self.runner.start(new)
             self.rows = {
@@ -137,6 +148,7 @@ class _Lanes:
             constants = {**self.iteration.constants, HOLD: np.array(self.runner.stop_early)}
             self.fixed = self._put(constants)
         self.values = self._put({name: _padded(rows, size) for name, rows in self.rows.items()})
+        return True
 
     def advance(self) -> None:
         """Run one iteration."""

@@ -6,10 +6,10 @@ is what every verdict is taken from; the *gradient* session runs the differentia
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from threading import Lock
 from typing import Literal
 
 import numpy as np
@@ -33,30 +33,20 @@ from cloakify.graph.gradient.steps import CLEAN, EPS, FACTOR, LOWER, NEXT, STEP_
 from cloakify.graph.head import Head, answer_of
 from cloakify.graph.inputs import InputSpec
 from cloakify.graph.taps import tap
-from cloakify.runtime import Device, Session
+from cloakify.runtime import DEFAULT_BATCH_SIZE, Device, Session, Workers
 
 Array = NDArray[np.float32]
 Labels = NDArray[np.int64]
 
-DEFAULT_BATCH_SIZE = 64
+# How many samples, and what to feed.
+Batch = tuple[int, dict[str, NDArray[np.generic]]]
 
-# Numbers in a batch of inputs beyond which a CPU only waits for memory: 8 images of 224×224×3.
-MOST_AT_ONCE = 5 << 18
+# Full batches that callers should hand over at once, so that as many cores have work. A number that
+# depended on the machine would make sums over batches depend on it too.
+AT_ONCE = 8
 
 # A full batch over the one that the last few samples of an iterated attack go through.
 TAIL = 4
-
-
-def fitting_batch_size(sample_shape: Sequence[int], device: Device) -> int:
-    """Return how many samples of a shape a session should take at once, a power of two.
-
-    On a CPU a batch of large samples gains nothing over a few of them, and takes their multiple of
-    memory: a gradient of 64 images through EfficientNet-B0 5 GB, in 1.2 times the time of 8 by 8.
-    """
-    if device.kind != "cpu":
-        return DEFAULT_BATCH_SIZE
-    fitting = max(1, MOST_AT_ONCE // max(1, math.prod(sample_shape)))
-    return min(DEFAULT_BATCH_SIZE, 1 << (fitting.bit_length() - 1))
 
 
 @dataclass(frozen=True)
@@ -109,9 +99,9 @@ class Target:
     batch_size
         How many samples a session takes at once; the last batch is filled up and cut off again,
         so results do not depend on how many samples are asked for. A model with a batch size of
-        its own keeps that.
+        its own keeps that. On the CPU each core has a batch under way.
     threads
-        Threads within an operator; the number of cores when left out.
+        How many cores to use on the CPU; all when left out.
     constants
         Values of the model's other inputs, the same for every sample. They may be exchanged
         between calls, by others of the same shapes.
@@ -132,14 +122,21 @@ class Target:
         self.head = head
         self.device = device
         self.batch_size = spec.batch_size or batch_size
-        self.threads = threads
+        self.workers = Workers(device, threads)
         self.constants = dict(constants or {})
-        self._sessions: dict[tuple[object, ...], Session] = {}
+        self._sessions: dict[object, Session] = {}
+        # Workers may ask for the same session at the same time.
+        self._opening = Lock()
 
     @property
     def num_classes(self) -> int:
         """C."""
         return self.head.num_classes
+
+    @property
+    def span(self) -> int:
+        """How many samples should be handed over at once."""
+        return self.batch_size * AT_ONCE
 
     def logits(self, x: Array) -> Array:
         """Return the shipped graph's logits [n, C] of samples [n, …]."""
@@ -156,16 +153,20 @@ class Target:
         That is its first output of one number for each class; ``None`` where there is none, or
         where it is the logits.
         """
-        if self._answer is None:
+        name = self._answer_name
+        if name is None:
             return self.logits(x), None
-        names, session = self._answer
-        logits, answer = self._forward(x, names, session)
+        logits, answer = self._forward(x, [self.head.logits, name])
         answer = answer.reshape(len(x), -1)
         return logits.reshape(len(x), -1), answer if answer.shape[1] == self.num_classes else None
 
     def correct(self, x: Array, y: Labels) -> NDArray[np.bool_]:
-        """Tell for each sample whether the shipped graph's largest logit is the label's."""
-        right: NDArray[np.bool_] = self.logits(x).argmax(axis=1) == y
+        """Tell for each sample whether the shipped graph's largest logit is the label's.
+
+        Logits that are no numbers are no answer.
+        """
+        logits = self.logits(x)
+        right: NDArray[np.bool_] = (logits.argmax(axis=1) == y) & ~np.isnan(logits).any(axis=1)
         return right
 
     def evaluate(
@@ -190,12 +191,8 @@ class Target:
         spec = GradientSpec(self.spec.name, self.head.logits, None, loss)
         size = self._size_for(len(x))
         session = self._gradient_session((size, *x.shape[1:]), spec)
-        outputs: list[list[Array]] = [[], [], []]
-        for part, feeds in self._batches(x, {LABELS: y, TARGETS: targets}, size):
-            found = session.run(self._feeds(session, feeds | self.constants))
-            for place, name in enumerate((LOGITS, LOSS, GRADIENT)):
-                outputs[place].append(_floats(found[name])[:part])
-        return Evaluation(*(np.concatenate(arrays) for arrays in outputs))
+        batches = self._batches(x, {LABELS: y, TARGETS: targets}, size)
+        return Evaluation(*self._run(session, batches, self.constants, [LOGITS, LOSS, GRADIENT]))
 
     def step(
         self, x: Array, y: Labels, clean: Array, threat: ThreatModel, step_size: float
@@ -215,12 +212,8 @@ class Target:
         size = self._size_for(len(x))
         session = self._gradient_session((size, *x.shape[1:]), names)
         constants = self._bounds(threat) | {STEP_SIZE: np.array(step_size, np.float32)}
-        outputs: list[list[Array]] = [[], [], []]
-        for part, feeds in self._batches(x, {LABELS: y, CLEAN: clean}, size):
-            found = session.run(self._feeds(session, feeds | constants))
-            for place, name in enumerate((LOGITS, FEATURES, NEXT)):
-                outputs[place].append(_floats(found[name])[:part])
-        return Step(*(np.concatenate(arrays) for arrays in outputs))
+        batches = self._batches(x, {LABELS: y, CLEAN: clean}, size)
+        return Step(*self._run(session, batches, constants, [LOGITS, FEATURES, NEXT]))
 
     def iteration(
         self,
@@ -249,6 +242,7 @@ class Target:
             self.spec.name,
             self._gradient_dtype,
             self._bounds(threat),
+            self.workers,
             # Fetching results is a copy within memory on the CPU, and one over the bus elsewhere.
             0.0 if self.device.kind == "cpu" else 1 / 8,
         )
@@ -268,36 +262,71 @@ class Target:
     def _size_for(self, samples: int) -> int:
         return next((size for size in self._sizes if size >= samples), self.batch_size)
 
-    def _forward(self, x: Array, names: list[str], session: Session | None = None) -> list[Array]:
-        session = session or self._forward_session
-        outputs: list[list[Array]] = [[] for _ in names]
-        for part, feeds in self._batches(x, {}, self.batch_size, self._forward_size):
+    def _forward(self, x: Array, names: Sequence[str]) -> list[Array]:
+        session = self._forward_session(names)
+
+        def run(batch: Batch) -> list[Array]:
+            part, feeds = batch
             fed = {self.spec.name: feeds[self.spec.name].astype(self.spec.dtype, copy=False)}
             found = session.run(fed | self.constants, names)
-            for place, name in enumerate(names):
-                outputs[place].append(_floats(found[name])[:part])
-        return [np.concatenate(arrays) for arrays in outputs]
+            return [_floats(found[name])[:part] for name in names]
+
+        return self._joined(run, self._batches(x, {}, self.batch_size, self._forward_size))
+
+    def _run(
+        self,
+        session: Session,
+        batches: Iterable[Batch],
+        constants: Mapping[str, NDArray[np.generic]],
+        names: Sequence[str],
+    ) -> list[Array]:
+        """Run a gradient session on batches; return its outputs of those names."""
+
+        def run(batch: Batch) -> list[Array]:
+            part, feeds = batch
+            found = session.run(self._feeds(session, {**feeds, **constants}))
+            return [_floats(found[name])[:part] for name in names]
+
+        return self._joined(run, batches)
+
+    def _joined(self, run: Callable[[Batch], list[Array]], batches: Iterable[Batch]) -> list[Array]:
+        """Run batches side by side and join what they return."""
+        found = self.workers.map(run, batches)
+        return [np.concatenate(arrays) for arrays in zip(*found, strict=True)]
+
+    def _forward_session(self, names: Sequence[str]) -> Session:
+        """Return a session of the shipped graph with those outputs, among others."""
+        usual = (self.head.features, self.head.logits)
+        wanted = usual if set(names) <= set(usual) else names
+        return self._session(
+            tuple(wanted),
+            lambda: Session(
+                tap(self.model, list(dict.fromkeys(wanted))),
+                self.device,
+                threads=self.workers.threads,
+            ),
+        )
 
     @cached_property
-    def _forward_session(self) -> Session:
-        names = dict.fromkeys([self.head.features, self.head.logits])
-        return Session(tap(self.model, list(names)), self.device, threads=self.threads)
-
-    @cached_property
-    def _answer(self) -> tuple[list[str], Session] | None:
-        """The logits and the model's answer by name, and a session that yields both."""
-        name = answer_of(self.model, self.head)
-        if name is None:
-            return None
-        names = [self.head.logits, name]
-        return names, Session(tap(self.model, names), self.device, threads=self.threads)
+    def _answer_name(self) -> str | None:
+        return answer_of(self.model, self.head)
 
     def _gradient_session(self, shape: tuple[int, ...], spec: GradientSpec) -> Session:
-        key = (shape, spec)
-        if key not in self._sessions:
-            model = build_gradient(self.model, {self.spec.name: shape}, spec)
-            self._sessions[key] = Session(model, self.device, threads=self.threads, both_ways=True)
-        return self._sessions[key]
+        return self._session(
+            (shape, spec),
+            lambda: Session(
+                build_gradient(self.model, {self.spec.name: shape}, spec),
+                self.device,
+                threads=self.workers.threads,
+                both_ways=True,
+            ),
+        )
+
+    def _session(self, key: object, opened: Callable[[], Session]) -> Session:
+        with self._opening:
+            if key not in self._sessions:
+                self._sessions[key] = opened()
+            return self._sessions[key]
 
     @property
     def _gradient_dtype(self) -> np.dtype[np.generic]:
@@ -325,7 +354,7 @@ class Target:
         others: dict[str, Array | Labels | None],
         size: int,
         fill_to: Callable[[int], int] | None = None,
-    ) -> Iterator[tuple[int, dict[str, NDArray[np.generic]]]]:
+    ) -> Iterator[Batch]:
         """Yield the number of samples and the feeds of each batch.
 
         The last one is filled up, to ``size`` unless ``fill_to`` tells another size.

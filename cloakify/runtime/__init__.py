@@ -3,17 +3,22 @@
 The bridge is imported from its own module, ``cloakify.runtime.bridge``, since it needs torch.
 """
 
+from cloakify.runtime.batch_size import DEFAULT_BATCH_SIZE, fitting_batch_size
 from cloakify.runtime.devices import Device
 from cloakify.runtime.report import DeviceEntry, DeviceReport, device_report
 from cloakify.runtime.resolve import cuda_obstacle, resolve_device
 from cloakify.runtime.session import Session
+from cloakify.runtime.workers import Workers
 
 __all__ = [
+    "DEFAULT_BATCH_SIZE",
     "Device",
     "DeviceEntry",
     "DeviceReport",
     "Session",
+    "Workers",
     "cuda_obstacle",
     "device_report",
+    "fitting_batch_size",
     "resolve_device",
 ]

@@ -44,9 +44,10 @@ class OnnxModule(torch.nn.Module):
     head
         Name of the head, where it is not unique.
     batch_size
-        At most this many samples are run at once; larger batches are cut up.
+        At most this many samples go into one run, larger batches are cut up; what suits their size
+        when left out. On the CPU each core has a run of its own.
     threads
-        Threads within an operator; the number of cores when left out.
+        How many cores to use on the CPU; all when left out.
 
     Attributes
     ----------
@@ -87,12 +88,14 @@ class OnnxModule(torch.nn.Module):
         device: str = "auto",
         *,
         head: str | None = None,
-        batch_size: int = 64,
+        batch_size: int | None = None,
         threads: int = 0,
     ) -> None:
         super().__init__()
-        if batch_size < 1:
+        if batch_size is not None and batch_size < 1:
             raise UsageError(f"batch_size must be at least 1, not {batch_size}")
+        if threads < 0:
+            raise UsageError(f"threads must be at least 0 (all cores), not {threads}")
         message = model if isinstance(model, ModelProto) else open_model(model).load_weights()
         self.input = find_input(message)
         self.head = find_head(message, head, any_mixed=True).head

@@ -1,15 +1,14 @@
 """A classifier with a forward and a backward pass that are called one after the other.
 
-Gradient sessions are fixed to a batch size, callers are not: batches are cut up, and what is left
-over is filled up to the next power of two.
+Gradient sessions are fixed to a batch size, callers are not: batches are cut up, for all cores to
+have their part, and what is left over is filled up to the next power of two.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from threading import Lock
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,8 +26,10 @@ from cloakify.graph.gradient.halves import cut_in_halves
 from cloakify.graph.head import Head
 from cloakify.graph.inputs import InputSpec
 from cloakify.graph.taps import tap
+from cloakify.runtime.batch_size import fitting_batch_size
 from cloakify.runtime.devices import Device
 from cloakify.runtime.session import Session, Value
+from cloakify.runtime.workers import Workers
 
 # A call needs at most two sizes at once; attacks that drop the samples they have fooled come back
 # to earlier ones. Every size holds the weights anew, so they are not all kept.
@@ -76,9 +77,10 @@ class DifferentiableModel:
     device
         Where its sessions run.
     batch_size
-        At most this many samples are run at once. A model with a batch size of its own keeps that.
+        At most this many samples go into one run; what suits their size when left out. A model with
+        a batch size of its own keeps that.
     threads
-        See :class:`Session`.
+        How many cores to use on the CPU; all when left out.
     """
 
     def __init__(
@@ -88,7 +90,7 @@ class DifferentiableModel:
         head: Head,
         device: Device,
         *,
-        batch_size: int = 64,
+        batch_size: int | None = None,
         threads: int = 0,
     ) -> None:
         self.model = model
@@ -96,19 +98,34 @@ class DifferentiableModel:
         self.head = head
         self.device = device
         self.batch_size = spec.batch_size or batch_size
-        self.threads = threads
+        self._threads = threads
+        self.workers = Workers(device, threads)
         self._pairs: OrderedDict[tuple[int, ...], _Pair] = OrderedDict()
+        self._shipped: dict[int, Session] = {}
+        # Callers may have threads of their own.
+        self._opening = Lock()
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Copies, pickled ones too, open sessions of their own."""
+        facts = (self.model, self.spec, self.head, self.device, self.batch_size, self._threads)
+        return _reopened, facts
 
     def logits(self, x: Array) -> Array:
         """Return the shipped graph's logits [n, C] of samples [n, …]."""
         self._check(x)
-        name, session = self.head.logits, self._shipped
-        found = [np.empty((0, self.head.num_classes), self._dtype)]
-        for part in self._parts(x.astype(self.spec.dtype, copy=False)):
-            batch = part if self.spec.batch_size is None else _filled(part, self.batch_size)
+        parts, threads = self._parts(x.astype(self.spec.dtype, copy=False))
+        name = self.head.logits
+        with self._opening:
+            if threads not in self._shipped:
+                self._shipped[threads] = self._session(tap(self.model, [name]), threads)
+            session = self._shipped[threads]
+
+        def run(part: Array) -> Array:
+            batch = part if self.spec.batch_size is None else _filled(part, self.spec.batch_size)
             scores = session.run({self.spec.name: batch}, [name])[name]
-            found.append(scores.reshape(len(batch), -1)[: len(part)].astype(self._dtype))
-        return np.concatenate(found)
+            return scores.reshape(len(batch), -1)[: len(part)].astype(self._dtype)
+
+        return self._joined((self.head.num_classes,), self.workers.map(run, parts))
 
     def forward(self, x: Array) -> tuple[Array, Tape]:
         """Return the working copy's logits [n, C], and what :meth:`backward` needs.
@@ -119,63 +136,82 @@ class DifferentiableModel:
             The graph has no gradient.
         """
         self._check(x)
-        found = [np.empty((0, self.head.num_classes), self._dtype)]
-        stretches: list[_Stretch] = []
-        for part in self._parts(x.astype(self._dtype, copy=False)):
-            pair = self._pair(len(part), x.shape[1:])
+        parts, threads = self._parts(x.astype(self._dtype, copy=False))
+        with self._opening:
+            pairs = [self._pair(len(part), x.shape[1:], threads) for part in parts]
+
+        def run(chosen: tuple[Array, _Pair]) -> tuple[Array, _Stretch]:
+            part, pair = chosen
             batch = _filled(part, pair.size)
             values = pair.forward.run_on_device({self.spec.name: batch})
-            found.append(values[LOGITS].numpy()[: len(part)])
             kept: dict[str, Value] = {name: values[name] for name in pair.kept}
             if self.spec.name in pair.backward.inputs:
                 # The caller may overwrite its samples before the way back.
                 kept[self.spec.name] = batch.copy() if batch is part else batch
-            stretches.append(_Stretch(pair, len(part), kept))
-        return np.concatenate(found), Tape(x.shape[1:], tuple(stretches))
+            logits = values[LOGITS].numpy()[: len(part)]
+            return logits, _Stretch(pair, len(part), kept)
+
+        found = self.workers.map(run, zip(parts, pairs, strict=True))
+        logits = self._joined((self.head.num_classes,), [part for part, _ in found])
+        return logits, Tape(x.shape[1:], tuple(stretch for _, stretch in found))
 
     def backward(self, tape: Tape, logits_gradient: Array) -> Array:
         """Return ∂loss/∂x [n, …] from ∂loss/∂logits [n, C]; a tape may be used many times."""
-        found: list[Array] = [np.empty((0, *tape.sample_shape), self._dtype)]
-        start = 0
-        for stretch in tape.stretches:
+        ends = np.cumsum([stretch.samples for stretch in tape.stretches])
+
+        def run(chosen: tuple[_Stretch, int]) -> Array:
+            stretch, end = chosen
             pair, samples = stretch.pair, stretch.samples
             seed = np.zeros((pair.size, self.head.num_classes), self._dtype)
-            seed[:samples] = logits_gradient[start : start + samples]
+            seed[:samples] = logits_gradient[end - samples : end]
             feeds = stretch.values | {LOGITS_GRADIENT: seed}
-            found.append(pair.backward.run(feeds)[GRADIENT][:samples])
-            start += samples
-        return np.concatenate(found)
+            return pair.backward.run(feeds)[GRADIENT][:samples]
+
+        found = self.workers.map(run, zip(tape.stretches, ends.tolist(), strict=True))
+        return self._joined(tape.sample_shape, found)
 
     @property
     def _dtype(self) -> np.dtype[np.generic]:
         """What gradients are computed in: 16-bit models are widened."""
         return np.dtype(np.float64 if self.spec.dtype == np.float64 else np.float32)
 
-    @cached_property
-    def _shipped(self) -> Session:
-        return self._session(tap(self.model, [self.head.logits]))
-
-    def _pair(self, samples: int, sample_shape: tuple[int, ...]) -> _Pair:
-        size = self.batch_size
-        if self.spec.batch_size is None:
-            size = min(size, 1 << (samples - 1).bit_length())
+    def _pair(self, samples: int, sample_shape: tuple[int, ...], threads: int) -> _Pair:
+        size = self.spec.batch_size or min(self._limit(sample_shape), _power_of_two(samples))
         shape = (size, *sample_shape)
-        if shape not in self._pairs:
+        key = (threads, *shape)
+        if key not in self._pairs:
             spec = GradientSpec(self.spec.name, self.head.logits, None, loss=None)
             halves = cut_in_halves(build_gradient(self.model, {self.spec.name: shape}, spec))
-            sessions = self._session(halves.forward), self._session(halves.backward)
-            self._pairs[shape] = _Pair(size, *sessions, halves.kept)
+            forward = self._session(halves.forward, threads)
+            backward = self._session(halves.backward, threads)
+            self._pairs[key] = _Pair(size, forward, backward, halves.kept)
             if len(self._pairs) > SIZES_KEPT:
                 self._pairs.popitem(last=False)
-        self._pairs.move_to_end(shape)
-        return self._pairs[shape]
+        self._pairs.move_to_end(key)
+        return self._pairs[key]
 
-    def _session(self, model: ModelProto) -> Session:
-        return Session(model, self.device, threads=self.threads)
+    def _session(self, model: ModelProto, threads: int) -> Session:
+        return Session(model, self.device, threads=threads)
 
-    def _parts(self, x: Array) -> Iterator[Array]:
-        for start in range(0, len(x), self.batch_size):
-            yield x[start : start + self.batch_size]
+    def _limit(self, sample_shape: tuple[int, ...]) -> int:
+        """Return how many samples of a shape go into one run at most."""
+        return self.batch_size or fitting_batch_size(sample_shape, self.device)
+
+    def _parts(self, x: Array) -> tuple[list[Array], int]:
+        """Cut samples into batches; return these, and how many threads each should be run with.
+
+        Too few samples to give half of the cores one are run together, by all cores.
+        """
+        workers, size = self.workers, self._limit(x.shape[1:])
+        together = workers.count > 1 and 2 * len(x) <= workers.count
+        if not together and self.spec.batch_size is None:
+            size = min(size, _power_of_two(-(-len(x) // workers.count)))
+        parts = [x[start : start + size] for start in range(0, len(x), size)]
+        return parts, workers.count if together else workers.threads
+
+    def _joined(self, shape: tuple[int, ...], parts: list[Array]) -> Array:
+        """Join arrays [n, …] of that shape, of which there may be none."""
+        return np.concatenate([np.empty((0, *shape), self._dtype), *parts])
 
     def _check(self, x: Array) -> None:
         wanted = self.spec.sample_shape
@@ -192,5 +228,21 @@ def _filled(part: Array, size: int) -> Array:
     return np.concatenate([part, np.repeat(part[-1:], missing, axis=0)]) if missing else part
 
 
+def _power_of_two(samples: int) -> int:
+    """Return the smallest power of two that is at least ``samples``, and 1."""
+    return 1 << (max(samples, 1) - 1).bit_length()
+
+
 def _text(shape: tuple[int | str | None, ...]) -> str:
     return "×".join("?" if size is None else str(size) for size in shape)
+
+
+def _reopened(
+    model: ModelProto,
+    spec: InputSpec,
+    head: Head,
+    device: Device,
+    batch_size: int | None,
+    threads: int,
+) -> DifferentiableModel:
+    return DifferentiableModel(model, spec, head, device, batch_size=batch_size, threads=threads)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -39,7 +41,7 @@ def original():
 
 @pytest.fixture(scope="module")
 def module():
-    return OnnxModule(POOLED, "cpu", batch_size=16, threads=1)
+    return OnnxModule(POOLED, "cpu", batch_size=16, threads=2)
 
 
 def input_gradient(model, x, y):
@@ -52,6 +54,17 @@ def assert_near(found, expected, relative=1e-4):
     assert found.shape == expected.shape
     assert found.dtype == expected.dtype
     assert (found - expected).abs().max() <= relative * expected.abs().max()
+
+
+@pytest.mark.parametrize("count", [1, 3, 16, 17, 40])
+@pytest.mark.parametrize("threads", [1, 2, 8])
+def test_cores_share_a_batch(samples, original, count, threads):
+    """Too few samples are run by all cores together, more of them apart."""
+    x, y = (part[:count] for part in samples)
+    module = OnnxModule(POOLED, "cpu", threads=threads)
+    with torch.no_grad():
+        assert_near(module(x), original(x))
+    assert_near(input_gradient(module, x, y), input_gradient(original, x, y))
 
 
 @pytest.mark.parametrize("count", [1, 3, 16, 17, 40])
@@ -255,3 +268,11 @@ def test_without_torch_the_error_says_what_to_install():
 
 def test_torch_is_imported_by_the_bridge_alone():
     assert python("import sys, cloakify.runtime; print('torch' in sys.modules)") == "False"
+
+
+def test_copies_open_sessions_of_their_own(module, samples):
+    x = samples[0][:3].clone().requires_grad_()
+    expected = torch.autograd.grad(module(x).sum(), x)[0]
+    for copied in (copy.deepcopy(module), pickle.loads(pickle.dumps(module))):
+        assert copied._engine is not module._engine
+        torch.testing.assert_close(torch.autograd.grad(copied(x).sum(), x)[0], expected)

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cloakify.attacks.target import DEFAULT_BATCH_SIZE, MOST_AT_ONCE, fitting_batch_size
 from cloakify.runtime import Device, Session
+from cloakify.runtime.batch_size import CPU_BATCH_SIZE, CPU_NUMBERS, fitting_batch_size
 from cloakify.workflows.attack import attack
 from cloakify.workflows.setting import AttackSetting
 from tests.support.planted import plant
@@ -22,14 +22,14 @@ CPU = Device("cpu")
 @given(st.lists(st.integers(0, 4000), max_size=4))
 def test_the_largest_power_of_two_that_fits(shape: list[int]) -> None:
     size = fitting_batch_size(shape, CPU)
-    assert size in {1, 2, 4, 8, 16, 32, 64}
-    assert size == 1 or size * math.prod(shape) <= MOST_AT_ONCE
-    assert size == DEFAULT_BATCH_SIZE or 2 * size * math.prod(shape) > MOST_AT_ONCE
+    assert size in {1, 2, 4, 8, 16, 32}
+    assert size == 1 or size * math.prod(shape) <= CPU_NUMBERS
+    assert size == CPU_BATCH_SIZE or 2 * size * math.prod(shape) > CPU_NUMBERS
 
 
 def test_common_sizes() -> None:
     sizes = [fitting_batch_size((3, side, side), CPU) for side in (32, 96, 224, 384)]
-    assert sizes == [64, 32, 8, 2]
+    assert sizes == [32, 8, 2, 1]
     elsewhere = Device("cuda")
     assert fitting_batch_size((3, 224, 224), elsewhere) == 64
 
@@ -39,7 +39,7 @@ def test_large_samples_are_run_a_few_at_a_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wanted: int | None, largest: int
 ) -> None:
     planted = plant(tmp_path)
-    monkeypatch.setattr("cloakify.attacks.target.MOST_AT_ONCE", 200)  # a sample has 36 numbers
+    monkeypatch.setattr("cloakify.runtime.batch_size.CPU_NUMBERS", 200)  # a sample has 36 numbers
     sizes: set[int] = set()
     run = Session.run
 
