@@ -65,3 +65,11 @@ class Attack(ABC):
 def sample_generator(seed: int, index: int, *purpose: int) -> np.random.Generator:
     """Return the random generator of one sample: the same in every batch and order."""
     return np.random.default_rng([seed, index, *purpose])
+
+
+def not_fooled(
+    target: Target, found: Array, y: Labels, claimed: NDArray[np.bool_]
+) -> NDArray[np.int64]:
+    """Return which of the samples that should fool the shipped graph do not."""
+    rows = np.flatnonzero(claimed)
+    return rows[target.correct(found[rows], y[rows])] if len(rows) else rows

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -12,9 +11,11 @@ from numpy.typing import NDArray
 from cloakify.attacks.apgd import strongest_others
 from cloakify.attacks.base import Array, Attack, Labels
 from cloakify.attacks.fields import at, joined
+from cloakify.attacks.jobs import Jobs, share_jobs
 from cloakify.attacks.projection import to_hyperplane
 from cloakify.attacks.target import Target
 from cloakify.attacks.threat import ThreatModel
+from cloakify.graph.gradient.steps import LARGEST
 
 
 class FabT(Attack):
@@ -63,19 +64,27 @@ class FabT(Attack):
         logits = target.logits(x)
         right = logits.argmax(axis=1) == y
         targets = strongest_others(logits, y, self.num_targets)
-        walk = _Walk(self, target, threat, x)
-        queue = deque((int(row), 0) for row in np.flatnonzero(right))
-        while queue or len(walk.lanes.row):
-            free = target.batch_size - len(walk.lanes.row)
-            jobs = [queue.popleft() for _ in range(min(free, len(queue)))]
-            if jobs:
-                rows, numbers = np.array(jobs).T
-                walk.add(rows, numbers, x[rows], y[rows], targets[rows, numbers])
-            walk.advance()
-            for row, number in walk.take_finished():
-                if number + 1 < targets.shape[1]:
-                    queue.append((row, number + 1))
-        return walk.found
+        found, distance = x.copy(), np.full(len(x), np.inf)
+
+        def work(mine: Jobs[tuple[int, int]]) -> None:
+            walk = _Walk(self, target, threat, found, distance)
+            while True:
+                mine.check()
+                jobs = mine.take(target.batch_size - len(walk.lanes.row))
+                if jobs:
+                    rows, numbers = np.array(jobs).T
+                    walk.add(rows, numbers, x[rows], y[rows], targets[rows, numbers])
+                if not len(walk.lanes.row):
+                    return
+                walk.advance()
+                mine.add(
+                    (row, number + 1)
+                    for row, number in walk.take_finished()
+                    if number + 1 < targets.shape[1]
+                )
+
+        share_jobs(target.workers, [(int(row), 0) for row in np.flatnonzero(right)], work)
+        return found
 
 
 @dataclass(frozen=True)
@@ -92,7 +101,10 @@ class _Lanes:
 
 
 class _Walk:
-    """Walks under way. Distances and moves are in data units."""
+    """One worker's walks. Distances and moves are in data units.
+
+    What they find, and how far that is, goes to ``found`` and ``distance``, which all share.
+    """
 
     # Section 4 of arXiv 1907.02044: largest weight of the sample's projection, step beyond the
     # boundary, and step back.
@@ -100,12 +112,18 @@ class _Walk:
     beyond: ClassVar[float] = 1.05
     back: ClassVar[float] = 0.9
 
-    def __init__(self, attack: FabT, target: Target, threat: ThreatModel, x: Array) -> None:
+    def __init__(
+        self,
+        attack: FabT,
+        target: Target,
+        threat: ThreatModel,
+        found: Array,
+        distance: NDArray[np.float64],
+    ) -> None:
         self.attack, self.target, self.threat = attack, target, threat
-        self.found = x.copy()
-        self.distance = np.full(len(x), np.inf)
+        self.found, self.distance = found, distance
         none = np.zeros(0, np.int64)
-        self.lanes = _Lanes(none, none, none, none, none, x[:0], x[:0])
+        self.lanes = _Lanes(none, none, none, none, none, found[:0], found[:0])
 
     def add(self, row: Labels, number: Labels, clean: Array, y: Labels, towards: Labels) -> None:
         """Start from the samples themselves."""
@@ -144,7 +162,9 @@ class _Walk:
         factor = np.broadcast_to(threat.factor, lanes.x.shape).astype(np.float64)
         # All in moves away from the sample, in data units.
         here = _rows((lanes.x - lanes.clean) / factor)
-        slope = _rows(seen.gradient * factor)
+        # The slope of a root at 0 is infinite, and times 0 no number.
+        gradient = np.nan_to_num(seen.gradient, posinf=LARGEST, neginf=-LARGEST)
+        slope = _rows(gradient * factor)
         low = _rows((threat.lower - lanes.clean) / factor)
         high = _rows((threat.upper - lanes.clean) / factor)
         rise = -seen.loss.astype(np.float64)

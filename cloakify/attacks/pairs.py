@@ -52,7 +52,7 @@ def attacked_pairs(
     FGSM costs three forward passes a sample: forward and backward, which also yields the clean
     features, and one forward of the attacked sample.
     """
-    for batch in dataset.batches(indices, target.batch_size):
+    for batch in dataset.batches(indices, target.span):
         x = batch.x.astype(np.float32, copy=False)
         if isinstance(attack, Fgsm):
             step = target.step(x, batch.y, x, threat, threat.eps)

@@ -8,7 +8,7 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from cloakify.attacks.base import Array, Attack, Labels
+from cloakify.attacks.base import Array, Attack, Labels, not_fooled
 from cloakify.attacks.lanes import Job, Rows, Runner, run_lanes
 from cloakify.attacks.starts import random_in_ball
 from cloakify.attacks.target import Target
@@ -72,6 +72,19 @@ class Pgd(Attack):
         """See :meth:`Attack.run`."""
         runner = _Run(self, target, x, y, index, threat)
         run_lanes(runner.iteration, runner, [Job(row, 0) for row in range(len(x))])
+        left = not_fooled(target, runner.found, y, runner.fooled)
+        if len(left):
+            # As in Auto-PGD.
+            on = Pgd(
+                steps=self.steps,
+                step_size=self.step_size,
+                restarts=self.restarts,
+                random_start=self.random_start,
+                momentum=self.momentum,
+                stop_early=False,
+                seed=self.seed,
+            )
+            runner.found[left] = on.run(target, x[left], y[left], index[left], threat)
         return runner.found
 
 
@@ -90,6 +103,7 @@ class _Run(Runner):
         self.attack, self.target, self.threat = attack, target, threat
         self.x, self.y, self.index = x, y, index
         self.found = x.copy()
+        self.fooled = np.zeros(len(x), np.bool_)
         self.evaluations = attack.steps
         self.stop_early = attack.stop_early
         step_size = 2.5 * threat.eps / attack.steps
@@ -122,6 +136,7 @@ class _Run(Runner):
         last = cast(Array, rows[self.iteration.x])
         places = np.array([job.row for job in jobs])
         self.found[places] = last
+        self.fooled[places] = fooled & self.stop_early
         again = [
             (lane, job)
             for lane, job in enumerate(jobs)

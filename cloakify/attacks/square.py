@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 from cloakify.attacks import square_moves as moves
 from cloakify.attacks.base import Array, Attack, Labels, sample_generator
 from cloakify.attacks.fields import at, joined
+from cloakify.attacks.jobs import Jobs, share_jobs
 from cloakify.attacks.target import Target
 from cloakify.attacks.threat import ThreatModel
 
@@ -48,16 +48,22 @@ class Square(Attack):
 
     def run(self, target: Target, x: Array, y: Labels, index: Labels, threat: ThreatModel) -> Array:
         """See :meth:`Attack.run`."""
-        search = _Search(self, target, threat, x.shape)
         found = x.copy()
-        queue = deque(np.flatnonzero(target.correct(x, y)).tolist())
-        while queue or len(search.lanes.row):
-            fresh = [queue.popleft() for _ in range(min(search.room(), len(queue)))]
-            if fresh:
-                search.add(np.array(fresh), x[fresh], y[fresh], index[fresh])
-            search.advance()
-            rows, best = search.take_finished()
-            found[rows] = best
+
+        def work(mine: Jobs[int]) -> None:
+            search = _Search(self, target, threat, x.shape)
+            while True:
+                mine.check()
+                fresh = mine.take(search.room())
+                if fresh:
+                    search.add(np.array(fresh), x[fresh], y[fresh], index[fresh])
+                if not len(search.lanes.row):
+                    return
+                search.advance()
+                rows, best = search.take_finished()
+                found[rows] = best
+
+        share_jobs(target.workers, np.flatnonzero(target.correct(x, y)).tolist(), work)
         return found
 
 

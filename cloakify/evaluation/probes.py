@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloakify.attacks import Target, ThreatModel
+from cloakify.attacks.starts import random_in_ball
 from cloakify.data import Dataset
 from cloakify.errors import NoGradientError
 
@@ -28,6 +29,9 @@ REPEATABLE = 1e-4
 
 # From this gap between the two largest logits on, 1 − p of the softmax is rounded away.
 SATURATED_GAP = -float(np.log(PRECISION / 2))
+
+# Of the random points.
+_SEED = 0
 
 # How far a row of probabilities may be from summing to 1.
 SUM_SLACK = 1e-3
@@ -51,7 +55,8 @@ class Probes:
     on_probabilities
         What the losses take for logits is a vector of probabilities, or the head's features are.
     overruled
-        The whole model answers with another class than its head.
+        The whole model answers with another class than its head: to the sample, to a random point
+        of its ball, or to where one step along the gradient leads.
     """
 
     clean: Flags
@@ -91,24 +96,25 @@ def probe_model(
     """
     parts: list[Probes] = []
     done = 0
-    for batch in dataset.batches(indices, target.batch_size):
+    for batch in dataset.batches(indices, target.span):
         x = batch.x.astype(np.float32, copy=False)
         features, logits = target.features_and_logits(x)
-        flat = np.zeros(len(x), np.bool_)
-        if gradients:
-            flat = flat_gradients(margin_gradient(target, x, batch.y), logits, threat)
-        again, answer = target.logits_and_answer(x)
+        gradient = margin_gradient(target, x, batch.y) if gradients else np.zeros_like(x)
+        again = target.logits(x)
+        near = random_in_ball(x, batch.index, [0] * len(x), threat, _SEED)
+        uphill = x + np.sign(np.nan_to_num(gradient)).astype(np.float32) * threat.radius
         parts.append(
             Probes(
                 clean=logits.argmax(axis=1) == batch.y,
                 unstable=unstable(logits, again),
-                flat=flat,
+                flat=flat_gradients(gradient, logits, threat) & gradients,
                 saturated=saturated(logits),
                 on_probabilities=probabilities(logits)
                 | probabilities(features.reshape(len(x), -1), logits.shape[1]),
-                overruled=np.zeros(len(x), np.bool_)
-                if answer is None
-                else answer.argmax(axis=1) != again.argmax(axis=1),
+                overruled=np.any(
+                    [overruled(target, part) for part in (x, near, threat.project(uphill, x))],
+                    axis=0,
+                ),
             )
         )
         done += len(x)
@@ -119,6 +125,15 @@ def probe_model(
             for column in fields(Probes)
         )
     )
+
+
+def overruled(target: Target, x: Array) -> Flags:
+    """Tell for which samples the whole model answers with another class than its head."""
+    logits, answer = target.logits_and_answer(x)
+    if answer is None:
+        return np.zeros(len(x), np.bool_)
+    flags: Flags = answer.argmax(axis=1) != logits.argmax(axis=1)
+    return flags
 
 
 def margin_gradient(target: Target, x: Array, y: Labels) -> Array:

@@ -82,7 +82,7 @@ def compare_targets(
     found: list[list[Correctness]] = [[] for _ in targets]
     done = 0
     # Several batches at once, so that attacks which drop fooled samples still fill theirs.
-    for batch in dataset.batches(indices, baseline.batch_size * 4):
+    for batch in dataset.batches(indices, baseline.span):
         x = batch.x.astype(np.float32, copy=False)
         samples = (batch.y, batch.index, threat)
         static = attacks.calibration.run(baseline, x, *samples)

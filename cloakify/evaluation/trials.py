@@ -22,9 +22,8 @@ Array = NDArray[np.float32]
 Flags = NDArray[np.bool_]
 Labels = NDArray[np.int64]
 
-# Batches attacked together at least, so that attacks which drop fooled samples still fill theirs;
-# more of small samples, as long as they take no more than so many bytes, up to so many samples.
-BATCHES = 4
+# More small samples are attacked together than a target asks for, so that attacks which drop fooled
+# ones still fill their batches: as long as they take no more than so many bytes, up to so many.
 BYTES = 1 << 25
 MOST = 2048
 
@@ -238,7 +237,7 @@ def try_models(
     """
     found = [Trials.of(plan, len(targets), len(dataset)) for _ in targets]
     meter = _Meter(progress, plan.work * len(targets) * len(dataset))
-    for batch in _batches(dataset, targets[0].batch_size):
+    for batch in _batches(dataset, targets[0]):
         samples = Samples(batch.x.astype(np.float32, copy=False), batch.y, batch.index)
         parts = [Trials.of(plan, len(targets), len(batch.y)) for _ in targets]
         for number, target in enumerate(targets):
@@ -254,15 +253,15 @@ def try_models(
     return found
 
 
-def _batches(dataset: Dataset, batch_size: int) -> Iterator[Batch]:
+def _batches(dataset: Dataset, target: Target) -> Iterator[Batch]:
     """Read a small batch first, from all over the data: it tells how long the rest will take."""
-    every = -(-len(dataset) // batch_size)
+    every = -(-len(dataset) // target.batch_size)
     first = np.arange(0, len(dataset), every)
-    yield from dataset.batches(first, batch_size)
+    yield from dataset.batches(first, target.batch_size)
     rest = np.setdiff1d(np.arange(len(dataset)), first)
     if len(rest):
         fitting = BYTES // (4 * int(np.prod(dataset.sample_shape)))
-        yield from dataset.batches(rest, max(batch_size * BATCHES, min(fitting, MOST)))
+        yield from dataset.batches(rest, max(target.span, min(fitting, MOST)))
 
 
 class _Meter:

@@ -116,8 +116,9 @@ def of_probes(probes: Probes) -> list[Finding]:
             Code.OVERRULED,
             probes.overruled,
             FEW,
-            "of the samples get another answer from the whole model than from its head: other "
-            "layers have a say, and all figures are of the head alone; --head may name another",
+            "of the samples, or of points within the budget around them, get another answer from "
+            "the whole model than from its head: other layers have a say, and all figures are of "
+            "the head alone; --head may name another",
         ),
     ]
     return [finding for finding in found if finding is not None]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx
 import pytest
 
 from cloakify.attacks import (
@@ -84,15 +85,15 @@ def test_same_seed_same_bytes(pooled, few, attack):
     ],
     ids=repr,
 )
-def test_neither_batch_nor_order_matters(attack, norm):
+def test_neither_batch_nor_order_nor_cores_matter(attack, norm):
     model = mlp_classifier(2, features=12, classes=5)
     rng = np.random.default_rng(1)
     x, index = rng.random((70, 12), np.float32), rng.permutation(1000)[:70]
     y = target_of(model).logits(x).argmax(axis=1)
     y[::9] = (y[::9] + 1) % 5
     verdicts = []
-    for batch_size in (1, 7, 64):
-        target = target_of(model, batch_size)
+    for batch_size, threads in ((1, 1), (7, 3), (64, 2)):
+        target = target_of(model, batch_size, threads)
         order = rng.permutation(70)
         threat = threat_of(target, norm, 0.06)
         found = np.empty_like(x)
@@ -156,3 +157,75 @@ def test_fixed_batch_size(samples, few):
 def test_repr_lists_the_settings():
     assert repr(Pgd(steps=3)).startswith("Pgd(steps=3, step_size=None, restarts=1")
     assert repr(AutoAttack(seed=2)) == "AutoAttack(seed=2)"
+
+
+@each_attack
+@each_norm
+def test_gradients_that_are_no_numbers(attack, norm):
+    """The slope of a root is infinite at 0, and no number where a ReLU before it is at rest."""
+    rng = np.random.default_rng(0)
+    weight = onnx.numpy_helper.from_array(rng.standard_normal((8, 4)).astype(np.float32), "w")
+    model = onnx.parser.parse_model("""
+        <ir_version: 8, opset_import: ["" : 18]>
+        f (float[N, 8] x) => (float[N, 4] z) <float half = {0.5}>
+        { d = Sub (x, half)  r = Relu (d)  s = Sqrt (r)  z = MatMul (s, w) }""")
+    model.graph.initializer.append(weight)
+    target = target_of(model)
+    x, index = rng.random((30, 8), np.float32), np.arange(30)
+    y = target.logits(x).argmax(axis=1)
+    assert np.isnan(target.evaluate(x, y).gradient).any()
+    threat = threat_of(target, norm, EPS[norm])
+    found = attack.run(target, x, y, index, threat)
+    assert np.isfinite(found).all()
+    assert threat.distance(found, x).max() <= EPS[norm] * (1 + 1e-5) + 1e-7
+
+
+@each_norm
+@pytest.mark.parametrize(
+    "attack", [Pgd(steps=8), Apgd(steps=20), Apgd(steps=8, restarts=3)], ids=repr
+)
+def test_a_model_that_is_sure_of_itself_gains_nothing(attack, norm):
+    """Logits a hundred thousand times as large, whose cross-entropy is 0 in float32."""
+    rng = np.random.default_rng(0)
+    model = mlp_classifier(3, features=12, classes=2)
+    x, index = rng.random((40, 12), np.float32), np.arange(40)
+    y = target_of(model).logits(x).argmax(axis=1)
+    found = []
+    for factor in (1, 2**17):
+        scaled = onnx.ModelProto()
+        scaled.CopyFrom(model)
+        (last,) = (t for t in scaled.graph.initializer if t.name == "w2")
+        values = onnx.numpy_helper.to_array(last) * np.float32(factor)
+        last.CopyFrom(onnx.numpy_helper.from_array(values, "w2"))
+        target = target_of(scaled)
+        found.append(attack.run(target, x, y, index, threat_of(target, norm, 0.2)))
+    right = [target.correct(part, y).mean() for part in found]
+    assert right[0] < 1
+    np.testing.assert_array_equal(found[0], found[1])
+
+
+@each_norm
+@pytest.mark.parametrize("kind", [Pgd, Apgd, ApgdT])
+def test_logits_that_are_rounded_are_not_taken_for_fooled_too_early(kind, norm):
+    """With logits of a thousand a half-precision model answers in steps of one.
+
+    The gradient graph, which does not round, is fooled by a hair where the model still ties.
+    """
+    rng = np.random.default_rng(0)
+    model = onnx.parser.parse_model("""
+        <ir_version: 8, opset_import: ["" : 18]>
+        f (float[N, 12] x) => (float16[N, 3] z)
+        { h = Cast <to = 10> (x)  z = Gemm (h, w, b) }""")
+    weight = (rng.standard_normal((12, 3)) * 3).astype(np.float16)
+    for name, values in (("w", weight), ("b", np.full(3, 1030, np.float16))):
+        model.graph.initializer.append(onnx.numpy_helper.from_array(values, name))
+    target = target_of(model)
+    x, index = rng.random((60, 12), np.float32), np.arange(60)
+    y = target.logits(x).argmax(axis=1)
+    threat = threat_of(target, norm, {"linf": 0.1, "l2": 0.3}[norm])
+    left = [
+        target.correct(kind(steps=20, stop_early=early).run(target, x, y, index, threat), y)
+        for early in (True, False)
+    ]
+    assert 0 < left[1].sum() < 60
+    assert left[0].sum() <= left[1].sum()
