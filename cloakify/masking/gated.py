@@ -114,10 +114,10 @@ class GatedModel:
             weight.
         """
         target, size = self.target, self.target.batch_size
-        logits: list[Array] = []
-        loss, gradient = 0.0, np.zeros(self.count)
+        session = self._session
         constants = {n: v.astype(np.float32, copy=False) for n, v in target.constants.items()}
-        for start in range(0, len(x), size):
+
+        def run(start: int) -> GateGradient:
             part, goal = x[start : start + size], wished[start : start + size]
             missing = size - len(part)
             if missing:
@@ -125,12 +125,20 @@ class GatedModel:
                 part = np.concatenate([part, np.repeat(part[-1:], missing, axis=0)])
                 goal = np.concatenate([goal, np.zeros((missing, goal.shape[1]), goal.dtype)])
             feeds = {target.spec.name: part, DISTRIBUTION: goal.astype(np.float32), **constants}
-            found = self._session.run(feeds)
-            logits.append(found[LOGITS][: size - missing].astype(np.float32, copy=False))
-            loss += float(found[LOSS].sum(dtype=np.float64))
-            parts = [found[name + SUFFIX].reshape(-1) for name in constants]
-            gradient += np.concatenate(parts)
-        return GateGradient(np.concatenate(logits), loss, gradient)
+            found = session.run(feeds)
+            return GateGradient(
+                found[LOGITS][: size - missing].astype(np.float32, copy=False),
+                float(found[LOSS].sum(dtype=np.float64)),
+                np.concatenate([found[name + SUFFIX].reshape(-1) for name in constants]),
+            )
+
+        parts = target.workers.map(run, range(0, len(x), size))
+        return GateGradient(
+            np.concatenate([part.logits for part in parts]),
+            sum(part.loss for part in parts),
+            # In their order, whoever was first.
+            np.sum([part.gradient for part in parts], axis=0, dtype=np.float64),
+        )
 
     @cached_property
     def _session(self) -> Session:
@@ -140,7 +148,7 @@ class GatedModel:
         built = build_gate_gradient(
             self._model, {target.spec.name: shape}, target.head.logits, names
         )
-        return Session(built, target.device, threads=target.threads, both_ways=True)
+        return Session(built, target.device, threads=target.workers.threads, both_ways=True)
 
 
 def _dtype(site: GateSite) -> np.dtype[np.generic]:

@@ -10,6 +10,7 @@ harm is already gone is kept. Clean samples count too: masking must not cost wha
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -18,39 +19,71 @@ from numpy.typing import NDArray
 from cloakify.masking.captured import Array, Captured, Labels
 from cloakify.masking.linear import LinearHead
 
+Slopes = NDArray[np.float64]
+
 # Looks at the gradient; each takes an equal share of the features away.
 ROUNDS = 64
-# Weight of the clean samples' loss beside the attacked ones'.
-# Less than 1: a mask has the clean accuracy it may spend in `--max-accuracy-drop`.
-CLEAN_WEIGHT = 0.3
 
 
-def greedy_ranking(
-    head: LinearHead, captured: Captured, clean_weight: float = CLEAN_WEIGHT
-) -> NDArray[np.int64]:
-    """Return the features [D] in the order in which they are taken away."""
+def greedy_rankings(
+    head: LinearHead, captured: Captured, clean_weights: Sequence[float]
+) -> tuple[NDArray[np.int64], ...]:
+    """Return the features [D] in the order in which they are taken away, for each clean weight.
+
+    Parameters
+    ----------
+    clean_weights
+        Weight of the clean samples' loss beside the attacked ones'.
+    """
     size = len(head.weight)
-    mask = np.ones(size, np.float32)
-    order: list[NDArray[np.int64]] = []
+    masks = np.ones((len(clean_weights), size), np.float32)
+    orders: list[list[NDArray[np.int64]]] = [[] for _ in clean_weights]
     rounds = min(ROUNDS, size)
     ends = np.linspace(0, size, rounds + 1).round().astype(int)
     for start, end in pairwise(ends):
-        slope = loss_slope(head, captured.attacked, captured.attacked_y, mask)
-        slope = slope + clean_weight * loss_slope(head, captured.clean, captured.y, mask)
+        slopes = loss_slopes(head, captured, masks, clean_weights)
         # The slope is that of turning a feature up; the steepest are turned off first.
-        left = np.flatnonzero(mask)
-        taken = left[np.argsort(-slope[left], kind="stable")[: end - start]]
-        order.append(taken)
-        mask[taken] = 0
-    return np.concatenate(order)
+        for mask, slope, order in zip(masks, slopes, orders, strict=True):
+            left = np.flatnonzero(mask)
+            order.append(left[np.argsort(-slope[left], kind="stable")[: end - start]])
+            mask[order[-1]] = 0
+    return tuple(np.concatenate(order) for order in orders)
 
 
-def loss_slope(head: LinearHead, features: Array, y: Labels, mask: Array) -> NDArray[np.float64]:
-    """Return ∂(mean cross-entropy)/∂m [D] of logits (φ ∘ m) W + b."""
-    logits = head.logits(features, mask)
-    error = np.exp(logits - logits.max(axis=1, keepdims=True))
-    error /= error.sum(axis=1, keepdims=True)
-    error[np.arange(len(y)), y] -= 1
+def loss_slopes(
+    head: LinearHead, captured: Captured, masks: Array, clean_weights: Sequence[float]
+) -> Slopes:
+    """Return for each mask m the slope, with respect to it, of
+
+    the mean cross-entropy on the attacked samples plus, times its weight, that on the clean ones.
+
+    Parameters
+    ----------
+    masks
+        [K, D].
+    clean_weights
+        [K].
+
+    Returns
+    -------
+    [K, D].
+    """
+    attacked = _slopes(head, captured.attacked, captured.attacked_y, masks)
+    clean = _slopes(head, captured.clean, captured.y, masks)
+    slopes: Slopes = attacked + np.array(clean_weights)[:, None] * clean
+    return slopes
+
+
+def _slopes(head: LinearHead, features: Array, y: Labels, masks: Array) -> Slopes:
+    """Return ∂(mean cross-entropy)/∂m [K, D] of logits (φ ∘ m) W + b."""
+    classes = len(head.bias)
+    # Side by side: a look at the features, of which there are many, serves all masks.
+    weight = (masks.T[:, :, None] * head.weight[:, None, :]).reshape(len(head.weight), -1)
+    logits = (features @ weight).reshape(len(features), -1, classes) + head.bias
+    error = np.exp(logits - logits.max(axis=2, keepdims=True))
+    error /= error.sum(axis=2, keepdims=True)
+    error[np.arange(len(y)), :, y] -= 1
     # Σ_i φ_ij (e_i·W_j) = Σ_c W_jc (φᵀ e)_jc
-    slope: NDArray[np.float64] = np.einsum("jc,jc->j", head.weight, features.T @ error)
-    return slope.astype(np.float64) / len(y)
+    pulled = (features.T @ error.reshape(len(y), -1)).reshape(len(head.weight), -1, classes)
+    slopes: Slopes = np.einsum("jc,jkc->kj", head.weight, pulled).astype(np.float64) / len(y)
+    return slopes

@@ -9,21 +9,26 @@ from numpy.typing import NDArray
 
 from cloakify.errors import UsageError
 from cloakify.masking.captured import Captured
-from cloakify.masking.greedy import greedy_ranking
+from cloakify.masking.greedy import greedy_rankings
 from cloakify.masking.linear import LinearHead
-from cloakify.masking.relaxed import relaxed_ranking
+from cloakify.masking.relaxed import relaxed_rankings
 from cloakify.masking.scores import deepcloak, margin, rank
 from cloakify.masking.statistics import FeatureStatistics
 
 Ranking = NDArray[np.int64]
 
+# Of the clean samples' loss beside the attacked ones'. With little of it the feature that helps
+# most goes first, whatever it costs, which may be more than the budget; with much of it the many
+# that cost nothing go first. Which gains most depends on model, attack and budget.
+CLEAN_WEIGHTS = (0.3, 2.0, 8.0)
+
 # From statistics of all pairs, the head, and the features kept of some: features [D] in the order
-# in which they are masked.
-RANKINGS: dict[str, Callable[[FeatureStatistics, LinearHead, Captured], Ranking]] = {
-    "deepcloak": lambda statistics, head, captured: rank(deepcloak(statistics)),
-    "margin": lambda statistics, head, captured: rank(margin(statistics)),
-    "greedy": lambda statistics, head, captured: greedy_ranking(head, captured),
-    "relaxed": lambda statistics, head, captured: relaxed_ranking(head, captured),
+# in which they are masked, in one way or several. Where the size is given, the first counts.
+RANKINGS: dict[str, Callable[[FeatureStatistics, LinearHead, Captured], tuple[Ranking, ...]]] = {
+    "deepcloak": lambda statistics, head, captured: (rank(deepcloak(statistics)),),
+    "margin": lambda statistics, head, captured: (rank(margin(statistics)),),
+    "greedy": lambda statistics, head, captured: greedy_rankings(head, captured, CLEAN_WEIGHTS),
+    "relaxed": lambda statistics, head, captured: relaxed_rankings(head, captured, CLEAN_WEIGHTS),
 }
 AUTO = "auto"
 # Those that learn from further attacked features, so that a second round can answer the first.

@@ -50,8 +50,8 @@ def size_of_ratio(num_features: int, ratio: float) -> int:
     return max(1, math.floor(num_features * ratio + 1e-9))
 
 
-def best_size(curve: MaskCurve, max_accuracy_drop: float, *, surely: bool = False) -> int:
-    """Return the mask size with the best attacked accuracy within the budget.
+def best_size(curve: MaskCurve, max_accuracy_drop: float, *, surely: bool = False) -> int | None:
+    """Return the mask size with the best attacked accuracy within the budget, None where none is.
 
     Of equal sizes it is the smallest.
 
@@ -64,27 +64,25 @@ def best_size(curve: MaskCurve, max_accuracy_drop: float, *, surely: bool = Fals
     surely
         Whether the loss is to be within the budget by a standard error, the root of the number of
         samples that masking has made right or wrong (as in McNemar's test). The best of thousands
-        of sizes owes part of what it shows to luck. Where no size is, all within the budget count.
-
-    Raises
-    ------
-    GateError
-        Every size costs more than that.
+        of sizes owes part of what it shows to luck.
     """
-    budget = max_accuracy_drop * curve.count + 1e-9
-    lost = curve.clean[0] - curve.clean[1:]
-    allowed = lost <= budget
-    certain = lost + np.sqrt(curve.changed[1:]) <= budget
-    if surely and certain.any():
-        allowed = certain
+    lost = (curve.clean[0] - curve.clean[1:]).astype(float)
+    if surely:
+        lost += np.sqrt(curve.changed[1:])
+    allowed = lost <= max_accuracy_drop * curve.count + 1e-9
     if not allowed.any():
-        cheapest = int(curve.clean[1:].argmax()) + 1
-        drop = (curve.clean[0] - curve.clean[cheapest]) / curve.count
-        raise GateError(
-            f"every mask costs more than {max_accuracy_drop:.1%} of clean accuracy (the cheapest, "
-            f"{cheapest} of {len(curve.ranking)} features, costs {drop:.1%}); no file was written"
-        )
+        return None
     return int(np.where(allowed, curve.attacked[1:], -1).argmax()) + 1
+
+
+def refusal(curve: MaskCurve, max_accuracy_drop: float) -> GateError:
+    """Return the error that says what the cheapest mask costs."""
+    cheapest = int(curve.clean[1:].argmax()) + 1
+    drop = (curve.clean[0] - curve.clean[cheapest]) / curve.count
+    return GateError(
+        f"every mask costs more than {max_accuracy_drop:.1%} of clean accuracy (the cheapest, "
+        f"{cheapest} of {len(curve.ranking)} features, costs {drop:.1%}); no file was written"
+    )
 
 
 def choose(ranking: NDArray[np.int64], size: int, score: str) -> MaskChoice:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import zlib
 from dataclasses import astuple
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -56,8 +58,10 @@ def load_state(path: str | os.PathLike[str], name: str) -> TuningState:
                 arrays["steps"], arrays["thetas"], arrays["trials"], strict=True
             )
         )
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path}: holds no state of a tuning run ({error})") from error
+    except (OSError, EOFError, ValueError, KeyError, TypeError, BadZipFile, zlib.error) as error:
+        raise DataError(
+            f"{path}: holds no state of a tuning run ({error}); remove it to start anew"
+        ) from error
     if found != name:
         raise DataError(
             f"{path}: is of another run (other model, data or settings); remove it to start anew"

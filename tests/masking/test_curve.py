@@ -12,7 +12,7 @@ from cloakify.masking import curve
 from cloakify.masking.curve import Group, MaskCurve, in_groups, right_at_every_size
 from cloakify.masking.linear import LinearHead
 from cloakify.masking.scores import random_ranking, rank
-from cloakify.masking.selection import best_size, choose, size_of_ratio
+from cloakify.masking.selection import best_size, choose, refusal, size_of_ratio
 
 
 def exact_logits(head: LinearHead, features: np.ndarray) -> np.ndarray:
@@ -136,14 +136,16 @@ def test_a_loss_that_may_be_larger_elsewhere() -> None:
     restless = MaskCurve(
         np.arange(1), 100, np.array([90, 90]), np.array([50, 60]), np.array([90, 81])
     )
-    assert best_size(restless, 0.01, surely=True) == 1, "where none is sure, all count"
+    assert best_size(restless, 0.01, surely=True) is None
+    assert best_size(restless, 0.01) == 1
 
 
 def test_no_size_is_cheap_enough() -> None:
     clean = np.array([90, 70, 60])
     curve = MaskCurve(np.arange(2), 100, clean, np.array([50, 55, 60]), clean)
+    assert best_size(curve, 0.01) is None
     with pytest.raises(GateError, match=r"more than 1.0%.*costs 20.0%"):
-        best_size(curve, 0.01)
+        raise refusal(curve, 0.01)
 
 
 @given(st.integers(1, 5000), st.fractions(0, 1).filter(lambda r: 0 < float(r) < 1))

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from cloakify.errors import UsageError
 from cloakify.masking.captured import Captured, chosen_for_capture, pooled
-from cloakify.masking.greedy import greedy_ranking, loss_slope
+from cloakify.masking.greedy import greedy_rankings, loss_slopes
 from cloakify.masking.linear import LinearHead
-from cloakify.masking.rankings import RANKINGS, candidates
-from cloakify.masking.relaxed import relaxed_ranking
+from cloakify.masking.rankings import CLEAN_WEIGHTS, RANKINGS, candidates
+from cloakify.masking.relaxed import relaxed_rankings
 from cloakify.masking.statistics import FeatureStatistics
 
 
@@ -31,17 +31,23 @@ def cross_entropy(head: LinearHead, features: np.ndarray, y: np.ndarray, mask: n
 def test_slope_is_the_derivative(size: int, classes: int, n: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     head = some_head(size, classes, seed)
-    features = rng.standard_normal((n, size)).astype(np.float32)
-    y, mask = rng.integers(0, classes, n), rng.random(size).astype(np.float32)
-    found = loss_slope(head, features, y, mask)
-    for j in range(size):
-        moved = np.zeros(size)
-        moved[j] = 1e-5
-        numeric = (
-            cross_entropy(head, features, y, mask + moved)
-            - cross_entropy(head, features, y, mask - moved)
-        ) / 2e-5
-        assert found[j] == pytest.approx(numeric, abs=2e-4)
+    captured = Captured(
+        rng.standard_normal((n, size)).astype(np.float32),
+        rng.standard_normal((2 * n, size)).astype(np.float32),
+        rng.integers(0, classes, n),
+        rng.integers(0, classes, 2 * n),
+    )
+    masks, weights = rng.random((3, size)).astype(np.float32), (0.3, 1.0, 5.0)
+
+    def loss(mask: np.ndarray, weight: float) -> float:
+        attacked = cross_entropy(head, captured.attacked, captured.attacked_y, mask)
+        return attacked + weight * cross_entropy(head, captured.clean, captured.y, mask)
+
+    found = loss_slopes(head, captured, masks, weights)
+    for mask, weight, slope in zip(masks, weights, found, strict=True):
+        for j, moved in enumerate(1e-5 * np.eye(size)):
+            numeric = (loss(mask + moved, weight) - loss(mask - moved, weight)) / 2e-5
+            assert slope[j] == pytest.approx(numeric, abs=1e-3)
 
 
 def planted(n: int = 200, size: int = 40, seed: int = 0) -> tuple[LinearHead, Captured, set[int]]:
@@ -62,10 +68,11 @@ def planted(n: int = 200, size: int = 40, seed: int = 0) -> tuple[LinearHead, Ca
     return head, Captured(clean, attacked, y, y), harmful
 
 
-@pytest.mark.parametrize("ranking", [greedy_ranking, relaxed_ranking])
-def test_planted_features_go_first(ranking: object) -> None:
+@pytest.mark.parametrize("weight", CLEAN_WEIGHTS)
+@pytest.mark.parametrize("ranking", [greedy_rankings, relaxed_rankings])
+def test_planted_features_go_first(ranking: object, weight: float) -> None:
     head, captured, harmful = planted()
-    found = ranking(head, captured)  # type: ignore[operator]
+    (found,) = ranking(head, captured, [weight])  # type: ignore[operator]
     assert sorted(found.tolist()) == list(range(40))
     assert set(found[:5].tolist()) == harmful
 
@@ -80,8 +87,23 @@ def test_shift_alone_is_fooled() -> None:
         captured.y,
         head.weight,
     )
-    assert RANKINGS["deepcloak"](statistics, head, captured)[0] == 22
-    assert 22 not in RANKINGS["margin"](statistics, head, captured)[:5]
+    (shifted,) = RANKINGS["deepcloak"](statistics, head, captured)
+    (gained,) = RANKINGS["margin"](statistics, head, captured)
+    assert shifted[0] == 22
+    assert 22 not in gained[:5]
+
+
+@pytest.mark.parametrize("ranking", [greedy_rankings, relaxed_rankings])
+def test_a_feature_that_the_clean_samples_need_waits_where_they_count(ranking: object) -> None:
+    """Feature 0 helps the attacker most and is all that tells class 0; 1 only helps him."""
+    weight = np.array([[1.0, -1.0], [-0.2, 0.2], [0.0, 0.0]], np.float32)
+    head = LinearHead(weight, np.zeros(2, np.float32))
+    y = np.zeros(50, np.int64)
+    clean = np.tile(np.array([1.0, 0.1, 1.0], np.float32), (50, 1))
+    attacked = np.tile(np.array([-3.0, 3.0, 1.0], np.float32), (50, 1))
+    captured = Captured(clean, attacked, y, y)
+    little, much = ranking(head, captured, [0.01, 30.0])  # type: ignore[operator]
+    assert (little[0], much[0]) == (0, 1)
 
 
 def test_candidates() -> None:
