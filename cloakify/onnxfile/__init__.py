@@ -4,6 +4,7 @@ from cloakify.onnxfile.atomic import atomic_write
 from cloakify.onnxfile.diff import Difference, compare_models
 from cloakify.onnxfile.metadata import METADATA_PREFIX, read_metadata, write_metadata
 from cloakify.onnxfile.model import FLOATS, OnnxFile, open_model, save_model
+from cloakify.onnxfile.places import check_places
 
 __all__ = [
     "FLOATS",
@@ -11,6 +12,7 @@ __all__ = [
     "Difference",
     "OnnxFile",
     "atomic_write",
+    "check_places",
     "compare_models",
     "open_model",
     "read_metadata",

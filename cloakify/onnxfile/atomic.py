@@ -76,7 +76,7 @@ def _named(target: Path) -> Iterator[None]:
     except OSError as error:
         raise CloakifyError(
             f"{target}: cannot be written ({error.strerror or error}); "
-            "nothing was left there, free some space or choose another place"
+            "what was there before is untouched; free some space or choose another place"
         ) from error
 
 

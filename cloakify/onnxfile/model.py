@@ -7,19 +7,27 @@ them; the sidecars are copied beside the output (onnx >= 1.21 rejects linked one
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import onnx
 from google.protobuf.message import DecodeError, EncodeError
 from onnx import AttributeProto, GraphProto, ModelProto, TensorProto
 
-from cloakify.errors import CloakifyError, ModelError, UsageError
+from cloakify.errors import CloakifyError, ModelError
 from cloakify.onnxfile.atomic import atomic_write
+from cloakify.onnxfile.places import check_places
 
 CHUNK = 1 << 20
+
+# Integers of a constant that an analysis may have to read; more of them are a table.
+FEW_INTEGERS = 1 << 12
+INTEGERS = frozenset({TensorProto.INT64, TensorProto.INT32, TensorProto.BOOL})
 
 # Element types of real numbers.
 FLOATS = frozenset(
@@ -49,14 +57,53 @@ class OnnxFile:
     content: bytes | None = None
 
     @property
+    def files(self) -> list[Path]:
+        """The file and its sidecars."""
+        return [self.path, *(self.path.parent / name for name in self.sidecars)]
+
+    @property
     def sha256(self) -> str:
-        """SHA-256 over the bytes of the file and then of each sidecar in the order of names."""
+        """SHA-256 of the file's bytes and then of each sidecar's own SHA-256, by their names."""
         digest = hashlib.sha256(self.content or b"")
-        own = () if self.content is not None else (self.path.name,)
-        for name in (*own, *self.sidecars):
-            for chunk in _chunks(self.path.parent / name):
+        if self.content is None:
+            for chunk in _chunks(self.path):
                 digest.update(chunk)
+        for name in self.sidecars:
+            # Of the sidecars' bytes in a row nobody could tell where one ends.
+            digest.update(self.sidecar_digest(name))
         return digest.hexdigest()
+
+    def sidecar_digest(self, name: str) -> bytes:
+        """Return the SHA-256 of a sidecar's bytes."""
+        digest = hashlib.sha256()
+        for chunk in _chunks(self.path.parent / name):
+            digest.update(chunk)
+        return digest.digest()
+
+    @cached_property
+    def outline(self) -> ModelProto:
+        """The message with the axes, shapes and indices that lie in sidecars read into it.
+
+        What the graph computes can't be told without those, nor with the weights any better. It is
+        the message itself where no sidecar holds any.
+
+        Raises
+        ------
+        ModelError
+            A sidecar is shorter than the model says.
+        """
+        if not any(map(_is_few_integers_outside, iter_tensors(self.model))):
+            return self.model
+        model = ModelProto()
+        model.CopyFrom(self.model)
+        with self._readable():
+            for tensor in filter(_is_few_integers_outside, iter_tensors(model)):
+                onnx.external_data_helper.load_external_data_for_tensor(
+                    tensor, str(self.path.parent)
+                )
+                tensor.data_location = TensorProto.DEFAULT
+                tensor.ClearField("external_data")
+        return model
 
     def load_weights(self) -> ModelProto:
         """Return a copy of the model with the external weights read into it.
@@ -69,11 +116,21 @@ class OnnxFile:
         model = ModelProto()
         model.CopyFrom(self.model)
         if self.sidecars:
-            try:
+            with self._readable():
                 onnx.load_external_data_for_model(model, str(self.path.parent))
-            except (OSError, ValueError, onnx.checker.ValidationError) as error:
-                raise ModelError(f"{self.path}: its weights can't be read: {error}") from error
         return model
+
+    @contextmanager
+    def _readable(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, ValueError, onnx.checker.ValidationError) as error:
+            raise ModelError(f"{self.path}: its weights can't be read: {error}") from error
+
+
+def _is_few_integers_outside(tensor: TensorProto) -> bool:
+    outside = tensor.data_location == TensorProto.EXTERNAL
+    return outside and tensor.data_type in INTEGERS and math.prod(tensor.dims) <= FEW_INTEGERS
 
 
 def open_model(path: str | os.PathLike[str]) -> OnnxFile:
@@ -95,10 +152,26 @@ def open_model(path: str | os.PathLike[str]) -> OnnxFile:
         raise ModelError(f"{place}: is not an ONNX model (its bytes are no ModelProto)") from error
     if not model.HasField("graph") or not model.graph.node or not model.opset_import:
         raise ModelError(f"{place}: is not an ONNX model (it has no graph or no opset)")
+    _check_texts(place, model)
     sidecars = tuple(sorted(_sidecar_names(model)))
     for name in sidecars:
         _check_sidecar(place, name)
     return OnnxFile(place, model, sidecars)
+
+
+def _check_texts(place: Path, model: ModelProto) -> None:
+    """Refuse strings that are no text, which nothing that reads graphs can cope with."""
+    for graph in iter_graphs(model.graph):
+        for node in graph.node:
+            for attribute in node.attribute:
+                try:
+                    for text in (attribute.s, *attribute.strings):
+                        text.decode()
+                except UnicodeDecodeError as error:
+                    raise ModelError(
+                        f"{place}: {node.op_type} {node.name!r} has bytes for text in "
+                        f"{attribute.name!r}; is that an operator that the exporter left as it was?"
+                    ) from error
 
 
 def _check_sidecar(place: Path, name: str) -> None:
@@ -122,14 +195,12 @@ def save_model(model: ModelProto, path: str | os.PathLike[str], source: OnnxFile
 
     Raises
     ------
-    UsageError
-        The file would replace its own source or one of its sidecars.
     CloakifyError
-        A sidecar would replace another model's, the message is over protobuf's 2 GiB, or the
-        folder can't be written.
+        As :func:`~cloakify.onnxfile.places.check_places`; a sidecar would replace another model's,
+        or the message is over protobuf's 2 GiB.
     """
     target = Path(path)
-    check_target(target, source)
+    check_places([target], source.files)
     try:
         data = model.SerializeToString(deterministic=True)
     except (EncodeError, ValueError) as error:
@@ -138,22 +209,6 @@ def save_model(model: ModelProto, path: str | os.PathLike[str], source: OnnxFile
         _copy_sidecars(source, target)
     with atomic_write(target) as file:
         file.write(data)
-
-
-def check_target(path: str | os.PathLike[str], source: OnnxFile) -> None:
-    """Refuse a place to write to, before long work starts.
-
-    Raises
-    ------
-    UsageError
-        Its folder does not exist, or it is the source or one of its sidecars.
-    """
-    target = Path(path)
-    if not target.parent.is_dir():
-        raise UsageError(f"{target}: there is no folder {str(target.parent)!r}")
-    protected = [source.path, *(source.path.parent / name for name in source.sidecars)]
-    if any(target.exists() and place.exists() and target.samefile(place) for place in protected):
-        raise UsageError(f"{target}: is the source model itself; choose another output")
 
 
 def copy_file(source: Path, target: Path) -> None:

@@ -117,6 +117,19 @@ def test_a_link_out_of_the_folder_is_refused(external, tmp_path):
         open_model(path)
 
 
+def test_text_that_is_none_is_refused(tmp_path, small):
+    """Keras's exporter leaves some of TensorFlow's operators as they are, with their settings."""
+    model = ModelProto()
+    model.CopyFrom(small)
+    node = model.graph.node[0]
+    node.op_type = "StatefulPartitionedCall"
+    node.attribute.add(name="config_proto", type=onnx.AttributeProto.STRING, s=b"8\x01\x82")
+    path = tmp_path / "left.onnx"
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(ModelError, match=r"StatefulPartitionedCall 'first' .* in 'config_proto'"):
+        open_model(path)
+
+
 def test_a_missing_sidecar_is_named(external):
     with pytest.raises(ModelError, match="'weights', which is missing"):
         open_model(external("weights", make=False))
@@ -141,7 +154,8 @@ def test_weights_are_read_on_demand_only(external, small):
 def test_the_digest_covers_the_sidecars(external):
     path = external("weights")
     sidecar = path.parent / "weights"
-    expected = hashlib.sha256(path.read_bytes() + sidecar.read_bytes()).hexdigest()
+    own = hashlib.sha256(sidecar.read_bytes()).digest()
+    expected = hashlib.sha256(path.read_bytes() + own).hexdigest()
     assert open_model(path).sha256 == expected
     sidecar.write_bytes(b"\x01" * 48)
     assert open_model(path).sha256 != expected
@@ -201,7 +215,7 @@ def test_the_source_is_never_replaced(external, tmp_path):
     link = tmp_path / "link.onnx"
     link.symlink_to(file.path)
     for target in (file.path, link, file.path.parent / "weights"):
-        with pytest.raises(CloakifyError, match="is the source model itself"):
+        with pytest.raises(CloakifyError, match="is read, too"):
             save_model(file.model, target, file)
 
 
