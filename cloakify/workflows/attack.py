@@ -8,12 +8,17 @@ from pathlib import Path
 
 import numpy as np
 
+from cloakify.attacks import Target
+from cloakify.data import Dataset
 from cloakify.data.npz_writer import NpzWriter
-from cloakify.errors import UsageError
+from cloakify.errors import ModelError, UsageError
 from cloakify.evaluation import Figure, accuracy_figure
-from cloakify.onnxfile import atomic_write
+from cloakify.onnxfile import atomic_write, check_places
 from cloakify.workflows.setting import AttackSetting
 from cloakify.workflows.subject import Progress, open_classifier, open_subject
+
+# Clean samples that the model is tried on before anything is attacked.
+TRIED = 64
 
 
 @dataclass(frozen=True)
@@ -55,15 +60,17 @@ def attack(
     if path.suffix != ".npz":
         raise UsageError(f"-o takes an .npz file, not {path.name!r}")
     classifier = open_classifier(model, setting.head, any_mixed=True)
+    check_places([path], [*classifier.file.files, Path(data)])
     subject = open_subject(classifier, data, setting, progress)
     method = setting.make_attack()
     target, dataset = subject.target(), subject.dataset
+    _check_numbers(target, dataset, classifier.file.path)
     right = np.empty((2, len(dataset)), bool)
     inside = subject.inside
     shape = dataset.sample_shape if inside is None else inside.packing.tensor_shape
     with atomic_write(path) as file, NpzWriter(file) as archive:
         with archive.rows("x", (len(dataset), *shape), np.dtype(np.float32)) as write:
-            for batch in dataset.batches(batch_size=target.batch_size * 4):
+            for batch in dataset.batches(batch_size=target.span):
                 clean = batch.x.astype(np.float32, copy=False)
                 attacked = method.run(target, clean, batch.y, batch.index, subject.threat)
                 write(attacked if inside is None else inside.packing.tensor_of(attacked))
@@ -75,3 +82,15 @@ def attack(
         if inside is not None:
             archive.put("tensor", np.array(classifier.entry.tensor))
     return AttackResult(path, accuracy_figure(right[0]), accuracy_figure(right[1]))
+
+
+def _check_numbers(target: Target, dataset: Dataset, path: Path) -> None:
+    """Raise ModelError where the logits of the first samples are no numbers."""
+    first = np.arange(min(TRIED, len(dataset)))
+    (batch,) = dataset.batches(first, TRIED)
+    lost = np.isnan(target.logits(batch.x.astype(np.float32, copy=False))).any(axis=1)
+    if lost.any():
+        raise ModelError(
+            f"{path}: its logits are no numbers (NaN) on {lost.sum()} of {len(first)} clean "
+            "samples; is a weight, or the preprocessing, broken?"
+        )

@@ -1,14 +1,15 @@
 """Choose the mask: how to rank the features, and how many of them to mask.
 
-Every ranking proposes the size that is best on static samples of the select split. Where several
-rankings compete, an adaptive attack on each proposal decides, since gains on static samples are
-not robustness; and the winner is then attacked again, so that a second round of ranking knows
-what that attack does to the features.
+Every ranking proposes the mask that is best on static samples of the select split. Where several
+compete, those count that keep a standard error away from the budget, as long as there are any, and
+an adaptive attack on each proposal decides, since gains on static samples are not robustness; and
+the winner is then attacked again, so that a second round of ranking knows what that attack does to
+the features.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,17 +19,20 @@ from cloakify.attacks import Attack, Target, worst_case
 from cloakify.attacks.pairs import attacked_pairs
 from cloakify.attacks.square import Square
 from cloakify.data.splits import some_of
-from cloakify.errors import GateError
 from cloakify.graph.mask import insert_mask
 from cloakify.masking.captured import pooled
-from cloakify.masking.curve import MaskCurve, in_groups
+from cloakify.masking.curve import MaskCurve, Part, in_groups
+from cloakify.masking.linear import LinearHead
 from cloakify.masking.rankings import AUTO, LEARNING, RANKINGS, Ranking, candidates
-from cloakify.masking.selection import MaskChoice, best_size, choose, size_of_ratio
+from cloakify.masking.selection import MaskChoice, best_size, choose, refusal, size_of_ratio
 from cloakify.workflows.calibration import Calibration, features_of
 from cloakify.workflows.setting import HardenSetting
 from cloakify.workflows.subject import Progress, Subject
 
 Indices = NDArray[np.int64]
+# By the name of the score, each of its ways to rank.
+_Rankings = dict[str, tuple[Ranking, ...]]
+_Curves = dict[str, list[MaskCurve]]
 
 # Steps of the attack that compares proposals; enough to order them, far from enough to judge one.
 COMPARING_STEPS = 10
@@ -62,9 +66,23 @@ def choose_mask(
     UsageError
         No such score, or a ratio out of its range.
     """
-    names = candidates(setting.score)
-    rankings = {name: _rank(name, calibration) for name in names}
-    choices = _propose(subject, target, attack, select, calibration, setting, rankings, progress)
+
+    def curves_of(rankings: _Rankings) -> _Curves:
+        pairs = attacked_pairs(target, attack, subject.threat, subject.dataset, select)
+        parts = ((*features_of(pair, subject, calibration.head), pair.y) for pair in pairs)
+        return _count(rankings, parts, calibration.head, len(select), progress)
+
+    rankings = {name: _rank(name, calibration) for name in candidates(setting.score)}
+    surely = setting.score == AUTO
+    choices = _given(rankings, subject, setting)
+    if not choices:
+        curves = curves_of(rankings)
+        choices = _within_budget(curves, setting.max_accuracy_drop, surely)
+        if not choices and surely:
+            surely = False
+            choices = _within_budget(curves, setting.max_accuracy_drop, surely)
+        if not choices:
+            raise refusal(next(iter(curves.values()))[0], setting.max_accuracy_drop)
     if setting.score != AUTO:
         return choices[0]
     judge = setting.evaluation_attack(stop_early=True, steps=COMPARING_STEPS)
@@ -72,11 +90,10 @@ def choose_mask(
     for number in range(2, setting.rounds + 1):
         calibration = _answered(subject, best.choice, attack, calibration)
         rankings = {f"{name}, round {number}": _rank(name, calibration) for name in LEARNING}
-        try:
-            choices = _propose(
-                subject, target, attack, select, calibration, setting, rankings, progress
-            )
-        except GateError:
+        choices = _given(rankings, subject, setting) or _within_budget(
+            curves_of(rankings), setting.max_accuracy_drop, surely
+        )
+        if not choices:
             # The answers to the best mask so far all cost too much: it stands.
             break
         stage = f"comparing, round {number}"
@@ -86,45 +103,44 @@ def choose_mask(
     return best.choice
 
 
-def _rank(name: str, calibration: Calibration) -> Ranking:
+def _rank(name: str, calibration: Calibration) -> tuple[Ranking, ...]:
     return RANKINGS[name](calibration.statistics, calibration.head, calibration.captured)
 
 
-def _propose(
-    subject: Subject,
-    target: Target,
-    attack: Attack,
-    select: Indices,
-    calibration: Calibration,
-    setting: HardenSetting,
-    rankings: dict[str, Ranking],
+def _given(rankings: _Rankings, subject: Subject, setting: HardenSetting) -> list[MaskChoice]:
+    """Return each score's mask of the size that was asked for; none where the size is free."""
+    if setting.mask_ratio is None:
+        return []
+    size = size_of_ratio(subject.classifier.head.num_features, setting.mask_ratio)
+    return [choose(ways[0], size, name) for name, ways in rankings.items()]
+
+
+def _count(
+    rankings: _Rankings,
+    parts: Iterable[Part],
+    head: LinearHead,
+    total: int,
     progress: Progress,
-) -> list[MaskChoice]:
-    """Return each ranking's best mask, or all at the given ratio."""
-    if setting.mask_ratio is not None:
-        size = size_of_ratio(subject.classifier.head.num_features, setting.mask_ratio)
-        return [choose(ranking, size, name) for name, ranking in rankings.items()]
-    curves = {name: MaskCurve.empty(ranking) for name, ranking in rankings.items()}
-    pairs = attacked_pairs(target, attack, subject.threat, subject.dataset, select)
-    parts = ((*features_of(pair, subject, calibration.head), pair.y) for pair in pairs)
+) -> _Curves:
+    """Return the curves of all rankings over the samples of the select split."""
+    curves = {name: [MaskCurve.empty(way) for way in ways] for name, ways in rankings.items()}
     done = 0
     for group in in_groups(parts):
-        for name, curve in curves.items():
-            curves[name] = curve.update(calibration.head, group)
+        for name, ways in curves.items():
+            curves[name] = [curve.update(head, group) for curve in ways]
         done += group.count
-        progress("mask sizes", done, len(select))
-    choices: list[MaskChoice] = []
-    refusal: GateError | None = None
-    for name, curve in curves.items():
-        try:
-            size = best_size(curve, setting.max_accuracy_drop, surely=setting.score == AUTO)
-        except GateError as error:
-            refusal = refusal or error
-            continue
-        choices.append(choose(curve.ranking, size, name))
-    if not choices and refusal is not None:
-        raise refusal
-    return choices
+        progress("mask sizes", done, total)
+    return curves
+
+
+def _within_budget(curves: _Curves, max_accuracy_drop: float, surely: bool) -> list[MaskChoice]:
+    """Return the best mask of each ranking that has one within the budget."""
+    sizes = [
+        (name, curve, best_size(curve, max_accuracy_drop, surely=surely))
+        for name, ways in curves.items()
+        for curve in ways
+    ]
+    return [choose(curve.ranking, size, name) for name, curve, size in sizes if size is not None]
 
 
 def _most_robust(
@@ -144,7 +160,7 @@ def _most_robust(
     for number, choice in enumerate(choices):
         target = _masked(subject, choice)
         robust = 0
-        for batch in subject.dataset.batches(compared, target.batch_size * 4):
+        for batch in subject.dataset.batches(compared, target.span):
             x = batch.x.astype(np.float32, copy=False)
             tried = worst_case(attacks, target, x, batch.y, batch.index, subject.threat)
             robust += int(tried.worst.sum())

@@ -58,7 +58,7 @@ def find_doubts(
     square = Square(queries=QUERIES, seed=subject.setting.seed)
     standing = found.adaptive.copy()
     place = 0
-    for batch in subject.dataset.batches(indices, target.batch_size * 4):
+    for batch in subject.dataset.batches(indices, target.span):
         rows = place + np.flatnonzero(standing[place : place + len(batch.y)])
         kept = rows - place
         if len(kept):

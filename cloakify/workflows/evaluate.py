@@ -45,7 +45,7 @@ class EvaluateResult:
 
 
 def evaluate(
-    models: Sequence[str | os.PathLike[str]],
+    models: Sequence[str | os.PathLike[str]] | str | os.PathLike[str],
     data: str | os.PathLike[str],
     setting: EvaluateSetting | None = None,
     progress: Progress = lambda stage, done, total: None,
@@ -56,8 +56,8 @@ def evaluate(
     Parameters
     ----------
     models
-        ``.onnx`` files; the first one is what the others are compared with. They take inputs of
-        one shape, preprocessed in one way, and have the same classes.
+        An ``.onnx`` file, or several; the first one is what the others are compared with. They take
+        inputs of one shape, preprocessed in one way, and have the same classes.
     data
         Samples: class folders of images, ``.npz``, ``.npy``, ``.tar`` or ``.parquet``.
     setting
@@ -74,7 +74,7 @@ def evaluate(
         One of its kinds; see :mod:`cloakify.errors`.
     """
     setting = setting or EvaluateSetting()
-    paths = _distinct(models)
+    paths = _distinct([models] if isinstance(models, str | os.PathLike) else models)
     if setting.require_gain is not None and len(paths) < 2:
         raise UsageError("--require-gain compares with the first model: give a second one")
     setting = replace(setting, eps=check_budgets(setting.budgets)[-1])

@@ -58,7 +58,7 @@ class Jury:
         right = self._right(gates)
         target, pgd = model.target, Pgd(steps=TRIAL_STEPS, seed=plan.seed)
         robust = single = 0
-        for batch in dataset.batches(self._attacked, target.batch_size * 4):
+        for batch in dataset.batches(self._attacked, target.span):
             x = batch.x.astype(np.float32, copy=False)
             # A number that no step of the tuning has.
             once = attack_batch(model, batch, self._threat, plan, 1, plan.steps)
@@ -85,6 +85,6 @@ class Jury:
         target = self._model.target
         answers = [
             target.correct(batch.x.astype(np.float32, copy=False), batch.y)
-            for batch in self._dataset.batches(self._clean, target.batch_size * 4)
+            for batch in self._dataset.batches(self._clean, target.span)
         ]
         return np.concatenate(answers)

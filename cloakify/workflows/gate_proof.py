@@ -21,7 +21,7 @@ from cloakify.graph.gates import gates_digest, has_gates, insert_gates, read_gat
 from cloakify.graph.head import Head
 from cloakify.graph.taps import tap
 from cloakify.onnxfile import OnnxFile, compare_models, read_metadata
-from cloakify.workflows.proof import metadata_faults
+from cloakify.workflows.proof import largest_difference, magnitude, metadata_faults
 
 # Largest difference of logits, relative to the largest, between gates and folded gates: rounding.
 TOLERANCE = 1e-4
@@ -140,10 +140,9 @@ def gate_runtime_faults(
     faults: list[str] = []
     ones = insert_gates(source, sites, [np.ones(site.channels) for site in sites], {})
     plain, neutral = logits(source), logits(ones)
-    if plain.tobytes() != neutral.tobytes():
-        faults.append(
-            f"with gates of 1 the logits differ from the source's by {_distance(plain, neutral):g}"
-        )
+    if plain.shape != neutral.shape or plain.tobytes() != neutral.tobytes():
+        apart = largest_difference(plain, neutral)
+        faults.append(f"with gates of 1 the logits differ from the source's by {apart:g}")
     other = insert_gates if said["emit"] == "fold" else fold_gates
     try:
         expected = logits(other(source, sites, gates, {}))
@@ -152,14 +151,8 @@ def gate_runtime_faults(
         return faults
     found = logits(hardened)
     half = any(site.element_type in _HALF for site in sites)
-    allowed = (HALF_TOLERANCE if half else TOLERANCE) * max(1.0, float(np.abs(expected).max()))
-    difference = _distance(found, expected)
+    allowed = (HALF_TOLERANCE if half else TOLERANCE) * magnitude(expected)
+    difference = largest_difference(found, expected)
     if not difference <= allowed:
         faults.append(f"gates and folded weights differ in the logits by {difference:g}")
     return faults
-
-
-def _distance(first: NDArray[np.generic], second: NDArray[np.generic]) -> float:
-    """Return the largest difference of two arrays, in double."""
-    apart = first.astype(np.float64) - second.astype(np.float64)
-    return float(np.abs(apart).max(initial=0.0))

@@ -10,7 +10,7 @@ from cloakify.attacks import Attack
 from cloakify.attacks.given import Given
 from cloakify.errors import UsageError
 from cloakify.evaluation.robustness import Attacks, compare_targets
-from cloakify.onnxfile.model import check_target, save_model
+from cloakify.onnxfile import check_places, save_model
 from cloakify.report.model import GivenCopies, HardenReport
 from cloakify.workflows.clock import Clock
 from cloakify.workflows.doubts import codes_in_doubt, find_doubts, notices
@@ -88,7 +88,10 @@ def harden(
     clock = Clock()
     with clock.stage("open"):
         classifier = open_source(path, setting.head, setting.replace_mask)
-        check_target(target_path, classifier.file)
+        check_places(
+            [target_path] if setting.tune_state is None else [target_path, setting.tune_state],
+            [*classifier.file.files, Path(data), *([] if attacked is None else [Path(attacked)])],
+        )
         subject = open_subject(classifier, data, setting, progress)
         splits = subject.splits(setting.report_limit)
         if setting.mixes(len(splits.fit)):

@@ -209,7 +209,7 @@ def preprocessing_for(entry: Entry, setting: Setting) -> Preprocessing:
     Raises
     ------
     UsageError
-        Pixels' numbers are given for token ids.
+        Pixels' numbers are given for token ids, or make pixels larger than the input can hold.
     """
     found = Preprocessing.parse(setting.scale, setting.mean, setting.std)
     plain = found == Preprocessing()
@@ -219,6 +219,15 @@ def preprocessing_for(entry: Entry, setting: Setting) -> Preprocessing:
         )
     if entry.kind == "numbers" and entry.input.dtype == np.uint8 and plain:
         return Preprocessing(scale=255.0)
+    if entry.kind == "numbers" and setting.box is not None:
+        low, high = found.box(*setting.box, channels=max(len(found.mean), len(found.std)))
+        held = np.iinfo(str(entry.input.dtype))
+        if low.min() < held.min or high.max() > held.max:
+            raise UsageError(
+                f"--scale, --mean and --std make numbers from {low.min():g} to {high.max():g} of "
+                f"pixels; input {entry.input.name!r} ({entry.input.dtype}) holds {held.min} to "
+                f"{held.max}"
+            )
     return found
 
 

@@ -101,7 +101,7 @@ def inspect(path: str | os.PathLike[str], head: str | None = None) -> Inspection
         The file is no ONNX model, or no tensor of it can be attacked.
     """
     file = open_model(path)
-    model = file.model
+    model = file.outline
     entry = find_entry(model)
     found: Head | None = None
     logits: str | None = None

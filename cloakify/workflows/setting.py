@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from numbers import Real
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args, get_origin, get_type_hints
 
 from cloakify.attacks import Apgd, Attack
 from cloakify.attacks.registry import make_attack
+from cloakify.errors import UsageError
 
 # Queries of Square for a step of Auto-PGD: 5,000 and 100 make AutoAttack's standard settings.
 QUERIES_A_STEP = 50
@@ -15,10 +17,32 @@ QUERIES_A_STEP = 50
 # Samples in the fit split; below, many gates would learn it by heart and tuning has to prevent it.
 FEW_SAMPLES = 2000
 
+# The least value of numbers that count something; None, where it may be, leaves the choice.
+LEAST = {
+    "seed": 0,
+    "limit": 1,
+    "batch_size": 1,
+    "steps": 1,
+    "queries": 1,
+    "rounds": 1,
+    "evaluation_steps": 1,
+    "report_limit": 1,
+    "tune_steps": 1,
+}
+# What only one of the methods has a use for.
+OF_METHOD = {
+    "tuned": ("emit", "gates", "tune_steps", "tune_layers", "binary", "tune_state"),
+    "deepcloak": ("score", "rounds", "mask_ratio"),
+}
+# Options that are not called as their fields are.
+OPTIONS = {"tune_steps": "--steps-tune"}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
     """How to read the data and run the model; shared by all verbs that attack.
+
+    Making one raises UsageError for a value that no verb could have a use for.
 
     Attributes
     ----------
@@ -52,11 +76,28 @@ class Setting:
     std: str = "1"
     box: tuple[float, float] | None = (0.0, 1.0)
     resize: Literal["crop", "stretch", "refuse"] = "crop"
-    norm: str = "linf"
+    norm: Literal["linf", "l2"] = "linf"
     eps: float = 8 / 255
     batch_size: int | None = None
     device: str = "auto"
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        for name, hint in get_type_hints(type(self)).items():
+            value = getattr(self, name)
+            if get_origin(hint) is Literal and value not in get_args(hint):
+                listed = ", ".join(map(repr, get_args(hint)))
+                raise UsageError(f"{name} is one of {listed}; not {value!r}")
+            if hint is str and not isinstance(value, str):
+                raise UsageError(f"{name} takes text, as the command line does; not {value!r}")
+            if hint is float and not isinstance(value, Real):
+                raise UsageError(f"{name} takes a number; not {value!r}")
+            least = LEAST.get(name)
+            if least is None or (value is None and hint is not int):
+                continue
+            if not isinstance(value, int) or value < least:
+                raise UsageError(f"{name} takes a whole number from {least} on; not {value!r}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,6 +183,18 @@ class HardenSetting(AttackSetting):
     replace_mask: bool = False
     require_gain: float | None = None
 
+    def __post_init__(self) -> None:
+        """Check the values, and that the method has a use for them."""
+        if isinstance(self.tune_state, str):
+            object.__setattr__(self, "tune_state", Path(self.tune_state))
+        super().__post_init__()
+        for method, names in OF_METHOD.items():
+            for field in fields(self):
+                idle = field.name in names and method != self.method
+                if idle and getattr(self, field.name) != field.default:
+                    option = OPTIONS.get(field.name, "--" + field.name.replace("_", "-"))
+                    raise UsageError(f"{option} is for --method {method}, not {self.method}")
+
     def evaluation_attack(self, *, stop_early: bool, steps: int | None = None) -> Attack:
         """Return the attack that judges the result: Auto-PGD.
 
@@ -172,8 +225,7 @@ class HardenSetting(AttackSetting):
         thousands, mixtures tell nothing new and cost some accuracy. Gates of channels are too few
         for either.
         """
-        few = samples < FEW_SAMPLES
-        return self.method == "tuned" and self.gates == "position" and few
+        return self.gates == "position" and samples < FEW_SAMPLES
 
     def missed_gate(self, adaptive_gain: float) -> str | None:
         """Return the gate that an adaptive gain misses, as a sentence, or ``None``."""

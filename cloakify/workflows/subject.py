@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from onnx import ModelProto
 
 from cloakify.attacks import Target, ThreatModel, make_threat
-from cloakify.attacks.target import fitting_batch_size
 from cloakify.data import Copies, Dataset, Splits, open_copies, open_data, split
 from cloakify.data.splits import some_of
 from cloakify.errors import ModelError, UsageError
@@ -22,7 +21,7 @@ from cloakify.graph.head import Head, find_head
 from cloakify.graph.inputs import InputSpec
 from cloakify.graph.mask import find_mask, strip_mask
 from cloakify.onnxfile import OnnxFile, open_model, read_metadata
-from cloakify.runtime import Device, resolve_device
+from cloakify.runtime import Device, fitting_batch_size, resolve_device
 from cloakify.workflows.inside import (
     Inside,
     described,
@@ -198,8 +197,8 @@ def open_classifier(
         The file is no classifier, or its head is not unique.
     """
     file = open_model(path)
-    search = find_head(file.model, head, any_mixed=any_mixed)
-    return Classifier(file, find_entry(file.model), search.head, search.alternatives)
+    search = find_head(file.outline, head, any_mixed=any_mixed)
+    return Classifier(file, find_entry(file.outline), search.head, search.alternatives)
 
 
 def open_source(path: str | os.PathLike[str], head: str | None, replace_mask: bool) -> Classifier:
@@ -231,8 +230,8 @@ def open_source(path: str | os.PathLike[str], head: str | None, replace_mask: bo
         raise ModelError(f"{path}: is hardened already ({what}); --replace-mask swaps the mask out")
     bare = strip_gates(model) if gated else strip_mask(model)
     file = replace(classifier.file, model=bare, content=bare.SerializeToString(deterministic=True))
-    search = find_head(bare, head)
-    return Classifier(file, find_entry(bare), search.head, search.alternatives)
+    search = find_head(file.outline, head)
+    return Classifier(file, find_entry(file.outline), search.head, search.alternatives)
 
 
 def open_subject(
@@ -284,13 +283,14 @@ def open_subject(
 
 def _batch_size(setting: Setting, dataset: Dataset, device: Device) -> int:
     if setting.batch_size is not None:
-        return setting.batch_size
+        # No batch is filled up with more copies than there are samples.
+        return min(setting.batch_size, len(dataset))
     return fitting_batch_size(dataset.sample_shape, device)
 
 
 def _predictions(target: Target, dataset: Dataset, progress: Progress) -> NDArray[np.int64]:
     found = np.empty(len(dataset), np.int64)
-    for batch in dataset.batches(batch_size=target.batch_size):
+    for batch in dataset.batches(batch_size=target.span):
         found[batch.index] = target.logits(batch.x.astype(np.float32, copy=False)).argmax(axis=1)
         progress("labelling by the model", int(batch.index[-1]) + 1, len(dataset))
     return found

@@ -12,7 +12,7 @@ from onnx import ModelProto
 
 from cloakify.attacks import Attack
 from cloakify.data import Splits, check_clean_accuracy
-from cloakify.errors import ModelError, UsageError
+from cloakify.errors import GateError, ModelError, UsageError
 from cloakify.graph.fold import check_foldable, fold_gates, settle_gates
 from cloakify.graph.gate_sites import GateSite, find_gate_sites
 from cloakify.graph.gates import gates_digest, insert_gates
@@ -29,6 +29,7 @@ from cloakify.masking.tuning import (
 )
 from cloakify.masking.tuning_file import load_state, save_state
 from cloakify.report.model import MaskInfo
+from cloakify.runtime import fitting_batch_size
 from cloakify.workflows.clock import Clock
 from cloakify.workflows.gate_jury import Jury
 from cloakify.workflows.gate_proof import gate_faults, gate_runtime_faults, gated_sites
@@ -38,9 +39,6 @@ from cloakify.workflows.subject import Progress, Subject
 
 # Fewer steps suffice for few samples as they are, and cost less than they would gain.
 FEW_STEPS, STEPS = 300, 600
-
-# What is attacked of a batch divides by this; larger ones are no faster there.
-CPU_BATCH = 32
 
 # Binary gates move only by crossing a threshold.
 BINARY_RATE = 0.05
@@ -122,7 +120,7 @@ def tune_gates(subject: Subject, splits: Splits, progress: Progress) -> TunedGat
     setting, classifier = subject.setting, subject.classifier
     assert isinstance(setting, HardenSetting)
     plan = make_plan(setting, len(splits.fit))
-    sites = sites_for(classifier.file.model, subject, setting)
+    sites = sites_for(classifier.file.outline, subject, setting)
     model = GatedModel(
         subject.attacked(),
         sites,
@@ -130,7 +128,7 @@ def tune_gates(subject: Subject, splits: Splits, progress: Progress) -> TunedGat
         classifier.head,
         subject.dataset.sample_shape,
         subject.device,
-        min(subject.batch_size, CPU_BATCH) if subject.device.kind == "cpu" else subject.batch_size,
+        min(subject.batch_size, fitting_batch_size(subject.dataset.sample_shape, subject.device)),
     )
     name = _name_of_run(subject, plan)
     state = None
@@ -156,25 +154,27 @@ def tune_gates(subject: Subject, splits: Splits, progress: Progress) -> TunedGat
     outcome = tune(
         model, subject.dataset, splits.fit, subject.threat, plan, judge, state, tell, keep
     )
-    choice = choose_gates(outcome.state.checkpoints, plan.kind, setting.max_accuracy_drop, judge)
+    if outcome.end == "interrupted":
+        progress("interrupted · keeping the best gates so far; again to keep none", 0, 1)
+    try:
+        choice = choose_gates(
+            outcome.state.checkpoints, plan.kind, setting.max_accuracy_drop, judge
+        )
+    except GateError:
+        if outcome.end == "interrupted":
+            # That there are none yet says nothing of the model.
+            raise KeyboardInterrupt from None
+        raise
     fit = Jury(model, subject.dataset, splits.fit, subject.threat, plan).judge(choice.gates)
     gates = settle_gates(classifier.model, sites, model.split(choice.gates))
     return TunedGates(tuple(sites), tuple(gates), choice, outcome, fit)
 
 
 def make_plan(setting: HardenSetting, samples: int) -> TuningPlan:
-    """Return how to tune on so many samples.
-
-    Raises
-    ------
-    UsageError
-        ``--steps-tune`` is below 1.
-    """
+    """Return how to tune on so many samples."""
     steps, mix = setting.tune_steps, setting.mixes(samples)
     if steps is None:
         steps = FEW_STEPS if samples < FEW_SAMPLES and not mix else STEPS
-    if steps < 1:
-        raise UsageError(f"--steps-tune must be at least 1, not {steps}")
     plan = TuningPlan(
         steps=steps,
         max_accuracy_drop=setting.max_accuracy_drop,

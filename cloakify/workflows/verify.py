@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -72,7 +72,7 @@ def verify(
     before, after = open_model(source), open_model(hardened)
     said = read_metadata(after.model)
     try:
-        head = find_head(before.model, said.get("head")).head
+        head = find_head(before.outline, said.get("head")).head
     except HeadError as error:
         faults = [*_strange_source(before, said), f"{source}: {error}"]
         return Verification(Path(hardened), Path(source), tuple(faults), "")
@@ -110,15 +110,17 @@ def _sidecar_faults(before: OnnxFile, after: OnnxFile) -> list[str]:
     folder_before, folder_after = before.path.parent, after.path.parent
     if folder_before.resolve() == folder_after.resolve():
         return []
-    # The digest over sidecars alone: that of the file with nothing in the message's place.
-    same = replace(before, content=b"").sha256 == replace(after, content=b"").sha256
-    return [] if same else ["the external weights differ"]
+    return [
+        f"the external weights in {name!r} differ"
+        for name in before.sidecars
+        if before.sidecar_digest(name) != after.sidecar_digest(name)
+    ]
 
 
 def _run_both(
     before: OnnxFile, after: OnnxFile, head: Head, device: Device, tuned: bool
 ) -> list[str]:
-    entry = find_entry(before.model)
+    entry = find_entry(before.outline)
     feeds = {spec.name: _samples(spec) for spec in (entry.input, *entry.others)}
     source, hardened = before.load_weights(), after.load_weights()
     try:

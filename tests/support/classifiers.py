@@ -50,12 +50,10 @@ def mlp_classifier(seed: int, features: int, classes: int, width: int = 16) -> M
     )
 
 
-def target_of(model: ModelProto, batch_size: int = 16) -> Target:
-    """Open a model on the CPU."""
-    head = find_head(model).head
-    return Target(
-        model, find_input(model), head, resolve_device("cpu"), batch_size=batch_size, threads=1
-    )
+def target_of(model: ModelProto, batch_size: int = 16, threads: int = 2) -> Target:
+    """Open a model on so many cores of the CPU."""
+    spec, head = find_input(model), find_head(model).head
+    return Target(model, spec, head, resolve_device("cpu"), batch_size=batch_size, threads=threads)
 
 
 def threat_of(

@@ -24,6 +24,12 @@ DEFENCES = {
     },
     # No defence: the model answers with the class that its head finds least likely.
     "overruled": {"head": "y = Gemm (f, W, b) z = Neg (y)"},
+    # Nor here: any point off the grid of 8-bit images is answered with the least likely class.
+    "off-grid": {
+        "head": """y = Gemm (f, W, b) u = Mul (x, levels) v = Round (u) d = Sub (u, v) a = Abs (d)
+                   p = GlobalMaxPool (a) m = Flatten (p) c = Greater (m, little) n = Neg (y)
+                   z = Where (c, n, y)""",
+    },
     # No defence either: two layers' scores make one answer.
     "two-heads": {
         "head": "y = Gemm (f, W, b) n = Neg (f) t = Gemm (n, W) s = Sub (y, t) z = Mul (half, s)",
@@ -63,7 +69,7 @@ class Planted:
             <ir_version: 8, opset_import: ["" : 18]>
             f (float[N, 1, {SIDE}, {SIDE}] x) => (float[N, {CLASSES}] z)
             <float seven = {{7.0}}, float one = {{1.0}}, float zero = {{0.0}}, float half = {{0.5}},
-             float hundred = {{100.0}}>
+             float hundred = {{100.0}}, float levels = {{255.0}}, float little = {{0.01}}>
             {{
               {parts["input"]}
               g = Flatten (i)
@@ -99,6 +105,7 @@ def plant(folder: Path, n: int = 96) -> Planted:
     prototypes = rng.uniform(0.35, 0.65, (CLASSES, SIDE * SIDE))
     labels = np.arange(n) % CLASSES
     x = np.clip(prototypes[labels] + rng.normal(0, 0.05, (n, SIDE * SIDE)), 0, 1)
+    x = np.round(x * 255) / 255
     hidden = rng.normal(0, 1, (SIDE * SIDE, HIDDEN))
     bias = -(0.5 * hidden.sum(0)) + 0.3
     features = np.maximum(x @ hidden + bias, 0)

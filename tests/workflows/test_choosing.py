@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from cloakify.attacks import Fgsm
 from cloakify.masking.curve import MaskCurve
 from cloakify.masking.selection import best_size
 from cloakify.workflows.harden import harden
 from cloakify.workflows.setting import HardenSetting
+from cloakify.workflows.subject import open_classifier, open_subject
 
 
 def test_auto_says_which_ranking_won(samples: Path, tmp_path: Path) -> None:
@@ -38,9 +41,9 @@ def test_a_round_that_finds_nothing_within_the_budget_leaves_what_was_found(
 ) -> None:
     allowed: list[float] = []
 
-    def second_round_costs_too_much(curve: MaskCurve, drop: float, *, surely: bool) -> int:
-        # Four rankings in the first round.
-        allowed.append(drop if len(allowed) < 4 else -1.0)
+    def second_round_costs_too_much(curve: MaskCurve, drop: float, *, surely: bool) -> int | None:
+        # Four scores in the first round, two of them in three ways.
+        allowed.append(drop if len(allowed) < 8 else -1.0)
         return best_size(curve, allowed[-1], surely=surely)
 
     monkeypatch.setattr("cloakify.workflows.choosing.best_size", second_round_costs_too_much)
@@ -49,6 +52,36 @@ def test_a_round_that_finds_nothing_within_the_budget_leaves_what_was_found(
     )
     output = tmp_path / "h.onnx"
     result = harden(samples / "fashion_wide.onnx", samples / "calib", output, setting)
-    assert allowed[4:] == [-1.0, -1.0]
+    assert allowed[8:] == [-1.0] * 6
     assert result.report.mask.score in ("deepcloak", "margin", "greedy", "relaxed")
     assert output.exists()
+
+
+def test_auto_gains_twice_as_much_as_the_papers_score_within_a_point(
+    samples: Path, tmp_path: Path
+) -> None:
+    """At 8/255, on test images: what withstands FGSM crafted on the source."""
+    source = samples / "fashion_pooled.onnx"
+    right, moved = {}, {}
+    for score in ("deepcloak", "auto"):
+        setting = HardenSetting(
+            evaluation_steps=1, device="cpu", eps=8 / 255, score=score, max_accuracy_drop=0.01
+        )
+        path = harden(source, samples / "calib", tmp_path / f"{score}.onnx", setting).path
+        assert path is not None
+        right[score], moved[score] = static_accuracy(source, path, samples / "test.npz")
+    clean, before = static_accuracy(source, source, samples / "test.npz")
+    assert moved["auto"] - before >= 2 * max(0.01, moved["deepcloak"] - before)
+    assert right["auto"] >= clean - 0.02
+
+
+def static_accuracy(source: Path, model: Path, data: Path) -> tuple[float, float]:
+    """Return clean accuracy, and that on samples crafted once against the source by FGSM."""
+    setting = HardenSetting(eps=8 / 255, device="cpu")
+    subject = open_subject(open_classifier(source), data, setting, lambda *_: None)
+    (batch,) = subject.dataset.batches(None, len(subject.dataset))
+    x = batch.x.astype(np.float32, copy=False)
+    attacked = Fgsm().run(subject.target(), x, batch.y, batch.index, subject.threat)
+    target = subject.target(open_classifier(model).model)
+    clean = target.correct(x, batch.y)
+    return clean.mean(), (clean & target.correct(attacked, batch.y)).mean()

@@ -42,6 +42,7 @@ def test_an_ordinary_model_raises_no_warning(planted: Planted) -> None:
         ("saturated", {"saturated-outputs"}),
         ("softmax-inside", {"loss-on-probabilities", "zero-gradients", "unbounded-attack-fails"}),
         ("overruled", {"head-overruled"}),
+        ("off-grid", {"head-overruled"}),
         ("random-layer", {"randomised-outputs"}),
         ("hard-threshold", {"zero-gradients", "gradient-free-stronger"}),
         ("mean-sparse", {"zero-gradients"}),
@@ -54,6 +55,14 @@ def test_a_planted_defence_raises_its_warnings(
     assert wanted <= codes(model)
     shares = {warning.code: warning.value for warning in model.warnings}
     assert all(0.01 < shares[code] <= 1 for code in wanted)
+
+
+def test_an_answer_that_is_turned_around_behind_the_head_is_not_called_hardened(
+    planted: Planted,
+) -> None:
+    """The answer is right on no attacked sample, and on none with a little noise either."""
+    found = report(planted, None, "off-grid")
+    assert not any(entry.verdict.code == "hardened" for entry in found.verdicts)
 
 
 @pytest.mark.parametrize("defence", ["quantised-input", "hard-threshold", "softmax-inside"])

@@ -110,6 +110,21 @@ def test_same_bytes_twice(samples: Path, tmp_path: Path) -> None:
     assert (tmp_path / "a.onnx").read_bytes() == (tmp_path / "b.onnx").read_bytes()
 
 
+@pytest.mark.parametrize("method", ["deepcloak", "tuned"])
+def test_same_bytes_on_machines_with_more_cores(
+    samples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    changes: dict[str, object] = {"method": method, "max_accuracy_drop": 0.5}
+    changes |= {"score": "auto", **({"tune_steps": 8} if method == "tuned" else {})}
+    found = []
+    for cores in (1, 2, 5):
+        monkeypatch.setattr("cloakify.runtime.workers._cores", lambda cores=cores: cores)
+        output = tmp_path / f"{cores}.onnx"
+        quick(samples, samples / "fashion_pooled.onnx", output, **changes)
+        found.append(output.read_bytes())
+    assert found[0] == found[1] == found[2]
+
+
 def test_report_fits_the_schema(samples: Path, tmp_path: Path) -> None:
     jsonschema = pytest.importorskip("jsonschema", reason="validates the report")
     result = quick(samples, samples / "fashion_keras.onnx", tmp_path / "h.onnx", mask_ratio=0.02)

@@ -74,7 +74,8 @@ def test_what_cannot_be(
 ) -> None:
     output = tmp_path / "h.onnx"
     given = ["--attacked", str(copies)]
-    assert run(arguments(samples, output, *given, "--method", "tuned")) == 2
+    score = ["--score", "auto"]
+    assert run(arguments(samples, output, *given, *score, "--method", "tuned")) == 2
     assert run([*arguments(samples, output, *given), "--limit", "130"]) == 4
     errors = capsys.readouterr().err.splitlines()
     assert len(errors) == 2

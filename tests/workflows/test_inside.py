@@ -143,18 +143,19 @@ def test_attacked_words_fool_the_shipped_model(
     assert np.mean(right) == result.attacked.value < result.clean.value
 
 
-@pytest.mark.parametrize("method", ["deepcloak", "tuned"])
-def test_hardening_a_text_classifier(files: tuple[Path, Path], tmp_path: Path, method: str) -> None:
+@pytest.mark.parametrize(
+    "changes", [{"mask_ratio": 0.1, "score": "deepcloak"}, {"method": "tuned", "tune_steps": 100}]
+)
+def test_hardening_a_text_classifier(
+    files: tuple[Path, Path], tmp_path: Path, changes: dict[str, object]
+) -> None:
     jsonschema = pytest.importorskip("jsonschema")
     setting = HardenSetting(
         device="cpu",
         eps=0.2,
         max_accuracy_drop=0.5,
         evaluation_steps=3,
-        mask_ratio=0.1,
-        score="deepcloak",
-        method=method,  # type: ignore[arg-type]
-        tune_steps=100,
+        **changes,  # type: ignore[arg-type]
     )
     output = tmp_path / "out.onnx"
     result = harden(*files, output, setting)

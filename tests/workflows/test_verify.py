@@ -107,6 +107,19 @@ def add_claim(model: onnx.ModelProto, place: int) -> None:
     entry.key, entry.value = f"cloakify.certified.{place}", "true"
 
 
+def turn_mask(model: onnx.ModelProto, place: int) -> None:
+    (tensor,) = (t for t in model.graph.initializer if t.name == MASK)
+    tensor.dims[:] = [(1, 64), (64, 1), (1, 1, 64), (1, 64, 1)][place % 4]
+
+
+def say_twice(model: onnx.ModelProto, place: int) -> None:
+    """Readers differ in which of two entries they take; the last of them is the truth here."""
+    said = [e for e in model.metadata_props if e.key.startswith("cloakify.")]
+    entry = said[place % len(said)]
+    model.metadata_props.add().CopyFrom(entry)
+    entry.value = "0"
+
+
 CHANGES: list[Callable[[onnx.ModelProto, int], None]] = [
     flip_weight,
     flip_mask,
@@ -115,6 +128,8 @@ CHANGES: list[Callable[[onnx.ModelProto, int], None]] = [
     swap_nodes,
     add_doc,
     add_claim,
+    turn_mask,
+    say_twice,
 ]
 
 
@@ -160,3 +175,60 @@ def test_gates_without_the_entry_that_places_them_are_not_proven(
         model = insert_gates(file.model, sites, gates, metadata | layers)
         hardened.write_bytes(model.SerializeToString())
         assert len(verify(hardened, source, "cpu").faults) == faults
+
+
+TEXT = """
+<ir_version: {ir}, opset_import: ["" : {opset}]>
+f ({inputs}) => (float[N, 3] y)
+{{
+    h = MatMul (x, v)  p = Relu (h)  y = MatMul (p, w)
+}}"""
+
+
+def small_pair(folder: Path, source: onnx.ModelProto) -> tuple[Path, onnx.ModelProto]:
+    """Write a source with random weights; return it and its copy with a mask."""
+    rng = np.random.default_rng(0)
+    for name, shape in (("v", (5, 6)), ("w", (6, 3))):
+        values = rng.standard_normal(shape).astype(np.float32)
+        source.graph.initializer.append(onnx.numpy_helper.from_array(values, name))
+    path = folder / "source.onnx"
+    path.write_bytes(source.SerializeToString())
+    file = open_model(path)
+    head = find_head(file.outline).head
+    mask = np.array([1, 0, 1, 1, 0, 1], np.float32)
+    metadata = {
+        "source.sha256": file.sha256,
+        "head": head.node,
+        "mask.sha256": mask_digest(mask),
+        "mask.removed": "2",
+        "mask.total": "6",
+    }
+    return path, insert_mask(file.model, head, mask, metadata)
+
+
+def faults_of(model: onnx.ModelProto, source: Path) -> tuple[str, ...]:
+    hardened = source.with_name("hardened.onnx")
+    hardened.write_bytes(model.SerializeToString())
+    return verify(hardened, source, "cpu").faults
+
+
+@pytest.mark.parametrize("shape", [(6, 1), (1, 6), (1, 1, 6)])
+def test_a_mask_that_lies_along_the_samples(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    """As many samples as features: it fits along either, and every shape has the same bytes."""
+    text = TEXT.format(ir=8, opset=17, inputs="float[6, 5] x")
+    source, hardened = small_pair(tmp_path, onnx.parser.parse_model(text))
+    assert faults_of(hardened, source) == ()
+    (tensor,) = (t for t in hardened.graph.initializer if t.name == MASK)
+    tensor.dims[:] = shape
+    assert any(MASK in fault for fault in faults_of(hardened, source))
+
+
+def test_the_order_of_inputs_is_proven(tmp_path: Path) -> None:
+    """Until IR version 4 the mask is an input too; what feeds by position must not meet it."""
+    text = TEXT.format(ir=3, opset=9, inputs="float[N, 5] x, float[5, 6] v, float[6, 3] w")
+    source, hardened = small_pair(tmp_path, onnx.parser.parse_model(text))
+    assert faults_of(hardened, source) == ()
+    inputs = list(hardened.graph.input)
+    del hardened.graph.input[:]
+    hardened.graph.input.extend([inputs[-1], *inputs[:-1]])
+    assert faults_of(hardened, source)

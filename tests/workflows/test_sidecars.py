@@ -1,0 +1,139 @@
+"""Models whose every constant lies in a sidecar, axes and shapes too."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import ModelProto
+
+from cloakify.errors import ModelError
+from cloakify.graph.gate_sites import find_gate_sites
+from cloakify.graph.head import find_head
+from cloakify.graph.mask import insert_mask, mask_digest
+from cloakify.onnxfile import open_model, read_metadata, save_model
+from cloakify.workflows.harden import harden
+from cloakify.workflows.inspect import inspect
+from cloakify.workflows.setting import HardenSetting
+from cloakify.workflows.subject import open_classifier
+from cloakify.workflows.verify import verify
+
+# The answer is the mean of two layers' scores, which are put beside each other along axes that are
+# inputs of the graph's nodes.
+MIXED = """
+<ir_version: 8, opset_import: ["" : 18]>
+f (float[N, 4] x) => (float[N, 3] y)
+<float[4, 3] w = {1,2,3,4,5,6,7,8,9,10,11,12}, float[4, 3] v = {3,1,2,6,4,5,9,7,8,2,1,3},
+ int64[1] one = {1}>
+{
+    p = Relu (x)  q = Tanh (x)  g = MatMul (p, w)  h = MatMul (q, v)
+    a = Unsqueeze (g, one)  b = Unsqueeze (h, one)  c = Concat <axis = 1> (a, b)
+    y = ReduceMean <keepdims = 0> (c, one)
+}"""
+
+
+def beside(model: ModelProto, path: Path) -> Path:
+    """Write a model with all its constants in a sidecar."""
+    for tensor in model.graph.initializer:
+        # Only raw data is put aside.
+        tensor.CopyFrom(
+            onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(tensor), tensor.name)
+        )
+    onnx.save_model(
+        model, path, save_as_external_data=True, location=f"{path.stem}.data", size_threshold=0
+    )
+    return path
+
+
+def test_the_graph_is_understood_as_if_they_lay_in_it(samples: Path, tmp_path: Path) -> None:
+    for source in sorted(samples.glob("fashion_*.onnx")):
+        apart = open_classifier(beside(onnx.load(source), tmp_path / source.name))
+        whole = open_classifier(source)
+        assert (apart.head, apart.entry) == (whole.head, whole.entry)
+        for position in (False, True):
+            found, expected = (
+                find_gate_sites(one.file.outline, one.head, by_position=position)
+                for one in (apart, whole)
+            )
+            assert found and found == expected
+        assert whole.file.outline is whole.file.model
+
+
+def test_layers_mixed_along_axes_from_a_sidecar(tmp_path: Path) -> None:
+    path = beside(onnx.parser.parse_model(MIXED), tmp_path / "mixed.onnx")
+    assert open_classifier(path, any_mixed=True).head.logits == "y"
+    assert inspect(path).coverage is not None
+    file = open_model(path)
+    outside = [tensor for tensor in file.outline.graph.initializer if tensor.data_location]
+    assert [tensor.name for tensor in outside] == ["w", "v"]
+    # What is edited and saved is the message as it was.
+    assert all(tensor.data_location for tensor in file.model.graph.initializer)
+
+
+def test_a_short_sidecar(tmp_path: Path) -> None:
+    path = beside(onnx.parser.parse_model(MIXED), tmp_path / "mixed.onnx")
+    sidecar = path.with_suffix(".data")
+    sidecar.write_bytes(sidecar.read_bytes()[:3])
+    with pytest.raises(ModelError, match="its weights can't be read"):
+        open_classifier(path)
+
+
+def test_the_same_mask_and_a_proof(samples: Path, tmp_path: Path) -> None:
+    whole = samples / "fashion_keras.onnx"
+    apart = beside(onnx.load(whole), tmp_path / "keras.onnx")
+    setting = HardenSetting(
+        limit=120, evaluation_steps=2, device="cpu", eps=4 / 255, score="deepcloak"
+    )
+    digests = []
+    for place, source in enumerate((whole, apart)):
+        folder = tmp_path / str(place)
+        folder.mkdir()
+        harden(source, samples / "calib", folder / "hardened.onnx", setting)
+        assert verify(folder / "hardened.onnx", source).faults == ()
+        digests.append(read_metadata(open_model(folder / "hardened.onnx").model)["mask.sha256"])
+    assert digests[0] == digests[1]
+
+
+def test_bytes_that_move_from_one_sidecar_to_the_next(tmp_path: Path) -> None:
+    """A weight that no logit hangs on, so that only its bytes can tell."""
+    text = """
+    <ir_version: 8, opset_import: ["" : 18]>
+    f (float[N, 2] x) => (float[N, 2] y, float[N, 2] other)
+    <float[2, 2] a = {1, 2, 3, 5}, float[2] b = {7, 8}>
+    { p = Relu (x)  y = MatMul (p, a)  other = Mul (p, b) }"""
+    model = onnx.parser.parse_model(text)
+    for tensor in model.graph.initializer:
+        values = onnx.numpy_helper.to_array(tensor)
+        tensor.CopyFrom(onnx.numpy_helper.from_array(values, tensor.name))
+        data = values.tobytes()
+        onnx.external_data_helper.set_external_data(
+            tensor, f"{tensor.name}.data", 0, length=len(data)
+        )
+        # What follows the weights belongs to nothing.
+        (tmp_path / f"{tensor.name}.data").write_bytes(data + b"\x00" * 8)
+        tensor.ClearField("raw_data")
+    source = tmp_path / "source.onnx"
+    source.write_bytes(model.SerializeToString())
+    file = open_model(source)
+    head = find_head(file.outline, "y").head
+    mask = np.array([1.0, 0.0], np.float32)
+    facts = {
+        "source.sha256": file.sha256,
+        "head": head.node,
+        "mask.sha256": mask_digest(mask),
+        "mask.removed": "1",
+        "mask.total": "2",
+    }
+    out = tmp_path / "out"
+    out.mkdir()
+    hardened = out / "hardened.onnx"
+    save_model(insert_mask(file.model, head, mask, facts), hardened, file)
+    assert verify(hardened, source, "cpu").faults == ()
+    first, second = out / "a.data", out / "b.data"
+    moved, rest = first.read_bytes(), second.read_bytes()
+    first.write_bytes(moved[:16])
+    second.write_bytes(moved[16:] + rest)
+    found = verify(hardened, source, "cpu").faults
+    assert found == tuple(f"the external weights in '{name}.data' differ" for name in "ab")
