@@ -16,6 +16,9 @@ Progress = Callable[[str, int, int], None]
 FIRST = 15.0
 MOST = 120.0
 
+# The stage in which what an interrupted run has found is put in order.
+INTERRUPTED = "interrupted"
+
 
 @contextmanager
 def progress_bars(quiet: bool) -> Iterator[Progress]:
@@ -81,8 +84,12 @@ class _Lines:
         self._thread.join()
 
     def _report(self, stage: str, done: int, total: int) -> None:
-        if stage.partition(" · ")[0] != self._stage.partition(" · ")[0]:
+        name = stage.partition(" · ")[0]
+        if name != self._stage.partition(" · ")[0]:
             self._since = time.monotonic()
+            if name == INTERRUPTED:
+                # Whoever has pressed Ctrl-C waits for an answer.
+                click.echo(stage, err=True)
         self._stage, self._done, self._total = stage, done, total
 
     def _tell(self) -> None:

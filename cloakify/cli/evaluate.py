@@ -82,11 +82,9 @@ def evaluate(
     from cloakify.workflows.evaluate import evaluate as run
     from cloakify.workflows.setting import EvaluateSetting
 
-    check_reports(reports)
+    check_reports(reports, [], [*models, data, attacked])
     with progress_bars(quiet) as progress:
         result = run(models, data, EvaluateSetting(**settings), progress, attacked)
-    for path in reports:
-        write_report(result.report, path)
     for note in result.notes:
         remark(f"Note: {note}", quiet)
     if as_json:
@@ -98,6 +96,9 @@ def evaluate(
             click.echo(sentence)
         for line in warnings(result.report):
             click.echo(f"Warning: {line}")
+    # Last: what was measured is not lost where a disk is full.
+    for path in reports:
+        write_report(result.report, path)
     if result.gate is not None:
         click.echo(f"Gate not met: {result.gate}", err=True)
         return 1

@@ -101,7 +101,8 @@ def harden(
     """Write a hardened copy of MODEL: the same graph with a constant mask before its head.
 
     With --method tuned, the same graph with constant factors on the channels of its layers,
-    trained against attacks on the data; no other number of the model changes.
+    trained against attacks on the data; no other number of the model changes. Ctrl-C ends the
+    training there: the best found so far is judged and written, unless Ctrl-C is pressed again.
 
     Calibrates on the data, proves that the mask is the only change, and reports accuracy before
     and after: clean, on static attacked samples, and against an attacker who knows the mask. Only
@@ -117,11 +118,9 @@ def harden(
     from cloakify.workflows.harden import harden as run
     from cloakify.workflows.setting import HardenSetting
 
-    check_reports(reports)
+    check_reports(reports, [output, settings["tune_state"]], [model, data, attacked])
     with progress_bars(quiet) as progress:
         result = run(model, data, output, HardenSetting(**settings), progress, attacked)
-    for path in reports:
-        write_report(result.report, path)
     for note in result.notes:
         remark(f"Note: {note}", quiet)
     if as_json:
@@ -142,6 +141,9 @@ def harden(
             if mask.method == "tuned":
                 done = f"Tuned {mask.total} gates ({mask.removed} of them 0)"
             click.echo(f"{done}: {result.path}")
+    # Last: what was measured is not lost where a disk is full.
+    for path in reports:
+        write_report(result.report, path)
     if result.gate is not None:
         click.echo(f"Gate not met: {result.gate}", err=True)
         return 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -45,6 +46,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code; every error becomes one line."""
     try:
         code = cli.main(arguments, prog_name="cloakify", standalone_mode=False)
+        sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except click.ClickException as error:
         error.show()
@@ -52,9 +54,19 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except CloakifyError as error:
         click.echo(f"Error: {error}", err=True)
         return error.exit_code
-    except (click.Abort, KeyboardInterrupt):
+    except (click.Abort, KeyboardInterrupt) as error:
+        if isinstance(error.__cause__, EOFError):
+            # click takes it for a user who has gone; here no user is asked anything.
+            raise error.__cause__ from None
         click.echo("Interrupted; nothing was left half written.", err=True)
         return INTERRUPTED
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EIO):
+            raise
+        click.echo(f"Error: the output can't be written ({error.strerror})", err=True)
+        # Python would try once more when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return CloakifyError.exit_code
     except SystemExit as error:
         if not isinstance(error.__context__, BrokenPipeError):
             raise

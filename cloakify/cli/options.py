@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -12,7 +13,29 @@ import click
 Command = TypeVar("Command", bound=Callable[..., Any])
 Decorator = Callable[[Command], Command]
 
-MODEL = click.Path(path_type=Path)
+
+class Input(click.Path):
+    """A file or folder to read.
+
+    What can't be read is said by who reads it, with the exit code for models, or for data.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path, readable=False)
+
+    def convert(
+        self,
+        value: str | os.PathLike[str],
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> Any:
+        """Return the path; an empty one, as of a variable that is not set, is none."""
+        if not os.fspath(value):
+            self.fail("the path is empty", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+MODEL = Input()
 
 
 class Number(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.5 on
@@ -100,13 +123,19 @@ quiet_option = click.option("--quiet", is_flag=True, help="No progress, no remar
 device_option = click.option(
     "--device", default="auto", show_default=True, metavar="auto|cpu|cuda[:N]", help="Where to run."
 )
-seed_option = click.option("--seed", default=0, show_default=True, help="Of all randomness.")
+seed_option = click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Of all randomness.",
+)
 
 data_options = combine(
     click.option(
         "--data",
         required=True,
-        type=click.Path(path_type=Path),
+        type=Input(),
         help="Class folders of images, .npz, .npy, .tar or .parquet.",
     ),
     click.option(
@@ -151,7 +180,7 @@ run_options = combine(
     click.option(
         "--batch-size",
         type=click.IntRange(min=1),
-        help="Samples in one run of the model.  [default: by their size, 64 at most]",
+        help="Samples in one run; on a CPU each core has one.  [default: by size, 64 at most]",
     ),
     device_option,
     seed_option,
@@ -181,9 +210,20 @@ report_options = combine(
 )
 
 
-def check_reports(reports: Sequence[Path]) -> None:
-    """Refuse a report's name before the long work starts."""
+def check_reports(
+    reports: Sequence[Path], outputs: Sequence[Path | None], inputs: Sequence[Path | None]
+) -> None:
+    """Refuse a report's name or place before the long work starts.
+
+    Parameters
+    ----------
+    outputs, inputs
+        What else is written, and what is read.
+    """
+    from cloakify.onnxfile import check_places
     from cloakify.report import check_report_path
 
     for path in reports:
         check_report_path(path)
+    given = [path for path in outputs if path is not None]
+    check_places([*given, *reports], [path for path in inputs if path is not None])

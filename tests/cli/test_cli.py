@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 
 import numpy as np
+import onnx
+import onnx.parser
 import pytest
 
 from cloakify.cli.main import run
@@ -129,6 +131,31 @@ BAD: list[tuple[list[str], int, str]] = [
         2,
         "magic",
     ),
+    *(
+        (["harden", "{samples}/fashion_keras.onnx", "--data", "{samples}/calib", *more], 2, text)
+        for more, text in (
+            (["--seed", "-1"], "--seed"),
+            (["--emit", "fold"], "--emit is for --method tuned"),
+            (["--gates", "position"], "--gates is for --method tuned"),
+            (["--steps-tune", "5"], "--steps-tune is for --method tuned"),
+            (["--method", "tuned", "--score", "margin"], "--score is for --method deepcloak"),
+            (["--method", "tuned", "--mask-ratio", "0.1"], "--mask-ratio is for"),
+            (["-o", "{tmp}/no/h.onnx"], "there is no folder"),
+            (["--report", "{tmp}/no/r.json"], "there is no folder"),
+            (["-o", "/dev/null"], "no regular file"),
+            (["-o", "{samples}/fashion_keras.onnx"], "is read, too"),
+            (["-o", "{tmp}/one.json", "--report", "{tmp}/one.json"], "two outputs"),
+            (["-o", "{tmp}/a.npz", "--tune-state", "{tmp}/a.npz", "--method", "tuned"], "two out"),
+        )
+    ),
+    *(
+        (["attack", "{samples}/fashion_keras.onnx", "--data", "{samples}/test.npz", *more], 2, text)
+        for more, text in (
+            (["-o", "{samples}/test.npz"], "is read, too"),
+            (["-o", "{tmp}/no/adv.npz"], "there is no folder"),
+        )
+    ),
+    (["harden", "{samples}/fashion_keras.onnx", "--data", ""], 2, "is empty"),
     (["inspect", "{tmp}/missing.onnx"], 3, "missing.onnx"),
     (["inspect", "{samples}/test.npz"], 3, "not an ONNX model"),
     (["harden", "{samples}/fashion_keras.onnx", "--data", "{tmp}/nothing"], 4, "nothing"),
@@ -176,3 +203,138 @@ def test_interrupted(
     monkeypatch.setattr("cloakify.workflows.masked.calibrate", interrupt)
     assert run(harden(samples)) == 130
     assert not list(samples.glob("*.hardened.onnx"))
+
+
+def test_nothing_but_what_can_be_read(
+    samples: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Who lacks the right gets the exit code for models, or for data."""
+    import os
+
+    model, data = tmp_path / "m.onnx", tmp_path / "d.npz"
+    for path, source in ((model, "fashion_keras.onnx"), (data, "test.npz")):
+        path.write_bytes((samples / source).read_bytes())
+    for path, code in ((model, 3), (data, 4)):
+        path.chmod(0)
+        if os.access(path, os.R_OK):
+            pytest.skip("this user may read everything")
+        arguments = ["attack", str(model), "--data", str(data), "-o", str(tmp_path / "a.npz")]
+        assert run(arguments) == code
+        path.chmod(0o600)
+
+
+def test_figures_are_printed_before_a_report_is_written(
+    samples: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from cloakify.errors import CloakifyError
+
+    def full(*_: object) -> None:
+        raise CloakifyError("r.json: cannot be written (No space left on device)")
+
+    monkeypatch.setattr("cloakify.report.write_report", full)
+    arguments = ["evaluate", str(samples / "fashion_keras.onnx"), "--limit", "20", "--steps", "2"]
+    arguments += ["--data", str(samples / "test.npz"), "--report", str(tmp_path / "r.json")]
+    assert run([*arguments, "--attack", "apgd", "--queries", "5"]) == 1
+    printed = capsys.readouterr()
+    assert "clean" in printed.out and "No space left" in printed.err
+
+
+def test_standard_output_on_a_full_disk() -> None:
+    import subprocess
+    import sys
+
+    if not Path("/dev/full").exists():
+        pytest.skip("needs /dev/full")
+    for verb in (["devices"], ["--help"]):
+        with open("/dev/full", "w") as full:
+            code = "from cloakify.cli.main import main; main()"
+            command = [sys.executable, "-c", code, *verb]
+            done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+        assert done.returncode == 1
+        (line,) = done.stderr.splitlines()
+        assert line == "Error: the output can't be written (No space left on device)"
+
+
+SINGLE = """
+<ir_version: 8, opset_import: ["" : 17]>
+f (float[N, 4] x) => (float[N, 1] y) <float[4, 1] w = {1, 2, -1, -2}>
+{ z = MatMul (x, w)  y = Sigmoid (z) }"""
+
+BROKEN = """
+<ir_version: 8, opset_import: ["" : 17]>
+f (float[N, 4] x) => (float[N, 2] y) <float[4, 2] w = {1, 2, -1, -2, 1, 1, 1, 1}, float zero = {0}>
+{ n = Div (zero, zero)  s = Add (x, n)  y = MatMul (s, w) }"""
+
+
+def small_case(folder: Path, text: str) -> list[str]:
+    model, data = folder / "m.onnx", folder / "d.npz"
+    onnx.save(onnx.parser.parse_model(text), model)
+    x = np.random.default_rng(0).random((40, 4), np.float32)
+    np.savez(data, x=x, y=np.arange(40) % 2)
+    return [str(model), "--data", str(data)]
+
+
+@pytest.mark.parametrize("labels", ["given", "model"])
+def test_a_single_logit_is_refused_by_every_verb(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], labels: str
+) -> None:
+    case = [*small_case(tmp_path, SINGLE), "--labels", labels]
+    for verb, more in (
+        ("attack", ["-o", str(tmp_path / "a.npz")]),
+        ("evaluate", []),
+        ("harden", []),
+    ):
+        assert run([verb, *case, *more]) == 3
+        assert "has one logit" in capsys.readouterr().err
+    run(["inspect", case[0]])
+    assert "has one logit" in "".join(capsys.readouterr())
+
+
+def test_logits_that_are_no_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output = tmp_path / "a.npz"
+    assert run(["attack", *small_case(tmp_path, BROKEN), "-o", str(output)]) == 3
+    assert "no numbers (NaN) on 40 of 40" in capsys.readouterr().err
+    assert not output.exists()
+
+
+def test_more_samples_in_a_batch_than_there_are(tmp_path: Path) -> None:
+    text = (
+        SINGLE.replace("[4, 1]", "[4, 2]")
+        .replace("N, 1", "N, 2")
+        .replace("{1, 2, -1, -2}", "{1, 2, -1, -2, 1, 1, 2, 1}")
+    )
+    case = small_case(tmp_path, text)
+    assert run(["attack", *case, "-o", str(tmp_path / "a.npz"), "--batch-size", "1000000000"]) == 0
+
+
+def test_bytes_hold_no_more_than_bytes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = """
+    <ir_version: 8, opset_import: ["" : 17]>
+    f (uint8[N, 1, 2, 2] x) => (float[N, 2] y) <float[4, 2] w = {1, 2, -1, -2, 1, 1, 2, 1}>
+    { c = Cast <to = 1> (x)  s = Flatten (c)  y = MatMul (s, w) }"""
+    model, data = tmp_path / "m.onnx", tmp_path / "d.npz"
+    onnx.save(onnx.parser.parse_model(text), model)
+    x = np.random.default_rng(0).integers(0, 256, (20, 1, 2, 2)).astype(np.uint8)
+    np.savez(data, x=x, y=np.arange(20) % 2)
+    case = [str(model), "--data", str(data), "-o", str(tmp_path / "a.npz")]
+    assert run(["attack", *case, "--scale", "255", "--mean", "0.5", "--std", "0.1"]) == 2
+    assert "from -5 to 2545" in capsys.readouterr().err
+    assert run(["attack", *case, "--scale", "255"]) == 0
+
+
+@pytest.mark.parametrize("damage", [b"", b"PK\x03\x04 cut off", None])
+def test_a_broken_state_of_a_tuning(
+    samples: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], damage: bytes | None
+) -> None:
+    state = tmp_path / "s.npz"
+    np.savez(state, name=np.arange(1000))
+    content = bytearray(state.read_bytes())
+    content[300] ^= 255
+    state.write_bytes(bytes(content) if damage is None else damage)
+    arguments = ["harden", str(samples / "fashion_keras.onnx"), "--data", str(samples / "calib")]
+    arguments += ["--limit", "80", "--method", "tuned", "--tune-state", str(state)]
+    assert run([*arguments, "-o", str(tmp_path / "h.onnx")]) == 4
+    assert "holds no state of a tuning run" in capsys.readouterr().err
