@@ -23,13 +23,12 @@ from cloakify.graph.head import Head, find_head
 from cloakify.graph.inputs import find_input
 from cloakify.runtime.resolve import resolve_device
 from cloakify.runtime.session import Session
+from tests.compat.support.agreement import TOLERANCE, Array, relative
 
 torch = pytest.importorskip("torch", reason="torch is the oracle here")
 
-Array = NDArray[np.generic]
 Exporter = Literal["TorchScript", "dynamo"]
 
-TOLERANCE = 1e-3
 MEANINGLESS = 0.5
 # TorchScript's newest is 20; 18 is the first with col2im and antialiased resizing.
 OPSET = 18
@@ -184,10 +183,3 @@ def at_kink(
         moved = x.astype(np.float64) * (1 + size * random.standard_normal(x.shape))
         jump = np.maximum(jump, relative(torch_gradient(model, moved, labels), exact))
     return np.isfinite(error) & (error <= np.minimum(3 * jump, MEANINGLESS))
-
-
-def relative(found: Array, exact: Array) -> Array:
-    """Return ‖found − exact‖₂ / ‖exact‖₂ by sample; NaN where either is not finite."""
-    difference = (found.astype(np.float64) - exact).reshape(len(exact), -1)
-    norm = np.linalg.norm(exact.reshape(len(exact), -1), axis=1)
-    return np.linalg.norm(difference, axis=1) / np.maximum(norm, np.finfo(np.float64).tiny)
