@@ -54,12 +54,13 @@ def cloakify_task(attack: str, x, y, eps: float, threads: int, stop_early: bool)
     from cloakify.graph.head import find_head
     from cloakify.graph.inputs import find_input
     from cloakify.onnxfile import open_model
-    from cloakify.runtime import resolve_device
+    from cloakify.runtime import fitting_batch_size, resolve_device
 
     file = open_model(ROOT / "sample_models" / "fashion_pooled.onnx")
     spec, head = find_input(file.model), find_head(file.model).head
     device = resolve_device("cpu")
-    target = Target(file.load_weights(), spec, head, device, batch_size=BATCH, threads=threads)
+    batch = fitting_batch_size(x.shape[1:], device)
+    target = Target(file.load_weights(), spec, head, device, batch_size=batch, threads=threads)
     threat = make_threat("linf", eps, spec, Preprocessing())
     step = eps / 4 if attack == "pgd" else None
     method = make_attack(attack, steps=ATTACKS[attack], step_size=step, stop_early=stop_early)
