@@ -84,12 +84,18 @@ def export(name: str, folder: Path) -> Path:
     return path
 
 
-def in_turn(tasks: list[Callable[[], object]], repeats: int) -> list[list[float]]:
-    """Time several tasks in turn, after one warm-up each; seconds by task."""
+def in_turn(
+    tasks: list[Callable[[], object]], repeats: int, seconds: float = 10.0
+) -> list[list[float]]:
+    """Time several tasks in turn, after one warm-up each; seconds by task.
+
+    Runs of some milliseconds say little each: goes on for so many seconds, and for as many repeats.
+    """
     for task in tasks:
         task()
     times: list[list[float]] = [[] for _ in tasks]
-    for _ in range(repeats):
+    begun = time.perf_counter()
+    while len(times[0]) < repeats or time.perf_counter() - begun < seconds:
         for task, found in zip(tasks, times, strict=True):
             start = time.perf_counter()
             task()
@@ -209,7 +215,7 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", default=MODELS, metavar="NAME")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--repeats", type=int, default=5, help="At least so many; 10 s at least.")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--folder", type=Path, help="Keep the exported models here.")
     parser.add_argument("--profile", action="store_true")
