@@ -7,7 +7,7 @@ adversarial-robustness-toolbox adv-lib secml-torch``.
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -19,6 +19,7 @@ torch = pytest.importorskip("torch", reason="the bridge needs the extra torch")
 
 from cloakify.runtime.bridge import OnnxModule  # noqa: E402
 from sample_models.torch_models import load_model  # noqa: E402
+from tests.compat.support.torchvision_ops import torchvision  # noqa: E402
 
 pytestmark = pytest.mark.compat
 
@@ -30,11 +31,10 @@ Attack = Callable[["torch.nn.Module", "torch.Tensor", "torch.Tensor"], "torch.Te
 
 
 def library(name: str) -> ModuleType:
-    try:
-        return importlib.import_module(name)
-    except (ImportError, RuntimeError) as error:
-        # RuntimeError: a torchvision built for another torch, which two of the libraries import.
-        pytest.skip(f"{name} can't be imported: {error}")
+    if importlib.util.find_spec("torchvision"):
+        # Two of the libraries import it, which may have been built for another torch.
+        torchvision()
+    return pytest.importorskip(name)
 
 
 def autoattack(name: str) -> Attack:
