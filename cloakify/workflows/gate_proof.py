@@ -58,8 +58,8 @@ def gate_faults(source: OnnxFile, hardened: ModelProto, head: Head) -> list[str]
         return [f"metadata cloakify.emit says {emit!r}, not mul or fold"]
     if "layers" not in said:
         return ["metadata cloakify.layers, which says where gates are, is missing"]
-    if said.get("gates", "channel") not in ("channel", "position"):
-        return [f"metadata cloakify.gates says {said['gates']!r}, not channel or position"]
+    if said.get("gates") not in ("channel", "position"):
+        return [f"metadata cloakify.gates says {said.get('gates')!r}, not channel or position"]
     try:
         sites = _sites_of(source.model, head, said)
         gates = found_gates(source.model, hardened, sites)
@@ -85,7 +85,7 @@ def gate_faults(source: OnnxFile, hardened: ModelProto, head: Head) -> list[str]
 
 def _sites_of(source: ModelProto, head: Head, said: Mapping[str, str]) -> list[GateSite]:
     """Return the gated layers by a file's metadata."""
-    return gated_sites(source, head, said["layers"], said.get("gates", "channel"), said["emit"])
+    return gated_sites(source, head, said["layers"], said["gates"], said["emit"])
 
 
 def found_gates(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 
 import numpy as np
@@ -16,8 +17,14 @@ from cloakify.graph.taps import head_model, tap
 from cloakify.onnxfile import OnnxFile, compare_models, read_metadata
 from cloakify.runtime import Device, Session
 
-# Metadata that says how a file was made. Two files alone can't prove it.
-CLAIMS = ("version", "attack", "eps", "seed", "data.sha256")
+# Metadata that says how a file was made, and its form. Two files alone can't prove what it says.
+CLAIMS = {
+    "version": r"\d[\w.+-]*",
+    "attack": r"[a-z][a-z0-9-]*",
+    "eps": r"\d+(\.\d+)?(e[+-]?\d+)?",
+    "seed": r"\d+",
+    "data.sha256": r"[0-9a-f]{64}",
+}
 
 # Largest difference of logits that is still rounding, relative to the largest logit.
 TOLERANCE = 1e-5
@@ -58,7 +65,7 @@ def structural_faults(source: OnnxFile, hardened: ModelProto, head: Head) -> lis
 def metadata_faults(
     said: Mapping[str, str], facts: Mapping[str, str], settings: Iterable[str] = ()
 ) -> list[str]:
-    """Compare cloakify's metadata with what was found.
+    """Compare cloakify's metadata with what was found; none of it may be missing.
 
     Parameters
     ----------
@@ -74,6 +81,11 @@ def metadata_faults(
         for key, value in facts.items()
         if said.get(key) != value
     ]
+    for key, form in CLAIMS.items():
+        if key not in said:
+            wrong.append(f"metadata cloakify.{key} is missing")
+        elif not re.fullmatch(form, said[key], re.ASCII):
+            wrong.append(f"metadata cloakify.{key} says {said[key]!r}, as harden never does")
     known = {*facts, *settings, *CLAIMS}
     return wrong + [
         f"metadata cloakify.{key} is not cloakify's" for key in said if key not in known

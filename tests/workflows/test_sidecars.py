@@ -19,6 +19,7 @@ from cloakify.workflows.inspect import inspect
 from cloakify.workflows.setting import HardenSetting
 from cloakify.workflows.subject import open_classifier
 from cloakify.workflows.verify import verify
+from tests.support.hardening import made_from
 
 # The answer is the mean of two layers' scores, which are put beside each other along axes that are
 # inputs of the graph's nodes.
@@ -119,13 +120,7 @@ def test_bytes_that_move_from_one_sidecar_to_the_next(tmp_path: Path) -> None:
     file = open_model(source)
     head = find_head(file.outline, "y").head
     mask = np.array([1.0, 0.0], np.float32)
-    facts = {
-        "source.sha256": file.sha256,
-        "head": head.node,
-        "mask.sha256": mask_digest(mask),
-        "mask.removed": "1",
-        "mask.total": "2",
-    }
+    facts = made_from(file, head, mask_sha256=mask_digest(mask), mask_removed="1", mask_total="2")
     out = tmp_path / "out"
     out.mkdir()
     hardened = out / "hardened.onnx"

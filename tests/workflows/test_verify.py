@@ -17,6 +17,7 @@ from cloakify.graph.head import find_head
 from cloakify.graph.mask import MASK, insert_mask, mask_digest
 from cloakify.onnxfile import open_model
 from cloakify.workflows.verify import verify
+from tests.support.hardening import made_from
 
 
 @pytest.fixture(scope="module")
@@ -27,13 +28,13 @@ def pair(samples: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path,
     head = find_head(file.model).head
     mask = np.ones(head.num_features)
     mask[[3, 14, 15]] = 0
-    metadata = {
-        "source.sha256": file.sha256,
-        "head": head.node,
-        "mask.sha256": mask_digest(mask),
-        "mask.removed": "3",
-        "mask.total": str(head.num_features),
-    }
+    metadata = made_from(
+        file,
+        head,
+        mask_sha256=mask_digest(mask),
+        mask_removed="3",
+        mask_total=str(head.num_features),
+    )
     hardened = tmp_path_factory.mktemp("pair") / "hardened.onnx"
     hardened.write_bytes(insert_mask(file.model, head, mask, metadata).SerializeToString())
     return source, hardened
@@ -152,7 +153,25 @@ def test_every_other_change_is_named(
     assert faults and all("\n" not in fault for fault in faults)
 
 
-def test_gates_without_the_entry_that_places_them_are_not_proven(
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("eps", "half"), ("eps", "-1"), ("seed", "0.5"), ("data.sha256", "ab"), ("attack", "")],
+)
+def test_entries_that_harden_never_writes_are_named(
+    pair: tuple[Path, Path], tmp_path: Path, key: str, value: str
+) -> None:
+    """What two files can't prove has a form at least."""
+    source, hardened = pair
+    model = onnx.load(hardened)
+    (entry,) = (e for e in model.metadata_props if e.key == f"cloakify.{key}")
+    entry.value = value
+    tampered = tmp_path / "tampered.onnx"
+    tampered.write_bytes(model.SerializeToString())
+    (fault,) = verify(tampered, source, "cpu").faults
+    assert key in fault and repr(value) in fault
+
+
+def test_gates_without_the_entries_that_place_them_are_not_proven(
     samples: Path, tmp_path: Path
 ) -> None:
     source = samples / "fashion_pooled.onnx"
@@ -161,18 +180,21 @@ def test_gates_without_the_entry_that_places_them_are_not_proven(
     sites = find_gate_sites(file.model, head)
     gates = [np.full(site.channels, 0.5, np.float32) for site in sites]
     count = sum(site.channels for site in sites)
-    metadata = {
-        "source.sha256": file.sha256,
-        "head": head.node,
-        "method": "tuned",
-        "emit": "mul",
-        "mask.sha256": gates_digest(gates),
-        "mask.removed": "0",
-        "mask.total": str(count),
-    }
+    metadata = made_from(
+        file,
+        head,
+        method="tuned",
+        emit="mul",
+        layers="all",
+        gates="channel",
+        mask_sha256=gates_digest(gates),
+        mask_removed="0",
+        mask_total=str(count),
+    )
     hardened = tmp_path / "tuned.onnx"
-    for layers, faults in (({"layers": "all"}, 0), ({}, 1)):
-        model = insert_gates(file.model, sites, gates, metadata | layers)
+    for missing, faults in ((None, 0), ("layers", 1), ("gates", 1), ("emit", 1)):
+        said = {key: value for key, value in metadata.items() if key != missing}
+        model = insert_gates(file.model, sites, gates, said)
         hardened.write_bytes(model.SerializeToString())
         assert len(verify(hardened, source, "cpu").faults) == faults
 
@@ -196,13 +218,9 @@ def small_pair(folder: Path, source: onnx.ModelProto) -> tuple[Path, onnx.ModelP
     file = open_model(path)
     head = find_head(file.outline).head
     mask = np.array([1, 0, 1, 1, 0, 1], np.float32)
-    metadata = {
-        "source.sha256": file.sha256,
-        "head": head.node,
-        "mask.sha256": mask_digest(mask),
-        "mask.removed": "2",
-        "mask.total": "6",
-    }
+    metadata = made_from(
+        file, head, mask_sha256=mask_digest(mask), mask_removed="2", mask_total="6"
+    )
     return path, insert_mask(file.model, head, mask, metadata)
 
 
