@@ -209,6 +209,18 @@ def test_an_announced_size_that_is_not_there(tmp_path, spec):
         open_data(tmp_path / "x.npy", spec(1, 4, 4), PLAIN, labels="model")
 
 
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_a_flipped_bit_is_found(tmp_path, spec, save):
+    path = tmp_path / "d.npz"
+    save(path, x=np.repeat(X, 1000, axis=0))
+    whole = bytearray(path.read_bytes())
+    with zipfile.ZipFile(path) as archive:
+        whole[archive.infolist()[0].compress_size - 5] ^= 1
+    path.write_bytes(whole)
+    with pytest.raises(DataError, match="'x' can't be read"):
+        open_data(path, spec(1, 4, 4), PLAIN, labels="model")
+
+
 def test_a_full_disk_is_said_before_unpacking(tmp_path, spec, monkeypatch):
     np.savez_compressed(tmp_path / "d.npz", x=X, y=Y)
     usage = type("Usage", (), {"free": 10})
