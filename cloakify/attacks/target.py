@@ -19,6 +19,7 @@ from onnx import ModelProto
 from cloakify.attacks.lanes import Iteration, as_floats
 from cloakify.attacks.threat import ThreatModel
 from cloakify.errors import ModelError
+from cloakify.graph.answer import Answer, answer_of
 from cloakify.graph.gradient.build import (
     FEATURES,
     GRADIENT,
@@ -30,7 +31,7 @@ from cloakify.graph.gradient.build import (
     build_gradient,
 )
 from cloakify.graph.gradient.steps import CLEAN, EPS, FACTOR, LOWER, NEXT, STEP_SIZE, UPPER
-from cloakify.graph.head import Head, answer_of
+from cloakify.graph.head import Head
 from cloakify.graph.inputs import InputSpec
 from cloakify.graph.taps import tap
 from cloakify.runtime import DEFAULT_BATCH_SIZE, Device, Session, Workers
@@ -147,18 +148,19 @@ class Target:
         features, logits = self._forward(x, [self.head.features, self.head.logits])
         return features, logits.reshape(len(x), -1)
 
-    def logits_and_answer(self, x: Array) -> tuple[Array, Array | None]:
-        """Return the shipped graph's logits, and what the whole model makes of them, [n, C] each.
+    def logits_and_answer(self, x: Array) -> tuple[Array, Labels | None]:
+        """Return the shipped graph's logits [n, C], and which classes the whole model answers [n].
 
-        That is its first output of one number for each class; ``None`` where there is none, or
-        where it is the logits.
+        ``None`` where it says no more than its logits do.
         """
-        name = self._answer_name
-        if name is None:
+        answer = self._answer
+        if answer is None:
             return self.logits(x), None
-        logits, answer = self._forward(x, [self.head.logits, name])
-        answer = answer.reshape(len(x), -1)
-        return logits.reshape(len(x), -1), answer if answer.shape[1] == self.num_classes else None
+        logits, said = self._forward(x, [self.head.logits, answer.name])
+        logits, said = logits.reshape(len(x), -1), said.reshape(len(x), -1)
+        if answer.is_index:
+            return logits, said[:, 0].astype(np.int64)
+        return logits, said.argmax(axis=1) if said.shape[1] == self.num_classes else None
 
     def correct(self, x: Array, y: Labels) -> NDArray[np.bool_]:
         """Tell for each sample whether the shipped graph's largest logit is the label's.
@@ -308,7 +310,7 @@ class Target:
         )
 
     @cached_property
-    def _answer_name(self) -> str | None:
+    def _answer(self) -> Answer | None:
         return answer_of(self.model, self.head)
 
     def _gradient_session(self, shape: tuple[int, ...], spec: GradientSpec) -> Session:

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from cloakify.cli.console import progress_bars, remark
+from cloakify.cli.console import progress_bars, remark, remark_data
 from cloakify.cli.options import (
     MODEL,
     attack_options,
@@ -53,6 +53,7 @@ def attack(
 
     with progress_bars(quiet) as progress:
         result = run(model, data, output, AttackSetting(**settings), progress)
+    remark_data(result.notes, result.class_names, quiet)
     if as_json:
         click.echo(json.dumps(result.to_dict(), indent=2))
         return

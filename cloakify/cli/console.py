@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 import click
@@ -15,6 +15,9 @@ Progress = Callable[[str, int, int], None]
 # Seconds between two lines of progress where no bar can be drawn: at first, and on long runs.
 FIRST = 15.0
 MOST = 120.0
+
+# Classes that are listed by name.
+SHOWN_CLASSES = 12
 
 # The stage in which what an interrupted run has found is put in order.
 INTERRUPTED = "interrupted"
@@ -121,3 +124,13 @@ def remark(text: str, quiet: bool = False) -> None:
     """Print a line to standard error."""
     if not quiet:
         click.echo(text, err=True)
+
+
+def remark_data(notes: Iterable[str], class_names: tuple[str, ...] | None, quiet: bool) -> None:
+    """Say what is odd about the data, and which class folder is which class."""
+    for note in notes:
+        remark(f"Note: {note}", quiet)
+    if class_names is not None:
+        listed = [f"{index} {name}" for index, name in enumerate(class_names[:SHOWN_CLASSES])]
+        more = f", … ({len(class_names)} in all)" if len(class_names) > SHOWN_CLASSES else ""
+        remark(f"Classes: {', '.join(listed)}{more}", quiet)

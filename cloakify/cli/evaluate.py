@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from cloakify.cli.console import progress_bars, remark
+from cloakify.cli.console import progress_bars, remark_data
 from cloakify.cli.options import (
     MODEL,
     Number,
@@ -85,8 +85,7 @@ def evaluate(
     check_reports(reports, [], [*models, data, attacked])
     with progress_bars(quiet) as progress:
         result = run(models, data, EvaluateSetting(**settings), progress, attacked)
-    for note in result.notes:
-        remark(f"Note: {note}", quiet)
+    remark_data(result.notes, result.class_names, quiet)
     if as_json:
         click.echo(render_json(result.report), nl=False)
     else:

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from cloakify.cli.console import progress_bars, remark
+from cloakify.cli.console import progress_bars, remark_data
 from cloakify.cli.options import (
     MODEL,
     Number,
@@ -121,13 +121,10 @@ def harden(
     check_reports(reports, [output, settings["tune_state"]], [model, data, attacked])
     with progress_bars(quiet) as progress:
         result = run(model, data, output, HardenSetting(**settings), progress, attacked)
-    for note in result.notes:
-        remark(f"Note: {note}", quiet)
+    remark_data(result.notes, result.class_names, quiet)
     if as_json:
         click.echo(render_json(result.report), nl=False)
     else:
-        if result.class_names is not None:
-            remark(f"Classes: {_listed(result.class_names)}", quiet)
         for table in tables(result.report):
             click.echo(align(table))
         click.echo()
@@ -149,8 +146,3 @@ def harden(
         return 1
     # What an interrupted tuning had found is written, but it is not what was asked for.
     return 130 if result.interrupted else 0
-
-
-def _listed(names: tuple[str, ...]) -> str:
-    shown = [f"{index} {name}" for index, name in enumerate(names[:12])]
-    return ", ".join(shown) + (f", … ({len(names)} in all)" if len(names) > 12 else "")

@@ -132,7 +132,7 @@ def overruled(target: Target, x: Array) -> Flags:
     logits, answer = target.logits_and_answer(x)
     if answer is None:
         return np.zeros(len(x), np.bool_)
-    flags: Flags = answer.argmax(axis=1) != logits.argmax(axis=1)
+    flags: Flags = answer != logits.argmax(axis=1)
     return flags
 
 

@@ -58,12 +58,21 @@ def constant_shape(tensor: gs.Tensor) -> tuple[int, ...] | None:
 
 def constant_integers(tensor: gs.Tensor) -> list[int] | None:
     """Return what a constant of integers holds, flat; ``None`` where it is no plain constant."""
+    plain = _plain(tensor)
+    return None if plain is None else [int(value) for value in plain.values.reshape(-1)]
+
+
+def constant_number(tensor: gs.Tensor) -> float | None:
+    """Return the only number that a constant holds; ``None`` where it is no plain constant."""
+    plain = _plain(tensor)
+    return float(plain.values.item()) if plain is not None and plain.values.size == 1 else None
+
+
+def _plain(tensor: gs.Tensor) -> gs.Constant | None:
     node = None if isinstance(tensor, gs.Constant) or not tensor.inputs else tensor.inputs[0]
     if node is not None:
         tensor = node.attrs.get("value") if node.op == "Constant" else None
-    if tensor is None or not isinstance(tensor, gs.Constant):
-        return None
-    return [int(value) for value in tensor.values.reshape(-1)]
+    return tensor if isinstance(tensor, gs.Constant) else None
 
 
 def constant_sizes(model: ModelProto) -> dict[str, tuple[int, ...]]:

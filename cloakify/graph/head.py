@@ -19,8 +19,7 @@ from onnx import ModelProto
 
 from cloakify.errors import HeadError
 from cloakify.graph.constants import constant_shape, is_constant
-from cloakify.graph.scores import scores_of
-from cloakify.onnxfile import FLOATS
+from cloakify.graph.scores import reworked, scores_of
 
 # Layers with weights that are no mask's place: a search that meets one first has no head.
 _OTHER_LAYERS = {"Conv", "ConvTranspose", "Gemm", "LSTM", "GRU", "RNN"}
@@ -52,11 +51,12 @@ class Head:
     weight
         Name of the weight, as the node reads it.
     linear
-        Name of the linear layer's output, bias included.
+        Name of what the linear layer puts out, with its bias and what turns it around, shifts it
+        or picks of it class by class: a linear map of the features.
     logits
         Name of the class scores; see :mod:`cloakify.graph.scores`.
     num_classes
-        C.
+        C, of ``linear``.
     """
 
     node: str
@@ -133,22 +133,6 @@ def find_head(
     return HeadSearch(found, tuple(head for head in layers if head is not found))
 
 
-def answer_of(model: ModelProto, head: Head) -> str | None:
-    """Return the name of the output that holds one number for each class, as far as declared.
-
-    ``None`` where there is none, and where the head's logits are an output themselves.
-    """
-    if any(output.name == head.logits for output in model.graph.output):
-        return None
-    for output in model.graph.output:
-        kind = output.type.tensor_type
-        sizes = [dim.dim_value for dim in kind.shape.dim]
-        scores = not sizes or (len(sizes) == 2 and sizes[1] in (0, head.num_classes))
-        if kind.elem_type in FLOATS and scores:
-            return output.name
-    return None
-
-
 def _functions_with_layers(model: ModelProto) -> set[tuple[str, str]]:
     """Return domain and name of the local functions in which a layer may be, at any depth."""
     found: set[tuple[str, str]] = set()
@@ -207,16 +191,11 @@ def _as_head(graph: gs.Graph, node: gs.Node) -> Head | None:
     """Describe a node as a head, or return ``None`` where it is no linear layer."""
     if node.domain not in (None, "", "ai.onnx"):
         return None
-    if node.op == "Gemm":
-        return _gemm(node)
-    if node.op == "MatMul":
-        return _matmul(node)
-    if node.op == "Conv":
-        return _pointwise_conv(node)
-    return None
+    described = {"Gemm": _gemm, "MatMul": _matmul, "Conv": _pointwise_conv}.get(node.op)
+    return None if described is None else described(node, {output.name for output in graph.outputs})
 
 
-def _gemm(node: gs.Node) -> Head | None:
+def _gemm(node: gs.Node, answers: set[str]) -> Head | None:
     features, weight = node.inputs[:2]
     if is_constant(features) or not is_constant(weight):
         return None
@@ -225,10 +204,11 @@ def _gemm(node: gs.Node) -> Head | None:
         return None
     num_features, num_classes = shape[::-1] if node.attrs.get("transB", 0) else shape
     axis = -2 if node.attrs.get("transA", 0) else -1
-    return _head(node, 0, axis, num_features, num_classes, node.outputs[0])
+    scores = reworked(node.outputs[0], 2, 0, num_classes, answers)
+    return _head(node, 0, axis, num_features, *scores)
 
 
-def _matmul(node: gs.Node) -> Head | None:
+def _matmul(node: gs.Node, answers: set[str]) -> Head | None:
     slot = 1 if is_constant(node.inputs[0]) else 0
     weight = node.inputs[1 - slot]
     if is_constant(node.inputs[slot]) or not is_constant(weight):
@@ -243,10 +223,11 @@ def _matmul(node: gs.Node) -> Head | None:
         bias = output.outputs[0]
         if all(tensor is output or is_constant(tensor) for tensor in bias.inputs):
             output = bias.outputs[0]
-    return _head(node, slot, -1 if slot == 0 else -2, num_features, num_classes, output)
+    scores = reworked(output, None, slot, num_classes, answers)
+    return _head(node, slot, -1 if slot == 0 else -2, num_features, *scores)
 
 
-def _pointwise_conv(node: gs.Node) -> Head | None:
+def _pointwise_conv(node: gs.Node, answers: set[str]) -> Head | None:
     features, weight = node.inputs[:2]
     if is_constant(features) or not is_constant(weight):
         return None
@@ -259,11 +240,12 @@ def _pointwise_conv(node: gs.Node) -> Head | None:
     )
     if shape is None or not pointwise:
         return None
-    return _head(node, 0, 1, shape[1], shape[0], node.outputs[0])
+    scores = reworked(node.outputs[0], len(shape), len(shape) - 2, shape[0], answers)
+    return _head(node, 0, 1, shape[1], *scores)
 
 
 def _head(
-    node: gs.Node, slot: int, axis: int, features: int, classes: int, output: gs.Tensor
+    node: gs.Node, slot: int, axis: int, features: int, output: gs.Tensor, classes: int
 ) -> Head:
     return Head(
         node=node.name or node.outputs[0].name,

@@ -3,17 +3,26 @@
 Between the two may stand whatever only moves, pools or picks scores, and, where a model has several
 such layers, what mixes theirs into one answer: DeiT's distilled models halve the sum of two,
 CrossViT stacks and averages them, EfficientViM weights four, Volo adds half of the highest that a
-second layer finds at any position.
+second layer finds at any position. A layer's scores may also be turned around (distances into
+scores), shifted by class (a prior), or put into another order; that belongs to the layer.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import onnx_graphsurgeon as gs
 
-from cloakify.graph.constants import constant_integers, is_constant
+from cloakify.graph.constants import (
+    constant_integers,
+    constant_number,
+    constant_shape,
+    is_constant,
+)
 
 # What may follow scores and leave them scores; a map of them may also be pooled.
-_MOVES = {"Flatten", "Reshape", "Squeeze", "Identity", "Dropout"}
+_SAME = {"Identity", "Dropout"}
+_MOVES = {"Flatten", "Reshape", "Squeeze", *_SAME}
 _SIZES = {"Shape", "Size"}
 _POOLS = {"Relu", "GlobalAveragePool", "GlobalMaxPool", "AveragePool", "ReduceMean", "ReduceMax"}
 
@@ -21,6 +30,100 @@ _POOLS = {"Relu", "GlobalAveragePool", "GlobalMaxPool", "AveragePool", "ReduceMe
 _SUMS = {"Add", "Sub", "Sum", "Mean"}
 _SCALES = {"Mul", "Div"}
 _REDUCTIONS = {"ReduceMean", "ReduceSum", "ReduceMax"}
+
+
+def reworked(
+    linear: gs.Tensor, rank: int | None, behind: int, classes: int, outputs: Collection[str]
+) -> tuple[gs.Tensor, int]:
+    """Follow what changes a layer's scores class by class, as far as it can change the answer.
+
+    Neg, sums and products with a constant for each class, classes picked or put in order: together
+    with the layer they are one linear map. A positive factor or a number added to all of them
+    leaves the answer as it is, and alone is not followed.
+
+    Parameters
+    ----------
+    linear
+        What the layer puts out, bias included.
+    rank, behind, classes
+        How many axes it has, how many of them behind its class axis, and how many classes there.
+    outputs
+        Names of the graph's outputs: what is one of them is an answer.
+
+    Returns
+    -------
+    The reworked scores and how many classes there are then.
+    """
+    if rank is None and linear.shape is not None:
+        rank = len(linear.shape)
+    tensor = found = linear
+    count = classes
+    while tensor.name not in outputs:
+        node = _only_reader(tensor)
+        if node is None:
+            break
+        picked = _picked_classes(node, tensor, rank, behind, count)
+        if picked is not None:
+            count = picked
+        elif node.op not in ("Neg", *_SAME) and not _is_by_class(node, tensor, behind, count):
+            break
+        neutral = picked is None and node.op != "Neg" and _is_neutral(node, tensor)
+        tensor = node.outputs[0]
+        if not neutral:
+            found, classes = tensor, count
+    return found, classes
+
+
+def _is_by_class(node: gs.Node, tensor: gs.Tensor, behind: int, classes: int) -> bool:
+    """Tell whether a node adds to scores, or multiplies them by, one constant for each class."""
+    if node.op not in ("Add", "Sub", "Mul", "Div") or len(node.inputs) != 2:
+        return False
+    if node.op == "Div" and node.inputs[0] is not tensor:
+        return False
+    other = node.inputs[1] if node.inputs[0] is tensor else node.inputs[0]
+    shape = constant_shape(other) if other is not tensor and is_constant(other) else None
+    if shape is None or len(shape) > 2 + behind:
+        return False
+    # Sizes but that of the class axis, counted from the last axis.
+    sizes = list(reversed(shape))
+    own = sizes.pop(behind) if len(sizes) > behind else 1
+    return own in (1, classes) and all(size == 1 for size in sizes)
+
+
+def _is_neutral(node: gs.Node, tensor: gs.Tensor) -> bool:
+    """Tell whether a sum or product with constants leaves the largest score the largest."""
+    if node.op in _SAME:
+        return True
+    first = node.inputs[0] is tensor
+    number = constant_number(node.inputs[1 if first else 0])
+    if number is None:
+        return False
+    return first or node.op == "Add" if node.op in ("Add", "Sub") else number > 0
+
+
+def _picked_classes(
+    node: gs.Node, tensor: gs.Tensor, rank: int | None, behind: int, classes: int
+) -> int | None:
+    """Return how many classes a node picks along their axis; ``None`` where it does no such thing.
+
+    One class alone is no choice between classes any more.
+    """
+    if node.op not in ("Gather", "Slice") or node.inputs[0] is not tensor:
+        return None
+    axes = [node.attrs.get("axis", 0)] if node.op == "Gather" else _axes(node)
+    if axes is None or len(axes) != 1 or (axes[0] >= 0 and rank is None):
+        return None
+    if axes[0] - (rank or 0) * (axes[0] >= 0) != -1 - behind:
+        return None
+    if node.op == "Gather":
+        shape = constant_shape(node.inputs[1]) if is_constant(node.inputs[1]) else None
+        return shape[0] if shape is not None and len(shape) == 1 and shape[0] > 1 else None
+    bounds = [_setting(node, name, slot) for slot, name in ((1, "starts"), (2, "ends"))]
+    bounds.append(_setting(node, "steps", 4) if len(node.inputs) > 4 else [1])
+    if any(bound is None or len(bound) != 1 for bound in bounds):
+        return None
+    count = len(range(*slice(*(bound[0] for bound in bounds if bound)).indices(classes)))
+    return count if count > 1 else None
 
 
 def scores_of(linear: gs.Tensor, is_map: bool) -> gs.Tensor:
@@ -148,9 +251,13 @@ def _only_reader(tensor: gs.Tensor) -> gs.Node | None:
 
 
 def _axes(node: gs.Node) -> list[int] | None:
-    """Return a node's axes, an attribute or an input by opset; ``None`` where they aren't known."""
-    axes = node.attrs.get("axes")
-    slot = 3 if node.op == "Slice" else 1
-    if axes is None and len(node.inputs) > slot:
-        axes = constant_integers(node.inputs[slot])
-    return None if axes is None else [int(axis) for axis in axes]
+    """Return a node's axes; ``None`` where they aren't known."""
+    return _setting(node, "axes", 3 if node.op == "Slice" else 1)
+
+
+def _setting(node: gs.Node, name: str, slot: int) -> list[int] | None:
+    """Return integers that are an attribute or an input by opset; ``None`` where not known."""
+    values = node.attrs.get(name)
+    if values is None and len(node.inputs) > slot:
+        values = constant_integers(node.inputs[slot])
+    return None if values is None else [int(value) for value in values]

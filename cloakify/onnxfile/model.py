@@ -82,7 +82,7 @@ class OnnxFile:
 
     @cached_property
     def outline(self) -> ModelProto:
-        """The message with the axes, shapes and indices that lie in sidecars read into it.
+        """The message with the axes, shapes, indices and factors that lie in sidecars read into it.
 
         What the graph computes can't be told without those, nor with the weights any better. It is
         the message itself where no sidecar holds any.
@@ -92,12 +92,12 @@ class OnnxFile:
         ModelError
             A sidecar is shorter than the model says.
         """
-        if not any(map(_is_few_integers_outside, iter_tensors(self.model))):
+        if not any(map(_is_small_outside, iter_tensors(self.model))):
             return self.model
         model = ModelProto()
         model.CopyFrom(self.model)
         with self._readable():
-            for tensor in filter(_is_few_integers_outside, iter_tensors(model)):
+            for tensor in filter(_is_small_outside, iter_tensors(model)):
                 onnx.external_data_helper.load_external_data_for_tensor(
                     tensor, str(self.path.parent)
                 )
@@ -128,9 +128,10 @@ class OnnxFile:
             raise ModelError(f"{self.path}: its weights can't be read: {error}") from error
 
 
-def _is_few_integers_outside(tensor: TensorProto) -> bool:
-    outside = tensor.data_location == TensorProto.EXTERNAL
-    return outside and tensor.data_type in INTEGERS and math.prod(tensor.dims) <= FEW_INTEGERS
+def _is_small_outside(tensor: TensorProto) -> bool:
+    """Tell whether a sidecar holds a single number, or integers that may be axes or indices."""
+    most = FEW_INTEGERS if tensor.data_type in INTEGERS else 1
+    return tensor.data_location == TensorProto.EXTERNAL and math.prod(tensor.dims) <= most
 
 
 def open_model(path: str | os.PathLike[str]) -> OnnxFile:

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from cloakify.attacks import Attack, Target
 from cloakify.attacks.pairs import Pairs, attacked_pairs
-from cloakify.data import check_clean_accuracy
 from cloakify.masking.captured import Captured, chosen_for_capture, pooled
 from cloakify.masking.linear import LinearHead, at_answer, by_feature, read_head
 from cloakify.masking.statistics import FeatureStatistics
@@ -69,7 +68,7 @@ def calibrate(
         parts.append((pooled(clean)[keep], pooled(attacked)[keep], pairs.y[keep]))
         progress("calibrating", statistics.count, len(fit))
     assert linear is not None, "a split is never empty"
-    check_clean_accuracy(statistics.clean_correct, statistics.count, head.num_classes)
+    subject.check_clean_accuracy(statistics.clean_correct, statistics.count)
     clean, attacked = (np.concatenate([part[side] for part in parts]) for side in (0, 1))
     y = np.concatenate([part[2] for part in parts])
     return Calibration(statistics, linear, Captured(clean, attacked, y, y), kept)

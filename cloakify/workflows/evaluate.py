@@ -7,13 +7,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from cloakify.data import check_clean_accuracy
 from cloakify.errors import DataError, UsageError
 from cloakify.evaluation.probes import Probes, probe_model
 from cloakify.evaluation.trials import try_models
 from cloakify.report.comparison import EvaluateReport
 from cloakify.workflows.clock import Clock
 from cloakify.workflows.findings import evaluate_report
+from cloakify.workflows.first_look import look_first
 from cloakify.workflows.setting import EvaluateSetting
 from cloakify.workflows.subject import (
     Classifier,
@@ -37,11 +37,14 @@ class EvaluateResult:
         The gate that was missed, as a sentence.
     notes
         Remarks on the data.
+    class_names
+        Name of each class index, where the data has names.
     """
 
     report: EvaluateReport
     gate: str | None
     notes: tuple[str, ...]
+    class_names: tuple[str, ...] | None
 
 
 def evaluate(
@@ -92,8 +95,11 @@ def evaluate(
             len(paths),
             given,
         )
-        targets = [first.target(), *(first.of(other).target() for other in classifiers[1:])]
+        subjects = [first, *(first.of(other) for other in classifiers[1:])]
+        targets = [subject.target() for subject in subjects]
     with clock.stage("look"):
+        for subject, target in zip(subjects, targets, strict=True):
+            look_first(subject, target)
         probes = [
             probe_model(
                 target,
@@ -114,7 +120,10 @@ def evaluate(
             lambda done, total: progress("attacking", done, total),
         )
     report = evaluate_report(first, classifiers, plan, probes, trials, clock.seconds)
-    return EvaluateResult(report, missed_gate(report, setting), first.dataset.notes)
+    data_set = first.dataset
+    return EvaluateResult(
+        report, missed_gate(report, setting), data_set.notes, data_set.class_names
+    )
 
 
 def missed_gate(report: EvaluateReport, setting: EvaluateSetting) -> str | None:
@@ -173,7 +182,7 @@ def _check_sane(
     for classifier, probe in zip(classifiers, probes, strict=True):
         clean = probe.clean
         try:
-            check_clean_accuracy(int(clean.sum()), len(clean), classifier.head.num_classes)
+            subject.check_clean_accuracy(int(clean.sum()), len(clean))
         except DataError as error:
             raise DataError(f"{classifier.file.path}: {error}") from None
 

@@ -14,6 +14,7 @@ from cloakify.onnxfile import check_places, save_model
 from cloakify.report.model import GivenCopies, HardenReport
 from cloakify.workflows.clock import Clock
 from cloakify.workflows.doubts import codes_in_doubt, find_doubts, notices
+from cloakify.workflows.first_look import look_first
 from cloakify.workflows.judgement import given_copies, harden_report, judge_mask
 from cloakify.workflows.masked import make_masked
 from cloakify.workflows.setting import HardenSetting
@@ -99,6 +100,7 @@ def harden(
             # tells better what the gates cost.
             splits = splits.exchanged
         target = subject.target()
+        look_first(subject, target)
         # Samples only just over the border would hardly move the features.
         attack: Attack = setting.make_attack(stop_early=False)
         copies = None

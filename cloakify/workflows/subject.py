@@ -13,8 +13,9 @@ from onnx import ModelProto
 
 from cloakify.attacks import Target, ThreatModel, make_threat
 from cloakify.data import Copies, Dataset, Splits, open_copies, open_data, split
+from cloakify.data.sanity import check_clean_accuracy
 from cloakify.data.splits import some_of
-from cloakify.errors import ModelError, UsageError
+from cloakify.errors import DataError, ModelError, UsageError
 from cloakify.graph.entry import Entry, find_entry
 from cloakify.graph.gates import has_gates, strip_gates
 from cloakify.graph.head import Head, find_head
@@ -106,6 +107,20 @@ class Subject:
             return self.dataset.notes
         note = f"{copies} of {len(self.dataset)} samples are exact copies of others and left out"
         return (*self.dataset.notes, note)
+
+    def check_clean_accuracy(self, correct: int, count: int) -> None:
+        """Stop where the model does no better than guessing, and say what is odd about the data.
+
+        Raises
+        ------
+        DataError
+            See :func:`~cloakify.data.sanity.check_clean_accuracy`.
+        """
+        try:
+            check_clean_accuracy(correct, count, self.classifier.head.num_classes)
+        except DataError as error:
+            notes = "".join(f" ({note})" for note in self.dataset.notes)
+            raise DataError(f"{error}{notes}") from None
 
     def with_weights(self, model: ModelProto) -> ModelProto:
         """Return an edit of the classifier's message with the classifier's weights read into it."""

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto
 
 from cloakify.attacks import Attack
-from cloakify.data import Splits, check_clean_accuracy
+from cloakify.data import Splits
 from cloakify.errors import GateError, ModelError, UsageError
 from cloakify.graph.fold import check_foldable, fold_gates, settle_gates
 from cloakify.graph.gate_sites import GateSite, find_gate_sites
@@ -148,7 +148,7 @@ def tune_gates(subject: Subject, splits: Splits, progress: Progress) -> TunedGat
         trial = jury.judge(gates)
         if (gates == 1).all():
             # The source, tried before the first step: wrong preprocessing must not cost minutes.
-            check_clean_accuracy(trial.clean, trial.clean_count, classifier.head.num_classes)
+            subject.check_clean_accuracy(trial.clean, trial.clean_count)
         return trial
 
     outcome = tune(

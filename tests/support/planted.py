@@ -23,7 +23,12 @@ DEFENCES = {
         "head": "y = Gemm (f, W, b) s = Mul (y, hundred) p = Softmax (s) z = Gemm (p, eye)"
     },
     # No defence: the model answers with the class that its head finds least likely.
-    "overruled": {"head": "y = Gemm (f, W, b) z = Neg (y)"},
+    "overruled": {"head": "y = Gemm (f, W, b) a = Softmax (y) z = Neg (a)"},
+    # And here, on the darker samples.
+    "dark": {
+        "head": """y = Gemm (f, W, b) p = GlobalAveragePool (x) m = Flatten (p) c = Less (m, half)
+                   n = Neg (y) z = Where (c, n, y)""",
+    },
     # Nor here: any point off the grid of 8-bit images is answered with the least likely class.
     "off-grid": {
         "head": """y = Gemm (f, W, b) u = Mul (x, levels) v = Round (u) d = Sub (u, v) a = Abs (d)

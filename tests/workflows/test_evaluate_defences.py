@@ -41,7 +41,7 @@ def test_an_ordinary_model_raises_no_warning(planted: Planted) -> None:
         ("quantised-input", {"zero-gradients", "gradient-free-stronger"}),
         ("saturated", {"saturated-outputs"}),
         ("softmax-inside", {"loss-on-probabilities", "zero-gradients", "unbounded-attack-fails"}),
-        ("overruled", {"head-overruled"}),
+        ("dark", {"head-overruled"}),
         ("off-grid", {"head-overruled"}),
         ("random-layer", {"randomised-outputs"}),
         ("hard-threshold", {"zero-gradients", "gradient-free-stronger"}),

@@ -1,0 +1,67 @@
+"""Before anything is attacked: does the model answer in numbers, and is its answer its head's?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from cloakify.attacks import Target
+from cloakify.errors import ModelError
+from cloakify.evaluation.probes import overruled
+from cloakify.workflows.subject import Subject
+
+# Clean samples that the model is tried on, taken evenly from all.
+TRIED = 256
+
+# Share of them that must be answered otherwise than the head does for the head to be the wrong one.
+# Below that the figures still say something, with a warning.
+MOST = 0.5
+
+
+@dataclass(frozen=True)
+class FirstLook:
+    """What a model did on ``count`` clean samples.
+
+    Attributes
+    ----------
+    correct
+        How many it classifies rightly.
+    overruled
+        How many get another answer from the whole model than from its head.
+    """
+
+    count: int
+    correct: int
+    overruled: int
+
+
+def look_first(subject: Subject, target: Target) -> FirstLook:
+    """Run a target on a few clean samples.
+
+    Raises
+    ------
+    ModelError
+        Its logits are no numbers, or its answers are not its head's.
+    """
+    path, dataset = subject.classifier.file.path, subject.dataset
+    count = min(TRIED, len(dataset))
+    indices = np.arange(count) * len(dataset) // count
+    lost = correct = other = 0
+    for batch in dataset.batches(indices, target.span):
+        x = batch.x.astype(np.float32, copy=False)
+        lost += int(np.isnan(target.logits(x)).any(axis=1).sum())
+        correct += int(target.correct(x, subject.labels[batch.index]).sum())
+        other += int(overruled(target, x).sum())
+    if lost:
+        raise ModelError(
+            f"{path}: its logits are no numbers (NaN) on {lost} of {count} clean samples; is a "
+            "weight, or the preprocessing, broken?"
+        )
+    if other > MOST * count:
+        raise ModelError(
+            f"{path}: on {other} of {count} clean samples it answers with another class than its "
+            f"head {subject.classifier.head.node!r}: what stands behind the head changes the "
+            "answer; name another with --head, or export the model with its class scores as output"
+        )
+    return FirstLook(count, correct, other)

@@ -1,0 +1,81 @@
+"""What a model answers is looked at before anything is attacked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from cloakify.errors import DataError, ModelError
+from cloakify.workflows.attack import attack
+from cloakify.workflows.evaluate import evaluate
+from cloakify.workflows.harden import harden
+from cloakify.workflows.setting import AttackSetting, EvaluateSetting, HardenSetting
+from tests.support.planted import Planted, plant
+
+VERBS = {
+    "attack": lambda model, data, out: attack(
+        model, data, out / "a.npz", AttackSetting(eps=4 / 255, steps=2, device="cpu")
+    ),
+    "evaluate": lambda model, data, out: evaluate(
+        model, data, EvaluateSetting(budgets=(0.05,), attack="fgsm", device="cpu")
+    ),
+    "harden": lambda model, data, out: harden(
+        model,
+        data,
+        out / "h.onnx",
+        HardenSetting(eps=4 / 255, evaluation_steps=2, score="deepcloak", device="cpu"),
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def planted(tmp_path_factory: pytest.TempPathFactory) -> Planted:
+    return plant(tmp_path_factory.mktemp("planted"))
+
+
+@pytest.mark.parametrize("verb", sorted(VERBS))
+def test_an_answer_that_is_never_the_heads(planted: Planted, tmp_path: Path, verb: str) -> None:
+    """Its data are all right: clean accuracy near chance would be the wrong reason."""
+    with pytest.raises(ModelError, match=r"samples it answers with another class than its head"):
+        VERBS[verb](planted.model("overruled"), planted.data, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("verb", sorted(VERBS))
+def test_logits_that_are_no_numbers(planted: Planted, tmp_path: Path, verb: str) -> None:
+    model = onnx.load(planted.model())
+    (tensor,) = (each for each in model.graph.initializer if each.name == "W")
+    values = onnx.numpy_helper.to_array(tensor).copy()
+    values[0, 0] = np.nan
+    tensor.CopyFrom(onnx.numpy_helper.from_array(values, "W"))
+    path = tmp_path / "broken.onnx"
+    onnx.save(model, path)
+    with pytest.raises(ModelError, match=r"no numbers \(NaN\)"):
+        VERBS[verb](path, planted.data, tmp_path)
+
+
+@pytest.mark.parametrize("verb", sorted(VERBS))
+def test_wrong_labels(planted: Planted, tmp_path: Path, verb: str) -> None:
+    with np.load(planted.data) as arrays:
+        x, y = arrays["x"], arrays["y"]
+    data = tmp_path / "turned.npz"
+    np.savez(data, x=x, y=(y + 1) % (y.max() + 1))
+    with pytest.raises(DataError, match="near chance"):
+        VERBS[verb](planted.model(), data, tmp_path)
+
+
+def test_an_answer_that_is_sometimes_anothers(planted: Planted, tmp_path: Path) -> None:
+    result = VERBS["attack"](planted.model("dark"), planted.data, tmp_path)
+    (note,) = result.notes
+    assert "another answer from the whole model than from its head" in note
+
+
+def test_a_few_samples_may_all_be_wrong(planted: Planted, tmp_path: Path) -> None:
+    with np.load(planted.data) as arrays:
+        x, y = arrays["x"][:5], arrays["y"][:5]
+    data = tmp_path / "turned.npz"
+    np.savez(data, x=x, y=(y + 1) % 3)
+    assert VERBS["attack"](planted.model(), data, tmp_path).clean.value < 0.5
