@@ -19,7 +19,7 @@ from onnx import ModelProto
 from cloakify.attacks.lanes import Iteration, as_floats
 from cloakify.attacks.threat import ThreatModel
 from cloakify.errors import ModelError
-from cloakify.graph.answer import Answer, answer_of
+from cloakify.graph.answer import Answer, answers_of
 from cloakify.graph.gradient.build import (
     FEATURES,
     GRADIENT,
@@ -148,28 +148,40 @@ class Target:
         features, logits = self._forward(x, [self.head.features, self.head.logits])
         return features, logits.reshape(len(x), -1)
 
-    def logits_and_answer(self, x: Array) -> tuple[Array, Labels | None]:
-        """Return the shipped graph's logits [n, C], and which classes the whole model answers [n].
+    def logits_and_overruled(self, x: Array) -> tuple[Array, NDArray[np.bool_]]:
+        """Return the shipped graph's logits [n, C], and where the whole model answers otherwise.
 
-        ``None`` where it says no more than its logits do.
+        That is where one of its outputs has a larger number for another class than the logits'
+        largest, or is the index of another: bool [n].
         """
-        answer = self._answer
-        if answer is None:
-            return self.logits(x), None
-        logits, said = self._forward(x, [self.head.logits, answer.name])
-        logits, said = logits.reshape(len(x), -1), said.reshape(len(x), -1)
-        if answer.is_index:
-            return logits, said[:, 0].astype(np.int64)
-        return logits, said.argmax(axis=1) if said.shape[1] == self.num_classes else None
+        logits, said = self._logits_and_answers(x)
+        return logits, ~self._agree(said, logits.argmax(axis=1))
 
     def correct(self, x: Array, y: Labels) -> NDArray[np.bool_]:
-        """Tell for each sample whether the shipped graph's largest logit is the label's.
+        """Tell for each sample whether the shipped graph answers with the label.
 
+        Its largest logit must be the label's, and whatever it makes of the logits must say so too.
         Logits that are no numbers are no answer.
         """
-        logits = self.logits(x)
+        logits, said = self._logits_and_answers(x)
         right: NDArray[np.bool_] = (logits.argmax(axis=1) == y) & ~np.isnan(logits).any(axis=1)
-        return right
+        return right & self._agree(said, y)
+
+    def _logits_and_answers(self, x: Array) -> tuple[Array, list[Array]]:
+        names = [self.head.logits, *(answer.name for answer in self._answers)]
+        logits, *said = (found.reshape(len(x), -1) for found in self._forward(x, names))
+        return logits, said
+
+    def _agree(self, said: Sequence[Array], classes: Labels) -> NDArray[np.bool_]:
+        """Tell for which samples every answer is one of these classes."""
+        agree = np.ones(len(classes), np.bool_)
+        for answer, values in zip(self._answers, said, strict=True):
+            if answer.is_index:
+                agree &= values[:, 0] == classes
+            elif values.shape[1] == self.num_classes:
+                # Probabilities may be rounded to the same number, which decides nothing.
+                agree &= values[np.arange(len(classes)), classes] >= values.max(axis=1)
+        return agree
 
     def evaluate(
         self, x: Array, y: Labels, loss: str = "ce", targets: Labels | None = None
@@ -298,7 +310,8 @@ class Target:
 
     def _forward_session(self, names: Sequence[str]) -> Session:
         """Return a session of the shipped graph with those outputs, among others."""
-        usual = (self.head.features, self.head.logits)
+        answers = (answer.name for answer in self._answers)
+        usual = (self.head.features, self.head.logits, *answers)
         wanted = usual if set(names) <= set(usual) else names
         return self._session(
             tuple(wanted),
@@ -310,8 +323,8 @@ class Target:
         )
 
     @cached_property
-    def _answer(self) -> Answer | None:
-        return answer_of(self.model, self.head)
+    def _answers(self) -> tuple[Answer, ...]:
+        return answers_of(self.model, self.head)
 
     def _gradient_session(self, shape: tuple[int, ...], spec: GradientSpec) -> Session:
         return self._session(

@@ -81,6 +81,7 @@ class Dataset:
     _source: Source
     _feed: Feed
     _inputs: Mapping[str, Feed] = field(default_factory=dict)
+    _name: str | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -93,7 +94,7 @@ class Dataset:
     @property
     def sha256(self) -> str:
         """Name of the samples and their given labels (`cloakify.data.digest`); reads them all."""
-        return self._content[0]
+        return self._name or self._content[0]
 
     @property
     def distinct(self) -> NDArray[np.int64]:
@@ -130,7 +131,13 @@ class Dataset:
     @property
     def sha256_of_all(self) -> str:
         """As ``sha256``, of all samples that ``path`` holds; reads them all."""
-        return replace(self, rows=np.arange(self.total)).sha256
+        return replace(self, rows=np.arange(self.total), _name=None).sha256
+
+    def without_copies(self) -> Dataset:
+        """The samples without exact copies of earlier ones, under the name of all; reads them."""
+        kept = self.distinct
+        labels = None if self.labels is None else self.labels[kept]
+        return replace(self, labels=labels, rows=self.rows[kept], _name=self.sha256)
 
     def where(self, index: int) -> str:
         """How a message names a sample."""

@@ -1,7 +1,8 @@
-"""A name for the data itself: the same samples with the same labels, wherever they lie.
+"""A name for the data itself: the same samples with the same labels, in whatever order they lie.
 
-The digest is the SHA-256 of the line ``cloakify data 1`` followed, for every sample in order, by
-three fields, each preceded by its length in bytes (8 bytes, little-endian):
+The digest is the SHA-256 of the line ``cloakify data 2`` followed by the SHA-256 of every sample,
+32 bytes each, sorted. A sample's is that of three fields, each preceded by its length in bytes (8
+bytes, little-endian):
 
 ``key``
     In a class folder the path below the folder, with ``/`` between parts; in a tar file the
@@ -15,8 +16,8 @@ three fields, each preceded by its length in bytes (8 bytes, little-endian):
 ``label``
     The class index as 8 bytes, little-endian, two's complement; −1 where there is none.
 
-So it depends on neither the folder's location, nor times, nor shards, nor the container's
-compression.
+So it depends on neither the order, nor the folder's location, nor times, nor shards, nor the
+container's compression.
 """
 
 from __future__ import annotations
@@ -30,16 +31,20 @@ from numpy.typing import NDArray
 
 def digest(records: Iterable[tuple[str, bytes, int]]) -> str:
     """Hex SHA-256 of ``(key, payload, label)`` records, as the module's docstring defines it."""
-    sha = hashlib.sha256(b"cloakify data 1\n")
-    for key, payload, label in records:
-        for field in (
-            key.encode("utf-8", "surrogateescape"),
-            payload,
-            label.to_bytes(8, "little", signed=True),
-        ):
-            sha.update(len(field).to_bytes(8, "little"))
-            sha.update(field)
-    return sha.hexdigest()
+    samples = sorted(_of_sample(*record) for record in records)
+    return hashlib.sha256(b"cloakify data 2\n" + b"".join(samples)).hexdigest()
+
+
+def _of_sample(key: str, payload: bytes, label: int) -> bytes:
+    sha = hashlib.sha256()
+    for field in (
+        key.encode("utf-8", "surrogateescape"),
+        payload,
+        label.to_bytes(8, "little", signed=True),
+    ):
+        sha.update(len(field).to_bytes(8, "little"))
+        sha.update(field)
+    return sha.digest()
 
 
 def row_payload(row: NDArray[np.generic]) -> bytes:

@@ -112,7 +112,10 @@ def probe_model(
                 on_probabilities=probabilities(logits)
                 | probabilities(features.reshape(len(x), -1), logits.shape[1]),
                 overruled=np.any(
-                    [overruled(target, part) for part in (x, near, threat.project(uphill, x))],
+                    [
+                        target.logits_and_overruled(part)[1]
+                        for part in (x, near, threat.project(uphill, x))
+                    ],
                     axis=0,
                 ),
             )
@@ -125,15 +128,6 @@ def probe_model(
             for column in fields(Probes)
         )
     )
-
-
-def overruled(target: Target, x: Array) -> Flags:
-    """Tell for which samples the whole model answers with another class than its head."""
-    logits, answer = target.logits_and_answer(x)
-    if answer is None:
-        return np.zeros(len(x), np.bool_)
-    flags: Flags = answer != logits.argmax(axis=1)
-    return flags
 
 
 def margin_gradient(target: Target, x: Array, y: Labels) -> Array:

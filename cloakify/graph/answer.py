@@ -30,28 +30,39 @@ class Answer:
     is_index: bool
 
 
-def answer_of(model: ModelProto, head: Head) -> Answer | None:
-    """Return the first output that holds one number for each class, or the index of one.
+def answers_of(model: ModelProto, head: Head) -> tuple[Answer, ...]:
+    """Return the outputs that say which class a sample is of, but for the head's logits themselves.
 
-    ``None`` where there is none, and where the head's logits are an output themselves. Indices are
-    those of an `ArgMax`, `ArgMin` or `TopK`: other whole numbers may be labels of any kind.
+    Those are the ones made of the logits that hold a number for each class, or the index of one. An
+    auxiliary layer's scores are no answer where there is another; where no output is made of the
+    logits, the first that may be an answer is taken for it. Indices are those of an `ArgMax`,
+    `ArgMin` or `TopK`: other whole numbers may be labels of any kind.
     """
-    if any(output.name == head.logits for output in model.graph.output):
-        return None
+    makers = {name: node for node in model.graph.node for name in node.output}
+    made = {head.logits}
+    for node in model.graph.node:
+        if made.intersection(node.input):
+            made.update(node.output)
+    found: dict[Answer, bool] = {}
     for output in model.graph.output:
+        name = output.name
         kind = output.type.tensor_type
         sizes = [dim.dim_value for dim in kind.shape.dim]
         scores = not sizes or (len(sizes) == 2 and sizes[1] in (0, head.num_classes))
-        if kind.elem_type in FLOATS and scores:
-            return Answer(output.name, False)
-    makers = {name: node for node in model.graph.node for name in node.output}
-    for output in model.graph.output:
-        name = output.name
+        if name == head.logits:
+            continue
+        if kind.elem_type in FLOATS:
+            if scores:
+                found[Answer(name, False)] = name in made
+            continue
         while name in makers and makers[name].op_type in _MOVES:
             name = makers[name].input[0]
         if name in makers and _is_index(makers[name], name):
-            return Answer(name, True)
-    return None
+            found[Answer(name, True)] = name in made
+    own = tuple(answer for answer, of_logits in found.items() if of_logits)
+    if own or any(output.name == head.logits for output in model.graph.output):
+        return own
+    return tuple(found)[:1]
 
 
 def _is_index(node: NodeProto, name: str) -> bool:

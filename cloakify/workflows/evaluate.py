@@ -85,7 +85,8 @@ def evaluate(
     with clock.stage("open"):
         classifiers = [open_classifier(path, setting.head, any_mixed=True) for path in paths]
         _check_alike(classifiers)
-        first = open_subject(classifiers[0], data, setting, progress)
+        whole = open_subject(classifiers[0], data, setting, progress)
+        first = whole.without_copies()
         given = None if attacked is None else first.copies(attacked)
         plan = plan_trials(
             setting,
@@ -120,10 +121,8 @@ def evaluate(
             lambda done, total: progress("attacking", done, total),
         )
     report = evaluate_report(first, classifiers, plan, probes, trials, clock.seconds)
-    data_set = first.dataset
-    return EvaluateResult(
-        report, missed_gate(report, setting), data_set.notes, data_set.class_names
-    )
+    class_names = whole.dataset.class_names
+    return EvaluateResult(report, missed_gate(report, setting), whole.notes, class_names)
 
 
 def missed_gate(report: EvaluateReport, setting: EvaluateSetting) -> str | None:

@@ -8,7 +8,6 @@ import numpy as np
 
 from cloakify.attacks import Target
 from cloakify.errors import ModelError
-from cloakify.evaluation.probes import overruled
 from cloakify.workflows.subject import Subject
 
 # Clean samples that the model is tried on, taken evenly from all.
@@ -50,9 +49,10 @@ def look_first(subject: Subject, target: Target) -> FirstLook:
     lost = correct = other = 0
     for batch in dataset.batches(indices, target.span):
         x = batch.x.astype(np.float32, copy=False)
-        lost += int(np.isnan(target.logits(x)).any(axis=1).sum())
-        correct += int(target.correct(x, subject.labels[batch.index]).sum())
-        other += int(overruled(target, x).sum())
+        logits, overruled = target.logits_and_overruled(x)
+        lost += int(np.isnan(logits).any(axis=1).sum())
+        correct += int((logits.argmax(axis=1) == subject.labels[batch.index]).sum())
+        other += int(overruled.sum())
     if lost:
         raise ModelError(
             f"{path}: its logits are no numbers (NaN) on {lost} of {count} clean samples; is a "

@@ -108,6 +108,11 @@ class Subject:
         note = f"{copies} of {len(self.dataset)} samples are exact copies of others and left out"
         return (*self.dataset.notes, note)
 
+    def without_copies(self) -> Subject:
+        """Return the same without samples that are exact copies: they count once in an interval."""
+        labels = self.labels[self.dataset.distinct]
+        return replace(self, dataset=self.dataset.without_copies(), labels=labels)
+
     def check_clean_accuracy(self, correct: int, count: int) -> None:
         """Stop where the model does no better than guessing, and say what is odd about the data.
 

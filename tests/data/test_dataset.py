@@ -113,7 +113,6 @@ def test_what_is_no_data(tmp_path, spec):
 
 
 def test_the_digest_is_as_documented(data):
-    sha = hashlib.sha256(b"cloakify data 1\n")
     if data.path.is_dir():
         files = sorted(data.path.rglob("*.png"))
         records = [
@@ -126,10 +125,13 @@ def test_the_digest_is_as_documented(data):
                 (b"", b"<f4 1,4,4\n" + x.tobytes(), int(y))
                 for x, y in zip(saved["x"], saved["y"], strict=True)
             ]
-    for key, payload, label in records:
-        for field in (key, payload, struct.pack("<q", label)):
-            sha.update(struct.pack("<Q", len(field)) + field)
-    assert data.sha256 == sha.hexdigest()
+    samples = []
+    for record in records:
+        fields = (*record[:2], struct.pack("<q", record[2]))
+        content = b"".join(struct.pack("<Q", len(field)) + field for field in fields)
+        samples.append(hashlib.sha256(content).digest())
+    whole = hashlib.sha256(b"cloakify data 2\n" + b"".join(sorted(samples))).hexdigest()
+    assert data.sha256 == whole
 
 
 def test_the_digest_knows_content_not_place(class_folder, pixels, spec, tmp_path):
@@ -142,6 +144,19 @@ def test_the_digest_knows_content_not_place(class_folder, pixels, spec, tmp_path
     assert digests[0] == digests[1]
     shutil.move(moved / "b" / "002.png", moved / "a" / "002.png")
     assert open_data(moved, spec(1, 4, 4), PLAIN).sha256 != digests[0]
+
+
+def test_the_digest_knows_no_order(tmp_path, spec):
+    rng = np.random.default_rng(0)
+    x, y = rng.random((9, 1, 4, 4), np.float32), rng.integers(0, 3, 9)
+    # Another label for a sample is other data, whatever the order.
+    shuffled, turned = rng.permutation(9), np.roll(np.arange(9), 1)
+    arrays = {"as it is": (x, y), "shuffled": (x[shuffled], y[shuffled]), "turned": (x, y[turned])}
+    digests = {}
+    for name, (samples, labels) in arrays.items():
+        np.savez(tmp_path / f"{name}.npz", x=samples, y=labels)
+        digests[name] = open_data(tmp_path / f"{name}.npz", spec(1, 4, 4), PLAIN).sha256
+    assert digests["as it is"] == digests["shuffled"] != digests["turned"]
 
 
 def test_closing_early_leaves_no_thread(data):

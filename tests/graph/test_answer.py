@@ -5,35 +5,38 @@ from __future__ import annotations
 import onnx
 import pytest
 
-from cloakify.graph.answer import Answer, answer_of
+from cloakify.graph.answer import Answer, answers_of
 from cloakify.graph.head import find_head
 
+BOTH = (Answer("k", True), Answer("z", False))
 SCORES = "p = Softmax (l)  z = Mul (p, p)"
 
 
 @pytest.mark.parametrize(
-    ("tail", "outputs", "answer"),
+    ("tail", "outputs", "answers"),
     [
-        (SCORES, "float[N, 3] z", Answer("z", False)),
-        (SCORES, "float z", Answer("z", False)),
-        # Its logits are there for all to read.
-        (SCORES, "float[N, 3] z, float[N, 3] l", None),
+        (SCORES, "float[N, 3] z", (Answer("z", False),)),
+        (SCORES, "float z", (Answer("z", False),)),
+        # Its logits are an answer as well, and may be the only one.
+        (SCORES, "float[N, 3] l, float[N, 3] z", (Answer("z", False),)),
+        ("z = Neg (x)", "float[N, 3] l, float[N, 3] z", ()),
+        # Another layer's scores.
+        (f"{SCORES} a = MatMul (x, w)", "float[N, 3] z, float[N, 3] a", (Answer("z", False),)),
         # Two numbers for three classes.
-        (f"{SCORES} v = Slice (z, zero, two, one)", "float[N, 2] v", None),
-        ("k = ArgMax <axis = 1, keepdims = 0> (l)", "int64[N] k", Answer("k", True)),
-        ("k = ArgMin <axis = -1> (l) c = Cast <to = 6> (k)", "int32[N, 1] c", Answer("k", True)),
-        ("v, k = TopK (l, two)", "int64[N, 2] k", Answer("k", True)),
-        # Scores tell more than an index.
-        (f"{SCORES} k = ArgMax <axis = 1> (z)", "int64[N, 1] k, float[N, 3] z", Answer("z", False)),
+        (f"{SCORES} v = Slice (z, zero, two, one)", "float[N, 2] v", ()),
+        ("k = ArgMax <axis = 1, keepdims = 0> (l)", "int64[N] k", (Answer("k", True),)),
+        ("k = ArgMin <axis = -1> (l) c = Cast <to = 6> (k)", "int32[N, 1] c", (Answer("k", True),)),
+        ("v, k = TopK (l, two)", "int64[N, 2] k", (Answer("k", True),)),
+        (f"{SCORES} k = ArgMax <axis = 1> (z)", "int64[N, 1] k, float[N, 3] z", BOTH),
         # The sample of the largest score, and a number that is no index.
-        ("k = ArgMax <axis = 0> (l)", "int64[1, 3] k", None),
-        ("c = Cast <to = 7> (l)", "int64[N, 3] c", None),
+        ("k = ArgMax <axis = 0> (l)", "int64[1, 3] k", ()),
+        ("c = Cast <to = 7> (l)", "int64[N, 3] c", ()),
     ],
 )
-def test_the_answer_behind_the_logits(tail: str, outputs: str, answer: Answer | None) -> None:
+def test_the_answer_behind_the_logits(tail: str, outputs: str, answers: tuple[Answer, ...]) -> None:
     model = onnx.parser.parse_model(
         f"""<ir_version: 8, opset_import: ["" : 17]> f (float[N, 2] x) => ({outputs})
         <float[2, 3] w = {{1, 2, 3, 4, 5, 6}}, int64[1] zero = {{0}}, int64[1] one = {{1}},
          int64[1] two = {{2}}> {{ r = Relu (x)  l = MatMul (r, w)  {tail} }}"""
     )
-    assert answer_of(model, find_head(model).head) == answer
+    assert answers_of(model, find_head(model, "l").head) == answers

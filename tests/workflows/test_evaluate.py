@@ -270,6 +270,23 @@ def test_calibration_data_is_no_test_data(
     assert report.verdicts[0].verdict.code != "hardened"
 
 
+def test_copies_of_samples_prove_nothing(planted: Planted, tmp_path: Path) -> None:
+    """Each counts once, or a gain of chance would become a certain one."""
+    with np.load(planted.data) as arrays:
+        x, y = arrays["x"], arrays["y"]
+    data, models = tmp_path / "copied.npz", [planted.model(), planted.model("mean-sparse")]
+    np.savez(data, x=np.concatenate([x[:40]] * 3), y=np.concatenate([y[:40]] * 3))
+    copied = quick(models, data)
+    assert "80 of 120 samples are exact copies" in copied.notes[0]
+    np.savez(data, x=x[:40], y=y[:40])
+    once = quick(models, data)
+    assert once.notes == () and once.report.data.samples == 40
+    assert copied.report.models == once.report.models
+    assert copied.report.comparisons == once.report.comparisons
+    # It is still the data that was given.
+    assert copied.report.data.sha256 != once.report.data.sha256
+
+
 def test_wrong_labels_stop_the_run(planted: Planted, tmp_path: Path) -> None:
     with np.load(planted.data) as data:
         np.savez(tmp_path / "wrong.npz", x=data["x"], y=(data["y"] + 1) % 4)
