@@ -279,6 +279,11 @@ def _feed(
     first: int,
 ) -> Feed:
     if isinstance(source, EncodedSource):
+        if box is not None and (box[0] > 0 or box[1] < 1):
+            raise UsageError(
+                f"the range {box[0]:g} to {box[1]:g} (--box) leaves out pixels of images, which go "
+                "from 0 to 1: samples outside it would be attacked from where no attacker may be"
+            )
         return ImageFeed(source, spec, preprocessing, resize, first)
     assert isinstance(source, RowSource)
     return RowFeed(source, spec, preprocessing, box)

@@ -19,7 +19,7 @@ from onnx import ModelProto, TensorProto
 from cloakify.errors import ModelError
 from cloakify.graph.gate_sites import GateSite
 from cloakify.graph.gates import Gates
-from cloakify.onnxfile import write_metadata
+from cloakify.onnxfile import values_of, write_metadata
 
 # Half a unit in the last place of float16 is 2^-11: fine enough to tell numbers of nine bits apart.
 BITS = 9
@@ -65,7 +65,7 @@ def fold_gates(
     for site, values in zip(sites, gates, strict=True):
         check_foldable(site, tensors)
         for name, axis in site.scaled:
-            _replace(tensors[name], _scaled(_values(tensors[name]), axis, values))
+            _replace(tensors[name], _scaled(values_of(tensors[name]), axis, values))
     write_metadata(folded, metadata)
     return folded
 
@@ -111,12 +111,12 @@ def recover_gates(source: ModelProto, folded: ModelProto, sites: Sequence[GateSi
             if other is None or _kind(other) != _kind(before[name]):
                 raise ModelError(f"{name!r} is missing or has another shape or type")
             if last[name] == number:
-                old.append(_by_channel(partly.get(name, _values(before[name])), axis))
-                new.append(_by_channel(_values(other), axis))
+                old.append(_by_channel(partly.get(name, values_of(before[name])), axis))
+                new.append(_by_channel(values_of(other), axis))
         gates = _ratio(np.concatenate(old, axis=1), np.concatenate(new, axis=1))
         for name, axis in site.scaled:
             if last[name] > number:
-                partly[name] = _scaled(_values(before[name]), axis, gates)
+                partly[name] = _scaled(values_of(before[name]), axis, gates)
         found.append(gates)
     return found
 
@@ -137,7 +137,7 @@ def settle_gates(model: ModelProto, sites: Sequence[GateSite], gates: Gates) -> 
         rounded = round_gates(values * left.get(site.output, 1))
         if site.foldable:
             parts = [
-                _by_channel(_values(tensors[name]), axis)
+                _by_channel(values_of(tensors[name]), axis)
                 for name, axis in site.scaled
                 if last[name] == number
             ]
@@ -176,10 +176,6 @@ def _scaled(values: NDArray[np.generic], axis: int, gates: NDArray[np.generic]) 
 
 def _by_channel(values: NDArray[np.generic], axis: int) -> NDArray[np.float64]:
     return np.moveaxis(values, axis, 0).reshape(values.shape[axis], -1).astype(np.float64)
-
-
-def _values(tensor: TensorProto) -> np.ndarray:
-    return onnx.numpy_helper.to_array(tensor)
 
 
 def _kind(tensor: TensorProto) -> tuple[int, tuple[int, ...]]:

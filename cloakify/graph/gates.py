@@ -24,7 +24,7 @@ from onnx import ModelProto, NodeProto
 from cloakify.errors import ModelError
 from cloakify.graph.gate_sites import GateSite
 from cloakify.graph.writing import Writer, names_of, replace_nodes
-from cloakify.onnxfile import write_metadata
+from cloakify.onnxfile import values_of, write_metadata
 
 GATE = "cloakify_gate"
 GATE_NODE = "cloakify_gate_mul"
@@ -182,7 +182,7 @@ def read_gates(model: ModelProto) -> list[np.ndarray]:
     for name in _gate_names(model):
         if name not in tensors:
             raise ModelError(f"the gates {name!r} are no initializer; the file was edited")
-        found.append(onnx.numpy_helper.to_array(tensors[name]).reshape(-1))
+        found.append(values_of(tensors[name]).reshape(-1))
     return found
 
 

@@ -18,7 +18,7 @@ from onnx import ModelProto, NodeProto, TensorProto
 
 from cloakify.errors import HeadError, ModelError
 from cloakify.graph.head import Head
-from cloakify.onnxfile import FLOATS, read_metadata, write_metadata
+from cloakify.onnxfile import FLOATS, read_metadata, values_of, write_metadata
 
 MASK = "cloakify_mask"
 MASK_NODE = "cloakify_mask_mul"
@@ -100,7 +100,7 @@ def find_mask(model: ModelProto) -> InstalledMask | None:
         or not _is_ours(nodes[0], tensors[0])
     ):
         raise ModelError("the graph holds parts of a cloakify mask; it was edited after hardening")
-    return InstalledMask(onnx.numpy_helper.to_array(tensors[0]).reshape(-1), nodes[0])
+    return InstalledMask(values_of(tensors[0]).reshape(-1), nodes[0])
 
 
 def strip_mask(model: ModelProto) -> ModelProto:
@@ -148,8 +148,8 @@ def _is_ours(node: NodeProto, tensor: TensorProto) -> bool:
     if tensor.data_type not in FLOATS or tensor.data_location != TensorProto.DEFAULT:
         return False
     try:
-        values = onnx.numpy_helper.to_array(tensor)
-    except (ValueError, TypeError):
+        values = values_of(tensor)
+    except ModelError:
         return False
     pairs = (
         (node, _multiply(node.input[0])),

@@ -5,6 +5,7 @@ from cloakify.onnxfile.diff import Difference, compare_models
 from cloakify.onnxfile.metadata import METADATA_PREFIX, read_metadata, write_metadata
 from cloakify.onnxfile.model import FLOATS, OnnxFile, open_model, save_model
 from cloakify.onnxfile.places import check_places
+from cloakify.onnxfile.values import values_of
 
 __all__ = [
     "FLOATS",
@@ -17,5 +18,6 @@ __all__ = [
     "open_model",
     "read_metadata",
     "save_model",
+    "values_of",
     "write_metadata",
 ]

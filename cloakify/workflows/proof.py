@@ -14,7 +14,7 @@ from cloakify.errors import HeadError, ModelError
 from cloakify.graph.head import Head
 from cloakify.graph.mask import MASK, find_mask, insert_mask, mask_digest
 from cloakify.graph.taps import head_model, tap
-from cloakify.onnxfile import OnnxFile, compare_models, read_metadata
+from cloakify.onnxfile import OnnxFile, compare_models, read_metadata, values_of
 from cloakify.runtime import Device, Session
 
 # Metadata that says how a file was made, and its form. Two files alone can't prove what it says.
@@ -128,7 +128,7 @@ def runtime_faults(
     # The head's own output: what picks among its scores may read the inputs too.
     masked = Session(tap(hardened, [head.linear]), device).run(feeds)[head.linear]
     mask = next(tensor for tensor in hardened.graph.initializer if tensor.name == MASK)
-    product = features * onnx.numpy_helper.to_array(mask)
+    product = features * values_of(mask)
     declared = onnx.helper.make_tensor_value_info(
         head.features,
         onnx.helper.np_dtype_to_tensor_dtype(product.dtype),
@@ -198,6 +198,6 @@ def _with_ones(hardened: ModelProto) -> ModelProto:
     changed.CopyFrom(hardened)
     for tensor in changed.graph.initializer:
         if tensor.name == MASK:
-            ones = np.ones_like(onnx.numpy_helper.to_array(tensor))
+            ones = np.ones_like(values_of(tensor))
             tensor.CopyFrom(onnx.numpy_helper.from_array(ones, MASK))
     return changed

@@ -104,6 +104,15 @@ def test_classes_are_held_against_the_logits(class_folder, pixels, spec):
     bare.check_classes(7)
 
 
+def test_a_box_that_leaves_out_pixels(class_folder, pixels, spec):
+    folder = class_folder({"a": pixels(2, 4, 4), "b": pixels(3, 4, 4)})
+    for box in ((0.0, 0.5), (0.2, 1.0)):
+        with pytest.raises(UsageError, match="leaves out pixels"):
+            open_data(folder, spec(1, 4, 4), PLAIN, box=box)
+    for box in ((0.0, 1.0), (-1.0, 2.0), None):
+        assert len(open_data(folder, spec(1, 4, 4), PLAIN, box=box)) == 5
+
+
 def test_what_is_no_data(tmp_path, spec):
     with pytest.raises(DataError, match="nowhere does not exist"):
         open_data(tmp_path / "nowhere", spec(1, 4, 4), PLAIN)
