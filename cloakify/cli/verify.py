@@ -37,5 +37,7 @@ def verify(hardened: Path, source: Path, device: str, as_json: bool) -> int:
     else:
         proven = f"{hardened}: is {source} plus {result.added}, and nothing else"
         click.echo(f"{proven}; {result.summary}")
+        for line in result.remarks:
+            click.echo(f"Note: {line}.")
         click.echo("Its attack, eps, seed and data are what the file says of itself, not proven.")
     return 1 if result.faults else 0

@@ -9,19 +9,22 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from onnx import ModelProto
 
 from cloakify.errors import HeadError, ModelError
 from cloakify.graph.entry import find_entry
 from cloakify.graph.head import Head, find_head
 from cloakify.graph.inputs import InputSpec
+from cloakify.graph.taps import tap
 from cloakify.onnxfile import OnnxFile, open_model, read_metadata
-from cloakify.runtime import Device, resolve_device
+from cloakify.runtime import Device, Session, resolve_device
 from cloakify.workflows.gate_proof import gate_faults, gate_runtime_faults, is_tuned
 from cloakify.workflows.proof import check_valid, runtime_faults, structural_faults
 
-# Samples both models are run on, and the size taken where a spatial axis is symbolic.
+# Samples both models are run on.
 SAMPLES = 4
-SYMBOLIC_SIZE = 64
+# Sizes tried where axes are symbolic: which of them a model takes can't be told from outside.
+SYMBOLIC_SIZES = (64, 224, 32, 28, 256, 128, 96, 299, 384, 512, 1)
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,8 @@ class Verification:
         What was proven.
     added
         What is in question, as a sentence names it.
+    remarks
+        What could not be done besides.
     """
 
     hardened: Path
@@ -43,6 +48,7 @@ class Verification:
     faults: tuple[str, ...]
     summary: str
     added: str = "a mask"
+    remarks: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, object]:
         """Return a JSON document."""
@@ -51,6 +57,7 @@ class Verification:
             "source": str(self.source),
             "verified": not self.faults,
             "faults": list(self.faults),
+            "remarks": list(self.remarks),
         }
 
 
@@ -61,7 +68,8 @@ def verify(
 
     By structure (every field of the two messages, the bytes of the sidecars, the metadata), and by
     running both on random samples: with a mask of ones the logits are equal to the bit, with the
-    real one they are the head's answer to the masked features. A file with tuned gates is proven by
+    real one they are the head's answer to the masked features. Where the source runs on none, the
+    proof by structure stands alone, and a remark says so. A file with tuned gates is proven by
     :mod:`~cloakify.workflows.gate_proof`.
 
     Raises
@@ -79,13 +87,20 @@ def verify(
     tuned = is_tuned(after.model)
     find_faults = gate_faults if tuned else structural_faults
     faults = find_faults(before, after.model, head) + _sidecar_faults(before, after)
-    if not faults:
-        faults = _run_both(before, after, head, resolve_device(device), tuned)
-    else:
+    remarks: tuple[str, ...] = ()
+    if faults:
         faults = _strange_source(before, said) + faults
+    else:
+        found = _run_both(before, after, head, resolve_device(device), tuned)
+        faults = found or []
+        if found is None:
+            remarks = (
+                "the source runs on no random samples of any size tried, so the two were compared "
+                "by structure alone",
+            )
     summary = _summary(said, head, tuned)
     added = "tuned gates" if tuned else "a mask"
-    return Verification(Path(hardened), Path(source), tuple(faults), summary, added)
+    return Verification(Path(hardened), Path(source), tuple(faults), summary, added, remarks)
 
 
 def _summary(said: Mapping[str, str], head: Head, tuned: bool) -> str:
@@ -119,13 +134,15 @@ def _sidecar_faults(before: OnnxFile, after: OnnxFile) -> list[str]:
 
 def _run_both(
     before: OnnxFile, after: OnnxFile, head: Head, device: Device, tuned: bool
-) -> list[str]:
-    entry = find_entry(before.outline)
-    feeds = {spec.name: _samples(spec) for spec in (entry.input, *entry.others)}
+) -> list[str] | None:
+    """List what does not agree; ``None`` where no samples are found that the source runs on."""
     source, hardened = before.load_weights(), after.load_weights()
     try:
         if not before.sidecars:
             check_valid(after.model, str(after.path))
+        feeds = _feeds_for(source, head, device)
+        if feeds is None:
+            return None
         if tuned:
             return gate_runtime_faults(source, hardened, head, feeds)
         return runtime_faults(source, hardened, head, feeds, device)
@@ -133,9 +150,27 @@ def _run_both(
         return [str(error)]
 
 
-def _samples(spec: InputSpec) -> NDArray[np.generic]:
+def _feeds_for(
+    source: ModelProto, head: Head, device: Device
+) -> dict[str, NDArray[np.generic]] | None:
+    """Return random samples that the source runs on, of the first size that it takes."""
+    entry = find_entry(source)
+    specs = (entry.input, *entry.others)
+    fixed = all(size is not None for spec in specs for size in spec.sample_shape)
+    session = Session(tap(source, [head.logits]), device)
+    for size in SYMBOLIC_SIZES[:1] if fixed else SYMBOLIC_SIZES:
+        feeds = {spec.name: _samples(spec, size) for spec in specs}
+        try:
+            session.run(feeds)
+        except ModelError:
+            continue
+        return feeds
+    return None
+
+
+def _samples(spec: InputSpec, symbolic: int) -> NDArray[np.generic]:
     """Return random samples that fit the input: uniform in [0, 1], the same at every call."""
-    shape = [spec.batch_size or SAMPLES, *(size or SYMBOLIC_SIZE for size in spec.sample_shape)]
+    shape = [spec.batch_size or SAMPLES, *(size or symbolic for size in spec.sample_shape)]
     values = np.random.default_rng(0).random(shape)
     # Token ids, bytes and masks: small numbers are valid for every vocabulary.
     return (values if spec.dtype.kind == "f" else values * 2).astype(spec.dtype)

@@ -209,10 +209,19 @@ f ({inputs}) => (float[N, 3] y)
 
 def small_pair(folder: Path, source: onnx.ModelProto) -> tuple[Path, onnx.ModelProto]:
     """Write a source with random weights; return it and its copy with a mask."""
+    add_weights(source, 5)
+    return masked_pair(folder, source)
+
+
+def add_weights(source: onnx.ModelProto, size: int) -> None:
     rng = np.random.default_rng(0)
-    for name, shape in (("v", (5, 6)), ("w", (6, 3))):
+    for name, shape in (("v", (size, 6)), ("w", (6, 3))):
         values = rng.standard_normal(shape).astype(np.float32)
         source.graph.initializer.append(onnx.numpy_helper.from_array(values, name))
+
+
+def masked_pair(folder: Path, source: onnx.ModelProto) -> tuple[Path, onnx.ModelProto]:
+    """Write a source whose head has six features; return it and its copy with a mask."""
     path = folder / "source.onnx"
     path.write_bytes(source.SerializeToString())
     file = open_model(path)
@@ -250,3 +259,18 @@ def test_the_order_of_inputs_is_proven(tmp_path: Path) -> None:
     del hardened.graph.input[:]
     hardened.graph.input.extend([inputs[-1], *inputs[:-1]])
     assert faults_of(hardened, source)
+
+
+@pytest.mark.parametrize(("height", "width", "tried"), [(28, 28, True), (3, 5, False)])
+def test_sizes_that_the_declaration_does_not_tell(
+    tmp_path: Path, height: int, width: int, tried: bool
+) -> None:
+    """Behind its symbolic axes a model may take one size only, which a proof has to find."""
+    source = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["" : 17]> f (float[N, 1, h, w] x) => (float[N, 3] y) '
+        "{ f = Flatten (x)  h = MatMul (f, v)  p = Relu (h)  y = MatMul (p, w) }"
+    )
+    add_weights(source, height * width)
+    path, hardened = masked_pair(tmp_path, source)
+    assert faults_of(hardened, path) == ()
+    assert bool(verify(path.with_name("hardened.onnx"), path, "cpu").remarks) is not tried
