@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -203,6 +207,27 @@ def test_interrupted(
     monkeypatch.setattr("cloakify.workflows.masked.calibrate", interrupt)
     assert run(harden(samples)) == 130
     assert not list(samples.glob("*.hardened.onnx"))
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_ended_from_outside(samples: Path, tmp_path: Path, name: str) -> None:
+    output = tmp_path / "a.npz"
+    data = ["--data", str(samples / "test.npz"), "-o", str(output), "--attack", "square"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "cloakify", "attack", str(samples / "fashion_keras.onnx"), *data],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        deadline = time.monotonic() + 60
+        while not list(tmp_path.iterdir()) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert list(tmp_path.iterdir()), "nothing was begun"
+        process.send_signal(getattr(signal, name))
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert said.strip().splitlines()[-1] == "Interrupted; nothing was left half written."
+    assert not list(tmp_path.iterdir())
 
 
 def test_nothing_but_what_can_be_read(

@@ -1,0 +1,5 @@
+"""``python -m cloakify``: the command line."""
+
+from cloakify.cli.main import main
+
+main()
