@@ -116,7 +116,7 @@ def make_threat(
     Raises
     ------
     UsageError
-        An unknown norm, or a budget that is not positive.
+        An unknown norm, or a budget that is not positive or larger than the box.
     """
     _check(norm, eps)
     channels = spec.channels or 1
@@ -128,7 +128,20 @@ def make_threat(
         low, high = np.full(shape, -np.inf, np.float32), np.full(shape, np.inf, np.float32)
     else:
         low, high = (bound.reshape(shape) for bound in preprocessing.box(*box, channels=channels))
-    return ThreatModel(norm, eps, factor, low, high)  # type: ignore[arg-type]
+    threat = ThreatModel(norm, eps, factor, low, high)  # type: ignore[arg-type]
+    check_width(threat, eps)
+    return threat
+
+
+def check_width(threat: ThreatModel, eps: float) -> None:
+    """Raise UsageError where a linf budget is larger than the whole box: 8 in place of 8/255."""
+    width = float(((threat.upper - threat.lower) / threat.factor).max())
+    # The bounds were rounded on their way to model units.
+    if threat.norm == "linf" and eps > width * (1 + 1e-5):
+        raise UsageError(
+            f"--eps {eps:g} is more than the whole range of the data, {width:g}: on the scale of "
+            "pixels in [0, 1] eight levels of 255 are 8/255"
+        )
 
 
 def make_relative_threat(norm: str, eps: float, unit: float, rank: int) -> ThreatModel:

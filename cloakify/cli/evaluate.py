@@ -50,7 +50,8 @@ from cloakify.cli.options import (
 @click.option(
     "--require-gain",
     type=Number(),
-    help="Fail (1) if a model gains less than this over the first, at worst, at the largest ε.",
+    help="Fail (1) if a model gains less than this over the first, at worst, at the largest ε; "
+    "0.05 is five points.",
 )
 @head_option
 @run_options

@@ -83,7 +83,11 @@ from cloakify.cli.tuning_options import tuning_options
     show_default=True,
     help="Report on at most so many samples.",
 )
-@click.option("--require-gain", type=Number(), help="Fail (1) with a smaller adaptive gain.")
+@click.option(
+    "--require-gain",
+    type=Number(),
+    help="Fail (1) with a smaller adaptive gain; 0.05 is five points.",
+)
 @click.option("--replace-mask", is_flag=True, help="Swap the mask of a hardened model out.")
 @head_option
 @run_options

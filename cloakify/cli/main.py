@@ -51,6 +51,10 @@ def run(arguments: Sequence[str] | None = None) -> int:
         code = cli.main(arguments, prog_name="cloakify", standalone_mode=False)
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
+    except click.UsageError as error:
+        where = "cloakify" if error.ctx is None else error.ctx.command_path
+        click.echo(f"Error: {error.format_message()} ({where} --help tells more)", err=True)
+        return error.exit_code
     except click.ClickException as error:
         error.show()
         return error.exit_code

@@ -48,8 +48,9 @@ class Number(click.ParamType):  # type: ignore[type-arg]  # generic from click 8
     ) -> float:
         """Return the number as a float."""
         try:
-            return float(Fraction(str(value).replace(" ", "")))
-        except (ValueError, ZeroDivisionError):
+            above, _, below = str(value).replace(" ", "").partition("/")
+            return float(Fraction(above) / Fraction(below or 1))
+        except (ValueError, ZeroDivisionError, OverflowError):
             self.fail(f"{value!r} is no decimal and no fraction such as 8/255", param, ctx)
 
 
@@ -78,7 +79,7 @@ class Ratio(Number):
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> float | None:
         """Return the ratio, or ``None`` for auto."""
-        return None if value == "auto" else super().convert(value, param, ctx)
+        return None if str(value).lower() == "auto" else super().convert(value, param, ctx)
 
 
 class Box(click.ParamType):  # type: ignore[type-arg]
@@ -90,7 +91,7 @@ class Box(click.ParamType):  # type: ignore[type-arg]
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[float, float] | None:
         """Return the bounds, or ``None`` for no box."""
-        if value == "none":
+        if str(value).lower() == "none":
             return None
         parts = str(value).split(",")
         if len(parts) != 2:

@@ -1,7 +1,8 @@
 """Images in class folders (``calib/cat/1.png``), or in one flat folder where labels are not needed.
 
 The subfolders' names, sorted as text, are the class indices: ``cat`` is 0, ``dog`` is 1. Inside a
-class folder images may lie at any depth. Names that begin with a dot are skipped.
+class folder images may lie at any depth. Names that begin with a dot are skipped, and `__MACOSX`,
+which unpacking an archive leaves.
 """
 
 from __future__ import annotations
@@ -156,7 +157,7 @@ def _images(root: Path, below: str, skipped: list[str]) -> Iterator[str]:
 def _entries(folder: Path) -> list[os.DirEntry[str]]:
     try:
         with os.scandir(folder) as entries:
-            return [entry for entry in entries if not entry.name.startswith(".")]
+            return [entry for entry in entries if not entry.name.startswith((".", "__MACOSX"))]
     except OSError as error:
         raise DataError(
             f"{shown(folder)} can't be listed ({error.strerror}): check the path and permissions"

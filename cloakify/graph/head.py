@@ -151,6 +151,7 @@ def _only_one(
     by_output = {head.linear: head for head in layers}
     met: dict[str, Head] = {}
     seen: set[int] = set()
+    branches: list[gs.Node] = []
     waiting = list(graph.outputs)
     while waiting:
         tensor = waiting.pop()
@@ -169,10 +170,16 @@ def _only_one(
                     f"the last layer is {node.op} {node.name!r}, which is not linear from features "
                     f"to logits; name the head with --head, candidates are {_listed(layers)}"
                 )
+            branches += [node] * (node.op in ("If", "Loop", "Scan"))
             waiting.extend(node.inputs)
     mixed = len({head.logits for head in met.values()}) == 1
     if len(met) == 1 or (mixed and any_mixed):
         return next(head for head in layers if head.node in met)
+    if not met and branches:
+        raise HeadError(
+            f"the output comes out of {branches[0].op} {branches[0].name!r}, which is not looked "
+            "into; simplify the model where it always goes one way, or name the head with --head"
+        )
     if not met:
         raise HeadError("no linear layer leads to an output; it is no classifier")
     raise HeadError(

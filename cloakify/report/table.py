@@ -223,7 +223,9 @@ def _measure(entry: Comparison) -> str:
 
 def _static(report: HardenReport) -> str:
     if report.copies is not None:
-        return "on the attacked copies that were given"
+        (within,) = report.copies.within
+        beyond = f", {within.outside_ball} of them beyond the budget" * (within.outside_ball > 0)
+        return f"on the attacked copies that were given{beyond}"
     return f"crafted on the source with {wording.attack(report.attack)}"
 
 

@@ -134,8 +134,8 @@ def missed_gate(report: EvaluateReport, setting: EvaluateSetting) -> str | None:
         gain = entry.paired.difference.value
         if (entry.measure, entry.eps) == ("worst_case", largest) and gain < setting.require_gain:
             return (
-                f"{entry.model}: the worst-case gain at the largest budget is {gain:+.1%}, "
-                f"--require-gain asks for {setting.require_gain:+.1%}"
+                f"{entry.model}: the worst-case gain at the largest budget is {100 * gain:+.1f} "
+                f"points, --require-gain asks for {100 * setting.require_gain:+.1f}"
             )
     return None
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from cloakify.attacks import Attack
 from cloakify.attacks.given import Given
+from cloakify.data import Splits
 from cloakify.errors import UsageError
 from cloakify.evaluation.robustness import Attacks, compare_targets
 from cloakify.onnxfile import check_places, save_model
@@ -20,6 +21,9 @@ from cloakify.workflows.masked import make_masked
 from cloakify.workflows.setting import HardenSetting
 from cloakify.workflows.subject import Progress, open_source, open_subject
 from cloakify.workflows.tuning import make_tuned
+
+# Samples below which neither a choice nor a figure means much.
+FEW = 30
 
 
 @dataclass(frozen=True)
@@ -141,7 +145,7 @@ def harden(
         clock.seconds,
         copies,
     )
-    notes = (*subject.notes, *_strays(copies), *made.remarks)
+    notes = (*subject.notes, *_few(splits), *_strays(copies), *made.remarks)
     return HardenResult(report, written, gate, notes, subject.dataset.class_names, made.interrupted)
 
 
@@ -158,6 +162,17 @@ def _for_copies(setting: HardenSetting) -> HardenSetting:
     if setting.method == "tuned":
         raise UsageError("--attacked calibrates a mask; --method tuned attacks for itself")
     return replace(setting, rounds=1)
+
+
+def _few(splits: Splits) -> tuple[str, ...]:
+    """Say where too few samples choose a mask or judge it."""
+    chosen, reported = len(splits.select), len(splits.report)
+    if min(chosen, reported) >= FEW:
+        return ()
+    return (
+        f"the choice among masks rests on {chosen} sample{'s' * (chosen != 1)} and the figures on "
+        f"{reported}: give more data for either to mean much",
+    )
 
 
 def _strays(copies: GivenCopies | None) -> tuple[str, ...]:

@@ -14,6 +14,9 @@ from cloakify.errors import UsageError
 # Queries of Square for a step of Auto-PGD: 5,000 and 100 make AutoAttack's standard settings.
 QUERIES_A_STEP = 50
 
+# Clean accuracy that a mask may cost unless the user says otherwise.
+DROP = 0.01
+
 # Samples in the fit split; below, many gates would learn it by heart and tuning has to prevent it.
 FEW_SAMPLES = 2000
 
@@ -29,6 +32,8 @@ LEAST = {
     "report_limit": 1,
     "tune_steps": 1,
 }
+# Fractions of all samples: 1 is a hundred points.
+FRACTIONS = ("max_accuracy_drop", "require_gain")
 # What only one of the methods has a use for.
 OF_METHOD = {
     "tuned": ("emit", "gates", "tune_steps", "tune_layers", "binary", "tune_state"),
@@ -93,6 +98,9 @@ class Setting:
                 raise UsageError(f"{name} takes text, as the command line does; not {value!r}")
             if hint is float and not isinstance(value, Real):
                 raise UsageError(f"{name} takes a number; not {value!r}")
+            if name in FRACTIONS and value is not None and not -1 <= value <= 1:
+                option = "--" + name.replace("_", "-")
+                raise UsageError(f"{option} takes a fraction, 0.05 for five points; not {value:g}")
             least = LEAST.get(name)
             if least is None or (value is None and hint is not int):
                 continue
@@ -177,7 +185,7 @@ class HardenSetting(AttackSetting):
     score: str = "auto"
     rounds: int = 2
     mask_ratio: float | None = None
-    max_accuracy_drop: float = 0.01
+    max_accuracy_drop: float = DROP
     evaluation_steps: int = 40
     report_limit: int = 2000
     replace_mask: bool = False
@@ -188,6 +196,8 @@ class HardenSetting(AttackSetting):
         if isinstance(self.tune_state, str):
             object.__setattr__(self, "tune_state", Path(self.tune_state))
         super().__post_init__()
+        if self.mask_ratio is not None and self.max_accuracy_drop != DROP:
+            raise UsageError("--max-accuracy-drop chooses a mask's size, which --mask-ratio gives")
         for method, names in OF_METHOD.items():
             for field in fields(self):
                 idle = field.name in names and method != self.method
@@ -232,8 +242,8 @@ class HardenSetting(AttackSetting):
         if self.require_gain is None or adaptive_gain >= self.require_gain:
             return None
         return (
-            f"the adaptive gain is {adaptive_gain:+.1%}, --require-gain asks for "
-            f"{self.require_gain:+.1%}; no model was written"
+            f"the adaptive gain is {100 * adaptive_gain:+.1f} points, --require-gain asks for "
+            f"{100 * self.require_gain:+.1f}; no model was written"
         )
 
 

@@ -271,7 +271,10 @@ def open_subject(
     device = resolve_device(setting.device)
     entry = classifier.entry
     preprocessing = preprocessing_for(entry, setting)
-    threat = make_threat(setting.norm, setting.eps, classifier.spec, preprocessing, setting.box)
+    box = None if entry.kind == "embedding" else setting.box
+    if box is None and setting.box not in (None, (0.0, 1.0)):
+        raise UsageError(f"--box bounds data, but attacks perturb {entry}")
+    threat = make_threat(setting.norm, setting.eps, classifier.spec, preprocessing, box)
     dataset = open_data(
         os.fspath(data),
         classifier.spec,
@@ -280,7 +283,7 @@ def open_subject(
         limit=setting.limit,
         seed=setting.seed,
         resize=setting.resize,
-        box=None if entry.kind == "embedding" else setting.box,
+        box=box,
         others=entry.others,
     )
     dataset.check_classes(classifier.head.num_classes)

@@ -11,6 +11,7 @@ from cloakify.attacks import Attack, ThreatModel
 from cloakify.attacks.cascade import AutoAttack
 from cloakify.attacks.fab import FabT
 from cloakify.attacks.registry import make_attack
+from cloakify.attacks.threat import check_width
 from cloakify.data import Copies
 from cloakify.errors import UsageError
 from cloakify.evaluation.trials import Plan
@@ -56,6 +57,8 @@ def plan_trials(
         An option is out of its range.
     """
     budgets = check_budgets(setting.budgets)
+    for eps in budgets:
+        check_width(threat, eps)
     attacks = _attacks(setting)
     # Those that follow the gradient come first, so that it can be told what they leave.
     attacks.sort(key=lambda attack: attack.gradient != "white-box")

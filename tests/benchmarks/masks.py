@@ -126,9 +126,8 @@ def harden(bench: Bench, task: Task, folder: Path, idx: Path) -> tuple[Path, str
     setting = HardenSetting(
         eps=task.eps / 255,
         device="cpu",
-        max_accuracy_drop=task.drop,
         evaluation_steps=1,
-        mask_ratio=task.ratio or None,
+        **({"mask_ratio": task.ratio} if task.ratio else {"max_accuracy_drop": task.drop}),
         **METHODS[task.method],  # type: ignore[arg-type]
     )
     output = folder / f"{task.model}-{task.eps:g}-{task.method}-{task.calibration}.onnx"

@@ -15,6 +15,7 @@ import onnx.parser
 import pytest
 
 from cloakify.cli.main import run
+from cloakify.cli.options import Box, Number
 
 QUICK = ["--limit", "80", "--device", "cpu", "--eps", "2/255", "--mask-ratio", "0.05"]
 QUICK += ["--score", "deepcloak", "--evaluation-steps", "3"]
@@ -207,6 +208,39 @@ def test_interrupted(
     monkeypatch.setattr("cloakify.workflows.masked.calibrate", interrupt)
     assert run(harden(samples)) == 130
     assert not list(samples.glob("*.hardened.onnx"))
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--eps", "8"], "8 is more than the whole range of the data, 1"),
+        (["--eps", "8 / 0"], "is no decimal and no fraction"),
+        (["--require-gain", "5"], "takes a fraction, 0.05 for five points; not 5"),
+        (["--max-accuracy-drop", "2"], "takes a fraction"),
+        (["--max-accuracy-drop", "0.02"], "which --mask-ratio gives"),
+        (["--norm", "l1"], "(cloakify harden --help tells more)"),
+        (["--limit", "0"], "is not in the range"),
+        (["--box", "0.2,1"], "leaves out pixels"),
+    ],
+)
+def test_options_that_make_no_sense(
+    samples: Path, capsys: pytest.CaptureFixture[str], options: list[str], said: str
+) -> None:
+    assert run(harden(samples, *options)) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert line.startswith("Error: ") and said in line
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("8/255", 8 / 255), ("0.5/255", 0.5 / 255), ("1e-3", 1e-3), (" 1 / 4 ", 0.25)],
+)
+def test_numbers(text: str, value: float) -> None:
+    assert Number().convert(text, None, None) == pytest.approx(value, rel=1e-15)
+
+
+def test_no_box() -> None:
+    assert [Box().convert(text, None, None) for text in ("none", "NONE")] == [None, None]
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])

@@ -45,6 +45,8 @@ def test_images_may_lie_deeper_in_upper_case_and_behind_links(calib, opened):
 def test_hidden_files_are_skipped_and_others_are_mentioned(calib, opened):
     (calib / ".DS_Store").touch()
     (calib / "cat" / "._000.png").touch()
+    (calib / "__MACOSX" / "cat").mkdir(parents=True)
+    (calib / "__MACOSX" / "cat" / "._000.png").touch()
     assert opened().notes == ()
     (calib / "cat" / "notes.txt").touch()
     (note,) = opened().notes

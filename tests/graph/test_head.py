@@ -217,6 +217,17 @@ def test_no_layer_at_all_is_refused():
         find_head(model("y = Relu (x)"))
 
 
+def test_a_layer_that_is_read_inside_a_branch():
+    found = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["" : 17]> f (float[N, 4] x) => (float[N, 3] y) '
+        f"<{WEIGHTS}, bool yes = {{1}}> {{ l = Gemm (x, w, b)  y = If (yes) <"
+        "then_branch = t () => (float[N, 3] a) { a = Identity (l) }, "
+        "else_branch = e () => (float[N, 3] c) { c = Neg (l) }> }"
+    )
+    with pytest.raises(HeadError, match=r"comes out of If .* not looked into"):
+        find_head(found)
+
+
 def test_a_layer_that_no_output_needs_is_not_the_head():
     with pytest.raises(HeadError, match="no linear layer leads to an output"):
         find_head(model("unused = Gemm (x, w, b)  y = Relu (x)"))
