@@ -63,6 +63,8 @@ def _lines(found: Inspection) -> list[tuple[str, str]]:
         missing = found.coverage.missing
         text = "every operator has a rule" if not missing else f"no rule for {', '.join(missing)}"
         lines.append(("gradient", text))
+        if found.coverage.blocked:
+            lines.append(("", f"none passes {', '.join(found.coverage.blocked)}"))
     if found.masked is None:
         lines.append(("mask", "none"))
     else:

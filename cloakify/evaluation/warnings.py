@@ -53,6 +53,8 @@ class Code(StrEnum):
     NOT_MONOTONE = "curve-not-monotone"
     UNBOUNDED = "unbounded-attack-fails"
     CALIBRATION_DATA = "calibration-data"
+    NEAR_COPIES = "near-copies"
+    BLOCKED = "gradient-blocked"
 
 
 HARMLESS = frozenset({Code.SATURATED})
@@ -79,6 +81,30 @@ CALIBRATION_DATA = Finding(
 NO_WHITE_BOX = Finding(
     Code.NO_WHITE_BOX, "no attack followed the gradient; add one, such as apgd", 0
 )
+
+
+def blocked_gradients(operators: Sequence[str]) -> Finding | None:
+    """Warn of the operators at which gradients end though values go on."""
+    if not operators:
+        return None
+    more = f" and {len(operators) - 1} more" if len(operators) > 1 else ""
+    return Finding(
+        Code.BLOCKED,
+        f"no gradient passes {operators[0]}{more}, but values do: attacks that follow the gradient "
+        "see only what goes around; one with a differentiable stand-in there may find more",
+        len(operators),
+    )
+
+
+def near_copies_reported(flags: Flags) -> Finding | None:
+    """Warn where the report's samples are near copies of what the mask was made or chosen with."""
+    return _share(
+        Code.NEAR_COPIES,
+        flags,
+        FEW,
+        "of the samples that the figures come from lie within 2ε of one that the mask was made or "
+        "chosen with: on new samples the gain may be smaller; leave near copies out",
+    )
 
 
 def of_probes(probes: Probes) -> list[Finding]:

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cloakify.attacks import Target
 from cloakify.attacks.square import Square
+from cloakify.data import Splits
+from cloakify.evaluation.near_copies import near_copies
 from cloakify.evaluation.probes import probe_model
 from cloakify.evaluation.robustness import Correctness
 from cloakify.evaluation.warnings import (
     HARMLESS,
     NO_WHITE_BOX,
     Finding,
+    blocked_gradients,
     gradient_free_stronger,
+    near_copies_reported,
     of_probes,
 )
+from cloakify.graph.gradient.coverage import gradient_coverage
 from cloakify.report.model import Notice
 from cloakify.workflows.subject import Progress, Subject
 
@@ -29,7 +33,7 @@ STAGE = "looking for masked gradients"
 def find_doubts(
     subject: Subject,
     target: Target,
-    indices: NDArray[np.int64],
+    splits: Splits,
     found: Correctness,
     white_box: bool,
     progress: Progress,
@@ -40,11 +44,26 @@ def find_doubts(
     ----------
     target
         The hardened model.
-    indices, found
-        The report split, and what the attacks did to it.
+    splits, found
+        How the samples were dealt, and what the attacks did to the report split.
     white_box
         Whether they followed the gradient; where they did not, that is itself a doubt.
     """
+    indices = splits.report
+    used = np.concatenate([splits.fit, splits.select])
+    copies = near_copies(
+        subject.dataset,
+        indices,
+        used,
+        subject.threat,
+        lambda done: progress("looking for near copies", done, len(used)),
+    )
+    classifier = subject.classifier
+    coverage = gradient_coverage(
+        classifier.file.outline, classifier.entry.tensor, classifier.head.logits
+    )
+    doubts = [near_copies_reported(copies), blocked_gradients(coverage.blocked)]
+    known = [doubt for doubt in doubts if doubt is not None]
     probes = probe_model(
         target,
         subject.threat,
@@ -54,7 +73,7 @@ def find_doubts(
         progress=lambda done: progress(STAGE, done, len(indices)),
     )
     if not white_box:
-        return [*of_probes(probes), NO_WHITE_BOX]
+        return [*known, *of_probes(probes), NO_WHITE_BOX]
     square = Square(queries=QUERIES, seed=subject.setting.seed)
     standing = found.adaptive.copy()
     place = 0
@@ -67,7 +86,7 @@ def find_doubts(
             standing[rows] = target.correct(attacked, y)
         place += len(batch.y)
     stronger = gradient_free_stronger(found.adaptive, standing, square.name)
-    return [*of_probes(probes), *([] if stronger is None else [stronger])]
+    return [*known, *of_probes(probes), *([] if stronger is None else [stronger])]
 
 
 def notices(findings: list[Finding]) -> tuple[Notice, ...]:

@@ -15,10 +15,12 @@ from cloakify.evaluation.warnings import (
     CALIBRATION_DATA,
     HARMLESS,
     Finding,
+    blocked_gradients,
     of_probes,
     of_trials,
     unbounded_fails,
 )
+from cloakify.graph.gradient.coverage import gradient_coverage
 from cloakify.onnxfile import read_metadata
 from cloakify.report.comparison import (
     AttackAccuracy,
@@ -53,9 +55,9 @@ def evaluate_report(
     paths = [str(classifier.file.path) for classifier in classifiers]
     chance = 1 / classifiers[0].head.num_classes
     warnings = [
-        [*_warnings(plan, probe, trial, number, chance), *seen]
-        for number, (probe, trial, seen) in enumerate(
-            zip(probes, trials, seen_before(subject.dataset, classifiers), strict=True)
+        [*_blocked(classifier), *_warnings(plan, probe, trial, number, chance), *seen]
+        for number, (classifier, probe, trial, seen) in enumerate(
+            zip(classifiers, probes, trials, seen_before(subject.dataset, classifiers), strict=True)
         )
     ]
     models = tuple(
@@ -107,6 +109,14 @@ def seen_before(dataset: Dataset, classifiers: Sequence[Classifier]) -> list[lis
     if len(dataset) < dataset.total and any(set(told) - {None, *digests}):
         digests.add(dataset.sha256_of_all)
     return [[CALIBRATION_DATA] if name in digests else [] for name in told]
+
+
+def _blocked(classifier: Classifier) -> list[Finding]:
+    coverage = gradient_coverage(
+        classifier.file.outline, classifier.entry.tensor, classifier.head.logits
+    )
+    found = blocked_gradients(coverage.blocked)
+    return [] if found is None else [found]
 
 
 def _warnings(

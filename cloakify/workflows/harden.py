@@ -126,9 +126,7 @@ def harden(
             splits.report,
             lambda done: progress("evaluating", done, len(splits.report)),
         )
-        doubts = find_doubts(
-            subject, hardened, splits.report, found[1], setting.white_box, progress
-        )
+        doubts = find_doubts(subject, hardened, splits, found[1], setting.white_box, progress)
         accuracy, verdict = judge_mask(*found, doubts=codes_in_doubt(doubts))
     gate = setting.missed_gate(accuracy.gain.adaptive.value)
     if gate is None:

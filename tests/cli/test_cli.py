@@ -247,11 +247,14 @@ def test_no_box() -> None:
 def test_ended_from_outside(samples: Path, tmp_path: Path, name: str) -> None:
     output = tmp_path / "a.npz"
     data = ["--data", str(samples / "test.npz"), "-o", str(output), "--attack", "square"]
+    # Where the tests run in the background the shell has them ignore it, and their children too.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(
         [sys.executable, "-m", "cloakify", "attack", str(samples / "fashion_keras.onnx"), *data],
         stderr=subprocess.PIPE,
         text=True,
     )
+    signal.signal(signal.SIGINT, before)
     with process:
         deadline = time.monotonic() + 60
         while not list(tmp_path.iterdir()) and time.monotonic() < deadline:

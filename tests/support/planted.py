@@ -39,6 +39,11 @@ DEFENCES = {
     "two-heads": {
         "head": "y = Gemm (f, W, b) n = Neg (f) t = Gemm (n, W) s = Sub (y, t) z = Mul (half, s)",
     },
+    # Some gradient goes around the steps.
+    "stepped": {
+        "features": "u = Mul (r, seven) v = Round (u) w = Div (v, seven) d = Mul (r, little) "
+        "f = Add (w, d)",
+    },
     "random-layer": {
         "features": "e = RandomNormalLike <scale: float = 0.3> (r) f = Add (r, e)",
     },

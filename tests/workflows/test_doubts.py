@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from cloakify.errors import ModelError
@@ -53,3 +55,19 @@ def test_no_gradient_at_all(planted: Planted, tmp_path: Path) -> None:
     assert "no-white-box-attack" in codes(result)
     assert result.report.evaluation_attack.gradient == "gradient-free"
     assert result.report.verdict.code != "hardened"
+
+
+def test_near_copies_of_what_chose_the_mask(planted: Planted, tmp_path: Path) -> None:
+    """What was fitted to a sample holds for its like, and on others it may not."""
+    with np.load(planted.data) as arrays:
+        x, y = arrays["x"][:24], arrays["y"][:24]
+    noise = np.random.default_rng(0).uniform(-0.01, 0.01, (4, *x.shape)).astype(np.float32)
+    copied = np.clip(x + noise, 0, 1).reshape(-1, *x.shape[1:])
+    np.savez(tmp_path / "copied.npz", x=copied, y=np.tile(y, 4))
+    near = replace(planted, data=tmp_path / "copied.npz")
+    result = run(near, None, tmp_path / "h.onnx", eps=0.02)
+    (warning,) = result.report.warnings
+    assert warning.code == "near-copies" and warning.value > 0.9
+    assert result.report.verdict.code != "hardened"
+    # They are that at this budget only.
+    assert codes(run(near, None, tmp_path / "h.onnx", eps=0.002)) == set()

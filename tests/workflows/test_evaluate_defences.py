@@ -8,6 +8,7 @@ import pytest
 
 from cloakify.report import EvaluateReport, ModelEvaluation
 from cloakify.workflows.evaluate import evaluate
+from cloakify.workflows.inspect import inspect
 from cloakify.workflows.setting import EvaluateSetting
 from tests.support.planted import Planted, plant
 
@@ -42,6 +43,7 @@ def test_an_ordinary_model_raises_no_warning(planted: Planted) -> None:
         ("saturated", {"saturated-outputs"}),
         ("softmax-inside", {"loss-on-probabilities", "zero-gradients", "unbounded-attack-fails"}),
         ("dark", {"head-overruled"}),
+        ("stepped", {"gradient-blocked"}),
         ("off-grid", {"head-overruled"}),
         ("random-layer", {"randomised-outputs"}),
         ("hard-threshold", {"zero-gradients", "gradient-free-stronger"}),
@@ -55,6 +57,14 @@ def test_a_planted_defence_raises_its_warnings(
     assert wanted <= codes(model)
     shares = {warning.code: warning.value for warning in model.warnings}
     assert all(0.01 < shares[code] <= 1 for code in wanted)
+
+
+def test_where_a_gradient_ends_is_named(planted: Planted, tmp_path: Path) -> None:
+    (model,) = report(planted, "stepped").models
+    (warning,) = [entry for entry in model.warnings if entry.code == "gradient-blocked"]
+    assert "no gradient passes Round (v)," in warning.message
+    coverage = inspect(planted.model("stepped")).coverage
+    assert coverage is not None and coverage.blocked == ("Round (v)",)
 
 
 def test_an_answer_that_is_turned_around_behind_the_head_is_not_called_hardened(

@@ -8,6 +8,7 @@ import onnx_graphsurgeon as gs
 from onnx import ModelProto
 
 import cloakify.graph.gradient.rules  # noqa: F401  (registers the rules)
+from cloakify.graph.gradient.blocked import blocked_at
 from cloakify.graph.gradient.engine import unsupported
 from cloakify.graph.inputs import data_inputs
 from cloakify.graph.moving_shapes import shaped_by_values
@@ -26,10 +27,14 @@ class Coverage:
         Those without a rule, ``OpType (node)``, in graph order, and those whose result has a shape
         that depends on the data's values. Some may still vanish when the shapes of the data are
         known and their arithmetic is folded.
+    blocked
+        Those at which the gradient ends though the values go on; see
+        :mod:`~cloakify.graph.gradient.blocked`.
     """
 
     operators: int
     missing: tuple[str, ...]
+    blocked: tuple[str, ...] = ()
 
 
 def gradient_coverage(model: ModelProto, source: str, logits: str) -> Coverage:
@@ -39,8 +44,13 @@ def gradient_coverage(model: ModelProto, source: str, logits: str) -> Coverage:
     if source not in tensors or logits not in tensors:
         return Coverage(0, (f"no way from {source!r} to {logits!r}",))
     missing = unsupported(graph, tensors[source], tensors[logits])
-    listed = [f"{node.op} ({node.name})" for node in missing]
+    listed = [_named(node) for node in missing]
     data = [value.name for value in data_inputs(model)]
     needed = leading_to(model.graph.node, [logits])
     listed += [f"{node.op_type} ({node.name})" for node in shaped_by_values(needed, data)]
-    return Coverage(len(graph.nodes), tuple(dict.fromkeys(listed)))
+    ends = blocked_at(graph, tensors[source], tensors[logits])
+    return Coverage(len(graph.nodes), tuple(dict.fromkeys(listed)), tuple(map(_named, ends)))
+
+
+def _named(node: gs.Node) -> str:
+    return f"{node.op} ({node.name or node.outputs[0].name})"

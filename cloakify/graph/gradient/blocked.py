@@ -1,0 +1,97 @@
+"""Where the gradient ends on its way from input to logits, though the values go on.
+
+Behind an `ArgMax` or a `Round` the logits depend on the input as before, but in steps, and the
+gradient sees only what goes around. That is how defences hide (Athalye, Carlini & Wagner, arXiv
+1802.00420, section 3, shattered gradients), also where enough goes around to look like a gradient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import onnx_graphsurgeon as gs
+from onnx import TensorProto
+
+# Steps. Comparisons are steps as well, but what they choose between may have gradients, as in a
+# Relu that is written out: `x · (x > 0)`.
+_STEPS = {"ArgMax", "ArgMin", "Ceil", "Floor", "Hardmax", "Round", "Sign"}
+_COMPARISONS = {"Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual"}
+_LOGIC = {"And", "Not", "Or", "Xor"}
+_LAYERS = {"Conv", "Gather", "Gemm", "MatMul"}
+_JOINS = {"Add", "Concat", "Sub", "Sum"}
+_SIZES = {"Shape", "Size"}
+_INTEGERS = {
+    TensorProto.INT8,
+    TensorProto.INT16,
+    TensorProto.INT32,
+    TensorProto.INT64,
+    TensorProto.UINT8,
+    TensorProto.UINT16,
+    TensorProto.UINT32,
+    TensorProto.UINT64,
+}
+
+
+def blocked_at(graph: gs.Graph, source: gs.Tensor, logits: gs.Tensor) -> list[gs.Node]:
+    """List the nodes at which gradients end that values pass, first to last.
+
+    Parameters
+    ----------
+    graph
+        In topological order.
+    source, logits
+        Where gradients are wanted, and of what.
+    """
+    needed = _leading_to(graph.nodes, logits)
+    # Values that change with the source: those with a gradient, and yes-or-no of such a value.
+    smooth, chosen = {id(source)}, set[int]()
+    found = []
+    for node in graph.nodes:
+        inputs = [id(tensor) for tensor in node.inputs]
+        outputs = [id(tensor) for tensor in node.outputs]
+        if node.op in _SIZES or not _any(inputs, smooth | chosen):
+            continue
+        if node.op in _COMPARISONS or node.op in _LOGIC:
+            chosen.update(outputs)
+            continue
+        # What an end puts out is not looked for again.
+        ends = _ends(node, inputs, smooth, chosen)
+        if ends:
+            found += [node] * _any(outputs, needed)
+        if _any(inputs, smooth) and not _is_step(node):
+            smooth.update(outputs)
+        elif not ends:
+            # What is made of a yes or no alone may still switch something with a gradient.
+            chosen.update(outputs)
+    return found
+
+
+def _is_step(node: gs.Node) -> bool:
+    """Tell whether nothing has a gradient that a node puts out."""
+    return node.op in _STEPS or (node.op == "Cast" and node.attrs.get("to") in _INTEGERS)
+
+
+def _ends(node: gs.Node, inputs: Sequence[int], smooth: set[int], chosen: set[int]) -> bool:
+    """Tell whether values go on at a node in steps, of something with a gradient."""
+    if _is_step(node):
+        return _any(inputs, smooth)
+    if node.op == "Where":
+        # One of two constants.
+        return inputs[0] in chosen and not _any(inputs[1:], smooth | chosen)
+    # Steps that are weighed, or stand beside what has a gradient.
+    return _any(inputs, chosen) and (
+        node.op in _LAYERS or (node.op in _JOINS and _any(inputs, smooth))
+    )
+
+
+def _leading_to(nodes: Sequence[gs.Node], target: gs.Tensor) -> set[int]:
+    """Return the tensors that a target is computed from, but for what only sizes are read of."""
+    needed = {id(target)}
+    for node in reversed(nodes):
+        if node.op not in _SIZES and _any(map(id, node.outputs), needed):
+            needed.update(map(id, node.inputs))
+    return needed
+
+
+def _any(tensors: Iterable[int], among: set[int]) -> bool:
+    return any(tensor in among for tensor in tensors)
