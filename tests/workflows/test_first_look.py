@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -65,6 +66,21 @@ def test_wrong_labels(planted: Planted, tmp_path: Path, verb: str) -> None:
     np.savez(data, x=x, y=(y + 1) % (y.max() + 1))
     with pytest.raises(DataError, match="near chance"):
         VERBS[verb](planted.model(), data, tmp_path)
+
+
+@pytest.mark.parametrize("verb", sorted(VERBS))
+def test_what_is_odd_about_the_data_is_said_with_it(
+    samples: Path, tmp_path: Path, verb: str
+) -> None:
+    """Folders 1 to 10 sort as 1, 10, 2, …: all classes but the first are wrong ones."""
+    for index, folder in enumerate(sorted((samples / "calib").iterdir())):
+        new = tmp_path / "calib" / str(index + 1)
+        new.mkdir(parents=True)
+        for image in sorted(folder.iterdir())[:20]:
+            shutil.copy(image, new)
+    (tmp_path / "out").mkdir()
+    with pytest.raises(DataError, match=r"near chance.*folder 1 is class 0"):
+        VERBS[verb](samples / "fashion_keras.onnx", tmp_path / "calib", tmp_path / "out")
 
 
 def test_an_answer_that_is_sometimes_anothers(planted: Planted, tmp_path: Path) -> None:
