@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloakify.attacks.base import Array, Attack, Labels, not_fooled
-from cloakify.attacks.lanes import Job, Rows, Runner, run_lanes
+from cloakify.attacks.lanes import Iteration, Job, Rows, Runner, run_lanes
 from cloakify.attacks.starts import random_on_sphere
 from cloakify.attacks.target import Target
 from cloakify.attacks.threat import ThreatModel
@@ -46,6 +46,7 @@ class Apgd(Attack):
 
     name = "apgd"
     loss: ClassVar[str] = "ce"
+    straight_through: ClassVar[bool] = False
 
     def __init__(
         self, *, steps: int = 100, restarts: int = 1, stop_early: bool = True, seed: int = 0
@@ -71,6 +72,7 @@ class Apgd(Attack):
             restarts=self.restarts,
             stop_early=self.stop_early,
             seed=self.seed,
+            straight_through=self.straight_through,
         )
 
     def loss_for(self, classes: int) -> str:
@@ -92,6 +94,18 @@ class ApgdDlr(Apgd):
         return "dlr" if classes >= 3 else "margin"
 
 
+class ApgdBpda(Apgd):
+    """Auto-PGD on the cross-entropy, its gradient straight through steps.
+
+    What passes `Ceil`, `Floor`, `Round` or `Sign` in the forward pass comes back as if they were
+    the identity (Athalye, Carlini & Wagner, arXiv 1802.00420, section 4.1), so that defences which
+    quantise their input are attacked in what they quantise. The shipped graph is what is judged.
+    """
+
+    name = "apgd-bpda"
+    straight_through = True
+
+
 def run_apgd(
     target: Target,
     samples: tuple[Array, Labels, Labels],
@@ -103,6 +117,7 @@ def run_apgd(
     num_targets: int = 0,
     stop_early: bool,
     seed: int,
+    straight_through: bool = False,
 ) -> Array:
     """Run Auto-PGD on x, y and index; see :class:`Apgd`.
 
@@ -112,7 +127,10 @@ def run_apgd(
     x, y, _ = samples
     logits = target.logits(x)
     worthwhile = logits.argmax(axis=1) == y if stop_early else np.ones(len(x), np.bool_)
-    run = _Run(target, samples, threat, loss, steps, stop_early, seed)
+    iteration = target.iteration(
+        x.shape[1:], "apgd", loss, threat, straight_through=straight_through
+    )
+    run = _Run(iteration, samples, threat, steps, stop_early, seed)
     run.runs = restarts
     if num_targets:
         run.targets = strongest_others(logits, y, num_targets)
@@ -132,6 +150,7 @@ def run_apgd(
             num_targets=num_targets,
             stop_early=False,
             seed=seed,
+            straight_through=straight_through,
         )
     return run.found
 
@@ -169,10 +188,9 @@ class _Run(Runner):
 
     def __init__(
         self,
-        target: Target,
+        iteration: Iteration,
         samples: tuple[Array, Labels, Labels],
         threat: ThreatModel,
-        loss: str,
         steps: int,
         stop_early: bool,
         seed: int,
@@ -181,7 +199,7 @@ class _Run(Runner):
         self.threat, self.seed, self.stop_early = threat, seed, stop_early
         # The start is looked at too.
         self.evaluations = steps + 1
-        self.iteration = target.iteration(self.x.shape[1:], "apgd", loss, threat)
+        self.iteration = iteration
         self.found = self.x.copy()
         self.fooled = np.zeros(len(self.x), np.bool_)
         self.highest = np.full(len(self.x), -np.inf)

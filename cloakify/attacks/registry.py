@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from cloakify.attacks.apgd import Apgd, ApgdDlr
+from cloakify.attacks.apgd import Apgd, ApgdBpda, ApgdDlr
 from cloakify.attacks.apgd_t import ApgdT
 from cloakify.attacks.base import Attack
 from cloakify.attacks.cascade import AutoAttack
@@ -33,6 +33,7 @@ _ATTACKS = {
     "apgd": _Entry(Apgd, _ITERATED),
     "apgd-dlr": _Entry(ApgdDlr, _ITERATED),
     "apgd-t": _Entry(ApgdT, _ITERATED),
+    "apgd-bpda": _Entry(ApgdBpda, _ITERATED),
     "square": _Entry(Square, {"steps": "queries", "seed": "seed"}),
     "fab-t": _Entry(FabT, {"steps": "steps", "stop_early": "stop_early"}),
     "autoattack": _Entry(AutoAttack, {"seed": "seed"}),

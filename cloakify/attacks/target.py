@@ -235,6 +235,8 @@ class Target:
         method: Literal["momentum", "apgd"],
         loss: str,
         threat: ThreatModel,
+        *,
+        straight_through: bool = False,
     ) -> Iteration:
         """Return what runs an iterated attack on samples of that shape.
 
@@ -242,13 +244,18 @@ class Target:
         ----------
         sample_shape
             Without the batch axis.
-        method, loss
+        method, loss, straight_through
             See :class:`~cloakify.graph.gradient.build.GradientSpec`.
         threat
             Ball and box.
         """
         spec = GradientSpec(
-            self.spec.name, self.head.logits, loss=loss, step=method, norm=threat.norm
+            self.spec.name,
+            self.head.logits,
+            loss=loss,
+            step=method,
+            norm=threat.norm,
+            straight_through=straight_through,
         )
         return Iteration(
             self._sizes,

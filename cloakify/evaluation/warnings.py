@@ -83,15 +83,20 @@ NO_WHITE_BOX = Finding(
 )
 
 
-def blocked_gradients(operators: Sequence[str]) -> Finding | None:
-    """Warn of the operators at which gradients end though values go on."""
+def blocked_gradients(operators: Sequence[str], passable: bool) -> Finding | None:
+    """Warn of the operators at which gradients end though values go on.
+
+    ``passable`` tells whether ``apgd-bpda`` is the stand-in for some.
+    """
     if not operators:
         return None
     more = f" and {len(operators) - 1} more" if len(operators) > 1 else ""
     return Finding(
         Code.BLOCKED,
         f"no gradient passes {operators[0]}{more}, but values do: attacks that follow the gradient "
-        "see only what goes around; one with a differentiable stand-in there may find more",
+        "see only what goes around; one with a differentiable stand-in there may find more"
+        + " (apgd-bpda goes straight through steps)"
+        * passable,
         len(operators),
     )
 

@@ -19,7 +19,6 @@ from cloakify.evaluation.warnings import (
     near_copies_reported,
     of_probes,
 )
-from cloakify.graph.gradient.coverage import gradient_coverage
 from cloakify.report.model import Notice
 from cloakify.workflows.subject import Progress, Subject
 
@@ -58,11 +57,8 @@ def find_doubts(
         subject.threat,
         lambda done: progress("looking for near copies", done, len(used)),
     )
-    classifier = subject.classifier
-    coverage = gradient_coverage(
-        classifier.file.outline, classifier.entry.tensor, classifier.head.logits
-    )
-    doubts = [near_copies_reported(copies), blocked_gradients(coverage.blocked)]
+    coverage = subject.classifier.coverage
+    doubts = [near_copies_reported(copies), blocked_gradients(coverage.blocked, coverage.passable)]
     known = [doubt for doubt in doubts if doubt is not None]
     probes = probe_model(
         target,

@@ -95,6 +95,7 @@ def evaluate(
             len(first.dataset),
             len(paths),
             given,
+            any(each.coverage.passable for each in classifiers),
         )
         subjects = [first, *(first.of(other) for other in classifiers[1:])]
         targets = [subject.target() for subject in subjects]

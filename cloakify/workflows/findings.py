@@ -20,7 +20,6 @@ from cloakify.evaluation.warnings import (
     of_trials,
     unbounded_fails,
 )
-from cloakify.graph.gradient.coverage import gradient_coverage
 from cloakify.onnxfile import read_metadata
 from cloakify.report.comparison import (
     AttackAccuracy,
@@ -112,10 +111,8 @@ def seen_before(dataset: Dataset, classifiers: Sequence[Classifier]) -> list[lis
 
 
 def _blocked(classifier: Classifier) -> list[Finding]:
-    coverage = gradient_coverage(
-        classifier.file.outline, classifier.entry.tensor, classifier.head.logits
-    )
-    found = blocked_gradients(coverage.blocked)
+    coverage = classifier.coverage
+    found = blocked_gradients(coverage.blocked, coverage.passable)
     return [] if found is None else [found]
 
 

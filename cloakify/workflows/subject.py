@@ -18,6 +18,7 @@ from cloakify.data.splits import some_of
 from cloakify.errors import DataError, ModelError, UsageError
 from cloakify.graph.entry import Entry, find_entry
 from cloakify.graph.gates import has_gates, strip_gates
+from cloakify.graph.gradient.coverage import Coverage, gradient_coverage
 from cloakify.graph.head import Head, find_head
 from cloakify.graph.inputs import InputSpec
 from cloakify.graph.mask import find_mask, strip_mask
@@ -57,6 +58,11 @@ class Classifier:
     def model(self) -> ModelProto:
         """The model with its weights read; a self-contained file is its own."""
         return self.file.load_weights() if self.file.sidecars else self.file.model
+
+    @cached_property
+    def coverage(self) -> Coverage:
+        """How gradients go from what attacks perturb to the logits."""
+        return gradient_coverage(self.file.outline, self.entry.tensor, self.head.logits)
 
 
 @dataclass(frozen=True)

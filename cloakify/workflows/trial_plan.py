@@ -8,6 +8,7 @@ from itertools import pairwise
 import numpy as np
 
 from cloakify.attacks import Attack, ThreatModel
+from cloakify.attacks.apgd import ApgdBpda
 from cloakify.attacks.cascade import AutoAttack
 from cloakify.attacks.fab import FabT
 from cloakify.attacks.registry import make_attack
@@ -35,6 +36,7 @@ def plan_trials(
     samples: int,
     models: int,
     given: Copies | None = None,
+    passable: bool = False,
 ) -> Plan:
     """Return what to try.
 
@@ -50,6 +52,9 @@ def plan_trials(
         How many there are; samples are crafted for others only where there are others.
     given
         Attacked copies of the samples.
+    passable
+        Whether a model makes steps that a gradient can be let through: an attack that does is added
+        to those that follow it.
 
     Raises
     ------
@@ -60,6 +65,13 @@ def plan_trials(
     for eps in budgets:
         check_width(threat, eps)
     attacks = _attacks(setting)
+    names = [attack.name for attack in attacks]
+    if (
+        passable
+        and "apgd-bpda" not in names
+        and "white-box" in [attack.gradient for attack in attacks]
+    ):
+        attacks.append(_again(ApgdBpda(), setting))
     # Those that follow the gradient come first, so that it can be told what they leave.
     attacks.sort(key=lambda attack: attack.gradient != "white-box")
     white_box = attacks[0].gradient == "white-box"

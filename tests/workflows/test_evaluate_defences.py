@@ -39,7 +39,7 @@ def test_an_ordinary_model_raises_no_warning(planted: Planted) -> None:
 @pytest.mark.parametrize(
     ("defence", "wanted"),
     [
-        ("quantised-input", {"zero-gradients", "gradient-free-stronger"}),
+        ("quantised-input", {"zero-gradients", "gradient-blocked"}),
         ("saturated", {"saturated-outputs"}),
         ("softmax-inside", {"loss-on-probabilities", "zero-gradients", "unbounded-attack-fails"}),
         ("dark", {"head-overruled"}),
@@ -59,6 +59,18 @@ def test_a_planted_defence_raises_its_warnings(
     assert all(0.01 < shares[code] <= 1 for code in wanted)
 
 
+def test_a_quantised_input_withstands_no_more_than_none(planted: Planted) -> None:
+    """The gradient is let straight through the rounding, without being asked for."""
+    bare, quantised = report(planted, None, "quantised-input").models
+    for plain, hidden in zip(bare.robust, quantised.robust, strict=True):
+        by_attack = {entry.attack: entry.accuracy.value for entry in hidden.attacks}
+        assert by_attack["apgd-bpda"] <= plain.worst_case.value + 0.02
+    assert by_attack["apgd-t"] > by_attack["apgd-bpda"]
+    # Where there are no steps there is nothing to let it through.
+    (model,) = report(planted, None).models
+    assert [entry.attack for entry in model.robust[0].attacks] == ["apgd", "apgd-t"]
+
+
 def test_where_a_gradient_ends_is_named(planted: Planted, tmp_path: Path) -> None:
     (model,) = report(planted, "stepped").models
     (warning,) = [entry for entry in model.warnings if entry.code == "gradient-blocked"]
@@ -75,15 +87,18 @@ def test_an_answer_that_is_turned_around_behind_the_head_is_not_called_hardened(
     assert not any(entry.verdict.code == "hardened" for entry in found.verdicts)
 
 
-@pytest.mark.parametrize("defence", ["quantised-input", "hard-threshold", "softmax-inside"])
-def test_no_planted_defence_is_called_hardened(planted: Planted, defence: str) -> None:
+@pytest.mark.parametrize(
+    ("defence", "hides"),
+    [("quantised-input", False), ("hard-threshold", True), ("softmax-inside", True)],
+)
+def test_no_planted_defence_is_called_hardened(planted: Planted, defence: str, hides: bool) -> None:
     found = report(planted, None, defence)
     verdicts = [entry.verdict for entry in found.verdicts]
     assert not any(verdict.code == "hardened" for verdict in verdicts)
     unproven = [verdict for verdict in verdicts if verdict.code == "unproven"]
     assert all("zero-gradients" in verdict.sentence for verdict in unproven)
     # What was crafted on the bare model finds what the masked gradient hides.
-    assert "transfer-stronger" in codes(found.models[1])
+    assert ("transfer-stronger" in codes(found.models[1])) is hides
     assert codes(found.models[0]) == set()
     # Its median distance follows from them too, though no search by gradient finds a point.
     distance = found.models[1].median_distance

@@ -55,6 +55,9 @@ class GradientSpec:
         ``None`` for the gradient.
     norm
         ``linf`` or ``l2``: that of the step.
+    straight_through
+        Whether the gradient passes `Ceil`, `Floor`, `Round` and `Sign` as if they were not there
+        (BPDA with the identity: Athalye, Carlini & Wagner, arXiv 1802.00420, section 4.1).
     """
 
     input: str
@@ -63,6 +66,7 @@ class GradientSpec:
     loss: str | None = "ce"
     step: Literal["step", "momentum", "apgd"] | None = None
     norm: str = "linf"
+    straight_through: bool = False
 
 
 def build_gradient(
@@ -118,7 +122,12 @@ def build_gradient(
         loss, seed = LOSSES[name](builder, scores, labels, targets)
         loss.shape = [samples]
         outputs.append((LOSS, loss))
-    (gradient,) = gradients_of(graph, {wanted[0]: builder.reshape(seed, logits.shape)}, [x])
+    (gradient,) = gradients_of(
+        graph,
+        {wanted[0]: builder.reshape(seed, logits.shape)},
+        [x],
+        straight_through=spec.straight_through,
+    )
     # The gradients were written by a builder of their own; another one knows the names it took.
     builder = Context(graph, set())
     if spec.step is None:
@@ -146,7 +155,11 @@ def _fooled(builder: Builder, logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def gradients_of(
-    graph: gs.Graph, seeds: Mapping[str, Tensor], wanted: Sequence[Tensor]
+    graph: gs.Graph,
+    seeds: Mapping[str, Tensor],
+    wanted: Sequence[Tensor],
+    *,
+    straight_through: bool = False,
 ) -> list[Tensor]:
     """Differentiate; name all operators that lack a rule, not only the first.
 
@@ -171,7 +184,7 @@ def gradients_of(
         )
     keep_blocks(graph)
     written = len(graph.nodes)
-    found = differentiate(graph, seeds, wanted)
+    found = differentiate(graph, seeds, wanted, straight_through=straight_through)
     enter_blocks(graph, written)
     if any(gradient is None for gradient in found):
         raise NoGradientError(

@@ -10,6 +10,7 @@ from onnx import ModelProto
 import cloakify.graph.gradient.rules  # noqa: F401  (registers the rules)
 from cloakify.graph.gradient.blocked import blocked_at
 from cloakify.graph.gradient.engine import unsupported
+from cloakify.graph.gradient.rules.constant import PASSABLE
 from cloakify.graph.inputs import data_inputs
 from cloakify.graph.moving_shapes import shaped_by_values
 from cloakify.graph.writing import leading_to
@@ -30,11 +31,14 @@ class Coverage:
     blocked
         Those at which the gradient ends though the values go on; see
         :mod:`~cloakify.graph.gradient.blocked`.
+    passable
+        Whether the attack ``apgd-bpda`` lets it pass some of those.
     """
 
     operators: int
     missing: tuple[str, ...]
     blocked: tuple[str, ...] = ()
+    passable: bool = False
 
 
 def gradient_coverage(model: ModelProto, source: str, logits: str) -> Coverage:
@@ -49,7 +53,12 @@ def gradient_coverage(model: ModelProto, source: str, logits: str) -> Coverage:
     needed = leading_to(model.graph.node, [logits])
     listed += [f"{node.op_type} ({node.name})" for node in shaped_by_values(needed, data)]
     ends = blocked_at(graph, tensors[source], tensors[logits])
-    return Coverage(len(graph.nodes), tuple(dict.fromkeys(listed)), tuple(map(_named, ends)))
+    return Coverage(
+        operators=len(graph.nodes),
+        missing=tuple(dict.fromkeys(listed)),
+        blocked=tuple(map(_named, ends)),
+        passable=any(node.op in PASSABLE for node in ends),
+    )
 
 
 def _named(node: gs.Node) -> str:

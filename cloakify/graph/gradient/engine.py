@@ -63,11 +63,17 @@ def has_rule(domain: str, op_type: str) -> bool:
 
 
 class Context(Builder):
-    """What a rule sees: the builder, and which tensors need a gradient."""
+    """What a rule sees: the builder, and which tensors need a gradient.
 
-    def __init__(self, graph: gs.Graph, active: set[int]) -> None:
+    ``straight_through`` says whether gradients pass steps as if those were not there.
+    """
+
+    def __init__(
+        self, graph: gs.Graph, active: set[int], *, straight_through: bool = False
+    ) -> None:
         super().__init__(graph)
         self._active = active
+        self.straight_through = straight_through
 
     def needs(self, tensor: Tensor) -> bool:
         """Tell whether the tensor depends on what is differentiated with respect to."""
@@ -75,7 +81,11 @@ class Context(Builder):
 
 
 def differentiate(
-    graph: gs.Graph, seeds: Mapping[str, Tensor], wanted: Sequence[Tensor]
+    graph: gs.Graph,
+    seeds: Mapping[str, Tensor],
+    wanted: Sequence[Tensor],
+    *,
+    straight_through: bool = False,
 ) -> list[Tensor | None]:
     """Append the nodes that compute gradients to ``graph``, in place.
 
@@ -87,6 +97,8 @@ def differentiate(
         For tensors of the graph, by name, the gradient of the objective with respect to them.
     wanted
         The tensors to differentiate with respect to.
+    straight_through
+        See :class:`Context`.
 
     Returns
     -------
@@ -101,7 +113,7 @@ def differentiate(
     """
     forward = list(graph.nodes)
     active = _reached_from(forward, wanted)
-    context = Context(graph, active)
+    context = Context(graph, active, straight_through=straight_through)
     pending: dict[int, list[Tensor]] = {}
     for name, seed in seeds.items():
         pending.setdefault(id(graph.tensors()[name]), []).append(seed)

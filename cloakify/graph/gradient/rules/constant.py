@@ -9,6 +9,9 @@ from cloakify.graph.gradient.engine import Context, rule
 
 Gradients = list[Tensor | None]
 
+# Steps that a gradient can be let through, since they put out what they take, roughly.
+PASSABLE = ("Ceil", "Floor", "Round", "Sign")
+
 
 @rule(
     "And",
@@ -20,11 +23,9 @@ Gradients = list[Tensor | None]
     "BitwiseXor",
     "BitShift",
     "Bernoulli",
-    "Ceil",
     "ConstantOfShape",
     "Equal",
     "EyeLike",
-    "Floor",
     "Greater",
     "GreaterOrEqual",
     "Hardmax",
@@ -39,12 +40,24 @@ Gradients = list[Tensor | None]
     "RandomNormalLike",
     "RandomUniformLike",
     "Range",
-    "Round",
     "Shape",
-    "Sign",
     "Size",
     "Xor",
 )
 def constant(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
     """``y`` is constant piece by piece, or counts rather than measures: nothing flows back."""
     return [None] * len(node.inputs)
+
+
+@rule(*PASSABLE)
+def steps(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
+    """``y`` is constant piece by piece; straight through ``∂x = g``, for `Sign` where |x| ≤ 1."""
+    (g,) = grads
+    assert g is not None
+    if not context.straight_through:
+        return [None]
+    if node.op != "Sign":
+        return [g]
+    x = node.inputs[0]
+    inside = context.compare("Less", context.op("Abs", x), context.scalar(1.0, x))
+    return [context.where(inside, g, context.scalar(0.0, g))]
