@@ -116,7 +116,7 @@ def make_threat(
     Raises
     ------
     UsageError
-        An unknown norm, or a budget that is not positive or larger than the box.
+        An unknown norm, or a budget that is not positive.
     """
     _check(norm, eps)
     channels = spec.channels or 1
@@ -128,9 +128,7 @@ def make_threat(
         low, high = np.full(shape, -np.inf, np.float32), np.full(shape, np.inf, np.float32)
     else:
         low, high = (bound.reshape(shape) for bound in preprocessing.box(*box, channels=channels))
-    threat = ThreatModel(norm, eps, factor, low, high)  # type: ignore[arg-type]
-    check_width(threat, eps)
-    return threat
+    return ThreatModel(norm, eps, factor, low, high)  # type: ignore[arg-type]
 
 
 def check_width(threat: ThreatModel, eps: float) -> None:

@@ -5,6 +5,7 @@ What was fitted to a sample holds for its near copy too, whether it would hold f
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -21,7 +22,10 @@ Array = NDArray[np.float32]
 PROJECTIONS = 32
 # A near copy is nearer than this part of what samples are apart on average. Where all are within a
 # few ε of each other, in a narrow box, that alone makes them no copies.
-NEAR = 0.25
+NEAR = 0.1
+# Samples of fewer numbers may lie that near by chance: of N at random in d dimensions the nearest
+# is about N^(−1/d) of the way off.
+FEWEST_NUMBERS = 32
 BATCH = 256
 
 
@@ -35,7 +39,8 @@ def near_copies(
     """Tell which samples are all but copies of one of the others.
 
     That is within 2ε, so that an attacker's balls meet, and far nearer than others are. Only the
-    one that is nearest after a random projection is looked at.
+    one that is nearest after a random projection is looked at. Samples of a few numbers are no
+    copies, however near.
 
     Parameters
     ----------
@@ -50,6 +55,8 @@ def near_copies(
     -------
     bool [n].
     """
+    if math.prod(dataset.sample_shape) < FEWEST_NUMBERS:
+        return np.zeros(len(samples), np.bool_)
     mine = np.concatenate(
         [_sketch(batch.x, threat) for batch in dataset.batches(samples, BATCH)], dtype=np.float32
     )

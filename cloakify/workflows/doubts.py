@@ -49,17 +49,11 @@ def find_doubts(
         Whether they followed the gradient; where they did not, that is itself a doubt.
     """
     indices = splits.report
-    used = np.concatenate([splits.fit, splits.select])
-    copies = near_copies(
-        subject.dataset,
-        indices,
-        used,
-        subject.threat,
-        lambda done: progress("looking for near copies", done, len(used)),
-    )
     coverage = subject.classifier.coverage
-    doubts = [near_copies_reported(copies), blocked_gradients(coverage.blocked, coverage.passable)]
-    known = [doubt for doubt in doubts if doubt is not None]
+    known = [
+        *_copies(subject, splits, progress),
+        *filter(None, [blocked_gradients(coverage.blocked, coverage.passable)]),
+    ]
     probes = probe_model(
         target,
         subject.threat,
@@ -83,6 +77,23 @@ def find_doubts(
         place += len(batch.y)
     stronger = gradient_free_stronger(found.adaptive, standing, square.name)
     return [*known, *of_probes(probes), *([] if stronger is None else [stronger])]
+
+
+def _copies(subject: Subject, splits: Splits, progress: Progress) -> list[Finding]:
+    """Look for near copies in the report split of what the mask was made or chosen with."""
+    if subject.inside is not None:
+        # Values inside the graph have no scale on which they would be near.
+        return []
+    used = np.concatenate([splits.fit, splits.select])
+    flags = near_copies(
+        subject.dataset,
+        splits.report,
+        used,
+        subject.threat,
+        lambda done: progress("looking for near copies", done, len(used)),
+    )
+    found = near_copies_reported(flags)
+    return [] if found is None else [found]
 
 
 def notices(findings: list[Finding]) -> tuple[Notice, ...]:

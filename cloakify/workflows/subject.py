@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto
 
 from cloakify.attacks import Target, ThreatModel, make_threat
+from cloakify.attacks.threat import check_width
 from cloakify.data import Copies, Dataset, Splits, open_copies, open_data, split
 from cloakify.data.sanity import check_clean_accuracy
 from cloakify.data.splits import some_of
@@ -281,6 +282,7 @@ def open_subject(
     if box is None and setting.box not in (None, (0.0, 1.0)):
         raise UsageError(f"--box bounds data, but attacks perturb {entry}")
     threat = make_threat(setting.norm, setting.eps, classifier.spec, preprocessing, box)
+    check_width(threat, setting.eps)
     dataset = open_data(
         os.fspath(data),
         classifier.spec,

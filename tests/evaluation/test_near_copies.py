@@ -14,7 +14,7 @@ from cloakify.data import Preprocessing, open_data
 from cloakify.evaluation.near_copies import near_copies
 from cloakify.graph.inputs import InputSpec
 
-EPS = {"linf": 4 / 255, "l2": 0.3}
+EPS = {"linf": 4 / 255, "l2": 0.2}
 PLAIN = Preprocessing()
 IMAGENET = Preprocessing.parse("1", "0.485,0.456,0.406", "0.229,0.224,0.225")
 
@@ -54,9 +54,9 @@ def test_against_all_pairs(
 
 
 def test_progress_tells_how_many_were_looked_at(tmp_path: Path) -> None:
-    x = np.random.default_rng(0).random((300, 1, 4, 4), np.float32)
+    x = np.random.default_rng(0).random((300, 1, 6, 6), np.float32)
     np.savez(tmp_path / "d.npz", x=x, y=np.zeros(300, np.int64))
-    spec = InputSpec("x", (None, 1, 4, 4), np.dtype(np.float32), 1)
+    spec = InputSpec("x", (None, 1, 6, 6), np.dtype(np.float32), 1)
     data = open_data(tmp_path / "d.npz", spec, PLAIN)
     threat = make_threat("linf", 0.01, spec, PLAIN)
     told: list[int] = []
@@ -64,3 +64,11 @@ def test_progress_tells_how_many_were_looked_at(tmp_path: Path) -> None:
     assert told[-1] == 295 and told == sorted(told)
     with pytest.raises(IndexError):
         near_copies(data, np.array([300]), np.arange(5), threat)
+
+
+def test_samples_of_a_few_numbers_are_no_copies(tmp_path: Path) -> None:
+    np.savez(tmp_path / "d.npz", x=np.ones((20, 8), np.float32) / 2, y=np.zeros(20, np.int64))
+    spec = InputSpec("x", (None, 8), np.dtype(np.float32), None)
+    data = open_data(tmp_path / "d.npz", spec, PLAIN)
+    threat = make_threat("linf", 0.01, spec, PLAIN)
+    assert not near_copies(data, np.arange(5), np.arange(5, 20), threat).any()

@@ -144,7 +144,11 @@ def test_attacked_words_fool_the_shipped_model(
 
 
 @pytest.mark.parametrize(
-    "changes", [{"mask_ratio": 0.1, "score": "deepcloak"}, {"method": "tuned", "tune_steps": 100}]
+    "changes",
+    [
+        {"mask_ratio": 0.1, "score": "deepcloak"},
+        {"method": "tuned", "tune_steps": 100, "max_accuracy_drop": 0.5},
+    ],
 )
 def test_hardening_a_text_classifier(
     files: tuple[Path, Path], tmp_path: Path, changes: dict[str, object]
@@ -153,7 +157,6 @@ def test_hardening_a_text_classifier(
     setting = HardenSetting(
         device="cpu",
         eps=0.2,
-        max_accuracy_drop=0.5,
         evaluation_steps=3,
         **changes,  # type: ignore[arg-type]
     )
