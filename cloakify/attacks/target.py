@@ -19,7 +19,7 @@ from onnx import ModelProto
 from cloakify.attacks.lanes import Iteration, as_floats
 from cloakify.attacks.threat import ThreatModel
 from cloakify.errors import ModelError
-from cloakify.graph.answer import Answer, answers_of
+from cloakify.graph.answer import Answer, agreeing, answers_of
 from cloakify.graph.gradient.build import (
     FEATURES,
     GRADIENT,
@@ -155,7 +155,7 @@ class Target:
         largest, or is the index of another: bool [n].
         """
         logits, said = self._logits_and_answers(x)
-        return logits, ~self._agree(said, logits.argmax(axis=1))
+        return logits, ~agreeing(self._answers, said, logits.argmax(axis=1))
 
     def correct(self, x: Array, y: Labels) -> NDArray[np.bool_]:
         """Tell for each sample whether the shipped graph answers with the label.
@@ -165,23 +165,12 @@ class Target:
         """
         logits, said = self._logits_and_answers(x)
         right: NDArray[np.bool_] = (logits.argmax(axis=1) == y) & ~np.isnan(logits).any(axis=1)
-        return right & self._agree(said, y)
+        return right & agreeing(self._answers, said, y)
 
     def _logits_and_answers(self, x: Array) -> tuple[Array, list[Array]]:
         names = [self.head.logits, *(answer.name for answer in self._answers)]
         logits, *said = (found.reshape(len(x), -1) for found in self._forward(x, names))
         return logits, said
-
-    def _agree(self, said: Sequence[Array], classes: Labels) -> NDArray[np.bool_]:
-        """Tell for which samples every answer is one of these classes."""
-        agree = np.ones(len(classes), np.bool_)
-        for answer, values in zip(self._answers, said, strict=True):
-            if answer.is_index:
-                agree &= values[:, 0] == classes
-            elif values.shape[1] == self.num_classes:
-                # Probabilities may be rounded to the same number, which decides nothing.
-                agree &= values[np.arange(len(classes)), classes] >= values.max(axis=1)
-        return agree
 
     def evaluate(
         self, x: Array, y: Labels, loss: str = "ce", targets: Labels | None = None

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto
 
 from cloakify.graph.head import Head
@@ -24,10 +27,13 @@ class Answer:
     is_index
         Whether it holds the class's index, the first number of each sample, or else one number for
         each class, as far as declared.
+    num_classes
+        C.
     """
 
     name: str
     is_index: bool
+    num_classes: int
 
 
 def answers_of(model: ModelProto, head: Head) -> tuple[Answer, ...]:
@@ -53,12 +59,12 @@ def answers_of(model: ModelProto, head: Head) -> tuple[Answer, ...]:
             continue
         if kind.elem_type in FLOATS:
             if scores:
-                found[Answer(name, False)] = name in made
+                found[Answer(name, False, head.num_classes)] = name in made
             continue
         while name in makers and makers[name].op_type in _MOVES:
             name = makers[name].input[0]
         if name in makers and _is_index(makers[name], name):
-            found[Answer(name, True)] = name in made
+            found[Answer(name, True, head.num_classes)] = name in made
     own = tuple(answer for answer, of_logits in found.items() if of_logits)
     if own or any(output.name == head.logits for output in model.graph.output):
         return own
@@ -71,3 +77,28 @@ def _is_index(node: NodeProto, name: str) -> bool:
     if node.op_type == "TopK":
         return name == node.output[1] and axes.get("axis", -1) in (1, -1)
     return node.op_type in ("ArgMax", "ArgMin") and axes.get("axis", 0) in (1, -1)
+
+
+def agreeing(
+    answers: Sequence[Answer],
+    values: Sequence[NDArray[np.generic]],
+    classes: NDArray[np.int64],
+) -> NDArray[np.bool_]:
+    """Tell for which samples every answer is one of these classes.
+
+    Parameters
+    ----------
+    answers, values
+        The answers and what they hold for n samples, [n, …] each.
+    classes
+        A class for each sample, int64 [n].
+    """
+    rows = np.arange(len(classes))
+    agree = np.ones(len(classes), np.bool_)
+    for answer, held in zip(answers, values, strict=True):
+        if answer.is_index:
+            agree &= held[:, 0] == classes
+        elif held.shape[1] == answer.num_classes:
+            # Probabilities may be rounded to the same number, which decides nothing.
+            agree &= held[rows, classes] >= held.max(axis=1)
+    return agree
