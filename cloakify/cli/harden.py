@@ -70,11 +70,19 @@ from cloakify.cli.tuning_options import tuning_options
     help="Clean accuracy that may be spent, on the select split.",
 )
 @click.option(
+    "--evaluation-attack",
+    "evaluation",
+    type=click.Choice(["auto", "apgd", "apgd-dlr", "apgd-t"]),
+    default="auto",
+    show_default=True,
+    help="What judges the result; auto: apgd, or apgd-dlr where logits are small.",
+)
+@click.option(
     "--evaluation-steps",
     type=click.IntRange(min=1),
     default=40,
     show_default=True,
-    help="Of the Auto-PGD attack that judges the result.",
+    help="Of that attack.",
 )
 @click.option(
     "--report-limit",

@@ -17,6 +17,9 @@ TRIED = 256
 # Below that the figures still say something, with a warning.
 MOST = 0.5
 
+# Logits are small where they are this close to each other: e times as likely at most.
+SMALL = 1.0
+
 
 @dataclass(frozen=True)
 class FirstLook:
@@ -28,11 +31,22 @@ class FirstLook:
         How many it classifies rightly.
     overruled
         How many get another answer from the whole model than from its head.
+    spread
+        From the smallest to the largest logit of a sample, the median.
     """
 
     count: int
     correct: int
     overruled: int
+    spread: float
+
+    @property
+    def small_logits(self) -> bool:
+        """Whether the cross-entropy hardly tells the wrong classes apart.
+
+        Its gradient then leads to all of them at once, and an attack that follows it is weak.
+        """
+        return self.spread < SMALL
 
 
 def look_first(subject: Subject, target: Target) -> FirstLook:
@@ -47,12 +61,15 @@ def look_first(subject: Subject, target: Target) -> FirstLook:
     count = min(TRIED, len(dataset))
     indices = np.arange(count) * len(dataset) // count
     lost = correct = other = 0
+    spread = []
     for batch in dataset.batches(indices, target.span):
         x = batch.x.astype(np.float32, copy=False)
         logits, overruled = target.logits_and_overruled(x)
         lost += int(np.isnan(logits).any(axis=1).sum())
         correct += int((logits.argmax(axis=1) == subject.labels[batch.index]).sum())
         other += int(overruled.sum())
+        with np.errstate(invalid="ignore"):
+            spread.append(np.ptp(logits, axis=1))
     if lost:
         raise ModelError(
             f"{path}: its logits are no numbers (NaN) on {lost} of {count} clean samples; is a "
@@ -64,4 +81,4 @@ def look_first(subject: Subject, target: Target) -> FirstLook:
             f"head {subject.classifier.head.node!r}: what stands behind the head changes the "
             "answer; name another with --head, or export the model with its class scores as output"
         )
-    return FirstLook(count, correct, other)
+    return FirstLook(count, correct, other, float(np.median(np.concatenate(spread))))

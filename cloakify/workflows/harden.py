@@ -104,7 +104,9 @@ def harden(
             # tells better what the gates cost.
             splits = splits.exchanged
         target = subject.target()
-        look_first(subject, target)
+        if look_first(subject, target).small_logits and setting.evaluation == "auto":
+            setting = replace(setting, evaluation="apgd-dlr")
+            subject = replace(subject, setting=setting)
         # Samples only just over the border would hardly move the features.
         attack: Attack = setting.make_attack(stop_early=False)
         copies = None

@@ -7,7 +7,7 @@ from numbers import Real
 from pathlib import Path
 from typing import Literal, get_args, get_origin, get_type_hints
 
-from cloakify.attacks import Apgd, Attack
+from cloakify.attacks import Attack
 from cloakify.attacks.registry import make_attack
 from cloakify.errors import UsageError
 
@@ -150,8 +150,11 @@ class HardenSetting(AttackSetting):
         Share of the features to mask; ``None`` looks at every size.
     max_accuracy_drop
         How much clean accuracy a mask chosen so may cost on the select split.
+    evaluation
+        Which Auto-PGD judges the result; ``auto`` is that on the cross-entropy, or where logits are
+        too small for it that on the difference of logits ratio.
     evaluation_steps
-        Steps of the attack that judges the result.
+        Its steps.
     report_limit
         Report on at most so many samples; 2,000 tell an accuracy to about two points.
     replace_mask
@@ -186,6 +189,7 @@ class HardenSetting(AttackSetting):
     rounds: int = 2
     mask_ratio: float | None = None
     max_accuracy_drop: float = DROP
+    evaluation: Literal["auto", "apgd", "apgd-dlr", "apgd-t"] = "auto"
     evaluation_steps: int = 40
     report_limit: int = 2000
     replace_mask: bool = False
@@ -221,7 +225,8 @@ class HardenSetting(AttackSetting):
         steps = self.evaluation_steps if steps is None else steps
         if not self.white_box:
             return make_attack("square", steps=QUERIES_A_STEP * steps, seed=self.seed)
-        return Apgd(steps=steps, stop_early=stop_early, seed=self.seed)
+        name = "apgd" if self.evaluation == "auto" else self.evaluation
+        return make_attack(name, steps=steps, stop_early=stop_early, seed=self.seed)
 
     @property
     def white_box(self) -> bool:

@@ -19,6 +19,7 @@ DEFENCES = {
         "input": "u = Mul (x, seven) v = Round (u) i = Div (v, seven)",
     },
     "saturated": {"head": "z = Gemm <alpha: float = 3000.0, beta: float = 3000.0> (f, W, b)"},
+    "tiny": {"head": "z = Gemm <alpha: float = 0.000001, beta: float = 0.000001> (f, W, b)"},
     "softmax-inside": {
         "head": "y = Gemm (f, W, b) s = Mul (y, hundred) p = Softmax (s) z = Gemm (p, eye)"
     },

@@ -95,3 +95,28 @@ def test_a_few_samples_may_all_be_wrong(planted: Planted, tmp_path: Path) -> Non
     data = tmp_path / "turned.npz"
     np.savez(data, x=x, y=(y + 1) % 3)
     assert VERBS["attack"](planted.model(), data, tmp_path).clean.value < 0.5
+
+
+def test_small_logits_are_judged_by_their_ratios(planted: Planted, tmp_path: Path) -> None:
+    """Scaled down, a model is as robust as before, but the cross-entropy tells of it less."""
+
+    def judged(defence: str | None, **changes: object) -> tuple[str, float]:
+        setting = HardenSetting(
+            eps=0.04,
+            score="deepcloak",
+            mask_ratio=0.1,
+            evaluation_steps=20,
+            device="cpu",
+            **changes,
+        )
+        found = harden(planted.model(defence), planted.data, tmp_path / "h.onnx", setting)
+        assert found.report.evaluation_attack.name in ("apgd", "apgd-dlr")
+        accuracy = found.report.accuracy.source.adaptive.value
+        return found.report.evaluation_attack.name, accuracy
+
+    assert judged(None)[0] == "apgd"
+    name, tiny = judged("tiny")
+    assert name == "apgd-dlr"
+    assert tiny == pytest.approx(judged(None, evaluation="apgd-dlr")[1], abs=0.05)
+    # Who asks for the cross-entropy gets it.
+    assert judged("tiny", evaluation="apgd")[0] == "apgd"
