@@ -8,7 +8,7 @@ the data that each copy belongs to, as ``cloakify attack`` writes it; without on
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +39,10 @@ class Copies:
 
     data: Dataset
     place: Rows
+
+    def of(self, index: Rows) -> Copies:
+        """The copies of some of the samples."""
+        return replace(self, place=self.place[index])
 
     def load(self, index: Rows) -> NDArray[np.float32]:
         """Return the copies of these samples, float32, as the model takes them."""

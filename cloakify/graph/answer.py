@@ -12,6 +12,11 @@ from onnx import ModelProto, NodeProto
 from cloakify.graph.head import Head
 from cloakify.onnxfile import FLOATS
 
+# What leaves the shape as it is.
+_SAME_SHAPE = {
+    *("Abs", "Add", "Cast", "Clip", "Div", "Exp", "Hardmax", "Identity", "Log", "LogSoftmax"),
+    *("Mul", "Neg", "Relu", "Sigmoid", "Softmax", "Sub", "Tanh"),
+}
 # What may stand between the largest score's index and an output.
 _MOVES = {"Cast", "Flatten", "Identity", "Reshape", "Squeeze"}
 
@@ -53,18 +58,22 @@ def answers_of(model: ModelProto, head: Head) -> tuple[Answer, ...]:
     for output in model.graph.output:
         name = output.name
         kind = output.type.tensor_type
-        sizes = [dim.dim_value for dim in kind.shape.dim]
-        scores = not sizes or (len(sizes) == 2 and sizes[1] in (0, head.num_classes))
         if name == head.logits:
             continue
         if kind.elem_type in FLOATS:
+            sizes = [dim.dim_value for dim in kind.shape.dim]
+            scores = len(sizes) == 2 and sizes[1] in (0, head.num_classes)
+            if not kind.HasField("shape"):
+                while name in makers and makers[name].op_type in _SAME_SHAPE:
+                    name = makers[name].input[0]
+                scores = name == head.logits
             if scores:
-                found[Answer(name, False, head.num_classes)] = name in made
+                found[Answer(output.name, False, head.num_classes)] = output.name in made
             continue
         while name in makers and makers[name].op_type in _MOVES:
             name = makers[name].input[0]
         if name in makers and _is_index(makers[name], name):
-            found[Answer(name, True, head.num_classes)] = name in made
+            found[Answer(name, True, head.num_classes)] = output.name in made
     own = tuple(answer for answer, of_logits in found.items() if of_logits)
     if own or any(output.name == head.logits for output in model.graph.output):
         return own

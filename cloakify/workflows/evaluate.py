@@ -87,7 +87,9 @@ def evaluate(
         _check_alike(classifiers)
         whole = open_subject(classifiers[0], data, setting, progress)
         first = whole.without_copies()
-        given = None if attacked is None else first.copies(attacked)
+        given = None
+        if attacked is not None:
+            given = whole.copies(attacked).of(whole.dataset.distinct)
         plan = plan_trials(
             setting,
             first.threat,

@@ -17,12 +17,15 @@ SCORES = "p = Softmax (l)  z = Mul (p, p)"
     ("tail", "outputs", "answers"),
     [
         (SCORES, "float[N, 3] z", (Answer("z", False, 3),)),
-        (SCORES, "float z", (Answer("z", False, 3),)),
+        (SCORES, "float[] z", (Answer("z", False, 3),)),
         # Its logits are an answer as well, and may be the only one.
         (SCORES, "float[N, 3] l, float[N, 3] z", (Answer("z", False, 3),)),
         ("z = Neg (x)", "float[N, 3] l, float[N, 3] z", ()),
         # Another layer's scores.
         (f"{SCORES} a = MatMul (x, w)", "float[N, 3] z, float[N, 3] a", (Answer("z", False, 3),)),
+        # One number, whatever it is of, and of a shape that is not declared.
+        ("z = ReduceMax <keepdims = 0> (l)", "float z", ()),
+        ("z = ReduceMax <keepdims = 0> (l)", "float[] z", ()),
         # Two numbers for three classes.
         (f"{SCORES} v = Slice (z, zero, two, one)", "float[N, 2] v", ()),
         ("k = ArgMax <axis = 1, keepdims = 0> (l)", "int64[N] k", (Answer("k", True, 3),)),

@@ -336,3 +336,17 @@ def test_the_nearest_point_is_searched_for_some_of_many(
     assert whole.models[0].clean == some.models[0].clean
     text = "\n".join(align(table) for table in tables(some))
     assert "nearest misclassified point (of 14 samples)" in text
+
+
+def test_copies_of_samples_with_attacked_ones(planted: Planted, tmp_path: Path) -> None:
+    """Paired by order they are counted as they were given, copies and all."""
+    with np.load(planted.data) as arrays:
+        x, y = arrays["x"][:40], arrays["y"][:40]
+    np.savez(tmp_path / "d.npz", x=np.concatenate([x[:10], x]), y=np.concatenate([y[:10], y]))
+    shifted = np.clip(x + 0.01, 0, 1).astype(np.float32)
+    np.savez(tmp_path / "a.npz", x=np.concatenate([shifted[:10], shifted]))
+    setting = EvaluateSetting(**QUICK)  # type: ignore[arg-type]
+    found = evaluate([planted.model()], tmp_path / "d.npz", setting, attacked=tmp_path / "a.npz")
+    assert found.report.data.samples == 40
+    assert found.report.copies is not None
+    assert [within.outside_ball for within in found.report.copies.within] == [0, 0]
