@@ -16,27 +16,27 @@ from typing import TYPE_CHECKING
 from cloakify.version import __version__
 
 if TYPE_CHECKING:
+    from cloakify.experiment.settings import AttackSetting, EvaluateSetting, HardenSetting
     from cloakify.workflows.attack import AttackResult, attack
     from cloakify.workflows.evaluate import EvaluateResult, evaluate
     from cloakify.workflows.harden import HardenResult, harden
     from cloakify.workflows.inspect import Inspection, inspect
-    from cloakify.workflows.setting import AttackSetting, EvaluateSetting, HardenSetting
     from cloakify.workflows.verify import Verification, verify
 
 _HOMES = {
-    "AttackResult": "attack",
-    "AttackSetting": "setting",
-    "EvaluateResult": "evaluate",
-    "EvaluateSetting": "setting",
-    "HardenResult": "harden",
-    "HardenSetting": "setting",
-    "Inspection": "inspect",
-    "Verification": "verify",
-    "attack": "attack",
-    "evaluate": "evaluate",
-    "harden": "harden",
-    "inspect": "inspect",
-    "verify": "verify",
+    "AttackResult": "workflows.attack",
+    "AttackSetting": "experiment.settings",
+    "EvaluateResult": "workflows.evaluate",
+    "EvaluateSetting": "experiment.settings",
+    "HardenResult": "workflows.harden",
+    "HardenSetting": "experiment.settings",
+    "Inspection": "workflows.inspect",
+    "Verification": "workflows.verify",
+    "attack": "workflows.attack",
+    "evaluate": "workflows.evaluate",
+    "harden": "workflows.harden",
+    "inspect": "workflows.inspect",
+    "verify": "workflows.verify",
 }
 
 __all__ = [
@@ -60,4 +60,4 @@ __all__ = [
 def __getattr__(name: str) -> object:
     if name not in _HOMES:
         raise AttributeError(f"module 'cloakify' has no attribute {name!r}")
-    return getattr(import_module(f"cloakify.workflows.{_HOMES[name]}"), name)
+    return getattr(import_module(f"cloakify.{_HOMES[name]}"), name)

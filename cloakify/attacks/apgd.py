@@ -13,9 +13,9 @@ from cloakify.attacks.lanes import Iteration, Job, Rows, Runner, run_lanes
 from cloakify.attacks.starts import random_on_sphere
 from cloakify.attacks.target import Target
 from cloakify.attacks.threat import ThreatModel
-from cloakify.graph.gradient import apgd as state
-from cloakify.graph.gradient.build import LABELS, TARGETS
-from cloakify.graph.gradient.steps import CLEAN
+from cloakify.graph.attack_steps import apgd_step as state
+from cloakify.graph.attack_steps.build import LABELS, TARGETS
+from cloakify.graph.attack_steps.steps import CLEAN
 
 # arXiv 2003.01690, section 4: α of the momentum term, ρ of condition 1.
 ALPHA = 0.75
@@ -76,7 +76,7 @@ class Apgd(Attack):
         )
 
     def loss_for(self, classes: int) -> str:
-        """Return the loss to ascend, a key of :data:`~cloakify.graph.gradient.losses.LOSSES`."""
+        """Return the loss to ascend, a key of :data:`cloakify.graph.attack_steps.losses.LOSSES`."""
         return self.loss
 
 

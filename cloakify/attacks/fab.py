@@ -15,7 +15,7 @@ from cloakify.attacks.jobs import Jobs, share_jobs
 from cloakify.attacks.projection import to_hyperplane
 from cloakify.attacks.target import Target
 from cloakify.attacks.threat import ThreatModel
-from cloakify.graph.gradient.steps import LARGEST
+from cloakify.graph.attack_steps.steps import LARGEST
 
 
 class FabT(Attack):

@@ -18,7 +18,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from cloakify.attacks.jobs import Jobs, share_jobs
-from cloakify.graph.gradient.steps import AFTER, FOOLED, HOLD, LIVE, NEXT
+from cloakify.graph.attack_steps.steps import AFTER, FOOLED, HOLD, LIVE, NEXT
 from cloakify.runtime import Session, Workers
 
 Rows = dict[str, NDArray[np.generic]]

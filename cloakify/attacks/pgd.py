@@ -13,8 +13,8 @@ from cloakify.attacks.lanes import Job, Rows, Runner, run_lanes
 from cloakify.attacks.starts import random_in_ball
 from cloakify.attacks.target import Target
 from cloakify.attacks.threat import ThreatModel
-from cloakify.graph.gradient.build import LABELS
-from cloakify.graph.gradient.steps import CLEAN, DECAY, MOMENTUM, STEP_SIZE
+from cloakify.graph.attack_steps.build import LABELS
+from cloakify.graph.attack_steps.steps import CLEAN, DECAY, MOMENTUM, STEP_SIZE
 
 
 class Pgd(Attack):

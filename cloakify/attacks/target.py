@@ -19,8 +19,10 @@ from onnx import ModelProto
 from cloakify.attacks.lanes import Iteration, as_floats
 from cloakify.attacks.threat import ThreatModel
 from cloakify.errors import ModelError
-from cloakify.graph.answer import Answer, agreeing, answers_of
-from cloakify.graph.gradient.build import (
+from cloakify.graph.analysis.answer import Answer, agreeing, answers_of
+from cloakify.graph.analysis.head import Head
+from cloakify.graph.analysis.inputs import InputSpec
+from cloakify.graph.attack_steps.build import (
     FEATURES,
     GRADIENT,
     LABELS,
@@ -30,10 +32,8 @@ from cloakify.graph.gradient.build import (
     GradientSpec,
     build_gradient,
 )
-from cloakify.graph.gradient.steps import CLEAN, EPS, FACTOR, LOWER, NEXT, STEP_SIZE, UPPER
-from cloakify.graph.head import Head
-from cloakify.graph.inputs import InputSpec
-from cloakify.graph.taps import tap
+from cloakify.graph.attack_steps.steps import CLEAN, EPS, FACTOR, LOWER, NEXT, STEP_SIZE, UPPER
+from cloakify.graph.edit.taps import tap
 from cloakify.runtime import DEFAULT_BATCH_SIZE, Device, Session, Workers
 
 Array = NDArray[np.float32]
@@ -104,7 +104,7 @@ class Target:
     threads
         How many cores to use on the CPU; all when left out.
     constants
-        Values of the model's other inputs, the same for every sample. They may be exchanged
+        Values of the model's other inputs, the same for every sample. They may be swap_fit_select
         between calls, by others of the same shapes.
     """
 
@@ -182,7 +182,7 @@ class Target:
         x, y
             Samples [n, …] and labels [n].
         loss
-            A key of :data:`~cloakify.graph.gradient.losses.LOSSES`.
+            A key of :data:`~cloakify.graph.attack_steps.losses.LOSSES`.
         targets
             Target classes [n], for a targeted loss.
 
@@ -234,7 +234,7 @@ class Target:
         sample_shape
             Without the batch axis.
         method, loss, straight_through
-            See :class:`~cloakify.graph.gradient.build.GradientSpec`.
+            See :class:`~cloakify.graph.attack_steps.build.GradientSpec`.
         threat
             Ball and box.
         """
@@ -341,7 +341,7 @@ class Target:
 
     @property
     def _gradient_dtype(self) -> np.dtype[np.generic]:
-        """The type of the gradient graph's floats; see :mod:`cloakify.graph.specialise`."""
+        """The gradient graph's float type; see :mod:`cloakify.graph.lowering.specialise`."""
         return np.dtype(np.float64 if self.spec.dtype == np.float64 else np.float32)
 
     def _feeds(

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from cloakify.data.preprocessing import Preprocessing
 from cloakify.errors import UsageError
-from cloakify.graph.inputs import InputSpec
+from cloakify.graph.analysis.inputs import InputSpec
 
 Norm = Literal["linf", "l2"]
 Array = NDArray[np.float32]

@@ -47,9 +47,9 @@ def attack(
     Example:
       cloakify attack model.onnx --data test.npz --attack pgd --eps 4/255 -o attacked.npz
     """
+    from cloakify.experiment.settings import AttackSetting
     from cloakify.report.wording import percent
     from cloakify.workflows.attack import attack as run
-    from cloakify.workflows.setting import AttackSetting
 
     with progress_bars(quiet) as progress:
         result = run(model, data, output, AttackSetting(**settings), progress)

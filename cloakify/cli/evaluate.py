@@ -78,10 +78,10 @@ def evaluate(
     Example:
       cloakify evaluate model.onnx model.hardened.onnx --data test/ --eps 2/255,4/255,8/255
     """
+    from cloakify.experiment.settings import EvaluateSetting
     from cloakify.report import align, render_json, tables, write_report
     from cloakify.report.facts import verdicts, warnings
     from cloakify.workflows.evaluate import evaluate as run
-    from cloakify.workflows.setting import EvaluateSetting
 
     check_reports(reports, [], [*models, data, attacked])
     with progress_bars(quiet) as progress:

@@ -125,10 +125,10 @@ def harden(
       cloakify harden model.onnx --data calib/ --eps 4/255 --report report.html
       cloakify harden model.onnx --data calib/ --eps 4/255 --method tuned --emit fold
     """
+    from cloakify.experiment.settings import HardenSetting
     from cloakify.report import align, render_json, tables, write_report
     from cloakify.report.facts import verdicts, warnings
     from cloakify.workflows.harden import harden as run
-    from cloakify.workflows.setting import HardenSetting
 
     check_reports(reports, [output, settings["tune_state"]], [model, data, attacked])
     with progress_bars(quiet) as progress:

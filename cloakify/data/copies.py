@@ -20,7 +20,7 @@ from cloakify.data.images import Resize
 from cloakify.data.naming import shown, some
 from cloakify.data.preprocessing import Preprocessing
 from cloakify.errors import DataError
-from cloakify.graph.inputs import InputSpec
+from cloakify.graph.analysis.inputs import InputSpec
 
 Rows = NDArray[np.int64]
 

@@ -23,7 +23,7 @@ from cloakify.data.sanity import check_classes, read_labels
 from cloakify.data.source import EncodedSource, RowSource, Source
 from cloakify.data.splits import subset
 from cloakify.errors import UsageError
-from cloakify.graph.inputs import InputSpec
+from cloakify.graph.analysis.inputs import InputSpec
 
 
 @dataclass(frozen=True)

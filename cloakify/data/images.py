@@ -25,7 +25,7 @@ from cloakify.data.naming import shown
 from cloakify.data.preprocessing import Preprocessing
 from cloakify.data.source import EncodedSource
 from cloakify.errors import DataError
-from cloakify.graph.inputs import InputSpec
+from cloakify.graph.analysis.inputs import InputSpec
 
 Resize = Literal["crop", "stretch", "refuse"]
 """What to do with an image whose size is not the model's.

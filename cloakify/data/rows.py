@@ -17,7 +17,7 @@ from cloakify.data.preprocessing import Preprocessing
 from cloakify.data.sanity import check_values
 from cloakify.data.source import RowSource
 from cloakify.errors import DataError
-from cloakify.graph.inputs import InputSpec
+from cloakify.graph.analysis.inputs import InputSpec
 
 
 @dataclass(frozen=True)

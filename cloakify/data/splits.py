@@ -41,8 +41,8 @@ class Splits:
     report: NDArray[np.int64]
 
     @property
-    def exchanged(self) -> Splits:
-        """The same splits with fit and select exchanged."""
+    def swap_fit_select(self) -> Splits:
+        """The same splits with fit and select swap_fit_select."""
         return replace(self, fit=self.select, select=self.fit)
 
 

@@ -109,7 +109,7 @@ def work_of(attack: Attack | None) -> int:
 
 
 @dataclass(frozen=True)
-class Trials:
+class AttackResults:
     """Which of n samples a model still classifies rightly under each trial.
 
     Attributes
@@ -160,7 +160,7 @@ class Trials:
     distance: NDArray[np.float64]
 
     @classmethod
-    def of(cls, plan: Plan, models: int, n: int) -> Trials:
+    def of(cls, plan: Plan, models: int, n: int) -> AttackResults:
         """Return trials in which nothing was fooled yet."""
         many = len(plan.budgets)
 
@@ -202,7 +202,7 @@ class Trials:
         worst: Flags = np.logical_and.accumulate(found, axis=0)
         return worst
 
-    def put(self, index: Labels, part: Trials) -> None:
+    def put(self, index: Labels, part: AttackResults) -> None:
         """Write what was found for some of the samples."""
         mine = self._arrays()
         for name, array in part._arrays().items():
@@ -218,7 +218,7 @@ def try_models(
     threat: ThreatModel,
     dataset: Dataset,
     progress: Callable[[int, int], None],
-) -> list[Trials]:
+) -> list[AttackResults]:
     """Try everything on every model, on the same samples.
 
     Parameters
@@ -235,11 +235,11 @@ def try_models(
     UnsupportedOperatorError
         An attack follows the gradient and an operator has no rule.
     """
-    found = [Trials.of(plan, len(targets), len(dataset)) for _ in targets]
+    found = [AttackResults.of(plan, len(targets), len(dataset)) for _ in targets]
     meter = _Meter(progress, plan.work * len(targets) * len(dataset))
     for batch in _batches(dataset, targets[0]):
         samples = Samples(batch.x.astype(np.float32, copy=False), batch.y, batch.index)
-        parts = [Trials.of(plan, len(targets), len(batch.y)) for _ in targets]
+        parts = [AttackResults.of(plan, len(targets), len(batch.y)) for _ in targets]
         for number, target in enumerate(targets):
             run = _Run(target, plan, threat, samples, parts[number], meter)
             run.cascade()
@@ -283,7 +283,7 @@ class _Run:
     plan: Plan
     threat: ThreatModel
     samples: Samples
-    trials: Trials
+    trials: AttackResults
     meter: _Meter
 
     def cascade(self) -> None:
@@ -314,7 +314,9 @@ class _Run:
             ball = self.threat.with_eps(plan.budgets[-1])
             trials.checked[:] = self._withstands(plan.check, ball, standing)
 
-    def transfer(self, targets: Sequence[Target], number: int, parts: Sequence[Trials]) -> None:
+    def transfer(
+        self, targets: Sequence[Target], number: int, parts: Sequence[AttackResults]
+    ) -> None:
         """Craft samples of the highest loss against this model and try them on all models."""
         if self.plan.highest is None:
             return

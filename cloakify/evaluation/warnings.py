@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from cloakify.evaluation.figures import compare
 from cloakify.evaluation.probes import Probes
-from cloakify.evaluation.trials import Trials
+from cloakify.evaluation.trials import AttackResults
 
 Flags = NDArray[np.bool_]
 
@@ -228,7 +228,7 @@ def unbounded_fails(standing: Flags, chance: float) -> Finding | None:
 
 
 def of_trials(
-    trials: Trials, number: int, names: Sequence[str], white_box: int, check: str | None
+    trials: AttackResults, number: int, names: Sequence[str], white_box: int, check: str | None
 ) -> list[Finding]:
     """Look at everything that was tried on a model.
 

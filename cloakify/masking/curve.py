@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloakify.masking.captured import pooled
-from cloakify.masking.linear import LinearHead
+from cloakify.masking.linear_head import LinearHead
 
 Array = NDArray[np.float32]
 Labels = NDArray[np.int64]

@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from onnx import ModelProto
 
 from cloakify.attacks import Target
-from cloakify.graph.gate_sites import GateSite
-from cloakify.graph.gates import gate_name, open_gates
-from cloakify.graph.gradient.build import LOGITS, LOSS
-from cloakify.graph.gradient.gates import DISTRIBUTION, SUFFIX, build_gate_gradient
-from cloakify.graph.head import Head
-from cloakify.graph.inputs import InputSpec
+from cloakify.graph.analysis.gate_sites import GateSite
+from cloakify.graph.analysis.head import Head
+from cloakify.graph.analysis.inputs import InputSpec
+from cloakify.graph.attack_steps.build import LOGITS, LOSS
+from cloakify.graph.attack_steps.gate_gradient import DISTRIBUTION, SUFFIX, build_gate_gradient
+from cloakify.graph.edit.gates import gate_name, open_gates
 from cloakify.runtime import Device, Session
 
 Array = NDArray[np.float32]

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloakify.masking.captured import Array, Captured, Labels
-from cloakify.masking.linear import LinearHead
+from cloakify.masking.linear_head import LinearHead
 
 Slopes = NDArray[np.float64]
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from cloakify.errors import UsageError
 from cloakify.masking.captured import Captured
 from cloakify.masking.greedy import greedy_rankings
-from cloakify.masking.linear import LinearHead
+from cloakify.masking.linear_head import LinearHead
 from cloakify.masking.relaxed import relaxed_rankings
 from cloakify.masking.scores import deepcloak, margin, rank
 from cloakify.masking.statistics import FeatureStatistics

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from cloakify.masking.captured import Captured
 from cloakify.masking.greedy import loss_slopes
-from cloakify.masking.linear import LinearHead
+from cloakify.masking.linear_head import LinearHead
 
 STEPS = 150
 RATE = 0.02

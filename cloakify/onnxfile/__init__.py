@@ -3,7 +3,7 @@
 from cloakify.onnxfile.atomic import atomic_write
 from cloakify.onnxfile.diff import Difference, compare_models
 from cloakify.onnxfile.metadata import METADATA_PREFIX, read_metadata, write_metadata
-from cloakify.onnxfile.model import FLOATS, OnnxFile, open_model, save_model
+from cloakify.onnxfile.model_file import FLOATS, OnnxFile, open_model, save_model
 from cloakify.onnxfile.places import check_places
 from cloakify.onnxfile.values import values_of
 

@@ -16,7 +16,7 @@ from cloakify.report.comparison import (
     TransferAccuracy,
 )
 from cloakify.report.json_report import as_document, load_schema, render_json
-from cloakify.report.model import (
+from cloakify.report.records import (
     Accuracy,
     AttackInfo,
     ControlFigures,
@@ -29,7 +29,7 @@ from cloakify.report.model import (
     ModelFigures,
     Notice,
 )
-from cloakify.report.table import Table, align, tables
+from cloakify.report.text_table import Table, align, tables
 from cloakify.report.write import check_report_path, write_report
 
 __all__ = [

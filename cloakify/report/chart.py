@@ -12,8 +12,8 @@ from html import escape
 from cloakify.evaluation import Figure
 from cloakify.report import wording
 from cloakify.report.comparison import EvaluateReport
-from cloakify.report.model import HardenReport
-from cloakify.report.table import model_names
+from cloakify.report.records import HardenReport
+from cloakify.report.text_table import model_names
 
 _WIDTH = 720
 _NAME = 60

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from cloakify.evaluation import Distance, Figure, PairedDifference, Verdict
-from cloakify.report.model import (
+from cloakify.report.records import (
     SCHEMA_VERSION,
     THE_INPUT,
     DeviceInfo,

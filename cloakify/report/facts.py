@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from cloakify.evaluation import VerdictCode
 from cloakify.report import wording
 from cloakify.report.comparison import EvaluateReport
-from cloakify.report.model import THE_INPUT, FileRef, HardenReport
-from cloakify.report.table import model_names
+from cloakify.report.records import THE_INPUT, FileRef, HardenReport
+from cloakify.report.text_table import model_names
 
 Fact = tuple[str, str]
 
@@ -62,7 +62,7 @@ def circumstances(report: HardenReport | EvaluateReport) -> tuple[Fact, ...]:
         *([("Attacks perturb", report.perturbs)] if inside else []),
         ("Device", report.device.provider),
         *([("Time", seconds)] if seconds else []),
-        ("Made by", f"cloakify {report.cloakify_version}"),
+        ("HardenedCandidate by", f"cloakify {report.cloakify_version}"),
     )
 
 

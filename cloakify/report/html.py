@@ -12,9 +12,9 @@ from html import escape
 from cloakify.report import facts
 from cloakify.report.chart import evaluate_chart, harden_chart
 from cloakify.report.comparison import EvaluateReport
-from cloakify.report.model import HardenReport
+from cloakify.report.records import HardenReport
 from cloakify.report.style import STYLE
-from cloakify.report.table import Table, tables
+from cloakify.report.text_table import Table, tables
 
 # The page may style itself and nothing else: no script, no request.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"

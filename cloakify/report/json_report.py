@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from cloakify.report.comparison import EvaluateReport
-from cloakify.report.model import HardenReport
+from cloakify.report.records import HardenReport
 
 _LINE = 100
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 from cloakify.report import facts
 from cloakify.report.comparison import EvaluateReport
-from cloakify.report.model import HardenReport
-from cloakify.report.table import Table, tables
+from cloakify.report.records import HardenReport
+from cloakify.report.text_table import Table, tables
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#!|~&$])")
 

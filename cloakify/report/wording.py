@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from cloakify.evaluation import Distance, Figure
-from cloakify.report.model import AttackInfo
+from cloakify.report.records import AttackInfo
 
 
 def percent(figure: Figure) -> str:

@@ -11,7 +11,7 @@ from cloakify.report.comparison import EvaluateReport
 from cloakify.report.html import render_html
 from cloakify.report.json_report import render_json
 from cloakify.report.markdown import render_markdown
-from cloakify.report.model import HardenReport
+from cloakify.report.records import HardenReport
 
 _RENDERERS = {".json": render_json, ".html": render_html, ".md": render_markdown}
 

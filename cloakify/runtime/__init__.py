@@ -1,11 +1,11 @@
 """Run models: devices that are checked, sessions, and the bridge to torch.
 
-The bridge is imported from its own module, ``cloakify.runtime.bridge``, since it needs torch.
+The bridge is imported from its own module, ``cloakify.runtime.torch_module``, since it needs torch.
 """
 
 from cloakify.runtime.batch_size import DEFAULT_BATCH_SIZE, fitting_batch_size
+from cloakify.runtime.device_report import DeviceEntry, DeviceReport, device_report
 from cloakify.runtime.devices import Device
-from cloakify.runtime.report import DeviceEntry, DeviceReport, device_report
 from cloakify.runtime.resolve import cuda_obstacle, resolve_device
 from cloakify.runtime.session import Session
 from cloakify.runtime.workers import Workers

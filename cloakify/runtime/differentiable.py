@@ -15,17 +15,17 @@ from numpy.typing import NDArray
 from onnx import ModelProto
 
 from cloakify.errors import DataError
-from cloakify.graph.gradient.build import (
+from cloakify.graph.analysis.head import Head
+from cloakify.graph.analysis.inputs import InputSpec
+from cloakify.graph.attack_steps.build import (
     GRADIENT,
     LOGITS,
     LOGITS_GRADIENT,
     GradientSpec,
     build_gradient,
 )
-from cloakify.graph.gradient.halves import cut_in_halves
-from cloakify.graph.head import Head
-from cloakify.graph.inputs import InputSpec
-from cloakify.graph.taps import tap
+from cloakify.graph.attack_steps.forward_backward import cut_in_halves
+from cloakify.graph.edit.taps import tap
 from cloakify.runtime.batch_size import fitting_batch_size
 from cloakify.runtime.devices import Device
 from cloakify.runtime.session import Session, Value

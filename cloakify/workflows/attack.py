@@ -11,10 +11,10 @@ import numpy as np
 from cloakify.data.npz_writer import NpzWriter
 from cloakify.errors import UsageError
 from cloakify.evaluation import Figure, accuracy_figure
+from cloakify.experiment.experiment import Progress, open_classifier, open_experiment
+from cloakify.experiment.preflight import preflight
+from cloakify.experiment.settings import AttackSetting
 from cloakify.onnxfile import atomic_write, check_places
-from cloakify.workflows.first_look import look_first
-from cloakify.workflows.setting import AttackSetting
-from cloakify.workflows.subject import Progress, open_classifier, open_subject
 
 # Clean samples from which on a model that does no better than guessing is taken for the wrong one;
 # fewer may well be samples that it errs on.
@@ -71,25 +71,25 @@ def attack(
         raise UsageError(f"-o takes an .npz file, not {path.name!r}")
     classifier = open_classifier(model, setting.head, any_mixed=True)
     check_places([path], [*classifier.file.files, Path(data)])
-    subject = open_subject(classifier, data, setting, progress)
+    experiment = open_experiment(classifier, data, setting, progress)
     method = setting.make_attack()
-    target, dataset = subject.target(), subject.dataset
-    found = look_first(subject, target)
+    target, dataset = experiment.target(), experiment.dataset
+    found = preflight(experiment, target)
     if found.count >= ENOUGH:
-        subject.check_clean_accuracy(found.correct, found.count)
+        experiment.check_clean_accuracy(found.correct, found.count)
     right = np.empty((2, len(dataset)), bool)
-    inside = subject.inside
+    inside = experiment.inside
     shape = dataset.sample_shape if inside is None else inside.packing.tensor_shape
     with atomic_write(path) as file, NpzWriter(file) as archive:
         with archive.rows("x", (len(dataset), *shape), np.dtype(np.float32)) as write:
             for batch in dataset.batches(batch_size=target.span):
                 clean = batch.x.astype(np.float32, copy=False)
-                attacked = method.run(target, clean, batch.y, batch.index, subject.threat)
+                attacked = method.run(target, clean, batch.y, batch.index, experiment.threat)
                 write(attacked if inside is None else inside.packing.tensor_of(attacked))
                 right[0, batch.index] = target.correct(clean, batch.y)
                 right[1, batch.index] = target.correct(attacked, batch.y)
                 progress("attacking", int(batch.index[-1]) + 1, len(dataset))
-        archive.put("y", subject.labels)
+        archive.put("y", experiment.labels)
         archive.put("index", dataset.rows)
         if inside is not None:
             archive.put("tensor", np.array(classifier.entry.tensor))

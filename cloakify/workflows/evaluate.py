@@ -7,22 +7,22 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from cloakify.assessment.attack_plan import check_budgets, plan_trials
+from cloakify.assessment.evaluate_report import evaluate_report
 from cloakify.errors import DataError, UsageError
 from cloakify.evaluation.probes import Probes, probe_model
 from cloakify.evaluation.trials import try_models
-from cloakify.report.comparison import EvaluateReport
-from cloakify.workflows.clock import Clock
-from cloakify.workflows.findings import evaluate_report
-from cloakify.workflows.first_look import look_first
-from cloakify.workflows.setting import EvaluateSetting
-from cloakify.workflows.subject import (
+from cloakify.experiment.experiment import (
     Classifier,
+    Experiment,
     Progress,
-    Subject,
     open_classifier,
-    open_subject,
+    open_experiment,
 )
-from cloakify.workflows.trial_plan import check_budgets, plan_trials
+from cloakify.experiment.preflight import preflight
+from cloakify.experiment.settings import EvaluateSetting
+from cloakify.experiment.stage_times import StageTimes
+from cloakify.report.comparison import EvaluateReport
 
 
 @dataclass(frozen=True)
@@ -81,11 +81,11 @@ def evaluate(
     if setting.require_gain is not None and len(paths) < 2:
         raise UsageError("--require-gain compares with the first model: give a second one")
     setting = replace(setting, eps=check_budgets(setting.budgets)[-1])
-    clock = Clock()
+    clock = StageTimes()
     with clock.stage("open"):
         classifiers = [open_classifier(path, setting.head, any_mixed=True) for path in paths]
         _check_alike(classifiers)
-        whole = open_subject(classifiers[0], data, setting, progress)
+        whole = open_experiment(classifiers[0], data, setting, progress)
         first = whole.without_copies()
         given = None
         if attacked is not None:
@@ -99,11 +99,11 @@ def evaluate(
             given,
             any(each.coverage.passable for each in classifiers),
         )
-        subjects = [first, *(first.of(other) for other in classifiers[1:])]
-        targets = [subject.target() for subject in subjects]
+        experiments = [first, *(first.of(other) for other in classifiers[1:])]
+        targets = [experiment.target() for experiment in experiments]
     with clock.stage("look"):
-        for subject, target in zip(subjects, targets, strict=True):
-            look_first(subject, target)
+        for experiment, target in zip(experiments, targets, strict=True):
+            preflight(experiment, target)
         probes = [
             probe_model(
                 target,
@@ -176,15 +176,15 @@ def _check_alike(classifiers: Sequence[Classifier]) -> None:
 
 
 def _check_sane(
-    subject: Subject, classifiers: Sequence[Classifier], probes: Sequence[Probes]
+    experiment: Experiment, classifiers: Sequence[Classifier], probes: Sequence[Probes]
 ) -> None:
     """Raise DataError where a model hardly knows the clean samples."""
-    if subject.setting.labels == "model":
+    if experiment.setting.labels == "model":
         return
     for classifier, probe in zip(classifiers, probes, strict=True):
         clean = probe.clean
         try:
-            subject.check_clean_accuracy(int(clean.sum()), len(clean))
+            experiment.check_clean_accuracy(int(clean.sum()), len(clean))
         except DataError as error:
             raise DataError(f"{classifier.file.path}: {error}") from None
 

@@ -6,21 +6,21 @@ import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from cloakify.assessment.harden_report import given_copies, harden_report, judge_mask
+from cloakify.assessment.masking_checks import codes_in_doubt, find_doubts, notices
 from cloakify.attacks import Attack
 from cloakify.attacks.given import Given
 from cloakify.data import Splits
 from cloakify.errors import UsageError
 from cloakify.evaluation.robustness import Attacks, compare_targets
+from cloakify.experiment.experiment import Progress, open_experiment, open_source
+from cloakify.experiment.preflight import preflight
+from cloakify.experiment.settings import HardenSetting
+from cloakify.experiment.stage_times import StageTimes
+from cloakify.hardening.gate_method import find_gate_candidate
+from cloakify.hardening.mask_method import find_mask_candidate
 from cloakify.onnxfile import check_places, save_model
-from cloakify.report.model import GivenCopies, HardenReport
-from cloakify.workflows.clock import Clock
-from cloakify.workflows.doubts import codes_in_doubt, find_doubts, notices
-from cloakify.workflows.first_look import look_first
-from cloakify.workflows.judgement import given_copies, harden_report, judge_mask
-from cloakify.workflows.masked import make_masked
-from cloakify.workflows.setting import HardenSetting
-from cloakify.workflows.subject import Progress, open_source, open_subject
-from cloakify.workflows.tuning import make_tuned
+from cloakify.report.records import GivenCopies, HardenReport
 
 # Samples below which neither a choice nor a figure means much.
 FEW = 30
@@ -90,45 +90,45 @@ def harden(
         setting = _for_copies(setting)
     path = Path(model)
     target_path = path.with_suffix(".hardened.onnx") if output is None else Path(output)
-    clock = Clock()
+    clock = StageTimes()
     with clock.stage("open"):
         classifier = open_source(path, setting.head, setting.replace_mask)
         check_places(
             [target_path] if setting.tune_state is None else [target_path, setting.tune_state],
             [*classifier.file.files, Path(data), *([] if attacked is None else [Path(attacked)])],
         )
-        subject = open_subject(classifier, data, setting, progress)
-        splits = subject.splits(setting.report_limit)
+        experiment = open_experiment(classifier, data, setting, progress)
+        splits = experiment.splits(setting.report_limit)
         if setting.mixes(len(splits.fit)):
             # Mixed, a quarter of the samples is as good to fit on as one half, and the other half
             # tells better what the gates cost.
-            splits = splits.exchanged
-        target = subject.target()
-        if look_first(subject, target).small_logits and setting.evaluation == "auto":
+            splits = splits.swap_fit_select
+        target = experiment.target()
+        if preflight(experiment, target).small_logits and setting.evaluation == "auto":
             setting = replace(setting, evaluation="apgd-dlr")
-            subject = replace(subject, setting=setting)
+            experiment = replace(experiment, setting=setting)
         # Samples only just over the border would hardly move the features.
         attack: Attack = setting.make_attack(stop_early=False)
         copies = None
         if attacked is not None:
-            given = subject.copies(attacked)
-            attack, copies = Given(given), given_copies(given, subject)
+            given = experiment.copies(attacked)
+            attack, copies = Given(given), given_copies(given, experiment)
         evaluation = setting.evaluation_attack(stop_early=True)
     if setting.method == "tuned":
-        made = make_tuned(subject, splits, attack, clock, progress)
+        made = find_gate_candidate(experiment, splits, attack, clock, progress)
     else:
-        made = make_masked(subject, target, splits, attack, clock, progress)
+        made = find_mask_candidate(experiment, target, splits, attack, clock, progress)
     with clock.stage("evaluate"):
-        hardened = subject.target(made.model)
+        hardened = experiment.target(made.model)
         found = compare_targets(
-            [target, hardened, subject.target(made.control)],
+            [target, hardened, experiment.target(made.control)],
             Attacks(attack, setting.evaluation_attack(stop_early=False), evaluation),
-            subject.threat,
-            subject.dataset,
+            experiment.threat,
+            experiment.dataset,
             splits.report,
             lambda done: progress("evaluating", done, len(splits.report)),
         )
-        doubts = find_doubts(subject, hardened, splits, found[1], setting.white_box, progress)
+        doubts = find_doubts(experiment, hardened, splits, found[1], setting.white_box, progress)
         accuracy, verdict = judge_mask(*found, doubts=codes_in_doubt(doubts))
     gate = setting.missed_gate(accuracy.gain.adaptive.value)
     if gate is None:
@@ -136,7 +136,7 @@ def harden(
             save_model(made.model, target_path, classifier.file)
     written = None if gate else target_path
     report = harden_report(
-        subject,
+        experiment,
         splits,
         made.mask,
         (attack, evaluation),
@@ -145,8 +145,10 @@ def harden(
         clock.seconds,
         copies,
     )
-    notes = (*subject.notes, *_few(splits), *_strays(copies), *made.remarks)
-    return HardenResult(report, written, gate, notes, subject.dataset.class_names, made.interrupted)
+    notes = (*experiment.notes, *_few(splits), *_strays(copies), *made.remarks)
+    return HardenResult(
+        report, written, gate, notes, experiment.dataset.class_names, made.interrupted
+    )
 
 
 def _for_copies(setting: HardenSetting) -> HardenSetting:

@@ -11,12 +11,12 @@ import numpy as np
 from onnx import ModelProto
 
 from cloakify.errors import HeadError
-from cloakify.graph.entry import Entry, find_entry
-from cloakify.graph.gates import has_gates, read_gates
+from cloakify.graph.analysis.attack_point import AttackPoint, find_attack_point
+from cloakify.graph.analysis.head import Head, find_head
+from cloakify.graph.analysis.inputs import InputSpec
+from cloakify.graph.edit.gates import has_gates, read_gates
+from cloakify.graph.edit.mask import find_mask
 from cloakify.graph.gradient.coverage import Coverage, gradient_coverage
-from cloakify.graph.head import Head, find_head
-from cloakify.graph.inputs import InputSpec
-from cloakify.graph.mask import find_mask
 from cloakify.onnxfile import open_model, read_metadata
 
 
@@ -45,7 +45,7 @@ class Inspection:
     opset: int
     producer: str
     num_nodes: int
-    entry: Entry
+    entry: AttackPoint
     head: Head | None
     problem: str | None
     alternatives: tuple[Head, ...]
@@ -102,7 +102,7 @@ def inspect(path: str | os.PathLike[str], head: str | None = None) -> Inspection
     """
     file = open_model(path)
     model = file.outline
-    entry = find_entry(model)
+    entry = find_attack_point(model)
     found: Head | None = None
     logits: str | None = None
     alternatives: tuple[Head, ...] = ()

@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 from onnx import ModelProto
 
 from cloakify.errors import HeadError, ModelError
-from cloakify.graph.entry import find_entry
-from cloakify.graph.head import Head, find_head
-from cloakify.graph.inputs import InputSpec
-from cloakify.graph.taps import tap
+from cloakify.graph.analysis.attack_point import find_attack_point
+from cloakify.graph.analysis.head import Head, find_head
+from cloakify.graph.analysis.inputs import InputSpec
+from cloakify.graph.edit.taps import tap
 from cloakify.onnxfile import OnnxFile, open_model, read_metadata
 from cloakify.runtime import Device, Session, resolve_device
-from cloakify.workflows.gate_proof import gate_faults, gate_runtime_faults, is_tuned
-from cloakify.workflows.proof import check_valid, runtime_faults, structural_faults
+from cloakify.verification.gate_edit import gate_faults, gate_runtime_faults, is_tuned
+from cloakify.verification.mask_edit import check_valid, runtime_faults, structural_faults
 
 # Samples both models are run on.
 SAMPLES = 4
@@ -70,7 +70,7 @@ def verify(
     running both on random samples: with a mask of ones the logits are equal to the bit, with the
     real one they are the head's answer to the masked features. Where the source runs on none, the
     proof by structure stands alone, and a remark says so. A file with tuned gates is proven by
-    :mod:`~cloakify.workflows.gate_proof`.
+    :mod:`~cloakify.verification.gate_edit`.
 
     Raises
     ------
@@ -154,7 +154,7 @@ def _feeds_for(
     source: ModelProto, head: Head, device: Device
 ) -> dict[str, NDArray[np.generic]] | None:
     """Return random samples that the source runs on, of the first size that it takes."""
-    entry = find_entry(source)
+    entry = find_attack_point(source)
     specs = (entry.input, *entry.others)
     fixed = all(size is not None for spec in specs for size in spec.sample_shape)
     session = Session(tap(source, [head.logits]), device)

@@ -30,9 +30,9 @@ from typing import Any
 import numpy as np
 import onnx
 
-from cloakify.graph.gradient.build import LABELS, GradientSpec, build_gradient
-from cloakify.graph.head import find_head
-from cloakify.graph.inputs import find_input
+from cloakify.graph.analysis.head import find_head
+from cloakify.graph.analysis.inputs import find_input
+from cloakify.graph.attack_steps.build import LABELS, GradientSpec, build_gradient
 from cloakify.runtime import Session, Workers, fitting_batch_size, resolve_device
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -103,7 +103,7 @@ def in_turn(
     return times
 
 
-class Subject:
+class Experiment:
     """One model in ONNX Runtime: forward, and forward with backward."""
 
     def __init__(self, path: Path, batch: int, device: str, threads: int) -> None:
@@ -187,17 +187,17 @@ def peak_memory(kind: str, name: str, path: Path, options: argparse.Namespace) -
     return float(done.stdout.split()[-1])
 
 
-def profile(subject: Subject) -> None:
+def profile(experiment: Experiment) -> None:
     """Print ONNX Runtime's time by operator over one run of forward and backward, on one core."""
     import onnxruntime as ort
 
     options = ort.SessionOptions()
     options.enable_profiling = True
-    options.intra_op_num_threads = subject.workers.threads
+    options.intra_op_num_threads = experiment.workers.threads
     with tempfile.TemporaryDirectory() as folder:
         options.profile_file_prefix = str(Path(folder) / "profile")
-        session = ort.InferenceSession(subject.gradient.SerializeToString(), options)
-        feeds = {name: value.numpy() for name, value in subject.labelled[0].items()}
+        session = ort.InferenceSession(experiment.gradient.SerializeToString(), options)
+        feeds = {name: value.numpy() for name, value in experiment.labelled[0].items()}
         for _ in range(3):
             session.run(None, feeds)
         events = json.loads(Path(session.end_profiling()).read_text())
@@ -251,12 +251,12 @@ def use_torch(threads: int) -> None:
 
 def compare(name: str, path: Path, options: argparse.Namespace) -> None:
     """Measure one model and print its line."""
-    subject = Subject(path, options.batch, options.device, options.threads)
-    tasks: list[Callable[[], object]] = [subject.run_forward, subject.run_backward]
-    tasks.append(torch_task(name, subject.x, options.device, False))
-    tasks.append(subject.run_forward_apart)
+    experiment = Experiment(path, options.batch, options.device, options.threads)
+    tasks: list[Callable[[], object]] = [experiment.run_forward, experiment.run_backward]
+    tasks.append(torch_task(name, experiment.x, options.device, False))
+    tasks.append(experiment.run_forward_apart)
     if options.compile:
-        tasks.append(torch_task(name, subject.x, options.device, True))
+        tasks.append(torch_task(name, experiment.x, options.device, True))
     times = in_turn(tasks, options.repeats)
 
     def ratio(first: int, second: int) -> str:
@@ -266,7 +266,7 @@ def compare(name: str, path: Path, options: argparse.Namespace) -> None:
     print(
         f"{name:<20} {ratio(1, 0)} x forward ({statistics.median(times[0]):.3f} s; "
         f"{ratio(1, 3)} x {statistics.median(times[3]):.3f} s), "
-        f"{ratio(1, 2)} x torch, build {subject.build:.2f} s + session {subject.open:.2f} s"
+        f"{ratio(1, 2)} x torch, build {experiment.build:.2f} s + session {experiment.open:.2f} s"
         + (f", {ratio(1, 4)} x torch.compile" if options.compile else ""),
         flush=True,
     )
@@ -274,7 +274,7 @@ def compare(name: str, path: Path, options: argparse.Namespace) -> None:
         peaks = {kind: peak_memory(kind, name, path, options) for kind in ("onnx", "torch")}
         print(f"    peak memory {peaks['onnx']:.0f} MB, torch {peaks['torch']:.0f} MB")
     if options.profile:
-        profile(subject)
+        profile(experiment)
 
 
 if __name__ == "__main__":

@@ -25,15 +25,15 @@ import numpy as np
 from cloakify.attacks import Fgsm
 from cloakify.attacks.pairs import attacked_pairs
 from cloakify.data import split
-from cloakify.graph.mask import insert_mask
+from cloakify.experiment.experiment import Experiment, open_classifier, open_experiment
+from cloakify.experiment.settings import HardenSetting
+from cloakify.graph.edit.mask import insert_mask
+from cloakify.hardening.calibration import calibrate
 from cloakify.masking.curve import MaskCurve, in_groups
-from cloakify.masking.linear import by_feature
+from cloakify.masking.linear_head import by_feature
 from cloakify.masking.scores import deepcloak, rank
 from cloakify.masking.selection import choose
 from cloakify.runtime import Workers
-from cloakify.workflows.calibration import calibrate
-from cloakify.workflows.setting import HardenSetting
-from cloakify.workflows.subject import Subject, open_classifier, open_subject
 
 ROOT = Path(__file__).parents[2]
 
@@ -57,28 +57,28 @@ def ratios(
     )
 
 
-def calibration(subject: Subject, threads: int, repeats: int) -> None:
-    target = subject.target()
+def calibration(experiment: Experiment, threads: int, repeats: int) -> None:
+    target = experiment.target()
     target.workers = Workers(target.device, threads)
-    splits = split(len(subject.dataset), subject.labels, 0)
+    splits = split(len(experiment.dataset), experiment.labels, 0)
     fit = splits.fit
 
     def forward() -> None:
-        for batch in subject.dataset.batches(fit, target.batch_size):
+        for batch in experiment.dataset.batches(fit, target.batch_size):
             target.logits(batch.x.astype(np.float32, copy=False))
 
     def calibrating() -> None:
-        calibrate(subject, target, Fgsm(), fit, lambda stage, done, total: None)
+        calibrate(experiment, target, Fgsm(), fit, lambda stage, done, total: None)
 
     ratio, spent, once = ratios(calibrating, forward, repeats)
     print(f"calibration of {len(fit)} samples: {spent:.3f} s, forward {once:.3f} s: {ratio:.2f} x")
     print(f"  over the floor of 3 forwards: {ratio / 3:.2f}  (aim: at most 1.3)")
-    known = calibrate(subject, target, Fgsm(), fit, lambda stage, done, total: None)
+    known = calibrate(experiment, target, Fgsm(), fit, lambda stage, done, total: None)
     # As many as ``harden`` has for it.
     select = splits.select
-    pairs = list(attacked_pairs(target, Fgsm(), subject.threat, subject.dataset, select))
+    pairs = list(attacked_pairs(target, Fgsm(), experiment.threat, experiment.dataset, select))
     curve = MaskCurve.empty(rank(deepcloak(known.statistics)))
-    head = subject.classifier.head
+    head = experiment.classifier.head
 
     parts = [
         (by_feature(pair.clean_features, head), by_feature(pair.attacked_features, head), pair.y)
@@ -91,7 +91,7 @@ def calibration(subject: Subject, threads: int, repeats: int) -> None:
 
     def with_select() -> None:
         calibrating()
-        list(attacked_pairs(target, Fgsm(), subject.threat, subject.dataset, select))
+        list(attacked_pairs(target, Fgsm(), experiment.threat, experiment.dataset, select))
 
     share, spent, _ = ratios(all_sizes, calibrating, repeats)
     print(f"curve of all {head.num_features} mask sizes, {len(select)} samples: {spent:.3f} s")
@@ -100,14 +100,14 @@ def calibration(subject: Subject, threads: int, repeats: int) -> None:
     print(f"  over calibration and the attack on the samples that it is drawn from: {share:.1%}")
 
 
-def inference(subject: Subject, threads: int, repeats: int) -> None:
-    classifier = subject.classifier
+def inference(experiment: Experiment, threads: int, repeats: int) -> None:
+    classifier = experiment.classifier
     ranking = np.arange(classifier.head.num_features)
     mask = choose(ranking, max(1, len(ranking) // 100), "first").mask
     hardened = insert_mask(classifier.file.model, classifier.head, mask, {})
-    (batch,) = subject.dataset.batches(np.arange(256), 256)
+    (batch,) = experiment.dataset.batches(np.arange(256), 256)
     x = batch.x.astype(np.float32, copy=False)
-    targets = [subject.target(), subject.target(hardened)]
+    targets = [experiment.target(), experiment.target(hardened)]
     for target in targets:
         target.workers = Workers(target.device, threads)
 
@@ -150,10 +150,10 @@ def main() -> None:
     options = parser.parse_args()
     setting = HardenSetting(eps=4 / 255, device="cpu")
     classifier = open_classifier(options.model)
-    subject = open_subject(classifier, options.data, setting, lambda stage, done, total: None)
-    print(f"{options.model.name}, {len(subject.dataset)} samples, {options.threads} threads")
-    calibration(subject, options.threads, options.repeats)
-    inference(subject, options.threads, options.repeats)
+    experiment = open_experiment(classifier, options.data, setting, lambda stage, done, total: None)
+    print(f"{options.model.name}, {len(experiment.dataset)} samples, {options.threads} threads")
+    calibration(experiment, options.threads, options.repeats)
+    inference(experiment, options.threads, options.repeats)
     if not options.no_memory:
         with tempfile.TemporaryDirectory() as folder:
             peaks = [peak_memory(options.model, n, Path(folder)) for n in (1_000, 20_000)]

@@ -33,11 +33,11 @@ import cloakify
 from cloakify.attacks import AutoAttack, Fgsm, Target, worst_case
 from cloakify.attacks.registry import make_attack
 from cloakify.errors import GateError
-from cloakify.graph.mask import insert_mask
+from cloakify.experiment.experiment import open_classifier, open_experiment
+from cloakify.experiment.settings import HardenSetting
+from cloakify.graph.edit.mask import insert_mask
 from cloakify.masking.scores import random_ranking
 from cloakify.masking.selection import choose, size_of_ratio
-from cloakify.workflows.setting import HardenSetting
-from cloakify.workflows.subject import open_classifier, open_subject
 from tests.benchmarks.masks_table import SOURCE, Measured, Task, bits, markdown, picture
 
 ROOT = Path(__file__).parents[2]
@@ -72,13 +72,15 @@ class Bench:
         self.path = ROOT / "sample_models" / f"{model}.onnx"
         setting = HardenSetting(eps=eps / 255, device="cpu")
         test = ROOT / "sample_models" / "test.npz"
-        self.subject = open_subject(open_classifier(self.path), test, setting, lambda *_: None)
-        (batch,) = self.subject.dataset.batches(None, len(self.subject.dataset))
+        self.experiment = open_experiment(
+            open_classifier(self.path), test, setting, lambda *_: None
+        )
+        (batch,) = self.experiment.dataset.batches(None, len(self.experiment.dataset))
         self.x, self.y = batch.x.astype(np.float32, copy=False), batch.y
         self.some = slice(0, samples)
         source = self.target(self.path)
         x, y, index = self.attacked
-        self.static = Fgsm().run(source, x, y, index, self.subject.threat)
+        self.static = Fgsm().run(source, x, y, index, self.experiment.threat)
 
     @property
     def attacked(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -86,7 +88,7 @@ class Bench:
         return x, y, np.arange(len(y))
 
     def target(self, path: Path) -> Target:
-        found = self.subject.target(open_classifier(path).model)
+        found = self.experiment.target(open_classifier(path).model)
         found.threads = 1
         return found
 
@@ -99,7 +101,7 @@ class Bench:
         attacks = [make_attack(name) for name in task.attack.split(",") if name != "autoattack"]
         if "autoattack" in task.attack:
             attacks = list(AutoAttack().attacks)
-        found = worst_case(attacks, target, x, y, index, self.subject.threat)
+        found = worst_case(attacks, target, x, y, index, self.experiment.threat)
         took = time.perf_counter() - start
         return Measured(
             task,
@@ -115,7 +117,7 @@ class Bench:
 
 def harden(bench: Bench, task: Task, folder: Path, idx: Path) -> tuple[Path, str, float] | None:
     if task.method == "random":
-        classifier = bench.subject.classifier
+        classifier = bench.experiment.classifier
         total = classifier.head.num_features
         choice = choose(random_ranking(total, 0), size_of_ratio(total, task.ratio), "random")
         output = folder / "random.onnx"

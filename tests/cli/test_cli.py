@@ -205,7 +205,7 @@ def test_interrupted(
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("cloakify.workflows.masked.calibrate", interrupt)
+    monkeypatch.setattr("cloakify.hardening.mask_method.calibrate", interrupt)
     assert run(harden(samples)) == 130
     assert not list(samples.glob("*.hardened.onnx"))
 

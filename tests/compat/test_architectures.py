@@ -18,7 +18,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="torch is the oracle here")
 
-from cloakify.graph.gradient.build import (  # noqa: E402
+from cloakify.graph.attack_steps.build import (  # noqa: E402
     GRADIENT,
     LOGITS,
     LOGITS_GRADIENT,

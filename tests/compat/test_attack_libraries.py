@@ -17,7 +17,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the bridge needs the extra torch")
 
-from cloakify.runtime.bridge import OnnxModule  # noqa: E402
+from cloakify.runtime.torch_module import OnnxModule  # noqa: E402
 from sample_models.torch_models import load_model  # noqa: E402
 from tests.compat.support.torchvision_ops import torchvision  # noqa: E402
 

@@ -14,7 +14,7 @@ torch = pytest.importorskip("torch", reason="torch is the oracle here")
 optimizer = pytest.importorskip("onnxruntime.transformers.optimizer")
 from onnxruntime.transformers.fusion_options import FusionOptions  # noqa: E402
 
-from cloakify.graph.evaluate import run_once  # noqa: E402
+from cloakify.graph.lowering.run_once import run_once  # noqa: E402
 from tests.compat.support import oracle  # noqa: E402
 from tests.support.gradcheck import gradient_model  # noqa: E402
 

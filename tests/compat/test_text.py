@@ -11,8 +11,8 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="torch is the oracle here")
 
-from cloakify.workflows.setting import AttackSetting  # noqa: E402
-from cloakify.workflows.subject import open_classifier, open_subject  # noqa: E402
+from cloakify.experiment.experiment import open_classifier, open_experiment  # noqa: E402
+from cloakify.experiment.settings import AttackSetting  # noqa: E402
 from tests.compat.support import oracle, transformers_text  # noqa: E402
 
 pytestmark = pytest.mark.compat
@@ -41,11 +41,13 @@ def test_transformers_text(
     labels = np.arange(SAMPLES) % 5
     np.savez(data, x=ids, attention_mask=mask, y=labels)
     setting = AttackSetting(device="cpu", eps=0.1, batch_size=SAMPLES)
-    subject = open_subject(open_classifier(path), data, setting, lambda stage, done, total: None)
-    (batch,) = subject.dataset.batches(batch_size=SAMPLES)
-    found = subject.target().evaluate(batch.x.astype(np.float32), labels)
-    assert subject.inside is not None
-    packing = subject.inside.packing
+    experiment = open_experiment(
+        open_classifier(path), data, setting, lambda stage, done, total: None
+    )
+    (batch,) = experiment.dataset.batches(batch_size=SAMPLES)
+    found = experiment.target().evaluate(batch.x.astype(np.float32), labels)
+    assert experiment.inside is not None
+    packing = experiment.inside.packing
     words, exact = transformers_text.torch_gradient(
         copy.deepcopy(model).double(), ids, mask, labels
     )

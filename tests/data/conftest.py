@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cloakify.graph.inputs import InputSpec
+from cloakify.graph.analysis.inputs import InputSpec
 
 
 @pytest.fixture(scope="session")

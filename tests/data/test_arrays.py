@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from cloakify.data import Preprocessing, open_data
 from cloakify.data.rows import match_layout
 from cloakify.errors import DataError
-from cloakify.graph.inputs import InputSpec
+from cloakify.graph.analysis.inputs import InputSpec
 
 PLAIN = Preprocessing()
 X = np.random.default_rng(3).random((6, 1, 4, 4), dtype=np.float32)

@@ -67,7 +67,7 @@ def test_a_limit_takes_some_of_each_class_and_says_which(data):
 
 
 def _spec_of(data):
-    from cloakify.graph.inputs import InputSpec
+    from cloakify.graph.analysis.inputs import InputSpec
 
     return InputSpec("input", (None, *data.sample_shape), np.dtype("f4"), 1)
 
@@ -205,7 +205,7 @@ def test_memory_does_not_grow_with_the_data(tmp_path):
 import sys
 import numpy as np
 from cloakify.data import Preprocessing, open_data
-from cloakify.graph.inputs import InputSpec
+from cloakify.graph.analysis.inputs import InputSpec
 
 spec = InputSpec("x", (None, 1, 32, 32), np.dtype("f4"), 1)
 data = open_data(sys.argv[1], spec, Preprocessing(), labels="model")

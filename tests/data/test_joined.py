@@ -9,7 +9,7 @@ import pytest
 
 from cloakify.data import Preprocessing, open_data
 from cloakify.errors import DataError
-from cloakify.graph.inputs import InputSpec
+from cloakify.graph.analysis.inputs import InputSpec
 
 IDS = InputSpec("ids", (None, None), np.dtype(np.int64), None)
 MASK = InputSpec("mask", (None, 3), np.dtype(np.float32), None)

@@ -41,7 +41,7 @@ def test_every_class_is_split_in_proportion(y, seed):
 @given(labels, seeds)
 def test_exchanged_splits_leave_the_report_alone(y, seed):
     splits = split(len(y), y, seed)
-    other = splits.exchanged
+    other = splits.swap_fit_select
     np.testing.assert_array_equal(other.fit, splits.select)
     np.testing.assert_array_equal(other.select, splits.fit)
     np.testing.assert_array_equal(other.report, splits.report)

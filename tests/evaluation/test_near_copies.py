@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from cloakify.attacks import make_threat
 from cloakify.data import Preprocessing, open_data
 from cloakify.evaluation.near_copies import near_copies
-from cloakify.graph.inputs import InputSpec
+from cloakify.graph.analysis.inputs import InputSpec
 
 EPS = {"linf": 4 / 255, "l2": 0.2}
 PLAIN = Preprocessing()

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from cloakify.errors import UsageError
 from cloakify.masking.captured import Captured, chosen_for_capture, pooled
 from cloakify.masking.greedy import greedy_rankings, loss_slopes
-from cloakify.masking.linear import LinearHead
+from cloakify.masking.linear_head import LinearHead
 from cloakify.masking.rankings import CLEAN_WEIGHTS, RANKINGS, candidates
 from cloakify.masking.relaxed import relaxed_rankings
 from cloakify.masking.statistics import FeatureStatistics

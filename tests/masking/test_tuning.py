@@ -11,9 +11,9 @@ from cloakify.attacks import make_threat
 from cloakify.attacks.threat import ThreatModel
 from cloakify.data import Dataset, Preprocessing, open_data, split
 from cloakify.errors import DataError
-from cloakify.graph.gate_sites import find_gate_sites
-from cloakify.graph.head import find_head
-from cloakify.graph.inputs import find_input
+from cloakify.graph.analysis.gate_sites import find_gate_sites
+from cloakify.graph.analysis.head import find_head
+from cloakify.graph.analysis.inputs import find_input
 from cloakify.masking.gated import GatedModel
 from cloakify.masking.optimiser import Adam, Vector, gates_of
 from cloakify.masking.tuning import (

@@ -64,7 +64,7 @@ def test_an_unreadable_source_is_not_called_a_write_error(old):
 
 @pytest.mark.parametrize("size", [3, 1 << 20], ids=["while flushing", "while writing"])
 def test_a_full_disk_is_one_line_and_leaves_the_old_file(old, size):
-    # /dev/full takes no byte: the descriptor is exchanged beneath the open file.
+    # /dev/full takes no byte: the descriptor is swap_fit_select beneath the open file.
     with pytest.raises(CloakifyError, match=r"model\.onnx: cannot be written \(No space left"):  # noqa: SIM117
         with atomic_write(old) as file:
             full = os.open("/dev/full", os.O_WRONLY)

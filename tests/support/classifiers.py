@@ -9,8 +9,8 @@ from onnx import ModelProto
 
 from cloakify.attacks import Target, ThreatModel, make_threat
 from cloakify.data import Preprocessing
-from cloakify.graph.head import find_head
-from cloakify.graph.inputs import find_input
+from cloakify.graph.analysis.head import find_head
+from cloakify.graph.analysis.inputs import find_input
 from cloakify.runtime import resolve_device
 
 Array = NDArray[np.float32]

@@ -14,9 +14,9 @@ import onnx_graphsurgeon as gs
 from onnx import ModelProto
 from onnx.reference import ReferenceEvaluator
 
-from cloakify.graph.gradient.build import finish, gradients_of, named
+from cloakify.graph.attack_steps.build import finish, gradients_of, named
 from cloakify.graph.gradient.engine import has_rule
-from cloakify.graph.specialise import specialise
+from cloakify.graph.lowering.specialise import specialise
 from tests.support.reference_ops import OPS
 
 

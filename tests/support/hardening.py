@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cloakify.graph.head import Head
+from cloakify.graph.analysis.head import Head
 from cloakify.onnxfile import OnnxFile
 
 

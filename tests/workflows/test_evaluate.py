@@ -12,11 +12,11 @@ import pytest
 from cloakify.attacks import Apgd
 from cloakify.cli.main import run
 from cloakify.errors import DataError, HeadError, UsageError
+from cloakify.experiment.experiment import open_classifier, open_experiment
+from cloakify.experiment.settings import EvaluateSetting, HardenSetting
 from cloakify.report import EvaluateReport, align, as_document, load_schema, tables
 from cloakify.workflows.evaluate import EvaluateResult, evaluate
 from cloakify.workflows.harden import harden
-from cloakify.workflows.setting import EvaluateSetting, HardenSetting
-from cloakify.workflows.subject import open_classifier, open_subject
 from tests.support.planted import Planted, plant
 
 BUDGETS = (0.04, 0.1)
@@ -91,11 +91,11 @@ def test_transfer_goes_in_every_direction(pair: EvaluateReport, planted: Planted
     for source, other in (paths, paths[::-1]):
         classifier = open_classifier(source)
         setting = EvaluateSetting(device="cpu")
-        subject = open_subject(classifier, planted.data, setting, lambda *_: None)
-        (batch,) = subject.dataset.batches(batch_size=len(subject.dataset))
+        experiment = open_experiment(classifier, planted.data, setting, lambda *_: None)
+        (batch,) = experiment.dataset.batches(batch_size=len(experiment.dataset))
         for eps in BUDGETS:
-            attack, threat = Apgd(steps=10, stop_early=False), subject.threat.with_eps(eps)
-            x = attack.run(subject.target(), batch.x, batch.y, batch.index, threat)  # type: ignore[arg-type]
+            attack, threat = Apgd(steps=10, stop_early=False), experiment.threat.with_eps(eps)
+            x = attack.run(experiment.target(), batch.x, batch.y, batch.index, threat)  # type: ignore[arg-type]
             right = logits(other, x).argmax(1) == batch.y
             assert found[str(source), eps] == pytest.approx(right.mean())
 

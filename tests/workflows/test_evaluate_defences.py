@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from cloakify.experiment.settings import EvaluateSetting
 from cloakify.report import EvaluateReport, ModelEvaluation
 from cloakify.workflows.evaluate import evaluate
 from cloakify.workflows.inspect import inspect
-from cloakify.workflows.setting import EvaluateSetting
 from tests.support.planted import Planted, plant
 
 BUDGETS = (0.04, 0.1)

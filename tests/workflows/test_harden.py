@@ -10,13 +10,13 @@ import pytest
 
 from cloakify.data import split
 from cloakify.errors import DataError, GateError, ModelError, UsageError
-from cloakify.graph.head import find_head
-from cloakify.graph.inputs import find_input
-from cloakify.graph.mask import strip_mask
+from cloakify.experiment.settings import HardenSetting
+from cloakify.graph.analysis.head import find_head
+from cloakify.graph.analysis.inputs import find_input
+from cloakify.graph.edit.mask import strip_mask
 from cloakify.onnxfile import compare_models, open_model, read_metadata
 from cloakify.report import as_document, load_schema
 from cloakify.workflows.harden import HardenResult, harden
-from cloakify.workflows.setting import HardenSetting
 
 EPS = 4 / 255
 # Small enough for a unit test: 200 images, and a short evaluation.

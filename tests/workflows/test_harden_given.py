@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from cloakify.cli.main import run
+from cloakify.experiment.settings import HardenSetting
 from cloakify.report import as_document, load_schema
 from cloakify.workflows.harden import harden
-from cloakify.workflows.setting import HardenSetting
 
 EPS = ["--eps", "4/255"]
 QUICK = ["--limit", "120", "--device", "cpu", "--score", "deepcloak", "--evaluation-steps", "3"]

@@ -8,8 +8,8 @@ import numpy as np
 import onnx
 import pytest
 
+from cloakify.experiment.settings import HardenSetting
 from cloakify.workflows.harden import harden
-from cloakify.workflows.setting import HardenSetting
 from cloakify.workflows.verify import verify
 from tests.support.planted import Planted, plant
 

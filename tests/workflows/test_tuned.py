@@ -11,10 +11,10 @@ import pytest
 
 from cloakify.cli.main import run
 from cloakify.errors import DataError, GateError, ModelError, UsageError
+from cloakify.experiment.settings import HardenSetting
+from cloakify.hardening.gate_method import make_plan
 from cloakify.onnxfile import read_metadata
 from cloakify.workflows.harden import HardenResult, harden
-from cloakify.workflows.setting import HardenSetting
-from cloakify.workflows.tuning import make_plan
 from cloakify.workflows.verify import verify
 from tests.support.fragile import EPS, fragile_images, write_fragile
 
@@ -149,7 +149,7 @@ def test_every_other_change_is_named(
 
 
 def test_a_negative_gate_is_a_fault(fragile: tuple[Path, Path], tmp_path: Path) -> None:
-    from cloakify.graph.gates import gates_digest, read_gates
+    from cloakify.graph.edit.gates import gates_digest, read_gates
 
     output = tmp_path / "mul.onnx"
     tuned(fragile, output, tune_steps=60)

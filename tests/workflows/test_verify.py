@@ -11,10 +11,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cloakify.graph.gate_sites import find_gate_sites
-from cloakify.graph.gates import gates_digest, insert_gates
-from cloakify.graph.head import find_head
-from cloakify.graph.mask import MASK, insert_mask, mask_digest
+from cloakify.graph.analysis.gate_sites import find_gate_sites
+from cloakify.graph.analysis.head import find_head
+from cloakify.graph.edit.gates import gates_digest, insert_gates
+from cloakify.graph.edit.mask import MASK, insert_mask, mask_digest
 from cloakify.onnxfile import open_model
 from cloakify.workflows.verify import verify
 from tests.support.hardening import made_from

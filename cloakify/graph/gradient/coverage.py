@@ -8,12 +8,12 @@ import onnx_graphsurgeon as gs
 from onnx import ModelProto
 
 import cloakify.graph.gradient.rules  # noqa: F401  (registers the rules)
+from cloakify.graph.analysis.inputs import data_inputs
 from cloakify.graph.gradient.blocked import blocked_at
 from cloakify.graph.gradient.engine import unsupported
 from cloakify.graph.gradient.rules.constant import PASSABLE
-from cloakify.graph.inputs import data_inputs
-from cloakify.graph.moving_shapes import shaped_by_values
-from cloakify.graph.writing import leading_to
+from cloakify.graph.lowering.data_dependent_shapes import shaped_by_values
+from cloakify.graph.model.rewrite import leading_to
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,9 @@ import onnx
 import pytest
 from numpy.typing import NDArray
 
-from cloakify.graph.gradient.build import GRADIENT, LABELS, GradientSpec, build_gradient
-from cloakify.graph.head import Head, find_head
-from cloakify.graph.inputs import find_input
+from cloakify.graph.analysis.head import Head, find_head
+from cloakify.graph.analysis.inputs import find_input
+from cloakify.graph.attack_steps.build import GRADIENT, LABELS, GradientSpec, build_gradient
 from cloakify.runtime.resolve import resolve_device
 from cloakify.runtime.session import Session
 from tests.compat.support.agreement import TOLERANCE, Array, relative

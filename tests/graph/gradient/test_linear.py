@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cloakify.graph.gradient.build import GradientSpec, build_gradient
+from cloakify.graph.attack_steps.build import GradientSpec, build_gradient
 from tests.support.gradcheck import check_gradient
 
 

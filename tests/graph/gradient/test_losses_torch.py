@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cloakify.graph.gradient.losses import LOSSES, TARGETED
+from cloakify.graph.attack_steps.losses import LOSSES, TARGETED
 from tests.support.classifiers import linear_classifier, target_of
 
 LEAST_CLASSES = {"dlr": 3, "targeted-dlr": 4}

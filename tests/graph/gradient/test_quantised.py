@@ -10,8 +10,8 @@ import onnx
 import onnxruntime as ort
 import pytest
 
-from cloakify.graph.evaluate import run_once
-from cloakify.graph.gradient.build import GRADIENT, LABELS, LOGITS, GradientSpec, build_gradient
+from cloakify.graph.attack_steps.build import GRADIENT, LABELS, LOGITS, GradientSpec, build_gradient
+from cloakify.graph.lowering.run_once import run_once
 from tests.support.gradcheck import gradient_model
 
 quantization = pytest.importorskip("onnxruntime.quantization")

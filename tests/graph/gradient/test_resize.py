@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cloakify.errors import UnsupportedOperatorError
-from cloakify.graph.evaluate import run_once
+from cloakify.graph.lowering.run_once import run_once
 from tests.support.gradcheck import gradient_model
 from tests.support.onnxtext import attributes, constant, one_node, unknown
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cloakify.errors import NoGradientError
-from cloakify.graph.gradient.build import GRADIENT, LABELS, LOGITS, GradientSpec, build_gradient
+from cloakify.graph.attack_steps.build import GRADIENT, LABELS, LOGITS, GradientSpec, build_gradient
 from cloakify.runtime import Device, Session
 
 STEPS = {"Round": np.rint, "Floor": np.floor, "Ceil": np.ceil, "Sign": np.sign}

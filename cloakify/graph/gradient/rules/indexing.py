@@ -7,7 +7,6 @@ import math
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from cloakify.graph.constants import given
 from cloakify.graph.gradient.builder import Tensor
 from cloakify.graph.gradient.engine import Context, rule
 from cloakify.graph.gradient.rules.static import (
@@ -17,6 +16,7 @@ from cloakify.graph.gradient.rules.static import (
     values,
     zeros,
 )
+from cloakify.graph.model.constants import given
 
 Gradients = list[Tensor | None]
 

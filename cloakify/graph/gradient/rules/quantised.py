@@ -12,11 +12,11 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from cloakify.errors import UnsupportedOperatorError
-from cloakify.graph.constants import given
 from cloakify.graph.gradient.builder import Tensor
 from cloakify.graph.gradient.engine import Context, rule
 from cloakify.graph.gradient.rules.convolution import conv_gradient
 from cloakify.graph.gradient.rules.static import along, constant_values, refuse_gradient
+from cloakify.graph.model.constants import given
 
 Gradients = list[Tensor | None]
 

@@ -11,7 +11,6 @@ import math
 import onnx_graphsurgeon as gs
 
 from cloakify.errors import UnsupportedOperatorError
-from cloakify.graph.constants import given
 from cloakify.graph.gradient.builder import Tensor
 from cloakify.graph.gradient.engine import Context, rule
 from cloakify.graph.gradient.rules.pooling import average_pool_gradient
@@ -22,6 +21,7 @@ from cloakify.graph.gradient.rules.quantised import (
     rescaled,
 )
 from cloakify.graph.gradient.rules.static import refuse_gradient
+from cloakify.graph.model.constants import given
 
 Gradients = list[Tensor | None]
 

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 import onnx_graphsurgeon as gs
 
-from cloakify.graph.constants import given
 from cloakify.graph.gradient.builder import Tensor
 from cloakify.graph.gradient.engine import Context, unary
 from cloakify.graph.gradient.rules.static import integers
+from cloakify.graph.model.constants import given
 
 
 @unary("ReduceSum", "ReduceMean")

@@ -12,11 +12,11 @@ import onnx
 import onnx_graphsurgeon as gs
 
 from cloakify.errors import UnsupportedOperatorError
-from cloakify.graph.constants import given
-from cloakify.graph.evaluate import run_once
 from cloakify.graph.gradient.builder import Tensor
 from cloakify.graph.gradient.engine import Context, rule
 from cloakify.graph.gradient.rules.static import refuse_gradient, values
+from cloakify.graph.lowering.run_once import run_once
+from cloakify.graph.model.constants import given
 
 Gradients = list[Tensor | None]
 

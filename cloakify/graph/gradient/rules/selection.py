@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import onnx_graphsurgeon as gs
 
-from cloakify.graph.constants import given
 from cloakify.graph.gradient.builder import Tensor
 from cloakify.graph.gradient.engine import Context, rule
 from cloakify.graph.gradient.rules.arithmetic import like
+from cloakify.graph.model.constants import given
 
 Gradients = list[Tensor | None]
 

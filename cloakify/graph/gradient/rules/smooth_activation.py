@@ -10,9 +10,9 @@ from collections.abc import Callable
 
 import onnx_graphsurgeon as gs
 
-from cloakify.graph.constants import given
 from cloakify.graph.gradient.builder import Tensor
 from cloakify.graph.gradient.engine import Context, rule, unary
+from cloakify.graph.model.constants import given
 
 Gradients = list[Tensor | None]
 

@@ -8,9 +8,9 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from cloakify.errors import UnsupportedOperatorError
-from cloakify.graph.constants import given
 from cloakify.graph.gradient.builder import Tensor
 from cloakify.graph.gradient.engine import Context
+from cloakify.graph.model.constants import given
 
 
 def values(node: gs.Node, place: int, what: str) -> np.ndarray:

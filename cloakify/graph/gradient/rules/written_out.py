@@ -11,7 +11,7 @@ import onnx_graphsurgeon as gs
 from cloakify.errors import UnsupportedOperatorError
 from cloakify.graph.gradient.builder import Tensor
 from cloakify.graph.gradient.engine import Context, rule
-from cloakify.graph.written_out.table import KINDS, WrittenOut
+from cloakify.graph.lowering.decompositions.catalogue import KINDS, WrittenOut
 
 Gradients = list[Tensor | None]
 
@@ -30,7 +30,7 @@ def _refuse(kind: WrittenOut) -> None:
         shapes = {
             tensor.name: tuple(tensor.shape) for tensor in tensors if tensor.shape is not None
         }
-        reason = kind.why_not(message, shapes) or "stands where it is not written out"
+        reason = kind.unsupported_reason(message, shapes) or "stands where it is not written out"
         raise UnsupportedOperatorError(
             f"{node.op} {node.name!r} {reason}; there is no gradient rule for that, and "
             "--attack square needs none"

@@ -1,0 +1,1 @@
+"""From measurements to what a report states."""

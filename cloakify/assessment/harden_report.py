@@ -1,0 +1,164 @@
+"""From right and wrong answers to figures, a verdict and the report."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from cloakify.attacks import Attack
+from cloakify.attacks.given import count_outside
+from cloakify.data import Copies, Splits
+from cloakify.evaluation import Verdict, accuracy_figure, gain_figure, judge
+from cloakify.evaluation.robustness import Correctness
+from cloakify.evaluation.verdict import OverRandom
+from cloakify.experiment.experiment import Classifier, Experiment
+from cloakify.report.records import (
+    Accuracy,
+    AttackInfo,
+    ControlFigures,
+    CopiesWithin,
+    DeviceInfo,
+    FileRef,
+    GivenCopies,
+    HardenData,
+    HardenReport,
+    HeadInfo,
+    MaskInfo,
+    ModelFigures,
+    Notice,
+)
+from cloakify.version import __version__
+
+
+def judge_mask(
+    source: Correctness,
+    hardened: Correctness,
+    control: Correctness,
+    *,
+    doubts: Sequence[str] = (),
+) -> tuple[Accuracy, Verdict]:
+    """Compare the source, the hardened model, and the control with a random mask.
+
+    Parameters
+    ----------
+    doubts
+        Codes of warnings with which no gain may be claimed.
+    """
+    gain = ModelFigures(
+        clean=gain_figure(hardened.clean, source.clean),
+        static=gain_figure(hardened.static, source.static),
+        transfer=gain_figure(hardened.transfer, source.transfer),
+        adaptive=gain_figure(hardened.adaptive, source.adaptive),
+    )
+    accuracy = Accuracy(
+        source=_figures(source),
+        hardened=_figures(hardened),
+        gain=gain,
+        random_mask=ControlFigures(
+            clean=accuracy_figure(control.clean),
+            transfer=accuracy_figure(control.transfer),
+            adaptive=accuracy_figure(control.adaptive),
+        ),
+    )
+    verdict = judge(
+        gain.adaptive,
+        static_gains=[gain.static, gain.transfer],
+        over_random=OverRandom(
+            transfer=gain_figure(hardened.transfer, control.transfer),
+            adaptive=gain_figure(hardened.adaptive, control.adaptive),
+        ),
+        doubts=doubts,
+        clean_gain=gain.clean,
+    )
+    return accuracy, verdict
+
+
+def harden_report(
+    experiment: Experiment,
+    splits: Splits,
+    mask: MaskInfo,
+    attacks: tuple[Attack, Attack],
+    judged: tuple[Accuracy, Verdict, tuple[Notice, ...]],
+    output: Path | None,
+    timing: Mapping[str, float],
+    copies: GivenCopies | None = None,
+) -> HardenReport:
+    """Put the report together.
+
+    Parameters
+    ----------
+    mask
+        What was made.
+    attacks
+        The calibration attack and the evaluation attack.
+    output
+        The hardened file, or ``None`` where none was written.
+    timing
+        Seconds by stage.
+    copies
+        Those that calibrated in the calibration attack's place.
+    """
+    classifier, dataset = experiment.classifier, experiment.dataset
+    accuracy, verdict, warnings = judged
+    calibration, evaluation = (_attack_info(attack, experiment) for attack in attacks)
+    return HardenReport(
+        cloakify_version=__version__,
+        source=FileRef(str(classifier.file.path), classifier.file.sha256),
+        output=None if output is None else FileRef(str(output), _sha256(output)),
+        device=DeviceInfo(experiment.device.provider),
+        head=head_info(classifier),
+        attack=calibration,
+        evaluation_attack=evaluation,
+        data=HardenData(
+            path=str(dataset.path),
+            sha256=dataset.sha256,
+            fit=len(splits.fit),
+            select=len(splits.select),
+            report=len(splits.report),
+            labels=experiment.setting.labels,
+        ),
+        mask=mask,
+        accuracy=accuracy,
+        verdict=verdict,
+        warnings=warnings,
+        timing=timing,
+        perturbs=experiment.perturbs,
+        copies=copies,
+    )
+
+
+def given_copies(copies: Copies, experiment: Experiment) -> GivenCopies:
+    """Look at every copy that a user gave: which lie within the budget, and which in the box."""
+    threat = experiment.threat
+    found = count_outside(copies, experiment.dataset, threat, experiment.batch_size)
+    within = CopiesWithin(threat.eps, found.counted, found.ball, found.box)
+    return GivenCopies(str(copies.data.path), copies.data.sha256, (within,))
+
+
+def head_info(classifier: Classifier) -> HeadInfo:
+    """Return what a report tells of the head."""
+    head = classifier.head
+    return HeadInfo(
+        head.node, head.op_type, head.features, head.num_features, head.logits, head.num_classes
+    )
+
+
+def _figures(correctness: Correctness) -> ModelFigures:
+    return ModelFigures(
+        clean=accuracy_figure(correctness.clean),
+        static=accuracy_figure(correctness.static),
+        transfer=accuracy_figure(correctness.transfer),
+        adaptive=accuracy_figure(correctness.adaptive),
+    )
+
+
+def _attack_info(attack: Attack, experiment: Experiment) -> AttackInfo:
+    threat = experiment.threat
+    return AttackInfo(attack.name, threat.norm, threat.eps, attack.steps, attack.gradient)
+
+
+def _sha256(path: Path) -> str:
+    """SHA-256 of the file alone, as `sha256sum` prints it; its sidecars are the source's."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,1 @@
+"""An opened model with its data, threat model, settings and device."""

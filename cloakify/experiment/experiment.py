@@ -1,0 +1,327 @@
+"""What every verb starts from: an opened classifier, its data, and what an attacker may do."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import ModelProto
+
+from cloakify.attacks import Target, ThreatModel, make_threat
+from cloakify.attacks.threat import check_width
+from cloakify.data import Copies, Dataset, Splits, open_copies, open_data, split
+from cloakify.data.sanity import check_clean_accuracy
+from cloakify.data.splits import some_of
+from cloakify.errors import DataError, ModelError, UsageError
+from cloakify.experiment.latent_input import (
+    LatentInput,
+    described,
+    open_latent_input,
+    preprocessing_for,
+    root_mean_square,
+)
+from cloakify.experiment.settings import Setting
+from cloakify.graph.analysis.attack_point import AttackPoint, find_attack_point
+from cloakify.graph.analysis.head import Head, find_head
+from cloakify.graph.analysis.inputs import InputSpec
+from cloakify.graph.edit.gates import has_gates, strip_gates
+from cloakify.graph.edit.mask import find_mask, strip_mask
+from cloakify.graph.gradient.coverage import Coverage, gradient_coverage
+from cloakify.onnxfile import OnnxFile, open_model, read_metadata
+from cloakify.runtime import Device, fitting_batch_size, resolve_device
+
+# Samples that two models must turn into the same values to be compared.
+SAME = 4
+
+# (stage, done, total): called as a run goes on.
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """An opened model file and what was found in it."""
+
+    file: OnnxFile
+    entry: AttackPoint
+    head: Head
+    alternatives: tuple[Head, ...]
+
+    @property
+    def spec(self) -> InputSpec:
+        """The data input."""
+        return self.entry.input
+
+    @cached_property
+    def model(self) -> ModelProto:
+        """The model with its weights read; a self-contained file is its own."""
+        return self.file.load_weights() if self.file.sidecars else self.file.model
+
+    @cached_property
+    def coverage(self) -> Coverage:
+        """How gradients go from what attacks perturb to the logits."""
+        return gradient_coverage(self.file.outline, self.entry.tensor, self.head.logits)
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A classifier with data that fits it, on a device, under a threat model.
+
+    ``inside`` is there where samples are values of a tensor inside the graph, and ``perturbs`` says
+    what attacks perturb.
+    """
+
+    classifier: Classifier
+    dataset: Dataset
+    labels: NDArray[np.int64]
+    threat: ThreatModel
+    device: Device
+    setting: Setting
+    perturbs: str
+    inside: LatentInput | None = None
+
+    def splits(self, report_limit: int | None = None) -> Splits:
+        """Deal the samples into fit, select and report; exact copies of others are left out.
+
+        A sample that is fitted on and reported on would flatter the figures, and one that is
+        reported twice the intervals.
+
+        Parameters
+        ----------
+        report_limit
+            Keep at most so many of the report split, each class in proportion.
+
+        Raises
+        ------
+        DataError
+            There are too few distinct samples.
+        """
+        distinct = self.dataset.distinct
+        dealt = split(len(distinct), self.labels[distinct], self.setting.seed)
+        report = distinct[dealt.report]
+        if report_limit is not None:
+            report = some_of(report, self.labels, report_limit, self.setting.seed)
+        return Splits(distinct[dealt.fit], distinct[dealt.select], report)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Remarks on the data that a user should be told."""
+        copies = len(self.dataset) - len(self.dataset.distinct)
+        if not copies:
+            return self.dataset.notes
+        note = f"{copies} of {len(self.dataset)} samples are exact copies of others and left out"
+        return (*self.dataset.notes, note)
+
+    def without_copies(self) -> Experiment:
+        """Return the same without samples that are exact copies: they count once in an interval."""
+        labels = self.labels[self.dataset.distinct]
+        return replace(self, dataset=self.dataset.without_copies(), labels=labels)
+
+    def check_clean_accuracy(self, correct: int, count: int) -> None:
+        """Stop where the model does no better than guessing, and say what is odd about the data.
+
+        Raises
+        ------
+        DataError
+            See :func:`~cloakify.data.sanity.check_clean_accuracy`.
+        """
+        try:
+            check_clean_accuracy(correct, count, self.classifier.head.num_classes)
+        except DataError as error:
+            notes = "".join(f" ({note})" for note in self.dataset.notes)
+            raise DataError(f"{error}{notes}") from None
+
+    def with_weights(self, model: ModelProto) -> ModelProto:
+        """Return an edit of the classifier's message with the classifier's weights read into it."""
+        file = self.classifier.file
+        return replace(file, model=model).load_weights() if file.sidecars else model
+
+    @property
+    def batch_size(self) -> int:
+        """Samples in one run of a session."""
+        return _batch_size(self.setting, self.dataset, self.device)
+
+    @property
+    def spec(self) -> InputSpec:
+        """What samples are fed to: the data input, or the cut graph's."""
+        return self.classifier.spec if self.inside is None else self.inside.spec
+
+    def attacked(self, model: ModelProto | None = None) -> ModelProto:
+        """Return the part of the classifier, or of an edit of it, that samples go through."""
+        chosen = self.classifier.model if model is None else self.with_weights(model)
+        return chosen if self.inside is None else self.inside.cut(chosen, self.classifier.head)
+
+    def target(self, model: ModelProto | None = None) -> Target:
+        """Return the classifier, or another model with the same head, as a target of attacks."""
+        return Target(
+            self.attacked(model),
+            self.spec,
+            self.classifier.head,
+            self.device,
+            self.batch_size,
+        )
+
+    def copies(self, path: str | os.PathLike[str]) -> Copies:
+        """Open attacked copies of the samples that a user gives.
+
+        Raises
+        ------
+        UsageError
+            Attacks perturb a tensor inside the graph.
+        DataError
+            They can't be read, or not be paired with the samples.
+        """
+        if self.inside is not None:
+            raise UsageError(f"--attacked takes inputs, but attacks perturb {self.perturbs}")
+        preprocessing = preprocessing_for(self.classifier.entry, self.setting)
+        return open_copies(
+            os.fspath(path),
+            self.dataset,
+            self.classifier.spec,
+            preprocessing,
+            self.setting.resize,
+        )
+
+    def of(self, other: Classifier) -> Experiment:
+        """Return the same samples as an experiment of another classifier.
+
+        Raises
+        ------
+        UsageError
+            It is attacked at another tensor, or that has other values.
+        """
+        if self.inside is None and other.entry.is_plain:
+            return replace(self, classifier=other)
+        paths = f"{other.file.path} and {self.classifier.file.path}"
+        if self.inside is None or other.entry.kind != self.inside.entry.kind:
+            raise UsageError(f"{paths} are attacked at different tensors: compare them apart")
+        inside = open_latent_input(
+            other.model, other.entry, other.head, self.dataset, self.device, self.batch_size
+        )
+        some = self.dataset.inputs(np.arange(min(SAME, len(self.dataset))))
+        alike = inside.packing.sample_shape == self.inside.packing.sample_shape
+        if not alike or not np.array_equal(inside.pack(some), self.inside.pack(some)):
+            raise UsageError(
+                f"{paths} turn the same ids into other values ({inside.entry}): "
+                "only models with one embedding can be attacked by the same samples"
+            )
+        return replace(self, classifier=other, inside=inside)
+
+
+def open_classifier(
+    path: str | os.PathLike[str], head: str | None = None, *, any_mixed: bool = False
+) -> Classifier:
+    """Open a model file and find its input and its head.
+
+    ``any_mixed`` is :func:`find_head`'s.
+
+    Raises
+    ------
+    ModelError
+        The file is no classifier, or its head is not unique.
+    """
+    file = open_model(path)
+    search = find_head(file.outline, head, any_mixed=any_mixed)
+    return Classifier(file, find_attack_point(file.outline), search.head, search.alternatives)
+
+
+def open_source(path: str | os.PathLike[str], head: str | None, replace_mask: bool) -> Classifier:
+    """Open a model that is to be hardened.
+
+    Parameters
+    ----------
+    replace_mask
+        Take an old mask out first; without it, a hardened model is refused.
+
+    Raises
+    ------
+    ModelError
+        The model is hardened already, or no classifier.
+    """
+    classifier = open_classifier(path, head)
+    model = classifier.file.model
+    installed = find_mask(model)
+    gated = has_gates(model)
+    if not gated and read_metadata(model).get("method") == "tuned":
+        raise ModelError(f"{path}: has tuned gates folded into its weights; harden its source")
+    if installed is None and not gated:
+        return classifier
+    if not replace_mask:
+        what = "tuned gates"
+        if installed is not None:
+            removed = int((installed.values == 0).sum())
+            what = f"{removed} of {len(installed.values)} features masked"
+        raise ModelError(f"{path}: is hardened already ({what}); --replace-mask swaps the mask out")
+    bare = strip_gates(model) if gated else strip_mask(model)
+    file = replace(classifier.file, model=bare, content=bare.SerializeToString(deterministic=True))
+    search = find_head(file.outline, head)
+    return Classifier(file, find_attack_point(file.outline), search.head, search.alternatives)
+
+
+def open_experiment(
+    classifier: Classifier, data: str | os.PathLike[str], setting: Setting, progress: Progress
+) -> Experiment:
+    """Open the data, check that it fits the classifier, and label it.
+
+    Raises
+    ------
+    DataError
+        The data can't be read or does not fit.
+    UsageError
+        An option is out of its range.
+    DeviceError
+        The device asked for can't be had.
+    """
+    device = resolve_device(setting.device)
+    entry = classifier.entry
+    preprocessing = preprocessing_for(entry, setting)
+    box = None if entry.kind == "embedding" else setting.box
+    if box is None and setting.box not in (None, (0.0, 1.0)):
+        raise UsageError(f"--box bounds data, but attacks perturb {entry}")
+    threat = make_threat(setting.norm, setting.eps, classifier.spec, preprocessing, box)
+    check_width(threat, setting.eps)
+    dataset = open_data(
+        os.fspath(data),
+        classifier.spec,
+        preprocessing,
+        labels=setting.labels,
+        limit=setting.limit,
+        seed=setting.seed,
+        resize=setting.resize,
+        box=box,
+        others=entry.others,
+    )
+    dataset.check_classes(classifier.head.num_classes)
+    inside, unit = None, 1.0
+    if not entry.is_plain:
+        size = _batch_size(setting, dataset, device)
+        inside = open_latent_input(classifier.model, entry, classifier.head, dataset, device, size)
+        if entry.kind == "embedding":
+            unit = root_mean_square(inside, dataset)
+        threat = inside.threat(setting, preprocessing, unit)
+        dataset = dataset.packed(inside.pack, inside.packing.sample_shape)
+    labels = np.empty(0, np.int64) if dataset.labels is None else dataset.labels
+    perturbs = described(entry, unit)
+    experiment = Experiment(classifier, dataset, labels, threat, device, setting, perturbs, inside)
+    if dataset.labels is not None:
+        return experiment
+    labels = _predictions(experiment.target(), dataset, progress)
+    return replace(experiment, dataset=dataset.with_labels(labels), labels=labels)
+
+
+def _batch_size(setting: Setting, dataset: Dataset, device: Device) -> int:
+    if setting.batch_size is not None:
+        # No batch is filled up with more copies than there are samples.
+        return min(setting.batch_size, len(dataset))
+    return fitting_batch_size(dataset.sample_shape, device)
+
+
+def _predictions(target: Target, dataset: Dataset, progress: Progress) -> NDArray[np.int64]:
+    found = np.empty(len(dataset), np.int64)
+    for batch in dataset.batches(batch_size=target.span):
+        found[batch.index] = target.logits(batch.x.astype(np.float32, copy=False)).argmax(axis=1)
+        progress("labelling by the model", int(batch.index[-1]) + 1, len(dataset))
+    return found

@@ -1,0 +1,285 @@
+"""Attack a tensor inside the graph, where the model's inputs can't be perturbed themselves.
+
+See :mod:`cloakify.graph.analysis.attack_point` for which tensor that is. Samples are then that
+tensor's values, computed by the shipped graph from the data's inputs; ε counts in the tensor's root
+mean square for embeddings, and in data units for whole numbers made floats (pixels of 8 bits).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import ModelProto
+
+from cloakify.attacks.threat import ThreatModel, make_relative_threat, make_threat
+from cloakify.data import Dataset, Preprocessing
+from cloakify.errors import DataError, ModelError, UsageError
+from cloakify.experiment.settings import Setting
+from cloakify.graph.analysis.attack_point import AttackPoint
+from cloakify.graph.analysis.head import Head
+from cloakify.graph.analysis.inputs import InputSpec, find_channel_axis
+from cloakify.graph.edit.cut import Packing, check_exact, cut_inside, inputs_beside, part_of
+from cloakify.graph.edit.taps import tap
+from cloakify.report.records import THE_INPUT
+from cloakify.runtime import Device, Session
+
+# Samples that the root mean square is taken over, and that the cut graph is tried on.
+MEASURED, TRIED = 256, 4
+
+# Largest difference of logits that is still rounding, relative to the largest logit.
+TOLERANCE = 1e-3
+
+Inputs = Mapping[str, NDArray[np.generic]]
+
+
+@dataclass(frozen=True)
+class LatentInput:
+    """Attacks inside one classifier.
+
+    Attributes
+    ----------
+    entry
+        Which tensor they perturb.
+    packing
+        What a sample is: the tensor's values, and what the rest of the graph reads of the inputs.
+    """
+
+    entry: AttackPoint
+    packing: Packing
+    _model: ModelProto
+    _head: Head
+    _device: Device
+    _batch_size: int
+
+    @property
+    def tensor_spec(self) -> InputSpec:
+        """The tensor, as if it were an input."""
+        shape = (self.entry.input.batch_size, *self.packing.tensor_shape)
+        axis = None if self.entry.kind == "embedding" else find_channel_axis(shape)
+        return InputSpec(self.entry.tensor, shape, np.dtype(np.float32), axis)
+
+    @cached_property
+    def spec(self) -> InputSpec:
+        """The input of :meth:`cut`'s models."""
+        name = self._cut(self._model, self._head)[1]
+        spec = self.tensor_spec
+        if len(self.packing.parts) == 1:
+            return InputSpec(name, spec.shape, spec.dtype, spec.channel_axis)
+        return InputSpec(name, (spec.batch_size, *self.packing.sample_shape), spec.dtype, None)
+
+    def cut(self, model: ModelProto, head: Head) -> ModelProto:
+        """Return the part of a model behind the tensor: the classifier, or one hardened from it."""
+        return self._cut(model, head)[0]
+
+    def _cut(self, model: ModelProto, head: Head) -> tuple[ModelProto, str]:
+        outputs = list(dict.fromkeys([head.features, head.logits]))
+        batch = self.entry.input.batch_size
+        return cut_inside(model, self.entry.tensor, self.packing, outputs, batch)
+
+    def pack(self, inputs: Inputs) -> NDArray[np.float32]:
+        """Return samples of the model's inputs; float32 [n, …].
+
+        Raises
+        ------
+        DataError
+            An id has no row in the table, or is too large a number.
+        """
+        beside = [part.name for part in self.packing.parts[1:]]
+        for name in beside:
+            fault = check_exact(inputs[name], name)
+            if fault is not None:
+                raise DataError(fault)
+        arrays = [self.tensor(inputs), *(inputs[name] for name in beside)]
+        return self.packing.pack(arrays, len(inputs[self.entry.input.name]))
+
+    def tensor(self, inputs: Inputs) -> NDArray[np.generic]:
+        """Return the tensor's values for samples, as the shipped graph computes them."""
+        if self.entry.kind == "input":
+            return inputs[self.entry.tensor]
+        check_ids(self.entry, inputs)
+        return run_prefix(self._prefix, self.entry, inputs, self._batch_size)
+
+    @cached_property
+    def _prefix(self) -> Session:
+        return open_prefix(self._model, self.entry, self._device)
+
+    def threat(self, setting: Setting, preprocessing: Preprocessing, unit: float) -> ThreatModel:
+        """Return what an attacker may do to samples.
+
+        Raises
+        ------
+        UsageError
+            As :func:`~cloakify.attacks.threat.make_threat`.
+        """
+        spec = self.tensor_spec
+        if self.entry.kind == "embedding":
+            threat = make_relative_threat(setting.norm, setting.eps, unit, len(spec.shape))
+        else:
+            threat = make_threat(setting.norm, setting.eps, spec, preprocessing, setting.box)
+        if len(self.packing.parts) == 1:
+            return threat
+        return threat.packed(self.packing.tensor_shape, self.packing.sample_shape[0])
+
+    def check(self, model: ModelProto, inputs: Inputs) -> None:
+        """Raise ModelError unless the cut graph's logits are the shipped graph's.
+
+        ``inputs`` are as many samples as the model takes. They are fed to the cut one in reverse
+        order: a tensor whose first axis only looks as if it counted them does not pass.
+        """
+        logits = self._head.logits
+        whole = Session(tap(model, [logits]), self._device)
+        run = whole.run({name: inputs[name] for name in whole.inputs})
+        expected = run[logits].astype(np.float64)
+        cut = Session(tap(self.cut(model, self._head), [logits]), self._device)
+        run = cut.run({self.spec.name: self.pack(inputs)[::-1]})
+        found = run[logits][::-1].astype(np.float64)
+        apart = float(np.abs(found - expected).max(initial=0.0))
+        if not apart <= TOLERANCE * max(1.0, float(np.abs(expected).max(initial=0.0))):
+            raise ModelError(
+                f"the logits do not follow from {self.entry} alone (off by {apart:g}): "
+                "samples can't be attacked there one by one"
+            )
+
+
+def open_latent_input(
+    model: ModelProto,
+    entry: AttackPoint,
+    head: Head,
+    dataset: Dataset,
+    device: Device,
+    batch_size: int,
+) -> LatentInput:
+    """Find out what samples of a classifier are that is attacked inside, and check that they do.
+
+    Parameters
+    ----------
+    model
+        The classifier with its weights in it.
+    dataset
+        Its data; the shapes are taken from the first samples.
+
+    Raises
+    ------
+    ModelError
+        The tensor does not hold a sample's values side by side.
+    DataError
+        A sample can't be read.
+    """
+    samples = entry.input.batch_size or min(TRIED, len(dataset))
+    inputs = dataset.inputs(np.resize(np.arange(len(dataset)), samples))
+    if entry.kind == "input":
+        values = inputs[entry.tensor]
+    else:
+        check_ids(entry, inputs)
+        values = run_prefix(open_prefix(model, entry, device), entry, inputs, batch_size)
+        if values.dtype.kind != "f":
+            raise ModelError(f"{entry} is {values.dtype}, not floats, and can't be attacked")
+    outputs = [head.features, head.logits]
+    beside = inputs_beside(model, entry.tensor, outputs)
+    parts = [part_of(entry.tensor, values, samples)]
+    parts += [part_of(name, inputs[name], samples) for name in beside]
+    inside = LatentInput(entry, Packing(tuple(parts)), model, head, device, batch_size)
+    inside.check(model, inputs)
+    return inside
+
+
+def root_mean_square(inside: LatentInput, dataset: Dataset) -> float:
+    """Return the root mean square of the perturbed tensor over samples from all of the data.
+
+    Raises
+    ------
+    ModelError
+        It is 0.
+    """
+    chosen = np.unique(np.linspace(0, len(dataset) - 1, min(MEASURED, len(dataset))).astype(int))
+    values = inside.tensor(dataset.inputs(chosen)).astype(np.float64)
+    found = float(np.sqrt(np.square(values).mean()))
+    if not (found > 0 and np.isfinite(found)):
+        raise ModelError(f"{inside.entry} has a root mean square of {found:g}; ε has no unit there")
+    return found
+
+
+def preprocessing_for(entry: AttackPoint, setting: Setting) -> Preprocessing:
+    """Return the preprocessing; of bytes that are fed as they are, the scale is 255.
+
+    Raises
+    ------
+    UsageError
+        Pixels' numbers are given for token ids, or make pixels larger than the input can hold.
+    """
+    found = Preprocessing.parse(setting.scale, setting.mean, setting.std)
+    plain = found == Preprocessing()
+    if entry.kind == "embedding" and not plain:
+        raise UsageError(
+            f"--scale, --mean and --std are for pixels; input {entry.input.name!r} takes ids"
+        )
+    if entry.kind == "numbers" and entry.input.dtype == np.uint8 and plain:
+        return Preprocessing(scale=255.0)
+    if entry.kind == "numbers" and setting.box is not None:
+        low, high = found.box(*setting.box, channels=max(len(found.mean), len(found.std)))
+        held = np.iinfo(str(entry.input.dtype))
+        if low.min() < held.min or high.max() > held.max:
+            raise UsageError(
+                f"--scale, --mean and --std make numbers from {low.min():g} to {high.max():g} of "
+                f"pixels; input {entry.input.name!r} ({entry.input.dtype}) holds {held.min} to "
+                f"{held.max}"
+            )
+    return found
+
+
+def described(entry: AttackPoint, unit: float) -> str:
+    """Say what attacks perturb, as a report does."""
+    if entry.kind == "input":
+        return THE_INPUT if entry.is_plain else str(entry)
+    if entry.kind == "embedding":
+        return f"{entry}; ε is relative to its root mean square, {unit:.4g}"
+    return f"{entry}; the attacked values need not be whole numbers"
+
+
+def check_ids(entry: AttackPoint, inputs: Inputs) -> None:
+    """Raise DataError where an id has no row in the table."""
+    ids = inputs[entry.input.name]
+    if entry.rows is None or not ids.size:
+        return
+    low, high = int(ids.min()), int(ids.max())
+    if low < -entry.rows or high >= entry.rows:
+        raise DataError(
+            f"input {entry.input.name!r} holds id {high if high >= entry.rows else low}, but the "
+            f"table of {entry.op_type} {entry.node!r} has {entry.rows} rows: encode the data with "
+            "the model's own tokenizer"
+        )
+
+
+def open_prefix(model: ModelProto, entry: AttackPoint, device: Device) -> Session:
+    """Open the part of a model that computes the tensor."""
+    return Session(tap(model, [entry.tensor]), device)
+
+
+def run_prefix(
+    session: Session, entry: AttackPoint, inputs: Inputs, batch_size: int
+) -> NDArray[np.generic]:
+    """Return the tensor's values for samples, a batch at a time."""
+    samples = len(inputs[entry.input.name])
+    fixed = entry.input.batch_size
+    size = fixed or batch_size
+    found: list[NDArray[np.generic]] = []
+    for start in range(0, samples, size):
+        part = {name: inputs[name][start : start + size] for name in session.inputs}
+        count = len(part[entry.input.name])
+        values = session.run({name: _filled(array, fixed) for name, array in part.items()})
+        tensor = values[entry.tensor]
+        if not tensor.ndim or len(tensor) % (fixed or count):
+            part_of(entry.tensor, tensor, fixed or count)
+        found.append(tensor[: count * (len(tensor) // (fixed or count))])
+    return np.concatenate(found)
+
+
+def _filled(array: NDArray[np.generic], batch: int | None) -> NDArray[np.generic]:
+    """Repeat the last sample up to the batch size that a model is fixed to."""
+    if batch is None or len(array) % batch == 0:
+        return array
+    return np.concatenate([array, np.repeat(array[-1:], batch - len(array) % batch, axis=0)])

@@ -1,0 +1,1 @@
+"""What a model is, read from its graph: its inputs, its head, what it answers."""

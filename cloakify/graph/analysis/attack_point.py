@@ -1,0 +1,220 @@
+"""Where an attack enters a classifier: its input, or the first tensor that can be moved a little.
+
+Token ids and bytes can't be perturbed by a small ε. What can is the first float tensor that they
+become, and that is what is attacked then: the rows of the embedding table that the ids choose
+(``Gather(table, ids)``), or the bytes as numbers (``Cast``). A model with several inputs is
+attacked at one of them; the others (an attention mask, token types) are passed along.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import onnx
+from onnx import ModelProto, NodeProto, TensorProto
+
+from cloakify.errors import ModelError
+from cloakify.graph.analysis.inputs import InputSpec, data_inputs, input_spec, only_one
+from cloakify.graph.model.constants import constant_sizes
+from cloakify.graph.model.rewrite import inputs_of
+from cloakify.graph.model.weights import set_weights_aside
+from cloakify.onnxfile import FLOATS
+
+Kind = Literal["input", "embedding", "numbers"]
+
+# What looks rows of a table up by number: the table's slot, and the numbers'.
+_LOOKUPS = {"Gather": (0, 1), "GatherND": (0, 1), "EmbedLayerNormalization": (2, 0)}
+# Where whole numbers become floats one by one.
+_CASTS = {"Cast", "DequantizeLinear"}
+# Whole numbers that count or find others: what they choose is not what the ids stand for.
+_OTHER_NUMBERS = ("CumSum", "Reduce", "Arg", "NonZero", "Range", "TopK")
+_SHAPES = {"Shape", "Size"}
+# Inputs of these names hold ids too, but not the tokens'.
+_BESIDE = ("type", "segment", "position", "mask")
+
+
+@dataclass(frozen=True)
+class AttackPoint:
+    """The tensor that attacks perturb.
+
+    Attributes
+    ----------
+    input
+        The data input that leads to it.
+    others
+        Inputs that are passed along with each sample.
+    tensor
+        Its name: that of the input itself, or of a value inside the graph.
+    kind
+        ``input``; ``embedding`` for rows of a table; ``numbers`` for whole numbers made floats.
+    node, op_type
+        The node that yields it; empty for an input.
+    rows
+        How many rows the table has, where that is known.
+    """
+
+    input: InputSpec
+    others: tuple[InputSpec, ...]
+    tensor: str
+    kind: Kind
+    node: str = ""
+    op_type: str = ""
+    rows: int | None = None
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the model takes one input of floats, which is what is attacked."""
+        return self.kind == "input" and not self.others
+
+    def __str__(self) -> str:
+        if self.kind == "input":
+            return f"input {self.tensor!r}"
+        return (
+            f"the output of {self.op_type} {self.node!r}, first floats behind {self.input.name!r}"
+        )
+
+
+def find_attack_point(model: ModelProto) -> AttackPoint:
+    """Find where attacks enter ``model``.
+
+    Of whole-number inputs that choose rows of tables, the one with the largest table is attacked.
+
+    Raises
+    ------
+    ModelError
+        There is no data input, there are several of floats, or whole numbers do not become floats
+        before they are computed with.
+    """
+    inputs = data_inputs(model)
+    if not inputs:
+        only_one(inputs)
+    types = {value.name: value.type.tensor_type.elem_type for value in inputs}
+    for name, kind in types.items():
+        if kind == TensorProto.STRING:
+            raise ModelError(f"input {name!r} takes text; export the model to take token ids")
+    floats = [value for value in inputs if types[value.name] in FLOATS]
+    if len(inputs) == 1 and floats:
+        return AttackPoint(input_spec(inputs[0]), (), inputs[0].name, "input")
+    found = [value for value in floats if not _is_beside(value.name)]
+    if len(found) > 1:
+        only_one(found)
+    specs = {value.name: input_spec(value) for value in inputs}
+    if found:
+        main = found[0].name
+        return AttackPoint(specs[main], _without(specs, main), main, "input")
+    return _inside(model, specs, types)
+
+
+def _inside(
+    model: ModelProto, specs: Mapping[str, InputSpec], types: Mapping[str, int]
+) -> AttackPoint:
+    """Walk from the whole-number inputs to the first floats."""
+    whole = {name for name, kind in types.items() if kind not in FLOATS and not _is_mask(name)}
+    known = _element_types(model)
+    tables = constant_sizes(model)
+    # What each value is a version of: an input's numbers, or something derived from them.
+    direct: dict[str, str] = {name: name for name in whole if types[name] != TensorProto.BOOL}
+    derived: set[str] = set(whole)
+    lookups: list[tuple[bool, int, AttackPoint]] = []
+    casts: list[AttackPoint] = []
+    met: list[str] = []
+    for node in model.graph.node:
+        read = [name for name in inputs_of(node) if name in derived]
+        if not read or node.op_type in _SHAPES:
+            continue
+        for tensor in filter(None, node.output):
+            kind = known.get(tensor, TensorProto.FLOAT)
+            if kind not in FLOATS:
+                derived.add(tensor)
+                source = _same_numbers(node, direct, kind)
+                if source is not None:
+                    direct[tensor] = source
+                continue
+            met.append(f"{node.op_type} {_called(node)!r}")
+            entry = _entry(node, tensor, direct, specs, tables)
+            if entry is not None and entry.kind == "embedding":
+                size = int(np.prod(tables[node.input[_LOOKUPS[node.op_type][0]]]))
+                lookups.append((not _is_beside(entry.input.name), size, entry))
+            elif entry is not None:
+                casts.append(entry)
+            break
+    if lookups:
+        # The first of equal ones.
+        return max(lookups, key=lambda candidate: candidate[:2])[2]
+    if len(casts) == 1:
+        return casts[0]
+    names = ", ".join(map(repr, specs))
+    raise ModelError(
+        f"input {names} takes no floats, and no tensor behind it can be attacked: cloakify "
+        "looks for a table that they choose rows of (Gather), or one Cast to floats, and met "
+        f"{', '.join(met[:4]) or 'neither'}; export the model with a float input"
+    )
+
+
+def _entry(
+    node: NodeProto,
+    tensor: str,
+    direct: Mapping[str, str],
+    specs: Mapping[str, InputSpec],
+    tables: Mapping[str, tuple[int, ...]],
+) -> AttackPoint | None:
+    """Describe a node's floats as an entry, or return ``None`` where they are none."""
+    if node.op_type in _LOOKUPS:
+        table, slot = _LOOKUPS[node.op_type]
+        if len(node.input) <= max(table, slot) or node.input[table] not in tables:
+            return None
+        source = direct.get(node.input[slot])
+        if source is None:
+            return None
+        axis = next((a.i for a in node.attribute if a.name == "axis"), 0)
+        shape = tables[node.input[table]]
+        rows = shape[axis] if node.op_type != "GatherND" else None
+        kind: Kind = "embedding"
+    elif node.op_type in _CASTS and node.input[0] in direct:
+        source, rows, kind = direct[node.input[0]], None, "numbers"
+    else:
+        return None
+    others = _without(specs, source)
+    return AttackPoint(specs[source], others, tensor, kind, _called(node), node.op_type, rows)
+
+
+def _same_numbers(node: NodeProto, direct: Mapping[str, str], kind: int) -> str | None:
+    """Return the input whose numbers a node passes on, moved or shifted, or ``None``."""
+    if kind == TensorProto.BOOL or node.op_type.startswith(_OTHER_NUMBERS):
+        return None
+    sources = {direct[name] for name in node.input if name in direct}
+    return sources.pop() if len(sources) == 1 else None
+
+
+def _element_types(model: ModelProto) -> dict[str, int]:
+    """Return the element types that onnx infers, or that the file declares."""
+    skeleton, _ = set_weights_aside(model)
+    try:
+        skeleton = onnx.shape_inference.infer_shapes(skeleton)
+    except onnx.shape_inference.InferenceError as error:
+        raise ModelError(f"the model contradicts itself: {' '.join(str(error).split())}") from error
+    values: Iterable[onnx.ValueInfoProto] = (*model.graph.value_info, *skeleton.graph.value_info)
+    return {
+        value.name: value.type.tensor_type.elem_type
+        for value in values
+        if value.type.tensor_type.elem_type != TensorProto.UNDEFINED
+    }
+
+
+def _without(specs: Mapping[str, InputSpec], main: str) -> tuple[InputSpec, ...]:
+    return tuple(spec for name, spec in specs.items() if name != main)
+
+
+def _called(node: NodeProto) -> str:
+    return node.name or node.output[0]
+
+
+def _is_beside(name: str) -> bool:
+    return any(word in name.lower() for word in _BESIDE)
+
+
+def _is_mask(name: str) -> bool:
+    return "mask" in name.lower()

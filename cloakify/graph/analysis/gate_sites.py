@@ -1,0 +1,387 @@
+"""Find where gates can stand: behind every layer that has channels and leads to the features.
+
+    Conv, ConvTranspose          the channels of the output
+    Gemm, MatMul [+ Add bias]    the last axis; in attention, the projections of every head
+    BatchNormalization, InstanceNormalization, LayerNormalization, GroupNormalization
+
+Where such a layer adds a constant, that is gated as well: y = gate · (W x + bias gate · b). The
+second gate moves the threshold of the activation behind, which no factor on y can do.
+
+Layers of images (sequences, volumes) can have a gate at every position of every channel as well,
+where the file says how many positions there are. No weight takes those up: they stay in the graph.
+
+The head itself has none: its channels are the classes. A convolution that leads into a batch
+normalisation alone is gated behind that one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence, Set
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+
+import onnx
+import onnx_graphsurgeon as gs
+from onnx import ModelProto
+
+from cloakify.errors import UsageError
+from cloakify.graph.analysis.head import Head
+from cloakify.graph.model.constants import constant_shape, given, is_constant
+from cloakify.onnxfile import FLOATS
+
+
+@dataclass(frozen=True)
+class BiasInput:
+    """Where a layer reads the constant that it adds.
+
+    Attributes
+    ----------
+    value
+        The constant.
+    reader, place
+        The node that reads it, by its first output, and the number of its input.
+    spread
+        The shape in which it broadcasts to the layer's output; ``None`` where it does as it is.
+    """
+
+    value: str
+    reader: str
+    place: int
+    spread: tuple[int, ...] | None
+
+
+@dataclass(frozen=True)
+class GateSite:
+    """A layer whose output, or the constant that it adds, can be gated.
+
+    Attributes
+    ----------
+    name
+        The layer's node; where it has no name, its output.
+    op_type
+        Its operator.
+    output
+        The layer's output: the value that is gated unless there is a bias.
+    channels
+        How many gates it takes: one a channel, or one at each position of each.
+    shape
+        The shape in which they broadcast to the gated value.
+    element_type
+        Of the gated value, an ONNX code.
+    scaled
+        The initializers that take the gates up when they are folded, each with the axis of its
+        channels; empty where one of them serves other nodes as well or is computed.
+    bias
+        The constant that is gated instead of the output, in what it adds to the output.
+    """
+
+    name: str
+    op_type: str
+    output: str
+    channels: int
+    shape: tuple[int, ...]
+    element_type: int
+    scaled: tuple[tuple[str, int], ...]
+    bias: BiasInput | None = None
+
+    @property
+    def by_position(self) -> bool:
+        """Whether the positions of a channel have gates of their own."""
+        return len(self.shape) > 1 and self.channels != self.shape[1]
+
+    @property
+    def foldable(self) -> bool:
+        """Whether the gates can be folded into the layer's weights."""
+        return bool(self.scaled)
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """What a node says of itself: its value, gates' shape, and the constants with their axes.
+
+    The bias is the last of the constants.
+    """
+
+    output: gs.Tensor
+    channels: int
+    shape: tuple[int, ...]
+    constants: tuple[tuple[gs.Tensor, int], ...]
+    # The node that adds a constant, and which of its inputs that is.
+    bias: tuple[gs.Node, int] | None = None
+
+
+def find_gate_sites(model: ModelProto, head: Head, *, by_position: bool = False) -> list[GateSite]:
+    """List the layers that can be gated, in file order, each followed by the bias that it adds.
+
+    Parameters
+    ----------
+    model
+        The classifier; its weights need not be loaded.
+    head
+        Its head; only layers that lead to its features count.
+    by_position
+        Whether layers of images get a gate at every position of a channel; only where their sizes
+        are known.
+    """
+    graph = gs.import_onnx(model)
+    ranks = _Ranks(model)
+    leading = _leading_to(graph, head.features)
+    initializers = {tensor.name: tensor for tensor in model.graph.initializer}
+    inputs = {value.name for value in model.graph.input} if model.ir_version >= 4 else set()
+    sites: list[GateSite] = []
+    for node in graph.nodes:
+        reader = _LAYERS.get(node.op)
+        if reader is None or node.domain not in (None, "", "ai.onnx") or id(node) not in leading:
+            continue
+        if is_constant(node.outputs[0]):
+            continue
+        layer = reader(node, ranks)
+        if layer is None or id(layer.output.inputs[0]) not in leading:
+            continue
+        element_type = ranks.element_type(layer.output)
+        if element_type not in FLOATS:
+            continue
+        name = node.name or node.outputs[0].name
+        output = layer.output.name
+        positions = ranks.image_shape(layer) if by_position else None
+        scaled = () if positions else _foldable(layer.constants, initializers.keys() - inputs)
+        shape = positions or layer.shape
+        count = math.prod(shape)
+        sites.append(GateSite(name, node.op, output, count, shape, element_type, scaled))
+        if layer.bias is None:
+            continue
+        reader, place = layer.bias
+        added = reader.inputs[place]
+        stored = isinstance(added, gs.Constant) or added.inputs[0].op == "Constant"
+        if not stored or ranks.element_type(added) != element_type:
+            continue
+        scaled = _foldable(layer.constants[-1:], initializers.keys() - inputs)
+        shape = (layer.channels,)
+        spread = None if layer.shape == shape else layer.shape
+        source = BiasInput(added.name, reader.outputs[0].name, place, spread)
+        sites.append(
+            GateSite(name, node.op, output, layer.channels, shape, element_type, scaled, source)
+        )
+    return sites
+
+
+def _foldable(
+    constants: Sequence[tuple[gs.Tensor, int]], writable: Set[str]
+) -> tuple[tuple[str, int], ...]:
+    """Return the constants by name, or nothing if one is computed or serves other nodes as well."""
+    if any(tensor.name not in writable or len(tensor.outputs) > 1 for tensor, _ in constants):
+        return ()
+    return tuple((tensor.name, axis) for tensor, axis in constants)
+
+
+def choose_sites(sites: Sequence[GateSite], pattern: str) -> list[GateSite]:
+    """Return the sites whose name or value matches a shell pattern, ``all``, or the ``last``.
+
+    Raises
+    ------
+    UsageError
+        None does.
+    """
+    if pattern == "last":
+        return [site for site in sites if site.output == sites[-1].output]
+    chosen = [
+        site
+        for site in sites
+        if pattern == "all" or fnmatchcase(site.name, pattern) or fnmatchcase(site.output, pattern)
+    ]
+    if not chosen:
+        # A layer's bias has gates of its own, under the layer's name.
+        names = list(dict.fromkeys(site.name for site in sites))
+        listed = ", ".join(map(repr, names[:8])) or "none"
+        raise UsageError(f"--tune-layers {pattern!r} matches no layer; there are {listed}")
+    return chosen
+
+
+class _Ranks:
+    """Ranks and types of a model's values, by shape inference when first asked for one."""
+
+    def __init__(self, model: ModelProto) -> None:
+        self._model = model
+        self._known: dict[str, onnx.TypeProto.Tensor] | None = None
+
+    def rank(self, tensor: gs.Tensor) -> int | None:
+        """Return a value's rank, or ``None`` where it can't be inferred."""
+        known = self._types().get(tensor.name)
+        return len(known.shape.dim) if known is not None and known.HasField("shape") else None
+
+    def image_shape(self, layer: _Layer) -> tuple[int, ...] | None:
+        """Return [1, C, …] with all positions of a layer's output, or ``None`` if not known."""
+        if len(layer.shape) < 3:
+            return None
+        known = self._types().get(layer.output.name)
+        dims = known.shape.dim[2:] if known is not None else []
+        sizes = tuple(dim.dim_value for dim in dims)
+        return (1, layer.channels, *sizes) if sizes and all(size > 0 for size in sizes) else None
+
+    def element_type(self, tensor: gs.Tensor) -> int:
+        """Return a value's element type, 0 where it can't be inferred."""
+        known = self._types().get(tensor.name)
+        return known.elem_type if known is not None else 0
+
+    def _types(self) -> dict[str, onnx.TypeProto.Tensor]:
+        if self._known is None:
+            inferred = onnx.shape_inference.infer_shapes(_without_large(self._model))
+            values = (
+                *self._model.graph.value_info,
+                *inferred.graph.value_info,
+                *inferred.graph.input,
+                *inferred.graph.output,
+            )
+            self._known = {value.name: value.type.tensor_type for value in values}
+            for tensor in self._model.graph.initializer:
+                # A shape it has as well; only of outputs is that asked for.
+                self._known[tensor.name] = onnx.TypeProto.Tensor(elem_type=tensor.data_type)
+        return self._known
+
+
+def _without_large(model: ModelProto) -> ModelProto:
+    """Return a copy whose large weights are declared as inputs: inference needs but their types."""
+    light = ModelProto(ir_version=max(model.ir_version, 4), opset_import=model.opset_import)
+    light.functions.extend(model.functions)
+    graph = model.graph
+    light.graph.name = graph.name
+    light.graph.node.extend(graph.node)
+    light.graph.input.extend(graph.input)
+    light.graph.output.extend(graph.output)
+    declared = {value.name for value in graph.input}
+    for tensor in graph.initializer:
+        if tensor.ByteSize() <= 1024:
+            light.graph.initializer.append(tensor)
+        elif tensor.name not in declared:
+            light.graph.input.append(
+                onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims))
+            )
+    return light
+
+
+def _leading_to(graph: gs.Graph, name: str) -> set[int]:
+    """Return the nodes that a value is computed from."""
+    found: set[int] = set()
+    waiting = [graph.tensors()[name]]
+    while waiting:
+        for node in waiting.pop().inputs:
+            if id(node) not in found:
+                found.add(id(node))
+                waiting.extend(node.inputs)
+    return found
+
+
+def _conv(node: gs.Node, ranks: _Ranks) -> _Layer | None:
+    return _convolution(node, 0)
+
+
+def _conv_transpose(node: gs.Node, ranks: _Ranks) -> _Layer | None:
+    # With groups the output channels lie along two axes of the weight.
+    return _convolution(node, 1) if node.attrs.get("group", 1) == 1 else None
+
+
+def _convolution(node: gs.Node, axis: int) -> _Layer | None:
+    constants, bias = [(node.inputs[1], axis)], _added(node, 2)
+    if bias is not None:
+        constants.append((node.inputs[2], 0))
+    shape = _shape_of_all(constants)
+    if shape is None or (_single(node) and _feeds_normalisation(node)):
+        return None
+    channels = shape[axis]
+    spread = (1, channels, *[1] * (len(shape) - 2))
+    return _Layer(node.outputs[0], channels, spread, tuple(constants), bias)
+
+
+def _added(node: gs.Node, place: int) -> tuple[gs.Node, int] | None:
+    """Return where a node reads its optional bias, if it has one."""
+    return (node, place) if given(node, place) else None
+
+
+def _single(node: gs.Node) -> bool:
+    return len(node.outputs[0].outputs) == 1
+
+
+def _feeds_normalisation(node: gs.Node) -> bool:
+    reader = node.outputs[0].outputs[0]
+    return reader.op == "BatchNormalization" and all(map(is_constant, reader.inputs[1:]))
+
+
+def _gemm(node: gs.Node, ranks: _Ranks) -> _Layer | None:
+    axis = 0 if node.attrs.get("transB", 0) else 1
+    constants, bias = [(node.inputs[1], axis)], _added(node, 2)
+    if bias is not None:
+        constants.append((node.inputs[2], -1))
+    shape = _shape_of_all(constants)
+    if shape is None:
+        return None
+    channels = shape[axis]
+    layer = _Layer(node.outputs[0], channels, (channels,), tuple(constants), bias)
+    if bias is None:
+        return layer
+    if (constant_shape(node.inputs[2]) or (0,))[-1] != channels:
+        # One number for all channels can take up neither their factors nor have any of its own.
+        return replace(layer, constants=(), bias=None)
+    return layer if node.attrs.get("beta", 1.0) == 1 else replace(layer, bias=None)
+
+
+def _matmul(node: gs.Node, ranks: _Ranks) -> _Layer | None:
+    if is_constant(node.inputs[0]) or not is_constant(node.inputs[1]):
+        return None
+    shape = constant_shape(node.inputs[1])
+    if shape is None or len(shape) != 2:
+        return None
+    channels, bias = shape[1], None
+    constants = [(node.inputs[1], 1)]
+    output = node.outputs[0]
+    if len(output.outputs) == 1 and output.outputs[0].op == "Add":
+        added = output.outputs[0]
+        other = added.inputs[1] if added.inputs[0] is output else added.inputs[0]
+        size = constant_shape(other) if is_constant(other) else None
+        if size and size[-1] == channels:
+            constants.append((other, -1))
+            bias = added, 0 if added.inputs[0] is other else 1
+            output = added.outputs[0]
+    return _Layer(output, channels, (channels,), tuple(constants), bias)
+
+
+def _batch_like(node: gs.Node, ranks: _Ranks) -> _Layer | None:
+    """Describe a normalisation with channels along axis 1 and one scale and bias for each."""
+    if node.attrs.get("training_mode", 0):
+        return None
+    constants = [(node.inputs[1], 0), (node.inputs[2], 0)]
+    shape = _shape_of_all(constants)
+    rank = ranks.rank(node.outputs[0])
+    if shape is None or rank is None or rank < 2:
+        return None
+    if node.op == "GroupNormalization" and shape[0] == node.attrs["num_groups"]:
+        # Before opset 21 there is one scale a group.
+        return None
+    spread = (1, shape[0], *[1] * (rank - 2))
+    return _Layer(node.outputs[0], shape[0], spread, tuple(constants), (node, 2))
+
+
+def _layer_norm(node: gs.Node, ranks: _Ranks) -> _Layer | None:
+    constants = [(tensor, 0) for tensor in node.inputs[1:3] if not tensor.is_empty()]
+    shape = _shape_of_all(constants)
+    if shape is None or len(shape) != 1:
+        return None
+    return _Layer(node.outputs[0], shape[0], shape, tuple(constants), _added(node, 2))
+
+
+def _shape_of_all(constants: Sequence[tuple[gs.Tensor, int]]) -> tuple[int, ...] | None:
+    """Return the shape of the first, or ``None`` unless all are constants of known shape."""
+    shapes = [constant_shape(t) if is_constant(t) else None for t, _ in constants]
+    return None if any(shape is None for shape in shapes) else shapes[0]
+
+
+_LAYERS: dict[str, Callable[[gs.Node, _Ranks], _Layer | None]] = {
+    "Conv": _conv,
+    "ConvTranspose": _conv_transpose,
+    "Gemm": _gemm,
+    "MatMul": _matmul,
+    "BatchNormalization": _batch_like,
+    "InstanceNormalization": _batch_like,
+    "GroupNormalization": _batch_like,
+    "LayerNormalization": _layer_norm,
+}

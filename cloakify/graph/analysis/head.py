@@ -1,0 +1,268 @@
+"""Find the head: the last linear layer, which turns features into logits.
+
+The search walks back from the graph's outputs through whatever comes after a classifier's logits
+(Softmax, reshapes, casts, label look-ups, …) until it meets linear layers:
+
+    Gemm(φ, W, b)      MatMul(φ, W) [+ Add(·, b)]      Conv(φ, W, b) with a 1×1 kernel
+
+W must be a constant; a product of two computed tensors (attention) is no layer. Exactly one must
+be met. More than one (two classifiers, auxiliary outputs, layers whose scores are mixed) is refused
+with the list of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import onnx_graphsurgeon as gs
+from onnx import ModelProto
+
+from cloakify.errors import HeadError
+from cloakify.graph.analysis.score_path import reworked, scores_of
+from cloakify.graph.model.constants import constant_shape, is_constant
+
+# Layers with weights that are no mask's place: a search that meets one first has no head.
+_OTHER_LAYERS = {"Conv", "ConvTranspose", "Gemm", "LSTM", "GRU", "RNN"}
+
+_IN_FUNCTION = (
+    "the last layer is inside the local function {0!r}, which a mask can't be put into; "
+    "write the functions out first (onnx.inliner.inline_local_functions)"
+)
+
+
+@dataclass(frozen=True)
+class Head:
+    """The head of a classifier.
+
+    Attributes
+    ----------
+    node
+        Name of the linear node; where it has none, of its output.
+    op_type
+        ``Gemm``, ``MatMul`` or ``Conv``.
+    features
+        Name of the data input φ.
+    features_slot
+        Which of the node's inputs φ is.
+    features_axis
+        Axis of φ along which its features lie, from the end for Gemm and MatMul.
+    num_features
+        D.
+    weight
+        Name of the weight, as the node reads it.
+    linear
+        Name of what the linear layer puts out, with its bias and what turns it around, shifts it
+        or picks of it class by class: a linear map of the features.
+    logits
+        Name of the class scores; see :mod:`cloakify.graph.analysis.score_path`.
+    num_classes
+        C, of ``linear``.
+    """
+
+    node: str
+    op_type: str
+    features: str
+    features_slot: int
+    features_axis: int
+    num_features: int
+    weight: str
+    linear: str
+    logits: str
+    num_classes: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.op_type} {self.node!r}: {self.num_features} features → "
+            f"{self.num_classes} classes"
+        )
+
+
+@dataclass(frozen=True)
+class HeadSearch:
+    """The head that was found, and the linear layers that were not taken, nearest to it first."""
+
+    head: Head
+    alternatives: tuple[Head, ...]
+
+
+def find_head(
+    model: ModelProto, wanted: str | None = None, *, any_mixed: bool = False
+) -> HeadSearch:
+    """Find the head of a classifier.
+
+    Parameters
+    ----------
+    model
+        The model; its weights need not be loaded.
+    wanted
+        Name of the node to take (or of its output) instead of the one found.
+    any_mixed
+        Of several layers whose scores the model mixes into one answer take the nearest to the
+        outputs: which one matters to a mask, not to an attack or a judgement.
+
+    Raises
+    ------
+    HeadError
+        There is no linear layer, more than one could be the head, none is called ``wanted``, or it
+        has a single logit.
+    """
+    graph = gs.import_onnx(model)
+    hidden = _functions_with_layers(model)
+    # In file order; the last one is the nearest to the outputs.
+    layers = [head for node in reversed(graph.nodes) if (head := _as_head(graph, node))]
+    if not layers:
+        if hidden:
+            raise HeadError(_IN_FUNCTION.format(min(hidden)[1]))
+        raise HeadError(
+            "no linear layer with constant weights (Gemm, MatMul or 1×1 Conv) in the graph; "
+            "it is no classifier that a mask can harden"
+        )
+    if wanted is not None:
+        chosen = [head for head in layers if wanted in (head.node, head.linear)]
+        if not chosen:
+            listed = ", ".join(repr(head.node) for head in layers[:5])
+            raise HeadError(f"no linear layer is called {wanted!r}; the last ones are {listed}")
+        found = chosen[0]
+    else:
+        found = _only_one(graph, layers, hidden, any_mixed)
+    if found.num_classes < 2:
+        raise HeadError(
+            f"the head {found.node!r} has one logit, so no attack could tell two classes apart; "
+            "export the model with a logit for each class (0 and the one, for a sigmoid's)"
+        )
+    return HeadSearch(found, tuple(head for head in layers if head is not found))
+
+
+def _functions_with_layers(model: ModelProto) -> set[tuple[str, str]]:
+    """Return domain and name of the local functions in which a layer may be, at any depth."""
+    found: set[tuple[str, str]] = set()
+    layers = _OTHER_LAYERS | {"MatMul"}
+    for _ in model.functions:
+        for function in model.functions:
+            calls = {(node.domain, node.op_type) for node in function.node}
+            if calls & found or layers & {kind for _, kind in calls}:
+                found.add((function.domain, function.name))
+    return found
+
+
+def _only_one(
+    graph: gs.Graph, layers: list[Head], hidden: set[tuple[str, str]], any_mixed: bool
+) -> Head:
+    by_output = {head.linear: head for head in layers}
+    met: dict[str, Head] = {}
+    seen: set[int] = set()
+    branches: list[gs.Node] = []
+    waiting = list(graph.outputs)
+    while waiting:
+        tensor = waiting.pop()
+        if id(tensor) in seen:
+            continue
+        seen.add(id(tensor))
+        head = by_output.get(tensor.name)
+        if head is not None:
+            met[head.node] = head
+            continue
+        for node in tensor.inputs:
+            if (node.domain or "", node.op) in hidden:
+                raise HeadError(_IN_FUNCTION.format(node.op))
+            if node.op in _OTHER_LAYERS:
+                raise HeadError(
+                    f"the last layer is {node.op} {node.name!r}, which is not linear from features "
+                    f"to logits; name the head with --head, candidates are {_listed(layers)}"
+                )
+            branches += [node] * (node.op in ("If", "Loop", "Scan"))
+            waiting.extend(node.inputs)
+    mixed = len({head.logits for head in met.values()}) == 1
+    if len(met) == 1 or (mixed and any_mixed):
+        return next(head for head in layers if head.node in met)
+    if not met and branches:
+        raise HeadError(
+            f"the output comes out of {branches[0].op} {branches[0].name!r}, which is not looked "
+            "into; simplify the model where it always goes one way, or name the head with --head"
+        )
+    if not met:
+        raise HeadError("no linear layer leads to an output; it is no classifier")
+    raise HeadError(
+        f"{len(met)} layers could be the head; choose with --head among "
+        f"{_listed(list(met.values()))}"
+        + "; their scores are mixed into one answer, and to attack or evaluate takes no choice"
+        * mixed
+    )
+
+
+def _listed(heads: list[Head]) -> str:
+    return ", ".join(f"{h.node!r} ({h.num_features} → {h.num_classes})" for h in heads[:5])
+
+
+def _as_head(graph: gs.Graph, node: gs.Node) -> Head | None:
+    """Describe a node as a head, or return ``None`` where it is no linear layer."""
+    if node.domain not in (None, "", "ai.onnx"):
+        return None
+    described = {"Gemm": _gemm, "MatMul": _matmul, "Conv": _pointwise_conv}.get(node.op)
+    return None if described is None else described(node, {output.name for output in graph.outputs})
+
+
+def _gemm(node: gs.Node, answers: set[str]) -> Head | None:
+    features, weight = node.inputs[:2]
+    if is_constant(features) or not is_constant(weight):
+        return None
+    shape = constant_shape(weight)
+    if shape is None:
+        return None
+    num_features, num_classes = shape[::-1] if node.attrs.get("transB", 0) else shape
+    axis = -2 if node.attrs.get("transA", 0) else -1
+    scores = reworked(node.outputs[0], 2, 0, num_classes, answers)
+    return _head(node, 0, axis, num_features, *scores)
+
+
+def _matmul(node: gs.Node, answers: set[str]) -> Head | None:
+    slot = 1 if is_constant(node.inputs[0]) else 0
+    weight = node.inputs[1 - slot]
+    if is_constant(node.inputs[slot]) or not is_constant(weight):
+        return None
+    shape = constant_shape(weight)
+    if shape is None or len(shape) != 2:
+        return None
+    # W φ has its features along the rows of φ, φ W along the columns.
+    num_features, num_classes = shape if slot == 0 else shape[::-1]
+    output = node.outputs[0]
+    if len(output.outputs) == 1 and output.outputs[0].op == "Add":
+        bias = output.outputs[0]
+        if all(tensor is output or is_constant(tensor) for tensor in bias.inputs):
+            output = bias.outputs[0]
+    scores = reworked(output, None, slot, num_classes, answers)
+    return _head(node, slot, -1 if slot == 0 else -2, num_features, *scores)
+
+
+def _pointwise_conv(node: gs.Node, answers: set[str]) -> Head | None:
+    features, weight = node.inputs[:2]
+    if is_constant(features) or not is_constant(weight):
+        return None
+    shape = constant_shape(weight)
+    pointwise = (
+        shape is not None
+        and all(size == 1 for size in shape[2:])
+        and node.attrs.get("group", 1) == 1
+        and not any(node.attrs.get("pads", ()))
+    )
+    if shape is None or not pointwise:
+        return None
+    scores = reworked(node.outputs[0], len(shape), len(shape) - 2, shape[0], answers)
+    return _head(node, 0, 1, shape[1], *scores)
+
+
+def _head(
+    node: gs.Node, slot: int, axis: int, features: int, output: gs.Tensor, classes: int
+) -> Head:
+    return Head(
+        node=node.name or node.outputs[0].name,
+        op_type=node.op,
+        features=node.inputs[slot].name,
+        features_slot=slot,
+        features_axis=axis,
+        num_features=int(features),
+        weight=node.inputs[1 - slot].name,
+        linear=output.name,
+        logits=scores_of(output, is_map=node.op == "Conv").name,
+        num_classes=int(classes),
+    )

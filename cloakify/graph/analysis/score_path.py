@@ -1,0 +1,263 @@
+"""Follow a linear layer's output to the class scores that a model answers with.
+
+Between the two may stand whatever only moves, pools or picks scores, and, where a model has several
+such layers, what mixes theirs into one answer: DeiT's distilled models halve the sum of two,
+CrossViT stacks and averages them, EfficientViM weights four, Volo adds half of the highest that a
+second layer finds at any position. A layer's scores may also be turned around (distances into
+scores), shifted by class (a prior), or put into another order; that belongs to the layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import onnx_graphsurgeon as gs
+
+from cloakify.graph.model.constants import (
+    constant_integers,
+    constant_number,
+    constant_shape,
+    is_constant,
+)
+
+# What may follow scores and leave them scores; a map of them may also be pooled.
+_SAME = {"Identity", "Dropout"}
+_MOVES = {"Flatten", "Reshape", "Squeeze", *_SAME}
+_SIZES = {"Shape", "Size"}
+_POOLS = {"Relu", "GlobalAveragePool", "GlobalMaxPool", "AveragePool", "ReduceMean", "ReduceMax"}
+
+# What mixes scores with others, or with constants.
+_SUMS = {"Add", "Sub", "Sum", "Mean"}
+_SCALES = {"Mul", "Div"}
+_REDUCTIONS = {"ReduceMean", "ReduceSum", "ReduceMax"}
+
+
+def reworked(
+    linear: gs.Tensor, rank: int | None, behind: int, classes: int, outputs: Collection[str]
+) -> tuple[gs.Tensor, int]:
+    """Follow what changes a layer's scores class by class, as far as it can change the answer.
+
+    Neg, sums and products with a constant for each class, classes picked or put in order: together
+    with the layer they are one linear map. A positive factor or a number added to all of them
+    leaves the answer as it is, and alone is not followed.
+
+    Parameters
+    ----------
+    linear
+        What the layer puts out, bias included.
+    rank, behind, classes
+        How many axes it has, how many of them behind its class axis, and how many classes there.
+    outputs
+        Names of the graph's outputs: what is one of them is an answer.
+
+    Returns
+    -------
+    The reworked scores and how many classes there are then.
+    """
+    if rank is None and linear.shape is not None:
+        rank = len(linear.shape)
+    tensor = found = linear
+    count = classes
+    while tensor.name not in outputs:
+        node = _only_reader(tensor)
+        if node is None:
+            break
+        picked = _picked_classes(node, tensor, rank, behind, count)
+        if picked is not None:
+            count = picked
+        elif node.op not in ("Neg", *_SAME) and not _is_by_class(node, tensor, behind, count):
+            break
+        neutral = picked is None and node.op != "Neg" and _is_neutral(node, tensor)
+        tensor = node.outputs[0]
+        if not neutral:
+            found, classes = tensor, count
+    return found, classes
+
+
+def _is_by_class(node: gs.Node, tensor: gs.Tensor, behind: int, classes: int) -> bool:
+    """Tell whether a node adds to scores, or multiplies them by, one constant for each class."""
+    if node.op not in ("Add", "Sub", "Mul", "Div") or len(node.inputs) != 2:
+        return False
+    if node.op == "Div" and node.inputs[0] is not tensor:
+        return False
+    other = node.inputs[1] if node.inputs[0] is tensor else node.inputs[0]
+    shape = constant_shape(other) if other is not tensor and is_constant(other) else None
+    if shape is None or len(shape) > 2 + behind:
+        return False
+    # Sizes but that of the class axis, counted from the last axis.
+    sizes = list(reversed(shape))
+    own = sizes.pop(behind) if len(sizes) > behind else 1
+    return own in (1, classes) and all(size == 1 for size in sizes)
+
+
+def _is_neutral(node: gs.Node, tensor: gs.Tensor) -> bool:
+    """Tell whether a sum or product with constants leaves the largest score the largest."""
+    if node.op in _SAME:
+        return True
+    first = node.inputs[0] is tensor
+    number = constant_number(node.inputs[1 if first else 0])
+    if number is None:
+        return False
+    return first or node.op == "Add" if node.op in ("Add", "Sub") else number > 0
+
+
+def _picked_classes(
+    node: gs.Node, tensor: gs.Tensor, rank: int | None, behind: int, classes: int
+) -> int | None:
+    """Return how many classes a node picks along their axis; ``None`` where it does no such thing.
+
+    One class alone is no choice between classes any more.
+    """
+    if node.op not in ("Gather", "Slice") or node.inputs[0] is not tensor:
+        return None
+    axes = [node.attrs.get("axis", 0)] if node.op == "Gather" else _axes(node)
+    if axes is None or len(axes) != 1 or (axes[0] >= 0 and rank is None):
+        return None
+    if axes[0] - (rank or 0) * (axes[0] >= 0) != -1 - behind:
+        return None
+    if node.op == "Gather":
+        shape = constant_shape(node.inputs[1]) if is_constant(node.inputs[1]) else None
+        return shape[0] if shape is not None and len(shape) == 1 and shape[0] > 1 else None
+    bounds = [_setting(node, name, slot) for slot, name in ((1, "starts"), (2, "ends"))]
+    bounds.append(_setting(node, "steps", 4) if len(node.inputs) > 4 else [1])
+    if any(bound is None or len(bound) != 1 for bound in bounds):
+        return None
+    count = len(range(*slice(*(bound[0] for bound in bounds if bound)).indices(classes)))
+    return count if count > 1 else None
+
+
+def scores_of(linear: gs.Tensor, is_map: bool) -> gs.Tensor:
+    """Return the class scores that a linear layer's output becomes.
+
+    The model answers with the mixture, not with what one of its layers says: where several layers'
+    scores are mixed, all of them are led to the same tensor.
+
+    Parameters
+    ----------
+    linear
+        What the layer puts out, bias included.
+    is_map
+        Whether that has the classes along its second axis and positions behind, as a `Conv`'s.
+    """
+    tensor = found = _scores(linear, is_map)
+    while (mixed := _mixed(tensor)) is not None:
+        layers = _layers_behind(mixed)
+        if not layers:
+            break
+        tensor = mixed
+        # Scores of one layer that are only scaled stay what they were.
+        if len(layers) > 1:
+            tensor = found = _scores(mixed, is_map)
+    return found
+
+
+def _scores(linear: gs.Tensor, is_map: bool) -> gs.Tensor:
+    """Follow a linear output over what only moves, pools or picks it: class scores must be [N, C].
+
+    A 1×1 `Conv` yields a map of scores; its pooled form (SqueezeNet: after a Relu) is what the
+    class is read from. A `MatMul` may yield scores for every token, of which one is picked. The
+    walk ends before Softmax, and where a value is read twice (a decomposed Softmax does that).
+    """
+    followed = _MOVES | _POOLS if is_map else _MOVES
+    tensor = linear
+    while True:
+        node = _only_reader(tensor)
+        if node is None or node.inputs[0] is not tensor:
+            return tensor
+        if node.op not in followed and (is_map or not _picks(node)):
+            return tensor
+        tensor = node.outputs[0]
+
+
+def _picks(node: gs.Node) -> bool:
+    """Tell whether a node picks or pools positions of its input, and leaves the classes."""
+    if node.op == "GatherND":
+        return True
+    if node.op not in ("Gather", "ReduceMean", "ReduceMax", "Slice"):
+        return False
+    axes = [node.attrs.get("axis", 0)] if node.op == "Gather" else _axes(node)
+    if node.op == "Gather" and axes == [0]:
+        return True
+    shape = node.inputs[0].shape
+    if axes is None or shape is None:
+        return False
+    return all(0 <= axis + len(shape) * (axis < 0) < len(shape) - 1 for axis in axes)
+
+
+def _mixed(tensor: gs.Tensor) -> gs.Tensor | None:
+    """Return what scores become with others or with constants, or ``None`` where they do not."""
+    node = _only_reader(tensor)
+    if node is None:
+        return None
+    if node.op in _SUMS or (node.op in _SCALES and (node.op == "Mul" or node.inputs[0] is tensor)):
+        return node.outputs[0]
+    if node.op != "Unsqueeze" or node.inputs[0] is not tensor:
+        return None
+    # One layer's scores beside another's along a new axis, which is reduced at once.
+    stack = _only_reader(node.outputs[0])
+    reduction = None if stack is None else _only_reader(stack.outputs[0])
+    if stack is None or reduction is None or stack.op != "Concat":
+        return None
+    axes = [stack.attrs.get("axis")]
+    reduced = reduction.op in _REDUCTIONS and not reduction.attrs.get("keepdims", 1)
+    return reduction.outputs[0] if reduced and _axes(node) == _axes(reduction) == axes else None
+
+
+def _layers_behind(tensor: gs.Tensor) -> set[str]:
+    """Return the outputs of the linear layers whose scores a tensor is mixed of.
+
+    Empty where anything but scores and constants goes into it.
+    """
+    found: set[str] = set()
+    waiting, seen = [tensor], set[int]()
+    while waiting:
+        current = waiting.pop()
+        if id(current) in seen:
+            continue
+        seen.add(id(current))
+        node = current.inputs[0] if current.inputs else None
+        if _is_layer(current):
+            found.add(current.name)
+        elif node is not None and node.op in _SUMS | {"Concat"}:
+            waiting += node.inputs
+        elif node is not None and node.op in _MOVES | _REDUCTIONS | {"Unsqueeze"}:
+            waiting += node.inputs[:1]
+        elif node is not None and node.op in _SCALES and _is_scaled(node):
+            waiting += node.inputs
+        elif not is_constant(current):
+            return set()
+    return found
+
+
+def _is_scaled(node: gs.Node) -> bool:
+    """Tell whether a product or quotient only scales one of its inputs."""
+    first, second = map(is_constant, node.inputs)
+    return second or (first and node.op == "Mul")
+
+
+def _is_layer(tensor: gs.Tensor) -> bool:
+    """Tell whether a tensor is the output of a linear layer; its bias may be added behind."""
+    node = tensor.inputs[0] if tensor.inputs else None
+    return (
+        node is not None
+        and node.op in ("Gemm", "MatMul")
+        and any(map(is_constant, node.inputs[:2]))
+    )
+
+
+def _only_reader(tensor: gs.Tensor) -> gs.Node | None:
+    readers = [node for node in tensor.outputs if node.op not in _SIZES]
+    return readers[0] if len(readers) == 1 and len(readers[0].outputs) == 1 else None
+
+
+def _axes(node: gs.Node) -> list[int] | None:
+    """Return a node's axes; ``None`` where they aren't known."""
+    return _setting(node, "axes", 3 if node.op == "Slice" else 1)
+
+
+def _setting(node: gs.Node, name: str, slot: int) -> list[int] | None:
+    """Return integers that are an attribute or an input by opset; ``None`` where not known."""
+    values = node.attrs.get(name)
+    if values is None and len(node.inputs) > slot:
+        values = constant_integers(node.inputs[slot])
+    return None if values is None else [int(value) for value in values]

@@ -1,0 +1,1 @@
+"""What is appended to a classifier for attacks: a loss, its gradient, and a step."""

@@ -1,0 +1,237 @@
+"""From a classifier to one model that also returns the loss and its gradient.
+
+The result is an ordinary ONNX model, so that any runtime can attack the graph that was shipped:
+
+    x, labels  ->  logits, features, loss, gradient
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import onnx_graphsurgeon as gs
+from onnx import ModelProto
+
+import cloakify.graph.gradient.rules  # noqa: F401  (registers the rules)
+from cloakify.errors import ModelError, NoGradientError, UnsupportedOperatorError
+from cloakify.graph.attack_steps.apgd_step import add_apgd_step
+from cloakify.graph.attack_steps.losses import FOR_STEPS, LOSSES, TARGETED
+from cloakify.graph.attack_steps.steps import add_momentum_step, add_step, finite
+from cloakify.graph.gradient.blocks import enter_blocks, keep_blocks
+from cloakify.graph.gradient.builder import Builder, Tensor
+from cloakify.graph.gradient.engine import Context, differentiate, has_rule, unsupported
+from cloakify.graph.lowering.rename_collisions import make_way
+from cloakify.graph.lowering.specialise import Shape, WorkingGraph, specialise
+
+LABELS = "cloakify_labels"
+TARGETS = "cloakify_targets"
+LOGITS_GRADIENT = "cloakify_logits_gradient"
+LOGITS = "cloakify_logits"
+FEATURES = "cloakify_features"
+LOSS = "cloakify_loss"
+GRADIENT = "cloakify_gradient"
+
+
+@dataclass(frozen=True)
+class GradientSpec:
+    """What to differentiate.
+
+    Attributes
+    ----------
+    input, logits
+        Names of the data input and of the logits in the model.
+    features
+        Name of the head's data input, to be returned as well; ``None`` for not.
+    loss
+        A key of :data:`~cloakify.graph.attack_steps.losses.LOSSES`, or ``None``: the gradient with
+        respect to the logits is then an input, ``cloakify_logits_gradient``.
+    step
+        What to return in place of the gradient: ``step`` for the next iterate of steepest ascent,
+        ``momentum`` (see :mod:`~cloakify.graph.attack_steps.steps`) or ``apgd`` (see
+        :mod:`~cloakify.graph.attack_steps.apgd_step`) for that and all that such an iteration
+        carries on. ``None`` for the gradient.
+    norm
+        ``linf`` or ``l2``: that of the step.
+    straight_through
+        Whether the gradient passes `Ceil`, `Floor`, `Round` and `Sign` as if they were not there
+        (BPDA with the identity: Athalye, Carlini & Wagner, arXiv 1802.00420, section 4.1).
+    """
+
+    input: str
+    logits: str
+    features: str | None = None
+    loss: str | None = "ce"
+    step: Literal["step", "momentum", "apgd"] | None = None
+    norm: str = "linf"
+    straight_through: bool = False
+
+
+def build_gradient(
+    model: ModelProto, shapes: Mapping[str, Shape], spec: GradientSpec
+) -> ModelProto:
+    """Build the model that returns logits, features, loss and ∂loss/∂input.
+
+    Parameters
+    ----------
+    model
+        The classifier with its weights in it.
+    shapes
+        Shape of each data input, the batch axis included; the result is fixed to them.
+    spec
+        What to differentiate.
+
+    Returns
+    -------
+    ModelProto
+        Inputs: the model's own, ``cloakify_labels`` int64 [N] (and ``cloakify_targets`` for a
+        targeted loss). Outputs: ``cloakify_logits`` [N, C], ``cloakify_features`` (as in the
+        model), ``cloakify_loss`` [N], and ``cloakify_gradient`` (shape and dtype of the input) or
+        the outputs of the step. Every sample's loss is its own, so what is returned for a sample
+        does not depend on the others.
+
+    Raises
+    ------
+    ModelError
+        The shapes do not fit, or a tensor of that name is missing.
+    UnsupportedOperatorError
+        An operator on the way has no gradient rule.
+    """
+    wanted = [name for name in (spec.logits, spec.features) if name is not None]
+    model, wanted = make_way(model, wanted)
+    working = specialise(model, shapes, has_rule, wanted)
+    graph = working.graph
+    x, logits = named(graph, spec.input), named(graph, wanted[0])
+    outputs = [(FEATURES, named(graph, name)) for name in wanted[1:]]
+    builder = Context(graph, set())
+    samples = x.shape[0]
+    scores = builder.reshape(logits, [samples, -1])
+    classes = int(np.prod(logits.shape)) // samples
+    scores.shape = [samples, classes]
+    outputs.append((LOGITS, scores))
+    if spec.loss is None:
+        seed: Tensor = _input(graph, LOGITS_GRADIENT, scores.dtype, [samples, classes])
+    else:
+        labels = _input(graph, LABELS, np.int64, [samples])
+        targets = None
+        if spec.loss in TARGETED:
+            targets = _input(graph, TARGETS, np.int64, [samples])
+        name = spec.loss if spec.step is None else FOR_STEPS.get(spec.loss, spec.loss)
+        loss, seed = LOSSES[name](builder, scores, labels, targets)
+        loss.shape = [samples]
+        outputs.append((LOSS, loss))
+    (gradient,) = gradients_of(
+        graph,
+        {wanted[0]: builder.reshape(seed, logits.shape)},
+        [x],
+        straight_through=spec.straight_through,
+    )
+    # The gradients were written by a builder of their own; another one knows the names it took.
+    builder = Context(graph, set())
+    if spec.step is None:
+        outputs.append((GRADIENT, gradient))
+        return finish(working, outputs)
+    gradient = finite(builder, gradient)
+    if spec.step == "step":
+        outputs += add_step(builder, spec.norm, x, gradient)
+    else:
+        if spec.loss is None:
+            raise ValueError(f"the step {spec.step!r} needs a loss")
+        fooled = _fooled(builder, scores, labels)
+        if spec.step == "momentum":
+            outputs += add_momentum_step(builder, spec.norm, x, gradient, fooled)
+        else:
+            outputs += add_apgd_step(builder, spec.norm, x, loss, gradient, fooled)
+    return finish(working, outputs)
+
+
+def _fooled(builder: Builder, logits: Tensor, labels: Tensor) -> Tensor:
+    """Tell which samples' largest logit, the first of equal ones, is not the label's: bool [N]."""
+    place = builder.op("ArgMax", logits, dtype=np.int64, axis=1, keepdims=0)
+    right = builder.compare("Equal", place, labels)
+    return builder.op("Not", right, dtype=np.bool_)
+
+
+def gradients_of(
+    graph: gs.Graph,
+    seeds: Mapping[str, Tensor],
+    wanted: Sequence[Tensor],
+    *,
+    straight_through: bool = False,
+) -> list[Tensor]:
+    """Differentiate; name all operators that lack a rule, not only the first.
+
+    Raises
+    ------
+    UnsupportedOperatorError
+        Operators on the way have no gradient rule.
+    NoGradientError
+        The logits do not depend on the input smoothly.
+    """
+    missing = [
+        node
+        for tensor in wanted
+        for name in seeds
+        for node in unsupported(graph, tensor, named(graph, name))
+    ]
+    if missing:
+        kinds = {node.op: node.name for node in reversed(missing)}
+        listed = ", ".join(f"{op} (node {name!r})" for op, name in sorted(kinds.items()))
+        raise UnsupportedOperatorError(
+            f"no gradient rule for {listed}; --attack square needs no gradient"
+        )
+    keep_blocks(graph)
+    written = len(graph.nodes)
+    found = differentiate(graph, seeds, wanted, straight_through=straight_through)
+    enter_blocks(graph, written)
+    if any(gradient is None for gradient in found):
+        raise NoGradientError(
+            "no gradient reaches the input: the logits do not depend on it smoothly; "
+            "--attack square needs no gradient"
+        )
+    for tensor, gradient in zip(wanted, found, strict=True):
+        if isinstance(gradient, gs.Variable):
+            gradient.shape = tensor.shape
+    return [gradient for gradient in found if gradient is not None]
+
+
+def finish(working: WorkingGraph, outputs: Sequence[tuple[str, Tensor]]) -> ModelProto:
+    """Make ``outputs`` the graph's only outputs, drop what they do not need, and export."""
+    graph = working.graph
+    graph.outputs = []
+    for name, tensor in outputs:
+        result = gs.Variable(name, tensor.dtype, tensor.shape)
+        graph.nodes.append(gs.Node("Identity", f"{name}_out", inputs=[tensor], outputs=[result]))
+        graph.outputs.append(result)
+    # Inputs stay, even one that a loss does not read: callers feed by name.
+    graph.cleanup(remove_unused_graph_inputs=False)
+    model = working.export()
+    # Nodes and tensors refer to one another in cycles, in which they would keep the source's
+    # weights and their own until Python's collector comes by.
+    working.weights.clear()
+    for tensor in graph.tensors().values():
+        if isinstance(tensor, gs.Constant):
+            tensor._values = np.empty(0, tensor.dtype)
+    return model
+
+
+def named(graph: gs.Graph, name: str) -> Tensor:
+    """Return the tensor of that name.
+
+    Raises
+    ------
+    ModelError
+        There is none.
+    """
+    tensor = graph.tensors().get(name)
+    if tensor is None:
+        raise ModelError(f"the specialised graph has no tensor {name!r}")
+    return tensor
+
+
+def _input(graph: gs.Graph, name: str, dtype: np.dtype | type, shape: Sequence[int]) -> Tensor:
+    variable = gs.Variable(name, dtype, list(shape))
+    graph.inputs.append(variable)
+    return variable

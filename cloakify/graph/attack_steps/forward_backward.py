@@ -1,0 +1,103 @@
+"""Cut a gradient model in two, so that whoever asks for logits first pays for no second forward.
+
+    x  ->  logits, kept values          kept values, ∂loss/∂logits  ->  ∂loss/∂x
+
+Frameworks with automatic differentiation call the model, compute a loss of their own, and ask for
+the gradient afterwards, perhaps several times. The kept values are what the nodes of the second
+half read from the first; since rules read a node's output where they can, there are few.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from onnx import GraphProto, ModelProto, NodeProto
+
+from cloakify.errors import ModelError
+from cloakify.graph.attack_steps.build import GRADIENT, LOGITS, LOGITS_GRADIENT
+from cloakify.onnxfile.model_file import iter_graphs
+
+
+@dataclass(frozen=True)
+class Halves:
+    """The two halves of a gradient model.
+
+    Attributes
+    ----------
+    forward
+        The model's data input -> ``cloakify_logits`` and the kept values.
+    backward
+        Kept values, ``cloakify_logits_gradient`` and, where a rule reads it, the data input ->
+        ``cloakify_gradient``.
+    kept
+        Names of the kept values.
+    """
+
+    forward: ModelProto
+    backward: ModelProto
+    kept: tuple[str, ...]
+
+
+def cut_in_halves(model: ModelProto) -> Halves:
+    """Cut what :func:`~cloakify.graph.attack_steps.build.build_gradient` built with ``loss=None``.
+
+    Raises
+    ------
+    ModelError
+        A kept value has no known type.
+    """
+    graph = model.graph
+    before = _ancestors(graph, LOGITS)
+    first = [node for place, node in enumerate(graph.node) if place in before]
+    second = [graph.node[place] for place in sorted(_ancestors(graph, GRADIENT) - before)]
+    made = {name for node in first for name in node.output if name}
+    kept = tuple(dict.fromkeys(name for node in second for name in _reads(node) if name in made))
+    types = {value.name: value for value in graph.value_info}
+    untyped = [name for name in kept if name not in types]
+    if untyped:
+        raise ModelError(f"the working graph has no type for {untyped[0]!r}")
+    outputs = {value.name: value for value in graph.output}
+    data = [value for value in graph.input if value.name != LOGITS_GRADIENT]
+    forward = _part(model, first)
+    forward.graph.input.extend(data)
+    forward.graph.output.append(outputs[LOGITS])
+    forward.graph.output.extend(types[name] for name in kept)
+    backward = _part(model, second)
+    read = {name for node in second for name in _reads(node)}
+    backward.graph.input.extend(value for value in graph.input if value.name in read)
+    backward.graph.input.extend(types[name] for name in kept)
+    backward.graph.output.append(outputs[GRADIENT])
+    return Halves(forward, backward, kept)
+
+
+def _ancestors(graph: GraphProto, name: str) -> set[int]:
+    """Return the places of the nodes that a value is computed from."""
+    needed, found = {name}, set()
+    for place in reversed(range(len(graph.node))):
+        node = graph.node[place]
+        if needed.intersection(node.output):
+            found.add(place)
+            needed.update(_reads(node))
+    return found
+
+
+def _reads(node: NodeProto) -> list[str]:
+    """Return the names that a node reads, those in its subgraphs included."""
+    names = [name for name in node.input if name]
+    for attribute in node.attribute:
+        for graph in (attribute.g, *attribute.graphs):
+            for part in iter_graphs(graph):
+                names += [name for inner in part.node for name in inner.input if name]
+                names += [value.name for value in part.output]
+    return names
+
+
+def _part(model: ModelProto, nodes: list[NodeProto]) -> ModelProto:
+    """Return a model of these nodes and the initializers they read, with no inputs and outputs."""
+    read = {name for node in nodes for name in _reads(node)}
+    part = ModelProto(ir_version=model.ir_version, opset_import=model.opset_import)
+    part.functions.extend(model.functions)
+    part.graph.name = model.graph.name
+    part.graph.node.extend(nodes)
+    part.graph.initializer.extend(t for t in model.graph.initializer if t.name in read)
+    return part

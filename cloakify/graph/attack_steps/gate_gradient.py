@@ -1,0 +1,78 @@
+"""From a classifier whose gates are inputs to one model that returns ∂loss/∂gate.
+
+    x, targets, gates  ->  logits, loss, ∂(Σ loss)/∂gate for each vector of gates
+
+The same rules and the same engine as for the input's gradient; only what is differentiated with
+respect to is another, so nothing before the first gate is entered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from onnx import ModelProto
+
+from cloakify.graph.attack_steps.build import LOGITS, LOSS, finish, gradients_of, named
+from cloakify.graph.attack_steps.steps import add_input
+from cloakify.graph.gradient.engine import Context, has_rule
+from cloakify.graph.lowering.rename_collisions import make_way
+from cloakify.graph.lowering.specialise import Shape, specialise
+
+DISTRIBUTION = "cloakify_distribution"
+SUFFIX = "_gradient"
+
+
+def build_gate_gradient(
+    model: ModelProto, shapes: Mapping[str, Shape], logits: str, gates: Sequence[str]
+) -> ModelProto:
+    """Build the model that returns logits, loss and ∂(Σ loss)/∂gate.
+
+    The loss of a sample is the cross-entropy with a distribution over the classes:
+    ``−Σ_c P_c log softmax(Z)_c``, its gradient ``(Σ_c P_c)·softmax Z − P``. P need not add up to 1:
+    scaled, it gives the sample a weight.
+
+    Parameters
+    ----------
+    model
+        The classifier with its weights in it and its gates as inputs, see
+        :func:`~cloakify.graph.edit.gates.open_gates`.
+    shapes
+        Shape of the data input, the batch axis included; the result is fixed to it.
+    logits
+        Name of the logits in the model.
+    gates
+        Names of the inputs to differentiate with respect to.
+
+    Returns
+    -------
+    ModelProto
+        Inputs: the model's own and ``cloakify_distribution`` P [N, C]. Outputs:
+        ``cloakify_logits`` [N, C], ``cloakify_loss`` [N], and for each gate input the gradient,
+        named after it with ``_gradient`` appended.
+
+    Raises
+    ------
+    ModelError
+        The shapes do not fit, or the logits do not depend on a gate.
+    UnsupportedOperatorError
+        An operator on the way has no gradient rule.
+    """
+    model, (logits,) = make_way(model, [logits])
+    working = specialise(model, shapes, has_rule)
+    graph = working.graph
+    scores = named(graph, logits)
+    builder = Context(graph, set())
+    samples = scores.shape[0]
+    classes = int(np.prod(scores.shape)) // samples
+    flat = builder.reshape(scores, [samples, classes])
+    wished = add_input(builder, DISTRIBUTION, flat.dtype, [samples, classes])
+    log_p = builder.op("LogSoftmax", flat, axis=-1)
+    loss = builder.neg(builder.sum(builder.mul(log_p, wished), [1], keepdims=False))
+    loss.shape = [samples]
+    share = builder.mul(builder.op("Exp", log_p), builder.sum(wished, [1]))
+    seed = builder.reshape(builder.sub(share, wished), scores.shape)
+    found = gradients_of(graph, {logits: seed}, [named(graph, name) for name in gates])
+    outputs = [(LOGITS, flat), (LOSS, loss)]
+    outputs += [(name + SUFFIX, g) for name, g in zip(gates, found, strict=True)]
+    return finish(working, outputs)

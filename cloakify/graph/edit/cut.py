@@ -1,0 +1,234 @@
+"""Cut a model at the tensor that attacks perturb, so that this tensor becomes its float input.
+
+Whatever else the rest of the model reads of the inputs (ids that positions are counted from, an
+attention mask) belongs to the sample too. Attacks know samples of one float array, so it is packed
+behind the perturbed values:
+
+    packed [N, …]  ->  Split, Reshape, Cast  ->  tensor, ids, mask, …  ->  the rest as it stands
+
+No gradient flows to the packed ids: there is none through a `Cast` to whole numbers, and a threat
+model leaves them no room. Floats of 32 bits hold whole numbers up to 2²⁴ exactly.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import ModelProto, NodeProto, TensorProto
+
+from cloakify.errors import ModelError
+from cloakify.graph.analysis.inputs import data_inputs
+from cloakify.graph.model.rewrite import fresh_name, inputs_of, names_of
+
+# The largest whole number up to which float32 holds each.
+LARGEST_EXACT = 1 << 24
+
+# What the values of the unpacking are called; a number follows where the model has such names.
+SAMPLE, SIZES, PART = OWN = ("cloakify_sample", "cloakify_sizes", "cloakify_part")
+
+
+@dataclass(frozen=True)
+class Part:
+    """One of the arrays of a packed sample.
+
+    Attributes
+    ----------
+    name
+        Of the tensor or of the model's input.
+    shape
+        Of one sample: axis 0 holds what belongs to it, 1 for most tensors.
+    element_type
+        An ONNX code.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    element_type: int
+
+    @property
+    def size(self) -> int:
+        """How many values it has."""
+        return math.prod(self.shape)
+
+
+@dataclass(frozen=True)
+class Packing:
+    """How samples are packed: the perturbed tensor first, then what is passed along."""
+
+    parts: tuple[Part, ...]
+
+    @property
+    def tensor_shape(self) -> tuple[int, ...]:
+        """Shape of one sample's values of the tensor."""
+        shape = self.parts[0].shape
+        return shape[1:] if shape[0] == 1 and len(shape) > 1 else shape
+
+    @property
+    def sample_shape(self) -> tuple[int, ...]:
+        """Shape of a packed sample; that of the tensor where nothing is passed along."""
+        if len(self.parts) == 1:
+            return self.tensor_shape
+        return (sum(part.size for part in self.parts),)
+
+    def pack(self, arrays: Sequence[NDArray[np.generic]], samples: int) -> NDArray[np.float32]:
+        """Return one array [samples, …] of the parts, whose first axes may be longer."""
+        rows = [array.reshape(samples, -1).astype(np.float32) for array in arrays]
+        return np.concatenate(rows, axis=1).reshape(samples, *self.sample_shape)
+
+    def tensor_of(self, packed: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the tensor's values in packed samples, [samples, …]."""
+        flat = packed.reshape(len(packed), -1)[:, : self.parts[0].size]
+        return flat.reshape(len(packed), *self.tensor_shape)
+
+
+def inputs_beside(model: ModelProto, tensor: str, outputs: Sequence[str]) -> list[str]:
+    """Return the data inputs that ``outputs`` depend on by another way than ``tensor``.
+
+    Raises
+    ------
+    ModelError
+        The outputs do not depend on the tensor at all.
+    """
+    needed = _needed(model, tensor, outputs)[1]
+    if tensor not in needed:
+        raise ModelError(f"{tensor!r} does not lead to the logits {outputs[-1]!r}")
+    return [value.name for value in data_inputs(model) if value.name in needed - {tensor}]
+
+
+def cut_inside(
+    model: ModelProto, tensor: str, packing: Packing, outputs: Sequence[str], batch: int | None
+) -> tuple[ModelProto, str]:
+    """Return a copy of ``model`` that starts at packed samples, and the name of its input.
+
+    Parameters
+    ----------
+    tensor
+        The tensor to start from; the packing's first part is its own.
+    outputs
+        Names of the values to return, which become the only outputs.
+    batch
+        The batch size that the model is fixed to, or ``None``.
+
+    Raises
+    ------
+    ModelError
+        The outputs need an input that is not packed.
+    """
+    nodes, needed = _needed(model, tensor, outputs)
+    names = [tensor, *(part.name for part in packing.parts[1:])]
+    for value in data_inputs(model):
+        if value.name in needed and value.name not in names:
+            raise ModelError(f"the logits need input {value.name!r}, which samples do not hold")
+    taken = names_of(model)
+    packed = fresh_name(SAMPLE, taken)
+    constants: list[TensorProto] = []
+    head = _unpack(packed, names, packing, taken, constants, _opset(model))
+    cut = ModelProto()
+    cut.CopyFrom(model)
+    del cut.graph.node[:], cut.graph.output[:], cut.graph.value_info[:]
+    cut.graph.node.extend([*head, *(_without(node, names, taken) for node in nodes)])
+    cut.graph.output.extend(onnx.ValueInfoProto(name=name) for name in outputs)
+    cut.graph.initializer.extend(constants)
+    data = {value.name for value in data_inputs(model)}
+    kept = [value for value in cut.graph.input if value.name not in data]
+    declared = onnx.helper.make_tensor_value_info(
+        packed, TensorProto.FLOAT, [batch or "N", *packing.sample_shape]
+    )
+    del cut.graph.input[:]
+    cut.graph.input.extend([declared, *kept])
+    # An initializer that is no input needs IR version 4.
+    cut.ir_version = max(cut.ir_version, 4)
+    return cut, packed
+
+
+def _needed(
+    model: ModelProto, tensor: str, outputs: Sequence[str]
+) -> tuple[list[NodeProto], set[str]]:
+    """Return the nodes, in order, and the names that ``outputs`` need besides ``tensor``'s own."""
+    needed = set(outputs)
+    nodes: list[NodeProto] = []
+    for node in reversed(model.graph.node):
+        if needed.intersection(node.output) - {tensor}:
+            nodes.append(node)
+            needed.update(inputs_of(node))
+    return nodes[::-1], needed
+
+
+def _without(node: NodeProto, names: Sequence[str], taken: set[str]) -> NodeProto:
+    """Return a node that does not yield ``names``: a node may yield other things besides."""
+    if not set(names).intersection(node.output):
+        return node
+    copy = NodeProto()
+    copy.CopyFrom(node)
+    copy.output[:] = [fresh_name(name, taken) if name in names else name for name in node.output]
+    return copy
+
+
+def _unpack(
+    packed: str,
+    names: Sequence[str],
+    packing: Packing,
+    taken: set[str],
+    constants: list[TensorProto],
+    opset: int,
+) -> list[NodeProto]:
+    """Return the nodes from the packed input to the parts; their constants are appended."""
+
+    def ints(values: Sequence[int]) -> str:
+        name = fresh_name(SIZES, taken)
+        constants.append(onnx.numpy_helper.from_array(np.array(values, np.int64), name))
+        return name
+
+    make = onnx.helper.make_node
+    nodes: list[NodeProto] = []
+    pieces = [packed]
+    if len(names) > 1:
+        sizes = [part.size for part in packing.parts]
+        pieces = [fresh_name(PART, taken) for _ in sizes]
+        # The sizes became an input with opset 13.
+        if opset >= 13:
+            nodes.append(make("Split", [packed, ints(sizes)], pieces, axis=1))
+        else:
+            nodes.append(make("Split", [packed], pieces, axis=1, split=sizes))
+    for name, part, piece in zip(names, packing.parts, pieces, strict=True):
+        shaped = fresh_name(PART, taken)
+        # The first axis counts samples, or several rows of each.
+        nodes.append(make("Reshape", [piece, ints([-1, *part.shape[1:]])], [shaped]))
+        nodes.append(make("Cast", [shaped], [name], to=part.element_type))
+    for node in nodes:
+        node.name = fresh_name("cloakify_unpack", taken)
+    return nodes
+
+
+def _opset(model: ModelProto) -> int:
+    return max((e.version for e in model.opset_import if e.domain in ("", "ai.onnx")), default=1)
+
+
+def check_exact(array: NDArray[np.generic], name: str) -> str | None:
+    """Return what is wrong with packing an array's whole numbers as floats, or ``None``."""
+    if array.dtype.kind in "iu" and array.size and int(np.abs(array).max()) > LARGEST_EXACT:
+        return f"input {name!r} holds {int(array.max())}; only numbers up to 2^24 are kept exactly"
+    return None
+
+
+def part_of(name: str, array: NDArray[np.generic], samples: int) -> Part:
+    """Describe an array of some samples as a part.
+
+    Raises
+    ------
+    ModelError
+        Its first axis does not count the samples.
+    """
+    if not array.ndim or array.shape[0] % samples:
+        raise ModelError(
+            f"{name!r} has shape {array.shape} for {samples} samples: its first axis must count "
+            "them, so that samples can be attacked one by one"
+        )
+    shape = (array.shape[0] // samples, *array.shape[1:])
+    kind = onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
+    return Part(name, shape, kind)

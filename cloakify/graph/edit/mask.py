@@ -1,0 +1,212 @@
+"""Put a mask before the head, and take it out again.
+
+    Gemm(φ, W, b)   becomes   Gemm(Mul(φ, m), W, b)
+
+The message is edited in place and minimally: one initializer, one node, one rewired edge and
+`cloakify.*` metadata; every other byte stays. Taking the mask out gives the source back.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from onnx import ModelProto, NodeProto, TensorProto
+
+from cloakify.errors import HeadError, ModelError
+from cloakify.graph.analysis.head import Head
+from cloakify.onnxfile import FLOATS, read_metadata, values_of, write_metadata
+
+MASK = "cloakify_mask"
+MASK_NODE = "cloakify_mask_mul"
+MASKED_FEATURES = "cloakify_masked_features"
+
+
+@dataclass(frozen=True)
+class InstalledMask:
+    """A mask found in a model: its values [D] and the node that multiplies by it."""
+
+    values: np.ndarray
+    node: NodeProto
+
+
+def insert_mask(
+    model: ModelProto, head: Head, mask: np.ndarray, metadata: Mapping[str, str]
+) -> ModelProto:
+    """Return a copy of ``model`` with a constant `Mul` mask before its head.
+
+    Parameters
+    ----------
+    model
+        The source; weights need not be loaded. It must hold no mask.
+    head
+        Its head.
+    mask
+        D factors, any float dtype; stored in the dtype of the head's weights.
+    metadata
+        Entries to write, keys without the ``cloakify.`` prefix.
+
+    Raises
+    ------
+    HeadError
+        The head's features have a type a `Mul` mask can't take (quantised ones).
+    ModelError
+        The mask's length is not D, or the model is masked already.
+    """
+    if mask.shape != (head.num_features,):
+        raise ModelError(f"the mask has shape {mask.shape}, the head {head.num_features} features")
+    if find_mask(model) is not None:
+        raise ModelError("the model holds a cloakify mask already; --replace-mask swaps it out")
+    _check_names(model)
+    hardened = ModelProto()
+    hardened.CopyFrom(model)
+    place, node = _head_node(hardened, head)
+    element_type = features_type(hardened, head)
+    values = _shaped(mask, head).astype(onnx.helper.tensor_dtype_to_np_dtype(element_type))
+    hardened.graph.initializer.append(onnx.numpy_helper.from_array(values, MASK))
+    if hardened.ir_version < 4:
+        # Until IR version 4 every initializer had to be an input as well.
+        hardened.graph.input.append(
+            onnx.helper.make_tensor_value_info(MASK, element_type, values.shape)
+        )
+    node.input[head.features_slot] = MASKED_FEATURES
+    hardened.graph.node.insert(place, _multiply(head.features))
+    write_metadata(hardened, metadata)
+    return hardened
+
+
+def find_mask(model: ModelProto) -> InstalledMask | None:
+    """Return the mask that cloakify put into a model, or ``None``.
+
+    Raises
+    ------
+    ModelError
+        There are traces of a mask (node, initializer or metadata) that do not make one.
+    """
+    nodes = [node for node in model.graph.node if node.name == MASK_NODE]
+    tensors = [tensor for tensor in model.graph.initializer if tensor.name == MASK]
+    if not nodes and not tensors:
+        said = read_metadata(model)
+        if "mask.sha256" in said and said.get("method") != "tuned":
+            raise ModelError("the metadata speaks of a cloakify mask, but the graph holds none")
+        return None
+    if (
+        len(nodes) != 1
+        or len(tensors) != 1
+        or not nodes[0].input
+        or not _is_ours(nodes[0], tensors[0])
+    ):
+        raise ModelError("the graph holds parts of a cloakify mask; it was edited after hardening")
+    return InstalledMask(values_of(tensors[0]).reshape(-1), nodes[0])
+
+
+def strip_mask(model: ModelProto) -> ModelProto:
+    """Return a copy of ``model`` without cloakify's mask and metadata: its source.
+
+    Raises
+    ------
+    ModelError
+        The model holds no mask, or one that was tampered with.
+    """
+    installed = find_mask(model)
+    if installed is None:
+        raise ModelError("the model holds no cloakify mask")
+    source = ModelProto()
+    source.CopyFrom(model)
+    features, masked = installed.node.input[0], installed.node.output[0]
+    _remove(source.graph.node, MASK_NODE)
+    _remove(source.graph.initializer, MASK)
+    _remove(source.graph.input, MASK)
+    for node in source.graph.node:
+        for slot, name in enumerate(node.input):
+            if name == masked:
+                node.input[slot] = features
+    write_metadata(source, {})
+    return source
+
+
+def mask_digest(mask: np.ndarray) -> str:
+    """Return the SHA-256 of a mask: of its values as little-endian float32, in order."""
+    return hashlib.sha256(mask.astype("<f4").tobytes()).hexdigest()
+
+
+def _remove(entries, name: str) -> None:  # type: ignore[no-untyped-def]
+    for place in reversed(range(len(entries))):
+        if entries[place].name == name:
+            del entries[place]
+
+
+def _multiply(features: str) -> NodeProto:
+    return onnx.helper.make_node("Mul", [features, MASK], [MASKED_FEATURES], MASK_NODE)
+
+
+def _is_ours(node: NodeProto, tensor: TensorProto) -> bool:
+    """Tell whether node and tensor are what :func:`insert_mask` writes, to the byte."""
+    if tensor.data_type not in FLOATS or tensor.data_location != TensorProto.DEFAULT:
+        return False
+    try:
+        values = values_of(tensor)
+    except ModelError:
+        return False
+    pairs = (
+        (node, _multiply(node.input[0])),
+        (tensor, onnx.numpy_helper.from_array(values, MASK)),
+    )
+    return all(
+        found.SerializeToString(deterministic=True) == made.SerializeToString(deterministic=True)
+        for found, made in pairs
+    )
+
+
+def _check_names(model: ModelProto) -> None:
+    """Refuse a model that has values of the mask's names: its own could not be told from ours."""
+    graph = model.graph
+    taken = {value.name for value in graph.input} | {tensor.name for tensor in graph.initializer}
+    for node in graph.node:
+        taken.update((*node.input, *node.output))
+    for name in (MASK, MASKED_FEATURES):
+        if name in taken:
+            raise ModelError(f"the model has a value called {name!r} of its own; rename it")
+
+
+def _head_node(model: ModelProto, head: Head) -> tuple[int, NodeProto]:
+    for place, node in enumerate(model.graph.node):
+        # Names may be repeated in a file; what a node reads tells them apart.
+        reads = list(node.input)[head.features_slot : head.features_slot + 1] == [head.features]
+        named = head.node in (node.name, *node.output) and node.op_type == head.op_type
+        if named and reads and head.weight in node.input:
+            return place, node
+    raise HeadError(f"the graph has no {head.op_type} called {head.node!r}")
+
+
+def features_type(model: ModelProto, head: Head) -> int:
+    """Return the features' element type: that of the weights, by the operators' definitions."""
+    produced = {name: node for node in model.graph.node for name in node.output}
+    initializers = {tensor.name: tensor for tensor in model.graph.initializer}
+    name = head.weight
+    while name not in initializers:
+        node = produced[name]
+        attributes = {attribute.name: attribute for attribute in node.attribute}
+        if node.op_type == "Cast":
+            return int(attributes["to"].i)
+        if node.op_type in ("Constant", "ConstantOfShape"):
+            given = attributes.get("value")
+            return int(TensorProto.FLOAT if given is None else given.t.data_type)
+        # A dequantised weight has the type of its scale.
+        name = node.input[1] if node.op_type == "DequantizeLinear" else node.input[0]
+    element_type = initializers[name].data_type
+    if element_type not in FLOATS:
+        kind = TensorProto.DataType.Name(element_type)
+        raise HeadError(f"the head {head.node!r} computes in {kind}; a mask needs a float type")
+    return int(element_type)
+
+
+def _shaped(mask: np.ndarray, head: Head) -> np.ndarray:
+    """Give the mask the shape in which it broadcasts along the features."""
+    if head.op_type == "Conv":
+        # Rank 4 covers images; a lower rank would broadcast against positions.
+        return mask.reshape(1, -1, 1, 1)
+    return mask if head.features_axis == -1 else mask.reshape(-1, 1)

@@ -1,0 +1,58 @@
+"""Cut a model down to some of its inner values: what is needed to return them, and no more."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from onnx import ModelProto, NodeProto, ValueInfoProto
+
+from cloakify.errors import HeadError
+from cloakify.graph.model.rewrite import leading_to
+
+
+def tap(model: ModelProto, outputs: Sequence[str]) -> ModelProto:
+    """Return a copy of ``model`` whose outputs are the values of these names, in this order.
+
+    Nodes that they do not need are dropped, so what follows the logits (label look-ups, maps)
+    costs nothing and can break nothing. Initializers stay; the runtime drops unused ones.
+    """
+    cut = ModelProto()
+    cut.CopyFrom(model)
+    del cut.graph.node[:]
+    cut.graph.node.extend(leading_to(model.graph.node, outputs))
+    del cut.graph.output[:]
+    # ONNX Runtime infers the type of an output that is only named.
+    cut.graph.output.extend(ValueInfoProto(name=name) for name in outputs)
+    return cut
+
+
+def head_model(model: ModelProto, features: ValueInfoProto, logits: str) -> ModelProto:
+    """Return the part of ``model`` from its features to its logits as a model of its own.
+
+    Parameters
+    ----------
+    features
+        Name, type and shape of the features; they become the part's only data input.
+
+    Raises
+    ------
+    HeadError
+        The logits depend on the input by another way than the features.
+    """
+    part = tap(model, [logits])
+    needed = {logits}
+    used: list[NodeProto] = []
+    for node in reversed(part.graph.node):
+        if needed.intersection(node.output) - {features.name}:
+            used.append(node)
+            needed.update(node.input)
+    del part.graph.node[:]
+    part.graph.node.extend(reversed(used))
+    constants = {tensor.name for tensor in part.graph.initializer}
+    around = [value.name for value in part.graph.input if value.name in needed - constants]
+    if around:
+        raise HeadError(f"the logits {logits!r} depend on {around[0]!r} not only by the features")
+    del part.graph.input[:]
+    part.graph.input.append(features)
+    part.ir_version = max(part.ir_version, 4)
+    return part

@@ -1,0 +1,1 @@
+"""From a model to a working copy that gradient rules can be written against."""

@@ -1,0 +1,186 @@
+"""`If`, `Loop` and `Scan` whose course is known before any data: written out as plain nodes.
+
+Exporters leave them behind for choices that depend on shapes or flags alone. An `If` with a
+constant condition becomes its branch; a `Loop` with a constant trip count that nothing cuts short,
+and every `Scan`, becomes its iterations, as long as they are no more than :data:`MOST_NODES` nodes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import onnx
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto
+
+from cloakify.graph.model.rewrite import Shapes, Writer, attribute, renamed, replace_nodes
+
+# Unrolled nodes of one loop. An attack's session would take seconds to open beyond that.
+MOST_NODES = 4000
+
+
+def write_out_control_flow(model: ModelProto, shapes: Shapes) -> bool:
+    """Replace what can be, in place; tell whether anything was.
+
+    Parameters
+    ----------
+    model
+        A model whose shape arithmetic is folded.
+    shapes
+        The shapes known.
+    """
+    graph = model.graph
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    replacements: dict[int, list[NodeProto]] = {}
+    for place, node in enumerate(graph.node):
+        if node.domain not in ("", "ai.onnx"):
+            continue
+        written = None
+        # Outputs name a node apart from every other.
+        stem = f"{node.op_type}_{next(name for name in node.output if name)}"
+        if node.op_type == "If":
+            written = _branch(node, constants, stem)
+        elif node.op_type == "Loop":
+            written = _loop(node, constants, stem)
+        elif node.op_type == "Scan":
+            written = _scan(node, shapes, stem)
+        if written is not None:
+            replacements[place] = written.nodes
+            graph.initializer.extend(written.constants)
+    replace_nodes(graph, replacements)
+    return bool(replacements)
+
+
+def _branch(node: NodeProto, constants: dict[str, TensorProto], stem: str) -> Writer | None:
+    if node.input[0] not in constants:
+        return None
+    taken = bool(onnx.numpy_helper.to_array(constants[node.input[0]]).item())
+    branch: GraphProto = attribute(node, "then_branch" if taken else "else_branch")
+    writer = Writer(stem)
+    results = _inline(writer, branch, {}, f"{stem}_")
+    for result, output in zip(results, node.output, strict=True):
+        if output:
+            writer.op("Identity", result, output=output)
+    return writer
+
+
+def _loop(node: NodeProto, constants: dict[str, TensorProto], stem: str) -> Writer | None:
+    body: GraphProto = attribute(node, "body")
+    count, go_on = node.input[0], node.input[1]
+    if count not in constants or (go_on and not _is_true(constants.get(go_on))):
+        return None
+    if not _always_continues(body):
+        return None
+    trips = int(onnx.numpy_helper.to_array(constants[count]).item())
+    if trips * len(body.node) > MOST_NODES or trips < 1:
+        return None
+    writer = Writer(stem)
+    true = writer.constant(np.array(True))
+    carried = list(node.input[2:])
+    collected: list[list[str]] = [[] for _ in node.output[len(carried) :]]
+    for trip in range(trips):
+        number = writer.constant(np.array(trip, np.int64))
+        names = [value.name for value in body.input]
+        mapping = dict(zip(names, [number, true, *carried], strict=True))
+        results = _inline(writer, body, mapping, f"{stem}_{trip}_")
+        carried = results[1 : 1 + len(carried)]
+        for part, result in zip(collected, results[1 + len(carried) :], strict=True):
+            part.append(result)
+    _finish(writer, node, carried, [(part, 0) for part in collected])
+    return writer
+
+
+def _scan(node: NodeProto, shapes: Shapes, stem: str) -> Writer | None:
+    body: GraphProto = attribute(node, "body")
+    scanned = attribute(node, "num_scan_inputs")
+    carried = list(node.input[: len(node.input) - scanned])
+    sources = list(node.input[len(carried) :])
+    results_count = len(node.output) - len(carried)
+    axes = attribute(node, "scan_input_axes") or [0] * scanned
+    backwards = attribute(node, "scan_input_directions") or [0] * scanned
+    out_axes = attribute(node, "scan_output_axes") or [0] * results_count
+    out_backwards = attribute(node, "scan_output_directions") or [0] * results_count
+    if any(source not in shapes for source in sources):
+        return None
+    trips = shapes[sources[0]][axes[0]]
+    if trips * len(body.node) > MOST_NODES or trips < 1:
+        return None
+    writer = Writer(stem)
+    collected: list[list[str]] = [[] for _ in range(results_count)]
+    for trip in range(trips):
+        items = [
+            writer.op(
+                "Gather",
+                source,
+                writer.constant(np.array(trips - 1 - trip if back else trip, np.int64)),
+                axis=axis,
+            )
+            for source, axis, back in zip(sources, axes, backwards, strict=True)
+        ]
+        names = [value.name for value in body.input]
+        mapping = dict(zip(names, [*carried, *items], strict=True))
+        results = _inline(writer, body, mapping, f"{stem}_{trip}_")
+        for part, result in zip(collected, results[len(carried) :], strict=True):
+            part.append(result)
+        carried = results[: len(carried)]
+    parts = [
+        (part[::-1] if back else part, axis)
+        for part, axis, back in zip(collected, out_axes, out_backwards, strict=True)
+    ]
+    _finish(writer, node, carried, parts)
+    return writer
+
+
+def _inline(writer: Writer, graph: GraphProto, mapping: dict[str, str], prefix: str) -> list[str]:
+    """Append a subgraph's nodes, and return the names of its outputs."""
+    for tensor in graph.initializer:
+        copy = TensorProto()
+        copy.CopyFrom(tensor)
+        copy.name = prefix + tensor.name
+        writer.constants.append(copy)
+    own = {tensor.name for tensor in graph.initializer}
+    own.update(name for node in graph.node for name in node.output)
+    writer.nodes.extend(renamed(graph, prefix, mapping))
+    return [
+        mapping.get(output.name, prefix + output.name if output.name in own else output.name)
+        for output in graph.output
+    ]
+
+
+def _finish(
+    writer: Writer, node: NodeProto, carried: list[str], parts: list[tuple[list[str], int]]
+) -> None:
+    """Give the last carried values, and the stacked items, the names of the node's outputs."""
+    for name, output in zip(carried, node.output, strict=False):
+        if output:
+            writer.op("Identity", name, output=output)
+    for (items, axis), output in zip(parts, node.output[len(carried) :], strict=True):
+        if output:
+            place = writer.ints(axis)
+            rows = [writer.op("Unsqueeze", item, place) for item in items]
+            writer.op("Concat", *rows, output=output, axis=axis)
+
+
+def _is_true(tensor: TensorProto | None) -> bool:
+    return tensor is not None and bool(onnx.numpy_helper.to_array(tensor).item())
+
+
+def _always_continues(body: GraphProto) -> bool:
+    """Tell whether a loop's body returns the condition it got, or a constant that holds."""
+    wanted = body.output[0].name
+    makers: dict[str, NodeProto] = {name: node for node in body.node for name in node.output}
+    tensors = {tensor.name: tensor for tensor in body.initializer}
+    for name in _back(wanted, makers):
+        if name == body.input[1].name or _is_true(tensors.get(name)):
+            return True
+        node = makers.get(name)
+        if node is not None and node.op_type == "Constant":
+            return _is_true(attribute(node, "value"))
+    return False
+
+
+def _back(name: str, makers: dict[str, NodeProto]) -> Iterator[str]:
+    yield name
+    while name in makers and makers[name].op_type in ("Identity", "Cast"):
+        name = makers[name].input[0]
+        yield name

@@ -1,0 +1,82 @@
+"""All operators that are written out as others, of which gradient rules are then enough."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from onnx import ModelProto, NodeProto
+
+from cloakify.graph.lowering.decompositions import (
+    attention,
+    deform_conv,
+    fused,
+    grid_sample,
+    recurrent,
+)
+from cloakify.graph.model.rewrite import Shapes, Writer, replace_nodes
+
+
+@dataclass(frozen=True)
+class WrittenOut:
+    """One kind of them.
+
+    Attributes
+    ----------
+    domain, op_types
+        Which; the standard's domain is empty.
+    unsupported_reason
+        Tells why a node can't be written out, ``None`` if it can.
+    write
+        Writes a node out, the shapes and element types of its tensors being known.
+    """
+
+    domain: str
+    op_types: tuple[str, ...]
+    unsupported_reason: Callable[[NodeProto, Shapes], str | None]
+    write: Callable[[Writer, NodeProto, Shapes, Mapping[str, int]], None]
+
+
+KINDS = (
+    WrittenOut(
+        fused.DOMAIN,
+        ("FusedConv", "FusedGemm", "FusedMatMul"),
+        fused.unsupported_reason,
+        fused.write,
+    ),
+    WrittenOut(
+        fused.DOMAIN,
+        ("Attention", "MultiHeadAttention"),
+        attention.unsupported_reason,
+        attention.write,
+    ),
+    WrittenOut("", ("RNN", "GRU", "LSTM"), recurrent.unsupported_reason, recurrent.write),
+    WrittenOut("", ("GridSample",), grid_sample.unsupported_reason, grid_sample.write),
+    WrittenOut("", ("DeformConv",), deform_conv.unsupported_reason, deform_conv.write),
+)
+
+_BY_OPERATOR = {(kind.domain, op_type): kind for kind in KINDS for op_type in kind.op_types}
+
+
+def write_out(model: ModelProto, shapes: Shapes, types: Mapping[str, int]) -> bool:
+    """Replace the nodes that can be, in place; tell whether any was.
+
+    Parameters
+    ----------
+    model
+        A model whose shape arithmetic is folded.
+    shapes, types
+        The shape and the element type of each tensor known.
+    """
+    replacements: dict[int, list[NodeProto]] = {}
+    for place, node in enumerate(model.graph.node):
+        domain = "" if node.domain == "ai.onnx" else node.domain
+        kind = _BY_OPERATOR.get((domain, node.op_type))
+        if kind is None or kind.unsupported_reason(node, shapes) is not None:
+            continue
+        writer = Writer(f"{node.op_type}_{next(name for name in node.output if name)}")
+        kind.write(writer, node, shapes, types)
+        replacements[place] = writer.nodes
+        model.graph.initializer.extend(writer.constants)
+    replace_nodes(model.graph, replacements)
+    return bool(replacements)

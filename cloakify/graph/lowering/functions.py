@@ -1,0 +1,110 @@
+"""Replace function operators by their bodies.
+
+The ONNX standard defines some operators (Attention, RotaryEmbedding, …) by a graph of simpler ones.
+A gradient rule for these is then enough. Where an operator's body depends on its attributes and
+the types of its inputs, onnx builds the body for the node at hand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import onnx
+import onnx.inliner
+from onnx import ModelProto, NodeProto
+
+from cloakify.errors import ModelError
+from cloakify.onnxfile.model_file import iter_graphs
+from cloakify.ort import one_line
+
+# Tells whether an operator, given its domain and type, may stay as it is.
+Keep = Callable[[str, str], bool]
+
+
+def expand_functions(model: ModelProto, keep: Keep) -> ModelProto:
+    """Return ``model`` with every function operator that ``keep`` turns down replaced by its body.
+
+    Raises
+    ------
+    ModelError
+        onnx can't build the body of a node.
+    """
+    tried: set[tuple[str, str]] = set()
+    while True:
+        # A body may hold function operators in its turn.
+        found = {_key(node) for graph in iter_graphs(model.graph) for node in graph.node} - tried
+        versions = {entry.domain: entry.version for entry in model.opset_import}
+        chosen = sorted(key for key in found if not keep(*key) and _has_body(key, versions))
+        if not chosen:
+            if tried:
+                _restore_softmax(model)
+            return model
+        _declare_initializers(model)
+        try:
+            model = onnx.inliner.inline_selected_functions(
+                model, chosen, exclude=False, inline_schema_functions=True
+            )
+        except (RuntimeError, onnx.shape_inference.InferenceError) as error:
+            names = ", ".join(op_type for _, op_type in chosen)
+            raise ModelError(f"can't write out {names}: {one_line(error)}") from error
+        tried.update(chosen)
+
+
+def _restore_softmax(model: ModelProto) -> None:
+    """Put `Softmax` back where its own body was written out along with that around it, in place.
+
+    Its rule is cheaper than those of its parts, and knows rows that are masked whole.
+    """
+    made = {name: node for node in model.graph.node for name in node.output}
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type == "Constant":
+            constants[node.output[0]] = node.attribute[0].t
+
+    def maker(name: str, op_type: str) -> NodeProto | None:
+        node = made.get(name)
+        return node if node is not None and node.op_type == op_type else None
+
+    for node in model.graph.node:
+        if node.op_type != "Div":
+            continue
+        power, total = maker(node.input[0], "Exp"), maker(node.input[1], "ReduceSum")
+        if power is None or total is None or total.input[0] != node.input[0]:
+            continue
+        shifted = maker(power.input[0], "Sub")
+        largest = None if shifted is None else maker(shifted.input[1], "ReduceMax")
+        if shifted is None or largest is None or largest.input[0] != shifted.input[0]:
+            continue
+        axes = [
+            onnx.numpy_helper.to_array(constants[part.input[1]]).reshape(-1).tolist()
+            for part in (largest, total)
+            if len(part.input) > 1 and part.input[1] in constants
+        ]
+        if len(axes) == 2 and axes[0] == axes[1] and len(axes[0]) == 1:
+            node.op_type, node.input[:] = "Softmax", shifted.input[:1]
+            node.attribute.append(onnx.helper.make_attribute("axis", axes[0][0]))
+
+
+def _declare_initializers(model: ModelProto) -> None:
+    """Write down the types of initializers: onnx's inliner looks for them among the values."""
+    values = (*model.graph.input, *model.graph.value_info, *model.graph.output)
+    known = {value.name for value in values}
+    for tensor in model.graph.initializer:
+        if tensor.name not in known:
+            model.graph.value_info.append(
+                onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
+            )
+
+
+def _key(node: NodeProto) -> tuple[str, str]:
+    return "" if node.domain == "ai.onnx" else node.domain, node.op_type
+
+
+def _has_body(key: tuple[str, str], versions: dict[str, int]) -> bool:
+    domain, op_type = key
+    if domain not in versions or not onnx.defs.has(op_type, domain):
+        return False
+    # onnx's stubs leave the two out.
+    schema: Any = onnx.defs.get_schema(op_type, versions[domain], domain)
+    return bool(schema.has_function or schema.has_context_dependent_function)

@@ -1,0 +1,179 @@
+"""A working copy of a model with every shape fixed: what gradient rules are written against.
+
+The shipped file keeps its symbolic sizes; attacks run on a copy that is specialised to the shapes
+of the data. Fixing them turns the shape arithmetic that exporters emit (Shape, Gather, Concat,
+Reshape, …) into constants, which leaves the rules no dynamic case. Nothing here changes what the
+model computes, but for 16-bit floats, which become 32-bit ones so that gradients do not underflow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+import onnx.inliner
+import onnx_graphsurgeon as gs
+from onnx import ModelProto, TensorProto
+
+from cloakify.errors import ModelError
+from cloakify.graph.lowering.decompositions.catalogue import write_out
+from cloakify.graph.lowering.fold_shapes import fold_shapes, known_values
+from cloakify.graph.lowering.functions import Keep, expand_functions
+from cloakify.graph.lowering.opset import modernise
+from cloakify.graph.model.rewrite import cut
+from cloakify.graph.model.weights import set_weights_aside
+from cloakify.onnxfile.model_file import iter_graphs
+
+Shape = tuple[int, ...]
+
+_HALF = {TensorProto.FLOAT16, TensorProto.BFLOAT16}
+
+
+@dataclass
+class WorkingGraph:
+    """A specialised model.
+
+    Attributes
+    ----------
+    graph
+        The nodes; every variable has a static ``shape`` (tuple of int) and a ``dtype``.
+    weights
+        The large constants of ``graph`` by name, as they stood in the model.
+    """
+
+    graph: gs.Graph
+    weights: dict[str, TensorProto]
+
+    def export(self) -> ModelProto:
+        """Return the graph as a model with its weights."""
+        aside: list[tuple[gs.Constant, object]] = []
+        for tensor in self.graph.tensors().values():
+            if isinstance(tensor, gs.Constant) and tensor.name in self.weights:
+                aside.append((tensor, tensor._values))
+                # graphsurgeon would copy the weights twice; they are added to the message below.
+                tensor.to_variable(shape=tensor.shape, dtype=tensor.dtype)
+                tensor.type = "tensor_type"
+        try:
+            model: ModelProto = gs.export_onnx(self.graph)
+        finally:
+            for variable, values in aside:
+                variable.to_constant(values)
+        model.graph.initializer.extend(self.weights[tensor.name] for tensor, _ in aside)
+        return model
+
+
+def specialise(
+    model: ModelProto,
+    shapes: Mapping[str, Shape],
+    keep: Keep | None = None,
+    outputs: Sequence[str] | None = None,
+) -> WorkingGraph:
+    """Make a working copy of ``model`` for inputs of the given shapes.
+
+    Parameters
+    ----------
+    model
+        The model with its weights in it; it is not changed.
+    shapes
+        The shape of each data input, batch axis included.
+    keep
+        Function operators that it turns down are replaced by their bodies, and recurrent ones by
+        their steps; by default all stay.
+    outputs
+        Names of the tensors wanted: what does not lead to them is dropped at once (labels and
+        probabilities behind the logits, often in operators of other domains). By default the
+        model's own outputs.
+
+    Raises
+    ------
+    ModelError
+        The shapes do not fit the model, or a tensor's shape can't be determined.
+    """
+    skeleton, weights = set_weights_aside(model)
+    skeleton = _inline(skeleton)
+    if outputs is not None:
+        cut(skeleton, outputs)
+    skeleton = modernise(skeleton)
+    _set_shapes(skeleton, shapes)
+    _widen(skeleton, weights)
+    if keep is not None:
+        skeleton = expand_functions(skeleton, keep)
+    skeleton = fold_shapes(skeleton, weights)
+    if keep is not None and write_out(skeleton, *known_values(skeleton)):
+        skeleton = fold_shapes(skeleton, weights)
+    graph = _import(skeleton, weights)
+    return WorkingGraph(graph, weights)
+
+
+def _inline(model: ModelProto) -> ModelProto:
+    if not model.functions:
+        return model
+    # Functions may be written for other opsets than the graph that calls them.
+    return onnx.inliner.inline_local_functions(model, convert_version=True)
+
+
+def _set_shapes(model: ModelProto, shapes: Mapping[str, Shape]) -> None:
+    for value in model.graph.input:
+        if value.name not in shapes:
+            continue
+        dims = value.type.tensor_type.shape.dim
+        wanted = shapes[value.name]
+        declared = [dim.dim_value if dim.HasField("dim_value") else None for dim in dims]
+        if len(wanted) != len(dims) or any(
+            known and known != size for known, size in zip(declared, wanted, strict=True)
+        ):
+            raise ModelError(
+                f"input {value.name!r} takes shape {_text(declared)}, not {_text(wanted)}"
+            )
+        for dim, size in zip(dims, wanted, strict=True):
+            dim.dim_value = size
+    for value in model.graph.output:
+        value.type.tensor_type.ClearField("shape")
+
+
+def _text(shape: tuple[int, ...] | list[int | None]) -> str:
+    return "×".join("?" if size is None else str(size) for size in shape)
+
+
+def _widen(model: ModelProto, weights: dict[str, TensorProto]) -> None:
+    """Turn float16 and bfloat16 into float32 everywhere."""
+
+    def wide(tensor: TensorProto) -> TensorProto:
+        if tensor.data_type not in _HALF:
+            return tensor
+        values = onnx.numpy_helper.to_array(tensor).astype(np.float32)
+        return onnx.numpy_helper.from_array(values, tensor.name)
+
+    for name in list(weights):
+        weights[name] = wide(weights[name])
+    for tensor in model.graph.initializer:
+        tensor.CopyFrom(wide(tensor))
+    for value in (*model.graph.input, *model.graph.output):
+        if value.type.tensor_type.elem_type in _HALF:
+            value.type.tensor_type.elem_type = TensorProto.FLOAT
+    nodes = (node for graph in iter_graphs(model.graph) for node in graph.node)
+    for node in nodes:
+        for attribute in node.attribute:
+            if attribute.type == onnx.AttributeProto.TENSOR:
+                attribute.t.CopyFrom(wide(attribute.t))
+            elif attribute.name in ("to", "dtype") and attribute.i in _HALF:
+                attribute.i = TensorProto.FLOAT
+
+
+def _import(skeleton: ModelProto, weights: dict[str, TensorProto]) -> gs.Graph:
+    """Import into graphsurgeon with the weights as lazy constants."""
+    data = [value for value in skeleton.graph.input if value.name not in weights]
+    del skeleton.graph.input[:]
+    skeleton.graph.input.extend(data)
+    # Initializers stand-ins with no bytes: graphsurgeon reads values only when asked for them.
+    for name, tensor in weights.items():
+        skeleton.graph.initializer.append(
+            TensorProto(name=name, data_type=tensor.data_type, dims=tensor.dims)
+        )
+    graph = gs.import_onnx(skeleton)
+    for name, tensor in graph.tensors().items():
+        if name in weights:
+            tensor._values = gs.ir.tensor.LazyValues(weights[name])
+    return graph

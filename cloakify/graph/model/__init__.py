@@ -1,0 +1,1 @@
+"""What every package about graphs reads and rewrites messages with."""

@@ -1,0 +1,1 @@
+"""How a mask or gates are found, put in, and proven."""

@@ -1,0 +1,82 @@
+"""What every way to harden makes: the hardened model, a control to compare with, and its facts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import ModelProto
+
+from cloakify.attacks import Attack
+from cloakify.data import Splits
+from cloakify.errors import ModelError
+from cloakify.experiment.experiment import Experiment
+from cloakify.report.records import MaskInfo
+from cloakify.verification.mask_edit import check_valid
+from cloakify.version import __version__
+
+# Samples that both models are run on before the file is written.
+PROOF_SAMPLES = 8
+
+
+@dataclass(frozen=True)
+class HardenedCandidate:
+    """A hardened model that was proven, and not judged yet.
+
+    Attributes
+    ----------
+    model
+        The message to write.
+    control
+        The same with the mask's or the gates' values in random order.
+    mask
+        What the report tells of it.
+    remarks
+        What a user should be told of the making.
+    interrupted
+        Whether the user cut the making short.
+    """
+
+    model: ModelProto
+    control: ModelProto
+    mask: MaskInfo
+    remarks: tuple[str, ...] = ()
+    interrupted: bool = False
+
+
+def metadata(experiment: Experiment, attack: Attack, facts: Mapping[str, str]) -> dict[str, str]:
+    """Return the metadata of a hardened file: where it comes from, and the facts of its mask."""
+    classifier = experiment.classifier
+    return {
+        "version": __version__,
+        "source.sha256": classifier.file.sha256,
+        "head": classifier.head.node,
+        "attack": attack.name,
+        "eps": f"{experiment.setting.eps:.9g}",
+        "seed": str(experiment.setting.seed),
+        "data.sha256": experiment.dataset.sha256,
+        **facts,
+    }
+
+
+def proof_samples(experiment: Experiment, splits: Splits) -> dict[str, NDArray[np.generic]]:
+    """Return a few samples to run both models on: an array for each of their inputs."""
+    samples = experiment.classifier.spec.batch_size or PROOF_SAMPLES
+    return experiment.dataset.inputs(np.resize(splits.report, samples))
+
+
+def check_both(experiment: Experiment, hardened: ModelProto) -> None:
+    """Raise ModelError unless onnx's checker passes source and hardened model."""
+    classifier = experiment.classifier
+    if not classifier.file.sidecars:
+        check_valid(classifier.file.model, f"{classifier.file.path}: the model")
+        check_valid(hardened, "the hardened model")
+
+
+def refuse(experiment: Experiment, faults: list[str]) -> None:
+    """Raise ModelError if there are faults."""
+    if faults:
+        path = experiment.classifier.file.path
+        raise ModelError(f"{path}: the mask can't be put in: {faults[0]}")

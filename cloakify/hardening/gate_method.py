@@ -1,0 +1,309 @@
+"""Tune gates through the whole network, choose among what was tried, and make the model of it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import ModelProto
+
+from cloakify.attacks import Attack
+from cloakify.data import Splits
+from cloakify.errors import GateError, ModelError, UsageError
+from cloakify.experiment.experiment import Experiment, Progress
+from cloakify.experiment.settings import FEW_SAMPLES, HardenSetting
+from cloakify.experiment.stage_times import StageTimes
+from cloakify.graph.analysis.gate_sites import GateSite, find_gate_sites
+from cloakify.graph.edit.fold import check_foldable, fold_gates, settle_gates
+from cloakify.graph.edit.gates import gates_digest, insert_gates
+from cloakify.hardening.candidate import (
+    HardenedCandidate,
+    check_both,
+    metadata,
+    proof_samples,
+    refuse,
+)
+from cloakify.hardening.gate_evaluator import GateEvaluator
+from cloakify.masking.gate_choice import GateChoice, choose_gates
+from cloakify.masking.gated import GatedModel
+from cloakify.masking.optimiser import Vector
+from cloakify.masking.tuning import (
+    Outcome,
+    StepReport,
+    Trial,
+    TuningPlan,
+    TuningState,
+    tune,
+)
+from cloakify.masking.tuning_file import load_state, save_state
+from cloakify.report.records import MaskInfo
+from cloakify.runtime import fitting_batch_size
+from cloakify.verification.gate_edit import gate_faults, gate_runtime_faults, gated_sites
+
+# Fewer steps suffice for few samples as they are, and cost less than they would gain.
+FEW_STEPS, STEPS = 300, 600
+
+# Binary gates move only by crossing a threshold.
+BINARY_RATE = 0.05
+
+Array = NDArray[np.float32]
+Labels = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class TunedGates:
+    """What a tuning run found.
+
+    Attributes
+    ----------
+    sites, gates
+        The gated layers and the factors of each, [channels], settled.
+    choice
+        How they fared, and which checkpoint they are.
+    outcome
+        How the run ended.
+    fit
+        The same trial on samples of the fit split.
+    """
+
+    sites: tuple[GateSite, ...]
+    gates: tuple[Array, ...]
+    choice: GateChoice
+    outcome: Outcome
+    fit: Trial
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What a user should be told of the run."""
+        state, found = self.outcome.state, self.choice
+        layers = len({site.output for site in self.sites})
+        told = [
+            f"tuned {sum(map(len, self.gates))} gates on {layers} layers; "
+            f"under PGD on the fit split {self.fit.robust / self.fit.count:.1%}, "
+            f"on the select split {found.trial.robust / found.trial.count:.1%} "
+            f"(before {found.before.robust / found.before.count:.1%})"
+        ]
+        if self.outcome.end == "interrupted":
+            told.append(f"interrupted after {state.step} steps; the best gates so far are kept")
+        if state.attack_steps > 1:
+            told.append(f"one step says too little of PGD here: tuned on {state.attack_steps}")
+        if found.strength < 1:
+            told.append(f"gates drawn back to strength {found.strength:g} to keep clean accuracy")
+        return tuple(told)
+
+
+def find_gate_candidate(
+    experiment: Experiment, splits: Splits, attack: Attack, clock: StageTimes, progress: Progress
+) -> HardenedCandidate:
+    """Tune gates, put them in, and prove that they are the only change.
+
+    Raises
+    ------
+    CloakifyError
+        As :func:`tune_gates`; and ModelError where the proof fails.
+    """
+    with clock.stage("tune"):
+        tuned = tune_gates(experiment, splits, progress)
+    with clock.stage("prove"):
+        return _make(experiment, splits, attack, tuned)
+
+
+def tune_gates(experiment: Experiment, splits: Splits, progress: Progress) -> TunedGates:
+    """Tune the gates of an experiment's classifier on its fit split; choose on its select split.
+
+    Raises
+    ------
+    GateError
+        No gates within the accuracy budget are worth having.
+    UsageError
+        No layer matches, or an option is out of its range.
+    DataError
+        The model hardly knows the clean samples, or the saved state is that of another run.
+    """
+    setting, classifier = experiment.setting, experiment.classifier
+    assert isinstance(setting, HardenSetting)
+    plan = make_plan(setting, len(splits.fit))
+    sites = sites_for(classifier.file.outline, experiment, setting)
+    model = GatedModel(
+        experiment.attacked(),
+        sites,
+        experiment.spec,
+        classifier.head,
+        experiment.dataset.sample_shape,
+        experiment.device,
+        min(
+            experiment.batch_size,
+            fitting_batch_size(experiment.dataset.sample_shape, experiment.device),
+        ),
+    )
+    name = _name_of_run(experiment, plan)
+    state = None
+    if setting.tune_state is not None and setting.tune_state.exists():
+        state = load_state(setting.tune_state, name)
+
+    def keep(current: TuningState) -> None:
+        if setting.tune_state is not None:
+            save_state(current, setting.tune_state, name)
+
+    def tell(now: StepReport) -> None:
+        progress(_bar(now), now.step, now.steps)
+
+    evaluator = GateEvaluator(model, experiment.dataset, splits.select, experiment.threat, plan)
+
+    def judge(gates: Vector) -> Trial:
+        trial = evaluator.judge(gates)
+        if (gates == 1).all():
+            # The source, tried before the first step: wrong preprocessing must not cost minutes.
+            experiment.check_clean_accuracy(trial.clean, trial.clean_count)
+        return trial
+
+    outcome = tune(
+        model, experiment.dataset, splits.fit, experiment.threat, plan, judge, state, tell, keep
+    )
+    if outcome.end == "interrupted":
+        progress("interrupted · keeping the best gates so far; again to keep none", 0, 1)
+    try:
+        choice = choose_gates(
+            outcome.state.checkpoints, plan.kind, setting.max_accuracy_drop, judge
+        )
+    except GateError:
+        if outcome.end == "interrupted":
+            # That there are none yet says nothing of the model.
+            raise KeyboardInterrupt from None
+        raise
+    fit = GateEvaluator(model, experiment.dataset, splits.fit, experiment.threat, plan).judge(
+        choice.gates
+    )
+    gates = settle_gates(classifier.model, sites, model.split(choice.gates))
+    return TunedGates(tuple(sites), tuple(gates), choice, outcome, fit)
+
+
+def make_plan(setting: HardenSetting, samples: int) -> TuningPlan:
+    """Return how to tune on so many samples."""
+    steps, mix = setting.tune_steps, setting.mixes(samples)
+    if steps is None:
+        steps = FEW_STEPS if samples < FEW_SAMPLES and not mix else STEPS
+    plan = TuningPlan(
+        steps=steps,
+        max_accuracy_drop=setting.max_accuracy_drop,
+        mix=mix,
+        seed=setting.seed,
+    )
+    return replace(plan, kind="binary", rate=BINARY_RATE) if setting.binary else plan
+
+
+def sites_for(model: ModelProto, experiment: Experiment, setting: HardenSetting) -> list[GateSite]:
+    """Return the layers to gate.
+
+    Raises
+    ------
+    UsageError
+        No layer matches ``--tune-layers``, or none of them has positions to gate.
+    ModelError
+        Gates are to be folded, and a layer's weights do not let them.
+    """
+    head, path = experiment.classifier.head, experiment.classifier.file.path
+    if setting.gates == "position" and setting.emit == "fold":
+        raise UsageError("--gates position can't be folded into weights; use --emit mul")
+    if not find_gate_sites(model, head):
+        raise ModelError(
+            f"{path}: has no layer with channels before its head to tune; use --method deepcloak"
+        )
+    sites = gated_sites(model, head, setting.tune_layers, setting.gates, setting.emit)
+    if setting.gates == "position" and not any(site.by_position for site in sites):
+        raise UsageError(
+            f"{path}: --gates position needs layers of images whose sizes the file says; these "
+            "have none, use --gates channel"
+        )
+    if setting.emit == "fold":
+        if not sites:
+            raise ModelError(f"{path}: no layer's gates can be folded; use --emit mul")
+        tensors = {tensor.name: tensor for tensor in model.graph.initializer}
+        for site in sites:
+            check_foldable(site, tensors)
+    return sites
+
+
+def _make(
+    experiment: Experiment, splits: Splits, attack: Attack, tuned: TunedGates
+) -> HardenedCandidate:
+    setting, classifier = experiment.setting, experiment.classifier
+    assert isinstance(setting, HardenSetting)
+    put_in = fold_gates if setting.emit == "fold" else insert_gates
+    every = np.concatenate(tuned.gates)
+    removed = np.flatnonzero(every == 0)
+    digest = gates_digest(tuned.gates)
+    facts = {
+        "method": "tuned",
+        "emit": setting.emit,
+        "layers": setting.tune_layers,
+        "gates": setting.gates,
+        "mask.sha256": digest,
+        "mask.removed": str(len(removed)),
+        "mask.total": str(len(every)),
+    }
+    source = classifier.file.model
+    hardened = put_in(source, tuned.sites, tuned.gates, metadata(experiment, attack, facts))
+    check_both(experiment, hardened)
+    faults = gate_faults(classifier.file, hardened, classifier.head)
+    if not faults:
+        faults = gate_runtime_faults(
+            classifier.model,
+            experiment.with_weights(hardened),
+            classifier.head,
+            proof_samples(experiment, splits),
+        )
+    refuse(experiment, faults)
+    info = MaskInfo(
+        method="tuned",
+        score=None,
+        ratio=len(removed) / len(every),
+        removed=len(removed),
+        total=len(every),
+        indices=tuple(int(index) for index in removed),
+        sha256=digest,
+    )
+    return HardenedCandidate(
+        hardened,
+        put_in(source, tuned.sites, shuffled(tuned.gates, setting.seed), {}),
+        info,
+        tuned.remarks,
+        tuned.outcome.end == "interrupted",
+    )
+
+
+def shuffled(gates: Sequence[Array], seed: int) -> list[Array]:
+    """Return the same gates in random order within each layer: the control for tuned ones."""
+    generator = np.random.default_rng(seed)
+    return [generator.permutation(values) for values in gates]
+
+
+def _name_of_run(experiment: Experiment, plan: TuningPlan) -> str:
+    """Return what tells one run from another: only with the same may a saved state be used."""
+    setting, threat = experiment.setting, experiment.threat
+    assert isinstance(setting, HardenSetting)
+    facts = (
+        experiment.classifier.file.sha256,
+        experiment.dataset.sha256,
+        experiment.classifier.head.node,
+        setting.tune_layers,
+        setting.gates,
+        setting.emit,
+        threat.norm,
+        threat.eps,
+        astuple(plan),
+    )
+    return hashlib.sha256(repr(facts).encode()).hexdigest()
+
+
+def _bar(now: StepReport) -> str:
+    text = f"tuning · loss {now.loss:.2f}, attacked {now.accuracy:.0%}"
+    if now.trial is None:
+        return text
+    return (
+        f"{text} · select: clean {now.trial.clean / now.trial.clean_count:.1%}, "
+        f"PGD {now.trial.robust / now.trial.count:.1%}"
+    )

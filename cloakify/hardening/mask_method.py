@@ -1,0 +1,98 @@
+"""Make a model with a 0/1 mask before its head: calibrate, choose, put it in, prove it."""
+
+from __future__ import annotations
+
+from onnx import ModelProto
+
+from cloakify.attacks import Attack, Target
+from cloakify.data import Splits
+from cloakify.experiment.experiment import Experiment, Progress
+from cloakify.experiment.settings import HardenSetting
+from cloakify.experiment.stage_times import StageTimes
+from cloakify.graph.edit.mask import insert_mask, mask_digest
+from cloakify.hardening.calibration import calibrate
+from cloakify.hardening.candidate import (
+    HardenedCandidate,
+    check_both,
+    metadata,
+    proof_samples,
+    refuse,
+)
+from cloakify.hardening.mask_search import choose_mask
+from cloakify.masking.scores import random_ranking
+from cloakify.masking.selection import MaskChoice, choose
+from cloakify.report.records import MaskInfo
+from cloakify.verification.mask_edit import runtime_faults, structural_faults
+
+
+def find_mask_candidate(
+    experiment: Experiment,
+    target: Target,
+    splits: Splits,
+    attack: Attack,
+    clock: StageTimes,
+    progress: Progress,
+) -> HardenedCandidate:
+    """Choose a mask, put it in, and prove that it is the only change.
+
+    Raises
+    ------
+    CloakifyError
+        Nothing can be chosen, see :mod:`~cloakify.hardening.calibration`, or the proof fails.
+    """
+    setting = experiment.setting
+    assert isinstance(setting, HardenSetting)
+    with clock.stage("calibrate"):
+        calibration = calibrate(experiment, target, attack, splits.fit, progress)
+    with clock.stage("select"):
+        choice = choose_mask(
+            experiment, target, attack, splits.select, calibration, setting, progress
+        )
+    with clock.stage("prove"):
+        hardened = _insert(experiment, choice, attack)
+        _prove(experiment, hardened, splits)
+    info = MaskInfo(
+        method="deepcloak",
+        score=choice.score,
+        ratio=choice.ratio,
+        removed=len(choice.removed),
+        total=len(choice.mask),
+        indices=tuple(int(index) for index in choice.removed),
+        sha256=mask_digest(choice.mask),
+    )
+    return HardenedCandidate(hardened, _control(experiment, choice), info)
+
+
+def _insert(experiment: Experiment, choice: MaskChoice, attack: Attack) -> ModelProto:
+    facts = {
+        "mask.sha256": mask_digest(choice.mask),
+        "mask.removed": str(len(choice.removed)),
+        "mask.total": str(len(choice.mask)),
+    }
+    classifier = experiment.classifier
+    return insert_mask(
+        classifier.file.model, classifier.head, choice.mask, metadata(experiment, attack, facts)
+    )
+
+
+def _prove(experiment: Experiment, hardened: ModelProto, splits: Splits) -> None:
+    """Raise ModelError unless the mask is the only change, in structure and in what is computed."""
+    classifier = experiment.classifier
+    check_both(experiment, hardened)
+    faults = structural_faults(classifier.file, hardened, classifier.head)
+    faults += runtime_faults(
+        classifier.model,
+        experiment.with_weights(hardened),
+        classifier.head,
+        proof_samples(experiment, splits),
+        experiment.device,
+    )
+    refuse(experiment, faults)
+
+
+def _control(experiment: Experiment, choice: MaskChoice) -> ModelProto:
+    """Return the source with a random mask of the same size."""
+    ranking = random_ranking(len(choice.mask), experiment.setting.seed)
+    control = choose(ranking, len(choice.removed), "random")
+    classifier = experiment.classifier
+    return insert_mask(classifier.file.model, classifier.head, control.mask, {})

@@ -1,0 +1,188 @@
+"""Choose the mask: how to rank the features, and how many of them to mask.
+
+Every ranking proposes the mask that is best on static samples of the select split. Where several
+compete, those count that keep a standard error away from the budget, as long as there are any, and
+an adaptive attack on each proposal decides, since gains on static samples are not robustness; and
+the winner is then attacked again, so that a second round of ranking knows what that attack does to
+the features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cloakify.attacks import Attack, Target, worst_case
+from cloakify.attacks.pairs import attacked_pairs
+from cloakify.attacks.square import Square
+from cloakify.data.splits import some_of
+from cloakify.experiment.experiment import Experiment, Progress
+from cloakify.experiment.settings import HardenSetting
+from cloakify.graph.edit.mask import insert_mask
+from cloakify.hardening.calibration import Calibration, features_of
+from cloakify.masking.captured import pooled
+from cloakify.masking.curve import MaskCurve, Part, in_groups
+from cloakify.masking.linear_head import LinearHead
+from cloakify.masking.rankings import AUTO, LEARNING, RANKINGS, Ranking, candidates
+from cloakify.masking.selection import MaskChoice, best_size, choose, refusal, size_of_ratio
+
+Indices = NDArray[np.int64]
+# By the name of the score, each of its ways to rank.
+_Rankings = dict[str, tuple[Ranking, ...]]
+_Curves = dict[str, list[MaskCurve]]
+
+# Steps of the attack that compares proposals; enough to order them, far from enough to judge one.
+COMPARING_STEPS = 10
+# Of the attack without gradients that follows it.
+CHECKING_QUERIES = 50
+# Samples that it is run on: more would not change the order.
+COMPARED = 1000
+
+
+@dataclass(frozen=True)
+class _Proposal:
+    choice: MaskChoice
+    robust: int
+
+
+def choose_mask(
+    experiment: Experiment,
+    target: Target,
+    attack: Attack,
+    select: Indices,
+    calibration: Calibration,
+    setting: HardenSetting,
+    progress: Progress,
+) -> MaskChoice:
+    """Rank the features and choose how many of them to mask.
+
+    Raises
+    ------
+    GateError
+        Every size of every ranking costs more clean accuracy than is allowed.
+    UsageError
+        No such score, or a ratio out of its range.
+    """
+
+    def curves_of(rankings: _Rankings) -> _Curves:
+        pairs = attacked_pairs(target, attack, experiment.threat, experiment.dataset, select)
+        parts = ((*features_of(pair, experiment, calibration.head), pair.y) for pair in pairs)
+        return _count(rankings, parts, calibration.head, len(select), progress)
+
+    rankings = {name: _rank(name, calibration) for name in candidates(setting.score)}
+    surely = setting.score == AUTO
+    choices = _given(rankings, experiment, setting)
+    if not choices:
+        curves = curves_of(rankings)
+        choices = _within_budget(curves, setting.max_accuracy_drop, surely)
+        if not choices and surely:
+            surely = False
+            choices = _within_budget(curves, setting.max_accuracy_drop, surely)
+        if not choices:
+            raise refusal(next(iter(curves.values()))[0], setting.max_accuracy_drop)
+    if setting.score != AUTO:
+        return choices[0]
+    judge = setting.evaluation_attack(stop_early=True, steps=COMPARING_STEPS)
+    best = _most_robust(experiment, judge, select, choices, progress, "comparing masks")
+    for number in range(2, setting.rounds + 1):
+        calibration = _answered(experiment, best.choice, attack, calibration)
+        rankings = {f"{name}, round {number}": _rank(name, calibration) for name in LEARNING}
+        choices = _given(rankings, experiment, setting) or _within_budget(
+            curves_of(rankings), setting.max_accuracy_drop, surely
+        )
+        if not choices:
+            # The answers to the best mask so far all cost too much: it stands.
+            break
+        stage = f"comparing, round {number}"
+        challenger = _most_robust(experiment, judge, select, choices, progress, stage)
+        if challenger.robust > best.robust:
+            best = challenger
+    return best.choice
+
+
+def _rank(name: str, calibration: Calibration) -> tuple[Ranking, ...]:
+    return RANKINGS[name](calibration.statistics, calibration.head, calibration.captured)
+
+
+def _given(rankings: _Rankings, experiment: Experiment, setting: HardenSetting) -> list[MaskChoice]:
+    """Return each score's mask of the size that was asked for; none where the size is free."""
+    if setting.mask_ratio is None:
+        return []
+    size = size_of_ratio(experiment.classifier.head.num_features, setting.mask_ratio)
+    return [choose(ways[0], size, name) for name, ways in rankings.items()]
+
+
+def _count(
+    rankings: _Rankings,
+    parts: Iterable[Part],
+    head: LinearHead,
+    total: int,
+    progress: Progress,
+) -> _Curves:
+    """Return the curves of all rankings over the samples of the select split."""
+    curves = {name: [MaskCurve.empty(way) for way in ways] for name, ways in rankings.items()}
+    done = 0
+    for group in in_groups(parts):
+        for name, ways in curves.items():
+            curves[name] = [curve.update(head, group) for curve in ways]
+        done += group.count
+        progress("mask sizes", done, total)
+    return curves
+
+
+def _within_budget(curves: _Curves, max_accuracy_drop: float, surely: bool) -> list[MaskChoice]:
+    """Return the best mask of each ranking that has one within the budget."""
+    sizes = [
+        (name, curve, best_size(curve, max_accuracy_drop, surely=surely))
+        for name, ways in curves.items()
+        for curve in ways
+    ]
+    return [choose(curve.ranking, size, name) for name, curve, size in sizes if size is not None]
+
+
+def _most_robust(
+    experiment: Experiment,
+    attack: Attack,
+    select: Indices,
+    choices: Sequence[MaskChoice],
+    progress: Progress,
+    stage: str,
+) -> _Proposal:
+    """Attack every proposal on the select split; the first of the most robust ones wins."""
+    seed = experiment.setting.seed
+    # A mask that only hides the gradient must not win over one that helps.
+    attacks = (attack, Square(queries=CHECKING_QUERIES, seed=seed))
+    compared = some_of(select, experiment.labels, COMPARED, seed)
+    proposals: list[_Proposal] = []
+    for number, choice in enumerate(choices):
+        target = _masked(experiment, choice)
+        robust = 0
+        for batch in experiment.dataset.batches(compared, target.span):
+            x = batch.x.astype(np.float32, copy=False)
+            tried = worst_case(attacks, target, x, batch.y, batch.index, experiment.threat)
+            robust += int(tried.worst.sum())
+        proposals.append(_Proposal(choice, robust))
+        progress(stage, number + 1, len(choices))
+    return max(proposals, key=lambda proposal: proposal.robust)
+
+
+def _answered(
+    experiment: Experiment, choice: MaskChoice, attack: Attack, calibration: Calibration
+) -> Calibration:
+    """Add the features of samples attacked on the masked model to the captured ones."""
+    captured = calibration.captured
+    target = _masked(experiment, choice)
+    pairs = attacked_pairs(target, attack, experiment.threat, experiment.dataset, calibration.kept)
+    for part in pairs:
+        _, attacked = features_of(part, experiment, calibration.head, choice.mask)
+        captured = captured.with_attacked(pooled(attacked), part.y)
+    return replace(calibration, captured=captured)
+
+
+def _masked(experiment: Experiment, choice: MaskChoice) -> Target:
+    classifier = experiment.classifier
+    model = insert_mask(classifier.file.model, classifier.head, choice.mask, {})
+    return experiment.target(model)

@@ -1,0 +1,103 @@
+"""The head as numbers: logits of any mask from captured features, without the network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import ModelProto
+
+from cloakify.graph.analysis.head import Head
+from cloakify.graph.edit.mask import features_type
+from cloakify.graph.edit.taps import head_model
+from cloakify.runtime import Device, Session
+
+Array = NDArray[np.float32]
+
+# Largest difference of logits that are the same, relative to the largest.
+PICKED = 1e-3
+
+
+@dataclass(frozen=True)
+class LinearHead:
+    """``logits = φ W + b``; over positions, their mean.
+
+    Attributes
+    ----------
+    weight
+        float32 [D, C].
+    bias
+        float32 [C].
+    """
+
+    weight: Array
+    bias: Array
+
+    def logits(self, features: Array, mask: Array | None = None) -> Array:
+        """Return the logits [n, C] of features [n, D] under a mask [D]."""
+        weight: Array = self.weight if mask is None else self.weight * mask[:, None]
+        return np.asarray(features @ weight + self.bias, np.float32)
+
+
+def read_head(model: ModelProto, head: Head, features: Array) -> LinearHead:
+    """Read W and b off the head by running it on unit vectors.
+
+    So read they are right however the file stores them: transposed, cast, dequantised.
+
+    Parameters
+    ----------
+    model
+        The classifier with its weights in it.
+    features
+        Some captured features, for their rank.
+    """
+    # Unit vectors along the features, one position.
+    units = np.zeros((head.num_features + 1, head.num_features), np.float32)
+    np.fill_diagonal(units[1:], 1.0)
+    positions = [1] * (features.ndim - 2)
+    shape = [-1, head.num_features]
+    shape = [*shape, *positions] if head.op_type == "Conv" else [-1, *positions, head.num_features]
+    # Captured features are float32 whatever the model computes in; the head takes its own type.
+    element_type = features_type(model, head)
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(element_type)
+    declared: list[int | None] = [None] * features.ndim
+    value = onnx.helper.make_tensor_value_info(head.features, element_type, declared)
+    session = Session(head_model(model, value, head.linear), Device("cpu"))
+    (outputs,) = session.run({head.features: units.reshape(shape).astype(dtype)}).values()
+    table = outputs.astype(np.float32).reshape(head.num_features + 1, head.num_classes)
+    return LinearHead(table[1:] - table[0], table[0])
+
+
+def at_answer(
+    features: Array, logits: Array, head: LinearHead, mask: Array | None = None
+) -> NDArray[np.int64] | None:
+    """Return the one position of each sample that its logits are read from, or ``None``.
+
+    Models that answer at a sequence's last token turn every position into scores and pick one.
+
+    Parameters
+    ----------
+    features
+        [n, P, D].
+    logits
+        [n, C], as the model gives them.
+    mask
+        The mask [D] between the two.
+    """
+    n, positions, depth = features.shape
+    scores = head.logits(features.reshape(-1, depth), mask).reshape(n, positions, -1)
+    gap = np.abs(scores - logits[:, None]).max(axis=2)
+    places: NDArray[np.int64] = gap.argmin(axis=1)
+    largest = max(1.0, float(np.abs(logits).max(initial=0.0)))
+    found = gap[np.arange(n), places].max(initial=0.0) <= PICKED * largest
+    return places if found else None
+
+
+def by_feature(features: Array, head: Head) -> Array:
+    """Return features as [n, D], or [n, P, D] where there are P > 1 positions."""
+    axis = 1 if head.op_type == "Conv" else features.ndim + head.features_axis
+    moved = np.moveaxis(features, axis, -1)
+    flat = moved.reshape(len(features), -1, head.num_features)
+    return flat[:, 0] if flat.shape[1] == 1 else flat

@@ -1,0 +1,158 @@
+"""The proof that tuned gates are the only change: by building the file again, and by running it.
+
+What was done to the source is read off the hardened file alone: the constants of its `Mul` nodes,
+or the factor of each channel of its weights. Done to the source again it must give the hardened
+file to the last bit, which leaves no room for any other change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import ModelProto, TensorProto
+
+from cloakify.errors import ModelError, UsageError
+from cloakify.graph.analysis.gate_sites import GateSite, choose_sites, find_gate_sites
+from cloakify.graph.analysis.head import Head
+from cloakify.graph.edit.fold import fold_gates, recover_gates
+from cloakify.graph.edit.gates import gates_digest, has_gates, insert_gates, read_gates
+from cloakify.graph.edit.taps import tap
+from cloakify.graph.lowering.run_once import run_once
+from cloakify.onnxfile import OnnxFile, compare_models, read_metadata
+from cloakify.verification.mask_edit import largest_difference, magnitude, metadata_faults
+
+# Largest difference of logits, relative to the largest, between gates and folded gates: rounding.
+TOLERANCE = 1e-4
+HALF_TOLERANCE = 2e-2
+
+_HALF = {TensorProto.FLOAT16, TensorProto.BFLOAT16}
+
+
+def is_tuned(model: ModelProto) -> bool:
+    """Tell whether a model says, or shows, that its gates were tuned."""
+    return read_metadata(model).get("method") == "tuned" or has_gates(model)
+
+
+def gated_sites(
+    source: ModelProto, head: Head, layers: str, gates: str, emit: str
+) -> list[GateSite]:
+    """Return the layers that a tuned file has gates on.
+
+    Raises
+    ------
+    UsageError
+        No layer matches.
+    """
+    found = find_gate_sites(source, head, by_position=gates == "position")
+    sites = choose_sites(found, layers)
+    return [site for site in sites if site.foldable] if emit == "fold" else sites
+
+
+def gate_faults(source: OnnxFile, hardened: ModelProto, head: Head) -> list[str]:
+    """List every way in which ``hardened`` is not ``source`` with gates on its layers."""
+    said = read_metadata(hardened)
+    emit = said.get("emit")
+    if emit not in ("mul", "fold"):
+        return [f"metadata cloakify.emit says {emit!r}, not mul or fold"]
+    if "layers" not in said:
+        return ["metadata cloakify.layers, which says where gates are, is missing"]
+    if said.get("gates") not in ("channel", "position"):
+        return [f"metadata cloakify.gates says {said.get('gates')!r}, not channel or position"]
+    try:
+        sites = _sites_of(source.model, head, said)
+        gates = found_gates(source.model, hardened, sites)
+        make = fold_gates if emit == "fold" else insert_gates
+        again = make(source.model, sites, gates, said)
+    except (ModelError, UsageError) as error:
+        return [str(error)]
+    faults = [str(difference) for difference in compare_models(again, hardened)]
+    every = np.concatenate(gates)
+    facts = {
+        "source.sha256": source.sha256,
+        "head": head.node,
+        "method": "tuned",
+        "mask.sha256": gates_digest(gates),
+        "mask.removed": str(int((every == 0).sum())),
+        "mask.total": str(len(every)),
+    }
+    faults += metadata_faults(said, facts, ("emit", "gates", "layers"))
+    if not np.isfinite(every).all() or (every < 0).any():
+        faults.append("there are gates that are negative or not finite")
+    return faults
+
+
+def _sites_of(source: ModelProto, head: Head, said: Mapping[str, str]) -> list[GateSite]:
+    """Return the gated layers by a file's metadata."""
+    return gated_sites(source, head, said["layers"], said["gates"], said["emit"])
+
+
+def found_gates(
+    source: ModelProto, hardened: ModelProto, sites: Sequence[GateSite]
+) -> list[NDArray[np.generic]]:
+    """Read the gates of these sites off a hardened model.
+
+    Raises
+    ------
+    ModelError
+        There are not as many as sites, or they can't be read.
+    """
+    if read_metadata(hardened).get("emit") == "fold":
+        return list(recover_gates(source, hardened, sites))
+    gates = read_gates(hardened)
+    sizes = [len(values) for values in gates]
+    if sizes != [site.channels for site in sites]:
+        raise ModelError(
+            f"the graph holds gates on {len(gates)} layers of {sizes} channels, "
+            f"not on the {len(sites)} that the metadata speaks of"
+        )
+    return gates
+
+
+def gate_runtime_faults(
+    source: ModelProto,
+    hardened: ModelProto,
+    head: Head,
+    feeds: Mapping[str, NDArray[np.generic]],
+) -> list[str]:
+    """Run models on the same samples and list what does not agree.
+
+    Gates of 1 must give the source's logits to the bit, and the hardened file's logits must be
+    those of the other form, gates for folded weights and folded weights for gates.
+
+    Parameters
+    ----------
+    source, hardened
+        Without structural faults, weights within them.
+    feeds
+        An array for each of their inputs.
+    """
+    said = read_metadata(hardened)
+    sites = _sites_of(source, head, said)
+    gates = found_gates(source, hardened, sites)
+
+    def logits(model: ModelProto) -> NDArray[np.generic]:
+        # Unoptimised: fusions may round otherwise, and would hide what the graph itself says.
+        (found,) = run_once(tap(model, [head.logits]), feeds)
+        return found
+
+    faults: list[str] = []
+    ones = insert_gates(source, sites, [np.ones(site.channels) for site in sites], {})
+    plain, neutral = logits(source), logits(ones)
+    if plain.shape != neutral.shape or plain.tobytes() != neutral.tobytes():
+        apart = largest_difference(plain, neutral)
+        faults.append(f"with gates of 1 the logits differ from the source's by {apart:g}")
+    other = insert_gates if said["emit"] == "fold" else fold_gates
+    try:
+        expected = logits(other(source, sites, gates, {}))
+    except ModelError:
+        # Not every layer's gates can be folded; those that stand in the graph need no such proof.
+        return faults
+    found = logits(hardened)
+    half = any(site.element_type in _HALF for site in sites)
+    allowed = (HALF_TOLERANCE if half else TOLERANCE) * magnitude(expected)
+    difference = largest_difference(found, expected)
+    if not difference <= allowed:
+        faults.append(f"gates and folded weights differ in the logits by {difference:g}")
+    return faults

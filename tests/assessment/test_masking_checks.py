@@ -1,0 +1,73 @@
+"""`harden` on models that hide their gradients, or have none: it says so, and claims nothing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cloakify.errors import ModelError
+from cloakify.experiment.settings import HardenSetting
+from cloakify.workflows.harden import HardenResult, harden
+from tests.support.planted import Planted, plant
+
+
+@pytest.fixture(scope="module")
+def planted(tmp_path_factory: pytest.TempPathFactory) -> Planted:
+    return plant(tmp_path_factory.mktemp("planted"))
+
+
+def run(planted: Planted, defence: str | None, output: Path, **changes: object) -> HardenResult:
+    settings = {"mask_ratio": 0.1, "score": "deepcloak", "evaluation_steps": 3, "eps": 0.1}
+    setting = HardenSetting(**{**settings, "device": "cpu", **changes})  # type: ignore[arg-type]
+    return harden(planted.model(defence), planted.data, output, setting)
+
+
+def codes(result: HardenResult) -> set[str]:
+    return {warning.code for warning in result.report.warnings}
+
+
+def test_an_ordinary_model_raises_no_doubt(planted: Planted, tmp_path: Path) -> None:
+    assert codes(run(planted, None, tmp_path / "h.onnx")) == set()
+
+
+@pytest.mark.parametrize(
+    ("defence", "wanted"),
+    [
+        ("softmax-inside", {"loss-on-probabilities", "zero-gradients"}),
+        ("random-layer", {"randomised-outputs"}),
+    ],
+)
+def test_masked_gradients_are_seen(
+    planted: Planted, tmp_path: Path, defence: str, wanted: set[str]
+) -> None:
+    result = run(planted, defence, tmp_path / "h.onnx")
+    assert wanted <= codes(result)
+    assert result.report.verdict.code != "hardened"
+
+
+def test_no_gradient_at_all(planted: Planted, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="no gradient reaches the input"):
+        run(planted, "quantised-input", tmp_path / "h.onnx")
+    result = run(planted, "quantised-input", tmp_path / "h.onnx", attack="square", steps=20)
+    assert "no-white-box-attack" in codes(result)
+    assert result.report.evaluation_attack.gradient == "gradient-free"
+    assert result.report.verdict.code != "hardened"
+
+
+def test_near_copies_of_what_chose_the_mask(planted: Planted, tmp_path: Path) -> None:
+    """What was fitted to a sample holds for its like, and on others it may not."""
+    with np.load(planted.data) as arrays:
+        x, y = arrays["x"][:24], arrays["y"][:24]
+    noise = np.random.default_rng(0).uniform(-0.01, 0.01, (4, *x.shape)).astype(np.float32)
+    copied = np.clip(x + noise, 0, 1).reshape(-1, *x.shape[1:])
+    np.savez(tmp_path / "copied.npz", x=copied, y=np.tile(y, 4))
+    near = replace(planted, data=tmp_path / "copied.npz")
+    result = run(near, None, tmp_path / "h.onnx", eps=0.02)
+    (warning,) = result.report.warnings
+    assert warning.code == "near-copies" and warning.value > 0.9
+    assert result.report.verdict.code != "hardened"
+    # They are that at this budget only.
+    assert codes(run(near, None, tmp_path / "h.onnx", eps=0.002)) == set()

@@ -1,0 +1,90 @@
+"""W and b are read off the head however the file stores them."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cloakify.graph.analysis.head import find_head
+from cloakify.masking.linear_head import LinearHead, at_answer, by_feature, read_head
+
+HEADER = '<ir_version: 8, opset_import: ["" : 18]>'
+FORMS = {
+    "gemm": (
+        "float[N, 3] x",
+        "float[3, 2] w, float[2] b",
+        "y = Gemm(f, w, b)",
+        lambda w: w,
+    ),
+    "gemm, transposed": (
+        "float[N, 3] x",
+        "float[2, 3] w, float[2] b",
+        "y = Gemm<transB: int = 1>(f, w, b)",
+        lambda w: w.T,
+    ),
+    "matmul": (
+        "float[N, 3] x",
+        "float[3, 2] w, float[2] b",
+        "z = MatMul(f, w)\n y = Add(b, z)",
+        lambda w: w,
+    ),
+    "transposed constant": (
+        "float[N, 3] x",
+        "float[2, 3] w, float[2] b",
+        "v = Transpose<perm = [1, 0]>(w)\n z = MatMul(f, v)\n y = Add(z, b)",
+        lambda w: w.T,
+    ),
+    "conv": (
+        "float[N, 3, 2, 2] x",
+        "float[2, 3, 1, 1] w, float[2] b",
+        "z = Conv(f, w, b)\n p = GlobalAveragePool(z)\n y = Flatten(p)",
+        lambda w: w[:, :, 0, 0].T,
+    ),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_read_head(form: str) -> None:
+    data, constants, body, as_matrix = FORMS[form]
+    graph = f"{HEADER} g ({data}) => (float[N, 2] y) <{constants}> {{ f = Relu(x)\n {body} }}"
+    # The text format wants values; they are filled in below.
+    graph = graph.replace("] w", "] w = {0}").replace("] b", "] b = {0}")
+    model = onnx.parser.parse_model(graph)
+    rng = np.random.default_rng(0)
+    values = {}
+    for tensor in model.graph.initializer:
+        values[tensor.name] = rng.standard_normal(tuple(tensor.dims)).astype(np.float32)
+        tensor.CopyFrom(onnx.numpy_helper.from_array(values[tensor.name], tensor.name))
+    head = find_head(model).head
+    rank = len(model.graph.input[0].type.tensor_type.shape.dim)
+    features = rng.random((4, 3, *[2] * (rank - 2)), dtype=np.float32)
+    linear = read_head(model, head, features)
+    assert np.allclose(linear.weight, as_matrix(values["w"]), atol=1e-6)
+    assert np.allclose(linear.bias, values["b"], atol=1e-6)
+    flat = by_feature(features, head)
+    assert flat.shape == ((4, 3) if rank == 2 else (4, 4, 3))
+    if rank == 4:
+        assert np.array_equal(flat[1, 3], features[1, :, 1, 1])
+
+
+@given(
+    n=st.integers(1, 5),
+    positions=st.integers(2, 6),
+    seed=st.integers(0, 99),
+    masked=st.booleans(),
+)
+def test_the_position_that_is_answered_from(n: int, positions: int, seed: int, masked: bool):
+    """Logits of one position are traced back to it; their mean is not."""
+    random = np.random.default_rng(seed)
+    features = random.standard_normal((n, positions, 7)).astype(np.float32)
+    mask = random.integers(0, 2, 7).astype(np.float32) if masked else None
+    mask = None if mask is None or not mask.any() else mask
+    head = LinearHead(*(random.standard_normal(shape).astype("f") for shape in ((7, 4), (4,))))
+    scores = features * (1 if mask is None else mask) @ head.weight + head.bias
+    places = random.integers(0, positions, n)
+    found = at_answer(features, scores[np.arange(n), places], head, mask)
+    np.testing.assert_array_equal(found, places)
+    assert at_answer(features, scores.mean(axis=1), head, mask) is None
