@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from onnx import ModelProto
 
 from cloakify.errors import CloakifyError, ModelError
-from cloakify.onnxfile import model as module
+from cloakify.onnxfile import model_file as module
 from cloakify.onnxfile import open_model, save_model
 
 

@@ -325,11 +325,11 @@ def test_command_line_refuses_bad_budgets(
 def test_the_nearest_point_is_searched_for_some_of_many(
     planted: Planted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from cloakify.workflows import trial_plan
+    from cloakify.assessment import attack_plan
 
     changes = {"attack": "fgsm", "steps": None, "limit": 40}
     whole = quick([planted.model()], planted.data, **changes).report
-    monkeypatch.setattr(trial_plan, "NEAREST_SAMPLES", 15)
+    monkeypatch.setattr(attack_plan, "NEAREST_SAMPLES", 15)
     some = quick([planted.model()], planted.data, **changes).report
     distances = [report.models[0].median_distance for report in (whole, some)]
     assert [distance and distance.n for distance in distances] == [40, 14]

@@ -24,7 +24,7 @@ from cloakify.graph.edit.mask import (
 from cloakify.onnxfile import compare_models, read_metadata
 from cloakify.runtime import Device, Session
 
-MODELS = Path(__file__).parents[2] / "sample_models"
+MODELS = Path(__file__).parents[3] / "sample_models"
 WEIGHTS = "float[4, 3] w = {1,2,3,4,5,6,7,8,9,10,11,12}, float[3] b = {1,2,3}"
 TURNED = "float[3, 4] w = {1,2,3,4,5,6,7,8,9,10,11,12}, float[3] b = {1,2,3}"
 X = np.arange(8, dtype=np.float32).reshape(2, 4) / 8
