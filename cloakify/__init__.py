@@ -13,7 +13,11 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from cloakify.telemetry import switch_off_telemetry
 from cloakify.version import __version__
+
+# Whatever is imported of cloakify, this comes first.
+switch_off_telemetry()
 
 if TYPE_CHECKING:
     from cloakify.experiment.settings import AttackSetting, EvaluateSetting, HardenSetting

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+import cloakify  # noqa: F401  # first of all: it switches the runtime's telemetry off
+
 SAMPLES = Path(__file__).parent.parent / "sample_models"
 
 

@@ -34,6 +34,10 @@ Resize = Literal["crop", "stretch", "refuse"]
 centre; ``stretch`` scales both sides to fit; ``refuse`` raises DataError.
 """
 
+# What the endings in `cloakify.data.folder` stand for. Pillow goes by content and knows forty more,
+# some of which it hands to another program: PostScript to Ghostscript.
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
+
 _SMALL = 16 << 10
 _MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 
@@ -190,7 +194,7 @@ class ImageFeed:
     def _pixels(self, row: int, data: bytes) -> NDArray[np.float32]:
         """One image on the [0, 1] scale: ``[height, width, channels]``."""
         try:
-            with Image.open(io.BytesIO(data)) as image:
+            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
                 limit = Image.MAX_IMAGE_PIXELS
                 if limit is not None and image.width * image.height > limit:
                     raise Image.DecompressionBombError(f"more than {limit} pixels")
@@ -199,7 +203,7 @@ class ImageFeed:
         except _DECODE_ERRORS as error:
             reason = shown(" ".join(str(error).split())) or type(error).__name__
             if "cannot identify" in reason:
-                reason = "not an image" if data else "the file is empty"
+                reason = f"not one of {', '.join(FORMATS)}" if data else "the file is empty"
             raise DataError(
                 f"{self._source.where(row)} can't be read as an image ({reason}): mend or remove it"
             ) from None

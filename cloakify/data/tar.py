@@ -6,6 +6,7 @@ class index as digits. Several shards count as one source, in the order of their
 
 from __future__ import annotations
 
+import io
 import tarfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,10 @@ from cloakify.errors import DataError
 
 # Always fits an int64.
 _LABEL_DIGITS = 18
+
+# Zeros that tar may fill its last record up with: twenty blocks as a rule, more where somebody
+# asked for it.
+_PADDING = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -109,6 +114,8 @@ def _index(shard: Path) -> tuple[dict[str, _Member], dict[str, int]]:
                     images[key] = member
                 else:
                     classes[key] = _label(member, info.name)
+            end = archive.offset
+        _check_end(shard, end)
     except (tarfile.TarError, EOFError, ValueError, OverflowError) as error:
         raise DataError(
             f"{shown(shard)} can't be read as a plain tar file ({shown(str(error))}): "
@@ -119,6 +126,28 @@ def _index(shard: Path) -> tuple[dict[str, _Member], dict[str, int]]:
             f"{shown(shard)} can't be read ({error.strerror}): check the file"
         ) from None
     return images, classes
+
+
+def _check_end(shard: Path, end: int) -> None:
+    """Raise DataError unless an archive ends by a block of zeros, as tar ends one, and no more.
+
+    Python's reader takes whatever it can't make sense of behind the first member for the end: a
+    file that was cut off, a damaged header, and of two archives in a row the second.
+
+    Parameters
+    ----------
+    end
+        Where the reader stopped.
+    """
+    with open(shard, "rb") as file:
+        size = file.seek(0, io.SEEK_END)
+        file.seek(end)
+        rest = file.read(_PADDING)
+    if len(rest) < tarfile.BLOCKSIZE or rest.count(0) != len(rest) or size - end > _PADDING:
+        raise DataError(
+            f"{shown(shard)} is cut short, damaged, or holds more behind its end: "
+            "copy or pack it again"
+        )
 
 
 def _label(member: _Member, name: str) -> int:

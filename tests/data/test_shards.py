@@ -105,6 +105,33 @@ def test_tar_cut_short_later(tmp_path, spec, images):
         list(data.batches())
 
 
+def test_a_tar_is_whole_or_refused_wherever_it_is_cut(tmp_path, spec, images):
+    """Python's reader itself takes what is left for the whole, at every cut but a few."""
+    write_tar(tmp_path / "d.tar", samples(images))
+    whole = (tmp_path / "d.tar").read_bytes()
+    end = len(whole.rstrip(b"\0"))
+    # Behind the last byte of the last member, padded to its block, zeros say that this was all.
+    marked = -(-end // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE + tarfile.BLOCKSIZE
+    for cut in {*range(0, len(whole), 256), *range(marked - 3, marked + 3), len(whole) - 1}:
+        (tmp_path / "cut.tar").write_bytes(whole[:cut])
+        if cut >= marked:
+            check(open_data(tmp_path / "cut.tar", spec(1, 4, 4), PLAIN), images, [0, 1, 2, 0, 1])
+        else:
+            with pytest.raises(DataError, match=r"cut\.tar (can't be read|is cut short)"):
+                open_data(tmp_path / "cut.tar", spec(1, 4, 4), PLAIN)
+
+
+def test_a_tar_with_more_behind_its_end_or_damage_within(tmp_path, spec, images):
+    write_tar(tmp_path / "d.tar", samples(images))
+    whole = (tmp_path / "d.tar").read_bytes()
+    damaged = bytearray(whole)
+    damaged[4 * tarfile.BLOCKSIZE : 4 * tarfile.BLOCKSIZE + 9] = b"overwritten"[:9]
+    for data in (whole + whole, whole + b"more", bytes(damaged), whole + bytes(1 << 21)):
+        (tmp_path / "odd.tar").write_bytes(data)
+        with pytest.raises(DataError, match="copy or pack it again"):
+            open_data(tmp_path / "odd.tar", spec(1, 4, 4), PLAIN)
+
+
 @pytest.fixture
 def parquet():
     return pytest.importorskip("pyarrow.parquet")
