@@ -35,6 +35,7 @@ ORDER = [
     "graph.model",
     "onnxfile",
     "ort",
+    "numeric",
     "errors",
     "version",
 ]

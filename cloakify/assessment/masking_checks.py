@@ -20,6 +20,7 @@ from cloakify.evaluation.warnings import (
     of_probes,
 )
 from cloakify.experiment.experiment import Experiment, Progress
+from cloakify.numeric.arrays import floats
 from cloakify.report.records import Notice
 
 # Of the gradient-free check; far fewer than the attack takes in `evaluate`, and enough to fool a
@@ -71,7 +72,7 @@ def find_doubts(
         rows = place + np.flatnonzero(standing[place : place + len(batch.y)])
         kept = rows - place
         if len(kept):
-            x, y = batch.x[kept].astype(np.float32, copy=False), batch.y[kept]
+            x, y = floats(batch.x[kept]), batch.y[kept]
             attacked = square.run(target, x, y, batch.index[kept], experiment.threat)
             standing[rows] = target.correct(attacked, y)
         place += len(batch.y)

@@ -8,7 +8,7 @@ from typing import ClassVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from cloakify.attacks.base import Array, Attack, Labels, not_fooled
+from cloakify.attacks.base import Attack, not_fooled
 from cloakify.attacks.lanes import Iteration, Job, Rows, Runner, run_lanes
 from cloakify.attacks.starts import random_on_sphere
 from cloakify.attacks.target import Target
@@ -16,6 +16,7 @@ from cloakify.attacks.threat import ThreatModel
 from cloakify.graph.attack_steps import apgd_step as state
 from cloakify.graph.attack_steps.build import LABELS, TARGETS
 from cloakify.graph.attack_steps.steps import CLEAN
+from cloakify.numeric.arrays import Array, Labels
 
 # arXiv 2003.01690, section 4: α of the momentum term, ρ of condition 1.
 ALPHA = 0.75

@@ -10,9 +10,7 @@ from numpy.typing import NDArray
 
 from cloakify.attacks.target import Target
 from cloakify.attacks.threat import ThreatModel
-
-Array = NDArray[np.float32]
-Labels = NDArray[np.int64]
+from cloakify.numeric.arrays import Array, Labels
 
 
 class Attack(ABC):

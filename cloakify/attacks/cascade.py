@@ -6,17 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cloakify.attacks.apgd import Apgd
 from cloakify.attacks.apgd_t import ApgdT
-from cloakify.attacks.base import Array, Attack, Labels
+from cloakify.attacks.base import Attack
 from cloakify.attacks.fab import FabT
 from cloakify.attacks.square import Square
 from cloakify.attacks.target import Target
 from cloakify.attacks.threat import ThreatModel
-
-Mask = NDArray[np.bool_]
+from cloakify.numeric.arrays import Array, Flags, Labels
 
 
 @dataclass(frozen=True)
@@ -35,12 +33,12 @@ class WorstCase:
         where one was found; where none was, the last attack's try.
     """
 
-    correct: Mask
-    robust: dict[str, Mask]
+    correct: Flags
+    robust: dict[str, Flags]
     x: Array
 
     @property
-    def worst(self) -> Mask:
+    def worst(self) -> Flags:
         """Which samples every attack failed on; bool [n]."""
         return list(self.robust.values())[-1] if self.robust else self.correct
 
@@ -67,7 +65,7 @@ def worst_case(
     """
     correct = target.correct(x, y)
     found = x.copy()
-    robust: dict[str, Mask] = {}
+    robust: dict[str, Flags] = {}
     standing = correct
     for attack in attacks:
         rows = np.flatnonzero(standing)
@@ -117,7 +115,7 @@ class AutoAttack(Attack):
         return worst_case(self.attacks, target, x, y, index, threat).x
 
 
-def _free_name(name: str, taken: dict[str, Mask]) -> str:
+def _free_name(name: str, taken: dict[str, Flags]) -> str:
     number, free = 1, name
     while free in taken:
         number += 1

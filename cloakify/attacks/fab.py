@@ -9,13 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloakify.attacks.apgd import strongest_others
-from cloakify.attacks.base import Array, Attack, Labels
+from cloakify.attacks.base import Attack
 from cloakify.attacks.fields import at, joined
 from cloakify.attacks.jobs import Jobs, share_jobs
 from cloakify.attacks.projection import to_hyperplane
 from cloakify.attacks.target import Target
 from cloakify.attacks.threat import ThreatModel
 from cloakify.graph.attack_steps.steps import LARGEST
+from cloakify.numeric.arrays import Array, Labels
+from cloakify.numeric.norms import lengths
 
 
 class FabT(Attack):
@@ -173,7 +175,7 @@ class _Walk:
         )
         rise_from_sample = rise + np.einsum("nd,nd->n", slope, here)
         from_sample = to_hyperplane(slope, rise_from_sample, low, high, threat.norm)
-        near, far = _length(from_here, threat.norm), _length(from_sample, threat.norm)
+        near, far = lengths(from_here, threat.norm), lengths(from_sample, threat.norm)
         alpha = np.minimum(near / np.maximum(near + far, 1e-16), self.alpha)[:, None]
         move = (1 - alpha) * (here + self.beyond * from_here) + alpha * self.beyond * from_sample
         moved = lanes.clean + move.reshape(lanes.x.shape) * factor
@@ -182,12 +184,3 @@ class _Walk:
 
 def _rows(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return values.reshape(len(values), -1)
-
-
-def _length(moves: NDArray[np.float64], norm: str) -> NDArray[np.float64]:
-    length: NDArray[np.float64] = (
-        np.abs(moves).max(axis=1, initial=0.0)
-        if norm == "linf"
-        else np.sqrt(np.square(moves).sum(axis=1))
-    )
-    return length

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from cloakify.attacks.base import Array, Attack, Labels
+from cloakify.attacks.base import Attack
 from cloakify.attacks.target import Target
 from cloakify.attacks.threat import ThreatModel
+from cloakify.numeric.arrays import Array, Labels
 
 
 class Fgsm(Attack):

@@ -5,14 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from cloakify.attacks.base import Array, Attack, Labels
+from cloakify.attacks.base import Attack
 from cloakify.attacks.target import Target
 from cloakify.attacks.threat import ThreatModel
 from cloakify.data import Copies, Dataset
-
-Flags = NDArray[np.bool_]
+from cloakify.numeric.arrays import Array, Flags, Labels, floats
 
 # A copy at the edge of ball or box may lie past it by what float32 and the file's own format round
 # off, as a share of ε or of the data's unit.
@@ -67,7 +65,7 @@ def count_outside(copies: Copies, dataset: Dataset, threat: ThreatModel, batch: 
     """Look at the copy of every sample, a batch at a time."""
     counted = ball = box = 0
     for part in dataset.batches(batch_size=batch):
-        clean = part.x.astype(np.float32, copy=False)
+        clean = floats(part.x)
         kept, inside = within(copies.load(part.index), clean, threat)
         counted += int((kept & inside).sum())
         ball += int((~kept).sum())

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from cloakify.attacks.jobs import Jobs, share_jobs
 from cloakify.graph.attack_steps.steps import AFTER, FOOLED, HOLD, LIVE, NEXT
+from cloakify.numeric.arrays import filled
 from cloakify.runtime import Session, Workers
 
 Rows = dict[str, NDArray[np.generic]]
@@ -147,7 +148,7 @@ class _Lanes:
             ]
             constants = {**self.iteration.constants, HOLD: np.array(self.runner.stop_early)}
             self.fixed = self._put(constants)
-        self.values = self._put({name: _padded(rows, size) for name, rows in self.rows.items()})
+        self.values = self._put({name: filled(rows, size) for name, rows in self.rows.items()})
         return True
 
     def advance(self) -> None:
@@ -203,9 +204,3 @@ class _Lanes:
 def as_floats(array: NDArray[np.generic], dtype: np.dtype[np.generic]) -> NDArray[np.generic]:
     """Return an array of floats in the given type, and any other array as it is."""
     return array.astype(dtype, copy=False) if array.dtype.kind == "f" else array
-
-
-def _padded(rows: NDArray[np.generic], size: int) -> NDArray[np.generic]:
-    """Fill up with copies of the last row: any valid state will do."""
-    missing = size - len(rows)
-    return np.concatenate([rows, np.repeat(rows[-1:], missing, axis=0)]) if missing else rows

@@ -5,17 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
 from cloakify.attacks.base import Attack
 from cloakify.attacks.fgsm import Fgsm
 from cloakify.attacks.target import Target
 from cloakify.attacks.threat import ThreatModel
 from cloakify.data import Dataset
-
-Array = NDArray[np.float32]
-Labels = NDArray[np.int64]
+from cloakify.numeric.arrays import Array, Labels, floats
 
 
 @dataclass(frozen=True)
@@ -53,7 +48,7 @@ def attacked_pairs(
     features, and one forward of the attacked sample.
     """
     for batch in dataset.batches(indices, target.span):
-        x = batch.x.astype(np.float32, copy=False)
+        x = floats(batch.x)
         if isinstance(attack, Fgsm):
             step = target.step(x, batch.y, x, threat, threat.eps)
             clean_features, clean_logits, attacked = step.features, step.logits, step.x

@@ -8,13 +8,14 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from cloakify.attacks.base import Array, Attack, Labels, not_fooled
+from cloakify.attacks.base import Attack, not_fooled
 from cloakify.attacks.lanes import Job, Rows, Runner, run_lanes
 from cloakify.attacks.starts import random_in_ball
 from cloakify.attacks.target import Target
 from cloakify.attacks.threat import ThreatModel
 from cloakify.graph.attack_steps.build import LABELS
 from cloakify.graph.attack_steps.steps import CLEAN, DECAY, MOMENTUM, STEP_SIZE
+from cloakify.numeric.arrays import Array, Labels
 
 
 class Pgd(Attack):

@@ -8,11 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloakify.attacks import square_moves as moves
-from cloakify.attacks.base import Array, Attack, Labels, sample_generator
+from cloakify.attacks.base import Attack, sample_generator
 from cloakify.attacks.fields import at, joined
 from cloakify.attacks.jobs import Jobs, share_jobs
 from cloakify.attacks.target import Target
 from cloakify.attacks.threat import ThreatModel
+from cloakify.numeric.arrays import Array, Labels
 
 
 class Square(Attack):

@@ -14,14 +14,13 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float32]
-Ints = NDArray[np.int64]
+from cloakify.numeric.arrays import Array, Indices
 
 # Queries after which the share of changed pixels is halved (section 5 and AutoAttack's program).
 _HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 
 
-def share(first: float, query: Ints) -> NDArray[np.float64]:
+def share(first: float, query: Indices) -> NDArray[np.float64]:
     """Return the share of pixels p that the queries change, for each sample's query number."""
     halvings = np.searchsorted(_HALVINGS, query, side="left")
     return np.ldexp(np.float64(first), -halvings)
@@ -105,7 +104,7 @@ def propose_l2(delta: Array, draws: Array, p: NDArray[np.float64], eps: float) -
 
 def _by_size(
     p: NDArray[np.float64], shape: tuple[int, ...], least: int
-) -> Iterator[tuple[tuple[int, int], Ints]]:
+) -> Iterator[tuple[tuple[int, int], Indices]]:
     """Yield each window size that occurs, rows and columns, and which samples have it.
 
     A square of the share p; where a side is too short for it, the other one makes up for that.
@@ -126,8 +125,8 @@ def _by_size(
 
 
 def _window(
-    shape: tuple[int, ...], lanes: Ints, down: Array, right: Array, size: tuple[int, int]
-) -> tuple[Ints, Ints, Ints, Ints]:
+    shape: tuple[int, ...], lanes: Indices, down: Array, right: Array, size: tuple[int, int]
+) -> tuple[Indices, Indices, Indices, Indices]:
     """Return what indexes one window of each lane, all channels: [lanes, C, rows, columns]."""
     # Every place in the image, as in the paper. AutoAttack's program never reaches its last row and
     # column, which on images of 28² leaves one to two points more of accuracy at 1,000 queries.

@@ -6,8 +6,9 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from cloakify.attacks.base import Array, Labels, sample_generator
+from cloakify.attacks.base import sample_generator
 from cloakify.attacks.threat import ThreatModel
+from cloakify.numeric.arrays import Array, Labels
 
 
 def random_in_ball(

@@ -34,10 +34,8 @@ from cloakify.graph.attack_steps.build import (
 )
 from cloakify.graph.attack_steps.steps import CLEAN, EPS, FACTOR, LOWER, NEXT, STEP_SIZE, UPPER
 from cloakify.graph.edit.taps import tap
+from cloakify.numeric.arrays import Array, Labels, filled, floats
 from cloakify.runtime import DEFAULT_BATCH_SIZE, Device, Session, Workers
-
-Array = NDArray[np.float32]
-Labels = NDArray[np.int64]
 
 # How many samples, and what to feed.
 Batch = tuple[int, dict[str, NDArray[np.generic]]]
@@ -104,8 +102,8 @@ class Target:
     threads
         How many cores to use on the CPU; all when left out.
     constants
-        Values of the model's other inputs, the same for every sample. They may be swap_fit_select
-        between calls, by others of the same shapes.
+        Values of the model's other inputs, the same for every sample. They may be exchanged
+        between calls for others of the same shapes.
     """
 
     def __init__(
@@ -279,7 +277,7 @@ class Target:
             part, feeds = batch
             fed = {self.spec.name: feeds[self.spec.name].astype(self.spec.dtype, copy=False)}
             found = session.run(fed | self.constants, names)
-            return [_floats(found[name])[:part] for name in names]
+            return [floats(found[name])[:part] for name in names]
 
         return self._joined(run, self._batches(x, {}, self.batch_size, self._forward_size))
 
@@ -295,7 +293,7 @@ class Target:
         def run(batch: Batch) -> list[Array]:
             part, feeds = batch
             found = session.run(self._feeds(session, {**feeds, **constants}))
-            return [_floats(found[name])[:part] for name in names]
+            return [floats(found[name])[:part] for name in names]
 
         return self._joined(run, batches)
 
@@ -376,16 +374,8 @@ class Target:
         arrays |= {name: array for name, array in others.items() if array is not None}
         for start in range(0, len(x), size):
             part = min(size, len(x) - start)
-            missing = (fill_to(part) if fill_to else size) - part
+            filled_size = fill_to(part) if fill_to else size
             feeds = {}
             for name, array in arrays.items():
-                batch = array[start : start + part]
-                if missing:
-                    # Any valid sample will do; the last one is at hand.
-                    batch = np.concatenate([batch, np.repeat(batch[-1:], missing, axis=0)])
-                feeds[name] = batch
+                feeds[name] = filled(array[start : start + part], filled_size)
             yield part, feeds
-
-
-def _floats(array: NDArray[np.generic]) -> Array:
-    return array.astype(np.float32, copy=False)

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from cloakify.data.preprocessing import Preprocessing
 from cloakify.errors import UsageError
 from cloakify.graph.analysis.inputs import InputSpec
+from cloakify.numeric.arrays import Array
+from cloakify.numeric.norms import lengths
 
 Norm = Literal["linf", "l2"]
-Array = NDArray[np.float32]
 
 # Model units per data unit of values that may not be moved. Attacks divide by it; no budget times
 # it changes a whole number other than 0, and 0 stays 0 when it is one again.
@@ -69,13 +70,7 @@ class ThreatModel:
 
     def distance(self, x: Array, clean: Array) -> NDArray[np.float64]:
         """Return the norm of each sample's perturbation in data units; float64 [n]."""
-        moved = ((x.astype(np.float64) - clean) / self.factor).reshape(len(x), -1)
-        length: NDArray[np.float64] = (
-            np.abs(moved).max(axis=1, initial=0.0)
-            if self.norm == "linf"
-            else np.sqrt(np.square(moved).sum(axis=1))
-        )
-        return length
+        return lengths((x.astype(np.float64) - clean) / self.factor, self.norm)
 
     def project(self, x: Array, clean: Array) -> Array:
         """Return the points of ball and box nearest to ``x`` (for l2: the ball first).

@@ -21,8 +21,7 @@ from cloakify.data.naming import shown, some
 from cloakify.data.preprocessing import Preprocessing
 from cloakify.errors import DataError
 from cloakify.graph.analysis.inputs import InputSpec
-
-Rows = NDArray[np.int64]
+from cloakify.numeric.arrays import Indices, floats
 
 
 @dataclass(frozen=True)
@@ -38,16 +37,16 @@ class Copies:
     """
 
     data: Dataset
-    place: Rows
+    place: Indices
 
-    def of(self, index: Rows) -> Copies:
+    def of(self, index: Indices) -> Copies:
         """The copies of some of the samples."""
         return replace(self, place=self.place[index])
 
-    def load(self, index: Rows) -> NDArray[np.float32]:
+    def load(self, index: Indices) -> NDArray[np.float32]:
         """Return the copies of these samples, float32, as the model takes them."""
         (batch,) = self.data.batches(self.place[index], max(1, len(index)))
-        return batch.x.astype(np.float32, copy=False)
+        return floats(batch.x)
 
 
 def open_copies(
@@ -89,7 +88,7 @@ def open_copies(
     return Copies(copies, _by_order(copies, dataset))
 
 
-def _by_name(copies: Dataset, dataset: Dataset) -> Rows:
+def _by_name(copies: Dataset, dataset: Dataset) -> Indices:
     names = dataset.names
     if not any(names):
         raise DataError(
@@ -116,7 +115,7 @@ def _refuse_twice(path: Path, names: list[str]) -> None:
         raise DataError(f"{shown(path)} holds {some(twice)} twice: names pair samples and copies")
 
 
-def _by_index(copies: Dataset, dataset: Dataset, index: NDArray[np.generic]) -> Rows:
+def _by_index(copies: Dataset, dataset: Dataset, index: NDArray[np.generic]) -> Indices:
     where = f"{shown(copies.path)} array {INDEX!r}"
     if index.shape != (len(copies),) or index.dtype.kind not in "iu":
         raise DataError(
@@ -139,7 +138,7 @@ def _by_index(copies: Dataset, dataset: Dataset, index: NDArray[np.generic]) -> 
     return np.array([places[row] for row in wanted], np.int64)
 
 
-def _by_order(copies: Dataset, dataset: Dataset) -> Rows:
+def _by_order(copies: Dataset, dataset: Dataset) -> Indices:
     if len(copies) == len(dataset):
         return np.arange(len(dataset))
     if len(copies) == dataset.total:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloakify.errors import UsageError
+from cloakify.numeric.arrays import floats
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,7 @@ class Preprocessing:
         if x.dtype == np.uint8:
             pixels = x.astype(np.float32) / np.float32(255)
         elif x.dtype.kind == "f":
-            pixels = x.astype(np.float32, copy=False)
+            pixels = floats(x)
         else:
             raise TypeError(f"pixels must be uint8 or floats, not {x.dtype}")
         mean, std = self._per_channel(1 if channel_axis is None else x.shape[channel_axis])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import numpy as np
@@ -10,6 +9,8 @@ from numpy.typing import NDArray
 
 from cloakify.data.naming import shown, some
 from cloakify.errors import DataError
+from cloakify.numeric.arrays import floats
+from cloakify.numeric.intervals import wilson
 
 
 def read_labels(array: NDArray[np.generic], n: int, where: str) -> NDArray[np.int64]:
@@ -128,7 +129,7 @@ def check_values(
     rounding = max(_epsilon(stored), _epsilon(x.dtype))
     size = np.maximum(np.abs(low), np.abs(high)).max()
     slack = np.float32(max(1e-5, 4 * rounding) * float(size))
-    values = x.astype(np.float32, copy=False)
+    values = floats(x)
     slot = _first((values < low - slack) | (values > high + slack))
     if slot is not None:
         _raise_outside(values[slot], low, high, where(slot))
@@ -153,9 +154,9 @@ def check_clean_accuracy(correct: int, n: int, num_classes: int) -> None:
 
     A model that was trained beats chance, 1 / ``num_classes``, by far; one that does not was given
     wrongly preprocessed data or labels in another order, and whatever is measured on it means
-    nothing. The data pass when the lower end of the 95 % Wilson score interval of the clean
-    accuracy (E. B. Wilson, JASA 22, 1927) lies above chance, that is when guessing is excluded.
-    So a few samples are enough for a good model of many classes, and too few are refused as well.
+    nothing. The data pass when the lower end of Wilson's 95 % interval of the clean accuracy lies
+    above chance, that is when guessing is excluded. So a few samples are enough for a good model of
+    many classes, and too few are refused as well.
 
     Parameters
     ----------
@@ -171,12 +172,8 @@ def check_clean_accuracy(correct: int, n: int, num_classes: int) -> None:
     """
     if n < 1:
         raise DataError("no sample to measure the clean accuracy on: give more data")
-    z = 1.959963984540054
-    rate = correct / n
-    centre = rate + z * z / (2 * n)
-    spread = z * math.sqrt(rate * (1 - rate) / n + z * z / (4 * n * n))
-    low = (centre - spread) / (1 + z * z / n)
-    chance = 1 / num_classes
+    rate, chance = correct / n, 1 / num_classes
+    low, _ = wilson(correct, n)
     if low > chance:
         return
     if rate > chance and correct == n:

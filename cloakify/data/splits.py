@@ -42,7 +42,7 @@ class Splits:
 
     @property
     def swap_fit_select(self) -> Splits:
-        """The same splits with fit and select swap_fit_select."""
+        """The same splits with fit and select exchanged."""
         return replace(self, fit=self.select, select=self.fit)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cloakify.errors import DataError
-from cloakify.evaluation.intervals import agreed_difference, mcnemar, median_ranks, wilson
+from cloakify.numeric.intervals import agreed_difference, mcnemar, median_ranks, wilson
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 
 from cloakify.attacks.threat import ThreatModel
 from cloakify.data import Dataset
-
-Indices = NDArray[np.int64]
-Array = NDArray[np.float32]
+from cloakify.numeric.arrays import Array, Indices
+from cloakify.numeric.norms import lengths
 
 # Random projections by which the nearest sample is looked for: a near copy is far nearer than all
 # others, so a rough measure finds it.
@@ -96,8 +95,7 @@ def _meet(
 ) -> NDArray[np.bool_]:
     """Tell which pairs of samples are within 2ε of each other."""
     difference = first.astype(np.float32) - second.astype(np.float32)
-    apart = np.abs(difference / threat.factor).reshape(len(first), -1)
-    size = apart.max(axis=1) if threat.norm == "linf" else np.linalg.norm(apart, axis=1)
+    size = lengths(difference / threat.factor, threat.norm)
     # Pixels a whole number of levels apart come out a rounding more.
     meet: NDArray[np.bool_] = size <= 2 * threat.eps * (1 + 1e-4)
     return meet

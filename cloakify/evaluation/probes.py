@@ -10,16 +10,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cloakify.attacks import Target, ThreatModel
 from cloakify.attacks.starts import random_in_ball
 from cloakify.data import Dataset
 from cloakify.errors import NoGradientError
-
-Array = NDArray[np.float32]
-Flags = NDArray[np.bool_]
-Labels = NDArray[np.int64]
+from cloakify.numeric.arrays import Array, Flags, Labels, floats
+from cloakify.numeric.norms import dual_lengths
 
 PRECISION = float(np.finfo(np.float32).eps)
 
@@ -97,7 +94,7 @@ def probe_model(
     parts: list[Probes] = []
     done = 0
     for batch in dataset.batches(indices, target.span):
-        x = batch.x.astype(np.float32, copy=False)
+        x = floats(batch.x)
         features, logits = target.features_and_logits(x)
         gradient = margin_gradient(target, x, batch.y) if gradients else np.zeros_like(x)
         again = target.logits(x)
@@ -150,9 +147,9 @@ def flat_gradients(gradient: Array, logits: Array, threat: ThreatModel) -> Flags
 
     To first order the budget changes the margin by ε·‖g‖₁ (linf) or ε·‖g‖₂ (l2), g in data units.
     """
-    slope = (gradient.astype(np.float64) * threat.factor).reshape(len(gradient), -1)
-    norm = np.abs(slope).sum(axis=1) if threat.norm == "linf" else np.linalg.norm(slope, axis=1)
-    steep: Flags = threat.eps * norm > PRECISION * np.abs(logits).max(axis=1)
+    slope = gradient.astype(np.float64) * threat.factor
+    change = threat.eps * dual_lengths(slope, threat.norm)
+    steep: Flags = change > PRECISION * np.abs(logits).max(axis=1)
     return ~steep
 
 

@@ -6,13 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cloakify.attacks import Attack, Target, ThreatModel
 from cloakify.data import Dataset
-
-Correct = NDArray[np.bool_]
-Labels = NDArray[np.int64]
+from cloakify.numeric.arrays import Flags, Labels, floats
 
 
 @dataclass(frozen=True)
@@ -36,10 +33,10 @@ class Correctness:
         is the same.
     """
 
-    clean: Correct
-    static: Correct
-    transfer: Correct
-    adaptive: Correct
+    clean: Flags
+    static: Flags
+    transfer: Flags
+    adaptive: Flags
 
 
 @dataclass(frozen=True)
@@ -83,7 +80,7 @@ def compare_targets(
     done = 0
     # Several batches at once, so that attacks which drop fooled samples still fill theirs.
     for batch in dataset.batches(indices, baseline.span):
-        x = batch.x.astype(np.float32, copy=False)
+        x = floats(batch.x)
         samples = (batch.y, batch.index, threat)
         static = attacks.calibration.run(baseline, x, *samples)
         transfer = attacks.transfer.run(baseline, x, *samples)

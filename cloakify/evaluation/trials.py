@@ -17,10 +17,7 @@ from cloakify.attacks.given import within
 from cloakify.attacks.starts import random_in_ball, random_on_sphere
 from cloakify.data import Batch, Copies, Dataset
 from cloakify.errors import NoGradientError
-
-Array = NDArray[np.float32]
-Flags = NDArray[np.bool_]
-Labels = NDArray[np.int64]
+from cloakify.numeric.arrays import Array, Flags, Labels, floats
 
 # More small samples are attacked together than a target asks for, so that attacks which drop fooled
 # ones still fill their batches: as long as they take no more than so many bytes, up to so many.
@@ -238,7 +235,7 @@ def try_models(
     found = [AttackResults.of(plan, len(targets), len(dataset)) for _ in targets]
     meter = _Meter(progress, plan.work * len(targets) * len(dataset))
     for batch in _batches(dataset, targets[0]):
-        samples = Samples(batch.x.astype(np.float32, copy=False), batch.y, batch.index)
+        samples = Samples(floats(batch.x), batch.y, batch.index)
         parts = [AttackResults.of(plan, len(targets), len(batch.y)) for _ in targets]
         for number, target in enumerate(targets):
             run = _Run(target, plan, threat, samples, parts[number], meter)

@@ -17,13 +17,11 @@ from enum import StrEnum
 from itertools import pairwise
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cloakify.evaluation.figures import compare
 from cloakify.evaluation.probes import Probes
 from cloakify.evaluation.trials import AttackResults
-
-Flags = NDArray[np.bool_]
+from cloakify.numeric.arrays import Flags
 
 NEGLIGIBLE = 0.002
 """Share of the samples up to which nothing is made of a difference."""

@@ -31,6 +31,7 @@ from cloakify.graph.analysis.inputs import InputSpec
 from cloakify.graph.edit.gates import has_gates, strip_gates
 from cloakify.graph.edit.mask import find_mask, strip_mask
 from cloakify.graph.gradient.coverage import Coverage, gradient_coverage
+from cloakify.numeric.arrays import floats
 from cloakify.onnxfile import OnnxFile, open_model, read_metadata
 from cloakify.runtime import Device, fitting_batch_size, resolve_device
 
@@ -322,6 +323,6 @@ def _batch_size(setting: Setting, dataset: Dataset, device: Device) -> int:
 def _predictions(target: Target, dataset: Dataset, progress: Progress) -> NDArray[np.int64]:
     found = np.empty(len(dataset), np.int64)
     for batch in dataset.batches(batch_size=target.span):
-        found[batch.index] = target.logits(batch.x.astype(np.float32, copy=False)).argmax(axis=1)
+        found[batch.index] = target.logits(floats(batch.x)).argmax(axis=1)
         progress("labelling by the model", int(batch.index[-1]) + 1, len(dataset))
     return found

@@ -24,6 +24,7 @@ from cloakify.graph.analysis.head import Head
 from cloakify.graph.analysis.inputs import InputSpec, find_channel_axis
 from cloakify.graph.edit.cut import Packing, check_exact, cut_inside, inputs_beside, part_of
 from cloakify.graph.edit.taps import tap
+from cloakify.numeric.arrays import filled
 from cloakify.report.records import THE_INPUT
 from cloakify.runtime import Device, Session
 
@@ -270,16 +271,9 @@ def run_prefix(
     for start in range(0, samples, size):
         part = {name: inputs[name][start : start + size] for name in session.inputs}
         count = len(part[entry.input.name])
-        values = session.run({name: _filled(array, fixed) for name, array in part.items()})
+        values = session.run({name: filled(array, fixed or 0) for name, array in part.items()})
         tensor = values[entry.tensor]
         if not tensor.ndim or len(tensor) % (fixed or count):
             part_of(entry.tensor, tensor, fixed or count)
         found.append(tensor[: count * (len(tensor) // (fixed or count))])
     return np.concatenate(found)
-
-
-def _filled(array: NDArray[np.generic], batch: int | None) -> NDArray[np.generic]:
-    """Repeat the last sample up to the batch size that a model is fixed to."""
-    if batch is None or len(array) % batch == 0:
-        return array
-    return np.concatenate([array, np.repeat(array[-1:], batch - len(array) % batch, axis=0)])

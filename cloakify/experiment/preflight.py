@@ -9,6 +9,7 @@ import numpy as np
 from cloakify.attacks import Target
 from cloakify.errors import ModelError
 from cloakify.experiment.experiment import Experiment
+from cloakify.numeric.arrays import floats
 
 # Clean samples that the model is tried on, taken evenly from all.
 TRIED = 256
@@ -63,7 +64,7 @@ def preflight(experiment: Experiment, target: Target) -> Preflight:
     lost = correct = other = 0
     spread = []
     for batch in dataset.batches(indices, target.span):
-        x = batch.x.astype(np.float32, copy=False)
+        x = floats(batch.x)
         logits, overruled = target.logits_and_overruled(x)
         lost += int(np.isnan(logits).any(axis=1).sum())
         correct += int((logits.argmax(axis=1) == experiment.labels[batch.index]).sum())

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cloakify.attacks import Attack, Target
 from cloakify.attacks.pairs import Pairs, attacked_pairs
@@ -13,9 +12,7 @@ from cloakify.experiment.experiment import Experiment, Progress
 from cloakify.masking.captured import Captured, chosen_for_capture, pooled
 from cloakify.masking.linear_head import LinearHead, at_answer, by_feature, read_head
 from cloakify.masking.statistics import FeatureStatistics
-
-Indices = NDArray[np.int64]
-Features = NDArray[np.float32]
+from cloakify.numeric.arrays import Array, Indices
 
 
 @dataclass(frozen=True)
@@ -54,7 +51,7 @@ def calibrate(
     kept = chosen_for_capture(fit, head.num_features, experiment.setting.seed)
     statistics = FeatureStatistics.empty(head.num_features)
     linear: LinearHead | None = None
-    parts: list[tuple[Features, Features, Indices]] = []
+    parts: list[tuple[Array, Array, Indices]] = []
     for pairs in attacked_pairs(target, attack, experiment.threat, experiment.dataset, fit):
         if linear is None:
             linear = read_head(experiment.classifier.model, head, pairs.clean_features)
@@ -75,8 +72,8 @@ def calibrate(
 
 
 def features_of(
-    pairs: Pairs, experiment: Experiment, linear: LinearHead, mask: Features | None = None
-) -> tuple[Features, Features]:
+    pairs: Pairs, experiment: Experiment, linear: LinearHead, mask: Array | None = None
+) -> tuple[Array, Array]:
     """Return clean and attacked features as [n, D] or [n, P, D].
 
     Where the logits are read from one of P positions, its features alone are returned.

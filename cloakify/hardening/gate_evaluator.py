@@ -11,16 +11,14 @@ from cloakify.attacks import Pgd, ThreatModel
 from cloakify.data import Dataset
 from cloakify.data.splits import some_of
 from cloakify.masking.gated import GatedModel
-from cloakify.masking.optimiser import Vector
 from cloakify.masking.tuning import Trial, TuningPlan, attack_batch
+from cloakify.numeric.arrays import Doubles, Labels, floats
 
 # Samples that are attacked; clean ones tell of a point of accuracy only by their number, and cost
 # next to nothing.
 TRIAL_SAMPLES = 500
 CLEAN_SAMPLES = 4000
 TRIAL_STEPS = 10
-
-Labels = NDArray[np.int64]
 
 
 class GateEvaluator:
@@ -51,7 +49,7 @@ class GateEvaluator:
         self._attacked = some_of(indices, labels, TRIAL_SAMPLES, seed)
         self._clean = np.union1d(some_of(indices, labels, CLEAN_SAMPLES, seed), self._attacked)
 
-    def judge(self, gates: Vector) -> Trial:
+    def judge(self, gates: Doubles) -> Trial:
         """Count right answers."""
         source = self._source_right
         model, plan, dataset = self._model, self._plan, self._dataset
@@ -59,7 +57,7 @@ class GateEvaluator:
         target, pgd = model.target, Pgd(steps=TRIAL_STEPS, seed=plan.seed)
         robust = single = 0
         for batch in dataset.batches(self._attacked, target.span):
-            x = batch.x.astype(np.float32, copy=False)
+            x = floats(batch.x)
             # A number that no step of the tuning has.
             once = attack_batch(model, batch, self._threat, plan, 1, plan.steps)
             hard = pgd.run(target, x, batch.y, batch.index, self._threat)
@@ -79,12 +77,12 @@ class GateEvaluator:
     def _source_right(self) -> NDArray[np.bool_]:
         return self._right(np.ones(self._model.count))
 
-    def _right(self, gates: Vector) -> NDArray[np.bool_]:
+    def _right(self, gates: Doubles) -> NDArray[np.bool_]:
         """Set gates; tell of each clean sample whether it is answered rightly."""
         self._model.set(gates)
         target = self._model.target
         answers = [
-            target.correct(batch.x.astype(np.float32, copy=False), batch.y)
+            target.correct(floats(batch.x), batch.y)
             for batch in self._dataset.batches(self._clean, target.span)
         ]
         return np.concatenate(answers)

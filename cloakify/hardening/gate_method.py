@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import astuple, dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 from onnx import ModelProto
 
 from cloakify.attacks import Attack
@@ -29,16 +28,9 @@ from cloakify.hardening.candidate import (
 from cloakify.hardening.gate_evaluator import GateEvaluator
 from cloakify.masking.gate_choice import GateChoice, choose_gates
 from cloakify.masking.gated import GatedModel
-from cloakify.masking.optimiser import Vector
-from cloakify.masking.tuning import (
-    Outcome,
-    StepReport,
-    Trial,
-    TuningPlan,
-    TuningState,
-    tune,
-)
+from cloakify.masking.tuning import Outcome, StepReport, Trial, TuningPlan, TuningState, tune
 from cloakify.masking.tuning_file import load_state, save_state
+from cloakify.numeric.arrays import Array, Doubles
 from cloakify.report.records import MaskInfo
 from cloakify.runtime import fitting_batch_size
 from cloakify.verification.gate_edit import gate_faults, gate_runtime_faults, gated_sites
@@ -48,9 +40,6 @@ FEW_STEPS, STEPS = 300, 600
 
 # Binary gates move only by crossing a threshold.
 BINARY_RATE = 0.05
-
-Array = NDArray[np.float32]
-Labels = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -153,7 +142,7 @@ def tune_gates(experiment: Experiment, splits: Splits, progress: Progress) -> Tu
 
     evaluator = GateEvaluator(model, experiment.dataset, splits.select, experiment.threat, plan)
 
-    def judge(gates: Vector) -> Trial:
+    def judge(gates: Doubles) -> Trial:
         trial = evaluator.judge(gates)
         if (gates == 1).all():
             # The source, tried before the first step: wrong preprocessing must not cost minutes.

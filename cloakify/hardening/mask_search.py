@@ -12,9 +12,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-from numpy.typing import NDArray
-
 from cloakify.attacks import Attack, Target, worst_case
 from cloakify.attacks.pairs import attacked_pairs
 from cloakify.attacks.square import Square
@@ -26,12 +23,12 @@ from cloakify.hardening.calibration import Calibration, features_of
 from cloakify.masking.captured import pooled
 from cloakify.masking.curve import MaskCurve, Part, in_groups
 from cloakify.masking.linear_head import LinearHead
-from cloakify.masking.rankings import AUTO, LEARNING, RANKINGS, Ranking, candidates
+from cloakify.masking.rankings import AUTO, LEARNING, RANKINGS, candidates
 from cloakify.masking.selection import MaskChoice, best_size, choose, refusal, size_of_ratio
+from cloakify.numeric.arrays import Indices, floats
 
-Indices = NDArray[np.int64]
 # By the name of the score, each of its ways to rank.
-_Rankings = dict[str, tuple[Ranking, ...]]
+_Rankings = dict[str, tuple[Indices, ...]]
 _Curves = dict[str, list[MaskCurve]]
 
 # Steps of the attack that compares proposals; enough to order them, far from enough to judge one.
@@ -103,7 +100,7 @@ def choose_mask(
     return best.choice
 
 
-def _rank(name: str, calibration: Calibration) -> tuple[Ranking, ...]:
+def _rank(name: str, calibration: Calibration) -> tuple[Indices, ...]:
     return RANKINGS[name](calibration.statistics, calibration.head, calibration.captured)
 
 
@@ -161,7 +158,7 @@ def _most_robust(
         target = _masked(experiment, choice)
         robust = 0
         for batch in experiment.dataset.batches(compared, target.span):
-            x = batch.x.astype(np.float32, copy=False)
+            x = floats(batch.x)
             tried = worst_case(attacks, target, x, batch.y, batch.index, experiment.threat)
             robust += int(tried.worst.sum())
         proposals.append(_Proposal(choice, robust))

@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[np.float32]
-Labels = NDArray[np.int64]
+from cloakify.numeric.arrays import Array, Labels
 
 # Of each side; 32 MB. More samples hardly change a ranking, and memory must not grow with them.
 LARGEST = 1 << 23

@@ -22,11 +22,8 @@ from numpy.typing import NDArray
 
 from cloakify.masking.captured import pooled
 from cloakify.masking.linear_head import LinearHead
+from cloakify.numeric.arrays import Array, Counts, Doubles, Labels
 
-Array = NDArray[np.float32]
-Labels = NDArray[np.int64]
-Counts = NDArray[np.int64]
-Sums = NDArray[np.float64]
 # Clean features, attacked ones and labels.
 Part = tuple[Array, Array, Labels]
 
@@ -181,7 +178,7 @@ def right_at_every_size(head: LinearHead, group: Group, ranking: NDArray[np.int6
     return total
 
 
-def _margins(features: Array, weight: Sums, bias: Array, y: Labels) -> Sums:
+def _margins(features: Array, weight: Doubles, bias: Array, y: Labels) -> Doubles:
     """Return each label's logit over each class's before each block and after the last.
 
     Parameters
@@ -203,7 +200,7 @@ def _margins(features: Array, weight: Sums, bias: Array, y: Labels) -> Sums:
 
 
 def _right_in_blocks(
-    features: Array, weight: Sums, margin: Sums, y: Labels, kind: NDArray[np.int64]
+    features: Array, weight: Doubles, margin: Doubles, y: Labels, kind: NDArray[np.int64]
 ) -> Counts:
     """Count right answers after each rank, int64 [3, B, b].
 
@@ -258,7 +255,7 @@ def _firsts(ascending: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def _decide_blocks(
-    features: Array, weight: Sums, margin: Sums, y: Labels
+    features: Array, weight: Doubles, margin: Doubles, y: Labels
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Tell which samples stay right throughout a block, and which margins must be looked at.
 

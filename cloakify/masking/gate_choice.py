@@ -13,8 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from cloakify.errors import GateError
-from cloakify.masking.optimiser import Kind, Vector, gates_of
+from cloakify.masking.optimiser import Kind, gates_of
 from cloakify.masking.tuning import Checkpoint, Judge, Trial
+from cloakify.numeric.arrays import Doubles
 
 # Strengths at which gates that cost too much are tried again.
 STRENGTHS = tuple(number / 20 for number in range(1, 20))
@@ -36,7 +37,7 @@ class GateChoice:
         How the select split fared with them, and with gates of 1.
     """
 
-    gates: Vector
+    gates: Doubles
     step: int
     strength: float
     trial: Trial

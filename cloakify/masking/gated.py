@@ -11,7 +11,6 @@ from functools import cached_property
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 from onnx import ModelProto
 
 from cloakify.attacks import Target
@@ -21,10 +20,8 @@ from cloakify.graph.analysis.inputs import InputSpec
 from cloakify.graph.attack_steps.build import LOGITS, LOSS
 from cloakify.graph.attack_steps.gate_gradient import DISTRIBUTION, SUFFIX, build_gate_gradient
 from cloakify.graph.edit.gates import gate_name, open_gates
+from cloakify.numeric.arrays import Array, Doubles, filled, floats
 from cloakify.runtime import Device, Session
-
-Array = NDArray[np.float32]
-Vector = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -43,7 +40,7 @@ class GateGradient:
 
     logits: Array
     loss: float
-    gradient: Vector
+    gradient: Doubles
 
 
 class GatedModel:
@@ -91,11 +88,11 @@ class GatedModel:
         """How many gates there are."""
         return int(self._ends[-1])
 
-    def split(self, gates: Vector) -> list[Vector]:
+    def split(self, gates: Doubles) -> list[Doubles]:
         """Cut a vector of all gates into one for each site."""
         return np.split(gates, self._ends[:-1])
 
-    def set(self, gates: Vector) -> None:
+    def set(self, gates: Doubles) -> None:
         """Set all gates, given as one vector in the order of the sites."""
         self.target.constants = {
             gate_name(number): values.astype(_dtype(site)).reshape(site.shape)
@@ -115,19 +112,17 @@ class GatedModel:
         """
         target, size = self.target, self.target.batch_size
         session = self._session
-        constants = {n: v.astype(np.float32, copy=False) for n, v in target.constants.items()}
+        constants = {n: floats(v) for n, v in target.constants.items()}
 
         def run(start: int) -> GateGradient:
             part, goal = x[start : start + size], wished[start : start + size]
             missing = size - len(part)
-            if missing:
-                # Without a weight a sample adds nothing.
-                part = np.concatenate([part, np.repeat(part[-1:], missing, axis=0)])
-                goal = np.concatenate([goal, np.zeros((missing, goal.shape[1]), goal.dtype)])
+            # Without a weight a sample adds nothing.
+            part, goal = filled(part, size), np.pad(goal, ((0, missing), (0, 0)))
             feeds = {target.spec.name: part, DISTRIBUTION: goal.astype(np.float32), **constants}
             found = session.run(feeds)
             return GateGradient(
-                found[LOGITS][: size - missing].astype(np.float32, copy=False),
+                floats(found[LOGITS][: size - missing]),
                 float(found[LOSS].sum(dtype=np.float64)),
                 np.concatenate([found[name + SUFFIX].reshape(-1) for name in constants]),
             )

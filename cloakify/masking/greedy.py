@@ -16,10 +16,9 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from cloakify.masking.captured import Array, Captured, Labels
+from cloakify.masking.captured import Captured
 from cloakify.masking.linear_head import LinearHead
-
-Slopes = NDArray[np.float64]
+from cloakify.numeric.arrays import Array, Doubles, Labels, softmax
 
 # Looks at the gradient; each takes an equal share of the features away.
 ROUNDS = 64
@@ -52,7 +51,7 @@ def greedy_rankings(
 
 def loss_slopes(
     head: LinearHead, captured: Captured, masks: Array, clean_weights: Sequence[float]
-) -> Slopes:
+) -> Doubles:
     """Return for each mask m the slope, with respect to it, of
 
     the mean cross-entropy on the attacked samples plus, times its weight, that on the clean ones.
@@ -70,20 +69,19 @@ def loss_slopes(
     """
     attacked = _slopes(head, captured.attacked, captured.attacked_y, masks)
     clean = _slopes(head, captured.clean, captured.y, masks)
-    slopes: Slopes = attacked + np.array(clean_weights)[:, None] * clean
+    slopes: Doubles = attacked + np.array(clean_weights)[:, None] * clean
     return slopes
 
 
-def _slopes(head: LinearHead, features: Array, y: Labels, masks: Array) -> Slopes:
+def _slopes(head: LinearHead, features: Array, y: Labels, masks: Array) -> Doubles:
     """Return ∂(mean cross-entropy)/∂m [K, D] of logits (φ ∘ m) W + b."""
     classes = len(head.bias)
     # Side by side: a look at the features, of which there are many, serves all masks.
     weight = (masks.T[:, :, None] * head.weight[:, None, :]).reshape(len(head.weight), -1)
     logits = (features @ weight).reshape(len(features), -1, classes) + head.bias
-    error = np.exp(logits - logits.max(axis=2, keepdims=True))
-    error /= error.sum(axis=2, keepdims=True)
+    error = softmax(logits, axis=2)
     error[np.arange(len(y)), :, y] -= 1
     # Σ_i φ_ij (e_i·W_j) = Σ_c W_jc (φᵀ e)_jc
     pulled = (features.T @ error.reshape(len(y), -1)).reshape(len(head.weight), -1, classes)
-    slopes: Slopes = np.einsum("jc,jkc->kj", head.weight, pulled).astype(np.float64) / len(y)
+    slopes: Doubles = np.einsum("jc,jkc->kj", head.weight, pulled).astype(np.float64) / len(y)
     return slopes

@@ -12,9 +12,8 @@ from onnx import ModelProto
 from cloakify.graph.analysis.head import Head
 from cloakify.graph.edit.mask import features_type
 from cloakify.graph.edit.taps import head_model
+from cloakify.numeric.arrays import Array
 from cloakify.runtime import Device, Session
-
-Array = NDArray[np.float32]
 
 # Largest difference of logits that are the same, relative to the largest.
 PICKED = 1e-3

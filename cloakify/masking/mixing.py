@@ -12,6 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from cloakify.data import Batch
+from cloakify.numeric.arrays import floats
 
 
 def mixed(batch: Batch, generator: np.random.Generator) -> Batch:
@@ -27,7 +28,7 @@ def mixed(batch: Batch, generator: np.random.Generator) -> Batch:
     generator
         Says which is mixed with which, and how much of it stays: uniform in [½, 1].
     """
-    x = batch.x.astype(np.float32, copy=False)
+    x = floats(batch.x)
     shape = (len(x),) + (1,) * (x.ndim - 1)
     share = generator.uniform(0.5, 1.0, shape).astype(np.float32)
     other = x[generator.permutation(len(x))]

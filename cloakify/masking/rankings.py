@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import numpy as np
-from numpy.typing import NDArray
-
 from cloakify.errors import UsageError
 from cloakify.masking.captured import Captured
 from cloakify.masking.greedy import greedy_rankings
@@ -14,8 +11,7 @@ from cloakify.masking.linear_head import LinearHead
 from cloakify.masking.relaxed import relaxed_rankings
 from cloakify.masking.scores import deepcloak, margin, rank
 from cloakify.masking.statistics import FeatureStatistics
-
-Ranking = NDArray[np.int64]
+from cloakify.numeric.arrays import Indices
 
 # Of the clean samples' loss beside the attacked ones'. With little of it the feature that helps
 # most goes first, whatever it costs, which may be more than the budget; with much of it the many
@@ -24,7 +20,7 @@ CLEAN_WEIGHTS = (0.3, 2.0, 8.0)
 
 # From statistics of all pairs, the head, and the features kept of some: features [D] in the order
 # in which they are masked, in one way or several. Where the size is given, the first counts.
-RANKINGS: dict[str, Callable[[FeatureStatistics, LinearHead, Captured], tuple[Ranking, ...]]] = {
+RANKINGS: dict[str, Callable[[FeatureStatistics, LinearHead, Captured], tuple[Indices, ...]]] = {
     "deepcloak": lambda statistics, head, captured: (rank(deepcloak(statistics)),),
     "margin": lambda statistics, head, captured: (rank(margin(statistics)),),
     "greedy": lambda statistics, head, captured: greedy_rankings(head, captured, CLEAN_WEIGHTS),

@@ -10,30 +10,31 @@ slope.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cloakify.masking.captured import Captured
 from cloakify.masking.greedy import loss_slopes
 from cloakify.masking.linear_head import LinearHead
+from cloakify.numeric.adam import Adam
+from cloakify.numeric.arrays import Indices
 
 STEPS = 150
 RATE = 0.02
+# Means over many samples are far smaller than the gradients that Adam's own ε is for.
+TINY = 1e-12
 
 
 def relaxed_rankings(
     head: LinearHead, captured: Captured, clean_weights: Sequence[float]
-) -> tuple[NDArray[np.int64], ...]:
+) -> tuple[Indices, ...]:
     """Return the features [D], the first to be masked first, for each clean weight w."""
-    masks = np.ones((len(clean_weights), len(head.weight)), np.float32)
-    first, second = np.zeros(masks.shape), np.zeros(masks.shape)
-    slopes = np.zeros(masks.shape)
-    for step in range(1, STEPS + 1):
-        slopes = loss_slopes(head, captured, masks, clean_weights)
-        # Adam, Kingma & Ba, arXiv 1412.6980, algorithm 1, with its default decay rates.
-        first = 0.9 * first + 0.1 * slopes
-        second = 0.999 * second + 0.001 * slopes**2
-        move = (first / (1 - 0.9**step)) / (np.sqrt(second / (1 - 0.999**step)) + 1e-12)
-        masks = np.clip(masks - RATE * move, 0, 1).astype(np.float32)
+    adam = Adam.at(np.ones((len(clean_weights), len(head.weight))))
+    for _ in range(STEPS):
+        slopes = loss_slopes(head, captured, adam.theta.astype(np.float32), clean_weights)
+        adam = adam.step(slopes, RATE, TINY)
+        # To single precision, in which the masks are used.
+        masks = np.clip(adam.theta, 0, 1).astype(np.float32)
+        adam = replace(adam, theta=masks.astype(np.float64))
     return tuple(np.lexsort((-slope, mask)) for slope, mask in zip(slopes, masks, strict=True))

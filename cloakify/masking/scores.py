@@ -6,11 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloakify.masking.statistics import FeatureStatistics
+from cloakify.numeric.arrays import Doubles
 
-Scores = NDArray[np.float64]
 
-
-def deepcloak(statistics: FeatureStatistics) -> Scores:
+def deepcloak(statistics: FeatureStatistics) -> Doubles:
     """How far the attack moves the feature: ``s_j = Σ |φ_j(x′) − φ_j(x)|``.
 
     Gao et al., arXiv 1702.06763, section 3.
@@ -18,12 +17,12 @@ def deepcloak(statistics: FeatureStatistics) -> Scores:
     return statistics.shift
 
 
-def margin(statistics: FeatureStatistics) -> Scores:
+def margin(statistics: FeatureStatistics) -> Doubles:
     """How much the feature helps the strongest wrong class: ``Σ φ_j(x′)·(W_k − W_y)_j``."""
     return statistics.margin
 
 
-def rank(scores: Scores) -> NDArray[np.int64]:
+def rank(scores: Doubles) -> NDArray[np.int64]:
     """Return the features from the highest score to the lowest, equal ones by lower index."""
     return np.argsort(-scores, kind="stable")
 

@@ -11,15 +11,11 @@ from dataclasses import dataclass, fields
 from typing import Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cloakify.errors import DataError
 from cloakify.masking.captured import pooled
+from cloakify.numeric.arrays import Array, Doubles, Labels
 from cloakify.onnxfile import atomic_write
-
-Array = NDArray[np.float32]
-Sums = NDArray[np.float64]
-Labels = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -42,8 +38,8 @@ class FeatureStatistics:
     count: int
     clean_correct: int
     attacked_correct: int
-    shift: Sums
-    margin: Sums
+    shift: Doubles
+    margin: Doubles
 
     @classmethod
     def empty(cls, num_features: int) -> Self:

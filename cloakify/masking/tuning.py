@@ -24,17 +24,15 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cloakify.attacks import ThreatModel
 from cloakify.attacks.starts import random_in_ball
 from cloakify.data import Batch, Dataset
 from cloakify.masking.gated import GatedModel
 from cloakify.masking.mixing import mixed
-from cloakify.masking.optimiser import Adam, Kind, Vector, cosine, gates_of, neutral
-
-Array = NDArray[np.float32]
-Labels = NDArray[np.int64]
+from cloakify.masking.optimiser import Kind, cosine, gates_of, neutral, stepped
+from cloakify.numeric.adam import Adam
+from cloakify.numeric.arrays import Array, Doubles, Labels, floats, softmax
 
 # The share of samples that withstand one step but not PGD from which on one step is too weak; at
 # small budgets it stays below. And the steps that are enough for any budget.
@@ -47,7 +45,7 @@ COLLAPSE = 0.1
 PRICES = (0.0, 2.0)
 
 # (gates) -> how the select split fares
-Judge = Callable[[Vector], "Trial"]
+Judge = Callable[[Doubles], "Trial"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,7 +133,7 @@ class Checkpoint:
     """Gates that were tried: after which step, their parameters, and how they fared."""
 
     step: int
-    theta: Vector
+    theta: Doubles
     trial: Trial
 
 
@@ -266,7 +264,7 @@ def attack_batch(
     number
         Tells the random starts of one step of the tuning from those of another.
     """
-    clean = batch.x.astype(np.float32, copy=False)
+    clean = floats(batch.x)
     if threat.eps == 0:
         return clean
     x = random_in_ball(clean, batch.index, [number] * len(clean), threat, plan.seed)
@@ -290,13 +288,13 @@ def _step(
     left = int(plan.clean_share * count)
     part = Batch(batch.x[left:], batch.y[left:], batch.index[left:])
     moved = attack_batch(model, part, now, plan, state.attack_steps, state.step)
-    x = np.concatenate([batch.x[:left].astype(np.float32, copy=False), moved])
+    x = np.concatenate([floats(batch.x[:left]), moved])
     weight = np.ones(count)
     weight[:left] = state.price
     wished = answers * (weight / weight.sum())[:, None]
     found = model.gradient(x, wished)
     rate = plan.rate * cosine(state.step, plan.steps)
-    adam = state.adam.step(found.gradient, rate, plan.kind)
+    adam = stepped(state.adam, found.gradient, rate, plan.kind)
     right = float((found.logits.argmax(axis=1) == batch.y)[left:].mean())
     return replace(state, step=state.step + 1, adam=adam), found.loss, right
 
@@ -304,10 +302,8 @@ def _step(
 def _source_answers(model: GatedModel, batch: Batch) -> Array:
     """Return the source's probabilities [n, C] on the samples as they are; sets gates of 1."""
     model.set(np.ones(model.count))
-    logits = model.target.logits(batch.x.astype(np.float32, copy=False))
-    powers: Array = np.exp(logits - logits.max(axis=1, keepdims=True))
-    probabilities: Array = powers / powers.sum(axis=1, keepdims=True)
-    return probabilities
+    logits = model.target.logits(floats(batch.x))
+    return softmax(logits, axis=1)
 
 
 def _batches(dataset: Dataset, fit: Labels, plan: TuningPlan, done: int) -> Iterator[Batch]:

@@ -10,8 +10,8 @@ from zipfile import BadZipFile
 import numpy as np
 
 from cloakify.errors import DataError
-from cloakify.masking.optimiser import Adam
 from cloakify.masking.tuning import Checkpoint, Trial, TuningState
+from cloakify.numeric.adam import Adam
 from cloakify.onnxfile import atomic_write
 
 

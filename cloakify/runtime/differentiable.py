@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from threading import Lock
 
 import numpy as np
-from numpy.typing import NDArray
 from onnx import ModelProto
 
 from cloakify.errors import DataError
@@ -26,6 +25,7 @@ from cloakify.graph.attack_steps.build import (
 )
 from cloakify.graph.attack_steps.forward_backward import cut_in_halves
 from cloakify.graph.edit.taps import tap
+from cloakify.numeric.arrays import AnyArray, filled
 from cloakify.runtime.batch_size import fitting_batch_size
 from cloakify.runtime.devices import Device
 from cloakify.runtime.session import Session, Value
@@ -34,8 +34,6 @@ from cloakify.runtime.workers import Workers
 # A call needs at most two sizes at once; attacks that drop the samples they have fooled come back
 # to earlier ones. Every size holds the weights anew, so they are not all kept.
 SIZES_KEPT = 3
-
-Array = NDArray[np.generic]
 
 
 @dataclass(frozen=True)
@@ -110,7 +108,7 @@ class DifferentiableModel:
         facts = (self.model, self.spec, self.head, self.device, self.batch_size, self._threads)
         return _reopened, facts
 
-    def logits(self, x: Array) -> Array:
+    def logits(self, x: AnyArray) -> AnyArray:
         """Return the shipped graph's logits [n, C] of samples [n, …]."""
         self._check(x)
         parts, threads = self._parts(x.astype(self.spec.dtype, copy=False))
@@ -120,14 +118,14 @@ class DifferentiableModel:
                 self._shipped[threads] = self._session(tap(self.model, [name]), threads)
             session = self._shipped[threads]
 
-        def run(part: Array) -> Array:
-            batch = part if self.spec.batch_size is None else _filled(part, self.spec.batch_size)
+        def run(part: AnyArray) -> AnyArray:
+            batch = part if self.spec.batch_size is None else filled(part, self.spec.batch_size)
             scores = session.run({self.spec.name: batch}, [name])[name]
             return scores.reshape(len(batch), -1)[: len(part)].astype(self._dtype)
 
         return self._joined((self.head.num_classes,), self.workers.map(run, parts))
 
-    def forward(self, x: Array) -> tuple[Array, Tape]:
+    def forward(self, x: AnyArray) -> tuple[AnyArray, Tape]:
         """Return the working copy's logits [n, C], and what :meth:`backward` needs.
 
         Raises
@@ -140,9 +138,9 @@ class DifferentiableModel:
         with self._opening:
             pairs = [self._pair(len(part), x.shape[1:], threads) for part in parts]
 
-        def run(chosen: tuple[Array, _Pair]) -> tuple[Array, _Stretch]:
+        def run(chosen: tuple[AnyArray, _Pair]) -> tuple[AnyArray, _Stretch]:
             part, pair = chosen
-            batch = _filled(part, pair.size)
+            batch = filled(part, pair.size)
             values = pair.forward.run_on_device({self.spec.name: batch})
             kept: dict[str, Value] = {name: values[name] for name in pair.kept}
             if self.spec.name in pair.backward.inputs:
@@ -155,11 +153,11 @@ class DifferentiableModel:
         logits = self._joined((self.head.num_classes,), [part for part, _ in found])
         return logits, Tape(x.shape[1:], tuple(stretch for _, stretch in found))
 
-    def backward(self, tape: Tape, logits_gradient: Array) -> Array:
+    def backward(self, tape: Tape, logits_gradient: AnyArray) -> AnyArray:
         """Return ∂loss/∂x [n, …] from ∂loss/∂logits [n, C]; a tape may be used many times."""
         ends = np.cumsum([stretch.samples for stretch in tape.stretches])
 
-        def run(chosen: tuple[_Stretch, int]) -> Array:
+        def run(chosen: tuple[_Stretch, int]) -> AnyArray:
             stretch, end = chosen
             pair, samples = stretch.pair, stretch.samples
             seed = np.zeros((pair.size, self.head.num_classes), self._dtype)
@@ -197,7 +195,7 @@ class DifferentiableModel:
         """Return how many samples of a shape go into one run at most."""
         return self.batch_size or fitting_batch_size(sample_shape, self.device)
 
-    def _parts(self, x: Array) -> tuple[list[Array], int]:
+    def _parts(self, x: AnyArray) -> tuple[list[AnyArray], int]:
         """Cut samples into batches; return these, and how many threads each should be run with.
 
         Too few samples to give half of the cores one are run together, by all cores.
@@ -209,23 +207,17 @@ class DifferentiableModel:
         parts = [x[start : start + size] for start in range(0, len(x), size)]
         return parts, workers.count if together else workers.threads
 
-    def _joined(self, shape: tuple[int, ...], parts: list[Array]) -> Array:
+    def _joined(self, shape: tuple[int, ...], parts: list[AnyArray]) -> AnyArray:
         """Join arrays [n, …] of that shape, of which there may be none."""
         return np.concatenate([np.empty((0, *shape), self._dtype), *parts])
 
-    def _check(self, x: Array) -> None:
+    def _check(self, x: AnyArray) -> None:
         wanted = self.spec.sample_shape
         if x.ndim != len(wanted) + 1 or any(
             size is not None and size != found
             for size, found in zip(wanted, x.shape[1:], strict=True)
         ):
             raise DataError(f"the model takes {_text(('N', *wanted))}, not {_text(x.shape)}")
-
-
-def _filled(part: Array, size: int) -> Array:
-    """Repeat the last sample up to ``size``: any valid one will do."""
-    missing = size - len(part)
-    return np.concatenate([part, np.repeat(part[-1:], missing, axis=0)]) if missing else part
 
 
 def _power_of_two(samples: int) -> int:

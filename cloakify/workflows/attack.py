@@ -14,6 +14,7 @@ from cloakify.evaluation import Figure, accuracy_figure
 from cloakify.experiment.experiment import Progress, open_classifier, open_experiment
 from cloakify.experiment.preflight import preflight
 from cloakify.experiment.settings import AttackSetting
+from cloakify.numeric.arrays import floats
 from cloakify.onnxfile import atomic_write, check_places
 
 # Clean samples from which on a model that does no better than guessing is taken for the wrong one;
@@ -83,7 +84,7 @@ def attack(
     with atomic_write(path) as file, NpzWriter(file) as archive:
         with archive.rows("x", (len(dataset), *shape), np.dtype(np.float32)) as write:
             for batch in dataset.batches(batch_size=target.span):
-                clean = batch.x.astype(np.float32, copy=False)
+                clean = floats(batch.x)
                 attacked = method.run(target, clean, batch.y, batch.index, experiment.threat)
                 write(attacked if inside is None else inside.packing.tensor_of(attacked))
                 right[0, batch.index] = target.correct(clean, batch.y)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from cloakify.errors import DataError
 from cloakify.evaluation import Figure, accuracy_figure, compare, gain_figure, median_distance
-from cloakify.evaluation.intervals import agreed_difference, mcnemar, wilson
+from cloakify.numeric.intervals import agreed_difference, mcnemar, wilson
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=200))

@@ -15,7 +15,7 @@ from cloakify.graph.analysis.gate_sites import find_gate_sites
 from cloakify.graph.analysis.head import find_head
 from cloakify.graph.analysis.inputs import find_input
 from cloakify.masking.gated import GatedModel
-from cloakify.masking.optimiser import Adam, Vector, gates_of
+from cloakify.masking.optimiser import gates_of
 from cloakify.masking.tuning import (
     Checkpoint,
     Outcome,
@@ -27,6 +27,8 @@ from cloakify.masking.tuning import (
     tune,
 )
 from cloakify.masking.tuning_file import load_state, save_state
+from cloakify.numeric.adam import Adam
+from cloakify.numeric.arrays import Doubles
 from cloakify.runtime import Device
 from tests.support.fragile import EPS, fragile_model, write_fragile
 
@@ -49,7 +51,7 @@ class Bench:
             model, sites, spec, head, (8,), Device("cpu"), batch_size, threads=1
         )
 
-    def judge(self, gates: Vector) -> Trial:
+    def judge(self, gates: Doubles) -> Trial:
         """Count right answers of all samples, clean and after one step."""
         self.model.set(gates)
         (batch,) = self.dataset.batches(None, len(self.dataset))

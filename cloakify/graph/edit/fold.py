@@ -19,12 +19,11 @@ from onnx import ModelProto, TensorProto
 from cloakify.errors import ModelError
 from cloakify.graph.analysis.gate_sites import GateSite
 from cloakify.graph.edit.gates import Gates
+from cloakify.numeric.arrays import Array
 from cloakify.onnxfile import values_of, write_metadata
 
 # Half a unit in the last place of float16 is 2^-11: fine enough to tell numbers of nine bits apart.
 BITS = 9
-
-Array = NDArray[np.float32]
 
 
 # bfloat16 has eight bits itself, too few to read a factor off.

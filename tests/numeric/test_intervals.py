@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cloakify.evaluation.intervals import (
+from cloakify.numeric.intervals import (
     agreed_difference,
     mcnemar,
     median_ranks,

@@ -1,0 +1,1 @@
+"""Numbers that every layer shares: types of arrays, norms, intervals, an optimiser."""

@@ -1,0 +1,49 @@
+"""The types of the arrays that are handed around, and what is done to batches everywhere."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float32]
+"""Samples, features, logits, masks."""
+
+Doubles = NDArray[np.float64]
+"""Sums, gradients of parameters, distances."""
+
+Labels = NDArray[np.int64]
+"""A class for each of n samples."""
+
+Indices = NDArray[np.int64]
+"""Which samples, or which features."""
+
+Counts = NDArray[np.int64]
+"""How many."""
+
+Flags = NDArray[np.bool_]
+"""Yes or no for each of n samples."""
+
+AnyArray = NDArray[np.generic]
+"""Of any type: what a model takes and returns."""
+
+Element = TypeVar("Element", bound=np.generic)
+
+
+def floats(array: AnyArray) -> Array:
+    """Return an array as float32, without a copy where it is that already."""
+    return array.astype(np.float32, copy=False)
+
+
+def filled(rows: NDArray[Element], size: int) -> NDArray[Element]:
+    """Repeat the last of some rows until there are ``size``: to a model any valid one will do."""
+    missing = size - len(rows)
+    return np.concatenate([rows, np.repeat(rows[-1:], missing, axis=0)]) if missing > 0 else rows
+
+
+def softmax(logits: Array, axis: int) -> Array:
+    """Return ``exp z / Σ exp z`` along an axis, without overflow."""
+    powers: Array = np.exp(logits - logits.max(axis=axis, keepdims=True))
+    powers /= powers.sum(axis=axis, keepdims=True)
+    return powers
