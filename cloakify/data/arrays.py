@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from cloakify.data.bounds import check_count
 from cloakify.data.naming import shown, some
 from cloakify.data.npy import NpzFile, StoredArray, open_npy
-from cloakify.data.sanity import check_not_empty, read_labels
+from cloakify.data.sanity import read_labels
 from cloakify.data.source import RowSource
 from cloakify.errors import DataError
 
@@ -121,13 +122,13 @@ def read_index(path: Path) -> NDArray[np.generic] | None:
     """
     if path.suffix.lower() == ".npz":
         archive = NpzFile(path)
-        return archive.open(INDEX).all() if INDEX in archive.names() else None
+        return archive.open(INDEX).mapped() if INDEX in archive.names() else None
     file = path / f"{INDEX}.npy"
-    return open_npy(file).all() if file.is_file() else None
+    return open_npy(file).mapped() if file.is_file() else None
 
 
 def _source(path: Path, x: StoredArray, y: StoredArray | None) -> ArraySource:
-    check_not_empty(x.shape[0], x.where)
+    check_count(x.shape[0], x.where)
     labels = None
     if y is not None:
         if y.shape[0] != x.shape[0]:
@@ -135,5 +136,5 @@ def _source(path: Path, x: StoredArray, y: StoredArray | None) -> ArraySource:
                 f"{y.where} has {y.shape[0]} labels but {x.where} has {x.shape[0]} samples: "
                 "give one label for each"
             )
-        labels = read_labels(y.all(), x.shape[0], y.where)
+        labels = read_labels(y.mapped(), x.shape[0], y.where)
     return ArraySource(path, x, labels)

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from cloakify.data.bounds import check_file
 from cloakify.data.naming import shown, some
 from cloakify.data.source import EncodedSource
 from cloakify.errors import DataError
@@ -52,6 +53,7 @@ class ImageFolder(EncodedSource):
     def read(self, row: int) -> bytes:
         try:
             with open(os.path.join(self.path, self._names[row]), "rb") as file:
+                check_file(os.fstat(file.fileno()).st_size, self.where(row))
                 return file.read()
         except OSError as error:
             raise DataError(

@@ -13,15 +13,18 @@ import math
 import os
 import struct
 import zlib
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
+from threading import Lock
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from cloakify.data.bounds import check_sample
 from cloakify.data.naming import shown
+from cloakify.data.prefetch import prefetch
 from cloakify.data.preprocessing import Preprocessing
 from cloakify.data.source import EncodedSource
 from cloakify.errors import DataError
@@ -39,6 +42,14 @@ centre; ``stretch`` scales both sides to fit; ``refuse`` raises DataError.
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 
 _SMALL = 16 << 10
+
+# Pixels of an image that is decoded while no other is: decoded and converted, it takes up to ten
+# bytes for each.
+_LARGE = 1 << 24
+
+# Pixels that an image may be scaled to before its centre is cut out.
+_LARGEST_RESIZED = 1 << 26
+
 _MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 
 # What Pillow's decoders let through on damaged files, beside its own UnidentifiedImageError
@@ -138,6 +149,7 @@ class ImageFeed:
         self._preprocessing = preprocessing
         self._resize = resize
         self._layout = ImageLayout.of(spec)
+        self._one_at_a_time = Lock()
         self._dtype = spec.dtype
         preprocessing.check_channels(self._layout.channels)
         if spec.dtype.kind in "iu" and preprocessing.scale <= 1:
@@ -172,9 +184,8 @@ class ImageFeed:
         # Read in order on this thread, decoded on several: Pillow releases the interpreter's lock.
         jobs = ((slot, row, self._source.read(row)) for slot, row in enumerate(rows.tolist()))
         if self._workers > 1 and len(rows) > 1:
-            with ThreadPoolExecutor(self._workers, thread_name_prefix="cloakify-decode") as pool:
-                for _ in pool.map(decode, jobs):
-                    pass
+            for _ in prefetch(decode, jobs, depth=self._workers, threads=self._workers):
+                pass
         else:
             for job in jobs:
                 decode(job)
@@ -198,8 +209,11 @@ class ImageFeed:
                 limit = Image.MAX_IMAGE_PIXELS
                 if limit is not None and image.width * image.height > limit:
                     raise Image.DecompressionBombError(f"more than {limit} pixels")
-                image.load()
-                converted, white = _convert(image, self._layout.channels)
+                self._check_size(image, row)
+                large = image.width * image.height > _LARGE
+                with self._one_at_a_time if large else nullcontext():
+                    image.load()
+                    converted, white = _convert(image, self._layout.channels)
         except _DECODE_ERRORS as error:
             reason = shown(" ".join(str(error).split())) or type(error).__name__
             if "cannot identify" in reason:
@@ -212,6 +226,13 @@ class ImageFeed:
         return np.broadcast_to(
             values.reshape(*values.shape[:2], -1), (*values.shape[:2], self._layout.channels)
         )
+
+    def _check_size(self, image: Image.Image, row: int) -> None:
+        """Raise DataError where a model that takes any size would be fed a huge sample."""
+        wanted = (self._layout.height, self._layout.width)
+        height, width = wanted[0] or image.height, wanted[1] or image.width
+        shape = self._layout.sample_shape(height, width)
+        check_sample(shape, wanted, self._source.where(row))
 
     def _fit(self, image: Image.Image, row: int) -> Image.Image:
         """Bring the image to the model's size, by the resize policy."""
@@ -232,6 +253,11 @@ class ImageFeed:
             max(width, math.floor(image.width * scale + 0.5)),
             max(height, math.floor(image.height * scale + 0.5)),
         )
+        if math.prod(covering) > _LARGEST_RESIZED:
+            raise DataError(
+                f"{self._source.where(row)} is {image.width}×{image.height} pixels, too long and "
+                f"thin to cut {width}×{height} out of: remove it, or squeeze it (resize 'stretch')"
+            )
         if covering != image.size:
             image = image.resize(covering, Image.Resampling.BILINEAR)
         left, top = (image.width - width) // 2, (image.height - height) // 2

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
+from cloakify.data.bounds import check_unpacked
 from cloakify.data.naming import shown
 from cloakify.errors import DataError
 
@@ -62,13 +63,10 @@ class StoredArray:
 
     def take(self, rows: NDArray[np.int64]) -> NDArray[np.generic]:
         """Copy these rows into memory: ``[len(rows), …]``."""
-        return np.asarray(self._map())[rows]
+        return np.asarray(self.mapped())[rows]
 
-    def all(self) -> NDArray[np.generic]:
-        """Copy the whole array into memory."""
-        return np.array(np.asarray(self._map()))
-
-    def _map(self) -> NDArray[np.generic]:
+    def mapped(self) -> NDArray[np.generic]:
+        """Return the array as it lies on disk: what is looked at is read."""
         if math.prod(self.shape) == 0:
             return np.empty(self.shape, self.dtype)
         try:
@@ -152,6 +150,9 @@ class NpzFile:
                             pass
                     offset = self._data_offset(info) + header
                     return StoredArray(where, shape, dtype, self._path, offset, fortran)
+                if info.compress_type != zipfile.ZIP_DEFLATED:
+                    raise ValueError("packed otherwise than numpy packs")
+                check_unpacked(info.file_size, info.compress_size, where)
                 unpacked = _unpack(member, info.file_size - header, where)
                 return StoredArray(where, shape, dtype, unpacked, 0, fortran)
         except (
@@ -183,7 +184,8 @@ def _header(file: IO[bytes], where: str) -> tuple[tuple[int, ...], bool, np.dtyp
         if read is None:
             raise ValueError(f"format version {version[0]}.{version[1]}")
         shape, fortran, dtype = read(file)
-        if any(size < 0 for size in shape):
+        # To NumPy's check of the header, True is a whole number.
+        if any(type(size) is not int or size < 0 for size in shape):
             raise ValueError(f"shape {shape}")
     except _HEADER_ERRORS as error:
         raise _broken(where, error) from None

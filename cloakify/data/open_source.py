@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from cloakify.data.arrays import open_npy_file, open_npy_folder, open_npz
+from cloakify.data.bounds import check_regular
 from cloakify.data.folder import open_folder
 from cloakify.data.naming import shown
 from cloakify.data.parquet import open_parquet
@@ -34,6 +35,7 @@ def open_source(path: Path, input_name: str, *, labelled: bool) -> Source:
         return _open_folder(path, input_name, labelled=labelled)
     if not path.exists():
         raise DataError(f"{shown(path)} does not exist: check the path")
+    check_regular(path)
     suffix = path.suffix.lower()
     if suffix == ".npz":
         return open_npz(path, input_name, labelled=labelled)
@@ -67,7 +69,7 @@ def _open_folder(path: Path, input_name: str, *, labelled: bool) -> Source:
 
 def _shards(path: Path, ending: str) -> list[Path]:
     try:
-        return sorted(
+        found = sorted(
             file
             for file in path.iterdir()
             if file.suffix.lower() == ending and not file.name.startswith(".")
@@ -76,3 +78,6 @@ def _shards(path: Path, ending: str) -> list[Path]:
         raise DataError(
             f"{shown(path)} can't be listed ({error.strerror}): check the path and permissions"
         ) from None
+    for file in found:
+        check_regular(file)
+    return found

@@ -9,18 +9,23 @@ the order of their names. Needs pyarrow (``pip install cloakify[parquet]``).
 from __future__ import annotations
 
 import json
-import threading
-from bisect import bisect_right
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cloakify.data.arrays import LABEL_NAMES
+from cloakify.data.bounds import check_count
 from cloakify.data.naming import shown, some
-from cloakify.data.sanity import check_not_empty, read_labels
+from cloakify.data.parquet_column import (
+    ParquetColumn,
+    broken,
+    open_parquet_file,
+    pyarrow_module,
+    with_column,
+)
+from cloakify.data.sanity import read_labels
 from cloakify.data.source import EncodedSource, RowSource, Source
 from cloakify.errors import DataError
 
@@ -46,7 +51,7 @@ def open_parquet(path: Path, files: list[Path], input_name: str, *, labelled: bo
     DataError
         A file is damaged, columns are missing or of no use, or pyarrow is not installed.
     """
-    schema = _open(files[0]).schema_arrow
+    schema = open_parquet_file(files[0]).schema_arrow
     columns = list(schema.names)
     image = next((name for name in _IMAGE_NAMES if name in columns), None)
     x_name = next((name for name in (input_name, "x", image) if name in columns), None)
@@ -56,7 +61,7 @@ def open_parquet(path: Path, files: list[Path], input_name: str, *, labelled: bo
             wanted += f", or {shown(input_name)!r} as the model does"
         raise DataError(f"{shown(files[0])} has columns {some(columns)}: name the samples {wanted}")
     table = ParquetColumn(files, x_name)
-    check_not_empty(len(table), str(path))
+    check_count(len(table), str(path))
     labels, names = None, None
     if labelled:
         y_name = next((n for n in LABEL_NAMES if n in columns and n != x_name), None)
@@ -70,47 +75,6 @@ def open_parquet(path: Path, files: list[Path], input_name: str, *, labelled: bo
     if _is_list(schema.field(x_name).type):
         return ParquetRows(path, table, labels, names)
     return ParquetImages(path, table, labels, names)
-
-
-class ParquetColumn:
-    """One column of several files, of which one row group is held in memory."""
-
-    def __init__(self, files: list[Path], name: str) -> None:
-        self._name = name
-        # Of each row group: its file, its number there, its first row, and the file's first row.
-        self._groups: list[tuple[Path, int, int, int]] = []
-        self._length = 0
-        for file in files:
-            metadata = _open(file).metadata
-            file_start = self._length
-            for number in range(metadata.num_row_groups):
-                self._groups.append((file, number, self._length, file_start))
-                self._length += metadata.row_group(number).num_rows
-        self._starts = [start for _, _, start, _ in self._groups]
-        self._lock = threading.Lock()
-        self._held: tuple[int, Any] | None = None
-
-    def __len__(self) -> int:
-        return self._length
-
-    def where(self, row: int) -> str:
-        """How messages name a row: by its number in its own file."""
-        file, _, _, file_start = self._groups[self._group(row)]
-        return f"{shown(file)} row {row - file_start}"
-
-    def value(self, row: int) -> Any:
-        """The pyarrow scalar in that row."""
-        group = self._group(row)
-        with self._lock:
-            if self._held is None or self._held[0] != group:
-                # Let go of the old group first: both together would double the memory.
-                self._held = None
-                file, number, _, _ = self._groups[group]
-                self._held = (group, _read(file, self._name, number))
-            return self._held[1][row - self._starts[group]]
-
-    def _group(self, row: int) -> int:
-        return bisect_right(self._starts, row) - 1
 
 
 class ParquetImages(EncodedSource):
@@ -188,7 +152,7 @@ class ParquetRows(RowSource):
 
     def _row(self, row: int) -> NDArray[np.generic]:
         """Lists in lists → an array, one axis for each level."""
-        compute = _pyarrow().compute
+        compute = pyarrow_module().compute
         values = self._column.value(row).values
         shape = [0 if values is None else len(values)]
         while values is not None and not values.null_count and _is_list(values.type):
@@ -206,7 +170,7 @@ class ParquetRows(RowSource):
 
 
 def _is_list(type_: Any) -> bool:
-    types = _pyarrow().types
+    types = pyarrow_module().types
     return bool(
         types.is_list(type_) or types.is_large_list(type_) or types.is_fixed_size_list(type_)
     )
@@ -214,12 +178,25 @@ def _is_list(type_: Any) -> bool:
 
 def _labels(files: list[Path], name: str, n: int) -> NDArray[np.int64]:
     where = f"{shown(files[0])} column {shown(name)!r}"
-    parts = [_read(file, name, None) for file in files]
+    parts = [_label_column(file, name, where) for file in files]
     if any(part.null_count for part in parts):
         raise DataError(f"{where} has empty labels: fill them in, or remove the rows")
     # An empty shard has no chunks, and its type would spoil that of the others.
     arrays = [np.asarray(part.to_numpy()) for part in parts if len(part)]
     return read_labels(np.concatenate(arrays), n, where)
+
+
+def _label_column(file: Path, name: str, where: str) -> Any:
+    pyarrow = pyarrow_module()
+    opened = with_column(file, name)
+    kind = opened.schema_arrow.field(name).type
+    # Looked at first: numbers take the memory of their rows, anything else what it likes.
+    if not pyarrow.types.is_primitive(kind):
+        raise DataError(f"{where} holds {kind}, not whole numbers: store class indices as int64")
+    try:
+        return opened.read(columns=[name]).column(name)
+    except (OSError, pyarrow.ArrowException) as error:
+        raise broken(file, error) from None
 
 
 def _class_names(metadata: dict[bytes, bytes] | None, column: str) -> tuple[str, ...] | None:
@@ -230,45 +207,3 @@ def _class_names(metadata: dict[bytes, bytes] | None, column: str) -> tuple[str,
     except (ValueError, KeyError, TypeError):
         return None
     return tuple(map(str, names)) if isinstance(names, list) else None
-
-
-def _open(file: Path) -> Any:
-    pyarrow = _pyarrow()
-    try:
-        return pyarrow.parquet.ParquetFile(file)
-    except (OSError, pyarrow.ArrowException) as error:
-        raise _broken(file, error) from None
-
-
-def _read(file: Path, column: str, group: int | None) -> Any:
-    pyarrow = _pyarrow()
-    opened = _open(file)
-    if column not in opened.schema_arrow.names:
-        raise DataError(f"{shown(file)} has no column {shown(column)!r} as the first file has")
-    try:
-        table = (
-            opened.read(columns=[column])
-            if group is None
-            else opened.read_row_group(group, columns=[column])
-        )
-    except (OSError, pyarrow.ArrowException) as error:
-        raise _broken(file, error) from None
-    return table.column(column)
-
-
-def _broken(file: Path, error: Exception) -> DataError:
-    reason = shown(" ".join(str(error).split()))
-    return DataError(f"{shown(file)} can't be read as parquet ({reason}): write it again")
-
-
-def _pyarrow() -> ModuleType:
-    try:
-        import pyarrow
-        import pyarrow.compute
-        import pyarrow.parquet
-        import pyarrow.types
-    except ImportError:
-        raise DataError(
-            "parquet files need pyarrow: install it with pip install 'cloakify[parquet]'"
-        ) from None
-    return pyarrow  # type: ignore[no-any-return]

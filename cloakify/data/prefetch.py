@@ -12,19 +12,19 @@ Result = TypeVar("Result")
 
 
 def prefetch(
-    make: Callable[[Item], Result], items: Iterable[Item], depth: int = 2
+    make: Callable[[Item], Result], items: Iterable[Item], depth: int = 2, threads: int = 1
 ) -> Iterator[Result]:
-    """Yield ``make(item)`` for every item, in order, made on one thread that runs ahead.
+    """Yield ``make(item)`` for every item, in order, made on threads that run ahead.
 
-    At most ``depth`` results are finished or under way besides the caller's. An error in ``make``
-    is raised here, at its place in the order. The thread ends with the generator, also when that
-    is closed early.
+    At most ``depth`` results are finished or under way besides the caller's. The items are taken
+    by the caller. An error in ``make`` is raised here, at its place in the order. The threads end
+    with the generator, also when that is closed early.
     """
-    with ThreadPoolExecutor(1, thread_name_prefix="cloakify-data") as thread:
+    with ThreadPoolExecutor(threads, thread_name_prefix="cloakify-data") as pool:
         waiting: deque[Future[Result]] = deque()
         try:
             for item in items:
-                waiting.append(thread.submit(make, item))
+                waiting.append(pool.submit(make, item))
                 if len(waiting) > depth:
                     yield waiting.popleft().result()
             while waiting:

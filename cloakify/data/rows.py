@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from cloakify.data.bounds import check_sample
 from cloakify.data.naming import shown
 from cloakify.data.preprocessing import Preprocessing
 from cloakify.data.sanity import check_values
@@ -101,8 +102,10 @@ class RowFeed:
         where = shown(source.path)
         self._layout = match_layout(source.sample_shape, spec, where)
         _check_dtype(source.dtype, spec, where)
-        stored = np.empty((1, *source.sample_shape), np.bool_)
+        # Of no memory: what matters is what becomes of the axes.
+        stored = np.broadcast_to(np.False_, (1, *source.sample_shape))
         self.sample_shape = self._layout.apply(stored).shape[1:]
+        check_sample(self.sample_shape, spec.sample_shape, f"a sample of {where}")
         self._bounds = None if box is None else self._box(spec, preprocessing, box)
 
     def load(self, rows: NDArray[np.int64]) -> NDArray[np.generic]:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from cloakify.data.naming import shown, some
+from cloakify.data.naming import some
 from cloakify.errors import DataError
 from cloakify.numeric.arrays import floats
 from cloakify.numeric.intervals import wilson
@@ -186,12 +186,6 @@ def check_clean_accuracy(correct: int, n: int, num_classes: int) -> None:
         "preprocessing (--scale, --mean, --std) and the order of the classes, or pass "
         "--labels model"
     )
-
-
-def check_not_empty(n: int, where: str) -> None:
-    """Raise DataError when there are no samples."""
-    if n < 1:
-        raise DataError(f"{shown(where)} holds no samples: give at least one")
 
 
 def _epsilon(dtype: np.dtype[np.generic]) -> float:

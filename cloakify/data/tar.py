@@ -13,11 +13,14 @@ from pathlib import Path
 
 import numpy as np
 
+from cloakify.data.bounds import check_count, check_file
 from cloakify.data.folder import EXTENSIONS
 from cloakify.data.naming import shown
-from cloakify.data.sanity import check_not_empty
 from cloakify.data.source import EncodedSource
 from cloakify.errors import DataError
+
+# Bytes of a member's name or attributes.
+_LARGEST_HEADER = 1 << 20
 
 # Always fits an int64.
 _LABEL_DIGITS = 18
@@ -62,7 +65,7 @@ class TarImages(EncodedSource):
                     labels.append(classes[key])
                 self._keys.append(key)
                 self._images.append(image)
-        check_not_empty(len(self._keys), f"{path}")
+        check_count(len(self._keys), f"{path}")
         if labelled:
             self.labels = np.array(labels, np.int64)
 
@@ -83,13 +86,26 @@ class TarImages(EncodedSource):
         return _read(self._images[row])
 
 
+class _Headers(io.FileIO):
+    """A tar file of whose headers each is read as long as it is of a sane size.
+
+    Long names and attributes are read whole, and are as long as their headers claim.
+    """
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Read, or raise a TarError."""
+        if size is not None and size > _LARGEST_HEADER:
+            raise tarfile.ReadError(f"a header claims {size} bytes")
+        return super().read(-1 if size is None else size)
+
+
 def _index(shard: Path) -> tuple[dict[str, _Member], dict[str, int]]:
     """Find every image, and read every label, of one shard."""
     images: dict[str, _Member] = {}
     classes: dict[str, int] = {}
     try:
         # "r:" refuses compression, which would make every read start at the beginning.
-        with tarfile.open(shard, "r:") as archive:
+        with _Headers(shard, "r") as file, tarfile.open(fileobj=file, mode="r:") as archive:
             for info in archive:
                 folder, slash, name = info.name.removeprefix("./").rpartition("/")
                 stem, dot, ending = name.partition(".")
@@ -160,6 +176,7 @@ def _label(member: _Member, name: str) -> int:
 
 
 def _read(member: _Member) -> bytes:
+    check_file(member.size, f"an image in {shown(member.shard)}")
     try:
         with open(member.shard, "rb") as file:
             file.seek(member.offset)

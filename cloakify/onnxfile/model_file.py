@@ -25,6 +25,9 @@ from cloakify.onnxfile.places import check_places
 
 CHUNK = 1 << 20
 
+# Bytes of the largest message that protobuf reads or writes.
+MESSAGE_LIMIT = (1 << 31) - 1
+
 # Integers of a constant that an analysis may have to read; more of them are a table.
 FEW_INTEGERS = 1 << 12
 INTEGERS = frozenset({TensorProto.INT64, TensorProto.INT32, TensorProto.BOOL})
@@ -144,7 +147,12 @@ def open_model(path: str | os.PathLike[str]) -> OnnxFile:
         the model's folder.
     """
     place = Path(path)
+    # A device or a pipe need never end.
+    if place.exists() and not (place.is_file() or place.is_dir()):
+        raise ModelError(f"{place}: is no regular file; save the model to one")
     try:
+        if place.stat().st_size > MESSAGE_LIMIT:
+            raise ModelError(f"{place}: is over 2 GiB, which no ONNX message is; is it a sidecar?")
         # Read as bytes: onnx.load would guess a text format from an unusual suffix.
         model = onnx.load_model_from_string(place.read_bytes())
     except OSError as error:

@@ -45,6 +45,21 @@ def test_a_missing_file_and_a_folder_are_refused(tmp_path):
         open_model(tmp_path)
 
 
+def test_what_need_never_end_is_refused(tmp_path):
+    os.mkfifo(tmp_path / "model.onnx")
+    for place in (tmp_path / "model.onnx", Path("/dev/zero")):
+        with pytest.raises(ModelError, match="is no regular file"):
+            open_model(place)
+
+
+def test_a_file_beyond_protobufs_limit_is_not_read(tmp_path):
+    place = tmp_path / "model.onnx"
+    with open(place, "wb") as file:
+        file.truncate(20 << 30)
+    with pytest.raises(ModelError, match="is over 2 GiB"):
+        open_model(place)
+
+
 def test_a_file_cut_short_is_refused_or_is_another_model(path, small):
     data = path.read_bytes()
     for size in range(0, len(data), 7):
