@@ -115,6 +115,35 @@ def test_apgd_is_algorithm_1(norm, loss):
     np.testing.assert_allclose(found, [best for best, _ in plain], atol=1e-3)
 
 
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+@settings(max_examples=15, deadline=None)
+@given(seed=st.integers(0, 1000), steps=st.integers(1, 3))
+def test_the_first_steps_of_apgd(norm, seed, steps):
+    """The first has no inertia, the second has: each point, not only where all of them lead.
+
+    On a linear model, where every step raises the loss and the last point is the best one.
+    """
+    rng = np.random.default_rng(seed)
+    x, index = rng.random((4, 2, 2, 3), np.float32), np.arange(4)
+    y = IMAGES.logits(x).argmax(axis=1)
+    # Without a box, whose corner all steps would lead to.
+    threat = threat_of(IMAGES, norm, 3.0, box=None)
+    found = run_apgd(
+        IMAGES,
+        (x, y, index),
+        threat,
+        "margin",
+        steps=steps,
+        restarts=1,
+        stop_early=False,
+        seed=seed,
+    )
+    starts = random_on_sphere(x, index, [0] * 4, threat, seed)
+    for row in range(4):
+        best, _ = plain_apgd(IMAGES, x[row], y[row], starts[row], threat, steps, "margin")
+        np.testing.assert_allclose(found[row], best, atol=1e-4)
+
+
 @pytest.mark.parametrize(
     ("steps", "expected"),
     [

@@ -5,6 +5,8 @@ from __future__ import annotations
 import onnx
 import onnx_graphsurgeon as gs
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from cloakify.graph.gradient.blocked import blocked_at
 
@@ -48,3 +50,53 @@ def blocked(body: str) -> list[str]:
 )  # fmt: skip
 def test_where_it_ends(body: str, where: list[str]) -> None:
     assert blocked(body) == where
+
+
+# Smooth and stepped functions of one and of two values; sizes of values pass nothing on.
+_ONE = {"Tanh": True, "Relu": True, "Round": False, "Floor": False, "Sign": False}
+
+
+@st.composite
+def networks(draw: st.DrawFn) -> tuple[str, list[tuple[str, str, list[str]]]]:
+    """Return the text of a random network from x to y, and its nodes: operator, result, inputs."""
+    values, nodes = ["x"], []
+    for number in range(draw(st.integers(1, 8))):
+        operator = draw(st.sampled_from([*_ONE, "Add", "Mul", "Size"]))
+        count = 2 if operator in ("Add", "Mul") else 1
+        nodes.append(
+            (operator, f"t{number}", [draw(st.sampled_from(values)) for _ in range(count)])
+        )
+        if operator == "Size":
+            nodes += [("Cast", f"c{number}", [f"t{number}"])]
+        values.append(nodes[-1][1])
+    nodes.append(("Add", "y", [draw(st.sampled_from(values)), values[-1]]))
+    lines = [
+        f"{result} = {operator}{' <to = 1>' * (operator == 'Cast')} ({', '.join(inputs)})"
+        for operator, result, inputs in nodes
+    ]
+    return "  ".join(lines), nodes
+
+
+def paths(nodes: list[tuple[str, str, list[str]]], value: str) -> list[list[str]]:
+    """Return every way from a value to y, as the results of the nodes that it leads through."""
+    if value == "y":
+        return [[]]
+    return [
+        [result, *rest]
+        for operator, result, inputs in nodes
+        if value in inputs and operator != "Size"
+        for rest in paths(nodes, result)
+    ]
+
+
+@given(networks())
+@settings(max_examples=150, deadline=None)
+def test_it_ends_at_the_first_step_of_any_way(network) -> None:
+    """Of all the ways one by one, where those that go through a step meet their first."""
+    text, nodes = network
+    kinds = {result: operator for operator, result, _ in nodes}
+    first = {
+        next((result for result in way if not _ONE.get(kinds[result], True)), None)
+        for way in paths(nodes, "x")
+    } - {None}
+    assert blocked(text) == [operator for operator, result, _ in nodes if result in first]
