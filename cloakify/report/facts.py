@@ -62,7 +62,7 @@ def circumstances(report: HardenReport | EvaluateReport) -> tuple[Fact, ...]:
         *([("Attacks perturb", report.perturbs)] if inside else []),
         ("Device", report.device.provider),
         *([("Time", seconds)] if seconds else []),
-        ("HardenedCandidate by", f"cloakify {report.cloakify_version}"),
+        ("Made by", f"cloakify {report.cloakify_version}"),
     )
 
 

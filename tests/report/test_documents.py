@@ -148,3 +148,8 @@ def test_other_suffixes_are_wrong_usage(make_harden: MakeHarden, tmp_path: Path,
 def test_a_missing_folder_is_one_line(make_harden: MakeHarden, tmp_path: Path) -> None:
     with pytest.raises(CloakifyError):
         write_report(make_harden(), tmp_path / "none" / "r.json")
+
+
+def test_every_form_says_which_version_made_it(make_harden: MakeHarden) -> None:
+    assert "<dt>Made by</dt><dd>cloakify 0.1.0</dd>" in render_html(make_harden())
+    assert "- Made by: cloakify 0.1.0\n" in render_markdown(make_harden())
