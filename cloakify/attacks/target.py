@@ -277,9 +277,22 @@ class Target:
             part, feeds = batch
             fed = {self.spec.name: feeds[self.spec.name].astype(self.spec.dtype, copy=False)}
             found = session.run(fed | self.constants, names)
+            self._check_scores(found, len(feeds[self.spec.name]))
             return [floats(found[name])[:part] for name in names]
 
         return self._joined(run, self._batches(x, {}, self.batch_size, self._forward_size))
+
+    def _check_scores(self, found: Mapping[str, NDArray[np.generic]], samples: int) -> None:
+        """Raise ModelError unless there is one score for each sample and class."""
+        scores = found.get(self.head.logits)
+        if scores is None or (len(scores) == samples and scores.size == samples * self.num_classes):
+            return
+        shape = "×".join(map(str, scores.shape))
+        raise ModelError(
+            f"the scores {self.head.logits!r} of {samples} samples have shape {shape}, not one for "
+            f"each of {self.num_classes} classes a sample: what answers at many positions (a "
+            "segmenter, a recogniser) is no classifier"
+        )
 
     def _run(
         self,

@@ -26,7 +26,8 @@ from cloakify.experiment.latent_input import (
 )
 from cloakify.experiment.settings import Setting
 from cloakify.graph.analysis.attack_point import AttackPoint, find_attack_point
-from cloakify.graph.analysis.head import Head, find_head
+from cloakify.graph.analysis.classifier import find_classifier, single_label
+from cloakify.graph.analysis.head import Head
 from cloakify.graph.analysis.inputs import InputSpec
 from cloakify.graph.edit.gates import has_gates, strip_gates
 from cloakify.graph.edit.mask import find_mask, strip_mask
@@ -224,9 +225,7 @@ def open_classifier(
     ModelError
         The file is no classifier, or its head is not unique.
     """
-    file = open_model(path)
-    search = find_head(file.outline, head, any_mixed=any_mixed)
-    return Classifier(file, find_attack_point(file.outline), search.head, search.alternatives)
+    return _classifier(open_model(path), head, any_mixed=any_mixed)
 
 
 def open_source(path: str | os.PathLike[str], head: str | None, replace_mask: bool) -> Classifier:
@@ -258,7 +257,11 @@ def open_source(path: str | os.PathLike[str], head: str | None, replace_mask: bo
         raise ModelError(f"{path}: is hardened already ({what}); --replace-mask swaps the mask out")
     bare = strip_gates(model) if gated else strip_mask(model)
     file = replace(classifier.file, model=bare, content=bare.SerializeToString(deterministic=True))
-    search = find_head(file.outline, head)
+    return _classifier(file, head)
+
+
+def _classifier(file: OnnxFile, wanted: str | None, *, any_mixed: bool = False) -> Classifier:
+    search = single_label(find_classifier(file.outline, wanted, any_mixed=any_mixed))
     return Classifier(file, find_attack_point(file.outline), search.head, search.alternatives)
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto
 
 from cloakify.errors import ModelError, UsageError
-from cloakify.graph.analysis.head import find_head
+from cloakify.graph.analysis.classifier import find_classifier, single_label
 from cloakify.graph.analysis.inputs import find_input
 from cloakify.onnxfile import open_model
 from cloakify.runtime.differentiable import DifferentiableModel, Tape
@@ -98,7 +98,7 @@ class OnnxModule(torch.nn.Module):
             raise UsageError(f"threads must be at least 0 (all cores), not {threads}")
         message = model if isinstance(model, ModelProto) else open_model(model).load_weights()
         self.input = find_input(message)
-        self.head = find_head(message, head, any_mixed=True).head
+        self.head = single_label(find_classifier(message, head, any_mixed=True)).head
         if self.input.dtype.kind != "f":
             raise ModelError(
                 f"input {self.input.name!r} takes {self.input.dtype}, which torch has no gradient "

@@ -12,7 +12,8 @@ from onnx import ModelProto
 
 from cloakify.errors import HeadError
 from cloakify.graph.analysis.attack_point import AttackPoint, find_attack_point
-from cloakify.graph.analysis.head import Head, find_head
+from cloakify.graph.analysis.classifier import find_classifier, single_label
+from cloakify.graph.analysis.head import Head
 from cloakify.graph.analysis.inputs import InputSpec
 from cloakify.graph.edit.gates import has_gates, read_gates
 from cloakify.graph.edit.mask import find_mask
@@ -108,7 +109,7 @@ def inspect(path: str | os.PathLike[str], head: str | None = None) -> Inspection
     alternatives: tuple[Head, ...] = ()
     problem: str | None = None
     try:
-        search = find_head(model, head)
+        search = single_label(find_classifier(model, head))
         found, alternatives = search.head, search.alternatives
         logits = found.logits
     except HeadError as error:
@@ -139,7 +140,7 @@ def inspect(path: str | os.PathLike[str], head: str | None = None) -> Inspection
 def _mixed_scores(model: ModelProto) -> str | None:
     """Return the scores that several layers' are mixed into: enough for an attack, no head."""
     try:
-        return find_head(model, any_mixed=True).head.logits
+        return find_classifier(model, any_mixed=True).head.logits
     except HeadError:
         return None
 

@@ -17,6 +17,7 @@ from cloakify.attacks import (
     Square,
 )
 from cloakify.data import Preprocessing
+from cloakify.errors import ModelError
 from tests.support.classifiers import mlp_classifier, target_of, threat_of
 
 ATTACKS = [
@@ -229,3 +230,19 @@ def test_logits_that_are_rounded_are_not_taken_for_fooled_too_early(kind, norm):
     ]
     assert 0 < left[1].sum() < 60
     assert left[0].sum() <= left[1].sum()
+
+
+def test_scores_at_positions_that_the_file_does_not_tell_of_are_refused():
+    rng = np.random.default_rng(0)
+    weight = ", ".join(f"{value:.3f}" for value in rng.standard_normal(12))
+    model = onnx.parser.parse_model(
+        f"""<ir_version: 8, opset_import: ["" : 17]>
+        f (float[N, 8] x) => (float[A, B, C] y)
+        <float[4, 3] w = {{{weight}}}, int64[3] shape = {{-1, 2, 4}}>
+        {{ size = Shape (x)  tokens = Reshape (x, shape)  y = MatMul (tokens, w) }}"""
+    )
+    del model.graph.output[0].type.tensor_type.shape.dim[:]
+    model.graph.output[0].type.tensor_type.ClearField("shape")
+    target = target_of(model)
+    with pytest.raises(ModelError, match="5×2×3, not one for each of 3 classes"):
+        target.logits(rng.random((5, 8), dtype=np.float32))

@@ -367,6 +367,7 @@ def test_more_samples_in_a_batch_than_there_are(tmp_path: Path) -> None:
         SINGLE.replace("[4, 1]", "[4, 2]")
         .replace("N, 1", "N, 2")
         .replace("{1, 2, -1, -2}", "{1, 2, -1, -2, 1, 1, 2, 1}")
+        .replace("Sigmoid", "Softmax")
     )
     case = small_case(tmp_path, text)
     assert run(["attack", *case, "-o", str(tmp_path / "a.npz"), "--batch-size", "1000000000"]) == 0

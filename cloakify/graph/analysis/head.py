@@ -20,6 +20,7 @@ from onnx import ModelProto
 from cloakify.errors import HeadError
 from cloakify.graph.analysis.score_path import reworked, scores_of
 from cloakify.graph.model.constants import constant_shape, is_constant
+from cloakify.graph.model.shapes import import_with_shapes
 
 # Layers with weights that are no mask's place: a search that meets one first has no head.
 _OTHER_LAYERS = {"Conv", "ConvTranspose", "Gemm", "LSTM", "GRU", "RNN"}
@@ -103,10 +104,15 @@ def find_head(
     Raises
     ------
     HeadError
-        There is no linear layer, more than one could be the head, none is called ``wanted``, or it
-        has a single logit.
+        There is no linear layer, more than one could be the head, or none is called ``wanted``.
     """
-    graph = gs.import_onnx(model)
+    return find_head_in(import_with_shapes(model), model, wanted, any_mixed=any_mixed)
+
+
+def find_head_in(
+    graph: gs.Graph, model: ModelProto, wanted: str | None = None, *, any_mixed: bool = False
+) -> HeadSearch:
+    """As :func:`find_head`, in a graph that was imported from the model already."""
     hidden = _functions_with_layers(model)
     # In file order; the last one is the nearest to the outputs.
     layers = [head for node in reversed(graph.nodes) if (head := _as_head(graph, node))]
@@ -125,12 +131,21 @@ def find_head(
         found = chosen[0]
     else:
         found = _only_one(graph, layers, hidden, any_mixed)
-    if found.num_classes < 2:
-        raise HeadError(
-            f"the head {found.node!r} has one logit, so no attack could tell two classes apart; "
-            "export the model with a logit for each class (0 and the one, for a sigmoid's)"
-        )
     return HeadSearch(found, tuple(head for head in layers if head is not found))
+
+
+def answers_in(graph: gs.Graph) -> list[gs.Tensor]:
+    """Return the outputs that no other output is computed from: features may be given out too."""
+    inner: set[int] = set()
+    waiting = [
+        tensor for output in graph.outputs for node in output.inputs for tensor in node.inputs
+    ]
+    while waiting:
+        tensor = waiting.pop()
+        if id(tensor) not in inner:
+            inner.add(id(tensor))
+            waiting.extend(source for node in tensor.inputs for source in node.inputs)
+    return [output for output in graph.outputs if id(output) not in inner]
 
 
 def _functions_with_layers(model: ModelProto) -> set[tuple[str, str]]:
@@ -152,7 +167,7 @@ def _only_one(
     met: dict[str, Head] = {}
     seen: set[int] = set()
     branches: list[gs.Node] = []
-    waiting = list(graph.outputs)
+    waiting = answers_in(graph)
     while waiting:
         tensor = waiting.pop()
         if id(tensor) in seen:

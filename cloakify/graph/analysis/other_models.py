@@ -1,0 +1,165 @@
+"""Tell models that are no classifiers by what they are.
+
+A classifier gives each sample one answer. What answers at many positions (segmenters, recognisers,
+detectors), in numbers that stand for themselves (regression, embeddings, images), or without layers
+(trees) is refused by name: whatever was measured on it would mean nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import onnx_graphsurgeon as gs
+
+from cloakify.errors import HeadError
+from cloakify.graph.analysis.head import Head
+from cloakify.graph.analysis.task import Task, TaskReading, nodes_behind
+
+Sizes = Sequence[int | str | None]
+
+# Operators that only detectors need: they choose among boxes, or cut them out of a map.
+_OF_DETECTORS = {
+    *("NonMaxSuppression", "RoiAlign", "MaxRoiPool", "MultiLevelRoiAlign"),
+    *("EfficientNMS_TRT", "BatchedNMS_TRT", "BatchedNMSDynamic_TRT", "TRTBatchedNMS"),
+}
+# Numbers that a box takes.
+_BOX = 4
+# From so many numbers on, as many as are taken are a copy and no coincidence.
+_COPY = 8
+_NORMS = {"LpNormalization", "ReduceL2", "ReduceSumSquare"}
+# What makes of one number another that is no probability.
+_BENDS = {"Elu", "Exp", "LeakyRelu", "Relu", "Softplus", "Tanh"}
+
+
+def refuse_detector(answers: Sequence[gs.Tensor]) -> None:
+    """Raise HeadError where a model answers with boxes."""
+    node = next((node for node in _nodes_before(answers) if node.op in _OF_DETECTORS), None)
+    if node is not None:
+        raise _no_classifier(f"{_called(node)} works on boxes", "a detector")
+    boxes = [tensor for tensor in answers if _holds_boxes(tensor.shape)]
+    if boxes and len(answers) > 1:
+        found = f"output {boxes[0].name!r} holds {_shown(boxes[0].shape)} numbers"
+        raise _no_classifier(found, "the boxes of a detector")
+
+
+def kind_without_head(graph: gs.Graph, answers: Sequence[gs.Tensor]) -> str:
+    """Say what a model without a head is; empty where nothing tells it."""
+    for node in _nodes_before(answers):
+        if node.op.startswith("TreeEnsemble"):
+            what = "an ensemble of trees, without a linear layer that a mask could stand before"
+            return f"{_called(node)}: {what}"
+    maps = [tensor for tensor in answers if _is_map(graph, tensor.shape)]
+    if not maps or len(maps) < len(answers):
+        return ""
+    found = f"output {maps[0].name!r} holds {_shown(maps[0].shape)} numbers"
+    return str(_no_classifier(found, _kind_of_map(graph, maps[0].shape)))
+
+
+def refuse_positions(graph: gs.Graph, scores: gs.Tensor, head: Head) -> None:
+    """Raise HeadError where the graph says that there are scores at more than one position.
+
+    What it leaves open shows when the model runs.
+    """
+    if scores.shape is None:
+        return
+    sample = _without_batch(graph, scores.shape)
+    own = {size for value in _taken(graph) for size in value.shape if isinstance(size, str)}
+    symbolic = [size for size in sample if not isinstance(size, int)]
+    named = [size for size in symbolic if size in own]
+    count = math.prod(size for size in sample if isinstance(size, int)) // head.num_classes
+    if named:
+        where = f"every position along {named[0]!r}"
+    elif symbolic or count < 2:
+        return
+    else:
+        where = f"{count} positions"
+    found = f"{head.num_classes} scores at {where}"
+    raise _no_classifier(found, _kind_of_map(graph, scores.shape))
+
+
+def refuse_numbers(graph: gs.Graph, scores: gs.Tensor, head: Head, reading: TaskReading) -> None:
+    """Raise HeadError where scores are numbers that stand for themselves.
+
+    An answer that chooses one of several classes is none of those.
+    """
+    if reading.task is Task.SINGLE and reading.sign:
+        return
+    # A layer that widens what it takes chooses between no classes.
+    if head.num_features < head.num_classes and head.num_classes >= _COPY:
+        samples = [_without_batch(graph, value.shape) for value in _taken(graph)]
+        if any(_total(sample) == head.num_classes for sample in samples):
+            found = f"{head.num_classes} numbers come out, as many as go in"
+            raise _no_classifier(found, "an autoencoder or another generator")
+    if reading.sign:
+        return
+    behind = nodes_behind(scores)
+    norm = next((node for node in behind if node.op in _NORMS), None)
+    if norm is not None:
+        raise _no_classifier(f"{_called(norm)} brings the answer to one length", "an embedding")
+    bend = next((node for node in behind if node.op in _BENDS), None)
+    if bend is not None and head.num_classes == 1:
+        raise _no_classifier(f"one number through {_called(bend)}", "a regression")
+    if bend is not None and bend.op == "Tanh":
+        raise _no_classifier(f"scores through {_called(bend)}", "an embedding or a regression")
+
+
+def _nodes_before(tensors: Sequence[gs.Tensor]) -> list[gs.Node]:
+    found: dict[int, gs.Node] = {}
+    waiting = [node for tensor in tensors for node in tensor.inputs]
+    while waiting:
+        node = waiting.pop()
+        if id(node) not in found:
+            found[id(node)] = node
+            waiting.extend(maker for tensor in node.inputs for maker in tensor.inputs)
+    return list(found.values())
+
+
+def _taken(graph: gs.Graph) -> list[gs.Variable]:
+    """Return the data inputs of known rank."""
+    return [value for value in graph.inputs if isinstance(value, gs.Variable) and value.shape]
+
+
+def _without_batch(graph: gs.Graph, shape: Sizes) -> list[int | str | None]:
+    """Return a shape without its batch axis: the one that is called as an input's, or the first."""
+    batch = {value.shape[0] for value in _taken(graph) if isinstance(value.shape[0], str)}
+    place = next((axis for axis, size in enumerate(shape) if size in batch), 0)
+    return [size for axis, size in enumerate(shape) if axis != place]
+
+
+def _total(sample: Sizes) -> int | None:
+    """Return how many numbers there are, where all sizes are known."""
+    sizes = [size for size in sample if isinstance(size, int)]
+    return math.prod(sizes) if len(sizes) == len(sample) else None
+
+
+def _is_map(graph: gs.Graph, shape: Sizes | None) -> bool:
+    """Tell whether a shape has more axes than those of samples and classes."""
+    return shape is not None and sum(size != 1 for size in _without_batch(graph, shape)) > 1
+
+
+def _holds_boxes(shape: Sizes | None) -> bool:
+    """Tell whether a shape is that of four numbers at each of many positions."""
+    return shape is not None and len(shape) > 2 and shape[-1] == _BOX and shape[-2] != 1
+
+
+def _kind_of_map(graph: gs.Graph, shape: Sizes) -> str:
+    """Name what gives each sample many numbers, by their shape."""
+    sample = _without_batch(graph, shape)
+    if any(_without_batch(graph, value.shape) == sample for value in _taken(graph)):
+        return "what goes in comes out, an autoencoder or another generator"
+    if len(sample) == 2:
+        return "a recogniser, a tagger or a detector"
+    return "a segmenter, a detector or a generator of images"
+
+
+def _no_classifier(found: str, what: str) -> HeadError:
+    return HeadError(f"{found}: {what}; cloakify takes classifiers, one answer a sample")
+
+
+def _called(node: gs.Node) -> str:
+    return f"{node.op} {node.name or node.outputs[0].name!r}"
+
+
+def _shown(shape: Sizes | None) -> str:
+    return "×".join("?" if size is None else str(size) for size in shape or ())

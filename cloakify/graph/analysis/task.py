@@ -1,0 +1,131 @@
+"""What a classifier's scores mean, read from what the model makes of them.
+
+    Softmax, ArgMax, …             one of C classes is right
+    Sigmoid over one score         one of two classes is right
+    Sigmoid over K > 1 scores      each of K labels is right or wrong by itself
+
+Scores that nothing is made of say nothing: of one number of theirs even whether it is one of a
+classifier.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+import onnx_graphsurgeon as gs
+
+from cloakify.graph.model.constants import is_constant
+
+
+class Task(StrEnum):
+    """How many classes a sample is of."""
+
+    SINGLE = "single"
+    """One of C ≥ 2, each with a logit."""
+    BINARY = "binary"
+    """One of two, between which a single logit decides."""
+    MULTILABEL = "multilabel"
+    """Any number of K ≥ 2 labels, each with a logit of its own."""
+
+
+@dataclass(frozen=True)
+class TaskReading:
+    """What the graph says of the task.
+
+    Attributes
+    ----------
+    task
+        As far as the graph tells.
+    sign
+        The operator that tells it, with its node; empty where none does.
+    """
+
+    task: Task
+    sign: str = ""
+
+
+# What is only done to scores of which one is to be the largest.
+_CHOICES = {"Softmax", "LogSoftmax", "Hardmax", "ArgMax", "ArgMin", "ReduceLogSumExp"}
+_SIGMOIDS = {"Sigmoid", "HardSigmoid"}
+# What tells whether a number is beyond a bound.
+_COMPARISONS = {"Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Binarizer"}
+
+
+def read_task(scores: gs.Tensor, count: int) -> TaskReading:
+    """Read the task off the nodes that follow the scores.
+
+    Parameters
+    ----------
+    scores
+        The class scores.
+    count
+        How many there are for a sample.
+    """
+    behind = nodes_behind(scores)
+    choice = next((node for node in behind if node.op in _CHOICES or _picks_one(node)), None)
+    bend = next((node for node in behind if _is_sigmoid(node)), None)
+    if count == 1:
+        sign = bend or next((node for node in behind if _compares(node)), None) or choice
+        return TaskReading(Task.BINARY, _called(sign))
+    shares = next((node for node in behind if node.op == "ReduceSum"), None)
+    if choice is not None or shares is not None:
+        return TaskReading(Task.SINGLE, _called(choice or shares))
+    sign = bend or next((node for node in behind if _compares(node)), None)
+    return TaskReading(Task.SINGLE if sign is None else Task.MULTILABEL, _called(sign))
+
+
+def nodes_behind(tensor: gs.Tensor) -> list[gs.Node]:
+    """Return the nodes that a tensor leads to, the nearest first."""
+    found: list[gs.Node] = []
+    seen: set[int] = set()
+    waiting = [tensor]
+    while waiting:
+        for node in waiting.pop(0).outputs:
+            if id(node) not in seen:
+                seen.add(id(node))
+                found.append(node)
+                waiting.extend(node.outputs)
+    return found
+
+
+def _is_sigmoid(node: gs.Node) -> bool:
+    """Tell whether a node is a sigmoid, or the last one of a sigmoid that is written out."""
+    if node.op in _SIGMOIDS:
+        return True
+    # 1 / (1 + exp(−z)), and (1 + tanh(z/2)) / 2 but for the division.
+    if node.op == "Add" and any(map(is_constant, node.inputs)):
+        return any(_made_by(tensor) == "Tanh" for tensor in node.inputs)
+    if node.op == "Div" and is_constant(node.inputs[0]):
+        return _is_one_and_power(node.inputs[1])
+    return node.op == "Reciprocal" and _is_one_and_power(node.inputs[0])
+
+
+def _is_one_and_power(tensor: gs.Tensor) -> bool:
+    if _made_by(tensor) != "Add":
+        return False
+    return any(_made_by(term) == "Exp" for term in tensor.inputs[0].inputs)
+
+
+def _made_by(tensor: gs.Tensor) -> str:
+    return tensor.inputs[0].op if tensor.inputs else ""
+
+
+def _compares(node: gs.Node) -> bool:
+    return node.op in _COMPARISONS and (
+        len(node.inputs) == 1 or sum(map(is_constant, node.inputs)) == 1
+    )
+
+
+def _picks_one(node: gs.Node) -> bool:
+    """Tell whether a node is a TopK of one."""
+    if node.op != "TopK":
+        return False
+    count = node.attrs.get("k")
+    if count is None and len(node.inputs) > 1 and isinstance(node.inputs[1], gs.Constant):
+        count = node.inputs[1].values.reshape(-1)[0]
+    return count is not None and int(count) == 1
+
+
+def _called(node: gs.Node | None) -> str:
+    return "" if node is None else f"{node.op} {node.name or node.outputs[0].name!r}"

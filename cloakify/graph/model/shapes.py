@@ -1,0 +1,33 @@
+"""Shapes of a model's inner values, as far as they can be told without running it."""
+
+from __future__ import annotations
+
+import onnx
+import onnx_graphsurgeon as gs
+from onnx import ModelProto
+
+from cloakify.graph.model.weights import set_weights_aside
+
+
+def import_with_shapes(model: ModelProto) -> gs.Graph:
+    """Import a model; values whose shape the file does not declare have the one onnx infers.
+
+    Sizes are whole numbers or the names of symbolic ones. What can't be inferred has no shape.
+    """
+    graph = gs.import_onnx(model)
+    skeleton, _ = set_weights_aside(model)
+    try:
+        inferred = onnx.shape_inference.infer_shapes(skeleton, data_prop=True).graph
+    except onnx.shape_inference.InferenceError:
+        # Whoever runs the model says where it contradicts itself.
+        return graph
+    tensors = graph.tensors()
+    for value in (*inferred.value_info, *inferred.output):
+        kind = value.type.tensor_type
+        tensor = tensors.get(value.name)
+        if isinstance(tensor, gs.Variable) and tensor.shape is None and kind.HasField("shape"):
+            tensor.shape = [
+                dim.dim_value if dim.HasField("dim_value") else dim.dim_param or None
+                for dim in kind.shape.dim
+            ]
+    return graph

@@ -1,0 +1,204 @@
+"""Models that are no classifiers are called what they are; classifiers of odd form are none."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from onnx import ModelProto, TensorProto, helper
+
+from cloakify.errors import HeadError
+from cloakify.graph.analysis.classifier import find_classifier
+
+
+def model(
+    body: str, x: str = "float[N, 8] x", y: str = "float[N, M] y", **weights: tuple[int, ...]
+) -> ModelProto:
+    """Return a model with weights of ones in those shapes."""
+    given = ", ".join(
+        f"float[{', '.join(map(str, shape))}] {name} = {{{', '.join(['1'] * int(np.prod(shape)))}}}"
+        for name, shape in weights.items()
+    )
+    return onnx.parser.parse_model(
+        f"""<ir_version: 8, opset_import: ["" : 17]>
+        f ({x}) => ({y}) <int64[1] axis = {{1}}, int64[3] image = {{-1, 4, 4}}{", " * bool(given)}
+        {given}> {{ {body} }}"""
+    )
+
+
+def refusal(*args: str, **weights: tuple[int, ...]) -> str:
+    with pytest.raises(HeadError) as error:
+        find_classifier(model(*args, **weights))
+    text = str(error.value)
+    assert "--head" not in text
+    assert "\n" not in text
+    return text
+
+
+@pytest.mark.parametrize(
+    ("body", "x", "y", "w", "found"),
+    [
+        # Token by token, of a known and of an unknown number.
+        ("y = MatMul (x, w)", "float[N, 40, 8] x", "float[N, 40, 5] y", (8, 5), "40 positions"),
+        ("y = MatMul (x, w)", "float[N, T, 8] x", "float[N, T, 5] y", (8, 5), "along 'T'"),
+        # Classes first.
+        ("y = MatMul (w, x)", "float[N, 8, 40] x", "float[N, 5, 40] y", (5, 8), "40 positions"),
+        # Time first, as CTC's.
+        ("y = MatMul (x, w)", "float[T, N, 8] x", "float[T, N, 5] y", (8, 5), "along 'N'"),
+        # Pixel by pixel.
+        (
+            "y = Conv (x, w)",
+            "float[N, 8, 6, 7] x",
+            "float[N, 5, 6, 7] y",
+            (5, 8, 1, 1),
+            "42 positions",
+        ),
+        (
+            "s = Conv (x, w)  y = ArgMax <axis = 1> (s)",
+            "float[N, 8, 6, 7] x",
+            "int64[N, 1, 6, 7] y",
+            (5, 8, 1, 1),
+            "42 positions",
+        ),
+    ],
+)
+def test_scores_at_many_positions(body, x, y, w, found):
+    assert found in refusal(body, x, y, w=w)
+
+
+@pytest.mark.parametrize(
+    ("body", "x", "y", "weights"),
+    [
+        (
+            "t = MatMul (x, w)  y = ReduceMean <axes = [1], keepdims = 0> (t)",
+            "float[N, 40, 8] x",
+            "float[N, 5] y",
+            {"w": (8, 5)},
+        ),
+        (
+            "t = MatMul (x, w)  y = Gather <axis = 1> (t, first)",
+            "float[N, 40, 8] x",
+            "float[N, 5] y",
+            {"w": (8, 5)},
+        ),
+        ("y = MatMul (x, w)", "float[N, 1, 8] x", "float[N, 1, 5] y", {"w": (8, 5)}),
+        (
+            "c = Conv (x, w)  y = GlobalAveragePool (c)",
+            "float[N, 8, 6, 7] x",
+            "float[N, 5, 1, 1] y",
+            {"w": (5, 8, 1, 1)},
+        ),
+    ],
+)
+def test_positions_that_come_to_one_answer_are_a_classifiers(body, x, y, weights):
+    made = model(body, x, y, **weights)
+    made.graph.initializer.append(onnx.numpy_helper.from_array(np.array(0), "first"))
+    assert find_classifier(made).head.num_classes == 5
+
+
+def test_a_picked_token_needs_no_declared_shapes():
+    """Exporters leave out the shapes of inner values."""
+    made = model(
+        "r = Relu (x)  t = MatMul (r, w)  b = Add (t, v)  y = Gather <axis = 1> (b, first)",
+        "float[N, 40, 8] x",
+        "float[M, 5] y",
+        w=(8, 5),
+        v=(5,),
+    )
+    made.graph.initializer.append(onnx.numpy_helper.from_array(np.array(0), "first"))
+    head = find_classifier(made).head
+    assert (head.linear, head.logits) == ("b", "y")
+
+
+@pytest.mark.parametrize(
+    ("ending", "what"),
+    [
+        ("y = LpNormalization <axis = 1> (l)", "an embedding"),
+        ("n = ReduceL2 <axes = [1]> (l)  y = Div (l, n)", "an embedding"),
+        ("y = Tanh (l)", "an embedding or a regression"),
+    ],
+)
+def test_embeddings(ending, what):
+    assert what in refusal(f"l = MatMul (x, w)  {ending}", w=(8, 3))
+
+
+@pytest.mark.parametrize("bend", ["Relu", "Exp", "Softplus", "Tanh"])
+def test_one_number_that_is_no_probability(bend):
+    assert "a regression" in refusal(f"l = MatMul (x, w)  y = {bend} (l)", w=(8, 1))
+
+
+@pytest.mark.parametrize("ending", ["Sigmoid", "Identity", "Tanh"])
+def test_what_gives_back_as_much_as_it_takes(ending):
+    body = f"h = MatMul (x, u)  r = Relu (h)  l = MatMul (r, w)  y = {ending} (l)"
+    assert "autoencoder" in refusal(body, u=(8, 3), w=(3, 8))
+    body = (
+        "f = Flatten (x)  h = MatMul (f, u)  r = Relu (h)  l = MatMul (r, w)  "
+        f"s = {ending} (l)  y = Reshape (s, image)"
+    )
+    x, y = "float[N, 4, 4] x", "float[A, B, C] y"
+    assert "autoencoder" in refusal(body, x, y, u=(16, 3), w=(3, 16))
+
+
+def test_a_classifier_with_as_many_classes_as_inputs():
+    body = "h = MatMul (x, u)  r = Relu (h)  l = MatMul (r, w)  y = Softmax (l)"
+    assert find_classifier(model(body, u=(8, 3), w=(3, 8))).head.num_classes == 8
+
+
+def test_images_that_come_out_of_convolutions():
+    body = (
+        "h = Conv <pads = [1, 1, 1, 1]> (x, u)  r = Relu (h)  y = Conv <pads = [1, 1, 1, 1]> (r, w)"
+    )
+    weights = {"u": (4, 1, 3, 3), "w": (1, 4, 3, 3)}
+    x = "float[N, 1, 6, 6] x"
+    assert "autoencoder" in refusal(body, x, "float[N, 1, 6, 6] y", **weights)
+    weights["w"] = (3, 4, 3, 3)
+    assert "a segmenter" in refusal(body, x, "float[N, 3, 6, 6] y", **weights)
+
+
+def test_a_detector_by_its_boxes():
+    body = "h = Relu (x)  scores = MatMul (h, w)  boxes = MatMul (h, v)"
+    outputs = "float[N, 30, 7] scores, float[N, 30, 4] boxes"
+    assert "detector" in refusal(body, "float[N, 30, 8] x", outputs, w=(8, 7), v=(8, 4))
+
+
+def test_a_detector_by_what_chooses_its_boxes():
+    body = (
+        "h = Relu (x)  s = MatMul (h, w)  b = MatMul (h, v)  t = Transpose <perm = [0, 2, 1]> (s)"
+        "  y = NonMaxSuppression (b, t)"
+    )
+    text = refusal(body, "float[N, 30, 8] x", "int64[M, 3] y", w=(8, 7), v=(8, 4))
+    assert "NonMaxSuppression" in text
+    assert "a detector" in text
+
+
+def test_trees():
+    node = helper.make_node(
+        "TreeEnsembleClassifier", ["x"], ["label", "scores"], "forest", domain="ai.onnx.ml"
+    )
+    graph = helper.make_graph(
+        [node],
+        "trees",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 4])],
+        [
+            helper.make_tensor_value_info("label", TensorProto.INT64, ["N"]),
+            helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["N", 3]),
+        ],
+    )
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 3)]
+    with pytest.raises(HeadError, match="TreeEnsembleClassifier 'forest': an ensemble of trees"):
+        find_classifier(helper.make_model(graph, opset_imports=opsets))
+
+
+def test_features_that_are_given_out_too_are_no_answer():
+    body = (
+        "c = Conv (x, u)  features = GlobalAveragePool (c)  f = Flatten (features)"
+        "  y = MatMul (f, w)"
+    )
+    made = model(
+        body,
+        "float[N, 1, 6, 6] x",
+        "float[N, 5] y, float[N, 4, 1, 1] features",
+        u=(4, 1, 3, 3),
+        w=(4, 5),
+    )
+    assert find_classifier(made).head.features == "f"
