@@ -20,7 +20,7 @@ from cloakify.version import __version__
 switch_off_telemetry()
 
 if TYPE_CHECKING:
-    from cloakify.experiment.settings import AttackSetting, EvaluateSetting, HardenSetting
+    from cloakify.settings import AttackSetting, EvaluateSetting, HardenSetting
     from cloakify.workflows.attack import AttackResult, attack
     from cloakify.workflows.evaluate import EvaluateResult, evaluate
     from cloakify.workflows.harden import HardenResult, harden
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "AttackResult": "workflows.attack",
-    "AttackSetting": "experiment.settings",
+    "AttackSetting": "settings",
     "EvaluateResult": "workflows.evaluate",
-    "EvaluateSetting": "experiment.settings",
+    "EvaluateSetting": "settings",
     "HardenResult": "workflows.harden",
-    "HardenSetting": "experiment.settings",
+    "HardenSetting": "settings",
     "Inspection": "workflows.inspect",
     "Verification": "workflows.verify",
     "attack": "workflows.attack",

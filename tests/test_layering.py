@@ -36,6 +36,7 @@ ORDER = [
     "onnxfile",
     "ort",
     "numeric",
+    "settings",
     "errors",
     "version",
 ]

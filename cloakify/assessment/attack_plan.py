@@ -16,7 +16,7 @@ from cloakify.attacks.threat import check_width
 from cloakify.data import Copies
 from cloakify.errors import UsageError
 from cloakify.evaluation.trials import Plan
-from cloakify.experiment.settings import EvaluateSetting
+from cloakify.settings import EvaluateSetting
 
 # Queries of the gradient-free check: a fifth of the full attack's, on what white-box attacks left.
 CHECK_QUERIES = 1000
@@ -61,7 +61,7 @@ def plan_trials(
     UsageError
         An option is out of its range.
     """
-    budgets = check_budgets(setting.budgets)
+    budgets = check_budgets(setting.threat.eps)
     for eps in budgets:
         check_width(threat, eps)
     attacks = _attacks(setting)
@@ -76,22 +76,22 @@ def plan_trials(
     attacks.sort(key=lambda attack: attack.gradient != "white-box")
     white_box = attacks[0].gradient == "white-box"
     gradient_free = attacks[-1].gradient == "gradient-free"
-    queries = setting.queries or CHECK_QUERIES
-    first = attacks[0]
-    nearest_steps = min(NEAREST_STEPS, setting.steps or NEAREST_STEPS)
+    queries = setting.attack.queries or CHECK_QUERIES
+    first, seed = attacks[0], setting.run.seed
+    nearest_steps = min(NEAREST_STEPS, setting.attack.steps or NEAREST_STEPS)
     return Plan(
         budgets=budgets,
         further=_further(budgets[-1], _unbounded(threat, sample_shape)),
         attacks=tuple(attacks),
         doubled=None if first.steps == 1 else _again(first, setting, steps=2 * first.steps),
         highest=_again(first, setting, stop_early=False) if models > 1 else None,
-        check=None if gradient_free else make_attack("square", steps=queries, seed=setting.seed),
+        check=None if gradient_free else make_attack("square", steps=queries, seed=seed),
         nearest=FabT(steps=nearest_steps, num_targets=NEAREST_TARGETS, stop_early=False)
         if white_box
         else None,
         every=-(-samples // NEAREST_SAMPLES),
         given=given,
-        seed=setting.seed,
+        seed=seed,
     )
 
 
@@ -115,8 +115,8 @@ def check_budgets(budgets: tuple[float, ...]) -> tuple[float, ...]:
 
 def _attacks(setting: EvaluateSetting) -> list[Attack]:
     found: list[Attack] = []
-    for name in setting.attack.split(","):
-        attack = make_attack(name.strip(), seed=setting.seed)
+    for name in setting.attack.names.split(","):
+        attack = make_attack(name.strip(), seed=setting.run.seed)
         parts = attack.attacks if isinstance(attack, AutoAttack) else (attack,)
         found += [_again(part, setting) for part in parts]
     for place, attack in enumerate(found):
@@ -130,8 +130,8 @@ def _again(
 ) -> Attack:
     """Make an attack anew with the steps that were asked for, or with those given here."""
     if steps is None and attack.steps != 1:
-        steps = setting.steps if attack.gradient == "white-box" else setting.queries
-    return make_attack(attack.name, steps=steps, stop_early=stop_early, seed=setting.seed)
+        steps = setting.attack.steps if attack.gradient == "white-box" else setting.attack.queries
+    return make_attack(attack.name, steps=steps, stop_early=stop_early, seed=setting.run.seed)
 
 
 def _unbounded(threat: ThreatModel, sample_shape: tuple[int, ...]) -> float:

@@ -83,7 +83,7 @@ def evaluate_report(
             sha256=dataset.sha256,
             samples=len(dataset),
             num_classes=classifiers[0].head.num_classes,
-            labels=experiment.setting.labels,
+            labels=experiment.setting.data.labels,
         ),
         models=models,
         transfer=tuple(_transfers(paths, trials, plan)),

@@ -74,6 +74,16 @@ def judge_mask(
     return accuracy, verdict
 
 
+def missed_gate(required: float | None, adaptive_gain: float) -> str | None:
+    """Return the gate that an adaptive gain misses, as a sentence, or ``None``."""
+    if required is None or adaptive_gain >= required:
+        return None
+    return (
+        f"the adaptive gain is {100 * adaptive_gain:+.1f} points, --require-gain asks for "
+        f"{100 * required:+.1f}; no model was written"
+    )
+
+
 def harden_report(
     experiment: Experiment,
     splits: Splits,
@@ -116,7 +126,7 @@ def harden_report(
             fit=len(splits.fit),
             select=len(splits.select),
             report=len(splits.report),
-            labels=experiment.setting.labels,
+            labels=experiment.setting.data.labels,
         ),
         mask=mask,
         accuracy=accuracy,

@@ -65,7 +65,7 @@ def find_doubts(
     )
     if not white_box:
         return [*known, *of_probes(probes), NO_WHITE_BOX]
-    square = Square(queries=QUERIES, seed=experiment.setting.seed)
+    square = Square(queries=QUERIES, seed=experiment.setting.run.seed)
     standing = found.adaptive.copy()
     place = 0
     for batch in experiment.dataset.batches(indices, target.span):

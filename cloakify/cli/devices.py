@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import click
 
-from cloakify.cli.options import json_option
+from cloakify.cli.options import Verb, options_of, take
+from cloakify.settings.files import JsonOutput
 
 
-@click.command(short_help="Show what ONNX Runtime can use here, and what is missing.")
-@json_option
-def devices(as_json: bool) -> None:
+@click.command(cls=Verb, short_help="Show what ONNX Runtime can use here, and what is missing.")
+@options_of(JsonOutput)
+def devices(**options: Any) -> None:
     """Show which devices ONNX Runtime can use on this machine, and what others lack."""
     from cloakify.runtime import device_report
 
     found = device_report()
-    if as_json:
+    if take(JsonOutput, options).json:
         document = {
             "onnxruntime": found.onnxruntime,
             "package": found.package,

@@ -8,63 +8,15 @@ from typing import Any
 import click
 
 from cloakify.cli.console import progress_bars, remark_data
-from cloakify.cli.options import (
-    MODEL,
-    Number,
-    Numbers,
-    check_reports,
-    data_options,
-    head_option,
-    norm_option,
-    report_options,
-    run_options,
-)
+from cloakify.cli.options import MODEL, Verb, check_reports, options_of, take
+from cloakify.settings import EvaluateSetting
+from cloakify.settings.files import CopiesFile, DataFile, JsonOutput, ReportFiles, Talk
 
 
-@click.command(short_help="Measure how robust models are, side by side.")
+@click.command(cls=Verb, short_help="Measure how robust models are, side by side.")
 @click.argument("models", type=MODEL, nargs=-1, required=True)
-@data_options
-@click.option(
-    "--attack",
-    default="apgd,apgd-t",
-    show_default=True,
-    help="Names of attacks, separated by commas; autoattack stands for the standard four.",
-)
-@click.option("--steps", type=click.IntRange(min=1), help="Of attacks that follow the gradient.")
-@click.option("--queries", type=click.IntRange(min=1), help="Of those that do not.")
-@norm_option
-@click.option(
-    "--eps",
-    "budgets",
-    type=Numbers(),
-    default="8/255",
-    show_default=True,
-    help="Budgets on the data's scale, separated by commas.",
-)
-@click.option(
-    "--attacked",
-    type=click.Path(path_type=Path),
-    metavar="PATH",
-    help="Attacked copies of the samples, paired by name, index or order, to be tried too.",
-)
-@click.option(
-    "--require-gain",
-    type=Number(),
-    help="Fail (1) if a model gains less than this over the first, at worst, at the largest ε; "
-    "0.05 is five points.",
-)
-@head_option
-@run_options
-@report_options
-def evaluate(
-    models: tuple[Path, ...],
-    data: Path,
-    attacked: Path | None,
-    reports: tuple[Path, ...],
-    as_json: bool,
-    quiet: bool,
-    **settings: Any,
-) -> int:
+@options_of(DataFile, CopiesFile, EvaluateSetting, ReportFiles, JsonOutput, Talk)
+def evaluate(models: tuple[Path, ...], **options: Any) -> int:
     """Measure clean and robust accuracy of MODELS on the same samples.
 
     The first model is what the others are compared with. Every model faces every attack, and the
@@ -78,14 +30,16 @@ def evaluate(
     Example:
       cloakify evaluate model.onnx model.hardened.onnx --data test/ --eps 2/255,4/255,8/255
     """
-    from cloakify.experiment.settings import EvaluateSetting
     from cloakify.report import align, render_json, tables, write_report
     from cloakify.report.facts import verdicts, warnings
     from cloakify.workflows.evaluate import evaluate as run
 
+    quiet, as_json = take(Talk, options).quiet, take(JsonOutput, options).json
+    data, attacked = take(DataFile, options).data, take(CopiesFile, options).attacked
+    reports = take(ReportFiles, options).report
     check_reports(reports, [], [*models, data, attacked])
     with progress_bars(quiet) as progress:
-        result = run(models, data, EvaluateSetting(**settings), progress, attacked)
+        result = run(models, data, take(EvaluateSetting, options), progress, attacked)
     remark_data(result.notes, result.class_names, quiet)
     if as_json:
         click.echo(render_json(result.report), nl=False)

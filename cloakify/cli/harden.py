@@ -8,108 +8,24 @@ from typing import Any
 import click
 
 from cloakify.cli.console import progress_bars, remark_data
-from cloakify.cli.options import (
-    MODEL,
-    Number,
-    Ratio,
-    attack_options,
-    check_reports,
-    data_options,
-    head_option,
-    report_options,
-    run_options,
-    threat_options,
+from cloakify.cli.options import MODEL, Verb, check_reports, options_of, take
+from cloakify.settings import HardenSetting
+from cloakify.settings.files import (
+    CopiesFile,
+    DataFile,
+    HardenedFile,
+    JsonOutput,
+    ReportFiles,
+    Talk,
 )
-from cloakify.cli.tuning_options import tuning_options
 
 
-@click.command(short_help="Insert a mask that makes a model harder to fool, and judge it.")
+@click.command(
+    cls=Verb, short_help="Insert a mask that makes a model harder to fool, and judge it."
+)
 @click.argument("model", type=MODEL)
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="The hardened file.  [default: <stem>.hardened.onnx beside MODEL]",
-)
-@data_options
-@attack_options("fgsm")
-@threat_options
-@tuning_options
-@click.option(
-    "--attacked",
-    type=click.Path(path_type=Path),
-    metavar="PATH",
-    help="Attacked copies of the data, paired by name, index or order, to calibrate on.",
-)
-@click.option(
-    "--score",
-    default="auto",
-    show_default=True,
-    metavar="auto|deepcloak|margin|greedy|relaxed",
-    help="What ranks the features; auto compares all under attack.",
-)
-@click.option(
-    "--rounds",
-    type=click.IntRange(min=1),
-    default=2,
-    show_default=True,
-    help="Rounds in which auto answers attacks on its own mask.",
-)
-@click.option(
-    "--mask-ratio",
-    type=Ratio(),
-    default="auto",
-    show_default=True,
-    help="Share of the features to mask; auto looks at every size.",
-)
-@click.option(
-    "--max-accuracy-drop",
-    type=Number(),
-    default="0.01",
-    show_default=True,
-    help="Clean accuracy that may be spent, on the select split.",
-)
-@click.option(
-    "--evaluation-attack",
-    "evaluation",
-    type=click.Choice(["auto", "apgd", "apgd-dlr", "apgd-t"]),
-    default="auto",
-    show_default=True,
-    help="What judges the result; auto: apgd, or apgd-dlr where logits are small.",
-)
-@click.option(
-    "--evaluation-steps",
-    type=click.IntRange(min=1),
-    default=40,
-    show_default=True,
-    help="Of that attack.",
-)
-@click.option(
-    "--report-limit",
-    type=click.IntRange(min=1),
-    default=2000,
-    show_default=True,
-    help="Report on at most so many samples.",
-)
-@click.option(
-    "--require-gain",
-    type=Number(),
-    help="Fail (1) with a smaller adaptive gain; 0.05 is five points.",
-)
-@click.option("--replace-mask", is_flag=True, help="Swap the mask of a hardened model out.")
-@head_option
-@run_options
-@report_options
-def harden(
-    model: Path,
-    output: Path | None,
-    data: Path,
-    attacked: Path | None,
-    reports: tuple[Path, ...],
-    as_json: bool,
-    quiet: bool,
-    **settings: Any,
-) -> int:
+@options_of(DataFile, CopiesFile, HardenSetting, HardenedFile, ReportFiles, JsonOutput, Talk)
+def harden(model: Path, **options: Any) -> int:
     """Write a hardened copy of MODEL: the same graph with a constant mask before its head.
 
     With --method tuned, the same graph with constant factors on the channels of its layers,
@@ -125,14 +41,17 @@ def harden(
       cloakify harden model.onnx --data calib/ --eps 4/255 --report report.html
       cloakify harden model.onnx --data calib/ --eps 4/255 --method tuned --emit fold
     """
-    from cloakify.experiment.settings import HardenSetting
     from cloakify.report import align, render_json, tables, write_report
     from cloakify.report.facts import verdicts, warnings
     from cloakify.workflows.harden import harden as run
 
-    check_reports(reports, [output, settings["tune_state"]], [model, data, attacked])
+    quiet, as_json = take(Talk, options).quiet, take(JsonOutput, options).json
+    data, attacked = take(DataFile, options).data, take(CopiesFile, options).attacked
+    output, reports = take(HardenedFile, options).output, take(ReportFiles, options).report
+    setting = take(HardenSetting, options)
+    check_reports(reports, [output, setting.tuning.state], [model, data, attacked])
     with progress_bars(quiet) as progress:
-        result = run(model, data, output, HardenSetting(**settings), progress, attacked)
+        result = run(model, data, output, setting, progress, attacked)
     remark_data(result.notes, result.class_names, quiet)
     if as_json:
         click.echo(render_json(result.report), nl=False)

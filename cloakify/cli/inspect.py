@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from cloakify.cli.options import MODEL, head_option, json_option
+from cloakify.cli.options import MODEL, Verb, options_of, take
+from cloakify.settings import ModelOptions
+from cloakify.settings.files import JsonOutput
 
 if TYPE_CHECKING:
     from cloakify.workflows.inspect import Inspection
@@ -16,16 +18,15 @@ if TYPE_CHECKING:
 SHOWN_ALTERNATIVES = 5
 
 
-@click.command(short_help="Show a model's input, head, gradient coverage and mask.")
+@click.command(cls=Verb, short_help="Show a model's input, head, gradient coverage and mask.")
 @click.argument("model", type=MODEL)
-@head_option
-@json_option
-def inspect(model: Path, head: str | None, as_json: bool) -> None:
+@options_of(ModelOptions, JsonOutput)
+def inspect(model: Path, **options: Any) -> None:
     """Show what cloakify sees in MODEL, without running it."""
     from cloakify.workflows.inspect import inspect as run
 
-    found = run(model, head)
-    if as_json:
+    found = run(model, take(ModelOptions, options).head)
+    if take(JsonOutput, options).json:
         click.echo(json.dumps(found.to_dict(), indent=2))
         return
     width = 12

@@ -1,17 +1,20 @@
-"""Options that several verbs share, each group one decorator; and the types of their values."""
+"""The command line's options, made from the declarations of what a user may set."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from fractions import Fraction
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
-Command = TypeVar("Command", bound=Callable[..., Any])
-Decorator = Callable[[Command], Command]
+from cloakify.errors import UsageError
+from cloakify.settings.groups import HEADINGS
+from cloakify.settings.option import Declaration, Group, declarations
+from cloakify.settings.settings import Settings
+
+Made = TypeVar("Made", bound=Settings | Group)
 
 
 class Input(click.Path):
@@ -38,177 +41,113 @@ class Input(click.Path):
 MODEL = Input()
 
 
-class Number(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.5 on
-    """A decimal or a fraction: ``0.03``, ``8/255``."""
+class DeclaredType(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.5 on
+    """What a declared option takes."""
 
-    name = "number"
+    def __init__(self, declared: Declaration) -> None:
+        self.declared = declared
+        self.name = declared.name
 
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float:
-        """Return the number as a float."""
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the value; its error is the one that Python raises."""
+        declared = self.declared
         try:
-            above, _, below = str(value).replace(" ", "").partition("/")
-            return float(Fraction(above) / Fraction(below or 1))
-        except (ValueError, ZeroDivisionError, OverflowError):
-            self.fail(f"{value!r} is no decimal and no fraction such as 8/255", param, ctx)
+            if declared.several:
+                (path,) = declared.check(value)
+                return path
+            return declared.parse(value) if isinstance(value, str) else declared.check(value)
+        except UsageError as error:
+            raise click.UsageError(str(error), ctx) from None
 
 
-class Numbers(Number):
-    """Numbers separated by commas: ``1/255,2/255``."""
+class DeclaredOption(click.Option):
+    """An option that was declared, and the heading under which help lists it."""
 
-    name = "number,…"
-
-    def convert(  # type: ignore[override]
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[float, ...]:
-        """Return the numbers as floats."""
-        # Click hands a value that was converted already over again.
-        if isinstance(value, tuple):
-            return value
-        convert = super().convert
-        return tuple(convert(part, param, ctx) for part in str(value).split(","))
-
-
-class Ratio(Number):
-    """A number, or ``auto``."""
-
-    name = "ratio|auto"
-
-    def convert(  # type: ignore[override]
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float | None:
-        """Return the ratio, or ``None`` for auto."""
-        return None if str(value).lower() == "auto" else super().convert(value, param, ctx)
+    def __init__(self, declared: Declaration, default: Any) -> None:
+        option = declared.option
+        flag = declared.kind is bool
+        shown = option.unset
+        if not (flag or declared.required or declared.several):
+            shown = declared.write(default) or shown
+        # An option that must be given has no default, which is not the same as one of None.
+        missing = {"required": True} if declared.required else {"default": default}
+        short = [name for name in option.also if not name.startswith("--")]
+        long = [name for name in option.also if name.startswith("--")]
+        super().__init__(
+            [declared.name, *short, declared.flag, *long],
+            help=option.help + f"  [default: {shown}]" * bool(shown),
+            metavar=None if flag else declared.metavar,
+            is_flag=flag,
+            type=click.BOOL if flag else DeclaredType(declared),
+            multiple=declared.several,
+            **missing,
+        )
+        self.heading = declared.group.heading
 
 
-class Box(click.ParamType):  # type: ignore[type-arg]
-    """Two numbers, or ``none``: ``0,1``."""
+class Verb(click.Command):
+    """A command whose help lists options under headings."""
 
-    name = "low,high|none"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[float, float] | None:
-        """Return the bounds, or ``None`` for no box."""
-        if str(value).lower() == "none":
-            return None
-        parts = str(value).split(",")
-        if len(parts) != 2:
-            self.fail(f"{value!r} is not two numbers such as 0,1, nor none", param, ctx)
-        number = Number()
-        low, high = (number.convert(part, param, ctx) for part in parts)
-        if not low < high:
-            self.fail(f"{value!r}: the first number must be the lower one", param, ctx)
-        return low, high
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write a section for each heading."""
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for param in self.get_params(ctx):
+            record = param.get_help_record(ctx)
+            if record is not None and isinstance(param, click.Option):
+                heading = param.heading if isinstance(param, DeclaredOption) else "Help"
+                sections.setdefault(heading, []).append(record)
+        for heading in (*HEADINGS, "Help"):
+            if heading in sections:
+                with formatter.section(heading):
+                    formatter.write_dl(sections[heading])
 
 
-def combine(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """Make one decorator of several, in the order in which help lists them."""
+def options_of(*kinds: type[Settings | Group]) -> Callable[[Any], Any]:
+    """Return a decorator that gives a command the options of settings and of groups."""
 
     def decorate(command: Any) -> Any:
-        for option in reversed(options):
-            command = option(command)
+        given = [each for kind in kinds for each in _declared(kind)]
+        # Decorators apply from the last to the first, and so does click.
+        command.__click_params__ = [
+            *(DeclaredOption(*each) for each in reversed(given)),
+            *getattr(command, "__click_params__", []),
+        ]
         return command
 
     return decorate
 
 
-head_option = click.option(
-    "--head", metavar="NODE", help="The linear node to take as the head, where it is not unique."
-)
-json_option = click.option(
-    "--json", "as_json", is_flag=True, help="Print one JSON document and nothing else."
-)
-quiet_option = click.option("--quiet", is_flag=True, help="No progress, no remarks.")
-device_option = click.option(
-    "--device", default="auto", show_default=True, metavar="auto|cpu|cuda[:N]", help="Where to run."
-)
-seed_option = click.option(
-    "--seed",
-    type=click.IntRange(min=0),
-    default=0,
-    show_default=True,
-    help="Of all randomness.",
-)
+def option_of(group: type[Group], field: str) -> Callable[[Any], Any]:
+    """Return a decorator that gives a command a single option of a group."""
+    (declared,) = (each for each in declarations(group) if each.field == field)
 
-data_options = combine(
-    click.option(
-        "--data",
-        required=True,
-        type=Input(),
-        help="Class folders of images, .npz, .npy, .tar or .parquet.",
-    ),
-    click.option(
-        "--labels",
-        type=click.Choice(["given", "model"]),
-        default="given",
-        show_default=True,
-        help="Labels of the data, or the model's own answers.",
-    ),
-    click.option("--limit", type=click.IntRange(min=1), help="Use at most so many samples."),
-    click.option("--scale", default="1", show_default=True, help="Of pixels in [0, 1]; then:"),
-    click.option("--mean", default="0", show_default=True, help="subtract (one, or per channel);"),
-    click.option("--std", default="1", show_default=True, help="divide by."),
-    click.option(
-        "--box", type=Box(), default="0,1", show_default=True, help="Range of valid data."
-    ),
-    click.option(
-        "--resize",
-        type=click.Choice(["crop", "stretch", "refuse"]),
-        default="crop",
-        show_default=True,
-        help="For images that are not of the model's size.",
-    ),
-)
+    def decorate(command: Any) -> Any:
+        params = getattr(command, "__click_params__", [])
+        command.__click_params__ = [*params, DeclaredOption(declared, declared.default)]
+        return command
 
-norm_option = click.option(
-    "--norm", type=click.Choice(["linf", "l2"]), default="linf", show_default=True, help="Of ε."
-)
-
-threat_options = combine(
-    norm_option,
-    click.option(
-        "--eps",
-        type=Number(),
-        default="8/255",
-        show_default=True,
-        help="Budget on the data's scale.",
-    ),
-)
-
-run_options = combine(
-    click.option(
-        "--batch-size",
-        type=click.IntRange(min=1),
-        help="Samples in one run; on a CPU each core has one.  [default: by size, 64 at most]",
-    ),
-    device_option,
-    seed_option,
-)
+    return decorate
 
 
-def attack_options(default: str) -> Callable[[Any], Any]:
-    """Return the options that choose and set an attack."""
-    return combine(
-        click.option("--attack", default=default, show_default=True, help="Name of the attack."),
-        click.option("--steps", type=click.IntRange(min=1), help="Its steps."),
-        click.option("--step-size", type=Number(), help="Its step size, on the data's scale."),
-    )
+def take(kind: type[Made], options: dict[str, Any]) -> Made:
+    """Make settings or a group of a command's options, which are taken out of ``options``."""
+    values = {}
+    for declared, _ in _declared(kind):
+        name = declared.field if issubclass(kind, Group) else declared.name
+        values[name] = options.pop(declared.name)
+    return kind(**values)
 
 
-report_options = combine(
-    click.option(
-        "--report",
-        "reports",
-        type=click.Path(path_type=Path, dir_okay=False),
-        multiple=True,
-        metavar="FILE.{json,html,md}",
-        help="Write the report; may be given more than once.",
-    ),
-    json_option,
-    quiet_option,
-)
+def _declared(kind: type) -> Iterator[tuple[Declaration, Any]]:
+    """Yield declarations, each with its default."""
+    if issubclass(kind, Group):
+        for declared in declarations(kind):
+            yield declared, declared.default
+    else:
+        assert issubclass(kind, Settings)
+        defaults = kind.defaults()
+        for slot, declared in kind.options().values():
+            yield declared, getattr(defaults[slot], declared.field)
 
 
 def check_reports(

@@ -4,27 +4,30 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import click
 
-from cloakify.cli.options import MODEL, device_option, json_option
+from cloakify.cli.options import MODEL, Verb, option_of, options_of, take
+from cloakify.settings import RunOptions
+from cloakify.settings.files import JsonOutput, SourceFile
 
 # A wrong pair of files differs in every weight; all of it is in the JSON.
 SHOWN = 10
 
 
-@click.command(short_help="Prove that a mask is the only change to a model.")
+@click.command(cls=Verb, short_help="Prove that a mask is the only change to a model.")
 @click.argument("hardened", type=MODEL)
-@click.option("--against", "source", type=MODEL, required=True, help="The source model.")
-@device_option
-@json_option
-def verify(hardened: Path, source: Path, device: str, as_json: bool) -> int:
+@options_of(SourceFile, JsonOutput)
+@option_of(RunOptions, "device")
+def verify(hardened: Path, device: str, **options: Any) -> int:
     """Prove from the two files alone that HARDENED is the source plus a mask or tuned gates.
 
     Exits with 1 and names every difference otherwise.
     """
     from cloakify.workflows.verify import verify as run
 
+    source, as_json = take(SourceFile, options).against, take(JsonOutput, options).json
     result = run(hardened, source, device)
     if as_json:
         click.echo(json.dumps(result.to_dict(), indent=2))

@@ -24,7 +24,6 @@ from cloakify.experiment.latent_input import (
     preprocessing_for,
     root_mean_square,
 )
-from cloakify.experiment.settings import Setting
 from cloakify.graph.analysis.attack_point import AttackPoint, find_attack_point
 from cloakify.graph.analysis.classifier import find_classifier, single_label
 from cloakify.graph.analysis.head import Head
@@ -35,6 +34,7 @@ from cloakify.graph.gradient.coverage import Coverage, gradient_coverage
 from cloakify.numeric.arrays import floats
 from cloakify.onnxfile import OnnxFile, open_model, read_metadata
 from cloakify.runtime import Device, fitting_batch_size, resolve_device
+from cloakify.settings import Setting
 
 # Samples that two models must turn into the same values to be compared.
 SAME = 4
@@ -102,10 +102,10 @@ class Experiment:
             There are too few distinct samples.
         """
         distinct = self.dataset.distinct
-        dealt = split(len(distinct), self.labels[distinct], self.setting.seed)
+        dealt = split(len(distinct), self.labels[distinct], self.setting.run.seed)
         report = distinct[dealt.report]
         if report_limit is not None:
-            report = some_of(report, self.labels, report_limit, self.setting.seed)
+            report = some_of(report, self.labels, report_limit, self.setting.run.seed)
         return Splits(distinct[dealt.fit], distinct[dealt.select], report)
 
     @property
@@ -178,13 +178,13 @@ class Experiment:
         """
         if self.inside is not None:
             raise UsageError(f"--attacked takes inputs, but attacks perturb {self.perturbs}")
-        preprocessing = preprocessing_for(self.classifier.entry, self.setting)
+        preprocessing = preprocessing_for(self.classifier.entry, self.setting.data)
         return open_copies(
             os.fspath(path),
             self.dataset,
             self.classifier.spec,
             preprocessing,
-            self.setting.resize,
+            self.setting.data.resize,
         )
 
     def of(self, other: Classifier) -> Experiment:
@@ -279,22 +279,23 @@ def open_experiment(
     DeviceError
         The device asked for can't be had.
     """
-    device = resolve_device(setting.device)
+    device = resolve_device(setting.run.device)
     entry = classifier.entry
-    preprocessing = preprocessing_for(entry, setting)
-    box = None if entry.kind == "embedding" else setting.box
-    if box is None and setting.box not in (None, (0.0, 1.0)):
+    preprocessing = preprocessing_for(entry, setting.data)
+    box = None if entry.kind == "embedding" else setting.data.box
+    if box is None and setting.data.box not in (None, (0.0, 1.0)):
         raise UsageError(f"--box bounds data, but attacks perturb {entry}")
-    threat = make_threat(setting.norm, setting.eps, classifier.spec, preprocessing, box)
-    check_width(threat, setting.eps)
+    norm, eps = setting.threat.norm, setting.threat.eps
+    threat = make_threat(norm, eps, classifier.spec, preprocessing, box)
+    check_width(threat, eps)
     dataset = open_data(
         os.fspath(data),
         classifier.spec,
         preprocessing,
-        labels=setting.labels,
-        limit=setting.limit,
-        seed=setting.seed,
-        resize=setting.resize,
+        labels=setting.data.labels,
+        limit=setting.data.limit,
+        seed=setting.run.seed,
+        resize=setting.data.resize,
         box=box,
         others=entry.others,
     )
@@ -317,9 +318,9 @@ def open_experiment(
 
 
 def _batch_size(setting: Setting, dataset: Dataset, device: Device) -> int:
-    if setting.batch_size is not None:
+    if setting.run.batch_size is not None:
         # No batch is filled up with more copies than there are samples.
-        return min(setting.batch_size, len(dataset))
+        return min(setting.run.batch_size, len(dataset))
     return fitting_batch_size(dataset.sample_shape, device)
 
 

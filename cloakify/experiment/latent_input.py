@@ -18,7 +18,6 @@ from onnx import ModelProto
 from cloakify.attacks.threat import ThreatModel, make_relative_threat, make_threat
 from cloakify.data import Dataset, Preprocessing
 from cloakify.errors import DataError, ModelError, UsageError
-from cloakify.experiment.settings import Setting
 from cloakify.graph.analysis.attack_point import AttackPoint
 from cloakify.graph.analysis.head import Head
 from cloakify.graph.analysis.inputs import InputSpec, find_channel_axis
@@ -27,6 +26,7 @@ from cloakify.graph.edit.taps import tap
 from cloakify.numeric.arrays import filled
 from cloakify.report.records import THE_INPUT
 from cloakify.runtime import Device, Session
+from cloakify.settings import DataOptions, Setting
 
 # Samples that the root mean square is taken over, and that the cut graph is tried on.
 MEASURED, TRIED = 256, 4
@@ -118,9 +118,13 @@ class LatentInput:
         """
         spec = self.tensor_spec
         if self.entry.kind == "embedding":
-            threat = make_relative_threat(setting.norm, setting.eps, unit, len(spec.shape))
+            threat = make_relative_threat(
+                setting.threat.norm, setting.threat.eps, unit, len(spec.shape)
+            )
         else:
-            threat = make_threat(setting.norm, setting.eps, spec, preprocessing, setting.box)
+            threat = make_threat(
+                setting.threat.norm, setting.threat.eps, spec, preprocessing, setting.data.box
+            )
         if len(self.packing.parts) == 1:
             return threat
         return threat.packed(self.packing.tensor_shape, self.packing.sample_shape[0])
@@ -204,7 +208,7 @@ def root_mean_square(inside: LatentInput, dataset: Dataset) -> float:
     return found
 
 
-def preprocessing_for(entry: AttackPoint, setting: Setting) -> Preprocessing:
+def preprocessing_for(entry: AttackPoint, options: DataOptions) -> Preprocessing:
     """Return the preprocessing; of bytes that are fed as they are, the scale is 255.
 
     Raises
@@ -212,7 +216,7 @@ def preprocessing_for(entry: AttackPoint, setting: Setting) -> Preprocessing:
     UsageError
         Pixels' numbers are given for token ids, or make pixels larger than the input can hold.
     """
-    found = Preprocessing.parse(setting.scale, setting.mean, setting.std)
+    found = Preprocessing.parse(options.scale, options.mean, options.std)
     plain = found == Preprocessing()
     if entry.kind == "embedding" and not plain:
         raise UsageError(
@@ -220,8 +224,8 @@ def preprocessing_for(entry: AttackPoint, setting: Setting) -> Preprocessing:
         )
     if entry.kind == "numbers" and entry.input.dtype == np.uint8 and plain:
         return Preprocessing(scale=255.0)
-    if entry.kind == "numbers" and setting.box is not None:
-        low, high = found.box(*setting.box, channels=max(len(found.mean), len(found.std)))
+    if entry.kind == "numbers" and options.box is not None:
+        low, high = found.box(*options.box, channels=max(len(found.mean), len(found.std)))
         held = np.iinfo(str(entry.input.dtype))
         if low.min() < held.min or high.max() > held.max:
             raise UsageError(

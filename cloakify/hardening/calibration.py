@@ -48,7 +48,7 @@ def calibrate(
         The model hardly knows the clean samples: wrong preprocessing or label order.
     """
     head = experiment.classifier.head
-    kept = chosen_for_capture(fit, head.num_features, experiment.setting.seed)
+    kept = chosen_for_capture(fit, head.num_features, experiment.setting.run.seed)
     statistics = FeatureStatistics.empty(head.num_features)
     linear: LinearHead | None = None
     parts: list[tuple[Array, Array, Indices]] = []

@@ -54,8 +54,8 @@ def metadata(experiment: Experiment, attack: Attack, facts: Mapping[str, str]) -
         "source.sha256": classifier.file.sha256,
         "head": classifier.head.node,
         "attack": attack.name,
-        "eps": f"{experiment.setting.eps:.9g}",
-        "seed": str(experiment.setting.seed),
+        "eps": f"{experiment.setting.threat.eps:.9g}",
+        "seed": str(experiment.setting.run.seed),
         "data.sha256": experiment.dataset.sha256,
         **facts,
     }

@@ -13,7 +13,6 @@ from cloakify.attacks import Attack
 from cloakify.data import Splits
 from cloakify.errors import GateError, ModelError, UsageError
 from cloakify.experiment.experiment import Experiment, Progress
-from cloakify.experiment.settings import FEW_SAMPLES, HardenSetting
 from cloakify.experiment.stage_times import StageTimes
 from cloakify.graph.analysis.gate_sites import GateSite, find_gate_sites
 from cloakify.graph.edit.fold import check_foldable, fold_gates, settle_gates
@@ -33,7 +32,11 @@ from cloakify.masking.tuning_file import load_state, save_state
 from cloakify.numeric.arrays import Array, Doubles
 from cloakify.report.records import MaskInfo
 from cloakify.runtime import fitting_batch_size
+from cloakify.settings import HardenSetting
 from cloakify.verification.gate_edit import gate_faults, gate_runtime_faults, gated_sites
+
+# Samples in the fit split; below, many gates would learn it by heart and tuning has to prevent it.
+FEW_SAMPLES = 2000
 
 # Fewer steps suffice for few samples as they are, and cost less than they would gain.
 FEW_STEPS, STEPS = 300, 600
@@ -130,12 +133,13 @@ def tune_gates(experiment: Experiment, splits: Splits, progress: Progress) -> Tu
     )
     name = _name_of_run(experiment, plan)
     state = None
-    if setting.tune_state is not None and setting.tune_state.exists():
-        state = load_state(setting.tune_state, name)
+    kept = setting.tuning.state
+    if kept is not None and kept.exists():
+        state = load_state(kept, name)
 
     def keep(current: TuningState) -> None:
-        if setting.tune_state is not None:
-            save_state(current, setting.tune_state, name)
+        if kept is not None:
+            save_state(current, kept, name)
 
     def tell(now: StepReport) -> None:
         progress(_bar(now), now.step, now.steps)
@@ -156,7 +160,7 @@ def tune_gates(experiment: Experiment, splits: Splits, progress: Progress) -> Tu
         progress("interrupted · keeping the best gates so far; again to keep none", 0, 1)
     try:
         choice = choose_gates(
-            outcome.state.checkpoints, plan.kind, setting.max_accuracy_drop, judge
+            outcome.state.checkpoints, plan.kind, setting.masking.max_accuracy_drop, judge
         )
     except GateError:
         if outcome.end == "interrupted":
@@ -170,18 +174,27 @@ def tune_gates(experiment: Experiment, splits: Splits, progress: Progress) -> Tu
     return TunedGates(tuple(sites), tuple(gates), choice, outcome, fit)
 
 
+def mixes_samples(setting: HardenSetting, samples: int) -> bool:
+    """Tell whether gates are tuned on mixtures, with so many samples in the fit split.
+
+    Gates of positions are so many that they would fit a thousand samples by heart; of thousands,
+    mixtures tell nothing new and cost some accuracy. Gates of channels are too few for either.
+    """
+    return setting.tuning.gates == "position" and samples < FEW_SAMPLES
+
+
 def make_plan(setting: HardenSetting, samples: int) -> TuningPlan:
     """Return how to tune on so many samples."""
-    steps, mix = setting.tune_steps, setting.mixes(samples)
+    steps, mix = setting.tuning.steps, mixes_samples(setting, samples)
     if steps is None:
         steps = FEW_STEPS if samples < FEW_SAMPLES and not mix else STEPS
     plan = TuningPlan(
         steps=steps,
-        max_accuracy_drop=setting.max_accuracy_drop,
+        max_accuracy_drop=setting.masking.max_accuracy_drop,
         mix=mix,
-        seed=setting.seed,
+        seed=setting.run.seed,
     )
-    return replace(plan, kind="binary", rate=BINARY_RATE) if setting.binary else plan
+    return replace(plan, kind="binary", rate=BINARY_RATE) if setting.tuning.binary else plan
 
 
 def sites_for(model: ModelProto, experiment: Experiment, setting: HardenSetting) -> list[GateSite]:
@@ -195,19 +208,21 @@ def sites_for(model: ModelProto, experiment: Experiment, setting: HardenSetting)
         Gates are to be folded, and a layer's weights do not let them.
     """
     head, path = experiment.classifier.head, experiment.classifier.file.path
-    if setting.gates == "position" and setting.emit == "fold":
+    if setting.tuning.gates == "position" and setting.tuning.emit == "fold":
         raise UsageError("--gates position can't be folded into weights; use --emit mul")
     if not find_gate_sites(model, head):
         raise ModelError(
             f"{path}: has no layer with channels before its head to tune; use --method deepcloak"
         )
-    sites = gated_sites(model, head, setting.tune_layers, setting.gates, setting.emit)
-    if setting.gates == "position" and not any(site.by_position for site in sites):
+    sites = gated_sites(
+        model, head, setting.tuning.layers, setting.tuning.gates, setting.tuning.emit
+    )
+    if setting.tuning.gates == "position" and not any(site.by_position for site in sites):
         raise UsageError(
             f"{path}: --gates position needs layers of images whose sizes the file says; these "
             "have none, use --gates channel"
         )
-    if setting.emit == "fold":
+    if setting.tuning.emit == "fold":
         if not sites:
             raise ModelError(f"{path}: no layer's gates can be folded; use --emit mul")
         tensors = {tensor.name: tensor for tensor in model.graph.initializer}
@@ -221,15 +236,15 @@ def _make(
 ) -> HardenedCandidate:
     setting, classifier = experiment.setting, experiment.classifier
     assert isinstance(setting, HardenSetting)
-    put_in = fold_gates if setting.emit == "fold" else insert_gates
+    put_in = fold_gates if setting.tuning.emit == "fold" else insert_gates
     every = np.concatenate(tuned.gates)
     removed = np.flatnonzero(every == 0)
     digest = gates_digest(tuned.gates)
     facts = {
         "method": "tuned",
-        "emit": setting.emit,
-        "layers": setting.tune_layers,
-        "gates": setting.gates,
+        "emit": setting.tuning.emit,
+        "layers": setting.tuning.layers,
+        "gates": setting.tuning.gates,
         "mask.sha256": digest,
         "mask.removed": str(len(removed)),
         "mask.total": str(len(every)),
@@ -257,7 +272,7 @@ def _make(
     )
     return HardenedCandidate(
         hardened,
-        put_in(source, tuned.sites, shuffled(tuned.gates, setting.seed), {}),
+        put_in(source, tuned.sites, shuffled(tuned.gates, setting.run.seed), {}),
         info,
         tuned.remarks,
         tuned.outcome.end == "interrupted",
@@ -278,9 +293,9 @@ def _name_of_run(experiment: Experiment, plan: TuningPlan) -> str:
         experiment.classifier.file.sha256,
         experiment.dataset.sha256,
         experiment.classifier.head.node,
-        setting.tune_layers,
-        setting.gates,
-        setting.emit,
+        setting.tuning.layers,
+        setting.tuning.gates,
+        setting.tuning.emit,
         threat.norm,
         threat.eps,
         astuple(plan),

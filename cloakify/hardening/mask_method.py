@@ -7,7 +7,6 @@ from onnx import ModelProto
 from cloakify.attacks import Attack, Target
 from cloakify.data import Splits
 from cloakify.experiment.experiment import Experiment, Progress
-from cloakify.experiment.settings import HardenSetting
 from cloakify.experiment.stage_times import StageTimes
 from cloakify.graph.edit.mask import insert_mask, mask_digest
 from cloakify.hardening.calibration import calibrate
@@ -22,6 +21,7 @@ from cloakify.hardening.mask_search import choose_mask
 from cloakify.masking.scores import random_ranking
 from cloakify.masking.selection import MaskChoice, choose
 from cloakify.report.records import MaskInfo
+from cloakify.settings import HardenSetting
 from cloakify.verification.mask_edit import runtime_faults, structural_faults
 
 
@@ -92,7 +92,7 @@ def _prove(experiment: Experiment, hardened: ModelProto, splits: Splits) -> None
 
 def _control(experiment: Experiment, choice: MaskChoice) -> ModelProto:
     """Return the source with a random mask of the same size."""
-    ranking = random_ranking(len(choice.mask), experiment.setting.seed)
+    ranking = random_ranking(len(choice.mask), experiment.setting.run.seed)
     control = choose(ranking, len(choice.removed), "random")
     classifier = experiment.classifier
     return insert_mask(classifier.file.model, classifier.head, control.mask, {})

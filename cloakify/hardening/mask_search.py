@@ -16,8 +16,8 @@ from cloakify.attacks import Attack, Target, worst_case
 from cloakify.attacks.pairs import attacked_pairs
 from cloakify.attacks.square import Square
 from cloakify.data.splits import some_of
+from cloakify.experiment.chosen_attacks import evaluation_attack
 from cloakify.experiment.experiment import Experiment, Progress
-from cloakify.experiment.settings import HardenSetting
 from cloakify.graph.edit.mask import insert_mask
 from cloakify.hardening.calibration import Calibration, features_of
 from cloakify.masking.captured import pooled
@@ -26,6 +26,7 @@ from cloakify.masking.linear_head import LinearHead
 from cloakify.masking.rankings import AUTO, LEARNING, RANKINGS, candidates
 from cloakify.masking.selection import MaskChoice, best_size, choose, refusal, size_of_ratio
 from cloakify.numeric.arrays import Indices, floats
+from cloakify.settings import HardenSetting
 
 # By the name of the score, each of its ways to rank.
 _Rankings = dict[str, tuple[Indices, ...]]
@@ -69,26 +70,26 @@ def choose_mask(
         parts = ((*features_of(pair, experiment, calibration.head), pair.y) for pair in pairs)
         return _count(rankings, parts, calibration.head, len(select), progress)
 
-    rankings = {name: _rank(name, calibration) for name in candidates(setting.score)}
-    surely = setting.score == AUTO
+    rankings = {name: _rank(name, calibration) for name in candidates(setting.masking.score)}
+    surely = setting.masking.score == AUTO
     choices = _given(rankings, experiment, setting)
     if not choices:
         curves = curves_of(rankings)
-        choices = _within_budget(curves, setting.max_accuracy_drop, surely)
+        choices = _within_budget(curves, setting.masking.max_accuracy_drop, surely)
         if not choices and surely:
             surely = False
-            choices = _within_budget(curves, setting.max_accuracy_drop, surely)
+            choices = _within_budget(curves, setting.masking.max_accuracy_drop, surely)
         if not choices:
-            raise refusal(next(iter(curves.values()))[0], setting.max_accuracy_drop)
-    if setting.score != AUTO:
+            raise refusal(next(iter(curves.values()))[0], setting.masking.max_accuracy_drop)
+    if setting.masking.score != AUTO:
         return choices[0]
-    judge = setting.evaluation_attack(stop_early=True, steps=COMPARING_STEPS)
+    judge = evaluation_attack(setting, stop_early=True, steps=COMPARING_STEPS)
     best = _most_robust(experiment, judge, select, choices, progress, "comparing masks")
-    for number in range(2, setting.rounds + 1):
+    for number in range(2, setting.masking.rounds + 1):
         calibration = _answered(experiment, best.choice, attack, calibration)
         rankings = {f"{name}, round {number}": _rank(name, calibration) for name in LEARNING}
         choices = _given(rankings, experiment, setting) or _within_budget(
-            curves_of(rankings), setting.max_accuracy_drop, surely
+            curves_of(rankings), setting.masking.max_accuracy_drop, surely
         )
         if not choices:
             # The answers to the best mask so far all cost too much: it stands.
@@ -106,9 +107,9 @@ def _rank(name: str, calibration: Calibration) -> tuple[Indices, ...]:
 
 def _given(rankings: _Rankings, experiment: Experiment, setting: HardenSetting) -> list[MaskChoice]:
     """Return each score's mask of the size that was asked for; none where the size is free."""
-    if setting.mask_ratio is None:
+    if setting.masking.ratio is None:
         return []
-    size = size_of_ratio(experiment.classifier.head.num_features, setting.mask_ratio)
+    size = size_of_ratio(experiment.classifier.head.num_features, setting.masking.ratio)
     return [choose(ways[0], size, name) for name, ways in rankings.items()]
 
 
@@ -149,7 +150,7 @@ def _most_robust(
     stage: str,
 ) -> _Proposal:
     """Attack every proposal on the select split; the first of the most robust ones wins."""
-    seed = experiment.setting.seed
+    seed = experiment.setting.run.seed
     # A mask that only hides the gradient must not win over one that helps.
     attacks = (attack, Square(queries=CHECKING_QUERIES, seed=seed))
     compared = some_of(select, experiment.labels, COMPARED, seed)

@@ -11,11 +11,12 @@ import numpy as np
 from cloakify.data.npz_writer import NpzWriter
 from cloakify.errors import UsageError
 from cloakify.evaluation import Figure, accuracy_figure
+from cloakify.experiment.chosen_attacks import chosen_attack
 from cloakify.experiment.experiment import Progress, open_classifier, open_experiment
 from cloakify.experiment.preflight import preflight
-from cloakify.experiment.settings import AttackSetting
 from cloakify.numeric.arrays import floats
 from cloakify.onnxfile import atomic_write, check_places
+from cloakify.settings import AttackSetting
 
 # Clean samples from which on a model that does no better than guessing is taken for the wrong one;
 # fewer may well be samples that it errs on.
@@ -70,10 +71,10 @@ def attack(
     path = Path(output)
     if path.suffix != ".npz":
         raise UsageError(f"-o takes an .npz file, not {path.name!r}")
-    classifier = open_classifier(model, setting.head, any_mixed=True)
+    classifier = open_classifier(model, setting.model.head, any_mixed=True)
     check_places([path], [*classifier.file.files, Path(data)])
     experiment = open_experiment(classifier, data, setting, progress)
-    method = setting.make_attack()
+    method = chosen_attack(setting)
     target, dataset = experiment.target(), experiment.dataset
     found = preflight(experiment, target)
     if found.count >= ENOUGH:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from cloakify.assessment.attack_plan import check_budgets, plan_trials
@@ -20,9 +20,9 @@ from cloakify.experiment.experiment import (
     open_experiment,
 )
 from cloakify.experiment.preflight import preflight
-from cloakify.experiment.settings import EvaluateSetting
 from cloakify.experiment.stage_times import StageTimes
 from cloakify.report.comparison import EvaluateReport
+from cloakify.settings import EvaluateSetting
 
 
 @dataclass(frozen=True)
@@ -78,14 +78,14 @@ def evaluate(
     """
     setting = setting or EvaluateSetting()
     paths = _distinct([models] if isinstance(models, str | os.PathLike) else models)
-    if setting.require_gain is not None and len(paths) < 2:
+    if setting.evaluation.require_gain is not None and len(paths) < 2:
         raise UsageError("--require-gain compares with the first model: give a second one")
-    setting = replace(setting, eps=check_budgets(setting.budgets)[-1])
+    largest = check_budgets(setting.threat.eps)[-1]
     clock = StageTimes()
     with clock.stage("open"):
-        classifiers = [open_classifier(path, setting.head, any_mixed=True) for path in paths]
+        classifiers = [open_classifier(path, setting.model.head, any_mixed=True) for path in paths]
         _check_alike(classifiers)
-        whole = open_experiment(classifiers[0], data, setting, progress)
+        whole = open_experiment(classifiers[0], data, setting.at(largest), progress)
         first = whole.without_copies()
         given = None
         if attacked is not None:
@@ -125,20 +125,22 @@ def evaluate(
         )
     report = evaluate_report(first, classifiers, plan, probes, trials, clock.seconds)
     class_names = whole.dataset.class_names
-    return EvaluateResult(report, missed_gate(report, setting), whole.notes, class_names)
+    return EvaluateResult(
+        report, missed_gate(report, setting.evaluation.require_gain), whole.notes, class_names
+    )
 
 
-def missed_gate(report: EvaluateReport, setting: EvaluateSetting) -> str | None:
+def missed_gate(report: EvaluateReport, required: float | None) -> str | None:
     """Return the gate that a model's gain misses, as a sentence, or ``None``."""
-    if setting.require_gain is None:
+    if required is None:
         return None
     largest = report.threat.eps[-1]
     for entry in report.comparisons:
         gain = entry.paired.difference.value
-        if (entry.measure, entry.eps) == ("worst_case", largest) and gain < setting.require_gain:
+        if (entry.measure, entry.eps) == ("worst_case", largest) and gain < required:
             return (
                 f"{entry.model}: the worst-case gain at the largest budget is {100 * gain:+.1f} "
-                f"points, --require-gain asks for {100 * setting.require_gain:+.1f}"
+                f"points, --require-gain asks for {100 * required:+.1f}"
             )
     return None
 
@@ -179,7 +181,7 @@ def _check_sane(
     experiment: Experiment, classifiers: Sequence[Classifier], probes: Sequence[Probes]
 ) -> None:
     """Raise DataError where a model hardly knows the clean samples."""
-    if experiment.setting.labels == "model":
+    if experiment.setting.data.labels == "model":
         return
     for classifier, probe in zip(classifiers, probes, strict=True):
         clean = probe.clean

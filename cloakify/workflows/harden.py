@@ -6,21 +6,31 @@ import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from cloakify.assessment.harden_report import given_copies, harden_report, judge_mask
+from cloakify.assessment.harden_report import (
+    given_copies,
+    harden_report,
+    judge_mask,
+    missed_gate,
+)
 from cloakify.assessment.masking_checks import codes_in_doubt, find_doubts, notices
 from cloakify.attacks import Attack
 from cloakify.attacks.given import Given
 from cloakify.data import Splits
 from cloakify.errors import UsageError
 from cloakify.evaluation.robustness import Attacks, compare_targets
+from cloakify.experiment.chosen_attacks import (
+    chosen_attack,
+    evaluation_attack,
+    follows_gradient,
+)
 from cloakify.experiment.experiment import Progress, open_experiment, open_source
 from cloakify.experiment.preflight import preflight
-from cloakify.experiment.settings import HardenSetting
 from cloakify.experiment.stage_times import StageTimes
-from cloakify.hardening.gate_method import find_gate_candidate
+from cloakify.hardening.gate_method import find_gate_candidate, mixes_samples
 from cloakify.hardening.mask_method import find_mask_candidate
 from cloakify.onnxfile import check_places, save_model
 from cloakify.report.records import GivenCopies, HardenReport
+from cloakify.settings import HardenSetting
 
 # Samples below which neither a choice nor a figure means much.
 FEW = 30
@@ -92,29 +102,29 @@ def harden(
     target_path = path.with_suffix(".hardened.onnx") if output is None else Path(output)
     clock = StageTimes()
     with clock.stage("open"):
-        classifier = open_source(path, setting.head, setting.replace_mask)
+        classifier = open_source(path, setting.model.head, setting.masking.replace)
         check_places(
-            [target_path] if setting.tune_state is None else [target_path, setting.tune_state],
+            [target_path] if setting.tuning.state is None else [target_path, setting.tuning.state],
             [*classifier.file.files, Path(data), *([] if attacked is None else [Path(attacked)])],
         )
         experiment = open_experiment(classifier, data, setting, progress)
-        splits = experiment.splits(setting.report_limit)
-        if setting.mixes(len(splits.fit)):
+        splits = experiment.splits(setting.evaluation.report_limit)
+        if mixes_samples(setting, len(splits.fit)):
             # Mixed, a quarter of the samples is as good to fit on as one half, and the other half
             # tells better what the gates cost.
             splits = splits.swap_fit_select
         target = experiment.target()
-        if preflight(experiment, target).small_logits and setting.evaluation == "auto":
-            setting = replace(setting, evaluation="apgd-dlr")
+        if preflight(experiment, target).small_logits and setting.evaluation.attack == "auto":
+            setting = setting.replace(evaluation_attack="apgd-dlr")
             experiment = replace(experiment, setting=setting)
         # Samples only just over the border would hardly move the features.
-        attack: Attack = setting.make_attack(stop_early=False)
+        attack: Attack = chosen_attack(setting, stop_early=False)
         copies = None
         if attacked is not None:
             given = experiment.copies(attacked)
             attack, copies = Given(given), given_copies(given, experiment)
-        evaluation = setting.evaluation_attack(stop_early=True)
-    if setting.method == "tuned":
+        evaluation = evaluation_attack(setting, stop_early=True)
+    if setting.masking.method == "tuned":
         made = find_gate_candidate(experiment, splits, attack, clock, progress)
     else:
         made = find_mask_candidate(experiment, target, splits, attack, clock, progress)
@@ -122,15 +132,17 @@ def harden(
         hardened = experiment.target(made.model)
         found = compare_targets(
             [target, hardened, experiment.target(made.control)],
-            Attacks(attack, setting.evaluation_attack(stop_early=False), evaluation),
+            Attacks(attack, evaluation_attack(setting, stop_early=False), evaluation),
             experiment.threat,
             experiment.dataset,
             splits.report,
             lambda done: progress("evaluating", done, len(splits.report)),
         )
-        doubts = find_doubts(experiment, hardened, splits, found[1], setting.white_box, progress)
+        doubts = find_doubts(
+            experiment, hardened, splits, found[1], follows_gradient(setting), progress
+        )
         accuracy, verdict = judge_mask(*found, doubts=codes_in_doubt(doubts))
-    gate = setting.missed_gate(accuracy.gain.adaptive.value)
+    gate = missed_gate(setting.evaluation.require_gain, accuracy.gain.adaptive.value)
     if gate is None:
         with clock.stage("write"):
             save_model(made.model, target_path, classifier.file)
@@ -161,9 +173,9 @@ def _for_copies(setting: HardenSetting) -> HardenSetting:
     UsageError
         Gates are tuned on attacks of their own.
     """
-    if setting.method == "tuned":
+    if setting.masking.method == "tuned":
         raise UsageError("--attacked calibrates a mask; --method tuned attacks for itself")
-    return replace(setting, rounds=1)
+    return setting.replace(rounds=1)
 
 
 def _few(splits: Splits) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from cloakify.errors import ModelError
-from cloakify.experiment.settings import HardenSetting
+from cloakify.settings import HardenSetting
 from cloakify.workflows.harden import HardenResult, harden
 from tests.support.planted import Planted, plant
 

@@ -26,7 +26,6 @@ from cloakify.attacks import Fgsm
 from cloakify.attacks.pairs import attacked_pairs
 from cloakify.data import split
 from cloakify.experiment.experiment import Experiment, open_classifier, open_experiment
-from cloakify.experiment.settings import HardenSetting
 from cloakify.graph.edit.mask import insert_mask
 from cloakify.hardening.calibration import calibrate
 from cloakify.masking.curve import MaskCurve, in_groups
@@ -34,6 +33,7 @@ from cloakify.masking.linear_head import by_feature
 from cloakify.masking.scores import deepcloak, rank
 from cloakify.masking.selection import choose
 from cloakify.runtime import Workers
+from cloakify.settings import HardenSetting
 
 ROOT = Path(__file__).parents[2]
 

@@ -34,10 +34,10 @@ from cloakify.attacks import AutoAttack, Fgsm, Target, worst_case
 from cloakify.attacks.registry import make_attack
 from cloakify.errors import GateError
 from cloakify.experiment.experiment import open_classifier, open_experiment
-from cloakify.experiment.settings import HardenSetting
 from cloakify.graph.edit.mask import insert_mask
 from cloakify.masking.scores import random_ranking
 from cloakify.masking.selection import choose, size_of_ratio
+from cloakify.settings import HardenSetting
 from tests.benchmarks.masks_table import SOURCE, Measured, Task, bits, markdown, picture
 
 ROOT = Path(__file__).parents[2]

@@ -12,7 +12,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="torch is the oracle here")
 
 from cloakify.experiment.experiment import open_classifier, open_experiment  # noqa: E402
-from cloakify.experiment.settings import AttackSetting  # noqa: E402
+from cloakify.settings import AttackSetting  # noqa: E402
 from tests.compat.support import oracle, transformers_text  # noqa: E402
 
 pytestmark = pytest.mark.compat

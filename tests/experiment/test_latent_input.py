@@ -11,11 +11,12 @@ import pytest
 
 from cloakify.attacks.pairs import attacked_pairs
 from cloakify.errors import DataError, ModelError, UsageError
+from cloakify.experiment.chosen_attacks import chosen_attack
 from cloakify.experiment.experiment import Experiment, open_classifier, open_experiment
-from cloakify.experiment.settings import AttackSetting, EvaluateSetting, HardenSetting
 from cloakify.hardening.calibration import features_of
 from cloakify.masking.linear_head import read_head
 from cloakify.report import as_document, load_schema
+from cloakify.settings import AttackSetting, EvaluateSetting, HardenSetting
 from cloakify.workflows.attack import attack
 from cloakify.workflows.evaluate import evaluate
 from cloakify.workflows.harden import harden
@@ -85,7 +86,7 @@ def test_attacks_move_words_alone_and_keep_to_the_budget(
     x = batch.x.astype(np.float32)
     setting = experiment.setting
     assert isinstance(setting, AttackSetting)
-    moved = setting.make_attack().run(target, x, batch.y, batch.index, threat)
+    moved = chosen_attack(setting).run(target, x, batch.y, batch.index, threat)
     many = LENGTH * WIDTH
     # What is passed along may differ from 0 by what a whole number forgets.
     assert np.abs(moved[:, many:] - x[:, many:]).max() < 1e-20
@@ -111,7 +112,7 @@ def test_inspection_and_report_say_what_is_perturbed(files: tuple[Path, Path]) -
         "op_type": "Gather",
     }
     assert found["other_inputs"] == ["token_type_ids", "attention_mask"]
-    setting = EvaluateSetting(device="cpu", budgets=(EPS,), attack="fgsm", limit=40, queries=5)
+    setting = EvaluateSetting(device="cpu", eps=(EPS,), attack="fgsm", limit=40, queries=5)
     report = evaluate([files[0]], files[1], setting).report
     assert "Gather 'words'" in report.perturbs
     assert "ε is relative to its root mean square" in report.perturbs
@@ -166,7 +167,7 @@ def test_hardening_a_text_classifier(
     document = as_document(result.report)
     jsonschema.validate(document, load_schema())
     assert "Gather 'words'" in document["perturbs"]
-    compared = EvaluateSetting(device="cpu", budgets=(EPS,), attack="fgsm", limit=40, queries=5)
+    compared = EvaluateSetting(device="cpu", eps=(EPS,), attack="fgsm", limit=40, queries=5)
     assert len(evaluate([files[0], output], files[1], compared).report.models) == 2
     # A hardened model of ids can be hardened anew and inspected like any other.
     assert inspect(output).masked is not None
@@ -174,7 +175,7 @@ def test_hardening_a_text_classifier(
 
 def test_models_of_other_tables_are_not_compared(files: tuple[Path, Path], tmp_path: Path) -> None:
     (other, _) = TextModel(seed=5).save(tmp_path)
-    setting = EvaluateSetting(device="cpu", budgets=(EPS,), attack="fgsm", limit=40)
+    setting = EvaluateSetting(device="cpu", eps=(EPS,), attack="fgsm", limit=40)
     with pytest.raises(UsageError, match="turn the same ids into other values"):
         evaluate([files[0], other], files[1], setting)
 
@@ -354,7 +355,7 @@ def test_hardening_a_model_that_answers_at_its_last_token(tmp_path: Path) -> Non
     assert isinstance(setting, AttackSetting)
     kept = np.arange(100)
     for pairs in attacked_pairs(
-        target, setting.make_attack(), experiment.threat, experiment.dataset, kept
+        target, chosen_attack(setting), experiment.threat, experiment.dataset, kept
     ):
         linear = read_head(experiment.classifier.model, target.head, pairs.clean_features)
         clean, _ = features_of(pairs, experiment, linear)

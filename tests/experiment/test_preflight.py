@@ -10,7 +10,7 @@ import onnx
 import pytest
 
 from cloakify.errors import DataError, ModelError
-from cloakify.experiment.settings import AttackSetting, EvaluateSetting, HardenSetting
+from cloakify.settings import AttackSetting, EvaluateSetting, HardenSetting
 from cloakify.workflows.attack import attack
 from cloakify.workflows.evaluate import evaluate
 from cloakify.workflows.harden import harden
@@ -21,7 +21,7 @@ VERBS = {
         model, data, out / "a.npz", AttackSetting(eps=4 / 255, steps=2, device="cpu")
     ),
     "evaluate": lambda model, data, out: evaluate(
-        model, data, EvaluateSetting(budgets=(0.05,), attack="fgsm", device="cpu")
+        model, data, EvaluateSetting(eps=(0.05,), attack="fgsm", device="cpu")
     ),
     "harden": lambda model, data, out: harden(
         model,
@@ -117,6 +117,6 @@ def test_small_logits_are_judged_by_their_ratios(planted: Planted, tmp_path: Pat
     assert judged(None)[0] == "apgd"
     name, tiny = judged("tiny")
     assert name == "apgd-dlr"
-    assert tiny == pytest.approx(judged(None, evaluation="apgd-dlr")[1], abs=0.05)
+    assert tiny == pytest.approx(judged(None, evaluation_attack="apgd-dlr")[1], abs=0.05)
     # Who asks for the cross-entropy gets it.
-    assert judged("tiny", evaluation="apgd")[0] == "apgd"
+    assert judged("tiny", evaluation_attack="apgd")[0] == "apgd"

@@ -9,9 +9,9 @@ import pytest
 
 from cloakify.attacks import Fgsm
 from cloakify.experiment.experiment import open_classifier, open_experiment
-from cloakify.experiment.settings import HardenSetting
 from cloakify.masking.curve import MaskCurve
 from cloakify.masking.selection import best_size
+from cloakify.settings import HardenSetting
 from cloakify.workflows.harden import harden
 
 

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cloakify.experiment.settings import AttackSetting
 from cloakify.runtime import Device, Session
 from cloakify.runtime.batch_size import CPU_BATCH_SIZE, CPU_NUMBERS, fitting_batch_size
+from cloakify.settings import AttackSetting
 from cloakify.workflows.attack import attack
 from tests.support.planted import plant
 

@@ -13,14 +13,14 @@ from cloakify.attacks import Apgd
 from cloakify.cli.main import run
 from cloakify.errors import DataError, HeadError, UsageError
 from cloakify.experiment.experiment import open_classifier, open_experiment
-from cloakify.experiment.settings import EvaluateSetting, HardenSetting
 from cloakify.report import EvaluateReport, align, as_document, load_schema, tables
+from cloakify.settings import EvaluateSetting, HardenSetting
 from cloakify.workflows.evaluate import EvaluateResult, evaluate
 from cloakify.workflows.harden import harden
 from tests.support.planted import Planted, plant
 
 BUDGETS = (0.04, 0.1)
-QUICK = {"budgets": BUDGETS, "steps": 10, "queries": 50, "device": "cpu"}
+QUICK = {"eps": BUDGETS, "steps": 10, "queries": 50, "device": "cpu"}
 
 
 @pytest.fixture(scope="module")
@@ -148,7 +148,7 @@ def test_autoattack_stands_for_four(planted: Planted) -> None:
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_both_norms_end_without_a_bound(planted: Planted, norm: str) -> None:
-    report = quick([planted.model()], planted.data, limit=20, norm=norm, budgets=(0.1,)).report
+    report = quick([planted.model()], planted.data, limit=20, norm=norm, eps=(0.1,)).report
     last = report.models[0].curve[-1].eps
     assert last == pytest.approx(1 if norm == "linf" else 6)
 
@@ -212,9 +212,9 @@ def test_copies_of_other_samples_are_refused(
 @pytest.mark.parametrize(
     ("changes", "text"),
     [
-        ({"budgets": ()}, "--eps"),
-        ({"budgets": (0.1, 0.0)}, "--eps"),
-        ({"budgets": (0.1, 0.1)}, "twice"),
+        ({"eps": ()}, "--eps"),
+        ({"eps": (0.1, 0.0)}, "--eps"),
+        ({"eps": (0.1, 0.1)}, "twice"),
         ({"attack": "apgd,apgd"}, "apgd twice"),
         ({"attack": "magic"}, "magic"),
         ({"require_gain": 0.1}, "second"),
@@ -262,7 +262,7 @@ def test_calibration_data_is_no_test_data(
     score = {"score": "deepcloak", "mask_ratio": 0.1, "evaluation_steps": 2}
     setting = HardenSetting(limit=hardened_on, device="cpu", eps=0.02, **score)  # type: ignore[arg-type]
     harden(model, planted.data, hardened, setting)
-    changes = {"attack": "fgsm", "steps": None, "budgets": (0.02,)}
+    changes = {"attack": "fgsm", "steps": None, "eps": (0.02,)}
     report = quick([model, hardened], planted.data, limit=evaluated_on, **changes).report
     codes = [[notice.code for notice in entry.warnings] for entry in report.models]
     assert "calibration-data" not in codes[0]

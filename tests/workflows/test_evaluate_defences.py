@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from cloakify.experiment.settings import EvaluateSetting
 from cloakify.report import EvaluateReport, ModelEvaluation
+from cloakify.settings import EvaluateSetting
 from cloakify.workflows.evaluate import evaluate
 from cloakify.workflows.inspect import inspect
 from tests.support.planted import Planted, plant
@@ -21,7 +21,7 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Planted:
 
 
 def report(planted: Planted, *defences: str | None, **changes: object) -> EvaluateReport:
-    settings = {"budgets": BUDGETS, "steps": 20, "queries": 300, "device": "cpu", **changes}
+    settings = {"eps": BUDGETS, "steps": 20, "queries": 300, "device": "cpu", **changes}
     models = [planted.model(defence) for defence in defences]
     return evaluate(models, planted.data, EvaluateSetting(**settings)).report  # type: ignore[arg-type]
 

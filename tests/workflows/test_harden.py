@@ -10,12 +10,12 @@ import pytest
 
 from cloakify.data import split
 from cloakify.errors import DataError, GateError, ModelError, UsageError
-from cloakify.experiment.settings import HardenSetting
 from cloakify.graph.analysis.head import find_head
 from cloakify.graph.analysis.inputs import find_input
 from cloakify.graph.edit.mask import strip_mask
 from cloakify.onnxfile import compare_models, open_model, read_metadata
 from cloakify.report import as_document, load_schema
+from cloakify.settings import HardenSetting
 from cloakify.workflows.harden import HardenResult, harden
 
 EPS = 4 / 255

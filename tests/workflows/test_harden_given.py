@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from cloakify.cli.main import run
-from cloakify.experiment.settings import HardenSetting
 from cloakify.report import as_document, load_schema
+from cloakify.settings import HardenSetting
 from cloakify.workflows.harden import harden
 
 EPS = ["--eps", "4/255"]

@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 import pytest
 
-from cloakify.experiment.settings import HardenSetting
+from cloakify.settings import HardenSetting
 from cloakify.workflows.harden import harden
 from cloakify.workflows.verify import verify
 from tests.support.planted import Planted, plant

@@ -11,11 +11,11 @@ from onnx import ModelProto
 
 from cloakify.errors import ModelError
 from cloakify.experiment.experiment import open_classifier
-from cloakify.experiment.settings import HardenSetting
 from cloakify.graph.analysis.gate_sites import find_gate_sites
 from cloakify.graph.analysis.head import find_head
 from cloakify.graph.edit.mask import insert_mask, mask_digest
 from cloakify.onnxfile import open_model, read_metadata, save_model
+from cloakify.settings import HardenSetting
 from cloakify.workflows.harden import harden
 from cloakify.workflows.inspect import inspect
 from cloakify.workflows.verify import verify

@@ -11,9 +11,9 @@ import pytest
 
 from cloakify.cli.main import run
 from cloakify.errors import DataError, GateError, ModelError, UsageError
-from cloakify.experiment.settings import HardenSetting
-from cloakify.hardening.gate_method import make_plan
+from cloakify.hardening.gate_method import make_plan, mixes_samples
 from cloakify.onnxfile import read_metadata
+from cloakify.settings import HardenSetting
 from cloakify.workflows.harden import HardenResult, harden
 from cloakify.workflows.verify import verify
 from tests.support.fragile import EPS, fragile_images, write_fragile
@@ -202,7 +202,7 @@ def test_only_many_gates_on_few_samples_are_tuned_on_mixtures() -> None:
     def mixes(samples: int, **changes: str) -> bool:
         setting = HardenSetting(**{"method": "tuned", "gates": "position", **changes})  # type: ignore[arg-type]
         plan = make_plan(setting, samples)
-        assert plan.mix == setting.mixes(samples)
+        assert plan.mix == mixes_samples(setting, samples)
         return plan.mix
 
     assert mixes(1999) and mixes(1)

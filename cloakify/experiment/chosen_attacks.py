@@ -1,0 +1,60 @@
+"""The attacks that a user's settings choose."""
+
+from __future__ import annotations
+
+from cloakify.attacks import Attack
+from cloakify.attacks.registry import make_attack
+from cloakify.settings import AttackSetting, HardenSetting
+
+# Queries of Square for a step of Auto-PGD: 5,000 and 100 make AutoAttack's standard settings.
+QUERIES_A_STEP = 50
+
+
+def chosen_attack(setting: AttackSetting, *, stop_early: bool = True) -> Attack:
+    """Return the attack that was asked for; in hardening, that of the calibration.
+
+    Parameters
+    ----------
+    stop_early
+        Without it every sample goes as far as the attack goes.
+
+    Raises
+    ------
+    UsageError
+        There is no such attack, or it has not the settings that are given.
+    """
+    return make_attack(
+        setting.attack.name,
+        steps=setting.attack.steps,
+        step_size=setting.attack.step_size,
+        restarts=setting.attack.restarts,
+        stop_early=stop_early,
+        seed=setting.run.seed,
+    )
+
+
+def follows_gradient(setting: AttackSetting) -> bool:
+    """Tell whether the attack that was asked for follows the gradient."""
+    return chosen_attack(setting).gradient == "white-box"
+
+
+def evaluation_attack(
+    setting: HardenSetting, *, stop_early: bool, steps: int | None = None
+) -> Attack:
+    """Return the attack that judges a hardened model: Auto-PGD.
+
+    Where the calibration attack needs no gradient the model may have none, and Square takes its
+    place, with as many queries for each step as an iteration and its bookkeeping would cost.
+
+    Parameters
+    ----------
+    stop_early
+        As in :class:`~cloakify.attacks.Apgd`.
+    steps
+        The setting's when left out.
+    """
+    steps = setting.evaluation.steps if steps is None else steps
+    if not follows_gradient(setting):
+        return make_attack("square", steps=QUERIES_A_STEP * steps, seed=setting.run.seed)
+    name = "apgd" if setting.evaluation.attack == "auto" else setting.evaluation.attack
+    return make_attack(name, steps=steps, stop_early=stop_early, seed=setting.run.seed)

@@ -1,0 +1,34 @@
+"""What a user may set: every option declared once, from which all its forms are made."""
+
+from cloakify.settings.groups import (
+    AttackOptions,
+    AttacksOptions,
+    BudgetOptions,
+    ComparisonOptions,
+    DataOptions,
+    EvaluationOptions,
+    MaskingOptions,
+    ModelOptions,
+    RunOptions,
+    ThreatOptions,
+    TuningOptions,
+)
+from cloakify.settings.settings import AttackSetting, EvaluateSetting, HardenSetting, Setting
+
+__all__ = [
+    "AttackOptions",
+    "AttackSetting",
+    "AttacksOptions",
+    "BudgetOptions",
+    "ComparisonOptions",
+    "DataOptions",
+    "EvaluateSetting",
+    "EvaluationOptions",
+    "HardenSetting",
+    "MaskingOptions",
+    "ModelOptions",
+    "RunOptions",
+    "Setting",
+    "ThreatOptions",
+    "TuningOptions",
+]

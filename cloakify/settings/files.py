@@ -1,0 +1,106 @@
+"""The options that name files, and say how the command line answers: it alone has them.
+
+From Python, files are arguments of the functions.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar
+
+from cloakify.settings.groups import DataOptions
+from cloakify.settings.option import Group, Option
+from cloakify.settings.values import File, Files, Flag
+
+
+class DataFile(Group, frozen=True, kw_only=True):
+    """The samples."""
+
+    heading: ClassVar[str] = DataOptions.heading
+
+    data: Annotated[
+        File, Option("Class folders of images, or a .npz, .npy, .tar or .parquet file.")
+    ]
+
+
+class CopiesFile(Group, frozen=True, kw_only=True):
+    """Attacked copies of the samples, made elsewhere."""
+
+    heading: ClassVar[str] = DataOptions.heading
+
+    attacked: Annotated[
+        File | None,
+        Option(
+            "Attacked copies of the data, paired by name, index or order: harden calibrates on "
+            "them, evaluate tries them, too."
+        ),
+    ] = None
+
+
+class SourceFile(Group, frozen=True, kw_only=True):
+    """The model that another one is compared with."""
+
+    heading: ClassVar[str] = "Model"
+
+    against: Annotated[
+        File, Option("The source model that HARDENED was made from.", metavar="SOURCE")
+    ]
+
+
+class HardenedFile(Group, frozen=True, kw_only=True):
+    """Where the hardened model goes."""
+
+    heading: ClassVar[str] = "Output"
+
+    output: Annotated[
+        File | None,
+        Option(
+            "Write the hardened model here.",
+            also=("-o",),
+            metavar="FILE.onnx",
+            unset="<stem>.hardened.onnx beside MODEL",
+        ),
+    ] = None
+
+
+class SamplesFile(Group, frozen=True, kw_only=True):
+    """Where attacked samples go."""
+
+    heading: ClassVar[str] = "Output"
+
+    output: Annotated[
+        File,
+        Option(
+            "Write arrays x (as the model takes it), y and index here.",
+            also=("-o",),
+            metavar="ADV.npz",
+        ),
+    ]
+
+
+class ReportFiles(Group, frozen=True, kw_only=True):
+    """Where reports go."""
+
+    heading: ClassVar[str] = "Output"
+
+    report: Annotated[
+        Files,
+        Option(
+            "Write the report here; may be given more than once.", metavar="FILE.{json,html,md}"
+        ),
+    ] = ()
+
+
+class JsonOutput(Group, frozen=True, kw_only=True):
+    """What standard output holds."""
+
+    heading: ClassVar[str] = "Output"
+
+    json: Annotated[Flag, Option("Print one JSON document and nothing else.")] = False
+
+
+class Talk(Group, frozen=True, kw_only=True):
+    """What is said on standard error."""
+
+    heading: ClassVar[str] = "Output"
+
+    quiet: Annotated[Flag, Option("Show no progress and make no remarks.")] = False

@@ -1,0 +1,306 @@
+"""Every option that says how to read data, attack, mask, tune, judge and run: each once."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from cloakify.errors import UsageError
+from cloakify.settings.option import Group, Option
+from cloakify.settings.values import (
+    Count,
+    File,
+    Flag,
+    Interval,
+    Natural,
+    Positive,
+    Positives,
+    Ratio,
+    Share,
+    Text,
+)
+
+# Clean accuracy that a mask may cost unless the user says otherwise.
+DROP = 0.01
+
+# In the order in which help lists them.
+HEADINGS = (
+    "Model",
+    "Data and preprocessing",
+    "Threat model",
+    "Attack",
+    "Masking",
+    "Tuning (--method tuned)",
+    "Evaluation",
+    "Running",
+    "Output",
+)
+
+
+class ModelOptions(Group, frozen=True, kw_only=True):
+    """How to read the model."""
+
+    heading: ClassVar[str] = "Model"
+
+    head: Annotated[
+        Text | None,
+        Option("Take this linear node as the head, where it is not unique.", metavar="NODE"),
+    ] = None
+
+
+class DataOptions(Group, frozen=True, kw_only=True):
+    """How to read the data; the model takes ``(pixel·scale − mean)/std``, pixels in [0, 1]."""
+
+    heading: ClassVar[str] = "Data and preprocessing"
+
+    labels: Annotated[
+        Literal["given", "model"],
+        Option("Take the labels of the data, or the source model's own answers."),
+    ] = "given"
+    limit: Annotated[Count | None, Option("Use at most this many samples.", unset="all")] = None
+    scale: Annotated[Text, Option("Multiply pixels in [0, 1] by this first.", metavar="NUMBER")] = (
+        "1"
+    )
+    mean: Annotated[
+        Text,
+        Option("Then subtract this: one number, or one for each channel.", metavar="NUMBER,…"),
+    ] = "0"
+    std: Annotated[
+        Text,
+        Option("Then divide by this: one number, or one for each channel.", metavar="NUMBER,…"),
+    ] = "1"
+    box: Annotated[
+        Interval | None,
+        Option("Range of valid data, which attacks keep to.", none="none"),
+    ] = (0.0, 1.0)
+    resize: Annotated[
+        Literal["crop", "stretch", "refuse"],
+        Option("What to do with images that are not of the model's size."),
+    ] = "crop"
+
+    def __post_init__(self) -> None:
+        """Check the values, and that the box has an inside."""
+        super().__post_init__()
+        if self.box is not None and not self.box[0] < self.box[1]:
+            low, high = self.box
+            raise UsageError(f"--box takes the lower number first, not {low:g},{high:g}")
+
+
+class NormOptions(Group, frozen=True, kw_only=True):
+    """How the size of a perturbation is measured."""
+
+    heading: ClassVar[str] = "Threat model"
+
+    norm: Annotated[
+        Literal["linf", "l2"], Option("Norm in which the size of a perturbation is measured.")
+    ] = "linf"
+
+
+class ThreatOptions(NormOptions, frozen=True, kw_only=True):
+    """What an attacker may do."""
+
+    eps: Annotated[
+        Positive,
+        Option("Budget of a perturbation, on the data's scale.", metavar="EPS"),
+    ] = 8 / 255
+
+
+class BudgetOptions(NormOptions, frozen=True, kw_only=True):
+    """What an attacker may do, by several budgets."""
+
+    eps: Annotated[
+        Positives,
+        Option("Budgets on the data's scale, separated by commas.", metavar="EPS,…"),
+    ] = (8 / 255,)
+
+
+class AttackOptions(Group, frozen=True, kw_only=True):
+    """An attack and its settings, where it has them."""
+
+    heading: ClassVar[str] = "Attack"
+
+    name: Annotated[
+        Text,
+        Option("Name of the attack.", flag="--attack", metavar="NAME"),
+    ] = "pgd"
+    steps: Annotated[
+        Count | None, Option("Steps of the attack.", unset="the attack's own number")
+    ] = None
+    restarts: Annotated[
+        Count | None,
+        Option("How often the attack starts on a sample.", unset="the attack's own number"),
+    ] = None
+    step_size: Annotated[
+        Positive | None,
+        Option("Step size of the attack, on the data's scale.", unset="the attack's own"),
+    ] = None
+
+
+class AttacksOptions(Group, frozen=True, kw_only=True):
+    """Attacks that are run one after the other."""
+
+    heading: ClassVar[str] = "Attack"
+
+    names: Annotated[
+        Text,
+        Option(
+            "Names of attacks, separated by commas; autoattack stands for the standard four.",
+            flag="--attack",
+            metavar="NAME,…",
+        ),
+    ] = "apgd,apgd-t"
+    steps: Annotated[
+        Count | None,
+        Option("Steps of the attacks that follow the gradient.", unset="each attack's own number"),
+    ] = None
+    queries: Annotated[
+        Count | None,
+        Option(
+            "Queries of the attacks that follow no gradient, and of the check by one.",
+            unset="each attack's own number",
+        ),
+    ] = None
+
+
+class MaskingOptions(Group, frozen=True, kw_only=True):
+    """How to harden, and how a mask before the head is chosen."""
+
+    heading: ClassVar[str] = "Masking"
+
+    method: Annotated[
+        Literal["deepcloak", "tuned"],
+        Option("Put a 0/1 mask before the head, or gates tuned through the whole network."),
+    ] = "deepcloak"
+    max_accuracy_drop: Annotated[
+        Share,
+        Option("Clean accuracy that a mask or gates may cost on the select split."),
+    ] = DROP
+    score: Annotated[
+        Text,
+        Option(
+            "What ranks the features; auto compares all rankings under an adaptive attack.",
+            metavar="auto|deepcloak|margin|greedy|relaxed",
+            method="deepcloak",
+        ),
+    ] = "auto"
+    rounds: Annotated[
+        Count,
+        Option(
+            "How often auto ranks; from the second time on it knows attacks on its own mask.",
+            method="deepcloak",
+        ),
+    ] = 2
+    ratio: Annotated[
+        Ratio | None,
+        Option(
+            "Share of the features to mask; auto looks at every size.",
+            flag="--mask-ratio",
+            none="auto",
+            method="deepcloak",
+        ),
+    ] = None
+    replace: Annotated[
+        Flag,
+        Option("Take the mask of a hardened model out first.", flag="--replace-mask"),
+    ] = False
+
+
+class TuningOptions(Group, frozen=True, kw_only=True):
+    """How gates are tuned, and put into the graph."""
+
+    heading: ClassVar[str] = "Tuning (--method tuned)"
+
+    emit: Annotated[
+        Literal["mul", "fold"],
+        Option(
+            "Put gates in as Mul nodes, or multiply them into the weights before them.",
+            method="tuned",
+        ),
+    ] = "mul"
+    gates: Annotated[
+        Literal["channel", "position"],
+        Option(
+            "Tune a gate for each channel, or for each position of an image's channels.",
+            method="tuned",
+        ),
+    ] = "channel"
+    layers: Annotated[
+        Text,
+        Option(
+            "Layers to tune; a pattern such as 'stage3*' is matched with node names.",
+            flag="--tune-layers",
+            metavar="all|last|PATTERN",
+            method="tuned",
+        ),
+    ] = "all"
+    steps: Annotated[
+        Count | None,
+        Option(
+            "Steps of the tuning.",
+            flag="--tune-steps",
+            also=("--steps-tune",),
+            unset="300; 600 for positions, or many samples",
+            method="tuned",
+        ),
+    ] = None
+    binary: Annotated[Flag, Option("Tune gates of 0 or 1 only.", method="tuned")] = False
+    state: Annotated[
+        File | None,
+        Option(
+            "Keep the state of the tuning here; a stopped run goes on from it.",
+            flag="--tune-state",
+            metavar="FILE.npz",
+            method="tuned",
+        ),
+    ] = None
+
+
+class EvaluationOptions(Group, frozen=True, kw_only=True):
+    """How the hardened model is judged."""
+
+    heading: ClassVar[str] = "Evaluation"
+
+    attack: Annotated[
+        Literal["auto", "apgd", "apgd-dlr", "apgd-t"],
+        Option(
+            "Attack that judges the result; auto is apgd, or apgd-dlr where logits are small.",
+            flag="--evaluation-attack",
+        ),
+    ] = "auto"
+    steps: Annotated[
+        Count, Option("Steps of the attack that judges the result.", flag="--evaluation-steps")
+    ] = 40
+    report_limit: Annotated[Count, Option("Report on at most this many samples.")] = 2000
+    require_gain: Annotated[
+        Share | None,
+        Option("Write no file, and exit with 1, where the adaptive gain is smaller than this."),
+    ] = None
+
+
+class ComparisonOptions(Group, frozen=True, kw_only=True):
+    """What the models that are compared have to reach."""
+
+    heading: ClassVar[str] = "Evaluation"
+
+    require_gain: Annotated[
+        Share | None,
+        Option(
+            "Exit with 1 where a model gains less than this over the first one in worst-case "
+            "accuracy at the largest budget."
+        ),
+    ] = None
+
+
+class RunOptions(Group, frozen=True, kw_only=True):
+    """Where and how the model is run."""
+
+    heading: ClassVar[str] = "Running"
+
+    batch_size: Annotated[
+        Count | None,
+        Option(
+            "Samples in one run of the model; on a CPU each core has a run of its own.",
+            unset="by size, 64 at most",
+        ),
+    ] = None
+    device: Annotated[Text, Option("Where to run the model.", metavar="auto|cpu|cuda[:N]")] = "auto"
+    seed: Annotated[Natural, Option("Seed of splits, limits, random starts and controls.")] = 0

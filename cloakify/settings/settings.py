@@ -1,0 +1,158 @@
+"""What a user may set for each verb: groups of options, made from options' names or from groups."""
+
+# ruff: noqa: RUF009 - the groups are frozen
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields
+from difflib import get_close_matches
+from typing import Any, Self, cast
+
+from msgspec.structs import replace
+
+from cloakify.errors import UsageError
+from cloakify.settings.groups import (
+    DROP,
+    AttackOptions,
+    AttacksOptions,
+    BudgetOptions,
+    ComparisonOptions,
+    DataOptions,
+    EvaluationOptions,
+    MaskingOptions,
+    ModelOptions,
+    RunOptions,
+    ThreatOptions,
+    TuningOptions,
+)
+from cloakify.settings.option import Declaration, Group, declarations
+
+
+@dataclass(frozen=True, init=False)
+class Settings:
+    """Groups of options.
+
+    Made from options by their names (``eps=4 / 255, method="tuned"``), from whole groups
+    (``ThreatOptions(eps=4 / 255)``), or from both; what is not given has its default.
+
+    Raises
+    ------
+    UsageError
+        There is no such option, a value is out of its range, or two contradict each other.
+    """
+
+    def __init__(self, *groups: Group, **options: Any) -> None:
+        chosen = dict(self.defaults()) | {self._slot_of(group): group for group in groups}
+        given: dict[str, dict[str, Any]] = {}
+        for name, value in options.items():
+            slot, declared = self._find(name)
+            given.setdefault(slot, {})[declared.field] = value
+        for slot, group in chosen.items():
+            # Made anew where it is changed, and so checked.
+            made = replace(group, **given[slot]) if slot in given else group
+            object.__setattr__(self, slot, made)
+        self._check()
+
+    def replace(self, *groups: Group, **options: Any) -> Self:
+        """Return the same with other values, which are given as to the constructor."""
+        own = (getattr(self, slot) for slot in self.defaults())
+        return type(self)(*own, *groups, **options)
+
+    @classmethod
+    def defaults(cls) -> Mapping[str, Group]:
+        """Return the groups as they are where nothing is given, by their fields."""
+        return {field.name: cast(Group, field.default) for field in fields(cls)}
+
+    @classmethod
+    def options(cls) -> Mapping[str, tuple[str, Declaration]]:
+        """Return every option by its name, with the field of its group."""
+        return {
+            declared.name: (slot, declared)
+            for slot, group in cls.defaults().items()
+            for declared in declarations(type(group))
+        }
+
+    def changed(self) -> Iterator[tuple[Declaration, Any]]:
+        """Yield the options that have not the verb's default, with their values."""
+        defaults = self.defaults()
+        for slot, declared in self.options().values():
+            value = getattr(getattr(self, slot), declared.field)
+            if value != getattr(defaults[slot], declared.field):
+                yield declared, value
+
+    def _check(self) -> None:
+        """Raise UsageError where options contradict each other."""
+
+    @classmethod
+    def _slot_of(cls, group: Group) -> str:
+        for slot, default in cls.defaults().items():
+            if type(default) is type(group):
+                return slot
+        raise UsageError(f"{cls.__name__} has no {type(group).__name__}")
+
+    @classmethod
+    def _find(cls, name: str) -> tuple[str, Declaration]:
+        known = cls.options()
+        if name not in known:
+            raise UsageError(f"{cls.__name__} has no option {name!r}{did_you_mean(name, known)}")
+        return known[name]
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return a hint at the name that is most like an unknown one; empty where none is."""
+    return "".join(f"; did you mean {like!r}?" for like in get_close_matches(name, known, n=1))
+
+
+@dataclass(frozen=True, init=False)
+class Setting(Settings):
+    """How to read a model and its data, what an attacker may do, and where to run."""
+
+    model: ModelOptions = ModelOptions()
+    data: DataOptions = DataOptions()
+    threat: ThreatOptions = ThreatOptions()
+    run: RunOptions = RunOptions()
+
+
+@dataclass(frozen=True, init=False)
+class AttackSetting(Setting):
+    """How to attack."""
+
+    attack: AttackOptions = AttackOptions()
+
+
+@dataclass(frozen=True, init=False)
+class HardenSetting(AttackSetting):
+    """How to harden; the attack is that of the calibration."""
+
+    attack: AttackOptions = AttackOptions(name="fgsm")
+    masking: MaskingOptions = MaskingOptions()
+    tuning: TuningOptions = TuningOptions()
+    evaluation: EvaluationOptions = EvaluationOptions()
+
+    def _check(self) -> None:
+        """Raise UsageError for options that the method has no use for, or that contradict."""
+        if self.masking.ratio is not None and self.masking.max_accuracy_drop != DROP:
+            raise UsageError("--max-accuracy-drop chooses a mask's size, which --mask-ratio gives")
+        method = self.masking.method
+        for declared, _ in self.changed():
+            only = declared.option.method
+            if only and only != method:
+                raise UsageError(f"{declared.flag} is for --method {only}, not {method}")
+
+
+@dataclass(frozen=True, init=False)
+class EvaluateSetting(Settings):
+    """How to evaluate."""
+
+    model: ModelOptions = ModelOptions()
+    data: DataOptions = DataOptions()
+    attack: AttacksOptions = AttacksOptions()
+    threat: BudgetOptions = BudgetOptions()
+    evaluation: ComparisonOptions = ComparisonOptions()
+    run: RunOptions = RunOptions()
+
+    def at(self, eps: float) -> Setting:
+        """Return what all verbs share, with one budget."""
+        threat = ThreatOptions(norm=self.threat.norm, eps=eps)
+        return Setting(self.model, self.data, threat, self.run)
