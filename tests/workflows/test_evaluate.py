@@ -90,7 +90,7 @@ def test_transfer_goes_in_every_direction(pair: EvaluateReport, planted: Planted
     assert len(found) == len(pair.transfer) == 2 * len(BUDGETS)
     for source, other in (paths, paths[::-1]):
         classifier = open_classifier(source)
-        setting = EvaluateSetting(device="cpu")
+        setting = EvaluateSetting(device="cpu").at(BUDGETS[0])
         experiment = open_experiment(classifier, planted.data, setting, lambda *_: None)
         (batch,) = experiment.dataset.batches(batch_size=len(experiment.dataset))
         for eps in BUDGETS:
