@@ -150,7 +150,7 @@ def _number(text: str) -> float:
     if len(below) > 1:
         raise ValueError(text)
     try:
-        return float(Fraction(above) / Fraction(*below or [1]))
+        return float(Fraction(above) / Fraction(below[0] if below else 1))
     except (ZeroDivisionError, OverflowError):
         raise ValueError(text) from None
 
