@@ -6,6 +6,7 @@ from cloakify.attacks.base import Attack
 from cloakify.attacks.cascade import AutoAttack, WorstCase, worst_case
 from cloakify.attacks.fab import FabT
 from cloakify.attacks.fgsm import Fgsm
+from cloakify.attacks.mi_fgsm import MiFgsm
 from cloakify.attacks.pgd import Pgd
 from cloakify.attacks.registry import make_attack
 from cloakify.attacks.square import Square
@@ -20,6 +21,7 @@ __all__ = [
     "AutoAttack",
     "FabT",
     "Fgsm",
+    "MiFgsm",
     "Pgd",
     "Square",
     "Target",

@@ -139,9 +139,9 @@ def run_apgd(
     run_lanes(run.iteration, run, [Job(int(row), 0) for row in np.flatnonzero(worthwhile)])
     # Where the shipped graph rounds otherwise, in 16 bits above all, what fools the gradient graph
     # by a hair need not fool it: those samples go all the way.
-    left = not_fooled(target, run.found, y, run.fooled)
+    left = not_fooled(target, run.adversarial, y, run.fooled)
     if len(left):
-        run.found[left] = run_apgd(
+        run.adversarial[left] = run_apgd(
             target,
             (x[left], y[left], samples[2][left]),
             threat,
@@ -153,7 +153,7 @@ def run_apgd(
             seed=seed,
             straight_through=straight_through,
         )
-    return run.found
+    return run.adversarial
 
 
 def strongest_others(logits: Array, labels: Labels, count: int) -> Labels:
@@ -175,13 +175,13 @@ def checkpoints(steps: int) -> list[int]:
     least 1, as in its authors' program; for 100 steps: 22, 41, 57, 70, 80, 87, 93, 99.
     """
     distance, least, shrink = (max(steps * share // 100, 1) for share in (22, 6, 3))
-    found = []
+    places = []
     place = distance
     while place <= steps:
-        found.append(place)
+        places.append(place)
         distance = max(distance - shrink, least)
         place += distance
-    return found
+    return places
 
 
 class _Run(Runner):
@@ -201,7 +201,7 @@ class _Run(Runner):
         # The start is looked at too.
         self.evaluations = steps + 1
         self.iteration = iteration
-        self.found = self.x.copy()
+        self.adversarial = self.x.copy()
         self.fooled = np.zeros(len(self.x), np.bool_)
         self.highest = np.full(len(self.x), -np.inf)
         self.runs = 1
@@ -246,12 +246,12 @@ class _Run(Runner):
         best_loss = rows[state.BEST_LOSS]
         for lane, job in enumerate(jobs):
             if self.stop_early and fooled[lane]:
-                self.found[job.row] = cast(Array, rows[self.iteration.x])[lane]
+                self.adversarial[job.row] = cast(Array, rows[self.iteration.x])[lane]
                 self.fooled[job.row] = True
                 continue
             if best_loss[lane] > self.highest[job.row]:
                 self.highest[job.row] = best_loss[lane]
-                self.found[job.row] = cast(Array, rows[state.BEST])[lane]
+                self.adversarial[job.row] = cast(Array, rows[state.BEST])[lane]
             if job.number + 1 < self.runs:
                 further.append(Job(job.row, job.number + 1))
         return further

@@ -66,8 +66,8 @@ def sample_generator(seed: int, index: int, *purpose: int) -> np.random.Generato
 
 
 def not_fooled(
-    target: Target, found: Array, y: Labels, claimed: NDArray[np.bool_]
+    target: Target, adversarial: Array, y: Labels, claimed: NDArray[np.bool_]
 ) -> NDArray[np.int64]:
     """Return which of the samples that should fool the shipped graph do not."""
     rows = np.flatnonzero(claimed)
-    return rows[target.correct(found[rows], y[rows])] if len(rows) else rows
+    return rows[target.correct(adversarial[rows], y[rows])] if len(rows) else rows

@@ -64,7 +64,7 @@ def worst_case(
         See :meth:`~cloakify.attacks.base.Attack.run`.
     """
     correct = target.correct(x, y)
-    found = x.copy()
+    adversarial = x.copy()
     robust: dict[str, Flags] = {}
     standing = correct
     for attack in attacks:
@@ -72,10 +72,10 @@ def worst_case(
         standing = standing.copy()
         if len(rows):
             tried = attack.run(target, x[rows], y[rows], index[rows], threat)
-            found[rows] = tried
+            adversarial[rows] = tried
             standing[rows] = target.correct(tried, y[rows])
         robust[_free_name(attack.name, robust)] = standing
-    return WorstCase(correct, robust, found)
+    return WorstCase(correct, robust, adversarial)
 
 
 class AutoAttack(Attack):

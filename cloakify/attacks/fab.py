@@ -58,18 +58,18 @@ class FabT(Attack):
         return threat.project(self.nearest(target, x, y, threat), x)
 
     def nearest(self, target: Target, x: Array, y: Labels, threat: ThreatModel) -> Array:
-        """Return the nearest misclassified point that was found for each sample, however far.
+        """Return the nearest misclassified point for each sample, however far.
 
-        The sample itself where it is misclassified, and where no such point was found. Of the
+        The sample itself where it is misclassified, and where there is none. Of the
         threat model, norm and box count, and ε only with ``stop_early``.
         """
         logits = target.logits(x)
         right = logits.argmax(axis=1) == y
         targets = strongest_others(logits, y, self.num_targets)
-        found, distance = x.copy(), np.full(len(x), np.inf)
+        nearest, distance = x.copy(), np.full(len(x), np.inf)
 
         def work(mine: Jobs[tuple[int, int]]) -> None:
-            walk = _Walk(self, target, threat, found, distance)
+            walk = _Walk(self, target, threat, nearest, distance)
             while True:
                 mine.check()
                 jobs = mine.take(target.batch_size - len(walk.lanes.row))
@@ -86,7 +86,7 @@ class FabT(Attack):
                 )
 
         share_jobs(target.workers, [(int(row), 0) for row in np.flatnonzero(right)], work)
-        return found
+        return nearest
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ class _Lanes:
 class _Walk:
     """One worker's walks. Distances and moves are in data units.
 
-    What they find, and how far that is, goes to ``found`` and ``distance``, which all share.
+    What they find, and how far that is, goes to ``nearest`` and ``distance``, which all share.
     """
 
     # Section 4 of arXiv 1907.02044: largest weight of the sample's projection, step beyond the
@@ -119,13 +119,13 @@ class _Walk:
         attack: FabT,
         target: Target,
         threat: ThreatModel,
-        found: Array,
+        nearest: Array,
         distance: NDArray[np.float64],
     ) -> None:
         self.attack, self.target, self.threat = attack, target, threat
-        self.found, self.distance = found, distance
+        self.nearest, self.distance = nearest, distance
         none = np.zeros(0, np.int64)
-        self.lanes = _Lanes(none, none, none, none, none, found[:0], found[:0])
+        self.lanes = _Lanes(none, none, none, none, none, nearest[:0], nearest[:0])
 
     def add(self, row: Labels, number: Labels, clean: Array, y: Labels, towards: Labels) -> None:
         """Start from the samples themselves."""
@@ -139,7 +139,7 @@ class _Walk:
         wrong = ~self.target.correct(x, lanes.y)
         distance = self.threat.distance(x, lanes.clean)
         nearer = wrong & (distance < self.distance[lanes.row])
-        self.found[lanes.row[nearer]] = x[nearer]
+        self.nearest[lanes.row[nearer]] = x[nearer]
         self.distance[lanes.row[nearer]] = distance[nearer]
         x[wrong] = lanes.clean[wrong] + (x[wrong] - lanes.clean[wrong]) * np.float32(self.back)
         self.lanes = _Lanes(

@@ -160,11 +160,11 @@ class _Lanes:
         age[:taken] = self.age
         now = self._put({**self.runner.control(age), LIVE: live})
         feeds = {**self.fixed, **self.values, **now}
-        found = self.session.run_on_device(feeds, [NEXT, FOOLED, *self.carried])
-        self.values[self.iteration.x] = found[NEXT]
+        outputs = self.session.run_on_device(feeds, [NEXT, FOOLED, *self.carried])
+        self.values[self.iteration.x] = outputs[NEXT]
         for name in self.carried:
-            self.values[name.removesuffix(AFTER)] = found[name]
-        fooled = found[FOOLED].numpy()[:taken].astype(np.bool_) & ~self.done
+            self.values[name.removesuffix(AFTER)] = outputs[name]
+        fooled = outputs[FOOLED].numpy()[:taken].astype(np.bool_) & ~self.done
         self.fooled |= fooled
         self.age += ~self.done
         self.done |= self.age >= self.runner.evaluations

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
+from copy import copy
+from typing import ClassVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,6 +45,8 @@ class Pgd(Attack):
     """
 
     name = "pgd"
+    # Step size times steps, in ε, where no step size is given.
+    travel: ClassVar[float] = 2.5
 
     def __init__(
         self,
@@ -73,20 +76,13 @@ class Pgd(Attack):
         """See :meth:`Attack.run`."""
         runner = _Run(self, target, x, y, index, threat)
         run_lanes(runner.iteration, runner, [Job(row, 0) for row in range(len(x))])
-        left = not_fooled(target, runner.found, y, runner.fooled)
+        left = not_fooled(target, runner.adversarial, y, runner.fooled)
         if len(left):
             # As in Auto-PGD.
-            on = Pgd(
-                steps=self.steps,
-                step_size=self.step_size,
-                restarts=self.restarts,
-                random_start=self.random_start,
-                momentum=self.momentum,
-                stop_early=False,
-                seed=self.seed,
-            )
-            runner.found[left] = on.run(target, x[left], y[left], index[left], threat)
-        return runner.found
+            on = copy(self)
+            on.stop_early = False
+            runner.adversarial[left] = on.run(target, x[left], y[left], index[left], threat)
+        return runner.adversarial
 
 
 class _Run(Runner):
@@ -103,13 +99,13 @@ class _Run(Runner):
     ) -> None:
         self.attack, self.target, self.threat = attack, target, threat
         self.x, self.y, self.index = x, y, index
-        self.found = x.copy()
+        self.adversarial = x.copy()
         self.fooled = np.zeros(len(x), np.bool_)
         self.evaluations = attack.steps
         self.stop_early = attack.stop_early
-        step_size = 2.5 * threat.eps / attack.steps
-        if attack.step_size is not None:
-            step_size = attack.step_size
+        step_size = attack.step_size
+        if step_size is None:
+            step_size = attack.travel * threat.eps / attack.steps
         self.iteration = target.iteration(x.shape[1:], "momentum", "ce", threat).with_constants(
             {
                 STEP_SIZE: np.array(step_size, np.float32),
@@ -136,7 +132,7 @@ class _Run(Runner):
     def finish(self, jobs: Sequence[Job], fooled: NDArray[np.bool_], rows: Rows) -> list[Job]:
         last = cast(Array, rows[self.iteration.x])
         places = np.array([job.row for job in jobs])
-        self.found[places] = last
+        self.adversarial[places] = last
         self.fooled[places] = fooled & self.stop_early
         again = [
             (lane, job)

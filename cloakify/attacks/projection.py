@@ -40,7 +40,7 @@ def to_hyperplane(
     room[steep == 0] = 0
     pace = np.ones_like(steep) if norm == "linf" else steep
     goal = np.abs(rise)
-    reach = np.zeros(len(normal))
+    scale = np.zeros(len(normal))
     size = np.zeros_like(steep)
     running = np.arange(len(normal))
     while len(running):
@@ -50,9 +50,9 @@ def to_hyperplane(
         # Rounding leaves a little; once it stops shrinking, no piece is crossed any more.
         going = (slope > 0) & (short > 1e-12 * goal[running])
         running = running[going]
-        further = reach[running] + short[going] / slope[going]
-        going = further > reach[running]
+        further = scale[running] + short[going] / slope[going]
+        going = further > scale[running]
         running = running[going]
-        reach[running] = further[going]
-        size[running] = np.minimum(reach[running, None] * pace[running], room[running])
+        scale[running] = further[going]
+        size[running] = np.minimum(scale[running, None] * pace[running], room[running])
     return np.where(upwards, size, -size) * np.where(normal == 0, 0.0, 1.0)

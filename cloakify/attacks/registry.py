@@ -12,6 +12,7 @@ from cloakify.attacks.base import Attack
 from cloakify.attacks.cascade import AutoAttack
 from cloakify.attacks.fab import FabT
 from cloakify.attacks.fgsm import Fgsm
+from cloakify.attacks.mi_fgsm import MiFgsm
 from cloakify.attacks.pgd import Pgd
 from cloakify.attacks.square import Square
 from cloakify.errors import UsageError
@@ -30,6 +31,9 @@ _ITERATED = {"steps": "steps", "restarts": "restarts", "stop_early": "stop_early
 _ATTACKS = {
     "fgsm": _Entry(Fgsm, {}),
     "pgd": _Entry(Pgd, {**_ITERATED, "step_size": "step_size"}),
+    "mi-fgsm": _Entry(
+        MiFgsm, {"steps": "steps", "step_size": "step_size", "stop_early": "stop_early"}
+    ),
     "apgd": _Entry(Apgd, _ITERATED),
     "apgd-dlr": _Entry(ApgdDlr, _ITERATED),
     "apgd-t": _Entry(ApgdT, _ITERATED),

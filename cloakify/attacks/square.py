@@ -49,7 +49,7 @@ class Square(Attack):
 
     def run(self, target: Target, x: Array, y: Labels, index: Labels, threat: ThreatModel) -> Array:
         """See :meth:`Attack.run`."""
-        found = x.copy()
+        adversarial = x.copy()
 
         def work(mine: Jobs[int]) -> None:
             search = _Search(self, target, threat, x.shape)
@@ -62,10 +62,10 @@ class Square(Attack):
                     return
                 search.advance()
                 rows, best = search.take_finished()
-                found[rows] = best
+                adversarial[rows] = best
 
         share_jobs(target.workers, np.flatnonzero(target.correct(x, y)).tolist(), work)
-        return found
+        return adversarial
 
 
 @dataclass(frozen=True)

@@ -167,7 +167,7 @@ class Target:
 
     def _logits_and_answers(self, x: Array) -> tuple[Array, list[Array]]:
         names = [self.head.logits, *(answer.name for answer in self._answers)]
-        logits, *said = (found.reshape(len(x), -1) for found in self._forward(x, names))
+        logits, *said = (outputs.reshape(len(x), -1) for outputs in self._forward(x, names))
         return logits, said
 
     def evaluate(
@@ -276,15 +276,15 @@ class Target:
         def run(batch: Batch) -> list[Array]:
             part, feeds = batch
             fed = {self.spec.name: feeds[self.spec.name].astype(self.spec.dtype, copy=False)}
-            found = session.run(fed | self.constants, names)
-            self._check_scores(found, len(feeds[self.spec.name]))
-            return [floats(found[name])[:part] for name in names]
+            outputs = session.run(fed | self.constants, names)
+            self._check_scores(outputs, len(feeds[self.spec.name]))
+            return [floats(outputs[name])[:part] for name in names]
 
         return self._joined(run, self._batches(x, {}, self.batch_size, self._forward_size))
 
-    def _check_scores(self, found: Mapping[str, NDArray[np.generic]], samples: int) -> None:
+    def _check_scores(self, outputs: Mapping[str, NDArray[np.generic]], samples: int) -> None:
         """Raise ModelError unless there is one score for each sample and class."""
-        scores = found.get(self.head.logits)
+        scores = outputs.get(self.head.logits)
         if scores is None or (len(scores) == samples and scores.size == samples * self.num_classes):
             return
         shape = "×".join(map(str, scores.shape))
@@ -305,15 +305,15 @@ class Target:
 
         def run(batch: Batch) -> list[Array]:
             part, feeds = batch
-            found = session.run(self._feeds(session, {**feeds, **constants}))
-            return [floats(found[name])[:part] for name in names]
+            outputs = session.run(self._feeds(session, {**feeds, **constants}))
+            return [floats(outputs[name])[:part] for name in names]
 
         return self._joined(run, batches)
 
     def _joined(self, run: Callable[[Batch], list[Array]], batches: Iterable[Batch]) -> list[Array]:
         """Run batches side by side and join what they return."""
-        found = self.workers.map(run, batches)
-        return [np.concatenate(arrays) for arrays in zip(*found, strict=True)]
+        outputs = self.workers.map(run, batches)
+        return [np.concatenate(arrays) for arrays in zip(*outputs, strict=True)]
 
     def _forward_session(self, names: Sequence[str]) -> Session:
         """Return a session of the shipped graph with those outputs, among others."""

@@ -11,14 +11,14 @@ from cloakify.attacks import Pgd, ThreatModel
 from cloakify.data import Dataset
 from cloakify.data.splits import some_of
 from cloakify.masking.gated import GatedModel
-from cloakify.masking.tuning import Trial, TuningPlan, attack_batch
+from cloakify.masking.tuning import GateMetrics, TuningPlan, attack_batch
 from cloakify.numeric.arrays import Doubles, Labels, floats
 
 # Samples that are attacked; clean ones tell of a point of accuracy only by their number, and cost
 # next to nothing.
-TRIAL_SAMPLES = 500
+ATTACKED_SAMPLES = 500
 CLEAN_SAMPLES = 4000
-TRIAL_STEPS = 10
+PGD_STEPS = 10
 
 
 class GateEvaluator:
@@ -27,7 +27,7 @@ class GateEvaluator:
     Parameters
     ----------
     model
-        The gated classifier; every trial sets its gates.
+        The gated classifier; every evaluation sets its gates.
     dataset, indices
         The split.
     threat
@@ -46,15 +46,15 @@ class GateEvaluator:
     ) -> None:
         self._model, self._dataset, self._threat, self._plan = model, dataset, threat, plan
         labels, seed = dataset.labels, plan.seed
-        self._attacked = some_of(indices, labels, TRIAL_SAMPLES, seed)
+        self._attacked = some_of(indices, labels, ATTACKED_SAMPLES, seed)
         self._clean = np.union1d(some_of(indices, labels, CLEAN_SAMPLES, seed), self._attacked)
 
-    def judge(self, gates: Doubles) -> Trial:
+    def evaluate(self, gates: Doubles) -> GateMetrics:
         """Count right answers."""
         source = self._source_right
         model, plan, dataset = self._model, self._plan, self._dataset
         right = self._right(gates)
-        target, pgd = model.target, Pgd(steps=TRIAL_STEPS, seed=plan.seed)
+        target, pgd = model.target, Pgd(steps=PGD_STEPS, seed=plan.seed)
         robust = single = 0
         for batch in dataset.batches(self._attacked, target.span):
             x = floats(batch.x)
@@ -64,7 +64,7 @@ class GateEvaluator:
             single += int(target.correct(once, batch.y).sum())
             clean = right[np.searchsorted(self._clean, batch.index)]
             robust += int((clean & target.correct(hard, batch.y)).sum())
-        return Trial(
+        return GateMetrics(
             count=len(self._attacked),
             clean_count=len(self._clean),
             clean=int(right.sum()),

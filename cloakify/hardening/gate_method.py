@@ -27,7 +27,7 @@ from cloakify.hardening.candidate import (
 from cloakify.hardening.gate_evaluator import GateEvaluator
 from cloakify.masking.gate_choice import GateChoice, choose_gates
 from cloakify.masking.gated import GatedModel
-from cloakify.masking.tuning import Outcome, StepReport, Trial, TuningPlan, TuningState, tune
+from cloakify.masking.tuning import GateMetrics, Outcome, StepReport, TuningPlan, TuningState, tune
 from cloakify.masking.tuning_file import load_state, save_state
 from cloakify.numeric.arrays import Array, Doubles
 from cloakify.report.records import MaskInfo
@@ -47,7 +47,7 @@ BINARY_RATE = 0.05
 
 @dataclass(frozen=True)
 class TunedGates:
-    """What a tuning run found.
+    """What a tuning run ends with.
 
     Attributes
     ----------
@@ -58,32 +58,32 @@ class TunedGates:
     outcome
         How the run ended.
     fit
-        The same trial on samples of the fit split.
+        How they fare on samples of the fit split.
     """
 
     sites: tuple[GateSite, ...]
     gates: tuple[Array, ...]
     choice: GateChoice
     outcome: Outcome
-    fit: Trial
+    fit: GateMetrics
 
     @property
     def remarks(self) -> tuple[str, ...]:
         """What a user should be told of the run."""
-        state, found = self.outcome.state, self.choice
+        state, choice = self.outcome.state, self.choice
         layers = len({site.output for site in self.sites})
         told = [
             f"tuned {sum(map(len, self.gates))} gates on {layers} layers; "
             f"under PGD on the fit split {self.fit.robust / self.fit.count:.1%}, "
-            f"on the select split {found.trial.robust / found.trial.count:.1%} "
-            f"(before {found.before.robust / found.before.count:.1%})"
+            f"on the select split {choice.metrics.robust / choice.metrics.count:.1%} "
+            f"(before {choice.before.robust / choice.before.count:.1%})"
         ]
         if self.outcome.end == "interrupted":
             told.append(f"interrupted after {state.step} steps; the best gates so far are kept")
         if state.attack_steps > 1:
             told.append(f"one step says too little of PGD here: tuned on {state.attack_steps}")
-        if found.strength < 1:
-            told.append(f"gates drawn back to strength {found.strength:g} to keep clean accuracy")
+        if choice.strength < 1:
+            told.append(f"gates drawn back to strength {choice.strength:g} to keep clean accuracy")
         return tuple(told)
 
 
@@ -146,28 +146,28 @@ def tune_gates(experiment: Experiment, splits: Splits, progress: Progress) -> Tu
 
     evaluator = GateEvaluator(model, experiment.dataset, splits.select, experiment.threat, plan)
 
-    def judge(gates: Doubles) -> Trial:
-        trial = evaluator.judge(gates)
+    def evaluate(gates: Doubles) -> GateMetrics:
+        metrics = evaluator.evaluate(gates)
         if (gates == 1).all():
             # The source, tried before the first step: wrong preprocessing must not cost minutes.
-            experiment.check_clean_accuracy(trial.clean, trial.clean_count)
-        return trial
+            experiment.check_clean_accuracy(metrics.clean, metrics.clean_count)
+        return metrics
 
     outcome = tune(
-        model, experiment.dataset, splits.fit, experiment.threat, plan, judge, state, tell, keep
+        model, experiment.dataset, splits.fit, experiment.threat, plan, evaluate, state, tell, keep
     )
     if outcome.end == "interrupted":
         progress("interrupted · keeping the best gates so far; again to keep none", 0, 1)
     try:
         choice = choose_gates(
-            outcome.state.checkpoints, plan.kind, setting.masking.max_accuracy_drop, judge
+            outcome.state.checkpoints, plan.kind, setting.masking.max_accuracy_drop, evaluate
         )
     except GateError:
         if outcome.end == "interrupted":
             # That there are none yet says nothing of the model.
             raise KeyboardInterrupt from None
         raise
-    fit = GateEvaluator(model, experiment.dataset, splits.fit, experiment.threat, plan).judge(
+    fit = GateEvaluator(model, experiment.dataset, splits.fit, experiment.threat, plan).evaluate(
         choice.gates
     )
     gates = settle_gates(classifier.model, sites, model.split(choice.gates))
@@ -305,9 +305,9 @@ def _name_of_run(experiment: Experiment, plan: TuningPlan) -> str:
 
 def _bar(now: StepReport) -> str:
     text = f"tuning · loss {now.loss:.2f}, attacked {now.accuracy:.0%}"
-    if now.trial is None:
+    if now.metrics is None:
         return text
     return (
-        f"{text} · select: clean {now.trial.clean / now.trial.clean_count:.1%}, "
-        f"PGD {now.trial.robust / now.trial.count:.1%}"
+        f"{text} · select: clean {now.metrics.clean / now.metrics.clean_count:.1%}, "
+        f"PGD {now.metrics.robust / now.metrics.count:.1%}"
     )

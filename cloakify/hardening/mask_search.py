@@ -71,31 +71,31 @@ def choose_mask(
         return _count(rankings, parts, calibration.head, len(select), progress)
 
     rankings = {name: _rank(name, calibration) for name in candidates(setting.masking.score)}
-    surely = setting.masking.score == AUTO
+    conservative = setting.masking.score == AUTO
     choices = _given(rankings, experiment, setting)
     if not choices:
         curves = curves_of(rankings)
-        choices = _within_budget(curves, setting.masking.max_accuracy_drop, surely)
-        if not choices and surely:
-            surely = False
-            choices = _within_budget(curves, setting.masking.max_accuracy_drop, surely)
+        choices = _within_budget(curves, setting.masking.max_accuracy_drop, conservative)
+        if not choices and conservative:
+            conservative = False
+            choices = _within_budget(curves, setting.masking.max_accuracy_drop, conservative)
         if not choices:
             raise refusal(next(iter(curves.values()))[0], setting.masking.max_accuracy_drop)
     if setting.masking.score != AUTO:
         return choices[0]
-    judge = evaluation_attack(setting, stop_early=True, steps=COMPARING_STEPS)
-    best = _most_robust(experiment, judge, select, choices, progress, "comparing masks")
+    comparing = evaluation_attack(setting, stop_early=True, steps=COMPARING_STEPS)
+    best = _most_robust(experiment, comparing, select, choices, progress, "comparing masks")
     for number in range(2, setting.masking.rounds + 1):
         calibration = _answered(experiment, best.choice, attack, calibration)
         rankings = {f"{name}, round {number}": _rank(name, calibration) for name in LEARNING}
         choices = _given(rankings, experiment, setting) or _within_budget(
-            curves_of(rankings), setting.masking.max_accuracy_drop, surely
+            curves_of(rankings), setting.masking.max_accuracy_drop, conservative
         )
         if not choices:
             # The answers to the best mask so far all cost too much: it stands.
             break
         stage = f"comparing, round {number}"
-        challenger = _most_robust(experiment, judge, select, choices, progress, stage)
+        challenger = _most_robust(experiment, comparing, select, choices, progress, stage)
         if challenger.robust > best.robust:
             best = challenger
     return best.choice
@@ -131,10 +131,12 @@ def _count(
     return curves
 
 
-def _within_budget(curves: _Curves, max_accuracy_drop: float, surely: bool) -> list[MaskChoice]:
+def _within_budget(
+    curves: _Curves, max_accuracy_drop: float, conservative: bool
+) -> list[MaskChoice]:
     """Return the best mask of each ranking that has one within the budget."""
     sizes = [
-        (name, curve, best_size(curve, max_accuracy_drop, surely=surely))
+        (name, curve, best_size(curve, max_accuracy_drop, conservative=conservative))
         for name, ways in curves.items()
         for curve in ways
     ]

@@ -1,8 +1,8 @@
 """Choose the gates that are shipped: what stood firmest on the select split, at an allowed price.
 
 The constraint is kept by construction: of all checkpoints only those within it count, by a
-standard error (:attr:`~cloakify.masking.tuning.Trial.surely_clean`), and where the firmest or the
-last costs too much it is drawn back towards 1, geometrically: ``gate^t``.
+standard error (:attr:`~cloakify.masking.tuning.GateMetrics.conservative_clean`), and where the
+firmest or the last costs too much it is drawn back towards 1, geometrically: ``gate^t``.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 
 from cloakify.errors import GateError
 from cloakify.masking.optimiser import Kind, gates_of
-from cloakify.masking.tuning import Checkpoint, Judge, Trial
+from cloakify.masking.tuning import Checkpoint, Evaluate, GateMetrics
 from cloakify.numeric.arrays import Doubles
 
 # Strengths at which gates that cost too much are tried again.
@@ -33,19 +33,19 @@ class GateChoice:
         After which step of the tuning they were.
     strength
         t of ``gate^t``; 1 where they were taken as they were.
-    trial, before
+    metrics, before
         How the select split fared with them, and with gates of 1.
     """
 
     gates: Doubles
     step: int
     strength: float
-    trial: Trial
-    before: Trial
+    metrics: GateMetrics
+    before: GateMetrics
 
 
 def choose_gates(
-    checkpoints: Sequence[Checkpoint], kind: Kind, max_accuracy_drop: float, judge: Judge
+    checkpoints: Sequence[Checkpoint], kind: Kind, max_accuracy_drop: float, evaluate: Evaluate
 ) -> GateChoice:
     """Choose the gates with the best accuracy under PGD within the accuracy budget.
 
@@ -57,7 +57,7 @@ def choose_gates(
         What their parameters mean; binary gates can't be drawn back.
     max_accuracy_drop
         How much clean accuracy may be lost on the select split, as a fraction of its samples.
-    judge
+    evaluate
         Tries further gates on the select split.
 
     Raises
@@ -65,20 +65,20 @@ def choose_gates(
     GateError
         No gates within the budget are any firmer than those of 1.
     """
-    before = checkpoints[0].trial
+    before = checkpoints[0].metrics
     floor = before.clean - max_accuracy_drop * before.clean_count - 1e-9
     choices = [
-        GateChoice(gates_of(point.theta, kind), point.step, 1.0, point.trial, before)
+        GateChoice(gates_of(point.theta, kind), point.step, 1.0, point.metrics, before)
         for point in checkpoints[1:]
     ]
     if kind == "positive":
-        firmest = max(checkpoints, key=lambda point: point.trial.robust)
+        firmest = max(checkpoints, key=lambda point: point.metrics.robust)
         for point in {firmest.step: firmest, checkpoints[-1].step: checkpoints[-1]}.values():
-            if point.trial.surely_clean < floor:
-                choices += _drawn_back(point, before, floor, judge)
-    allowed = [choice for choice in choices if choice.trial.surely_clean >= floor]
-    best = max(allowed, key=lambda choice: choice.trial.robust, default=None)
-    if best is None or best.trial.robust <= before.robust:
+            if point.metrics.conservative_clean < floor:
+                choices += _drawn_back(point, before, floor, evaluate)
+    allowed = [choice for choice in choices if choice.metrics.conservative_clean >= floor]
+    best = max(allowed, key=lambda choice: choice.metrics.robust, default=None)
+    if best is None or best.metrics.robust <= before.robust:
         raise GateError(
             f"no gates within {max_accuracy_drop:.1%} of clean accuracy, by a standard error, "
             f"resist PGD any better on the {before.count} samples of the select split; no file "
@@ -87,15 +87,17 @@ def choose_gates(
     return best
 
 
-def _drawn_back(point: Checkpoint, before: Trial, floor: float, judge: Judge) -> list[GateChoice]:
+def _drawn_back(
+    point: Checkpoint, before: GateMetrics, floor: float, evaluate: Evaluate
+) -> list[GateChoice]:
     """Look for the strongest version within the budget by halving; return what was tried."""
     tried: list[GateChoice] = []
     weakest, strongest = 0, len(STRENGTHS)
     while weakest < strongest:
         middle = (weakest + strongest) // 2
         gates = np.exp(STRENGTHS[middle] * point.theta)
-        tried.append(GateChoice(gates, point.step, STRENGTHS[middle], judge(gates), before))
-        if tried[-1].trial.surely_clean >= floor:
+        tried.append(GateChoice(gates, point.step, STRENGTHS[middle], evaluate(gates), before))
+        if tried[-1].metrics.conservative_clean >= floor:
             weakest = middle + 1
         else:
             strongest = middle

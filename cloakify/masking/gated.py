@@ -99,14 +99,14 @@ class GatedModel:
             for number, (site, values) in enumerate(zip(self.sites, self.split(gates), strict=True))
         }
 
-    def gradient(self, x: Array, wished: Array) -> GateGradient:
+    def gradient(self, x: Array, soft_labels: Array) -> GateGradient:
         """Return ∂(Σ loss)/∂gate.
 
         Parameters
         ----------
         x
             Samples [n, …].
-        wished
+        soft_labels
             [n, C]: the distribution that the cross-entropy is taken with, times the sample's
             weight.
         """
@@ -115,16 +115,16 @@ class GatedModel:
         constants = {n: floats(v) for n, v in target.constants.items()}
 
         def run(start: int) -> GateGradient:
-            part, goal = x[start : start + size], wished[start : start + size]
+            part, goal = x[start : start + size], soft_labels[start : start + size]
             missing = size - len(part)
             # Without a weight a sample adds nothing.
             part, goal = filled(part, size), np.pad(goal, ((0, missing), (0, 0)))
             feeds = {target.spec.name: part, DISTRIBUTION: goal.astype(np.float32), **constants}
-            found = session.run(feeds)
+            outputs = session.run(feeds)
             return GateGradient(
-                floats(found[LOGITS][: size - missing]),
-                float(found[LOSS].sum(dtype=np.float64)),
-                np.concatenate([found[name + SUFFIX].reshape(-1) for name in constants]),
+                floats(outputs[LOGITS][: size - missing]),
+                float(outputs[LOSS].sum(dtype=np.float64)),
+                np.concatenate([outputs[name + SUFFIX].reshape(-1) for name in constants]),
             )
 
         parts = target.workers.map(run, range(0, len(x), size))

@@ -90,8 +90,8 @@ def at_answer(
     gap = np.abs(scores - logits[:, None]).max(axis=2)
     places: NDArray[np.int64] = gap.argmin(axis=1)
     largest = max(1.0, float(np.abs(logits).max(initial=0.0)))
-    found = gap[np.arange(n), places].max(initial=0.0) <= PICKED * largest
-    return places if found else None
+    is_near = gap[np.arange(n), places].max(initial=0.0) <= PICKED * largest
+    return places if is_near else None
 
 
 def by_feature(features: Array, head: Head) -> Array:

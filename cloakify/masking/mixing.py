@@ -1,8 +1,8 @@
 """Mixed samples, which make more of few: what lies between two of them.
 
-Mixup (Zhang, Cisse, Dauphin and Lopez-Paz, arXiv 1710.09412) without its mixed labels: the wished
-answer to a mixture is the source's own, asked anew, which tells more of the source than its answers
-on samples it has been trained on.
+Mixup (Zhang, Cisse, Dauphin and Lopez-Paz, arXiv 1710.09412) without its mixed labels: a
+mixture is to be answered as the source answers it, asked anew, which tells more of the source than
+its answers on samples it has been trained on.
 """
 
 from __future__ import annotations

@@ -50,7 +50,9 @@ def size_of_ratio(num_features: int, ratio: float) -> int:
     return max(1, math.floor(num_features * ratio + 1e-9))
 
 
-def best_size(curve: MaskCurve, max_accuracy_drop: float, *, surely: bool = False) -> int | None:
+def best_size(
+    curve: MaskCurve, max_accuracy_drop: float, *, conservative: bool = False
+) -> int | None:
     """Return the mask size with the best attacked accuracy within the budget, None where none is.
 
     Of equal sizes it is the smallest.
@@ -61,13 +63,13 @@ def best_size(curve: MaskCurve, max_accuracy_drop: float, *, surely: bool = Fals
         Counted on the select split.
     max_accuracy_drop
         How much clean accuracy may be lost, as a fraction of all samples.
-    surely
+    conservative
         Whether the loss is to be within the budget by a standard error, the root of the number of
         samples that masking has made right or wrong (as in McNemar's test). The best of thousands
         of sizes owes part of what it shows to luck.
     """
     lost = (curve.clean[0] - curve.clean[1:]).astype(float)
-    if surely:
+    if conservative:
         lost += np.sqrt(curve.changed[1:])
     allowed = lost <= max_accuracy_drop * curve.count + 1e-9
     if not allowed.any():

@@ -6,16 +6,13 @@ shards in any order, so memory does not grow with the data and any scheduler can
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, fields
 from typing import Self
 
 import numpy as np
 
-from cloakify.errors import DataError
 from cloakify.masking.captured import pooled
 from cloakify.numeric.arrays import Array, Doubles, Labels
-from cloakify.onnxfile import atomic_write
 
 
 @dataclass(frozen=True)
@@ -87,26 +84,3 @@ class FeatureStatistics:
         return type(self)(
             *(getattr(self, part.name) + getattr(other, part.name) for part in fields(self))
         )
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the sums to an ``.npz`` file, whole or not at all."""
-        with atomic_write(path) as file:
-            np.savez(file, **{part.name: getattr(self, part.name) for part in fields(self)})
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Self:
-        """Read what :meth:`save` wrote.
-
-        Raises
-        ------
-        DataError
-            The file is no such file.
-        """
-        names = [part.name for part in fields(cls)]
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                values = {name: file[name] for name in names}
-        except (OSError, ValueError, KeyError) as error:
-            raise DataError(f"{path}: holds no feature statistics ({error})") from error
-        counts = {name: int(values[name]) for name in names[:3]}
-        return cls(**counts, shift=values["shift"], margin=values["margin"])

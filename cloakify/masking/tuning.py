@@ -42,10 +42,10 @@ BLIND, MOST_STEPS = 0.15, 3
 COLLAPSE = 0.1
 
 # Beyond that, robustness is better given up by drawing the gates back in the end.
-PRICES = (0.0, 2.0)
+CLEAN_WEIGHT_RANGE = (0.0, 2.0)
 
 # (gates) -> how the select split fares
-Judge = Callable[[Doubles], "Trial"]
+Evaluate = Callable[[Doubles], "GateMetrics"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,15 +58,15 @@ class TuningPlan:
         Steps of the optimiser and samples in each.
     rate
         Adam's learning rate; it falls to 0 along a cosine.
-    reach
+    step_ratio
         Length of the attack's step, in ε; k steps have 1/√k of it each.
     warmup
         Share of the steps in which ε rises from 0 to its full size.
     clean_share
         Share of each batch that is left clean, so that clean accuracy has a say in the loss.
     max_accuracy_drop
-        What clean accuracy may be spent on the select split. Its price, the weight of the clean
-        samples, doubles with every point over that at a check and halves with every point under.
+        What clean accuracy may be spent on the select split. The weight of the clean samples
+        doubles with every point over that at a check and halves with every point under.
     checks
         How often the gates are tried on the select split.
     patience
@@ -82,7 +82,7 @@ class TuningPlan:
     steps: int = 400
     batch_size: int = 128
     rate: float = 0.03
-    reach: float = 1.25
+    step_ratio: float = 1.25
     warmup: float = 0.1
     clean_share: float = 0.25
     max_accuracy_drop: float = 0.01
@@ -94,7 +94,7 @@ class TuningPlan:
 
 
 @dataclass(frozen=True)
-class Trial:
+class GateMetrics:
     """How the select split fared.
 
     Attributes
@@ -119,7 +119,7 @@ class Trial:
     changed: int
 
     @property
-    def surely_clean(self) -> float:
+    def conservative_clean(self) -> float:
         """Right clean answers, less one standard error of their change.
 
         That is the root of ``changed``, as in McNemar's test: a loss on a few samples says little
@@ -134,7 +134,7 @@ class Checkpoint:
 
     step: int
     theta: Doubles
-    trial: Trial
+    metrics: GateMetrics
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ class TuningState:
         The parameters under way.
     attack_steps
         Steps of the attack on the fit split; 1 until that stops being enough.
-    price
+    clean_weight
         Weight of a clean sample, an attacked one having 1.
     checkpoints
         What was tried, in order; the first are gates of 1.
@@ -158,7 +158,7 @@ class TuningState:
     step: int
     adam: Adam
     attack_steps: int = 1
-    price: float = 1.0
+    clean_weight: float = 1.0
     checkpoints: tuple[Checkpoint, ...] = field(default=())
 
     @classmethod
@@ -169,7 +169,7 @@ class TuningState:
     @property
     def best(self) -> Checkpoint:
         """What stood firmest under PGD; the earliest of equals."""
-        return max(self.checkpoints, key=lambda point: point.trial.robust)
+        return max(self.checkpoints, key=lambda point: point.metrics.robust)
 
 
 @dataclass(frozen=True)
@@ -180,7 +180,7 @@ class StepReport:
     steps: int
     loss: float
     accuracy: float
-    trial: Trial | None
+    metrics: GateMetrics | None
 
 
 @dataclass(frozen=True)
@@ -197,7 +197,7 @@ def tune(
     fit: Labels,
     threat: ThreatModel,
     plan: TuningPlan,
-    judge: Judge,
+    evaluate: Evaluate,
     state: TuningState | None = None,
     report: Callable[[StepReport], None] = lambda report: None,
     keep: Callable[[TuningState], None] = lambda state: None,
@@ -216,7 +216,7 @@ def tune(
         What the attacker may do.
     plan
         How to tune.
-    judge
+    evaluate
         Tries gates on the select split.
     state
         Where an earlier run stood, to go on from there.
@@ -233,16 +233,16 @@ def tune(
     state = state or TuningState.fresh(model.count, plan.kind)
     try:
         if not state.checkpoints:
-            state = _guarded(_checked(state, plan, judge))
+            state = _guarded(_checked(state, plan, evaluate))
         every = max(1, plan.steps // plan.checks)
         for batch in _batches(dataset, fit, plan, state.step):
             state, loss, accuracy = _step(model, batch, threat, plan, state)
             due = state.step % every == 0 or state.step == plan.steps
             if due:
-                state = _guarded(_checked(state, plan, judge))
+                state = _guarded(_checked(state, plan, evaluate))
                 keep(state)
-            trial = state.checkpoints[-1].trial if due else None
-            report(StepReport(state.step, plan.steps, loss, accuracy, trial))
+            metrics = state.checkpoints[-1].metrics if due else None
+            report(StepReport(state.step, plan.steps, loss, accuracy, metrics))
             if due and _stale(state) >= plan.patience:
                 return Outcome(state, "patience")
     except KeyboardInterrupt:
@@ -268,8 +268,9 @@ def attack_batch(
     if threat.eps == 0:
         return clean
     x = random_in_ball(clean, batch.index, [number] * len(clean), threat, plan.seed)
+    step_size = plan.step_ratio * threat.eps / steps**0.5
     for _ in range(steps):
-        x = model.target.step(x, batch.y, clean, threat, plan.reach * threat.eps / steps**0.5).x
+        x = model.target.step(x, batch.y, clean, threat, step_size).x
     return x
 
 
@@ -290,13 +291,13 @@ def _step(
     moved = attack_batch(model, part, now, plan, state.attack_steps, state.step)
     x = np.concatenate([floats(batch.x[:left]), moved])
     weight = np.ones(count)
-    weight[:left] = state.price
-    wished = answers * (weight / weight.sum())[:, None]
-    found = model.gradient(x, wished)
+    weight[:left] = state.clean_weight
+    soft_labels = answers * (weight / weight.sum())[:, None]
+    backward = model.gradient(x, soft_labels)
     rate = plan.rate * cosine(state.step, plan.steps)
-    adam = stepped(state.adam, found.gradient, rate, plan.kind)
-    right = float((found.logits.argmax(axis=1) == batch.y)[left:].mean())
-    return replace(state, step=state.step + 1, adam=adam), found.loss, right
+    adam = stepped(state.adam, backward.gradient, rate, plan.kind)
+    right = float((backward.logits.argmax(axis=1) == batch.y)[left:].mean())
+    return replace(state, step=state.step + 1, adam=adam), backward.loss, right
 
 
 def _source_answers(model: GatedModel, batch: Batch) -> Array:
@@ -316,15 +317,17 @@ def _batches(dataset: Dataset, fit: Labels, plan: TuningPlan, done: int) -> Iter
     return dataset.batches(order[done * plan.batch_size : wanted], plan.batch_size)
 
 
-def _checked(state: TuningState, plan: TuningPlan, judge: Judge) -> TuningState:
+def _checked(state: TuningState, plan: TuningPlan, evaluate: Evaluate) -> TuningState:
     """Try the gates of a state and note how they fared."""
-    trial = judge(gates_of(state.adam.theta, plan.kind))
-    point = Checkpoint(state.step, state.adam.theta, trial)
+    metrics = evaluate(gates_of(state.adam.theta, plan.kind))
+    point = Checkpoint(state.step, state.adam.theta, metrics)
     checkpoints = (*state.checkpoints, point)
-    lost = (checkpoints[0].trial.clean - trial.clean) / trial.clean_count
+    lost = (checkpoints[0].metrics.clean - metrics.clean) / metrics.clean_count
     over = lost - plan.max_accuracy_drop
-    price = state.price if len(checkpoints) == 1 else state.price * 2 ** (100 * over)
-    return replace(state, checkpoints=checkpoints, price=float(np.clip(price, *PRICES)))
+    weight = state.clean_weight if len(checkpoints) == 1 else state.clean_weight * 2 ** (100 * over)
+    return replace(
+        state, checkpoints=checkpoints, clean_weight=float(np.clip(weight, *CLEAN_WEIGHT_RANGE))
+    )
 
 
 def _guarded(state: TuningState) -> TuningState:
@@ -333,7 +336,7 @@ def _guarded(state: TuningState) -> TuningState:
     That may be so from the start, at a large budget. Where it came about while accuracy under PGD
     fell, the run has overfitted to its attack (catastrophically): it goes back to its best gates.
     """
-    last, best = state.checkpoints[-1].trial, state.best.trial
+    last, best = state.checkpoints[-1].metrics, state.best.metrics
     if last.single - last.robust <= BLIND * last.count or state.attack_steps == MOST_STEPS:
         return state
     stronger = replace(state, attack_steps=state.attack_steps + 1)

@@ -10,7 +10,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from cloakify.errors import DataError
-from cloakify.masking.tuning import Checkpoint, Trial, TuningState
+from cloakify.masking.tuning import Checkpoint, GateMetrics, TuningState
 from cloakify.numeric.adam import Adam
 from cloakify.onnxfile import atomic_write
 
@@ -29,11 +29,11 @@ def save_state(state: TuningState, path: str | os.PathLike[str], name: str) -> N
             file,
             name=np.array(name),
             counts=np.array([state.step, state.attack_steps, state.adam.count]),
-            price=np.array(state.price),
+            clean_weight=np.array(state.clean_weight),
             adam=np.stack([state.adam.theta, state.adam.mean, state.adam.square]),
             steps=np.array([point.step for point in points]),
             thetas=np.stack([point.theta for point in points]),
-            trials=np.array([astuple(point.trial) for point in points]),
+            metrics=np.array([astuple(point.metrics) for point in points]),
         )
 
 
@@ -48,23 +48,23 @@ def load_state(path: str | os.PathLike[str], name: str) -> TuningState:
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {key: file[key] for key in file.files}
-        found = str(arrays["name"])
+        saved_name = str(arrays["name"])
         step, attack_steps, count = (int(number) for number in arrays["counts"])
-        price = float(arrays["price"])
+        clean_weight = float(arrays["clean_weight"])
         theta, mean, square = arrays["adam"]
         checkpoints = tuple(
-            Checkpoint(int(place), values, Trial(*(int(number) for number in trial)))
-            for place, values, trial in zip(
-                arrays["steps"], arrays["thetas"], arrays["trials"], strict=True
+            Checkpoint(int(place), values, GateMetrics(*(int(number) for number in counts)))
+            for place, values, counts in zip(
+                arrays["steps"], arrays["thetas"], arrays["metrics"], strict=True
             )
         )
     except (OSError, EOFError, ValueError, KeyError, TypeError, BadZipFile, zlib.error) as error:
         raise DataError(
             f"{path}: holds no state of a tuning run ({error}); remove it to start anew"
         ) from error
-    if found != name:
+    if saved_name != name:
         raise DataError(
             f"{path}: is of another run (other model, data or settings); remove it to start anew"
         )
     adam = Adam(theta, mean, square, count)
-    return TuningState(step, adam, attack_steps, price, checkpoints)
+    return TuningState(step, adam, attack_steps, clean_weight, checkpoints)

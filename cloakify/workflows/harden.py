@@ -38,7 +38,7 @@ FEW = 30
 
 @dataclass(frozen=True)
 class HardenResult:
-    """What :func:`harden` made.
+    """What :func:`harden` candidate.
 
     Attributes
     ----------
@@ -125,13 +125,13 @@ def harden(
             attack, copies = Given(given), given_copies(given, experiment)
         evaluation = evaluation_attack(setting, stop_early=True)
     if setting.masking.method == "tuned":
-        made = find_gate_candidate(experiment, splits, attack, clock, progress)
+        candidate = find_gate_candidate(experiment, splits, attack, clock, progress)
     else:
-        made = find_mask_candidate(experiment, target, splits, attack, clock, progress)
+        candidate = find_mask_candidate(experiment, target, splits, attack, clock, progress)
     with clock.stage("evaluate"):
-        hardened = experiment.target(made.model)
+        hardened = experiment.target(candidate.model)
         found = compare_targets(
-            [target, hardened, experiment.target(made.control)],
+            [target, hardened, experiment.target(candidate.control)],
             Attacks(attack, evaluation_attack(setting, stop_early=False), evaluation),
             experiment.threat,
             experiment.dataset,
@@ -145,21 +145,21 @@ def harden(
     gate = missed_gate(setting.evaluation.require_gain, accuracy.gain.adaptive.value)
     if gate is None:
         with clock.stage("write"):
-            save_model(made.model, target_path, classifier.file)
+            save_model(candidate.model, target_path, classifier.file)
     written = None if gate else target_path
     report = harden_report(
         experiment,
         splits,
-        made.mask,
+        candidate.mask,
         (attack, evaluation),
         (accuracy, verdict, notices(doubts)),
         written,
         clock.seconds,
         copies,
     )
-    notes = (*experiment.notes, *_few(splits), *_strays(copies), *made.remarks)
+    notes = (*experiment.notes, *_few(splits), *_strays(copies), *candidate.remarks)
     return HardenResult(
-        report, written, gate, notes, experiment.dataset.class_names, made.interrupted
+        report, written, gate, notes, experiment.dataset.class_names, candidate.interrupted
     )
 
 
@@ -190,7 +190,7 @@ def _few(splits: Splits) -> tuple[str, ...]:
 
 
 def _strays(copies: GivenCopies | None) -> tuple[str, ...]:
-    """Tell of given copies that no attack within the budget could have made."""
+    """Tell of given copies that no attack within the budget could have candidate."""
     if copies is None:
         return ()
     (at,) = copies.within

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cloakify.attacks import Apgd, ApgdDlr, ApgdT, FabT, Fgsm, Pgd, Square, Target
+from cloakify.attacks import Apgd, ApgdDlr, ApgdT, FabT, Fgsm, MiFgsm, Pgd, Square, Target
 from cloakify.onnxfile import open_model
 from tests.support.classifiers import target_of, threat_of
 
@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[2] / "sample_models"
 ATTACKS = [
     Fgsm(),
     Pgd(steps=5),
+    MiFgsm(steps=5),
     Apgd(steps=6),
     ApgdDlr(steps=6),
     ApgdT(steps=4, num_targets=2),

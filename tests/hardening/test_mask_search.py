@@ -41,10 +41,12 @@ def test_a_round_that_finds_nothing_within_the_budget_leaves_what_was_found(
 ) -> None:
     allowed: list[float] = []
 
-    def second_round_costs_too_much(curve: MaskCurve, drop: float, *, surely: bool) -> int | None:
+    def second_round_costs_too_much(
+        curve: MaskCurve, drop: float, *, conservative: bool
+    ) -> int | None:
         # Four scores in the first round, two of them in three ways.
         allowed.append(drop if len(allowed) < 8 else -1.0)
-        return best_size(curve, allowed[-1], surely=surely)
+        return best_size(curve, allowed[-1], conservative=conservative)
 
     monkeypatch.setattr("cloakify.hardening.mask_search.best_size", second_round_costs_too_much)
     setting = HardenSetting(

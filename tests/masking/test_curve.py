@@ -131,12 +131,12 @@ def test_a_loss_that_may_be_larger_elsewhere() -> None:
     )
     assert curve.changed.tolist() == [0, 0, 9, 30]
     assert best_size(curve, 0.02) == 2
-    assert best_size(curve, 0.02, surely=True) == 1
-    assert best_size(curve, 0.04, surely=True) == 2
+    assert best_size(curve, 0.02, conservative=True) == 1
+    assert best_size(curve, 0.04, conservative=True) == 2
     restless = MaskCurve(
         np.arange(1), 100, np.array([90, 90]), np.array([50, 60]), np.array([90, 81])
     )
-    assert best_size(restless, 0.01, surely=True) is None
+    assert best_size(restless, 0.01, conservative=True) is None
     assert best_size(restless, 0.01) == 1
 
 

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cloakify.errors import DataError
 from cloakify.masking.statistics import FeatureStatistics
 
 Pairs = tuple[np.ndarray, ...]
@@ -75,16 +72,3 @@ def test_positions_are_summed() -> None:
     once = FeatureStatistics.of_pairs(clean, attacked, z, z_attacked, y, weight)
     assert np.allclose(found.shift, 2 * once.shift)
     assert np.allclose(found.margin, once.margin)
-
-
-def test_saved_and_resumed(tmp_path: Path) -> None:
-    statistics = part(some_pairs(6), slice(None))
-    path = tmp_path / "statistics.npz"
-    statistics.save(path)
-    first = path.read_bytes()
-    assert close(FeatureStatistics.load(path), statistics)
-    statistics.save(path)
-    assert path.read_bytes() == first
-    path.write_bytes(b"no archive")
-    with pytest.raises(DataError, match="holds no feature statistics"):
-        FeatureStatistics.load(path)

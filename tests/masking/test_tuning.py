@@ -18,9 +18,9 @@ from cloakify.masking.gated import GatedModel
 from cloakify.masking.optimiser import gates_of
 from cloakify.masking.tuning import (
     Checkpoint,
+    GateMetrics,
     Outcome,
     StepReport,
-    Trial,
     TuningPlan,
     TuningState,
     _guarded,
@@ -51,7 +51,7 @@ class Bench:
             model, sites, spec, head, (8,), Device("cpu"), batch_size, threads=1
         )
 
-    def judge(self, gates: Doubles) -> Trial:
+    def evaluate(self, gates: Doubles) -> GateMetrics:
         """Count right answers of all samples, clean and after one step."""
         self.model.set(gates)
         (batch,) = self.dataset.batches(None, len(self.dataset))
@@ -59,7 +59,7 @@ class Bench:
         moved = target.step(batch.x, batch.y, batch.x, self.threat, EPS).x
         robust = int(target.correct(moved, batch.y).sum())
         clean = int(target.correct(batch.x, batch.y).sum())
-        return Trial(len(batch.y), len(batch.y), clean, robust, robust, changed=0)
+        return GateMetrics(len(batch.y), len(batch.y), clean, robust, robust, changed=0)
 
     def tune(self, plan: TuningPlan = PLAN, **more: object) -> Outcome:
         return tune(
@@ -68,7 +68,7 @@ class Bench:
             self.fit,
             self.threat,
             plan,
-            self.judge,
+            self.evaluate,
             **more,  # type: ignore[arg-type]
         )
 
@@ -89,7 +89,7 @@ def test_tuning_mends_a_fragile_model(bench: Bench, kind: str) -> None:
         kind=kind,  # type: ignore[arg-type]
     )
     outcome = bench.tune(plan)
-    before, after = outcome.state.checkpoints[0].trial, outcome.state.best.trial
+    before, after = outcome.state.checkpoints[0].metrics, outcome.state.best.metrics
     assert before.clean == before.count and before.robust == 0
     assert after.robust >= 0.8 * after.count
     gates = gates_of(outcome.state.best.theta, plan.kind)
@@ -115,8 +115,8 @@ def test_gradient_does_not_depend_on_the_batch_size(tmp_path: Path) -> None:
     for size in (7, 32):
         bench = Bench(tmp_path, size)
         (batch,) = bench.dataset.batches(np.arange(30), 30)
-        wished = np.eye(2, dtype=np.float32)[batch.y] / 30
-        found.append(bench.model.gradient(batch.x, wished))
+        soft_labels = np.eye(2, dtype=np.float32)[batch.y] / 30
+        found.append(bench.model.gradient(batch.x, soft_labels))
     np.testing.assert_allclose(found[0].gradient, found[1].gradient, rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(found[0].logits, found[1].logits, rtol=1e-5)
     assert found[0].loss == pytest.approx(found[1].loss, rel=1e-5)
@@ -155,27 +155,29 @@ def test_a_stopped_run_goes_on_from_its_file(tmp_path: Path, mix: bool) -> None:
 
 def test_patience_ends_a_run_that_finds_nothing(bench: Bench) -> None:
     plan = TuningPlan(steps=60, batch_size=32, checks=6, patience=2)
-    stuck = Trial(10, 10, 10, 5, 5, 0)
+    stuck = GateMetrics(10, 10, 10, 5, 5, 0)
     outcome = tune(bench.model, bench.dataset, bench.fit, bench.threat, plan, lambda gates: stuck)
     assert (outcome.end, outcome.state.step) == ("patience", 20)
 
 
-def state_of(*trials: Trial) -> TuningState:
-    points = [Checkpoint(10 * k, np.array([float(k)]), trial) for k, trial in enumerate(trials)]
+def state_of(*metrics: GateMetrics) -> TuningState:
+    points = [Checkpoint(10 * k, np.array([float(k)]), one) for k, one in enumerate(metrics)]
     return TuningState(20, Adam.at(np.array([9.0])), checkpoints=tuple(points))
 
 
 def test_catastrophic_overfitting_is_answered() -> None:
-    answered = _guarded(state_of(Trial(100, 100, 90, 60, 65, 0), Trial(100, 100, 90, 20, 85, 0)))
+    answered = _guarded(
+        state_of(GateMetrics(100, 100, 90, 60, 65, 0), GateMetrics(100, 100, 90, 20, 85, 0))
+    )
     assert answered.attack_steps == 2
     assert answered.adam.theta.tolist() == [0.0]
 
 
 def test_a_weak_attack_is_made_stronger() -> None:
-    stronger = _guarded(state_of(Trial(100, 100, 90, 5, 30, 0)))
+    stronger = _guarded(state_of(GateMetrics(100, 100, 90, 5, 30, 0)))
     assert (stronger.attack_steps, stronger.adam.theta.tolist()) == (2, [9.0])
     assert _guarded(_guarded(stronger)).attack_steps == 3
-    noisy = state_of(Trial(100, 100, 90, 60, 65, 0), Trial(100, 100, 90, 55, 65, 0))
+    noisy = state_of(GateMetrics(100, 100, 90, 60, 65, 0), GateMetrics(100, 100, 90, 55, 65, 0))
     assert _guarded(noisy) is noisy
 
 

@@ -66,12 +66,12 @@ def build_gate_gradient(
     samples = scores.shape[0]
     classes = int(np.prod(scores.shape)) // samples
     flat = builder.reshape(scores, [samples, classes])
-    wished = add_input(builder, DISTRIBUTION, flat.dtype, [samples, classes])
+    soft_labels = add_input(builder, DISTRIBUTION, flat.dtype, [samples, classes])
     log_p = builder.op("LogSoftmax", flat, axis=-1)
-    loss = builder.neg(builder.sum(builder.mul(log_p, wished), [1], keepdims=False))
+    loss = builder.neg(builder.sum(builder.mul(log_p, soft_labels), [1], keepdims=False))
     loss.shape = [samples]
-    share = builder.mul(builder.op("Exp", log_p), builder.sum(wished, [1]))
-    seed = builder.reshape(builder.sub(share, wished), scores.shape)
+    share = builder.mul(builder.op("Exp", log_p), builder.sum(soft_labels, [1]))
+    seed = builder.reshape(builder.sub(share, soft_labels), scores.shape)
     found = gradients_of(graph, {logits: seed}, [named(graph, name) for name in gates])
     outputs = [(LOGITS, flat), (LOSS, loss)]
     outputs += [(name + SUFFIX, g) for name, g in zip(gates, found, strict=True)]

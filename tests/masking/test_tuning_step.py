@@ -1,0 +1,124 @@
+"""One step of tuning: how far it attacks, what it wants to hear, and what clean samples weigh."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cloakify.masking.gated import GatedModel, GateGradient
+from cloakify.masking.tuning import (
+    CLEAN_WEIGHT_RANGE,
+    Checkpoint,
+    GateMetrics,
+    TuningPlan,
+    TuningState,
+    _checked,
+    _step,
+)
+from cloakify.numeric.arrays import Array
+from tests.masking.test_tuning import Bench
+from tests.support.fragile import EPS
+
+PLAN = TuningPlan(steps=20, batch_size=40, warmup=0.5, clean_share=0.25)
+LEFT = 10
+
+
+class Recorder:
+    """Stands before a gated model and notes what gradients are asked of it."""
+
+    def __init__(self, model: GatedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.calls: list[tuple[Array, Array]] = []
+        gradient: Callable[[Array, Array], GateGradient] = model.gradient
+
+        def noted(x: Array, soft_labels: Array) -> GateGradient:
+            self.calls.append((x, soft_labels))
+            return gradient(x, soft_labels)
+
+        monkeypatch.setattr(model, "gradient", noted)
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path, batch_size=40)
+
+
+def state_at(bench: Bench, step: int, clean_weight: float = 1.0) -> TuningState:
+    fresh = TuningState.fresh(bench.model.count, "positive")
+    return TuningState(step, fresh.adam, clean_weight=clean_weight)
+
+
+@pytest.mark.parametrize("step", range(0, 20, 3))
+def test_budget_rises_to_its_full_size_over_the_warm_up(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    seen = Recorder(bench.model, monkeypatch)
+    (batch,) = bench.dataset.batches(np.arange(40), 40)
+    _step(bench.model, batch, bench.threat, PLAN, state_at(bench, step))
+    ((x, _),) = seen.calls
+    moved = bench.threat.distance(x, batch.x)
+    # A step of 1.25 ε from inside the ball ends on its surface, for one number of each sample.
+    due = EPS * min(1.0, (step + 1) / 10)
+    np.testing.assert_allclose(moved[LEFT:], due, rtol=1e-4)
+    assert (moved[:LEFT] == 0).all()
+
+
+@pytest.mark.parametrize("clean_weight", [0.0, 0.3, 2.0])
+def test_clean_samples_alone_are_weighted(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, clean_weight: float
+) -> None:
+    seen = Recorder(bench.model, monkeypatch)
+    (batch,) = bench.dataset.batches(np.arange(40), 40)
+    _step(bench.model, batch, bench.threat, PLAN, state_at(bench, 0, clean_weight))
+    ((_, soft_labels),) = seen.calls
+    weight = soft_labels.sum(axis=1)
+    assert weight.sum() == pytest.approx(1, rel=1e-5)
+    np.testing.assert_allclose(weight[LEFT:], weight[-1], rtol=1e-5)
+    np.testing.assert_allclose(weight[:LEFT], clean_weight * weight[-1], rtol=1e-5)
+
+
+def test_answers_are_those_of_the_source_on_clean_samples(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = Recorder(bench.model, monkeypatch)
+    (batch,) = bench.dataset.batches(np.arange(40), 40)
+    logits = bench.model.target.logits(batch.x).astype(np.float64)
+    state = state_at(bench, 5)
+    # Gates that are no longer 1 must not be what is asked.
+    state = TuningState(5, type(state.adam).at(np.full(bench.model.count, 0.7)))
+    _step(bench.model, batch, bench.threat, PLAN, state)
+    ((_, soft_labels),) = seen.calls
+    shares = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(
+        soft_labels / soft_labels.sum(axis=1, keepdims=True), shares, rtol=1e-4, atol=1e-7
+    )
+
+
+@given(
+    weight=st.floats(*CLEAN_WEIGHT_RANGE),
+    before=st.integers(0, 500),
+    after=st.integers(0, 500),
+    drop=st.floats(0, 0.1),
+)
+def test_clean_weight_doubles_with_every_point_over_what_may_be_spent(
+    weight: float, before: int, after: int, drop: float
+) -> None:
+    def metrics(clean: int) -> GateMetrics:
+        return GateMetrics(100, 500, clean, 50, 50, 0)
+
+    plan = TuningPlan(max_accuracy_drop=drop)
+    first = Checkpoint(0, np.zeros(2), metrics(before))
+    state = TuningState(
+        10, TuningState.fresh(2, "positive").adam, clean_weight=weight, checkpoints=(first,)
+    )
+    checked = _checked(state, plan, lambda gates: metrics(after))
+    points_over = 100 * ((before - after) / 500 - drop)
+    low, high = CLEAN_WEIGHT_RANGE
+    assert checked.clean_weight == pytest.approx(min(max(weight * 2**points_over, low), high))
+    # The first check is of gates of 1, which cost nothing.
+    fresh = TuningState(0, state.adam, clean_weight=weight)
+    assert _checked(fresh, plan, lambda gates: metrics(after)).clean_weight == weight
