@@ -21,6 +21,7 @@ from onnx import AttributeProto, GraphProto, ModelProto, TensorProto
 
 from cloakify.errors import CloakifyError, ModelError
 from cloakify.onnxfile.atomic import atomic_write
+from cloakify.onnxfile.order import disorder
 from cloakify.onnxfile.places import check_places
 
 CHUNK = 1 << 20
@@ -144,7 +145,7 @@ def open_model(path: str | os.PathLike[str]) -> OnnxFile:
     ------
     ModelError
         The file is missing, is no ONNX model, or names a sidecar that is missing or lies outside
-        the model's folder.
+        the model's folder; or its nodes are not in the order of computation.
     """
     place = Path(path)
     # A device or a pipe need never end.
@@ -162,6 +163,9 @@ def open_model(path: str | os.PathLike[str]) -> OnnxFile:
     if not model.HasField("graph") or not model.graph.node or not model.opset_import:
         raise ModelError(f"{place}: is not an ONNX model (it has no graph or no opset)")
     _check_texts(place, model)
+    problem = disorder(model)
+    if problem is not None:
+        raise ModelError(f"{place}: {problem}; ONNX wants each value made once, before it is read")
     sidecars = tuple(sorted(_sidecar_names(model)))
     for name in sidecars:
         _check_sidecar(place, name)
