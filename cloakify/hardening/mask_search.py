@@ -9,23 +9,23 @@ the features.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import replace
 
-from cloakify.attacks import Attack, Target, worst_case
+from cloakify.attacks import Attack, Target
 from cloakify.attacks.pairs import attacked_pairs
-from cloakify.attacks.square import Square
 from cloakify.data.splits import some_of
 from cloakify.experiment.chosen_attacks import evaluation_attack
 from cloakify.experiment.experiment import Experiment, Progress
 from cloakify.graph.edit.mask import insert_mask
 from cloakify.hardening.calibration import Calibration, features_of
+from cloakify.hardening.mask_race import MaskRace
 from cloakify.masking.captured import pooled
 from cloakify.masking.curve import MaskCurve, Part, in_groups
 from cloakify.masking.linear_head import LinearHead
 from cloakify.masking.rankings import AUTO, LEARNING, RANKINGS, candidates
 from cloakify.masking.selection import MaskChoice, best_size, choose, refusal, size_of_ratio
-from cloakify.numeric.arrays import Indices, floats
+from cloakify.numeric.arrays import Indices
 from cloakify.settings import HardenSetting
 
 # By the name of the score, each of its ways to rank.
@@ -34,16 +34,8 @@ _Curves = dict[str, list[MaskCurve]]
 
 # Steps of the attack that compares proposals; enough to order them, far from enough to judge one.
 COMPARING_STEPS = 10
-# Of the attack without gradients that follows it.
-CHECKING_QUERIES = 50
 # Samples that it is run on: more would not change the order.
 COMPARED = 1000
-
-
-@dataclass(frozen=True)
-class _Proposal:
-    choice: MaskChoice
-    robust: int
 
 
 def choose_mask(
@@ -83,10 +75,12 @@ def choose_mask(
             raise refusal(next(iter(curves.values()))[0], setting.masking.max_accuracy_drop)
     if setting.masking.score != AUTO:
         return choices[0]
+    compared = some_of(select, experiment.labels, COMPARED, setting.run.seed)
     comparing = evaluation_attack(setting, stop_early=True, steps=COMPARING_STEPS)
-    best = _most_robust(experiment, comparing, select, choices, progress, "comparing masks")
+    race = MaskRace(experiment, compared, comparing)
+    best = race.run(choices, "comparing masks", progress)
     for number in range(2, setting.masking.rounds + 1):
-        calibration = _answered(experiment, best.choice, attack, calibration)
+        calibration = _answered(experiment, best, attack, calibration)
         rankings = {f"{name}, round {number}": _rank(name, calibration) for name in LEARNING}
         choices = _given(rankings, experiment, setting) or _within_budget(
             curves_of(rankings), setting.masking.max_accuracy_drop, conservative
@@ -94,11 +88,8 @@ def choose_mask(
         if not choices:
             # The answers to the best mask so far all cost too much: it stands.
             break
-        stage = f"comparing, round {number}"
-        challenger = _most_robust(experiment, comparing, select, choices, progress, stage)
-        if challenger.robust > best.robust:
-            best = challenger
-    return best.choice
+        best = race.run(choices, f"comparing, round {number}", progress)
+    return best
 
 
 def _rank(name: str, calibration: Calibration) -> tuple[Indices, ...]:
@@ -141,32 +132,6 @@ def _within_budget(
         for curve in ways
     ]
     return [choose(curve.ranking, size, name) for name, curve, size in sizes if size is not None]
-
-
-def _most_robust(
-    experiment: Experiment,
-    attack: Attack,
-    select: Indices,
-    choices: Sequence[MaskChoice],
-    progress: Progress,
-    stage: str,
-) -> _Proposal:
-    """Attack every proposal on the select split; the first of the most robust ones wins."""
-    seed = experiment.setting.run.seed
-    # A mask that only hides the gradient must not win over one that helps.
-    attacks = (attack, Square(queries=CHECKING_QUERIES, seed=seed))
-    compared = some_of(select, experiment.labels, COMPARED, seed)
-    proposals: list[_Proposal] = []
-    for number, choice in enumerate(choices):
-        target = _masked(experiment, choice)
-        robust = 0
-        for batch in experiment.dataset.batches(compared, target.span):
-            x = floats(batch.x)
-            tried = worst_case(attacks, target, x, batch.y, batch.index, experiment.threat)
-            robust += int(tried.worst.sum())
-        proposals.append(_Proposal(choice, robust))
-        progress(stage, number + 1, len(choices))
-    return max(proposals, key=lambda proposal: proposal.robust)
 
 
 def _answered(

@@ -65,7 +65,7 @@ def insert_mask(
     hardened.CopyFrom(model)
     place, node = _head_node(hardened, head)
     element_type = features_type(hardened, head)
-    values = _shaped(mask, head).astype(onnx.helper.tensor_dtype_to_np_dtype(element_type))
+    values = mask_values(hardened, head, mask)
     hardened.graph.initializer.append(onnx.numpy_helper.from_array(values, MASK))
     if hardened.ir_version < 4:
         # Until IR version 4 every initializer had to be an input as well.
@@ -76,6 +76,31 @@ def insert_mask(
     hardened.graph.node.insert(place, _multiply(head.features))
     write_metadata(hardened, metadata)
     return hardened
+
+
+def mask_values(model: ModelProto, head: Head, mask: np.ndarray) -> np.ndarray:
+    """Return a mask [D] in the features' type, and in a shape that broadcasts along them."""
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(features_type(model, head))
+    return _shaped(mask, head).astype(dtype)
+
+
+def mask_as_input(model: ModelProto, head: Head) -> ModelProto:
+    """Return a copy of ``model`` that takes its mask as the input ``cloakify_mask``.
+
+    One session then serves any mask; what to feed is :func:`mask_values`.
+
+    Raises
+    ------
+    HeadError, ModelError
+        As :func:`insert_mask`.
+    """
+    masked = insert_mask(model, head, np.ones(head.num_features), {})
+    (stored,) = (tensor for tensor in masked.graph.initializer if tensor.name == MASK)
+    value = onnx.helper.make_tensor_value_info(MASK, stored.data_type, list(stored.dims))
+    _remove(masked.graph.initializer, MASK)
+    _remove(masked.graph.input, MASK)
+    masked.graph.input.append(value)
+    return masked
 
 
 def find_mask(model: ModelProto) -> InstalledMask | None:

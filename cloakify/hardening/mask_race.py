@@ -1,0 +1,177 @@
+"""Which of several masks leaves an attacker least, without attacking all of them on all samples.
+
+The masks differ behind the features alone. So a sample that was crafted against one of them is
+tried on all by running the head on its features, and a mask is known to leave at most so many
+samples standing as withstand everything tried so far. The mask with the highest such bound is
+attacked next, on the next part of the samples, until the one with the highest bound was itself
+attacked on all of them (best-first search; Hart, Nilsson & Raphael, 1968, with a bound in place of
+an estimate). It is then the most robust one under all that was tried: what was never attacked on
+all samples was behind before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cloakify.attacks import Attack, Target
+from cloakify.attacks.square import Square
+from cloakify.data import Batch
+from cloakify.experiment.experiment import Experiment, Progress
+from cloakify.graph.edit.mask import MASK, insert_mask, mask_as_input, mask_values
+from cloakify.masking.masked_head import MaskedHead
+from cloakify.masking.selection import MaskChoice
+
+Flags = NDArray[np.bool_]
+Indices = NDArray[np.int64]
+
+# Into how many parts the samples are dealt at most: a mask that is far behind is seen in the first.
+PARTS = 8
+# Of the attack without gradients: a mask that only hides the gradient must not win.
+CHECKING_QUERIES = 50
+
+
+@dataclass
+class Contender:
+    """A mask in the race.
+
+    Attributes
+    ----------
+    choice
+        The mask.
+    standing
+        bool [n]: which of the samples withstand everything that was tried.
+    tried
+        With how many of the attacks each part of the samples was attacked on this very mask.
+    """
+
+    choice: MaskChoice
+    standing: Flags
+    tried: list[int] = field(default_factory=list)
+
+    @property
+    def bound(self) -> int:
+        """How many samples it can leave standing at most."""
+        return int(self.standing.sum())
+
+
+class MaskRace:
+    """Compares masks on the same samples; what won stays in the race.
+
+    Parameters
+    ----------
+    experiment
+        The classifier and its data.
+    samples
+        int64 [n]: the samples to compare on.
+    attack
+        Follows the gradient, stopping where it has fooled the masked model; Square goes on with
+        what it leaves.
+    """
+
+    def __init__(self, experiment: Experiment, samples: Indices, attack: Attack) -> None:
+        self._experiment = experiment
+        self._attacks = (attack, Square(queries=CHECKING_QUERIES, seed=experiment.setting.seed))
+        self._target = experiment.target()
+        self._masked = _MaskedTarget(experiment)
+        size = max(self._target.batch_size, -(-len(samples) // PARTS))
+        self._parts = [samples[start : start + size] for start in range(0, len(samples), size)]
+        self._starts = np.cumsum([0, *map(len, self._parts)])
+        self._head = MaskedHead.of(experiment.attacked(), experiment.classifier.head)
+        self._leader: Contender | None = None
+
+    def run(self, choices: Sequence[MaskChoice], stage: str, progress: Progress) -> MaskChoice:
+        """Let masks race against each other and the winner so far; return the winner.
+
+        Of equally robust ones an earlier winner stays, else the first counts.
+        """
+        contenders = [] if self._leader is None else [self._leader]
+        contenders += self._enter(choices)
+        total = len(self._attacks) * len(self._parts) * len(choices)
+        for done in range(1, total + 1):
+            leader = max(contenders, key=lambda contender: contender.bound)
+            part = min(range(len(self._parts)), key=leader.tried.__getitem__)
+            if leader.tried[part] == len(self._attacks):
+                break
+            self._attack(leader, part, contenders)
+            progress(stage, done, total)
+        self._leader = max(contenders, key=lambda contender: contender.bound)
+        progress(stage, total, total)
+        return self._leader.choice
+
+    def _enter(self, choices: Sequence[MaskChoice]) -> list[Contender]:
+        """Return masks at the start: every sample that they classify rightly stands."""
+        found = [
+            Contender(choice, np.empty(self._starts[-1], np.bool_), [0] * len(self._parts))
+            for choice in choices
+        ]
+        for part in range(len(self._parts)):
+            rows = slice(self._starts[part], self._starts[part + 1])
+            for contender, right in zip(found, self._right(part, found), strict=True):
+                contender.standing[rows] = right
+        return found
+
+    def _right(self, part: int, contenders: Sequence[Contender]) -> list[Flags]:
+        rights: list[list[Flags]] = [[] for _ in contenders]
+        for batch in self._batches(part):
+            x = batch.x.astype(np.float32, copy=False)
+            for right, flags in zip(rights, self._verdicts(x, batch.y, contenders), strict=True):
+                right.append(flags)
+        return [np.concatenate(right) for right in rights]
+
+    def _attack(self, leader: Contender, part: int, contenders: Sequence[Contender]) -> None:
+        """Attack one mask on a part of the samples, and try what that makes on every mask."""
+        attack = self._attacks[leader.tried[part]]
+        leader.tried[part] += 1
+        target = self._masked.with_mask(leader.choice)
+        start = int(self._starts[part])
+        for batch in self._batches(part):
+            rows = np.flatnonzero(leader.standing[start : start + len(batch.y)])
+            if len(rows):
+                x, y = batch.x[rows].astype(np.float32, copy=False), batch.y[rows]
+                attacked = attack.run(target, x, y, batch.index[rows], self._experiment.threat)
+                verdicts = self._verdicts(attacked, y, contenders)
+                for contender, right in zip(contenders, verdicts, strict=True):
+                    contender.standing[start + rows] &= right
+            start += len(batch.y)
+
+    def _batches(self, part: int) -> Iterator[Batch]:
+        return self._experiment.dataset.batches(self._parts[part], self._target.span)
+
+    def _verdicts(
+        self, x: NDArray[np.float32], y: Indices, contenders: Sequence[Contender]
+    ) -> Iterator[Flags]:
+        """Yield which samples each mask leaves the model right on."""
+        if self._head is None:
+            for contender in contenders:
+                yield self._masked.with_mask(contender.choice).correct(x, y)
+            return
+        features, _ = self._target.features_and_logits(x)
+        for contender in contenders:
+            logits = self._head.logits(features, contender.choice.mask)
+            yield (logits.argmax(axis=1) == y) & ~np.isnan(logits).any(axis=1)
+
+
+class _MaskedTarget:
+    """The classifier with a mask, as a target whose mask can be exchanged."""
+
+    def __init__(self, experiment: Experiment) -> None:
+        self._experiment = experiment
+        self._target: Target | None = None
+        if experiment.inside is None:
+            classifier = experiment.classifier
+            model = mask_as_input(classifier.file.model, classifier.head)
+            self._target = experiment.target(model)
+
+    def with_mask(self, choice: MaskChoice) -> Target:
+        """Return the target of one mask, until another one is asked for."""
+        classifier = self._experiment.classifier
+        model, head = classifier.file.model, classifier.head
+        if self._target is None:
+            # The cut behind an inner tensor takes the samples as its only input.
+            return self._experiment.target(insert_mask(model, head, choice.mask, {}))
+        self._target.constants[MASK] = mask_values(model, head, choice.mask)
+        return self._target

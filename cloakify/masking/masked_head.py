@@ -1,0 +1,62 @@
+"""The part of a classifier behind its features: what it answers under any mask."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import ModelProto
+
+from cloakify.errors import HeadError
+from cloakify.graph.analysis.head import Head
+from cloakify.graph.edit.mask import features_type, mask_values
+from cloakify.graph.edit.taps import head_model
+from cloakify.runtime import Device, Session
+
+Array = NDArray[np.float32]
+
+
+class MaskedHead:
+    """From features to logits, with a mask in between, as the shipped graph computes them.
+
+    Parameters
+    ----------
+    model
+        The classifier with its weights in it.
+    head
+        Its head.
+
+    Raises
+    ------
+    HeadError
+        The logits depend on the input by another way than the features.
+    """
+
+    def __init__(self, model: ModelProto, head: Head) -> None:
+        self._model, self._head = model, head
+        self._sessions: dict[int, Session] = {}
+        self._session(2)
+
+    @classmethod
+    def of(cls, model: ModelProto, head: Head) -> MaskedHead | None:
+        """Return the part of a model behind its features; ``None`` where that is no part."""
+        try:
+            return cls(model, head)
+        except HeadError:
+            return None
+
+    def logits(self, features: Array, mask: NDArray[np.float32]) -> Array:
+        """Return the logits float32 [n, C] of features [n, …] under a mask [D]."""
+        values = mask_values(self._model, self._head, mask)
+        feeds = {self._head.features: features.astype(values.dtype, copy=False) * values}
+        (found,) = self._session(features.ndim).run(feeds).values()
+        return found.reshape(len(features), -1).astype(np.float32, copy=False)
+
+    def _session(self, rank: int) -> Session:
+        if rank not in self._sessions:
+            declared: list[int | None] = [None] * rank
+            kind = features_type(self._model, self._head)
+            value = onnx.helper.make_tensor_value_info(self._head.features, kind, declared)
+            part = head_model(self._model, value, self._head.logits)
+            self._sessions[rank] = Session(part, Device("cpu"))
+        return self._sessions[rank]
