@@ -64,9 +64,29 @@ class Apgd(Attack):
 
     def run(self, target: Target, x: Array, y: Labels, index: Labels, threat: ThreatModel) -> Array:
         """See :meth:`Attack.run`."""
+        return self._run(target, (x, y, index), threat)
+
+    def explore(
+        self, target: Target, x: Array, y: Labels, index: Labels, threat: ThreatModel
+    ) -> tuple[Array, NDArray[np.bool_]]:
+        """See :meth:`Attack.explore`."""
+        flags = np.zeros(len(x), np.bool_)
+        return self._run(target, (x, y, index), threat, flags), flags
+
+    def loss_for(self, classes: int) -> str:
+        """Return the loss to ascend, a key of :data:`cloakify.graph.attack_steps.losses.LOSSES`."""
+        return self.loss
+
+    def _run(
+        self,
+        target: Target,
+        samples: tuple[Array, Labels, Labels],
+        threat: ThreatModel,
+        fooled: NDArray[np.bool_] | None = None,
+    ) -> Array:
         return run_apgd(
             target,
-            (x, y, index),
+            samples,
             threat,
             self.loss_for(target.num_classes),
             steps=self.steps,
@@ -74,11 +94,8 @@ class Apgd(Attack):
             stop_early=self.stop_early,
             seed=self.seed,
             straight_through=self.straight_through,
+            fooled=fooled,
         )
-
-    def loss_for(self, classes: int) -> str:
-        """Return the loss to ascend, a key of :data:`cloakify.graph.attack_steps.losses.LOSSES`."""
-        return self.loss
 
 
 class ApgdDlr(Apgd):
@@ -119,8 +136,12 @@ def run_apgd(
     stop_early: bool,
     seed: int,
     straight_through: bool = False,
+    fooled: NDArray[np.bool_] | None = None,
 ) -> Array:
     """Run Auto-PGD on x, y and index; see :class:`Apgd`.
+
+    In ``fooled``, bool [n], is set where an iterate fools the gradient graph, or the run was not
+    looked at.
 
     With ``num_targets`` the loss is a targeted one, and each sample is led towards that many other
     classes in turn, those of the largest logits first, ``restarts`` times each.
@@ -137,6 +158,8 @@ def run_apgd(
         run.targets = strongest_others(logits, y, num_targets)
         run.runs = restarts * run.targets.shape[1]
     run_lanes(run.iteration, run, [Job(int(row), 0) for row in np.flatnonzero(worthwhile)])
+    if fooled is not None:
+        fooled |= run.ever | ~worthwhile
     # Where the shipped graph rounds otherwise, in 16 bits above all, what fools the gradient graph
     # by a hair need not fool it: those samples go all the way.
     left = not_fooled(target, run.adversarial, y, run.fooled)
@@ -203,6 +226,7 @@ class _Run(Runner):
         self.iteration = iteration
         self.adversarial = self.x.copy()
         self.fooled = np.zeros(len(self.x), np.bool_)
+        self.ever = np.zeros(len(self.x), np.bool_)
         self.highest = np.full(len(self.x), -np.inf)
         self.runs = 1
         self.targets: Labels | None = None
@@ -245,6 +269,7 @@ class _Run(Runner):
         further = []
         best_loss = rows[state.BEST_LOSS]
         for lane, job in enumerate(jobs):
+            self.ever[job.row] |= fooled[lane]
             if self.stop_early and fooled[lane]:
                 self.adversarial[job.row] = cast(Array, rows[self.iteration.x])[lane]
                 self.fooled[job.row] = True

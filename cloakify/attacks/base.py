@@ -55,6 +55,20 @@ class Attack(ABC):
         float32, the shape of ``x``, within ball and box.
         """
 
+    def explore(
+        self, target: Target, x: Array, y: Labels, index: Labels, threat: ThreatModel
+    ) -> tuple[Array, NDArray[np.bool_]]:
+        """Return the attacked samples, and for which of them the attack may have succeeded.
+
+        For the others the same attack, stopping at its first success, would fail too. An attack
+        that can't tell says of all that it may.
+
+        Returns
+        -------
+        As :meth:`run`, and bool [n].
+        """
+        return self.run(target, x, y, index, threat), np.ones(len(x), np.bool_)
+
     def __repr__(self) -> str:
         settings = ", ".join(f"{name.lstrip('_')}={value!r}" for name, value in vars(self).items())
         return f"{type(self).__name__}({settings})"

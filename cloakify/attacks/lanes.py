@@ -119,6 +119,7 @@ class _Lanes:
         self.jobs: list[Job] = []
         self.rows: Rows = {}
         self.age = np.zeros(0, np.int64)
+        self.fooled = np.zeros(0, np.bool_)
         self.size = 0
         self.values: dict[str, ort.OrtValue] = {}
 
@@ -138,7 +139,7 @@ class _Lanes:
             self.jobs += new
         taken = len(self.jobs)
         self.age = np.concatenate([self.age, np.zeros(taken - len(self.age), np.int64)])
-        self.fooled = np.zeros(taken, np.bool_)
+        self.fooled = np.concatenate([self.fooled, np.zeros(taken - len(self.fooled), np.bool_)])
         self.done = np.zeros(taken, np.bool_)
         if size != self.size:
             self.size = size
@@ -189,7 +190,7 @@ class _Lanes:
         )
         stay = np.flatnonzero(~self.done)
         self.jobs = [self.jobs[lane] for lane in stay]
-        self.age = self.age[stay]
+        self.age, self.fooled = self.age[stay], self.fooled[stay]
         self.rows = {name: rows[stay] for name, rows in host.items()}
         return further
 

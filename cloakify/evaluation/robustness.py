@@ -9,6 +9,7 @@ import numpy as np
 
 from cloakify.attacks import Attack, Target, ThreatModel
 from cloakify.data import Dataset
+from cloakify.evaluation.samples import Samples
 from cloakify.numeric.arrays import Flags, Labels, floats
 
 
@@ -76,21 +77,25 @@ def compare_targets(
         Called with the number of samples done.
     """
     baseline = targets[0]
-    found: list[list[Correctness]] = [[] for _ in targets]
+    results: list[list[Correctness]] = [[] for _ in targets]
     done = 0
     # Several batches at once, so that attacks which drop fooled samples still fill theirs.
     for batch in dataset.batches(indices, baseline.span):
         x = floats(batch.x)
-        samples = (batch.y, batch.index, threat)
-        static = attacks.calibration.run(baseline, x, *samples)
-        transfer = attacks.transfer.run(baseline, x, *samples)
-        for parts, target in zip(found, targets, strict=True):
-            own = attacks.adaptive.run(target, x, *samples)
+        samples = Samples(x, batch.y, batch.index)
+        static = attacks.calibration.run(baseline, x, batch.y, batch.index, threat)
+        transfer, fooled = attacks.transfer.explore(baseline, x, batch.y, batch.index, threat)
+        for parts, target in zip(results, targets, strict=True):
+            clean = target.correct(x, batch.y)
             transferred = target.correct(transfer, batch.y)
-            adaptive = transferred & target.correct(own, batch.y)
+            standing = clean & transferred
+            # Of the baseline, the same attack would go the same way again where it never succeeded.
+            tried = standing & fooled if target is baseline else standing
+            adaptive = transferred & clean
+            adaptive[tried] = _withstand(attacks.adaptive, target, samples.at(tried), threat)
             parts.append(
                 Correctness(
-                    clean=target.correct(x, batch.y),
+                    clean=clean,
                     static=target.correct(static, batch.y),
                     transfer=adaptive if target is baseline else transferred,
                     adaptive=adaptive,
@@ -98,7 +103,16 @@ def compare_targets(
             )
         done += len(x)
         progress(done)
-    return [_joined(parts) for parts in found]
+    return [_joined(parts) for parts in results]
+
+
+def _withstand(attack: Attack, target: Target, samples: Samples, threat: ThreatModel) -> Flags:
+    """Attack samples; tell which are still classified rightly."""
+    if not len(samples.y):
+        return np.empty(0, np.bool_)
+    return target.correct(
+        attack.run(target, samples.x, samples.y, samples.index, threat), samples.y
+    )
 
 
 def _joined(parts: Sequence[Correctness]) -> Correctness:

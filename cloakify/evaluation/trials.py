@@ -17,6 +17,7 @@ from cloakify.attacks.given import within
 from cloakify.attacks.starts import random_in_ball, random_on_sphere
 from cloakify.data import Batch, Copies, Dataset
 from cloakify.errors import NoGradientError
+from cloakify.evaluation.samples import Samples
 from cloakify.numeric.arrays import Array, Flags, Labels, floats
 
 # More small samples are attacked together than a target asks for, so that attacks which drop fooled
@@ -26,19 +27,6 @@ MOST = 2048
 
 # Which draw the random noise is, apart from the restarts of attacks.
 _NOISE = 1 << 30
-
-
-@dataclass(frozen=True)
-class Samples:
-    """Clean samples [n, …], labels [n], and which ones of the data set they are [n]."""
-
-    x: Array
-    y: Labels
-    index: Labels
-
-    def at(self, rows: Labels) -> Samples:
-        """Return some of them."""
-        return Samples(self.x[rows], self.y[rows], self.index[rows])
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cloakify.attacks import Attack, Target
 from cloakify.attacks.square import Square
@@ -24,9 +23,7 @@ from cloakify.experiment.experiment import Experiment, Progress
 from cloakify.graph.edit.mask import MASK, insert_mask, mask_as_input, mask_values
 from cloakify.masking.masked_head import MaskedHead
 from cloakify.masking.selection import MaskChoice
-
-Flags = NDArray[np.bool_]
-Indices = NDArray[np.int64]
+from cloakify.numeric.arrays import Array, Flags, Indices, Labels, floats
 
 # Into how many parts the samples are dealt at most: a mask that is far behind is seen in the first.
 PARTS = 8
@@ -74,7 +71,7 @@ class MaskRace:
 
     def __init__(self, experiment: Experiment, samples: Indices, attack: Attack) -> None:
         self._experiment = experiment
-        self._attacks = (attack, Square(queries=CHECKING_QUERIES, seed=experiment.setting.seed))
+        self._attacks = (attack, Square(queries=CHECKING_QUERIES, seed=experiment.setting.run.seed))
         self._target = experiment.target()
         self._masked = _MaskedTarget(experiment)
         size = max(self._target.batch_size, -(-len(samples) // PARTS))
@@ -117,7 +114,7 @@ class MaskRace:
     def _right(self, part: int, contenders: Sequence[Contender]) -> list[Flags]:
         rights: list[list[Flags]] = [[] for _ in contenders]
         for batch in self._batches(part):
-            x = batch.x.astype(np.float32, copy=False)
+            x = floats(batch.x)
             for right, flags in zip(rights, self._verdicts(x, batch.y, contenders), strict=True):
                 right.append(flags)
         return [np.concatenate(right) for right in rights]
@@ -131,7 +128,7 @@ class MaskRace:
         for batch in self._batches(part):
             rows = np.flatnonzero(leader.standing[start : start + len(batch.y)])
             if len(rows):
-                x, y = batch.x[rows].astype(np.float32, copy=False), batch.y[rows]
+                x, y = floats(batch.x[rows]), batch.y[rows]
                 attacked = attack.run(target, x, y, batch.index[rows], self._experiment.threat)
                 verdicts = self._verdicts(attacked, y, contenders)
                 for contender, right in zip(contenders, verdicts, strict=True):
@@ -141,9 +138,7 @@ class MaskRace:
     def _batches(self, part: int) -> Iterator[Batch]:
         return self._experiment.dataset.batches(self._parts[part], self._target.span)
 
-    def _verdicts(
-        self, x: NDArray[np.float32], y: Indices, contenders: Sequence[Contender]
-    ) -> Iterator[Flags]:
+    def _verdicts(self, x: Array, y: Labels, contenders: Sequence[Contender]) -> Iterator[Flags]:
         """Yield which samples each mask leaves the model right on."""
         if self._head is None:
             for contender in contenders:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import numpy as np
 import onnx
-from numpy.typing import NDArray
 from onnx import ModelProto
 
 from cloakify.errors import HeadError
 from cloakify.graph.analysis.head import Head
 from cloakify.graph.edit.mask import features_type, mask_values
 from cloakify.graph.edit.taps import head_model
+from cloakify.numeric.arrays import Array, floats
 from cloakify.runtime import Device, Session
-
-Array = NDArray[np.float32]
 
 
 class MaskedHead:
@@ -45,12 +42,12 @@ class MaskedHead:
         except HeadError:
             return None
 
-    def logits(self, features: Array, mask: NDArray[np.float32]) -> Array:
+    def logits(self, features: Array, mask: Array) -> Array:
         """Return the logits float32 [n, C] of features [n, …] under a mask [D]."""
         values = mask_values(self._model, self._head, mask)
         feeds = {self._head.features: features.astype(values.dtype, copy=False) * values}
         (found,) = self._session(features.ndim).run(feeds).values()
-        return found.reshape(len(features), -1).astype(np.float32, copy=False)
+        return floats(found.reshape(len(features), -1))
 
     def _session(self, rank: int) -> Session:
         if rank not in self._sessions:

@@ -1,0 +1,69 @@
+"""Models compared on the same samples: what is left out gives the verdicts of what is not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cloakify.attacks import Apgd, Fgsm
+from cloakify.evaluation.robustness import Attacks, compare_targets
+from cloakify.experiment.experiment import Experiment, open_classifier, open_experiment
+from cloakify.graph.edit.mask import insert_mask
+from cloakify.settings import HardenSetting
+
+SAMPLES = 60
+
+
+@pytest.fixture(scope="module")
+def experiment(samples: Path) -> Experiment:
+    setting = HardenSetting(device="cpu", eps=3 / 255, batch_size=7)
+    return open_experiment(
+        open_classifier(samples / "fashion_pooled.onnx"),
+        samples / "test.npz",
+        setting,
+        lambda *_: None,
+    )
+
+
+def test_every_verdict_is_that_of_attacking_every_sample(experiment: Experiment) -> None:
+    """Samples that fell already, or that the same attack failed on before, are not attacked."""
+    classifier = experiment.classifier
+    mask = np.random.default_rng(0).integers(0, 2, classifier.head.num_features).astype(float)
+    masked = insert_mask(classifier.file.model, classifier.head, mask, {})
+    targets = [experiment.target(), experiment.target(masked)]
+    driven, stopping = Apgd(steps=5, stop_early=False), Apgd(steps=5)
+    indices = np.arange(SAMPLES)
+    fgsm, threat = Fgsm(), experiment.threat
+    results = compare_targets(
+        targets,
+        Attacks(fgsm, driven, stopping),
+        threat,
+        experiment.dataset,
+        indices,
+        lambda done: None,
+    )
+    (batch,) = experiment.dataset.batches(indices, SAMPLES)
+    x, y, index = batch.x.astype(np.float32), batch.y, batch.index
+    static = fgsm.run(targets[0], x, y, index, threat)
+    transfer = driven.run(targets[0], x, y, index, threat)
+    for number, (target, result) in enumerate(zip(targets, results, strict=True)):
+        own = target.correct(stopping.run(target, x, y, index, threat), y)
+        transferred = target.correct(transfer, y)
+        np.testing.assert_array_equal(result.clean, target.correct(x, y))
+        np.testing.assert_array_equal(result.static, target.correct(static, y))
+        np.testing.assert_array_equal(result.adaptive, own & transferred)
+        expected = own & transferred if number == 0 else transferred
+        np.testing.assert_array_equal(result.transfer, expected)
+    # The test says nothing unless samples fell, stood, and differed between the models.
+    assert 0 < results[1].adaptive.sum() < results[1].transfer.sum() < SAMPLES
+
+
+def test_exploring_tells_which_samples_an_early_stop_would_fool(experiment: Experiment) -> None:
+    target, threat = experiment.target(), experiment.threat
+    (batch,) = experiment.dataset.batches(np.arange(SAMPLES), SAMPLES)
+    x, y, index = batch.x.astype(np.float32), batch.y, batch.index
+    _, fooled = Apgd(steps=8, stop_early=False).explore(target, x, y, index, threat)
+    stopped = Apgd(steps=8).run(target, x, y, index, threat)
+    np.testing.assert_array_equal(fooled, ~target.correct(stopped, y))
