@@ -169,6 +169,6 @@ def _attack_info(attack: Attack, experiment: Experiment) -> AttackInfo:
 
 
 def _sha256(path: Path) -> str:
-    """SHA-256 of the file alone, as `sha256sum` prints it; its sidecars are the source's."""
+    """SHA-256 of the file alone, as `sha256sum` prints it; its sidecars are called by theirs."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

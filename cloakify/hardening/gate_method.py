@@ -30,10 +30,16 @@ from cloakify.masking.gated import GatedModel
 from cloakify.masking.tuning import GateMetrics, Outcome, StepReport, TuningPlan, TuningState, tune
 from cloakify.masking.tuning_file import load_state, save_state
 from cloakify.numeric.arrays import Array, Doubles
+from cloakify.onnxfile import check_apart
 from cloakify.report.records import MaskInfo
 from cloakify.runtime import fitting_batch_size
 from cloakify.settings import HardenSetting
-from cloakify.verification.gate_edit import gate_faults, gate_runtime_faults, gated_sites
+from cloakify.verification.gate_edit import (
+    gate_faults,
+    gate_runtime_faults,
+    gated_sites,
+    scaled_names,
+)
 
 # Samples in the fit split; below, many gates would learn it by heart and tuning has to prevent it.
 FEW_SAMPLES = 2000
@@ -225,9 +231,11 @@ def sites_for(model: ModelProto, experiment: Experiment, setting: HardenSetting)
     if setting.tuning.emit == "fold":
         if not sites:
             raise ModelError(f"{path}: no layer's gates can be folded; use --emit mul")
-        tensors = {tensor.name: tensor for tensor in model.graph.initializer}
+        classifier = experiment.classifier
+        tensors = {tensor.name: tensor for tensor in classifier.model.graph.initializer}
         for site in sites:
             check_foldable(site, tensors)
+        check_apart(classifier.file, scaled_names(sites))
     return sites
 
 
@@ -249,10 +257,13 @@ def _make(
         "mask.removed": str(len(removed)),
         "mask.total": str(len(every)),
     }
-    source = classifier.file.model
+    file = classifier.file
+    if setting.tuning.emit == "fold":
+        file = replace(file, model=file.load_some(scaled_names(tuned.sites)))
+    source = file.model
     hardened = put_in(source, tuned.sites, tuned.gates, metadata(experiment, attack, facts))
     check_both(experiment, hardened)
-    faults = gate_faults(classifier.file, hardened, classifier.head)
+    faults = gate_faults(file, hardened, classifier.head)
     if not faults:
         faults = gate_runtime_faults(
             classifier.model,

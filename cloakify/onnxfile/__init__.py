@@ -3,8 +3,9 @@
 from cloakify.onnxfile.atomic import atomic_write
 from cloakify.onnxfile.diff import Difference, compare_models
 from cloakify.onnxfile.metadata import METADATA_PREFIX, read_metadata, write_metadata
-from cloakify.onnxfile.model_file import FLOATS, OnnxFile, open_model, save_model
+from cloakify.onnxfile.model_file import FLOATS, OnnxFile, open_model
 from cloakify.onnxfile.places import check_places
+from cloakify.onnxfile.save import check_apart, save_model
 from cloakify.onnxfile.values import values_of
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "Difference",
     "OnnxFile",
     "atomic_write",
+    "check_apart",
     "check_places",
     "compare_models",
     "open_model",

@@ -1,16 +1,30 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all.
+
+A file is made under a name of its own in the folder of its place, and renamed when it is whole. As
+long as it is being made it is locked, which ends with the process however that ends: so what a
+killed run has left can be told from what a live one is making.
+"""
 
 from __future__ import annotations
 
 import io
 import os
+import re
+import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import TracebackType
 from typing import BinaryIO
 
 from cloakify.errors import CloakifyError
+
+if sys.platform != "win32":
+    import fcntl
+
+PREFIX, SUFFIX = ".cloakify-", ".part"
+PART = re.compile(r"\.cloakify-[a-z0-9_]{8}\.part")
 
 
 @contextmanager
@@ -26,27 +40,63 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     CloakifyError
         The folder is missing or not writable, or the disk is full.
     """
-    target = Path(path)
-    with _named(target):
-        handle, name = tempfile.mkstemp(".part", f".{target.name}.", dir=target.parent)
-    temporary: Path | None = Path(name)
-    raw = _Raw(handle, target)
-    file = io.BufferedWriter(raw)
-    try:
-        yield file
-        with _named(target):
-            file.flush()
-            os.fsync(handle)
-            file.close()
+    with Part(Path(path)) as part:
+        yield part.file
+        part.finish()
+        part.publish(part.target)
+        sync_folder(part.target.parent)
+
+
+class Part:
+    """A file in the making, in the folder of its place; removed at the end unless published.
+
+    Parameters
+    ----------
+    target
+        Its place; also how its errors are named.
+
+    Attributes
+    ----------
+    file
+        Where its bytes go.
+    """
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+        with named(target):
+            self._handle, self._lock, self.path = _locked_file(target.parent)
+        self._raw = _Raw(self._handle, target)
+        self.file: BinaryIO = io.BufferedWriter(self._raw)
+
+    def finish(self) -> None:
+        """Bring the bytes to the disk, and close the file; it stays locked."""
+        with named(self.target):
+            self.file.flush()
+            os.fsync(self._handle)
+            self.file.close()
             # mkstemp makes the file private; the result gets the rights any new file would get.
-            Path(name).chmod(0o666 & ~_umask())
-            os.replace(name, target)
-            temporary = None
-    finally:
-        if temporary is not None:
-            raw.abandoned = True
-            file.close()
-            temporary.unlink(missing_ok=True)
+            self.path.chmod(0o666 & ~_umask())
+
+    def publish(self, place: Path) -> None:
+        """Rename the finished file, over what is there."""
+        with named(self.target):
+            os.replace(self.path, place)
+
+    def __enter__(self) -> Part:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._raw.abandoned = True
+        with suppress(OSError):
+            self.file.close()
+        self.path.unlink(missing_ok=True)
+        if self._lock is not None:
+            os.close(self._lock)
 
 
 class _Raw(io.FileIO):
@@ -65,12 +115,26 @@ class _Raw(io.FileIO):
         """Write, or raise a CloakifyError."""
         if self.abandoned:
             return memoryview(data).nbytes
-        with _named(self.target):
+        with named(self.target):
             return super().write(data)
 
 
+def dead_parts(folder: Path) -> Iterator[Path]:
+    """Yield files that runs which are dead by now had begun in a folder, each one locked.
+
+    A file that a live run is making is not among them, nor one that is called otherwise.
+    """
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in [entry for entry in entries if PART.fullmatch(entry.name)]:
+            if entry.is_file(follow_symlinks=False):
+                with _locked(Path(entry.path)) as dead:
+                    if dead:
+                        yield Path(entry.path)
+
+
 @contextmanager
-def _named(target: Path) -> Iterator[None]:
+def named(target: Path) -> Iterator[None]:
+    """Turn an error of the system into one line that names the file that was to be written."""
     try:
         yield
     except OSError as error:
@@ -78,6 +142,74 @@ def _named(target: Path) -> Iterator[None]:
             f"{target}: cannot be written ({error.strerror or error}); "
             "what was there before is untouched; free some space or choose another place"
         ) from error
+
+
+def sync_folder(folder: Path) -> None:
+    """Bring the names in a folder to the disk, where the system can do that."""
+    with suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+if sys.platform == "win32":
+
+    def _locked_file(folder: Path) -> tuple[int, None, Path]:
+        """Make a file; Windows lets nobody remove it as long as it is open."""
+        handle, name = tempfile.mkstemp(SUFFIX, PREFIX, dir=folder)
+        return handle, None, Path(name)
+
+    @contextmanager
+    def _locked(path: Path) -> Iterator[bool]:
+        yield True
+
+else:
+
+    def _locked_file(folder: Path) -> tuple[int, int | None, Path]:
+        """Make a file; return it, a descriptor that holds the lock on it, and its name."""
+        while True:
+            handle, name = tempfile.mkstemp(SUFFIX, PREFIX, dir=folder)
+            path = Path(name)
+            # A lock belongs to all copies of a descriptor, and ends with the last one.
+            lock = os.dup(handle)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            except OSError:
+                # A file system without locks: nothing is ever taken for a leftover there.
+                os.close(lock)
+                return handle, None, path
+            if _is_name_of(path, handle):
+                return handle, lock, path
+            # Between the two calls another run took it for a leftover.
+            os.close(lock)
+            os.close(handle)
+
+    @contextmanager
+    def _locked(path: Path) -> Iterator[bool]:
+        """Lock a file, and yield whether that was to be had and the file is still there."""
+        try:
+            handle = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
+        except OSError:
+            yield False
+            return
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            dead = _is_name_of(path, handle)
+        except OSError:
+            dead = False
+        try:
+            yield dead
+        finally:
+            os.close(handle)
+
+    def _is_name_of(path: Path, handle: int) -> bool:
+        """Tell whether a name still stands for an open file."""
+        try:
+            return os.path.samestat(os.lstat(path), os.fstat(handle))
+        except FileNotFoundError:
+            return False
 
 
 def _umask() -> int:

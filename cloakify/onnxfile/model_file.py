@@ -1,7 +1,6 @@
-"""Open and save ONNX files; weights that live in sidecar files stay there.
+"""Open ONNX files; weights that live in sidecar files stay there.
 
-The message is loaded without its external weights, so a 10 GB model is edited without reading
-them; the sidecars are copied beside the output (onnx >= 1.21 rejects linked ones).
+The message is loaded without its external weights, so a 10 GB model is edited without reading them.
 """
 
 from __future__ import annotations
@@ -9,22 +8,25 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import onnx
-from google.protobuf.message import DecodeError, EncodeError
+from google.protobuf.message import DecodeError
 from onnx import AttributeProto, GraphProto, ModelProto, TensorProto
 
-from cloakify.errors import CloakifyError, ModelError
-from cloakify.onnxfile.atomic import atomic_write
+from cloakify.errors import ModelError
 from cloakify.onnxfile.order import disorder
-from cloakify.onnxfile.places import check_places
-
-CHUNK = 1 << 20
+from cloakify.onnxfile.sidecars import (
+    chunks,
+    find_sidecar,
+    folder_of,
+    place_of,
+    read_tensor,
+    sha256_of,
+)
 
 # Bytes of the largest message that protobuf reads or writes.
 MESSAGE_LIMIT = (1 << 31) - 1
@@ -50,7 +52,9 @@ class OnnxFile:
     model
         The message; tensors with external data hold only their location.
     sidecars
-        Names of the external data files, relative to the folder of ``path``, sorted.
+        Names of the external data files, relative to ``folder``, sorted.
+    folder
+        Where the sidecars lie: as a rule the folder of ``path``.
     content
         The message as bytes where it is not what ``path`` holds: a mask was taken out of it.
     """
@@ -58,31 +62,34 @@ class OnnxFile:
     path: Path
     model: ModelProto
     sidecars: tuple[str, ...]
+    folder: Path
     content: bytes | None = None
 
     @property
     def files(self) -> list[Path]:
         """The file and its sidecars."""
-        return [self.path, *(self.path.parent / name for name in self.sidecars)]
+        return [self.path, *map(self.sidecar, self.sidecars)]
+
+    def sidecar(self, name: str) -> Path:
+        """Return where a sidecar lies."""
+        return self.folder / name
 
     @property
     def sha256(self) -> str:
         """SHA-256 of the file's bytes and then of each sidecar's own SHA-256, by their names."""
         digest = hashlib.sha256(self.content or b"")
         if self.content is None:
-            for chunk in _chunks(self.path):
+            for chunk in chunks(self.path):
                 digest.update(chunk)
         for name in self.sidecars:
             # Of the sidecars' bytes in a row nobody could tell where one ends.
-            digest.update(self.sidecar_digest(name))
+            digest.update(self.digests[name])
         return digest.hexdigest()
 
-    def sidecar_digest(self, name: str) -> bytes:
-        """Return the SHA-256 of a sidecar's bytes."""
-        digest = hashlib.sha256()
-        for chunk in _chunks(self.path.parent / name):
-            digest.update(chunk)
-        return digest.digest()
+    @cached_property
+    def digests(self) -> dict[str, bytes]:
+        """SHA-256 of each sidecar's bytes, by its name, as they were when first asked for."""
+        return {name: sha256_of(self.sidecar(name)) for name in self.sidecars}
 
     @cached_property
     def outline(self) -> ModelProto:
@@ -96,18 +103,7 @@ class OnnxFile:
         ModelError
             A sidecar is shorter than the model says.
         """
-        if not any(map(_is_small_outside, iter_tensors(self.model))):
-            return self.model
-        model = ModelProto()
-        model.CopyFrom(self.model)
-        with self._readable():
-            for tensor in filter(_is_small_outside, iter_tensors(model)):
-                onnx.external_data_helper.load_external_data_for_tensor(
-                    tensor, str(self.path.parent)
-                )
-                tensor.data_location = TensorProto.DEFAULT
-                tensor.ClearField("external_data")
-        return model
+        return self._with(_is_small_outside)
 
     def load_weights(self) -> ModelProto:
         """Return a copy of the model with the external weights read into it.
@@ -117,25 +113,40 @@ class OnnxFile:
         ModelError
             A sidecar is shorter than the model says.
         """
+        return self._with(is_outside)
+
+    def load_some(self, names: Collection[str]) -> ModelProto:
+        """Return the model with the external weights of these names read into a copy of it.
+
+        Raises
+        ------
+        ModelError
+            A sidecar is shorter than the model says.
+        """
+        return self._with(lambda tensor: is_outside(tensor) and tensor.name in names)
+
+    def _with(self, wanted: Callable[[TensorProto], bool]) -> ModelProto:
+        if not any(map(wanted, iter_tensors(self.model))):
+            return self.model
         model = ModelProto()
         model.CopyFrom(self.model)
-        if self.sidecars:
-            with self._readable():
-                onnx.load_external_data_for_model(model, str(self.path.parent))
+        for tensor in filter(wanted, iter_tensors(model)):
+            try:
+                read_tensor(tensor, self.sidecar(place_of(tensor).location))
+            except ModelError as error:
+                raise ModelError(f"{self.path}: its weights can't be read: {error}") from error
         return model
 
-    @contextmanager
-    def _readable(self) -> Iterator[None]:
-        try:
-            yield
-        except (OSError, ValueError, onnx.checker.ValidationError) as error:
-            raise ModelError(f"{self.path}: its weights can't be read: {error}") from error
+
+def is_outside(tensor: TensorProto) -> bool:
+    """Tell whether a tensor's values lie in a sidecar."""
+    return tensor.data_location == TensorProto.EXTERNAL
 
 
 def _is_small_outside(tensor: TensorProto) -> bool:
     """Tell whether a sidecar holds a single number, or integers that may be axes or indices."""
     most = FEW_INTEGERS if tensor.data_type in INTEGERS else 1
-    return tensor.data_location == TensorProto.EXTERNAL and math.prod(tensor.dims) <= most
+    return is_outside(tensor) and math.prod(tensor.dims) <= most
 
 
 def open_model(path: str | os.PathLike[str]) -> OnnxFile:
@@ -167,9 +178,10 @@ def open_model(path: str | os.PathLike[str]) -> OnnxFile:
     if problem is not None:
         raise ModelError(f"{place}: {problem}; ONNX wants each value made once, before it is read")
     sidecars = tuple(sorted(_sidecar_names(model)))
+    folder = folder_of(place, sidecars)
     for name in sidecars:
-        _check_sidecar(place, name)
-    return OnnxFile(place, model, sidecars)
+        find_sidecar(place, folder, name)
+    return OnnxFile(place, model, sidecars, folder)
 
 
 def _check_texts(place: Path, model: ModelProto) -> None:
@@ -185,90 +197,6 @@ def _check_texts(place: Path, model: ModelProto) -> None:
                         f"{place}: {node.op_type} {node.name!r} has bytes for text in "
                         f"{attribute.name!r}; is that an operator that the exporter left as it was?"
                     ) from error
-
-
-def _check_sidecar(place: Path, name: str) -> None:
-    root = place.parent.resolve()
-    try:
-        sidecar = (root / name).resolve()
-        found = sidecar.is_file()
-    except (OSError, ValueError, RuntimeError) as error:
-        # Names from the file are anybody's: too long, with a zero byte, through a loop of links.
-        raise ModelError(f"{place}: its weights are said to be in {name!r}: {error}") from error
-    if not sidecar.is_relative_to(root):
-        raise ModelError(f"{place}: its weights are said to be in {name!r}, outside its folder")
-    if not found:
-        raise ModelError(f"{place}: its weights are said to be in {name!r}, which is missing")
-
-
-def save_model(model: ModelProto, path: str | os.PathLike[str], source: OnnxFile) -> None:
-    """Write ``model`` to ``path``, whole or not at all, with the sidecars of ``source`` beside it.
-
-    Equal messages give equal bytes.
-
-    Raises
-    ------
-    CloakifyError
-        As :func:`~cloakify.onnxfile.places.check_places`; a sidecar would replace another model's,
-        or the message is over protobuf's 2 GiB.
-    """
-    target = Path(path)
-    check_places([target], source.files)
-    try:
-        data = model.SerializeToString(deterministic=True)
-    except (EncodeError, ValueError) as error:
-        raise CloakifyError(f"{target}: the model is over protobuf's limit of 2 GiB") from error
-    if target.parent.resolve() != source.path.parent.resolve():
-        _copy_sidecars(source, target)
-    with atomic_write(target) as file:
-        file.write(data)
-
-
-def copy_file(source: Path, target: Path) -> None:
-    """Copy a file's bytes, whole or not at all.
-
-    Raises
-    ------
-    ModelError
-        The source can't be read.
-    CloakifyError
-        The target can't be written.
-    """
-    with atomic_write(target) as writer:
-        for chunk in _chunks(source):
-            writer.write(chunk)
-
-
-def _copy_sidecars(source: OnnxFile, target: Path) -> None:
-    replaced = target.exists()
-    for name in source.sidecars:
-        original, copy = source.path.parent / name, target.parent / name
-        if copy.exists() and _same_bytes(original, copy):
-            continue
-        if copy.exists() and not replaced:
-            raise CloakifyError(
-                f"{copy}: holds the weights of another model; choose another folder for the output"
-            )
-        try:
-            copy.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise CloakifyError(f"{copy.parent}: {error.strerror or error}") from error
-        copy_file(original, copy)
-
-
-def _same_bytes(one: Path, other: Path) -> bool:
-    if one.stat().st_size != other.stat().st_size:
-        return False
-    return all(a == b for a, b in zip(_chunks(one), _chunks(other), strict=False))
-
-
-def _chunks(path: Path) -> Iterator[bytes]:
-    try:
-        with open(path, "rb") as file:
-            while chunk := file.read(CHUNK):
-                yield chunk
-    except OSError as error:
-        raise ModelError(f"{path}: can't be read ({error.strerror or error})") from error
 
 
 def iter_graphs(graph: GraphProto) -> Iterator[GraphProto]:
@@ -315,10 +243,4 @@ def _tensors_of(attributes: Iterable[AttributeProto]) -> Iterator[TensorProto]:
 
 
 def _sidecar_names(model: ModelProto) -> set[str]:
-    return {
-        entry.value
-        for tensor in iter_tensors(model)
-        if tensor.data_location == TensorProto.EXTERNAL
-        for entry in tensor.external_data
-        if entry.key == "location"
-    }
+    return {place_of(tensor).location for tensor in iter_tensors(model) if is_outside(tensor)}

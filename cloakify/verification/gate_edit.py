@@ -50,8 +50,30 @@ def gated_sites(
     return [site for site in sites if site.foldable] if emit == "fold" else sites
 
 
+def folded_names(source: ModelProto, head: Head, said: Mapping[str, str]) -> list[str]:
+    """Return the initializers that gates were folded into, by a file's metadata.
+
+    None where the metadata can't be read, which :func:`gate_faults` has more to say of.
+    """
+    if said.get("emit") != "fold" or said.get("gates") != "channel" or "layers" not in said:
+        return []
+    try:
+        sites = _sites_of(source, head, said)
+    except (ModelError, UsageError):
+        return []
+    return scaled_names(sites)
+
+
+def scaled_names(sites: Sequence[GateSite]) -> list[str]:
+    """Return the initializers that folding multiplies."""
+    return sorted({name for site in sites for name, _ in site.scaled})
+
+
 def gate_faults(source: OnnxFile, hardened: ModelProto, head: Head) -> list[str]:
-    """List every way in which ``hardened`` is not ``source`` with gates on its layers."""
+    """List every way in which ``hardened`` is not ``source`` with gates on its layers.
+
+    Weights that gates were folded into have been read into both.
+    """
     said = read_metadata(hardened)
     emit = said.get("emit")
     if emit not in ("mul", "fold"):

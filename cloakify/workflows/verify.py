@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +18,9 @@ from cloakify.graph.analysis.inputs import InputSpec
 from cloakify.graph.edit.taps import tap
 from cloakify.onnxfile import OnnxFile, open_model, read_metadata
 from cloakify.runtime import Device, Session, resolve_device
-from cloakify.verification.gate_edit import gate_faults, gate_runtime_faults, is_tuned
+from cloakify.verification.gate_edit import folded_names, gate_faults, gate_runtime_faults, is_tuned
 from cloakify.verification.mask_edit import check_valid, runtime_faults, structural_faults
+from cloakify.verification.sidecars import align_sidecars
 
 # Samples both models are run on.
 SAMPLES = 4
@@ -85,8 +86,10 @@ def verify(
         faults = [*_strange_source(before, said), f"{source}: {error}"]
         return Verification(Path(hardened), Path(source), tuple(faults), "")
     tuned = is_tuned(after.model)
+    edited = folded_names(before.outline, head, said) if tuned else ()
+    model, differing = align_sidecars(before, after, edited)
     find_faults = gate_faults if tuned else structural_faults
-    faults = find_faults(before, after.model, head) + _sidecar_faults(before, after)
+    faults = find_faults(replace(before, model=before.load_some(edited)), model, head) + differing
     remarks: tuple[str, ...] = ()
     if faults:
         faults = _strange_source(before, said) + faults
@@ -116,20 +119,6 @@ def _strange_source(before: OnnxFile, said: Mapping[str, str]) -> list[str]:
     if said.get("source.sha256", before.sha256) == before.sha256:
         return []
     return [f"its metadata says that it was made from another file than {before.path}"]
-
-
-def _sidecar_faults(before: OnnxFile, after: OnnxFile) -> list[str]:
-    """Compare the external weights byte by byte."""
-    if before.sidecars != after.sidecars:
-        return [f"external weights are in {list(after.sidecars)}, not {list(before.sidecars)}"]
-    folder_before, folder_after = before.path.parent, after.path.parent
-    if folder_before.resolve() == folder_after.resolve():
-        return []
-    return [
-        f"the external weights in {name!r} differ"
-        for name in before.sidecars
-        if before.sidecar_digest(name) != after.sidecar_digest(name)
-    ]
 
 
 def _run_both(

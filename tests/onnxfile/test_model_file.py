@@ -1,4 +1,4 @@
-"""Opening and saving: what is no model is refused in one line, what is one comes out whole."""
+"""Opening: what is no model is refused in one line, and sidecars are found where they may be."""
 
 from __future__ import annotations
 
@@ -13,9 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import ModelProto
 
-from cloakify.errors import CloakifyError, ModelError
-from cloakify.onnxfile import model_file as module
-from cloakify.onnxfile import open_model, save_model
+from cloakify.errors import ModelError
+from cloakify.onnxfile import open_model
 
 
 @pytest.fixture
@@ -132,6 +131,75 @@ def test_a_link_out_of_the_folder_is_refused(external, tmp_path):
         open_model(path)
 
 
+def test_a_link_within_the_folder_and_a_second_name_are_read(external, small):
+    path = external("weights")
+    sidecar = path.parent / "weights"
+    sidecar.rename(path.parent / "elsewhere")
+    sidecar.symlink_to("elsewhere")
+    os.link(path.parent / "elsewhere", path.parent / "again")
+    assert open_model(path).load_weights().graph.initializer[0] == small.graph.initializer[0]
+
+
+def test_a_linked_model_has_the_sidecars_of_what_it_links_to(external, tmp_path, small):
+    link = tmp_path / "link.onnx"
+    link.symlink_to(external("weights"))
+    file = open_model(link)
+    assert file.load_weights().graph.initializer[0] == small.graph.initializer[0]
+    assert file.sha256 == open_model(link.resolve()).sha256
+
+
+@pytest.fixture
+def hub(external, tmp_path) -> Path:
+    """A model in the cache of the Hugging Face hub: links into `blobs`."""
+    source = external("model.onnx_data")
+    repository = tmp_path / "hub" / "models--owner--name"
+    snapshot, blobs = repository / "snapshots" / "0123abcd" / "onnx", repository / "blobs"
+    snapshot.mkdir(parents=True)
+    blobs.mkdir()
+    for number, name in enumerate(("model.onnx", "model.onnx_data")):
+        (source.parent / name).rename(blobs / str(number))
+        (snapshot / name).symlink_to(Path("../../../blobs") / str(number))
+    return snapshot / "model.onnx"
+
+
+def test_links_in_the_hubs_cache_are_followed(hub, small):
+    assert open_model(hub).load_weights().graph.initializer[0] == small.graph.initializer[0]
+
+
+@pytest.mark.parametrize("place", ["../../../refs", "../../../../other/blobs", "/etc"])
+def test_links_out_of_the_hubs_repository_are_not(hub, place):
+    link = hub.parent / "model.onnx_data"
+    link.unlink()
+    folder = hub.parent / place
+    if not folder.is_absolute() or folder.is_relative_to(hub.parents[3]):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "passwd").write_bytes(bytes(48))
+    link.symlink_to(folder / "passwd")
+    with pytest.raises(ModelError, match="outside its folder"):
+        open_model(hub)
+
+
+def test_a_model_in_the_hubs_cache_may_not_name_other_blobs_itself(hub, small):
+    model = onnx.load(hub, load_external_data=False)
+    model.graph.initializer[0].external_data[0].value = "../../../blobs/1"
+    hub.resolve().write_bytes(model.SerializeToString())
+    with pytest.raises(ModelError, match="outside its folder"):
+        open_model(hub)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("offset", "-4"), ("length", "-1"), ("length", "many"), ("offset", "1e3")]
+)
+def test_places_that_are_none(external, key, value):
+    path = external("weights")
+    model = onnx.load(path, load_external_data=False)
+    entries = model.graph.initializer[0].external_data
+    entries.add(key=key, value=value)
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(ModelError, match="'weight' lies outside the file, but where is not said"):
+        open_model(path)
+
+
 def test_text_that_is_none_is_refused(tmp_path, small):
     """Keras's exporter leaves some of TensorFlow's operators as they are, with their settings."""
     model = ModelProto()
@@ -174,75 +242,6 @@ def test_the_digest_covers_the_sidecars(external):
     assert open_model(path).sha256 == expected
     sidecar.write_bytes(b"\x01" * 48)
     assert open_model(path).sha256 != expected
-
-
-def test_saving_gives_the_same_bytes_as_before(path, tmp_path):
-    file = open_model(path)
-    for name in ("one.onnx", "two.onnx"):
-        save_model(file.model, tmp_path / name, file)
-        assert (tmp_path / name).read_bytes() == path.read_bytes()
-
-
-def test_sidecars_are_copied_not_linked(external, tmp_path):
-    file = open_model(external("data/weights"))
-    target = tmp_path / "out" / "hardened.onnx"
-    target.parent.mkdir()
-    save_model(file.model, target, file)
-    copy = target.parent / "data" / "weights"
-    original = file.path.parent / "data" / "weights"
-    assert copy.read_bytes() == original.read_bytes()
-    assert not copy.is_symlink()
-    assert not os.path.samefile(copy, original)
-    onnx.checker.check_model(str(target))
-
-
-def test_beside_its_source_a_model_shares_the_sidecar(external):
-    file = open_model(external("weights"))
-    before = (file.path.parent / "weights").stat().st_mtime_ns
-    save_model(file.model, file.path.with_name("hardened.onnx"), file)
-    assert (file.path.parent / "weights").stat().st_mtime_ns == before
-
-
-def test_another_models_sidecar_is_not_overwritten(external, tmp_path):
-    file = open_model(external("weights"))
-    (tmp_path / "weights").write_bytes(b"of another model")
-    with pytest.raises(CloakifyError, match="weights of another model"):
-        save_model(file.model, tmp_path / "hardened.onnx", file)
-    assert (tmp_path / "weights").read_bytes() == b"of another model"
-    assert not (tmp_path / "hardened.onnx").exists()
-    # The output of an earlier run is replaced with its sidecar.
-    (tmp_path / "hardened.onnx").write_bytes(b"earlier")
-    save_model(file.model, tmp_path / "hardened.onnx", file)
-    assert (tmp_path / "weights").read_bytes() == (file.path.parent / "weights").read_bytes()
-
-
-def test_a_source_that_vanished_is_named_not_the_target(external, tmp_path):
-    file = open_model(external("weights"))
-    (file.path.parent / "weights").unlink()
-    with pytest.raises(ModelError, match=r"source/weights: can't be read"):
-        save_model(file.model, tmp_path / "hardened.onnx", file)
-    assert not (tmp_path / "weights").exists()
-    assert not (tmp_path / "hardened.onnx").exists()
-
-
-def test_the_source_is_never_replaced(external, tmp_path):
-    file = open_model(external("weights"))
-    link = tmp_path / "link.onnx"
-    link.symlink_to(file.path)
-    for target in (file.path, link, file.path.parent / "weights"):
-        with pytest.raises(CloakifyError, match="is read, too"):
-            save_model(file.model, target, file)
-
-
-def test_a_message_over_the_limit_is_refused(path, monkeypatch, tmp_path):
-    file = open_model(path)
-
-    def refuse(*_: object, **__: object) -> bytes:
-        raise module.EncodeError("Failed to serialize proto")
-
-    monkeypatch.setattr(ModelProto, "SerializeToString", refuse)
-    with pytest.raises(CloakifyError, match="2 GiB"):
-        save_model(file.model, tmp_path / "out.onnx", file)
 
 
 def test_a_sidecar_of_a_branch_within_a_function_is_found(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from cloakify.settings import HardenSetting
 from cloakify.workflows.harden import harden
 from cloakify.workflows.inspect import inspect
 from cloakify.workflows.verify import verify
+from tests.support.fragile import EPS, write_fragile
 from tests.support.hardening import made_from
 
 # The answer is the mean of two layers' scores, which are put beside each other along axes that are
@@ -97,6 +98,65 @@ def test_the_same_mask_and_a_proof(samples: Path, tmp_path: Path) -> None:
     assert digests[0] == digests[1]
 
 
+@pytest.mark.parametrize("place", ["beside", "elsewhere"])
+def test_gates_folded_into_a_sidecar(tmp_path: Path, place: str) -> None:
+    """The file is the one that weights in the message give, and proven; one byte more is not."""
+    whole, data = write_fragile(tmp_path)
+    apart = beside(onnx.load(whole), tmp_path / "apart.onnx")
+    before = apart.with_suffix(".data").read_bytes()
+    out = tmp_path if place == "beside" else tmp_path / "out"
+    out.mkdir(exist_ok=True)
+    setting = HardenSetting(
+        method="tuned",
+        emit="fold",
+        tune_steps=40,
+        max_accuracy_drop=0.2,
+        evaluation_steps=2,
+        device="cpu",
+        eps=EPS,
+    )
+    found = {}
+    for source in (whole, apart):
+        hardened = out / f"{source.stem}.h.onnx"
+        assert harden(source, data, hardened, setting).path == hardened
+        assert verify(hardened, source, "cpu").faults == ()
+        model = open_model(hardened).load_weights()
+        found[source] = {t.name: onnx.numpy_helper.to_array(t) for t in model.graph.initializer}
+    for name, values in found[whole].items():
+        np.testing.assert_array_equal(found[apart][name], values)
+    assert not np.array_equal(found[apart]["w1"], np.eye(8, dtype=np.float32))
+    assert apart.with_suffix(".data").read_bytes() == before
+    (sidecar,) = (out / name for name in open_model(hardened).sidecars)
+    for at in range(0, len(before), 64):
+        changed = bytearray(sidecar.read_bytes())
+        changed[at] ^= 1
+        sidecar.write_bytes(changed)
+        assert verify(hardened, apart, "cpu").faults
+        changed[at] ^= 1
+        sidecar.write_bytes(changed)
+
+
+def test_a_model_of_the_hubs_cache(samples: Path, tmp_path: Path) -> None:
+    """Links are followed, and what is written holds copies."""
+    apart = beside(onnx.load(samples / "fashion_keras.onnx"), tmp_path / "model.onnx")
+    snapshot, blobs = (tmp_path / "hub" / name for name in ("snapshots/0123abcd", "blobs"))
+    snapshot.mkdir(parents=True)
+    blobs.mkdir()
+    for number, file in enumerate((apart, apart.with_suffix(".data"))):
+        file.rename(blobs / str(number))
+        (snapshot / file.name).symlink_to(Path("../../blobs") / str(number))
+    setting = HardenSetting(
+        limit=80, evaluation_steps=2, device="cpu", score="deepcloak", mask_ratio=0.05
+    )
+    source = snapshot / "model.onnx"
+    (tmp_path / "out").mkdir()
+    for target in (None, tmp_path / "out" / "h.onnx"):
+        written = harden(source, samples / "calib", target, setting).path
+        assert written is not None and verify(written, source, "cpu").faults == ()
+        onnx.checker.check_model(str(written))
+        assert not any(file.is_symlink() for file in open_model(written).files)
+
+
 def test_bytes_that_move_from_one_sidecar_to_the_next(tmp_path: Path) -> None:
     """A weight that no logit hangs on, so that only its bytes can tell."""
     text = """
@@ -126,7 +186,12 @@ def test_bytes_that_move_from_one_sidecar_to_the_next(tmp_path: Path) -> None:
     hardened = out / "hardened.onnx"
     save_model(insert_mask(file.model, head, mask, facts), hardened, file)
     assert verify(hardened, source, "cpu").faults == ()
-    first, second = out / "a.data", out / "b.data"
+    places = {
+        tensor.name: out / tensor.external_data[0].value
+        for tensor in open_model(hardened).model.graph.initializer
+        if tensor.data_location
+    }
+    first, second = places["a"], places["b"]
     moved, rest = first.read_bytes(), second.read_bytes()
     first.write_bytes(moved[:16])
     second.write_bytes(moved[16:] + rest)

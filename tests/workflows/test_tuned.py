@@ -247,7 +247,7 @@ def test_refusals(fragile: tuple[Path, Path], tmp_path: Path) -> None:
     output = tmp_path / "x.onnx"
     with pytest.raises(UsageError, match="matches no layer"):
         tuned(fragile, output, tune_layers="stage9*")
-    with pytest.raises(UsageError, match="tune_steps takes a whole number from 1 on; not 0"):
+    with pytest.raises(UsageError, match="--tune-steps takes a whole number from 1 on, not 0"):
         tuned(fragile, output, tune_steps=0)
     state = tmp_path / "state.npz"
     tuned(fragile, output, tune_steps=60, tune_state=state)

@@ -56,7 +56,7 @@ def fold_gates(
     Raises
     ------
     ModelError
-        A site can't be folded: its weights are shared, computed, outside the file, or bfloat16.
+        A site can't be folded: its weights are shared, computed, not in the message, or bfloat16.
     """
     folded = ModelProto()
     folded.CopyFrom(model)
@@ -79,7 +79,7 @@ def check_foldable(site: GateSite, tensors: Mapping[str, TensorProto]) -> None:
     for name, _ in site.scaled:
         tensor = tensors[name]
         if tensor.data_location == TensorProto.EXTERNAL:
-            raise ModelError(f"{name!r} lies outside the .onnx file; use --emit mul")
+            raise ModelError(f"{name!r} lies outside the message; read it first")
         if tensor.data_type not in _EXACT:
             kind = TensorProto.DataType.Name(tensor.data_type)
             raise ModelError(f"{name!r} is {kind}, in which gates can't be folded; use --emit mul")

@@ -129,5 +129,5 @@ def test_refusals() -> None:
     sites = foldable(model)
     tensor = next(t for t in model.graph.initializer if t.name == "w3")
     tensor.data_location = TensorProto.EXTERNAL
-    with pytest.raises(ModelError, match=r"'w3' lies outside the \.onnx file; use --emit mul"):
+    with pytest.raises(ModelError, match="'w3' lies outside the message; read it first"):
         fold_gates(model, sites, random_gates(sites), {})

@@ -1,0 +1,71 @@
+"""The proof that external weights are the same bytes, whatever the files with them are called."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection
+
+from onnx import ModelProto, TensorProto
+
+from cloakify.onnxfile import OnnxFile
+from cloakify.onnxfile.model_file import is_outside, iter_tensors
+from cloakify.onnxfile.sidecars import chunks, place_of, span
+
+
+def align_sidecars(
+    source: OnnxFile, hardened: OnnxFile, edited: Collection[str] = ()
+) -> tuple[ModelProto, list[str]]:
+    """Return the hardened model with the source's names of sidecars in it, and what differs there.
+
+    Parameters
+    ----------
+    edited
+        Names of initializers that were edited. They are read into the model, for whoever knows
+        what they must be; in the sidecars their bytes are passed over.
+    """
+    model = ModelProto()
+    model.CopyFrom(hardened.load_some(edited))
+    ours, theirs = _outside(source.model, edited), _outside(model, edited)
+    if len(ours) != len(theirs):
+        return model, [
+            f"external weights are in {list(hardened.sidecars)}, not {list(source.sidecars)}"
+        ]
+    faults: dict[str, None] = {}
+    same: dict[tuple[str, str], bool] = {}
+    for our, their in zip(ours, theirs, strict=True):
+        pair = place_of(our).location, place_of(their).location
+        if pair not in same:
+            same[pair] = _digest(source, pair[0], edited) == _digest(hardened, pair[1], edited)
+        if not same[pair]:
+            faults[f"the external weights in {pair[0]!r} differ"] = None
+        for entry in their.external_data:
+            if entry.key == "location":
+                entry.value = pair[0]
+    return model, list(faults)
+
+
+def _outside(model: ModelProto, edited: Collection[str]) -> list[TensorProto]:
+    return [
+        tensor for tensor in iter_tensors(model) if is_outside(tensor) and tensor.name not in edited
+    ]
+
+
+def _digest(file: OnnxFile, location: str, edited: Collection[str]) -> bytes:
+    """Return the SHA-256 of a sidecar's bytes; of one that was edited, without what was."""
+    sidecar = file.sidecar(location)
+    passed = sorted(
+        span(place_of(tensor), sidecar)
+        for tensor in iter_tensors(file.model)
+        if is_outside(tensor) and tensor.name in edited and place_of(tensor).location == location
+    )
+    if not passed:
+        return file.digests[location]
+    digest = hashlib.sha256(repr(passed).encode())
+    at = 0
+    for start, end in passed:
+        for chunk in chunks(sidecar, at, max(at, start)):
+            digest.update(chunk)
+        at = max(at, end)
+    for chunk in chunks(sidecar, at):
+        digest.update(chunk)
+    return digest.digest()
