@@ -15,7 +15,7 @@ from cloakify.attacks.registry import make_attack
 from cloakify.attacks.threat import check_width
 from cloakify.data import Copies
 from cloakify.errors import UsageError
-from cloakify.evaluation.trials import Plan
+from cloakify.evaluation.attack_results import AttackPlan
 from cloakify.settings import EvaluateSetting
 
 # Queries of the gradient-free check: a fifth of the full attack's, on what white-box attacks left.
@@ -29,7 +29,7 @@ NEAREST_TARGETS = 3
 NEAREST_SAMPLES = 500
 
 
-def plan_trials(
+def plan_attacks(
     setting: EvaluateSetting,
     threat: ThreatModel,
     sample_shape: tuple[int, ...],
@@ -37,7 +37,7 @@ def plan_trials(
     models: int,
     given: Copies | None = None,
     passable: bool = False,
-) -> Plan:
+) -> AttackPlan:
     """Return what to try.
 
     Parameters
@@ -71,7 +71,7 @@ def plan_trials(
         and "apgd-bpda" not in names
         and "white-box" in [attack.gradient for attack in attacks]
     ):
-        attacks.append(_again(ApgdBpda(), setting))
+        attacks.append(_configured(ApgdBpda(), setting))
     # Those that follow the gradient come first, so that it can be told what they leave.
     attacks.sort(key=lambda attack: attack.gradient != "white-box")
     white_box = attacks[0].gradient == "white-box"
@@ -79,18 +79,20 @@ def plan_trials(
     queries = setting.attack.queries or CHECK_QUERIES
     first, seed = attacks[0], setting.run.seed
     nearest_steps = min(NEAREST_STEPS, setting.attack.steps or NEAREST_STEPS)
-    return Plan(
+    return AttackPlan(
         budgets=budgets,
-        further=_further(budgets[-1], _unbounded(threat, sample_shape)),
+        extended_budgets=_extended_budgets(budgets[-1], _unbounded_budget(threat, sample_shape)),
         attacks=tuple(attacks),
-        doubled=None if first.steps == 1 else _again(first, setting, steps=2 * first.steps),
-        highest=_again(first, setting, stop_early=False) if models > 1 else None,
-        check=None if gradient_free else make_attack("square", steps=queries, seed=seed),
-        nearest=FabT(steps=nearest_steps, num_targets=NEAREST_TARGETS, stop_early=False)
+        doubled=None if first.steps == 1 else _configured(first, setting, steps=2 * first.steps),
+        transfer_attack=_configured(first, setting, stop_early=False) if models > 1 else None,
+        gradient_free_check=None
+        if gradient_free
+        else make_attack("square", steps=queries, seed=seed),
+        nearest_search=FabT(steps=nearest_steps, num_targets=NEAREST_TARGETS, stop_early=False)
         if white_box
         else None,
-        every=-(-samples // NEAREST_SAMPLES),
-        given=given,
+        search_stride=-(-samples // NEAREST_SAMPLES),
+        given_copies=given,
         seed=seed,
     )
 
@@ -114,18 +116,18 @@ def check_budgets(budgets: tuple[float, ...]) -> tuple[float, ...]:
 
 
 def _attacks(setting: EvaluateSetting) -> list[Attack]:
-    found: list[Attack] = []
+    attacks: list[Attack] = []
     for name in setting.attack.names.split(","):
         attack = make_attack(name.strip(), seed=setting.run.seed)
         parts = attack.attacks if isinstance(attack, AutoAttack) else (attack,)
-        found += [_again(part, setting) for part in parts]
-    for place, attack in enumerate(found):
-        if attack.name in [other.name for other in found[:place]]:
+        attacks += [_configured(part, setting) for part in parts]
+    for place, attack in enumerate(attacks):
+        if attack.name in [other.name for other in attacks[:place]]:
             raise UsageError(f"--attack names {attack.name} twice")
-    return found
+    return attacks
 
 
-def _again(
+def _configured(
     attack: Attack, setting: EvaluateSetting, *, steps: int | None = None, stop_early: bool = True
 ) -> Attack:
     """Make an attack anew with the steps that were asked for, or with those given here."""
@@ -134,7 +136,7 @@ def _again(
     return make_attack(attack.name, steps=steps, stop_early=stop_early, seed=setting.run.seed)
 
 
-def _unbounded(threat: ThreatModel, sample_shape: tuple[int, ...]) -> float:
+def _unbounded_budget(threat: ThreatModel, sample_shape: tuple[int, ...]) -> float:
     """Return the budget that reaches every point of the box; infinite where there is no box."""
     width = np.float64(1) * (threat.upper - threat.lower) / threat.factor
     if threat.norm == "linf":
@@ -142,13 +144,13 @@ def _unbounded(threat: ThreatModel, sample_shape: tuple[int, ...]) -> float:
     return float(np.sqrt(np.square(np.broadcast_to(width[0], sample_shape)).sum()))
 
 
-def _further(largest: float, unbounded: float) -> tuple[float, ...]:
+def _extended_budgets(largest: float, unbounded: float) -> tuple[float, ...]:
     """Return budgets from twice the largest on, doubling, up to no bound at all."""
     if not math.isfinite(unbounded):
         return tuple(largest * 2**power for power in range(1, 6))
-    found = []
+    budgets = []
     eps = 2 * largest
     while eps < unbounded:
-        found.append(eps)
+        budgets.append(eps)
         eps *= 2
-    return (*found, unbounded) if largest < unbounded else ()
+    return (*budgets, unbounded) if largest < unbounded else ()

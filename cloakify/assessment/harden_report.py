@@ -9,7 +9,7 @@ from pathlib import Path
 from cloakify.attacks import Attack
 from cloakify.attacks.given import count_outside
 from cloakify.data import Copies, Splits
-from cloakify.evaluation import Verdict, accuracy_figure, gain_figure, judge
+from cloakify.evaluation import EvaluationWarning, Verdict, accuracy_figure, gain_figure, judge
 from cloakify.evaluation.robustness import Correctness
 from cloakify.evaluation.verdict import OverRandom
 from cloakify.experiment.experiment import Classifier, Experiment
@@ -26,7 +26,6 @@ from cloakify.report.records import (
     HeadInfo,
     MaskInfo,
     ModelFigures,
-    Notice,
 )
 from cloakify.version import __version__
 
@@ -89,7 +88,7 @@ def harden_report(
     splits: Splits,
     mask: MaskInfo,
     attacks: tuple[Attack, Attack],
-    judged: tuple[Accuracy, Verdict, tuple[Notice, ...]],
+    judged: tuple[Accuracy, Verdict, tuple[EvaluationWarning, ...]],
     output: Path | None,
     timing: Mapping[str, float],
     copies: GivenCopies | None = None,
@@ -141,8 +140,8 @@ def harden_report(
 def given_copies(copies: Copies, experiment: Experiment) -> GivenCopies:
     """Look at every copy that a user gave: which lie within the budget, and which in the box."""
     threat = experiment.threat
-    found = count_outside(copies, experiment.dataset, threat, experiment.batch_size)
-    within = CopiesWithin(threat.eps, found.counted, found.ball, found.box)
+    outside = count_outside(copies, experiment.dataset, threat, experiment.batch_size)
+    within = CopiesWithin(threat.eps, outside.counted, outside.ball, outside.box)
     return GivenCopies(str(copies.data.path), copies.data.sha256, (within,))
 
 

@@ -13,15 +13,14 @@ from cloakify.evaluation.robustness import Correctness
 from cloakify.evaluation.warnings import (
     HARMLESS,
     NO_WHITE_BOX,
-    Finding,
+    EvaluationWarning,
     blocked_gradients,
     gradient_free_stronger,
     near_copies_reported,
-    of_probes,
+    probe_warnings,
 )
 from cloakify.experiment.experiment import Experiment, Progress
 from cloakify.numeric.arrays import floats
-from cloakify.report.records import Notice
 
 # Of the gradient-free check; far fewer than the attack takes in `evaluate`, and enough to fool a
 # model that only hides its gradients.
@@ -30,21 +29,21 @@ QUERIES = 200
 STAGE = "looking for masked gradients"
 
 
-def find_doubts(
+def check_masking(
     experiment: Experiment,
     target: Target,
     splits: Splits,
-    found: Correctness,
+    correctness: Correctness,
     white_box: bool,
     progress: Progress,
-) -> list[Finding]:
+) -> list[EvaluationWarning]:
     """Look at outputs and gradients, and try without gradients what the attacks left standing.
 
     Parameters
     ----------
     target
         The hardened model.
-    splits, found
+    splits, correctness
         How the samples were dealt, and what the attacks did to the report split.
     white_box
         Whether they followed the gradient; where they did not, that is itself a doubt.
@@ -64,9 +63,9 @@ def find_doubts(
         progress=lambda done: progress(STAGE, done, len(indices)),
     )
     if not white_box:
-        return [*known, *of_probes(probes), NO_WHITE_BOX]
+        return [*known, *probe_warnings(probes), NO_WHITE_BOX]
     square = Square(queries=QUERIES, seed=experiment.setting.run.seed)
-    standing = found.adaptive.copy()
+    standing = correctness.adaptive.copy()
     place = 0
     for batch in experiment.dataset.batches(indices, target.span):
         rows = place + np.flatnonzero(standing[place : place + len(batch.y)])
@@ -76,11 +75,11 @@ def find_doubts(
             attacked = square.run(target, x, y, batch.index[kept], experiment.threat)
             standing[rows] = target.correct(attacked, y)
         place += len(batch.y)
-    stronger = gradient_free_stronger(found.adaptive, standing, square.name)
-    return [*known, *of_probes(probes), *([] if stronger is None else [stronger])]
+    stronger = gradient_free_stronger(correctness.adaptive, standing, square.name)
+    return [*known, *probe_warnings(probes), *([] if stronger is None else [stronger])]
 
 
-def _copies(experiment: Experiment, splits: Splits, progress: Progress) -> list[Finding]:
+def _copies(experiment: Experiment, splits: Splits, progress: Progress) -> list[EvaluationWarning]:
     """Look for near copies in the report split of what the mask was made or chosen with."""
     if experiment.inside is not None:
         # Values inside the graph have no scale on which they would be near.
@@ -93,15 +92,9 @@ def _copies(experiment: Experiment, splits: Splits, progress: Progress) -> list[
         experiment.threat,
         lambda done: progress("looking for near copies", done, len(used)),
     )
-    found = near_copies_reported(flags)
-    return [] if found is None else [found]
+    return list(filter(None, [near_copies_reported(flags)]))
 
 
-def notices(findings: list[Finding]) -> tuple[Notice, ...]:
-    """Return findings as the report lists them."""
-    return tuple(Notice(finding.code, finding.message, finding.value) for finding in findings)
-
-
-def codes_in_doubt(findings: list[Finding]) -> list[str]:
+def codes_in_doubt(warnings: list[EvaluationWarning]) -> list[str]:
     """Return the codes that forbid to claim a gain."""
-    return [finding.code for finding in findings if finding.code not in HARMLESS]
+    return [warning.code for warning in warnings if warning.code not in HARMLESS]

@@ -10,14 +10,17 @@ from cloakify.evaluation.figures import (
     median_distance,
 )
 from cloakify.evaluation.verdict import OverRandom, Verdict, VerdictCode, judge
+from cloakify.evaluation.warnings import EvaluationWarning, WarningCode
 
 __all__ = [
     "Distance",
+    "EvaluationWarning",
     "Figure",
     "OverRandom",
     "PairedDifference",
     "Verdict",
     "VerdictCode",
+    "WarningCode",
     "accuracy_figure",
     "compare",
     "gain_figure",

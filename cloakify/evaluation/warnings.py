@@ -2,7 +2,7 @@
 
 After Athalye, Carlini & Wagner, arXiv 1802.00420, section 3.1 (how to tell masked gradients from
 robustness), and Carlini et al., arXiv 1902.06705, section 3. All functions are pure: vectors over
-the same n samples in, a finding or nothing out.
+the same n samples in, a warning or nothing out.
 
 That an attack is beaten raises a warning from ``FEWEST`` samples on, if they are more than
 ``NEGLIGIBLE`` of all, AutoAttack's own bound for Square. A warning needs less proof than a gain:
@@ -18,9 +18,9 @@ from itertools import pairwise
 
 import numpy as np
 
+from cloakify.evaluation.attack_results import AttackResults
 from cloakify.evaluation.figures import compare
 from cloakify.evaluation.probes import Probes
-from cloakify.evaluation.trials import AttackResults
 from cloakify.numeric.arrays import Flags
 
 NEGLIGIBLE = 0.002
@@ -36,7 +36,7 @@ MOST = 0.5
 """Share of samples from which on saturation is a trait of the model: sure ones exist in all."""
 
 
-class Code(StrEnum):
+class WarningCode(StrEnum):
     """What a warning is about, for scripts."""
 
     RANDOMISED = "randomised-outputs"
@@ -55,33 +55,36 @@ class Code(StrEnum):
     BLOCKED = "gradient-blocked"
 
 
-HARMLESS = frozenset({Code.SATURATED})
+HARMLESS = frozenset({WarningCode.SATURATED})
 """Codes that say something of the model without putting the attacks in doubt: the losses are
 taken on logits, and neither they nor their gradients are rounded away."""
 
 
 @dataclass(frozen=True)
-class Finding:
-    """A warning: its code, one plain sentence, and the figure that raised it."""
+class EvaluationWarning:
+    """Something that puts a figure in doubt: a code, one sentence, and the number that raised it.
 
-    code: Code
+    It is a record of a report; Python's own ``Warning``, whose name it leaves alone, is raised.
+    """
+
+    code: WarningCode
     message: str
     value: float
 
 
-CALIBRATION_DATA = Finding(
-    Code.CALIBRATION_DATA,
+CALIBRATION_DATA = EvaluationWarning(
+    WarningCode.CALIBRATION_DATA,
     "the model was hardened on these very samples, or on data that they are taken from: what was "
     "fitted to them says nothing of others; evaluate on data that it has never seen",
     1,
 )
 
-NO_WHITE_BOX = Finding(
-    Code.NO_WHITE_BOX, "no attack followed the gradient; add one, such as apgd", 0
+NO_WHITE_BOX = EvaluationWarning(
+    WarningCode.NO_WHITE_BOX, "no attack followed the gradient; add one, such as apgd", 0
 )
 
 
-def blocked_gradients(operators: Sequence[str], passable: bool) -> Finding | None:
+def blocked_gradients(operators: Sequence[str], passable: bool) -> EvaluationWarning | None:
     """Warn of the operators at which gradients end though values go on.
 
     ``passable`` tells whether ``apgd-bpda`` is the stand-in for some.
@@ -89,8 +92,8 @@ def blocked_gradients(operators: Sequence[str], passable: bool) -> Finding | Non
     if not operators:
         return None
     more = f" and {len(operators) - 1} more" if len(operators) > 1 else ""
-    return Finding(
-        Code.BLOCKED,
+    return EvaluationWarning(
+        WarningCode.BLOCKED,
         f"no gradient passes {operators[0]}{more}, but values do: attacks that follow the gradient "
         "see only what goes around; one with a differentiable stand-in there may find more"
         + " (apgd-bpda goes straight through steps)"
@@ -99,10 +102,10 @@ def blocked_gradients(operators: Sequence[str], passable: bool) -> Finding | Non
     )
 
 
-def near_copies_reported(flags: Flags) -> Finding | None:
+def near_copies_reported(flags: Flags) -> EvaluationWarning | None:
     """Warn where the report's samples are near copies of what the mask was made or chosen with."""
     return _share(
-        Code.NEAR_COPIES,
+        WarningCode.NEAR_COPIES,
         flags,
         FEW,
         "of the samples that the figures come from lie within 2ε of one that the mask was made or "
@@ -110,39 +113,39 @@ def near_copies_reported(flags: Flags) -> Finding | None:
     )
 
 
-def of_probes(probes: Probes) -> list[Finding]:
+def probe_warnings(probes: Probes) -> list[EvaluationWarning]:
     """Look at outputs and gradients: randomised, zero, probabilities, saturated, overruled."""
-    found = [
+    warnings = [
         _share(
-            Code.RANDOMISED,
+            WarningCode.RANDOMISED,
             probes.unstable,
             FEW,
             "of the samples get other logits when run again: the model draws at random, and an "
             "attack on one draw says little about the next",
         ),
         _share(
-            Code.ZERO_GRADIENTS,
+            WarningCode.ZERO_GRADIENTS,
             probes.flat,
             FEW,
             "of the samples have an input gradient that is 0 to float precision: what follows "
             "gradients is blind there",
         ),
         _share(
-            Code.ON_PROBABILITIES,
+            WarningCode.ON_PROBABILITIES,
             probes.on_probabilities,
             MOST,
             "of the samples have probabilities where the head's logits should be: losses are "
             "taken behind a softmax; --head may name the layer before it",
         ),
         _share(
-            Code.SATURATED,
+            WarningCode.SATURATED,
             probes.saturated,
             MOST,
             "of the samples have logits so far apart that their softmax is 0 and 1 to float "
             "precision: attacks through probabilities fail there, these go by the logits",
         ),
         _share(
-            Code.OVERRULED,
+            WarningCode.OVERRULED,
             probes.overruled,
             FEW,
             "of the samples, or of points within the budget around them, get another answer from "
@@ -150,13 +153,13 @@ def of_probes(probes: Probes) -> list[Finding]:
             "the head alone; --head may name another",
         ),
     ]
-    return [finding for finding in found if finding is not None]
+    return [warning for warning in warnings if warning is not None]
 
 
-def gradient_free_stronger(white_box: Flags, after: Flags, name: str) -> Finding | None:
+def gradient_free_stronger(white_box: Flags, after: Flags, name: str) -> EvaluationWarning | None:
     """Compare what white-box attacks leave, bool [n], with what a gradient-free one then leaves."""
     return _beaten(
-        Code.GRADIENT_FREE,
+        WarningCode.GRADIENT_FREE,
         white_box,
         after,
         f"of the samples withstand every white-box attack and fall to {name}, which sees no "
@@ -164,31 +167,31 @@ def gradient_free_stronger(white_box: Flags, after: Flags, name: str) -> Finding
     )
 
 
-def transfer_stronger(own: Flags, crafted: Sequence[Flags]) -> Finding | None:
+def transfer_stronger(own: Flags, transferred: Sequence[Flags]) -> EvaluationWarning | None:
     """Compare the attacks on a model itself with samples crafted against the other models.
 
     Parameters
     ----------
     own
         bool [n], right under every attack on the model itself.
-    crafted
+    transferred
         One bool [n] for each other model: right on the samples crafted against it.
     """
-    if not crafted:
+    if not transferred:
         return None
     return _beaten(
-        Code.TRANSFER,
+        WarningCode.TRANSFER,
         own,
-        own & np.logical_and.reduce(crafted),
+        own & np.logical_and.reduce(transferred),
         "of the samples withstand every attack on the model itself and fall to samples crafted "
         "against another one",
     )
 
 
-def not_converged(once: Flags, doubled: Flags, name: str) -> Finding | None:
+def not_converged(once: Flags, doubled: Flags, name: str) -> EvaluationWarning | None:
     """Compare an attack with itself at twice its steps; bool [n] each."""
     return _beaten(
-        Code.NOT_CONVERGED,
+        WarningCode.NOT_CONVERGED,
         once,
         doubled,
         f"of the samples withstand {name} and fall when its steps are doubled: it has not "
@@ -196,17 +199,17 @@ def not_converged(once: Flags, doubled: Flags, name: str) -> Finding | None:
     )
 
 
-def not_monotone(alone: Flags) -> Finding | None:
-    """Look for a larger budget that serves a fresh run of one attack worse; alone is bool [E, n].
+def not_monotone(fresh: Flags) -> EvaluationWarning | None:
+    """Look for a larger budget that serves a fresh run of one attack worse; fresh is bool [E, n].
 
     The value is the largest rise of accuracy from one budget to the next.
     """
-    worst: Finding | None = None
-    for smaller, larger in pairwise(alone):
+    worst: EvaluationWarning | None = None
+    for smaller, larger in pairwise(fresh):
         rise = compare(larger, smaller).difference
         if rise.low > 0 and rise.value > max(NEGLIGIBLE, worst.value if worst else 0.0):
-            worst = Finding(
-                Code.NOT_MONOTONE,
+            worst = EvaluationWarning(
+                WarningCode.NOT_MONOTONE,
                 f"accuracy rises by {100 * rise.value:.1f} points at a larger budget: the attack "
                 "loses its way",
                 rise.value,
@@ -214,10 +217,10 @@ def not_monotone(alone: Flags) -> Finding | None:
     return worst
 
 
-def unbounded_fails(standing: Flags, chance: float) -> Finding | None:
+def unbounded_fails(standing: Flags, chance: float) -> EvaluationWarning | None:
     """Judge what an attack without a bound leaves: bool [n], at best nothing, at worst chance."""
     return _share(
-        Code.UNBOUNDED,
+        WarningCode.UNBOUNDED,
         standing,
         min(FEW, chance),
         "of the samples withstand an attack that may change the input to anything: it is the "
@@ -225,9 +228,9 @@ def unbounded_fails(standing: Flags, chance: float) -> Finding | None:
     )
 
 
-def of_trials(
-    trials: AttackResults, number: int, names: Sequence[str], white_box: int, check: str | None
-) -> list[Finding]:
+def attack_warnings(
+    results: AttackResults, number: int, names: Sequence[str], white_box: int, check: str | None
+) -> list[EvaluationWarning]:
     """Look at everything that was tried on a model.
 
     Parameters
@@ -239,43 +242,51 @@ def of_trials(
     check
         Name of the gradient-free attack that was run on what the cascade leaves, if one was.
     """
-    found: list[Finding | None] = [not_monotone(trials.alone)]
+    warnings: list[EvaluationWarning | None] = [not_monotone(results.first_attack)]
     if not white_box:
-        found.append(NO_WHITE_BOX)
+        warnings.append(NO_WHITE_BOX)
     # Of the budgets, the one where the sign is clearest.
-    per_budget: dict[Code, Finding] = {}
-    for place in range(len(trials.budgets)):
-        left = trials.left[place]
-        others = [crafted[place] for i, crafted in enumerate(trials.crafted) if i != number]
+    per_budget: dict[WarningCode, EvaluationWarning] = {}
+    for place in range(len(results.budgets)):
+        surviving = results.surviving[place]
+        others = [crafted[place] for i, crafted in enumerate(results.transferred) if i != number]
         signs = [
-            transfer_stronger(left[-1], others),
-            not_converged(trials.alone[place], trials.doubled[place], names[0]),
+            transfer_stronger(surviving[-1], others),
+            not_converged(results.first_attack[place], results.doubled[place], names[0]),
         ]
         if 0 < white_box < len(names):
-            signs.append(gradient_free_stronger(left[white_box - 1], left[-1], names[white_box]))
-        elif check is not None and place == len(trials.budgets) - 1:
-            signs.append(gradient_free_stronger(left[-1], left[-1] & trials.checked, check))
+            signs.append(
+                gradient_free_stronger(surviving[white_box - 1], surviving[-1], names[white_box])
+            )
+        elif check is not None and place == len(results.budgets) - 1:
+            signs.append(
+                gradient_free_stronger(surviving[-1], surviving[-1] & results.checked, check)
+            )
         for sign in signs:
             if sign is not None and (
                 sign.code not in per_budget or sign.value > per_budget[sign.code].value
             ):
                 per_budget[sign.code] = sign
-    found += per_budget.values()
-    return [finding for finding in found if finding is not None]
+    warnings += per_budget.values()
+    return [warning for warning in warnings if warning is not None]
 
 
-def _share(code: Code, flags: Flags, bound: float, sentence: str) -> Finding | None:
+def _share(
+    code: WarningCode, flags: Flags, bound: float, sentence: str
+) -> EvaluationWarning | None:
     """Warn where more than ``bound`` of the samples are flagged."""
     share = float(flags.mean())
     if share <= bound:
         return None
-    return Finding(code, f"{100 * share:.1f} % {sentence}", share)
+    return EvaluationWarning(code, f"{100 * share:.1f} % {sentence}", share)
 
 
-def _beaten(code: Code, before: Flags, after: Flags, sentence: str) -> Finding | None:
+def _beaten(
+    code: WarningCode, before: Flags, after: Flags, sentence: str
+) -> EvaluationWarning | None:
     """Warn where ``after`` has lost more of ``before`` than luck explains."""
     lost = int((before & ~after).sum())
     share = lost / len(before)
     if lost < FEWEST or share <= NEGLIGIBLE:
         return None
-    return Finding(code, f"{100 * share:.1f} % {sentence}", share)
+    return EvaluationWarning(code, f"{100 * share:.1f} % {sentence}", share)

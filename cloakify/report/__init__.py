@@ -27,7 +27,6 @@ from cloakify.report.records import (
     HeadInfo,
     MaskInfo,
     ModelFigures,
-    Notice,
 )
 from cloakify.report.text_table import Table, align, tables
 from cloakify.report.write import check_report_path, write_report
@@ -53,7 +52,6 @@ __all__ = [
     "ModelFigures",
     "ModelVerdict",
     "NoiseAccuracy",
-    "Notice",
     "RobustAccuracy",
     "Table",
     "Threat",

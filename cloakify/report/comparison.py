@@ -10,7 +10,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from cloakify.evaluation import Distance, Figure, PairedDifference, Verdict
+from cloakify.evaluation import (
+    Distance,
+    EvaluationWarning,
+    Figure,
+    PairedDifference,
+    Verdict,
+)
 from cloakify.report.records import (
     SCHEMA_VERSION,
     THE_INPUT,
@@ -19,7 +25,6 @@ from cloakify.report.records import (
     GivenCopies,
     Labels,
     Norm,
-    Notice,
 )
 
 
@@ -129,7 +134,7 @@ class ModelEvaluation:
     curve: tuple[CurvePoint, ...]
     median_distance: Distance | None
     convergence: tuple[Convergence, ...]
-    warnings: tuple[Notice, ...]
+    warnings: tuple[EvaluationWarning, ...]
     copies: tuple[CopiesAccuracy, ...] = ()
 
 

@@ -37,18 +37,17 @@ def verdicts(report: HardenReport | EvaluateReport) -> tuple[tuple[VerdictCode, 
 def warnings(report: HardenReport | EvaluateReport) -> tuple[str, ...]:
     """Return every warning as one line with its code and figure."""
     if isinstance(report, HardenReport):
-        found = [("", notice) for notice in report.warnings]
+        named = [("", warning) for warning in report.warnings]
     else:
         names = model_names(report)
-        found = [
-            (f"{names[entry.model.path]}: ", notice)
+        named = [
+            (f"{names[entry.model.path]}: ", warning)
             for entry in report.models
-            for notice in entry.warnings
+            for warning in entry.warnings
         ]
     return tuple(
-        f"{model}{notice.message} [{notice.code}"
-        + ("]" if notice.value is None else f" = {notice.value:.4g}]")
-        for model, notice in found
+        f"{model}{warning.message} [{warning.code} = {warning.value:.4g}]"
+        for model, warning in named
     )
 
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from cloakify.evaluation import Figure, Verdict
+from cloakify.evaluation import EvaluationWarning, Figure, Verdict
 
 SCHEMA_VERSION = 1
 
@@ -120,15 +120,6 @@ class Accuracy:
 
 
 @dataclass(frozen=True)
-class Notice:
-    """A warning: a stable code, one plain sentence, and the figure that raised it."""
-
-    code: str
-    message: str
-    value: float | None = None
-
-
-@dataclass(frozen=True)
 class CopiesWithin:
     """How many of the given attacked copies count at a budget; the others count nowhere."""
 
@@ -169,7 +160,7 @@ class HardenReport:
     mask: MaskInfo
     accuracy: Accuracy
     verdict: Verdict
-    warnings: tuple[Notice, ...]
+    warnings: tuple[EvaluationWarning, ...]
     timing: Mapping[str, float]
     perturbs: str = THE_INPUT
     copies: GivenCopies | None = None

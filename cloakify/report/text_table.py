@@ -24,7 +24,7 @@ def tables(report: HardenReport | EvaluateReport) -> tuple[Table, ...]:
     """Return all tables of a report, the most important first."""
     if isinstance(report, HardenReport):
         return (harden_table(report),)
-    found = (
+    every = (
         accuracy_table(report),
         comparison_table(report),
         attack_table(report),
@@ -32,7 +32,7 @@ def tables(report: HardenReport | EvaluateReport) -> tuple[Table, ...]:
         transfer_table(report),
         convergence_table(report),
     )
-    return tuple(table for table in found if table.rows)
+    return tuple(table for table in every if table.rows)
 
 
 def align(table: Table) -> str:
@@ -97,7 +97,7 @@ def accuracy_table(report: EvaluateReport) -> Table:
         rows.append((f"worst case {wording.budget(eps)}", *cells))
     for place, within in enumerate(report.copies.within if report.copies else ()):
         on_copies = [entry.copies[place].accuracy for entry in report.models]
-        cells = ("none count" if found is None else wording.percent(found) for found in on_copies)
+        cells = ("none count" if part is None else wording.percent(part) for part in on_copies)
         rows.append((f"given copies {wording.budget(within.eps)}", *cells))
     medians = [entry.median_distance for entry in report.models]
     if any(median is not None for median in medians):
@@ -151,8 +151,8 @@ def attack_table(report: EvaluateReport) -> Table:
             for single in robust.attacks:
                 cells = attacks.setdefault((robust.eps, single.attack), [])
                 cells.append(wording.percent(single.accuracy))
-    found = sorted((noise | attacks).items(), key=lambda row: row[0][0])
-    rows = tuple((wording.budget(eps), attack, *cells) for (eps, attack), cells in found)
+    ordered = sorted((noise | attacks).items(), key=lambda row: row[0][0])
+    rows = tuple((wording.budget(eps), attack, *cells) for (eps, attack), cells in ordered)
     header = ("eps", "attack", *(names[entry.model.path] for entry in report.models))
     notes = ("In %. Each attack goes on where those above it, and smaller budgets, have failed.",)
     return Table("Attack by attack", header, rows, notes)

@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cloakify.assessment.attack_plan import check_budgets, plan_trials
+from cloakify.assessment.attack_plan import check_budgets, plan_attacks
 from cloakify.assessment.evaluate_report import evaluate_report
 from cloakify.errors import DataError, UsageError
+from cloakify.evaluation.attack_models import attack_models
 from cloakify.evaluation.probes import Probes, probe_model
-from cloakify.evaluation.trials import try_models
 from cloakify.experiment.experiment import (
     Classifier,
     Experiment,
@@ -90,7 +90,7 @@ def evaluate(
         given = None
         if attacked is not None:
             given = whole.copies(attacked).of(whole.dataset.distinct)
-        plan = plan_trials(
+        plan = plan_attacks(
             setting,
             first.threat,
             first.dataset.sample_shape,
@@ -116,14 +116,14 @@ def evaluate(
         ]
         _check_sane(first, classifiers, probes)
     with clock.stage("attack"):
-        trials = try_models(
+        results = attack_models(
             targets,
             plan,
             first.threat,
             first.dataset,
             lambda done, total: progress("attacking", done, total),
         )
-    report = evaluate_report(first, classifiers, plan, probes, trials, clock.seconds)
+    report = evaluate_report(first, classifiers, plan, probes, results, clock.seconds)
     class_names = whole.dataset.class_names
     return EvaluateResult(
         report, missed_gate(report, setting.evaluation.require_gain), whole.notes, class_names

@@ -12,7 +12,7 @@ from cloakify.assessment.harden_report import (
     judge_mask,
     missed_gate,
 )
-from cloakify.assessment.masking_checks import codes_in_doubt, find_doubts, notices
+from cloakify.assessment.masking_checks import check_masking, codes_in_doubt
 from cloakify.attacks import Attack
 from cloakify.attacks.given import Given
 from cloakify.data import Splits
@@ -38,7 +38,7 @@ FEW = 30
 
 @dataclass(frozen=True)
 class HardenResult:
-    """What :func:`harden` candidate.
+    """What :func:`harden` made.
 
     Attributes
     ----------
@@ -138,10 +138,10 @@ def harden(
             splits.report,
             lambda done: progress("evaluating", done, len(splits.report)),
         )
-        doubts = find_doubts(
+        warnings = check_masking(
             experiment, hardened, splits, found[1], follows_gradient(setting), progress
         )
-        accuracy, verdict = judge_mask(*found, doubts=codes_in_doubt(doubts))
+        accuracy, verdict = judge_mask(*found, doubts=codes_in_doubt(warnings))
     gate = missed_gate(setting.evaluation.require_gain, accuracy.gain.adaptive.value)
     if gate is None:
         with clock.stage("write"):
@@ -152,7 +152,7 @@ def harden(
         splits,
         candidate.mask,
         (attack, evaluation),
-        (accuracy, verdict, notices(doubts)),
+        (accuracy, verdict, tuple(warnings)),
         written,
         clock.seconds,
         copies,
@@ -190,7 +190,7 @@ def _few(splits: Splits) -> tuple[str, ...]:
 
 
 def _strays(copies: GivenCopies | None) -> tuple[str, ...]:
-    """Tell of given copies that no attack within the budget could have candidate."""
+    """Tell of given copies that no attack within the budget could have made."""
     if copies is None:
         return ()
     (at,) = copies.within

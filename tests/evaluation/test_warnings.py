@@ -16,11 +16,11 @@ from cloakify.evaluation.probes import (
     unstable,
 )
 from cloakify.evaluation.warnings import (
-    Code,
+    WarningCode,
     gradient_free_stronger,
     not_converged,
     not_monotone,
-    of_probes,
+    probe_warnings,
     transfer_stronger,
     unbounded_fails,
 )
@@ -40,7 +40,7 @@ def test_what_is_beaten_is_counted(before: int, lost: int) -> None:
     share = min(before, lost) / N
     assert (finding is not None) == (min(before, lost) >= 4)
     if finding is not None:
-        assert finding.code == Code.GRADIENT_FREE and finding.value == pytest.approx(share)
+        assert finding.code == WarningCode.GRADIENT_FREE and finding.value == pytest.approx(share)
         assert "square" in finding.message
 
 
@@ -48,7 +48,7 @@ def test_a_small_share_of_many_samples_is_negligible() -> None:
     n = 10_000
     assert not_converged(right(n, n), right(n - 20, n), "apgd") is None
     finding = not_converged(right(n, n), right(n - 21, n), "apgd")
-    assert finding is not None and finding.code == Code.NOT_CONVERGED
+    assert finding is not None and finding.code == WarningCode.NOT_CONVERGED
 
 
 def test_samples_that_were_lost_before_do_not_count() -> None:
@@ -81,16 +81,16 @@ def probes(**counts: int) -> Probes:
 @pytest.mark.parametrize(
     ("name", "count", "code"),
     [
-        ("unstable", 5, Code.RANDOMISED),
-        ("flat", 5, Code.ZERO_GRADIENTS),
-        ("saturated", 250, Code.SATURATED),
-        ("on_probabilities", 250, Code.ON_PROBABILITIES),
-        ("overruled", 5, Code.OVERRULED),
+        ("unstable", 5, WarningCode.RANDOMISED),
+        ("flat", 5, WarningCode.ZERO_GRADIENTS),
+        ("saturated", 250, WarningCode.SATURATED),
+        ("on_probabilities", 250, WarningCode.ON_PROBABILITIES),
+        ("overruled", 5, WarningCode.OVERRULED),
     ],
 )
-def test_probes_have_their_bounds(name: str, count: int, code: Code) -> None:
-    assert of_probes(probes(**{name: count})) == []
-    (finding,) = of_probes(probes(**{name: count + 1}))
+def test_probes_have_their_bounds(name: str, count: int, code: WarningCode) -> None:
+    assert probe_warnings(probes(**{name: count})) == []
+    (finding,) = probe_warnings(probes(**{name: count + 1}))
     assert finding.code == code and finding.value == pytest.approx((count + 1) / N)
 
 

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from cloakify.evaluation import (
+    EvaluationWarning,
     Figure,
     OverRandom,
+    WarningCode,
     accuracy_figure,
     compare,
     gain_figure,
@@ -37,7 +39,6 @@ from cloakify.report import (
     ModelFigures,
     ModelVerdict,
     NoiseAccuracy,
-    Notice,
     RobustAccuracy,
     Threat,
     TransferAccuracy,
@@ -91,7 +92,7 @@ def make_harden() -> Callable[..., HardenReport]:
                 static_gains=[gain["static"], gain["transfer"]],
                 over_random=over_random if control else None,
             ),
-            warnings=(Notice("few-samples", f"Only a few samples of {name}", 200),),
+            warnings=(EvaluationWarning(WarningCode.NEAR_COPIES, f"Copies of {name}", 0.25),),
             timing={"calibrate": 3.25, "evaluate": 41.5},
         )
 
@@ -132,7 +133,7 @@ def make_evaluate() -> Callable[..., EvaluateReport]:
                 convergence=(
                     Convergence("apgd", 8 / 255, 100, _accuracy(apgd[2]), _accuracy(apgd[2])),
                 ),
-                warnings=(Notice("vanishing-gradients", f"Gradients of {path} vanish"),),
+                warnings=(EvaluationWarning(WarningCode.ZERO_GRADIENTS, f"{path} is flat", 0.5),),
             )
 
         worst = compare(_right(0.31), _right(0.0))

@@ -61,7 +61,7 @@ def test_html_leads_with_the_verdict_and_the_adaptive_gain(make_harden: MakeHard
     page = outline(render_html(report))
     places = [
         page.text.index(part)
-        for part in (report.verdict.sentence, "+0.2 points", "few-samples", "CPUExecutionProvider")
+        for part in (report.verdict.sentence, "+0.2 points", "near-copies", "CPUExecutionProvider")
     ]
     assert places == sorted(places)
     assert "calibrate 3.2 s" in page.text or "calibrate 3.3 s" in page.text

@@ -1,0 +1,193 @@
+"""Try every attack of a plan on several models, on the same samples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cloakify.attacks import Attack, Target, ThreatModel
+from cloakify.attacks.fab import FabT
+from cloakify.attacks.given import within
+from cloakify.attacks.starts import random_in_ball, random_on_sphere
+from cloakify.data import Batch, Dataset
+from cloakify.errors import NoGradientError
+from cloakify.evaluation.attack_results import AttackPlan, AttackResults, work_of
+from cloakify.evaluation.samples import Samples
+from cloakify.numeric.arrays import Array, Flags, floats
+
+# More small samples are attacked together than a target asks for, so that attacks which drop fooled
+# ones still fill their batches: as long as they take no more than so many bytes, up to so many.
+BYTES = 1 << 25
+MOST = 2048
+
+# Which draw the random noise is, apart from the restarts of attacks.
+_NOISE = 1 << 30
+
+
+def attack_models(
+    targets: Sequence[Target],
+    plan: AttackPlan,
+    threat: ThreatModel,
+    dataset: Dataset,
+    progress: Callable[[int, int], None],
+) -> list[AttackResults]:
+    """Try everything of the plan on every model, on the same samples.
+
+    Parameters
+    ----------
+    targets
+        The models; they take the same samples and have the same classes.
+    threat
+        Norm and box; its budget is not used.
+    progress
+        Called with the work done and the whole work.
+
+    Raises
+    ------
+    UnsupportedOperatorError
+        An attack follows the gradient and an operator has no rule.
+    """
+    every = [AttackResults.of(plan, len(targets), len(dataset)) for _ in targets]
+    meter = _Meter(progress, plan.work * len(targets) * len(dataset))
+    for batch in _batches(dataset, targets[0]):
+        samples = Samples(floats(batch.x), batch.y, batch.index)
+        parts = [AttackResults.of(plan, len(targets), len(batch.y)) for _ in targets]
+        for number, target in enumerate(targets):
+            one = _ModelAttack(target, plan, threat, samples, parts[number], meter)
+            one.run_cascade()
+            one.craft_transfer(targets, number, parts)
+            one.try_given_copies()
+        # Only now is it known what every model's samples do to the others.
+        for target, part in zip(targets, parts, strict=True):
+            _ModelAttack(target, plan, threat, samples, part, meter).extend_curve()
+        for results, part in zip(every, parts, strict=True):
+            results.put(batch.index, part)
+    return every
+
+
+def _batches(dataset: Dataset, target: Target) -> Iterator[Batch]:
+    """Read a small batch first, from all over the data: it tells how long the rest will take."""
+    stride = -(-len(dataset) // target.batch_size)
+    first = np.arange(0, len(dataset), stride)
+    yield from dataset.batches(first, target.batch_size)
+    rest = np.setdiff1d(np.arange(len(dataset)), first)
+    if len(rest):
+        fitting = BYTES // (4 * int(np.prod(dataset.sample_shape)))
+        yield from dataset.batches(rest, max(target.span, min(fitting, MOST)))
+
+
+class _Meter:
+    """Counts work."""
+
+    def __init__(self, progress: Callable[[int, int], None], total: int) -> None:
+        self.progress, self.total, self.done = progress, total, 0
+
+    def add(self, amount: int) -> None:
+        self.done += amount
+        self.progress(self.done, self.total)
+
+
+@dataclass(frozen=True)
+class _ModelAttack:
+    """The attacks on one model, on some samples."""
+
+    target: Target
+    plan: AttackPlan
+    threat: ThreatModel
+    samples: Samples
+    results: AttackResults
+    meter: _Meter
+
+    def run_cascade(self) -> None:
+        """Try what does not depend on the other models."""
+        plan, results, samples = self.plan, self.results, self.samples
+        results.clean[:] = self.target.correct(samples.x, samples.y)
+        if plan.nearest_search is not None:
+            results.searched[:] = samples.index % plan.search_stride == 0
+            searched = results.searched
+            results.distance[searched] = self._distance(plan.nearest_search, searched)
+        standing = results.clean
+        for number, eps in enumerate(plan.budgets):
+            ball = self.threat.with_eps(eps)
+            noisy = random_in_ball(
+                samples.x, samples.index, [_NOISE] * len(samples.x), ball, plan.seed
+            )
+            results.noise[number] = self.target.correct(noisy, samples.y)
+            first = self._withstands(plan.attacks[0], ball, results.clean)
+            results.first_attack[number] = first
+            standing = standing & first
+            results.surviving[number, 0] = standing
+            for place, attack in enumerate(plan.attacks[1:], 1):
+                standing = self._withstands(attack, ball, standing)
+                results.surviving[number, place] = standing
+            results.doubled[number] = first
+            if plan.doubled is not None:
+                results.doubled[number] = self._withstands(plan.doubled, ball, first)
+        if plan.gradient_free_check is not None:
+            ball = self.threat.with_eps(plan.budgets[-1])
+            results.checked[:] = self._withstands(plan.gradient_free_check, ball, standing)
+
+    def craft_transfer(
+        self, targets: Sequence[Target], number: int, parts: Sequence[AttackResults]
+    ) -> None:
+        """Craft samples of the highest loss against this model and try them on all models."""
+        if self.plan.transfer_attack is None:
+            return
+        samples = self.samples
+        for place, eps in enumerate(self.plan.budgets):
+            ball = self.threat.with_eps(eps)
+            attacked = craft(self.plan.transfer_attack, self.target, samples, ball)
+            for target, part in zip(targets, parts, strict=True):
+                part.transferred[number, place] = target.correct(attacked, samples.y)
+            self.meter.add(len(samples.x) * work_of(self.plan.transfer_attack))
+
+    def try_given_copies(self) -> None:
+        """Try the attacked copies that were given."""
+        if self.plan.given_copies is None:
+            return
+        samples, results = self.samples, self.results
+        x = self.plan.given_copies.load(samples.index)
+        results.on_copies[:] = self.target.correct(x, samples.y)
+        for place, eps in enumerate(self.plan.budgets):
+            in_ball, in_box = within(x, samples.x, self.threat.with_eps(eps))
+            results.in_ball[place], results.in_box[:] = in_ball, in_box
+
+    def extend_curve(self) -> None:
+        """Continue the curve of the worst case beyond the budgets."""
+        standing = self.results.worst_case[-1]
+        for number, eps in enumerate(self.plan.extended_budgets):
+            standing = self._withstands(self.plan.attacks[0], self.threat.with_eps(eps), standing)
+            self.results.extended[number] = standing
+
+    def _withstands(self, attack: Attack, ball: ThreatModel, standing: Flags) -> Flags:
+        """Run an attack on some of the samples; tell which of these are still right."""
+        still = standing.copy()
+        rows = np.flatnonzero(standing)
+        if len(rows):
+            part = self.samples.at(rows)
+            still[rows] = self.target.correct(craft(attack, self.target, part, ball), part.y)
+        self.meter.add(len(standing) * work_of(attack))
+        return still
+
+    def _distance(self, search: FabT, searched: Flags) -> NDArray[np.float64]:
+        samples = self.samples.at(np.flatnonzero(searched))
+        if not len(samples.x):
+            return np.empty(0)
+        try:
+            nearest = search.nearest(self.target, samples.x, samples.y, self.threat)
+        except NoGradientError:
+            nearest = samples.x
+        self.meter.add(len(samples.x) * work_of(search))
+        right = self.target.correct(nearest, samples.y)
+        return np.where(right, np.inf, self.threat.distance(nearest, samples.x))
+
+
+def craft(attack: Attack, target: Target, samples: Samples, ball: ThreatModel) -> Array:
+    """Run an attack; one that follows a gradient which does not exist stays where it starts."""
+    try:
+        return attack.run(target, samples.x, samples.y, samples.index, ball)
+    except NoGradientError:
+        return random_on_sphere(samples.x, samples.index, [0] * len(samples.x), ball, 0)
