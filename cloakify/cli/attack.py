@@ -9,14 +9,15 @@ from typing import Any
 import click
 
 from cloakify.cli.console import progress_bars, remark, remark_data
-from cloakify.cli.options import MODEL, Verb, options_of, take
+from cloakify.cli.options import MODEL, declared_options, take
+from cloakify.cli.verb import Verb
 from cloakify.settings import AttackSetting
 from cloakify.settings.files import DataFile, JsonOutput, SamplesFile, Talk
 
 
 @click.command(cls=Verb, short_help="Write attacked samples of a data set.")
 @click.argument("model", type=MODEL)
-@options_of(DataFile, AttackSetting, SamplesFile, JsonOutput, Talk)
+@declared_options("attack")
 def attack(model: Path, **options: Any) -> None:
     """Attack MODEL white-box on the data and write the attacked samples.
 

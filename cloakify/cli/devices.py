@@ -7,12 +7,13 @@ from typing import Any
 
 import click
 
-from cloakify.cli.options import Verb, options_of, take
+from cloakify.cli.options import declared_options, take
+from cloakify.cli.verb import Verb
 from cloakify.settings.files import JsonOutput
 
 
 @click.command(cls=Verb, short_help="Show what ONNX Runtime can use here, and what is missing.")
-@options_of(JsonOutput)
+@declared_options("devices")
 def devices(**options: Any) -> None:
     """Show which devices ONNX Runtime can use on this machine, and what others lack."""
     from cloakify.runtime import device_report

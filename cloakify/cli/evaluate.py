@@ -8,14 +8,15 @@ from typing import Any
 import click
 
 from cloakify.cli.console import progress_bars, remark_data
-from cloakify.cli.options import MODEL, Verb, check_reports, options_of, take
+from cloakify.cli.options import MODEL, check_reports, declared_options, take
+from cloakify.cli.verb import Verb
 from cloakify.settings import EvaluateSetting
 from cloakify.settings.files import CopiesFile, DataFile, JsonOutput, ReportFiles, Talk
 
 
 @click.command(cls=Verb, short_help="Measure how robust models are, side by side.")
 @click.argument("models", type=MODEL, nargs=-1, required=True)
-@options_of(DataFile, CopiesFile, EvaluateSetting, ReportFiles, JsonOutput, Talk)
+@declared_options("evaluate")
 def evaluate(models: tuple[Path, ...], **options: Any) -> int:
     """Measure clean and robust accuracy of MODELS on the same samples.
 

@@ -8,7 +8,8 @@ from typing import Any
 import click
 
 from cloakify.cli.console import progress_bars, remark_data
-from cloakify.cli.options import MODEL, Verb, check_reports, options_of, take
+from cloakify.cli.options import MODEL, check_reports, declared_options, take
+from cloakify.cli.verb import Verb
 from cloakify.settings import HardenSetting
 from cloakify.settings.files import (
     CopiesFile,
@@ -24,7 +25,7 @@ from cloakify.settings.files import (
     cls=Verb, short_help="Insert a mask that makes a model harder to fool, and judge it."
 )
 @click.argument("model", type=MODEL)
-@options_of(DataFile, CopiesFile, HardenSetting, HardenedFile, ReportFiles, JsonOutput, Talk)
+@declared_options("harden")
 def harden(model: Path, **options: Any) -> int:
     """Write a hardened copy of MODEL: the same graph with a constant mask before its head.
 

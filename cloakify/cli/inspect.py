@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cloakify.cli.options import MODEL, Verb, options_of, take
+from cloakify.cli.options import MODEL, declared_options, take
+from cloakify.cli.verb import Verb
 from cloakify.settings import ModelOptions
 from cloakify.settings.files import JsonOutput
 
@@ -20,7 +21,7 @@ SHOWN_ALTERNATIVES = 5
 
 @click.command(cls=Verb, short_help="Show a model's input, head, gradient coverage and mask.")
 @click.argument("model", type=MODEL)
-@options_of(ModelOptions, JsonOutput)
+@declared_options("inspect")
 def inspect(model: Path, **options: Any) -> None:
     """Show what cloakify sees in MODEL, without running it."""
     from cloakify.workflows.inspect import inspect as run

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from cloakify.errors import UsageError
-from cloakify.settings.groups import HEADINGS
-from cloakify.settings.option import Declaration, Group, declarations
+from cloakify.settings.option import Declaration, Group
 from cloakify.settings.settings import Settings
+from cloakify.settings.verbs import declared_in, options_of
+
+PREFIX = "CLOAKIFY"
 
 Made = TypeVar("Made", bound=Settings | Group)
 
@@ -44,6 +47,8 @@ MODEL = Input()
 class DeclaredType(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.5 on
     """What a declared option takes."""
 
+    envvar_list_splitter = os.path.pathsep
+
     def __init__(self, declared: Declaration) -> None:
         self.declared = declared
         self.name = declared.name
@@ -57,13 +62,23 @@ class DeclaredType(click.ParamType):  # type: ignore[type-arg]  # generic from c
                 return path
             return declared.parse(value) if isinstance(value, str) else declared.check(value)
         except UsageError as error:
-            raise click.UsageError(str(error), ctx) from None
+            raise click.UsageError(f"{error}{_from_where(param, ctx)}", ctx) from None
+
+
+def _from_where(param: click.Parameter | None, ctx: click.Context | None) -> str:
+    """Say which variable a value comes from, where it stands on no command line."""
+    if ctx is None or param is None or param.name is None:
+        return ""
+    if ctx.get_parameter_source(param.name) is not ParameterSource.ENVIRONMENT:
+        return ""
+    names = [name for name in param.envvar or () if os.environ.get(name)]
+    return f", as the environment's {names[0]} says"
 
 
 class DeclaredOption(click.Option):
     """An option that was declared, and the heading under which help lists it."""
 
-    def __init__(self, declared: Declaration, default: Any) -> None:
+    def __init__(self, declared: Declaration, default: Any, verb: str) -> None:
         option = declared.option
         flag = declared.kind is bool
         shown = option.unset
@@ -73,57 +88,38 @@ class DeclaredOption(click.Option):
         missing = {"required": True} if declared.required else {"default": default}
         short = [name for name in option.also if not name.startswith("--")]
         long = [name for name in option.also if name.startswith("--")]
+        # What the environment or a file sets must be possible to take back.
+        back = f"/--no-{declared.flag.removeprefix('--')}" if flag else ""
+        name = declared.name.upper()
         super().__init__(
-            [declared.name, *short, declared.flag, *long],
+            [declared.name, *short, declared.flag + back, *long],
             help=option.help + f"  [default: {shown}]" * bool(shown),
             metavar=None if flag else declared.metavar,
             is_flag=flag,
             type=click.BOOL if flag else DeclaredType(declared),
             multiple=declared.several,
+            envvar=[f"{PREFIX}_{verb.upper()}_{name}", f"{PREFIX}_{name}"],
             **missing,
         )
-        self.heading = declared.group.heading
+        self.declared = declared
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        """Return what help shows: of a flag, the way to set it."""
+        back, self.secondary_opts = self.secondary_opts, []
+        record = super().get_help_record(ctx)
+        self.secondary_opts = back
+        return record
 
 
-class Verb(click.Command):
-    """A command whose help lists options under headings."""
-
-    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write a section for each heading."""
-        sections: dict[str, list[tuple[str, str]]] = {}
-        for param in self.get_params(ctx):
-            record = param.get_help_record(ctx)
-            if record is not None and isinstance(param, click.Option):
-                heading = param.heading if isinstance(param, DeclaredOption) else "Help"
-                sections.setdefault(heading, []).append(record)
-        for heading in (*HEADINGS, "Help"):
-            if heading in sections:
-                with formatter.section(heading):
-                    formatter.write_dl(sections[heading])
-
-
-def options_of(*kinds: type[Settings | Group]) -> Callable[[Any], Any]:
-    """Return a decorator that gives a command the options of settings and of groups."""
+def declared_options(verb: str) -> Callable[[Any], Any]:
+    """Return a decorator that gives a command all options of a verb."""
 
     def decorate(command: Any) -> Any:
-        given = [each for kind in kinds for each in _declared(kind)]
-        # Decorators apply from the last to the first, and so does click.
+        # Click takes decorators' parameters from the last to the first.
         command.__click_params__ = [
-            *(DeclaredOption(*each) for each in reversed(given)),
+            *reversed([DeclaredOption(*each, verb) for each in options_of(verb)]),
             *getattr(command, "__click_params__", []),
         ]
-        return command
-
-    return decorate
-
-
-def option_of(group: type[Group], field: str) -> Callable[[Any], Any]:
-    """Return a decorator that gives a command a single option of a group."""
-    (declared,) = (each for each in declarations(group) if each.field == field)
-
-    def decorate(command: Any) -> Any:
-        params = getattr(command, "__click_params__", [])
-        command.__click_params__ = [*params, DeclaredOption(declared, declared.default)]
         return command
 
     return decorate
@@ -132,22 +128,10 @@ def option_of(group: type[Group], field: str) -> Callable[[Any], Any]:
 def take(kind: type[Made], options: dict[str, Any]) -> Made:
     """Make settings or a group of a command's options, which are taken out of ``options``."""
     values = {}
-    for declared, _ in _declared(kind):
+    for declared, _ in declared_in(kind):
         name = declared.field if issubclass(kind, Group) else declared.name
         values[name] = options.pop(declared.name)
     return kind(**values)
-
-
-def _declared(kind: type) -> Iterator[tuple[Declaration, Any]]:
-    """Yield declarations, each with its default."""
-    if issubclass(kind, Group):
-        for declared in declarations(kind):
-            yield declared, declared.default
-    else:
-        assert issubclass(kind, Settings)
-        defaults = kind.defaults()
-        for slot, declared in kind.options().values():
-            yield declared, getattr(defaults[slot], declared.field)
 
 
 def check_reports(

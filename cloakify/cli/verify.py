@@ -8,8 +8,9 @@ from typing import Any
 
 import click
 
-from cloakify.cli.options import MODEL, Verb, option_of, options_of, take
-from cloakify.settings import RunOptions
+from cloakify.cli.options import MODEL, declared_options, take
+from cloakify.cli.verb import Verb
+from cloakify.settings import DeviceOptions
 from cloakify.settings.files import JsonOutput, SourceFile
 
 # A wrong pair of files differs in every weight; all of it is in the JSON.
@@ -18,9 +19,8 @@ SHOWN = 10
 
 @click.command(cls=Verb, short_help="Prove that a mask is the only change to a model.")
 @click.argument("hardened", type=MODEL)
-@options_of(SourceFile, JsonOutput)
-@option_of(RunOptions, "device")
-def verify(hardened: Path, device: str, **options: Any) -> int:
+@declared_options("verify")
+def verify(hardened: Path, **options: Any) -> int:
     """Prove from the two files alone that HARDENED is the source plus a mask or tuned gates.
 
     Exits with 1 and names every difference otherwise.
@@ -28,7 +28,7 @@ def verify(hardened: Path, device: str, **options: Any) -> int:
     from cloakify.workflows.verify import verify as run
 
     source, as_json = take(SourceFile, options).against, take(JsonOutput, options).json
-    result = run(hardened, source, device)
+    result = run(hardened, source, take(DeviceOptions, options).device)
     if as_json:
         click.echo(json.dumps(result.to_dict(), indent=2))
     elif result.faults:

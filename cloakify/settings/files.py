@@ -29,10 +29,7 @@ class CopiesFile(Group, frozen=True, kw_only=True):
 
     attacked: Annotated[
         File | None,
-        Option(
-            "Attacked copies of the data, paired by name, index or order: harden calibrates on "
-            "them, evaluate tries them, too."
-        ),
+        Option("Use these attacked copies of the data, paired by name, index or order."),
     ] = None
 
 
@@ -104,3 +101,27 @@ class Talk(Group, frozen=True, kw_only=True):
     heading: ClassVar[str] = "Output"
 
     quiet: Annotated[Flag, Option("Show no progress and make no remarks.")] = False
+
+
+class ConfigFile(Group, frozen=True, kw_only=True):
+    """Where options come from that the command line does not give."""
+
+    heading: ClassVar[str] = "Options from files"
+
+    config: Annotated[
+        File | None,
+        Option(
+            "Read options from this file; none reads no file.",
+            metavar="FILE|none",
+            unset="cloakify.toml beside MODEL, where there is one",
+            command_only=True,
+        ),
+    ] = None
+    init_config: Annotated[
+        Flag,
+        Option(
+            "Write cloakify.toml, or what --config names, with the options given here and all "
+            "others as comments, and run nothing.",
+            command_only=True,
+        ),
+    ] = False

@@ -33,6 +33,7 @@ HEADINGS = (
     "Evaluation",
     "Running",
     "Output",
+    "Options from files",
 )
 
 
@@ -290,10 +291,16 @@ class ComparisonOptions(Group, frozen=True, kw_only=True):
     ] = None
 
 
-class RunOptions(Group, frozen=True, kw_only=True):
-    """Where and how the model is run."""
+class DeviceOptions(Group, frozen=True, kw_only=True):
+    """Where the model is run."""
 
     heading: ClassVar[str] = "Running"
+
+    device: Annotated[Text, Option("Where to run the model.", metavar="auto|cpu|cuda[:N]")] = "auto"
+
+
+class RunOptions(DeviceOptions, frozen=True, kw_only=True):
+    """Where and how the model is run."""
 
     batch_size: Annotated[
         Count | None,
@@ -302,5 +309,4 @@ class RunOptions(Group, frozen=True, kw_only=True):
             unset="by size, 64 at most",
         ),
     ] = None
-    device: Annotated[Text, Option("Where to run the model.", metavar="auto|cpu|cuda[:N]")] = "auto"
     seed: Annotated[Natural, Option("Seed of splits, limits, random starts and controls.")] = 0

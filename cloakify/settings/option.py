@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass
 from functools import cache, cached_property
+from pathlib import Path
 from typing import Any, ClassVar, get_args, get_origin, get_type_hints
 
 import msgspec
@@ -44,6 +45,8 @@ class Option:
         What is taken where it is left out, if the default does not say it.
     method
         The only method that has a use for it.
+    command_only
+        Whether it makes sense on a command line alone, not in a file.
     """
 
     help: str
@@ -54,6 +57,7 @@ class Option:
     none: str = ""
     unset: str = ""
     method: str = ""
+    command_only: bool = False
 
 
 class Group(msgspec.Struct, frozen=True, kw_only=True):
@@ -109,6 +113,11 @@ class Declaration:
     def several(self) -> bool:
         """Whether it is given once for each of its values."""
         return get_origin(self.kind) is tuple and values.File in get_args(self.kind)
+
+    @property
+    def names_files(self) -> bool:
+        """Whether its values are files' names."""
+        return self.several or self.kind is Path
 
     def check(self, value: object) -> Any:
         """Return a value in the type's form.

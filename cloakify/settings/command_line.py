@@ -1,0 +1,62 @@
+"""The command that repeats a run: of settings and files, the line that a shell takes."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from cloakify.settings.config_file import config_beside
+from cloakify.settings.option import Declaration, Group
+from cloakify.settings.settings import Settings
+from cloakify.settings.verbs import declared_in
+
+# What --config takes for no file at all.
+NO_FILE = "none"
+
+
+def command_line(
+    verb: str, models: Sequence[str | os.PathLike[str]], *given: Settings | Group
+) -> str:
+    """Return the command that runs a verb on models with these settings.
+
+    Options that have their defaults are left out. Where a file of options lies beside the model it
+    is told not to be read: what counted of it is in the settings.
+
+    Parameters
+    ----------
+    given
+        The verb's settings, and groups that name files.
+    """
+    words = ["cloakify", verb, *(_path(model) for model in models)]
+    for each in given:
+        for declared, value in _changed(each):
+            words += _option(declared, value)
+    if models and config_beside(models[0]) is not None:
+        words += ["--config", NO_FILE]
+    return shlex.join(words)
+
+
+def _changed(given: Settings | Group) -> Iterator[tuple[Declaration, Any]]:
+    if isinstance(given, Settings):
+        yield from given.changed()
+        return
+    for declared, default in declared_in(type(given)):
+        value = getattr(given, declared.field)
+        if value != default:
+            yield declared, value
+
+
+def _option(declared: Declaration, value: Any) -> Iterable[str]:
+    if declared.kind is bool:
+        return [declared.flag if value else f"--no-{declared.flag.removeprefix('--')}"]
+    if declared.several:
+        return [word for each in value for word in (declared.flag, str(each))]
+    return [declared.flag, declared.write(value)]
+
+
+def _path(model: str | os.PathLike[str]) -> str:
+    # A name that looks like an option is none in a folder.
+    path = os.fspath(model)
+    return os.path.join(os.curdir, path) if path.startswith("-") else path
