@@ -6,7 +6,8 @@
 
 Hardens the sample models and attacks every result on test images that no step of it has seen. What
 was measured is kept in ``--results`` (JSON lines), so a stopped run goes on where it stood;
-``--table`` prints the Markdown table and draws the picture from that file without measuring.
+``--table`` makes the tables and the picture from that file without measuring: the whole table in
+README.md beside, a summary in the project's README.
 
 1,000 calibration images are ``sample_models/calib``; other numbers are taken from Fashion-MNIST's
 training images (``--idx``: the folder of its IDX files; Debian package dataset-fashion-mnist).
@@ -38,11 +39,22 @@ from cloakify.graph.edit.mask import insert_mask
 from cloakify.masking.scores import random_ranking
 from cloakify.masking.selection import choose, size_of_ratio
 from cloakify.settings import HardenSetting
-from tests.benchmarks.masks_table import SOURCE, Measured, Task, bits, markdown, picture
+from tests.benchmarks.masks_table import (
+    SOURCE,
+    Measured,
+    Task,
+    bits,
+    markdown,
+    picture,
+    put_table,
+    summary,
+)
 
 ROOT = Path(__file__).parents[2]
 RESULTS = Path(__file__).parent / "masks.jsonl"
 PICTURE = Path(__file__).parent / "masks.svg"
+TABLE = Path(__file__).parent / "README.md"
+SUMMARY = ROOT / "README.md"
 
 METHODS: dict[str, dict[str, object]] = {
     "deepcloak": {"score": "deepcloak"},
@@ -197,7 +209,10 @@ def main() -> None:
                     file.write(json.dumps(asdict(found)) + "\n")
                 print(markdown(done, found.task)[-1], flush=True)
     print("\n".join(markdown(done)))
-    PICTURE.write_text(picture(done))
+    if options.results == RESULTS:
+        for path, lines in ((TABLE, markdown(done)), (SUMMARY, summary(done))):
+            path.write_text(put_table(path.read_text(), lines))
+        PICTURE.write_text(picture(done))
 
 
 if __name__ == "__main__":

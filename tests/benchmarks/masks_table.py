@@ -1,4 +1,4 @@
-"""The table and the picture of ``masks.py``, from what it has measured."""
+"""The tables and the picture of ``masks.py``, from what it has measured."""
 
 from __future__ import annotations
 
@@ -131,6 +131,42 @@ def markdown(measured: Sequence[Measured], only: Task | None = None) -> list[str
         ]
         lines.append(f"| {' | '.join(cells)} |")
     return lines
+
+
+def summary(measured: Sequence[Measured], eps: float = 4, calibration: int = 1000) -> list[str]:
+    """Return the lines of a short table: a row for each way to harden, a column for each model."""
+    shown = [
+        row
+        for row in measured
+        if row.task.eps == eps and not row.task.ratio and row.task.calibration in (0, calibration)
+    ]
+    models = sorted({row.task.model for row in shown})
+    names = [model.removeprefix("fashion_") for model in models]
+    lines = [f"| hardened by | {' | '.join(names)} |", "| --- |" + " --- |" * len(models)]
+    for method, name in NAMES.items():
+        rows = {row.task.model: row for row in shown if row.task.method == method}
+        if rows.keys() != set(models):
+            continue
+        cells = []
+        for model in models:
+            row = rows[model]
+            clean = f"{100 * row.right.mean():.1f}"
+            if method != SOURCE:
+                cost = gain_figure(row.right, source_of(measured, row.task).right)
+                clean = f"{100 * cost.value:+.1f}"
+            cells.append(f"{percent(accuracy_figure(row.robust))}, clean {clean}")
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return lines
+
+
+def put_table(text: str, lines: Sequence[str]) -> str:
+    """Return a Markdown document with its generated table exchanged for another.
+
+    It stands between two comments, ``<!-- masks.py -->`` and ``<!-- end -->``.
+    """
+    before, rest = text.split("<!-- masks.py -->\n")
+    _, after = rest.split("<!-- end -->\n")
+    return "\n".join([f"{before}<!-- masks.py -->", *lines, f"<!-- end -->\n{after}"])
 
 
 def source_of(measured: Sequence[Measured], task: Task) -> Measured:

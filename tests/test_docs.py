@@ -1,0 +1,51 @@
+"""What is written for people is true of the tree: generated tables, links, and what CI runs."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = sorted(
+    path
+    for path in [*ROOT.glob("*.md"), *ROOT.glob(".github/*.md"), *ROOT.glob("[!.]*/**/README.md")]
+    if "site-packages" not in path.parts
+)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_lead_somewhere(document: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", document.read_text()):
+        if not target.startswith(("http:", "https:")):
+            assert (document.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_files_that_are_named_exist(document: Path) -> None:
+    """Whatever is written as `folder/file.py` is there, from the top or from the package."""
+    for name in re.findall(
+        r"`((?:[\w.-]+/)+[\w.-]+\.(?:py|md|yaml|json|onnx|npz))`", document.read_text()
+    ):
+        places = [ROOT / name, ROOT / "cloakify" / name, document.parent / name]
+        assert any(place.exists() for place in places), name
+
+
+def test_tables_are_those_of_the_measurements() -> None:
+    sys.path.insert(0, str(ROOT / "sample_models"))
+    from tests.benchmarks.masks import RESULTS, SUMMARY, TABLE, known
+    from tests.benchmarks.masks_table import markdown, put_table, summary
+
+    measured = known(RESULTS)
+    for path, lines in ((TABLE, markdown(measured)), (SUMMARY, summary(measured))):
+        assert path.read_text() == put_table(path.read_text(), lines), path
+
+
+def test_hooks_run_what_ci_runs() -> None:
+    script = (ROOT / ".ci" / "run").read_text().splitlines()
+    hooks = re.findall(r"^ +entry: (.*)$", (ROOT / ".ci" / "pre-commit.yaml").read_text(), re.M)
+    # What follows the installation.
+    last = max(number for number, line in enumerate(script) if line.startswith("pip install"))
+    assert hooks == script[last + 1 :]
