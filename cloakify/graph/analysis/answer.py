@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto
 
 from cloakify.graph.analysis.head import Head
+from cloakify.graph.model.dataflow import reached_from
 from cloakify.onnxfile import FLOATS
 
 # What leaves the shape as it is.
@@ -50,10 +51,7 @@ def answers_of(model: ModelProto, head: Head) -> tuple[Answer, ...]:
     `ArgMin` or `TopK`: other whole numbers may be labels of any kind.
     """
     makers = {name: node for node in model.graph.node for name in node.output}
-    made = {head.logits}
-    for node in model.graph.node:
-        if made.intersection(node.input):
-            made.update(node.output)
+    made = reached_from(model.graph.node, [head.logits]).values
     found: dict[Answer, bool] = {}
     for output in model.graph.output:
         name = output.name

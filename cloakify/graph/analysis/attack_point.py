@@ -14,12 +14,13 @@ from typing import Literal
 
 import numpy as np
 import onnx
+import onnx_graphsurgeon as gs
 from onnx import ModelProto, NodeProto, TensorProto
 
 from cloakify.errors import ModelError
 from cloakify.graph.analysis.inputs import InputSpec, data_inputs, input_spec, only_one
-from cloakify.graph.model.constants import constant_sizes
-from cloakify.graph.model.rewrite import inputs_of
+from cloakify.graph.model.constants import Constants
+from cloakify.graph.model.dataflow import values_read
 from cloakify.graph.model.weights import set_weights_aside
 from cloakify.onnxfile import FLOATS
 
@@ -114,7 +115,7 @@ def _inside(
     """Walk from the whole-number inputs to the first floats."""
     whole = {name for name, kind in types.items() if kind not in FLOATS and not _is_mask(name)}
     known = _element_types(model)
-    tables = constant_sizes(model)
+    tables = Constants(gs.import_onnx(model)).shapes
     # What each value is a version of: an input's numbers, or something derived from them.
     direct: dict[str, str] = {name: name for name in whole if types[name] != TensorProto.BOOL}
     derived: set[str] = set(whole)
@@ -122,7 +123,7 @@ def _inside(
     casts: list[AttackPoint] = []
     met: list[str] = []
     for node in model.graph.node:
-        read = [name for name in inputs_of(node) if name in derived]
+        read = [name for name in values_read(node) if name in derived]
         if not read or node.op_type in _SHAPES:
             continue
         for tensor in filter(None, node.output):

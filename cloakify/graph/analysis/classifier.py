@@ -15,6 +15,7 @@ from cloakify.graph.analysis.other_models import (
     refuse_positions,
 )
 from cloakify.graph.analysis.task import Task, TaskReading, read_task
+from cloakify.graph.model.constants import Constants
 from cloakify.graph.model.shapes import import_with_shapes
 
 
@@ -51,7 +52,7 @@ def find_classifier(
     except HeadError as error:
         raise HeadError(kind_without_head(graph, answers) or str(error)) from None
     scores = graph.tensors()[search.head.logits]
-    reading = read_task(scores, search.head.num_classes)
+    reading = read_task(scores, search.head.num_classes, Constants(graph))
     refuse_positions(graph, scores, search.head)
     refuse_numbers(graph, scores, search.head, reading)
     return ClassifierSearch(search.head, search.alternatives, reading)

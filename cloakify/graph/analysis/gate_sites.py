@@ -27,7 +27,8 @@ from onnx import ModelProto
 
 from cloakify.errors import UsageError
 from cloakify.graph.analysis.head import Head
-from cloakify.graph.model.constants import constant_shape, given, is_constant
+from cloakify.graph.model.constants import Constants, given
+from cloakify.graph.model.dataflow import leading_to
 from cloakify.onnxfile import FLOATS
 
 
@@ -126,7 +127,8 @@ def find_gate_sites(model: ModelProto, head: Head, *, by_position: bool = False)
     """
     graph = gs.import_onnx(model)
     ranks = _Ranks(model)
-    leading = _leading_to(graph, head.features)
+    constants = Constants(graph)
+    leading = {id(node) for node in leading_to(graph.nodes, [head.features]).nodes}
     initializers = {tensor.name: tensor for tensor in model.graph.initializer}
     inputs = {value.name for value in model.graph.input} if model.ir_version >= 4 else set()
     sites: list[GateSite] = []
@@ -134,9 +136,9 @@ def find_gate_sites(model: ModelProto, head: Head, *, by_position: bool = False)
         reader = _LAYERS.get(node.op)
         if reader is None or node.domain not in (None, "", "ai.onnx") or id(node) not in leading:
             continue
-        if is_constant(node.outputs[0]):
+        if node.outputs[0] in constants:
             continue
-        layer = reader(node, ranks)
+        layer = reader(node, constants, ranks)
         if layer is None or id(layer.output.inputs[0]) not in leading:
             continue
         element_type = ranks.element_type(layer.output)
@@ -260,37 +262,25 @@ def _without_large(model: ModelProto) -> ModelProto:
     return light
 
 
-def _leading_to(graph: gs.Graph, name: str) -> set[int]:
-    """Return the nodes that a value is computed from."""
-    found: set[int] = set()
-    waiting = [graph.tensors()[name]]
-    while waiting:
-        for node in waiting.pop().inputs:
-            if id(node) not in found:
-                found.add(id(node))
-                waiting.extend(node.inputs)
-    return found
+def _conv(node: gs.Node, constants: Constants, ranks: _Ranks) -> _Layer | None:
+    return _convolution(node, 0, constants)
 
 
-def _conv(node: gs.Node, ranks: _Ranks) -> _Layer | None:
-    return _convolution(node, 0)
-
-
-def _conv_transpose(node: gs.Node, ranks: _Ranks) -> _Layer | None:
+def _conv_transpose(node: gs.Node, constants: Constants, ranks: _Ranks) -> _Layer | None:
     # With groups the output channels lie along two axes of the weight.
-    return _convolution(node, 1) if node.attrs.get("group", 1) == 1 else None
+    return _convolution(node, 1, constants) if node.attrs.get("group", 1) == 1 else None
 
 
-def _convolution(node: gs.Node, axis: int) -> _Layer | None:
-    constants, bias = [(node.inputs[1], axis)], _added(node, 2)
+def _convolution(node: gs.Node, axis: int, constants: Constants) -> _Layer | None:
+    stored, bias = [(node.inputs[1], axis)], _added(node, 2)
     if bias is not None:
-        constants.append((node.inputs[2], 0))
-    shape = _shape_of_all(constants)
-    if shape is None or (_single(node) and _feeds_normalisation(node)):
+        stored.append((node.inputs[2], 0))
+    shape = _shape_of_all(stored, constants)
+    if shape is None or (_single(node) and _feeds_normalisation(node, constants)):
         return None
     channels = shape[axis]
     spread = (1, channels, *[1] * (len(shape) - 2))
-    return _Layer(node.outputs[0], channels, spread, tuple(constants), bias)
+    return _Layer(node.outputs[0], channels, spread, tuple(stored), bias)
 
 
 def _added(node: gs.Node, place: int) -> tuple[gs.Node, int] | None:
@@ -302,55 +292,55 @@ def _single(node: gs.Node) -> bool:
     return len(node.outputs[0].outputs) == 1
 
 
-def _feeds_normalisation(node: gs.Node) -> bool:
+def _feeds_normalisation(node: gs.Node, constants: Constants) -> bool:
     reader = node.outputs[0].outputs[0]
-    return reader.op == "BatchNormalization" and all(map(is_constant, reader.inputs[1:]))
+    return reader.op == "BatchNormalization" and all(
+        tensor in constants for tensor in reader.inputs[1:]
+    )
 
 
-def _gemm(node: gs.Node, ranks: _Ranks) -> _Layer | None:
+def _gemm(node: gs.Node, constants: Constants, ranks: _Ranks) -> _Layer | None:
     axis = 0 if node.attrs.get("transB", 0) else 1
-    constants, bias = [(node.inputs[1], axis)], _added(node, 2)
+    stored, bias = [(node.inputs[1], axis)], _added(node, 2)
     if bias is not None:
-        constants.append((node.inputs[2], -1))
-    shape = _shape_of_all(constants)
+        stored.append((node.inputs[2], -1))
+    shape = _shape_of_all(stored, constants)
     if shape is None:
         return None
     channels = shape[axis]
-    layer = _Layer(node.outputs[0], channels, (channels,), tuple(constants), bias)
+    layer = _Layer(node.outputs[0], channels, (channels,), tuple(stored), bias)
     if bias is None:
         return layer
-    if (constant_shape(node.inputs[2]) or (0,))[-1] != channels:
+    if (constants.shape(node.inputs[2]) or (0,))[-1] != channels:
         # One number for all channels can take up neither their factors nor have any of its own.
         return replace(layer, constants=(), bias=None)
     return layer if node.attrs.get("beta", 1.0) == 1 else replace(layer, bias=None)
 
 
-def _matmul(node: gs.Node, ranks: _Ranks) -> _Layer | None:
-    if is_constant(node.inputs[0]) or not is_constant(node.inputs[1]):
-        return None
-    shape = constant_shape(node.inputs[1])
-    if shape is None or len(shape) != 2:
+def _matmul(node: gs.Node, constants: Constants, ranks: _Ranks) -> _Layer | None:
+    shape = constants.shape(node.inputs[1])
+    if node.inputs[0] in constants or shape is None or len(shape) != 2:
         return None
     channels, bias = shape[1], None
-    constants = [(node.inputs[1], 1)]
+    stored = [(node.inputs[1], 1)]
     output = node.outputs[0]
     if len(output.outputs) == 1 and output.outputs[0].op == "Add":
         added = output.outputs[0]
         other = added.inputs[1] if added.inputs[0] is output else added.inputs[0]
-        size = constant_shape(other) if is_constant(other) else None
+        size = constants.shape(other)
         if size and size[-1] == channels:
-            constants.append((other, -1))
+            stored.append((other, -1))
             bias = added, 0 if added.inputs[0] is other else 1
             output = added.outputs[0]
-    return _Layer(output, channels, (channels,), tuple(constants), bias)
+    return _Layer(output, channels, (channels,), tuple(stored), bias)
 
 
-def _batch_like(node: gs.Node, ranks: _Ranks) -> _Layer | None:
+def _batch_like(node: gs.Node, constants: Constants, ranks: _Ranks) -> _Layer | None:
     """Describe a normalisation with channels along axis 1 and one scale and bias for each."""
     if node.attrs.get("training_mode", 0):
         return None
-    constants = [(node.inputs[1], 0), (node.inputs[2], 0)]
-    shape = _shape_of_all(constants)
+    stored = [(node.inputs[1], 0), (node.inputs[2], 0)]
+    shape = _shape_of_all(stored, constants)
     rank = ranks.rank(node.outputs[0])
     if shape is None or rank is None or rank < 2:
         return None
@@ -358,24 +348,26 @@ def _batch_like(node: gs.Node, ranks: _Ranks) -> _Layer | None:
         # Before opset 21 there is one scale a group.
         return None
     spread = (1, shape[0], *[1] * (rank - 2))
-    return _Layer(node.outputs[0], shape[0], spread, tuple(constants), (node, 2))
+    return _Layer(node.outputs[0], shape[0], spread, tuple(stored), (node, 2))
 
 
-def _layer_norm(node: gs.Node, ranks: _Ranks) -> _Layer | None:
-    constants = [(tensor, 0) for tensor in node.inputs[1:3] if not tensor.is_empty()]
-    shape = _shape_of_all(constants)
+def _layer_norm(node: gs.Node, constants: Constants, ranks: _Ranks) -> _Layer | None:
+    stored = [(tensor, 0) for tensor in node.inputs[1:3] if not tensor.is_empty()]
+    shape = _shape_of_all(stored, constants)
     if shape is None or len(shape) != 1:
         return None
-    return _Layer(node.outputs[0], shape[0], shape, tuple(constants), _added(node, 2))
+    return _Layer(node.outputs[0], shape[0], shape, tuple(stored), _added(node, 2))
 
 
-def _shape_of_all(constants: Sequence[tuple[gs.Tensor, int]]) -> tuple[int, ...] | None:
+def _shape_of_all(
+    stored: Sequence[tuple[gs.Tensor, int]], constants: Constants
+) -> tuple[int, ...] | None:
     """Return the shape of the first, or ``None`` unless all are constants of known shape."""
-    shapes = [constant_shape(t) if is_constant(t) else None for t, _ in constants]
+    shapes = [constants.shape(tensor) for tensor, _ in stored]
     return None if any(shape is None for shape in shapes) else shapes[0]
 
 
-_LAYERS: dict[str, Callable[[gs.Node, _Ranks], _Layer | None]] = {
+_LAYERS: dict[str, Callable[[gs.Node, Constants, _Ranks], _Layer | None]] = {
     "Conv": _conv,
     "ConvTranspose": _conv_transpose,
     "Gemm": _gemm,

@@ -18,8 +18,9 @@ import onnx_graphsurgeon as gs
 from onnx import ModelProto
 
 from cloakify.errors import HeadError
-from cloakify.graph.analysis.score_path import reworked, scores_of
-from cloakify.graph.model.constants import constant_shape, is_constant
+from cloakify.graph.analysis.score_path import ScorePaths
+from cloakify.graph.model.constants import Constants
+from cloakify.graph.model.dataflow import leading_to
 from cloakify.graph.model.shapes import import_with_shapes
 
 # Layers with weights that are no mask's place: a search that meets one first has no head.
@@ -115,7 +116,9 @@ def find_head_in(
     """As :func:`find_head`, in a graph that was imported from the model already."""
     hidden = _functions_with_layers(model)
     # In file order; the last one is the nearest to the outputs.
-    layers = [head for node in reversed(graph.nodes) if (head := _as_head(graph, node))]
+    constants = Constants(graph)
+    paths = ScorePaths(graph, constants)
+    layers = [head for node in reversed(graph.nodes) if (head := _as_head(node, constants, paths))]
     if not layers:
         if hidden:
             raise HeadError(_IN_FUNCTION.format(min(hidden)[1]))
@@ -136,16 +139,12 @@ def find_head_in(
 
 def answers_in(graph: gs.Graph) -> list[gs.Tensor]:
     """Return the outputs that no other output is computed from: features may be given out too."""
-    inner: set[int] = set()
-    waiting = [
-        tensor for output in graph.outputs for node in output.inputs for tensor in node.inputs
-    ]
-    while waiting:
-        tensor = waiting.pop()
-        if id(tensor) not in inner:
-            inner.add(id(tensor))
-            waiting.extend(source for node in tensor.inputs for source in node.inputs)
-    return [output for output in graph.outputs if id(output) not in inner]
+    read = {
+        tensor.name
+        for node in leading_to(graph.nodes, [output.name for output in graph.outputs]).nodes
+        for tensor in node.inputs
+    }
+    return [output for output in graph.outputs if output.name not in read]
 
 
 def _functions_with_layers(model: ModelProto) -> set[tuple[str, str]]:
@@ -209,65 +208,64 @@ def _listed(heads: list[Head]) -> str:
     return ", ".join(f"{h.node!r} ({h.num_features} → {h.num_classes})" for h in heads[:5])
 
 
-def _as_head(graph: gs.Graph, node: gs.Node) -> Head | None:
+def _as_head(node: gs.Node, constants: Constants, paths: ScorePaths) -> Head | None:
     """Describe a node as a head, or return ``None`` where it is no linear layer."""
-    if node.domain not in (None, "", "ai.onnx"):
+    if node.domain not in (None, "", "ai.onnx") or len(node.inputs) < 2 or not node.outputs:
         return None
     described = {"Gemm": _gemm, "MatMul": _matmul, "Conv": _pointwise_conv}.get(node.op)
-    return None if described is None else described(node, {output.name for output in graph.outputs})
+    return None if described is None else described(node, constants, paths)
 
 
-def _gemm(node: gs.Node, answers: set[str]) -> Head | None:
+def _gemm(node: gs.Node, constants: Constants, paths: ScorePaths) -> Head | None:
     features, weight = node.inputs[:2]
-    if is_constant(features) or not is_constant(weight):
-        return None
-    shape = constant_shape(weight)
-    if shape is None:
+    shape = constants.shape(weight)
+    if features in constants or shape is None or len(shape) != 2:
         return None
     num_features, num_classes = shape[::-1] if node.attrs.get("transB", 0) else shape
     axis = -2 if node.attrs.get("transA", 0) else -1
-    scores = reworked(node.outputs[0], 2, 0, num_classes, answers)
-    return _head(node, 0, axis, num_features, *scores)
+    scores = paths.reworked(node.outputs[0], 2, 0, num_classes)
+    return _head(node, paths, 0, axis, num_features, *scores)
 
 
-def _matmul(node: gs.Node, answers: set[str]) -> Head | None:
-    slot = 1 if is_constant(node.inputs[0]) else 0
-    weight = node.inputs[1 - slot]
-    if is_constant(node.inputs[slot]) or not is_constant(weight):
-        return None
-    shape = constant_shape(weight)
-    if shape is None or len(shape) != 2:
+def _matmul(node: gs.Node, constants: Constants, paths: ScorePaths) -> Head | None:
+    slot = 1 if node.inputs[0] in constants else 0
+    shape = constants.shape(node.inputs[1 - slot])
+    if node.inputs[slot] in constants or shape is None or len(shape) != 2:
         return None
     # W φ has its features along the rows of φ, φ W along the columns.
     num_features, num_classes = shape if slot == 0 else shape[::-1]
     output = node.outputs[0]
     if len(output.outputs) == 1 and output.outputs[0].op == "Add":
         bias = output.outputs[0]
-        if all(tensor is output or is_constant(tensor) for tensor in bias.inputs):
+        if all(tensor is output or tensor in constants for tensor in bias.inputs):
             output = bias.outputs[0]
-    scores = reworked(output, None, slot, num_classes, answers)
-    return _head(node, slot, -1 if slot == 0 else -2, num_features, *scores)
+    scores = paths.reworked(output, None, slot, num_classes)
+    return _head(node, paths, slot, -1 if slot == 0 else -2, num_features, *scores)
 
 
-def _pointwise_conv(node: gs.Node, answers: set[str]) -> Head | None:
+def _pointwise_conv(node: gs.Node, constants: Constants, paths: ScorePaths) -> Head | None:
     features, weight = node.inputs[:2]
-    if is_constant(features) or not is_constant(weight):
-        return None
-    shape = constant_shape(weight)
+    shape = constants.shape(weight)
     pointwise = (
         shape is not None
         and all(size == 1 for size in shape[2:])
         and node.attrs.get("group", 1) == 1
         and not any(node.attrs.get("pads", ()))
     )
-    if shape is None or not pointwise:
+    if features in constants or shape is None or not pointwise:
         return None
-    scores = reworked(node.outputs[0], len(shape), len(shape) - 2, shape[0], answers)
-    return _head(node, 0, 1, shape[1], *scores)
+    scores = paths.reworked(node.outputs[0], len(shape), len(shape) - 2, shape[0])
+    return _head(node, paths, 0, 1, shape[1], *scores)
 
 
 def _head(
-    node: gs.Node, slot: int, axis: int, features: int, output: gs.Tensor, classes: int
+    node: gs.Node,
+    paths: ScorePaths,
+    slot: int,
+    axis: int,
+    features: int,
+    output: gs.Tensor,
+    classes: int,
 ) -> Head:
     return Head(
         node=node.name or node.outputs[0].name,
@@ -278,6 +276,6 @@ def _head(
         num_features=int(features),
         weight=node.inputs[1 - slot].name,
         linear=output.name,
-        logits=scores_of(output, is_map=node.op == "Conv").name,
+        logits=paths.scores_of(output, is_map=node.op == "Conv").name,
         num_classes=int(classes),
     )

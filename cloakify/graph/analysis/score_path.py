@@ -9,16 +9,9 @@ scores), shifted by class (a prior), or put into another order; that belongs to 
 
 from __future__ import annotations
 
-from collections.abc import Collection
-
 import onnx_graphsurgeon as gs
 
-from cloakify.graph.model.constants import (
-    constant_integers,
-    constant_number,
-    constant_shape,
-    is_constant,
-)
+from cloakify.graph.model.constants import Constants, constant_integers, constant_number
 
 # What may follow scores and leave them scores; a map of them may also be pooled.
 _SAME = {"Identity", "Dropout"}
@@ -32,62 +25,178 @@ _SCALES = {"Mul", "Div"}
 _REDUCTIONS = {"ReduceMean", "ReduceSum", "ReduceMax"}
 
 
-def reworked(
-    linear: gs.Tensor, rank: int | None, behind: int, classes: int, outputs: Collection[str]
-) -> tuple[gs.Tensor, int]:
-    """Follow what changes a layer's scores class by class, as far as it can change the answer.
+class ScorePaths:
+    """Where the outputs of a graph's linear layers lead to.
 
-    Neg, sums and products with a constant for each class, classes picked or put in order: together
-    with the layer they are one linear map. A positive factor or a number added to all of them
-    leaves the answer as it is, and alone is not followed.
-
-    Parameters
-    ----------
-    linear
-        What the layer puts out, bias included.
-    rank, behind, classes
-        How many axes it has, how many of them behind its class axis, and how many classes there.
-    outputs
-        Names of the graph's outputs: what is one of them is an answer.
-
-    Returns
-    -------
-    The reworked scores and how many classes there are then.
+    However many layers there are, each tensor is looked at once.
     """
-    if rank is None and linear.shape is not None:
-        rank = len(linear.shape)
-    tensor = found = linear
-    count = classes
-    while tensor.name not in outputs:
-        node = _only_reader(tensor)
-        if node is None:
-            break
-        picked = _picked_classes(node, tensor, rank, behind, count)
-        if picked is not None:
-            count = picked
-        elif node.op not in ("Neg", *_SAME) and not _is_by_class(node, tensor, behind, count):
-            break
-        neutral = picked is None and node.op != "Neg" and _is_neutral(node, tensor)
-        tensor = node.outputs[0]
-        if not neutral:
-            found, classes = tensor, count
-    return found, classes
 
+    def __init__(self, graph: gs.Graph, constants: Constants) -> None:
+        self._graph = graph
+        self._constants = constants
+        self._outputs = {tensor.name for tensor in graph.outputs}
+        self._layers: dict[str, frozenset[str]] | None = None
+        # By tensor and kind of layer: what the last mixture behind it becomes.
+        self._mixtures: dict[tuple[str, bool], gs.Tensor | None] = {}
 
-def _is_by_class(node: gs.Node, tensor: gs.Tensor, behind: int, classes: int) -> bool:
-    """Tell whether a node adds to scores, or multiplies them by, one constant for each class."""
-    if node.op not in ("Add", "Sub", "Mul", "Div") or len(node.inputs) != 2:
-        return False
-    if node.op == "Div" and node.inputs[0] is not tensor:
-        return False
-    other = node.inputs[1] if node.inputs[0] is tensor else node.inputs[0]
-    shape = constant_shape(other) if other is not tensor and is_constant(other) else None
-    if shape is None or len(shape) > 2 + behind:
-        return False
-    # Sizes but that of the class axis, counted from the last axis.
-    sizes = list(reversed(shape))
-    own = sizes.pop(behind) if len(sizes) > behind else 1
-    return own in (1, classes) and all(size == 1 for size in sizes)
+    def reworked(
+        self, linear: gs.Tensor, rank: int | None, behind: int, classes: int
+    ) -> tuple[gs.Tensor, int]:
+        """Follow what changes a layer's scores class by class, as far as it can change the answer.
+
+        Neg, sums and products with a constant for each class, classes picked or put in order:
+        together with the layer they are one linear map. A positive factor or a number added to all
+        of them leaves the answer as it is, and alone is not followed. What is an output of the
+        graph is an answer, and is not followed either.
+
+        Parameters
+        ----------
+        linear
+            What the layer puts out, bias included.
+        rank, behind, classes
+            How many axes it has, how many of them behind its class axis, and how many classes.
+
+        Returns
+        -------
+        The reworked scores and how many classes there are then.
+        """
+        if rank is None and linear.shape is not None:
+            rank = len(linear.shape)
+        tensor = last = linear
+        count = classes
+        while tensor.name not in self._outputs:
+            node = _only_reader(tensor)
+            if node is None:
+                break
+            picked = self._picked_classes(node, tensor, rank, behind, count)
+            if picked is not None:
+                count = picked
+            elif node.op not in ("Neg", *_SAME) and not self._is_by_class(
+                node, tensor, behind, count
+            ):
+                break
+            neutral = picked is None and node.op != "Neg" and _is_neutral(node, tensor)
+            tensor = node.outputs[0]
+            if not neutral:
+                last, classes = tensor, count
+        return last, classes
+
+    def scores_of(self, linear: gs.Tensor, is_map: bool) -> gs.Tensor:
+        """Return the class scores that a linear layer's output becomes.
+
+        The model answers with the mixture, not with what one of its layers says: where several
+        layers' scores are mixed, all of them are led to the same tensor.
+
+        Parameters
+        ----------
+        linear
+            What the layer puts out, bias included.
+        is_map
+            Whether that has the classes along its second axis and positions behind, as a `Conv`'s.
+        """
+        own = _scores(linear, is_map)
+        return self._mixture_behind(own, is_map) or own
+
+    def _mixture_behind(self, tensor: gs.Tensor, is_map: bool) -> gs.Tensor | None:
+        """Return the scores that the last mixture of several layers behind a tensor becomes."""
+        passed = []
+        last = None
+        while (tensor.name, is_map) not in self._mixtures:
+            passed.append((tensor.name, is_map))
+            mixed = _mixed(tensor)
+            layers = frozenset[str]() if mixed is None else self._layers_behind(mixed)
+            if mixed is None or not layers:
+                break
+            tensor = mixed
+            # Scores of one layer that are only scaled stay what they were.
+            if len(layers) > 1:
+                tensor = last = _scores(mixed, is_map)
+        last = self._mixtures.get((tensor.name, is_map)) or last
+        self._mixtures.update(dict.fromkeys(passed, last))
+        return last
+
+    def _layers_behind(self, tensor: gs.Tensor) -> frozenset[str]:
+        """Return the linear layers that a tensor is mixed of, by their outputs: two at most.
+
+        Empty where anything but scores and constants goes into it.
+        """
+        if self._layers is None:
+            self._layers = {}
+            for node in self._graph.nodes:
+                layers = self._mixed_layers(node, self._layers)
+                if layers is not None:
+                    self._layers[node.outputs[0].name] = frozenset(sorted(layers)[:2])
+        return self._layers.get(tensor.name, frozenset())
+
+    def _mixed_layers(self, node: gs.Node, before: dict[str, frozenset[str]]) -> set[str] | None:
+        """Return the layers whose scores a node mixes; ``None`` where it does something else."""
+        if len(node.outputs) != 1:
+            return None
+        if self._is_layer(node):
+            return {node.outputs[0].name}
+        if node.op in _SUMS | {"Concat"} or (node.op in _SCALES and self._is_scaled(node)):
+            mixed = list(node.inputs)
+        elif node.op in _MOVES | _REDUCTIONS | {"Unsqueeze"}:
+            mixed = node.inputs[:1]
+        else:
+            return None
+        layers: set[str] = set()
+        for tensor in mixed:
+            if tensor.name in before:
+                layers |= before[tensor.name]
+            elif tensor not in self._constants:
+                return None
+        return layers
+
+    def _is_scaled(self, node: gs.Node) -> bool:
+        """Tell whether a product or quotient only scales one of its inputs."""
+        first, second = (tensor in self._constants for tensor in node.inputs)
+        return second or (first and node.op == "Mul")
+
+    def _is_layer(self, node: gs.Node) -> bool:
+        """Tell whether a node is a linear layer; its bias may be added behind."""
+        return node.op in ("Gemm", "MatMul") and any(
+            tensor in self._constants for tensor in node.inputs[:2]
+        )
+
+    def _is_by_class(self, node: gs.Node, tensor: gs.Tensor, behind: int, classes: int) -> bool:
+        """Tell whether a node adds one constant for each class to scores, or scales by it."""
+        if node.op not in ("Add", "Sub", "Mul", "Div") or len(node.inputs) != 2:
+            return False
+        if node.op == "Div" and node.inputs[0] is not tensor:
+            return False
+        other = node.inputs[1] if node.inputs[0] is tensor else node.inputs[0]
+        shape = None if other is tensor else self._constants.shape(other)
+        if shape is None or len(shape) > 2 + behind:
+            return False
+        # Sizes but that of the class axis, counted from the last axis.
+        sizes = list(reversed(shape))
+        own = sizes.pop(behind) if len(sizes) > behind else 1
+        return own in (1, classes) and all(size == 1 for size in sizes)
+
+    def _picked_classes(
+        self, node: gs.Node, tensor: gs.Tensor, rank: int | None, behind: int, classes: int
+    ) -> int | None:
+        """Return how many classes a node picks along their axis; ``None`` where it does not.
+
+        One class alone is no choice between classes any more.
+        """
+        if node.op not in ("Gather", "Slice") or node.inputs[0] is not tensor:
+            return None
+        axes = [node.attrs.get("axis", 0)] if node.op == "Gather" else _axes(node)
+        if axes is None or len(axes) != 1 or (axes[0] >= 0 and rank is None):
+            return None
+        if axes[0] - (rank or 0) * (axes[0] >= 0) != -1 - behind:
+            return None
+        if node.op == "Gather":
+            shape = self._constants.shape(node.inputs[1])
+            return shape[0] if shape is not None and len(shape) == 1 and shape[0] > 1 else None
+        bounds = [_setting(node, name, slot) for slot, name in ((1, "starts"), (2, "ends"))]
+        bounds.append(_setting(node, "steps", 4) if len(node.inputs) > 4 else [1])
+        if any(bound is None or len(bound) != 1 for bound in bounds):
+            return None
+        count = len(range(*slice(*(bound[0] for bound in bounds if bound)).indices(classes)))
+        return count if count > 1 else None
 
 
 def _is_neutral(node: gs.Node, tensor: gs.Tensor) -> bool:
@@ -99,56 +208,6 @@ def _is_neutral(node: gs.Node, tensor: gs.Tensor) -> bool:
     if number is None:
         return False
     return first or node.op == "Add" if node.op in ("Add", "Sub") else number > 0
-
-
-def _picked_classes(
-    node: gs.Node, tensor: gs.Tensor, rank: int | None, behind: int, classes: int
-) -> int | None:
-    """Return how many classes a node picks along their axis; ``None`` where it does no such thing.
-
-    One class alone is no choice between classes any more.
-    """
-    if node.op not in ("Gather", "Slice") or node.inputs[0] is not tensor:
-        return None
-    axes = [node.attrs.get("axis", 0)] if node.op == "Gather" else _axes(node)
-    if axes is None or len(axes) != 1 or (axes[0] >= 0 and rank is None):
-        return None
-    if axes[0] - (rank or 0) * (axes[0] >= 0) != -1 - behind:
-        return None
-    if node.op == "Gather":
-        shape = constant_shape(node.inputs[1]) if is_constant(node.inputs[1]) else None
-        return shape[0] if shape is not None and len(shape) == 1 and shape[0] > 1 else None
-    bounds = [_setting(node, name, slot) for slot, name in ((1, "starts"), (2, "ends"))]
-    bounds.append(_setting(node, "steps", 4) if len(node.inputs) > 4 else [1])
-    if any(bound is None or len(bound) != 1 for bound in bounds):
-        return None
-    count = len(range(*slice(*(bound[0] for bound in bounds if bound)).indices(classes)))
-    return count if count > 1 else None
-
-
-def scores_of(linear: gs.Tensor, is_map: bool) -> gs.Tensor:
-    """Return the class scores that a linear layer's output becomes.
-
-    The model answers with the mixture, not with what one of its layers says: where several layers'
-    scores are mixed, all of them are led to the same tensor.
-
-    Parameters
-    ----------
-    linear
-        What the layer puts out, bias included.
-    is_map
-        Whether that has the classes along its second axis and positions behind, as a `Conv`'s.
-    """
-    tensor = found = _scores(linear, is_map)
-    while (mixed := _mixed(tensor)) is not None:
-        layers = _layers_behind(mixed)
-        if not layers:
-            break
-        tensor = mixed
-        # Scores of one layer that are only scaled stay what they were.
-        if len(layers) > 1:
-            tensor = found = _scores(mixed, is_map)
-    return found
 
 
 def _scores(linear: gs.Tensor, is_map: bool) -> gs.Tensor:
@@ -201,48 +260,6 @@ def _mixed(tensor: gs.Tensor) -> gs.Tensor | None:
     axes = [stack.attrs.get("axis")]
     reduced = reduction.op in _REDUCTIONS and not reduction.attrs.get("keepdims", 1)
     return reduction.outputs[0] if reduced and _axes(node) == _axes(reduction) == axes else None
-
-
-def _layers_behind(tensor: gs.Tensor) -> set[str]:
-    """Return the outputs of the linear layers whose scores a tensor is mixed of.
-
-    Empty where anything but scores and constants goes into it.
-    """
-    found: set[str] = set()
-    waiting, seen = [tensor], set[int]()
-    while waiting:
-        current = waiting.pop()
-        if id(current) in seen:
-            continue
-        seen.add(id(current))
-        node = current.inputs[0] if current.inputs else None
-        if _is_layer(current):
-            found.add(current.name)
-        elif node is not None and node.op in _SUMS | {"Concat"}:
-            waiting += node.inputs
-        elif node is not None and node.op in _MOVES | _REDUCTIONS | {"Unsqueeze"}:
-            waiting += node.inputs[:1]
-        elif node is not None and node.op in _SCALES and _is_scaled(node):
-            waiting += node.inputs
-        elif not is_constant(current):
-            return set()
-    return found
-
-
-def _is_scaled(node: gs.Node) -> bool:
-    """Tell whether a product or quotient only scales one of its inputs."""
-    first, second = map(is_constant, node.inputs)
-    return second or (first and node.op == "Mul")
-
-
-def _is_layer(tensor: gs.Tensor) -> bool:
-    """Tell whether a tensor is the output of a linear layer; its bias may be added behind."""
-    node = tensor.inputs[0] if tensor.inputs else None
-    return (
-        node is not None
-        and node.op in ("Gemm", "MatMul")
-        and any(map(is_constant, node.inputs[:2]))
-    )
 
 
 def _only_reader(tensor: gs.Tensor) -> gs.Node | None:

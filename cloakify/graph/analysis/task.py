@@ -15,7 +15,7 @@ from enum import StrEnum
 
 import onnx_graphsurgeon as gs
 
-from cloakify.graph.model.constants import is_constant
+from cloakify.graph.model.constants import Constants
 
 
 class Task(StrEnum):
@@ -52,7 +52,7 @@ _SIGMOIDS = {"Sigmoid", "HardSigmoid"}
 _COMPARISONS = {"Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Binarizer"}
 
 
-def read_task(scores: gs.Tensor, count: int) -> TaskReading:
+def read_task(scores: gs.Tensor, count: int, constants: Constants) -> TaskReading:
     """Read the task off the nodes that follow the scores.
 
     Parameters
@@ -61,17 +61,20 @@ def read_task(scores: gs.Tensor, count: int) -> TaskReading:
         The class scores.
     count
         How many there are for a sample.
+    constants
+        What is constant in the graph.
     """
     behind = nodes_behind(scores)
     choice = next((node for node in behind if node.op in _CHOICES or _picks_one(node)), None)
-    bend = next((node for node in behind if _is_sigmoid(node)), None)
+    bend = next((node for node in behind if _is_sigmoid(node, constants)), None)
+    comparison = next((node for node in behind if _compares(node, constants)), None)
     if count == 1:
-        sign = bend or next((node for node in behind if _compares(node)), None) or choice
+        sign = bend or comparison or choice
         return TaskReading(Task.BINARY, _called(sign))
     shares = next((node for node in behind if node.op == "ReduceSum"), None)
     if choice is not None or shares is not None:
         return TaskReading(Task.SINGLE, _called(choice or shares))
-    sign = bend or next((node for node in behind if _compares(node)), None)
+    sign = bend or comparison
     return TaskReading(Task.SINGLE if sign is None else Task.MULTILABEL, _called(sign))
 
 
@@ -89,14 +92,14 @@ def nodes_behind(tensor: gs.Tensor) -> list[gs.Node]:
     return found
 
 
-def _is_sigmoid(node: gs.Node) -> bool:
+def _is_sigmoid(node: gs.Node, constants: Constants) -> bool:
     """Tell whether a node is a sigmoid, or the last one of a sigmoid that is written out."""
     if node.op in _SIGMOIDS:
         return True
     # 1 / (1 + exp(−z)), and (1 + tanh(z/2)) / 2 but for the division.
-    if node.op == "Add" and any(map(is_constant, node.inputs)):
+    if node.op == "Add" and any(tensor in constants for tensor in node.inputs):
         return any(_made_by(tensor) == "Tanh" for tensor in node.inputs)
-    if node.op == "Div" and is_constant(node.inputs[0]):
+    if node.op == "Div" and node.inputs[0] in constants:
         return _is_one_and_power(node.inputs[1])
     return node.op == "Reciprocal" and _is_one_and_power(node.inputs[0])
 
@@ -111,9 +114,9 @@ def _made_by(tensor: gs.Tensor) -> str:
     return tensor.inputs[0].op if tensor.inputs else ""
 
 
-def _compares(node: gs.Node) -> bool:
+def _compares(node: gs.Node, constants: Constants) -> bool:
     return node.op in _COMPARISONS and (
-        len(node.inputs) == 1 or sum(map(is_constant, node.inputs)) == 1
+        len(node.inputs) == 1 or sum(tensor in constants for tensor in node.inputs) == 1
     )
 
 

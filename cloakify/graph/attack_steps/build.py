@@ -105,7 +105,7 @@ def build_gradient(
     graph = working.graph
     x, logits = named(graph, spec.input), named(graph, wanted[0])
     outputs = [(FEATURES, named(graph, name)) for name in wanted[1:]]
-    builder = Context(graph, set())
+    builder = Context(graph)
     samples = x.shape[0]
     scores = builder.reshape(logits, [samples, -1])
     classes = int(np.prod(logits.shape)) // samples
@@ -129,7 +129,7 @@ def build_gradient(
         straight_through=spec.straight_through,
     )
     # The gradients were written by a builder of their own; another one knows the names it took.
-    builder = Context(graph, set())
+    builder = Context(graph)
     if spec.step is None:
         outputs.append((GRADIENT, gradient))
         return finish(working, outputs)

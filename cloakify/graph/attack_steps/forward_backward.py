@@ -11,11 +11,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from onnx import GraphProto, ModelProto, NodeProto
+from onnx import ModelProto, NodeProto
 
 from cloakify.errors import ModelError
 from cloakify.graph.attack_steps.build import GRADIENT, LOGITS, LOGITS_GRADIENT
-from cloakify.onnxfile.model_file import iter_graphs
+from cloakify.graph.model.dataflow import leading_to, values_made, values_read
 
 
 @dataclass(frozen=True)
@@ -47,11 +47,11 @@ def cut_in_halves(model: ModelProto) -> Halves:
         A kept value has no known type.
     """
     graph = model.graph
-    before = _ancestors(graph, LOGITS)
-    first = [node for place, node in enumerate(graph.node) if place in before]
-    second = [graph.node[place] for place in sorted(_ancestors(graph, GRADIENT) - before)]
-    made = {name for node in first for name in node.output if name}
-    kept = tuple(dict.fromkeys(name for node in second for name in _reads(node) if name in made))
+    first = leading_to(graph.node, [LOGITS]).nodes
+    made = {name for node in first for name in values_made(node)}
+    second = leading_to(graph.node, [GRADIENT], given=made).nodes
+    read = list(dict.fromkeys(name for node in second for name in values_read(node)))
+    kept = tuple(name for name in read if name in made)
     types = {value.name: value for value in graph.value_info}
     untyped = [name for name in kept if name not in types]
     if untyped:
@@ -63,38 +63,15 @@ def cut_in_halves(model: ModelProto) -> Halves:
     forward.graph.output.append(outputs[LOGITS])
     forward.graph.output.extend(types[name] for name in kept)
     backward = _part(model, second)
-    read = {name for node in second for name in _reads(node)}
     backward.graph.input.extend(value for value in graph.input if value.name in read)
     backward.graph.input.extend(types[name] for name in kept)
     backward.graph.output.append(outputs[GRADIENT])
     return Halves(forward, backward, kept)
 
 
-def _ancestors(graph: GraphProto, name: str) -> set[int]:
-    """Return the places of the nodes that a value is computed from."""
-    needed, found = {name}, set()
-    for place in reversed(range(len(graph.node))):
-        node = graph.node[place]
-        if needed.intersection(node.output):
-            found.add(place)
-            needed.update(_reads(node))
-    return found
-
-
-def _reads(node: NodeProto) -> list[str]:
-    """Return the names that a node reads, those in its subgraphs included."""
-    names = [name for name in node.input if name]
-    for attribute in node.attribute:
-        for graph in (attribute.g, *attribute.graphs):
-            for part in iter_graphs(graph):
-                names += [name for inner in part.node for name in inner.input if name]
-                names += [value.name for value in part.output]
-    return names
-
-
 def _part(model: ModelProto, nodes: list[NodeProto]) -> ModelProto:
     """Return a model of these nodes and the initializers they read, with no inputs and outputs."""
-    read = {name for node in nodes for name in _reads(node)}
+    read = {name for node in nodes for name in values_read(node)}
     part = ModelProto(ir_version=model.ir_version, opset_import=model.opset_import)
     part.functions.extend(model.functions)
     part.graph.name = model.graph.name

@@ -62,7 +62,7 @@ def build_gate_gradient(
     working = specialise(model, shapes, has_rule)
     graph = working.graph
     scores = named(graph, logits)
-    builder = Context(graph, set())
+    builder = Context(graph)
     samples = scores.shape[0]
     classes = int(np.prod(scores.shape)) // samples
     flat = builder.reshape(scores, [samples, classes])

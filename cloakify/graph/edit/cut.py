@@ -23,7 +23,8 @@ from onnx import ModelProto, NodeProto, TensorProto
 
 from cloakify.errors import ModelError
 from cloakify.graph.analysis.inputs import data_inputs
-from cloakify.graph.model.rewrite import fresh_name, inputs_of, names_of
+from cloakify.graph.model.dataflow import leading_to
+from cloakify.graph.model.rewrite import fresh_name, names_of
 
 # The largest whole number up to which float32 holds each.
 LARGEST_EXACT = 1 << 24
@@ -94,7 +95,7 @@ def inputs_beside(model: ModelProto, tensor: str, outputs: Sequence[str]) -> lis
     ModelError
         The outputs do not depend on the tensor at all.
     """
-    needed = _needed(model, tensor, outputs)[1]
+    needed = leading_to(model.graph.node, outputs, given=[tensor]).values
     if tensor not in needed:
         raise ModelError(f"{tensor!r} does not lead to the logits {outputs[-1]!r}")
     return [value.name for value in data_inputs(model) if value.name in needed - {tensor}]
@@ -119,10 +120,10 @@ def cut_inside(
     ModelError
         The outputs need an input that is not packed.
     """
-    nodes, needed = _needed(model, tensor, outputs)
+    needed = leading_to(model.graph.node, outputs, given=[tensor])
     names = [tensor, *(part.name for part in packing.parts[1:])]
     for value in data_inputs(model):
-        if value.name in needed and value.name not in names:
+        if value.name in needed.values and value.name not in names:
             raise ModelError(f"the logits need input {value.name!r}, which samples do not hold")
     taken = names_of(model)
     packed = fresh_name(SAMPLE, taken)
@@ -131,7 +132,7 @@ def cut_inside(
     cut = ModelProto()
     cut.CopyFrom(model)
     del cut.graph.node[:], cut.graph.output[:], cut.graph.value_info[:]
-    cut.graph.node.extend([*head, *(_without(node, names, taken) for node in nodes)])
+    cut.graph.node.extend([*head, *(_without(node, names, taken) for node in needed.nodes)])
     cut.graph.output.extend(onnx.ValueInfoProto(name=name) for name in outputs)
     cut.graph.initializer.extend(constants)
     data = {value.name for value in data_inputs(model)}
@@ -144,19 +145,6 @@ def cut_inside(
     # An initializer that is no input needs IR version 4.
     cut.ir_version = max(cut.ir_version, 4)
     return cut, packed
-
-
-def _needed(
-    model: ModelProto, tensor: str, outputs: Sequence[str]
-) -> tuple[list[NodeProto], set[str]]:
-    """Return the nodes, in order, and the names that ``outputs`` need besides ``tensor``'s own."""
-    needed = set(outputs)
-    nodes: list[NodeProto] = []
-    for node in reversed(model.graph.node):
-        if needed.intersection(node.output) - {tensor}:
-            nodes.append(node)
-            needed.update(inputs_of(node))
-    return nodes[::-1], needed
 
 
 def _without(node: NodeProto, names: Sequence[str], taken: set[str]) -> NodeProto:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from onnx import ModelProto, NodeProto, ValueInfoProto
+from onnx import ModelProto, ValueInfoProto
 
 from cloakify.errors import HeadError
-from cloakify.graph.model.rewrite import leading_to
+from cloakify.graph.model.dataflow import leading_to
 
 
 def tap(model: ModelProto, outputs: Sequence[str]) -> ModelProto:
@@ -19,7 +19,7 @@ def tap(model: ModelProto, outputs: Sequence[str]) -> ModelProto:
     cut = ModelProto()
     cut.CopyFrom(model)
     del cut.graph.node[:]
-    cut.graph.node.extend(leading_to(model.graph.node, outputs))
+    cut.graph.node.extend(leading_to(model.graph.node, outputs).nodes)
     del cut.graph.output[:]
     # ONNX Runtime infers the type of an output that is only named.
     cut.graph.output.extend(ValueInfoProto(name=name) for name in outputs)
@@ -40,16 +40,11 @@ def head_model(model: ModelProto, features: ValueInfoProto, logits: str) -> Mode
         The logits depend on the input by another way than the features.
     """
     part = tap(model, [logits])
-    needed = {logits}
-    used: list[NodeProto] = []
-    for node in reversed(part.graph.node):
-        if needed.intersection(node.output) - {features.name}:
-            used.append(node)
-            needed.update(node.input)
+    needed = leading_to(part.graph.node, [logits], given=[features.name])
     del part.graph.node[:]
-    part.graph.node.extend(reversed(used))
+    part.graph.node.extend(needed.nodes)
     constants = {tensor.name for tensor in part.graph.initializer}
-    around = [value.name for value in part.graph.input if value.name in needed - constants]
+    around = [value.name for value in part.graph.input if value.name in needed.values - constants]
     if around:
         raise HeadError(f"the logits {logits!r} depend on {around[0]!r} not only by the features")
     del part.graph.input[:]

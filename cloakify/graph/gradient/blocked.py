@@ -12,6 +12,8 @@ from collections.abc import Iterable, Sequence
 import onnx_graphsurgeon as gs
 from onnx import TensorProto
 
+from cloakify.graph.model.dataflow import leading_to, values_made
+
 # Steps. Comparisons are steps as well, but what they choose between may have gradients, as in a
 # Relu that is written out: `x · (x > 0)`.
 _STEPS = {"ArgMax", "ArgMin", "Ceil", "Floor", "Hardmax", "Round", "Sign"}
@@ -42,14 +44,14 @@ def blocked_at(graph: gs.Graph, source: gs.Tensor, logits: gs.Tensor) -> list[gs
     source, logits
         Where gradients are wanted, and of what.
     """
-    needed = _leading_to(graph.nodes, logits)
+    needed = leading_to(graph.nodes, [logits.name], passes=_passes_values).values
     # Values that change with the source: those with a gradient, and yes-or-no of such a value.
-    smooth, chosen = {id(source)}, set[int]()
+    smooth, chosen = {source.name}, set[str]()
     found = []
     for node in graph.nodes:
-        inputs = [id(tensor) for tensor in node.inputs]
-        outputs = [id(tensor) for tensor in node.outputs]
-        if node.op in _SIZES or not _any(inputs, smooth | chosen):
+        inputs = [tensor.name for tensor in node.inputs]
+        outputs = list(values_made(node))
+        if not _passes_values(node) or not (_any(inputs, smooth) or _any(inputs, chosen)):
             continue
         if node.op in _COMPARISONS or node.op in _LOGIC:
             chosen.update(outputs)
@@ -71,27 +73,23 @@ def _is_step(node: gs.Node) -> bool:
     return node.op in _STEPS or (node.op == "Cast" and node.attrs.get("to") in _INTEGERS)
 
 
-def _ends(node: gs.Node, inputs: Sequence[int], smooth: set[int], chosen: set[int]) -> bool:
+def _ends(node: gs.Node, inputs: Sequence[str], smooth: set[str], chosen: set[str]) -> bool:
     """Tell whether values go on at a node in steps, of something with a gradient."""
     if _is_step(node):
         return _any(inputs, smooth)
     if node.op == "Where":
         # One of two constants.
-        return inputs[0] in chosen and not _any(inputs[1:], smooth | chosen)
+        return inputs[0] in chosen and not (_any(inputs[1:], smooth) or _any(inputs[1:], chosen))
     # Steps that are weighed, or stand beside what has a gradient.
     return _any(inputs, chosen) and (
         node.op in _LAYERS or (node.op in _JOINS and _any(inputs, smooth))
     )
 
 
-def _leading_to(nodes: Sequence[gs.Node], target: gs.Tensor) -> set[int]:
-    """Return the tensors that a target is computed from, but for what only sizes are read of."""
-    needed = {id(target)}
-    for node in reversed(nodes):
-        if node.op not in _SIZES and _any(map(id, node.outputs), needed):
-            needed.update(map(id, node.inputs))
-    return needed
+def _passes_values(node: gs.Node) -> bool:
+    """Tell whether anything but sizes is read of a node's input."""
+    return node.op not in _SIZES
 
 
-def _any(tensors: Iterable[int], among: set[int]) -> bool:
+def _any(tensors: Iterable[str], among: set[str]) -> bool:
     return any(tensor in among for tensor in tensors)

@@ -13,7 +13,7 @@ from cloakify.graph.gradient.blocked import blocked_at
 from cloakify.graph.gradient.engine import unsupported
 from cloakify.graph.gradient.rules.constant import PASSABLE
 from cloakify.graph.lowering.data_dependent_shapes import shaped_by_values
-from cloakify.graph.model.rewrite import leading_to
+from cloakify.graph.model.dataflow import leading_to
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def gradient_coverage(model: ModelProto, source: str, logits: str) -> Coverage:
     missing = unsupported(graph, tensors[source], tensors[logits])
     listed = [_named(node) for node in missing]
     data = [value.name for value in data_inputs(model)]
-    needed = leading_to(model.graph.node, [logits])
+    needed = leading_to(model.graph.node, [logits]).nodes
     listed += [f"{node.op_type} ({node.name})" for node in shaped_by_values(needed, data)]
     ends = blocked_at(graph, tensors[source], tensors[logits])
     return Coverage(

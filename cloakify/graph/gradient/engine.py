@@ -8,13 +8,14 @@ from the wanted tensors are never entered, so nothing is spent on the gradient o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import onnx_graphsurgeon as gs
 
 from cloakify.errors import UnsupportedOperatorError
 from cloakify.graph.gradient.builder import Builder, Tensor
 from cloakify.graph.gradient.total import total
+from cloakify.graph.model.dataflow import between, reached_from
 
 # A rule gets the context, the node, and the gradient of each output (None where none flows back);
 # it returns the gradient of each input (None for those that need none or have none). A returned
@@ -69,7 +70,7 @@ class Context(Builder):
     """
 
     def __init__(
-        self, graph: gs.Graph, active: set[int], *, straight_through: bool = False
+        self, graph: gs.Graph, active: Collection[str] = (), *, straight_through: bool = False
     ) -> None:
         super().__init__(graph)
         self._active = active
@@ -77,7 +78,7 @@ class Context(Builder):
 
     def needs(self, tensor: Tensor) -> bool:
         """Tell whether the tensor depends on what is differentiated with respect to."""
-        return id(tensor) in self._active
+        return tensor.name in self._active
 
 
 def differentiate(
@@ -112,13 +113,13 @@ def differentiate(
         An operator on the way has no gradient rule.
     """
     forward = list(graph.nodes)
-    active = _reached_from(forward, wanted)
+    active = reached_from(forward, [tensor.name for tensor in wanted]).values
     context = Context(graph, active, straight_through=straight_through)
     pending: dict[int, list[Tensor]] = {}
     for name, seed in seeds.items():
         pending.setdefault(id(graph.tensors()[name]), []).append(seed)
     for node in reversed(forward):
-        if not any(id(tensor) in active for tensor in node.inputs):
+        if not any(map(context.needs, node.inputs)):
             continue
         incoming = [_total(context, pending.get(id(tensor))) for tensor in node.outputs]
         if all(gradient is None for gradient in incoming):
@@ -128,33 +129,15 @@ def differentiate(
                 pending[id(tensor)] = [_shaped(gradient, tensor)]
         outgoing = _rule_for(node)(context, node, incoming)
         for tensor, gradient in zip(node.inputs, outgoing, strict=False):
-            if gradient is not None and id(tensor) in active:
+            if gradient is not None and context.needs(tensor):
                 pending.setdefault(id(tensor), []).append(_shaped(gradient, tensor))
     return [_total(context, pending.get(id(tensor))) for tensor in wanted]
 
 
 def unsupported(graph: gs.Graph, source: Tensor, target: Tensor) -> list[gs.Node]:
     """List the nodes between two tensors whose operator has no gradient rule."""
-    below = _reached_from(graph.nodes, [source])
-    above = {id(target)}
-    missing: list[gs.Node] = []
-    for node in reversed(graph.nodes):
-        on_the_way = any(id(tensor) in above for tensor in node.outputs) and any(
-            id(tensor) in below for tensor in node.inputs
-        )
-        if on_the_way:
-            above.update(id(tensor) for tensor in node.inputs)
-            if not has_rule(*_key(node)):
-                missing.append(node)
-    return missing[::-1]
-
-
-def _reached_from(nodes: Sequence[gs.Node], sources: Sequence[Tensor]) -> set[int]:
-    reached = {id(tensor) for tensor in sources}
-    for node in nodes:
-        if any(id(tensor) in reached for tensor in node.inputs):
-            reached.update(id(tensor) for tensor in node.outputs)
-    return reached
+    on_the_way = between(graph.nodes, source.name, target.name)
+    return [node for node in on_the_way if not has_rule(*_key(node))]
 
 
 def _shaped(gradient: Tensor, tensor: Tensor) -> Tensor:

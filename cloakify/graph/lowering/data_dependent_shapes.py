@@ -7,12 +7,13 @@ sample. Running the model once would tell one of them only.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Mapping, Sequence
 
 from onnx import ModelProto, NodeProto
 
 from cloakify.errors import UnsupportedOperatorError
-from cloakify.graph.model.rewrite import given, inputs_of
+from cloakify.graph.model.dataflow import reached_from
+from cloakify.graph.model.rewrite import given
 
 # The inputs whose values the shape of an operator's result depends on.
 _SHAPED_BY: Mapping[str, tuple[int, ...]] = {
@@ -68,20 +69,18 @@ def refuse_moving_shapes(
             )
 
 
-def shaped_by_values(nodes: Iterable[NodeProto], sources: Iterable[str]) -> Iterator[NodeProto]:
-    """Yield the nodes, in order, whose results have a shape that follows from ``sources``' values.
+def shaped_by_values(nodes: Sequence[NodeProto], sources: Iterable[str]) -> list[NodeProto]:
+    """Return the nodes, in order, whose results have a shape that follows from ``sources``' values.
 
     Unless other values make up for it: some of these shapes turn out to be fixed.
     """
-    moving = set(sources)
-    for node in nodes:
-        if not node.domain and node.op_type in ("Shape", "Size"):
-            continue
-        if moving.isdisjoint(inputs_of(node)):
-            continue
-        if _is_shaped_by(node, moving):
-            yield node
-        moving.update(name for name in node.output if name)
+    moving = reached_from(nodes, sources, passes=_passes_values)
+    return [node for node in moving.nodes if _is_shaped_by(node, moving.values)]
+
+
+def _passes_values(node: NodeProto) -> bool:
+    """Tell whether anything but sizes is read of a node's input."""
+    return bool(node.domain) or node.op_type not in ("Shape", "Size")
 
 
 def _is_shaped_by(node: NodeProto, moving: Container[str]) -> bool:

@@ -17,7 +17,7 @@ from cloakify.graph.lowering.ceil_mode_pooling import drop_last_windows
 from cloakify.graph.lowering.control_flow import write_out_control_flow
 from cloakify.graph.lowering.data_dependent_shapes import refuse_moving_shapes
 from cloakify.graph.lowering.run_once import run_once
-from cloakify.graph.model.rewrite import inputs_of
+from cloakify.graph.model.dataflow import values_read
 from cloakify.ort import one_line
 
 # Results with more elements than this stay computations; ONNX Runtime folds them when it opens the
@@ -112,7 +112,7 @@ def _fold_once(model: ModelProto, shapes: dict[str, tuple[int, ...]]) -> bool:
             rest.append(node)
     if not folded and not to_run:
         return False
-    needed = {name for node in rest for name in inputs_of(node)}
+    needed = {name for node in rest for name in values_read(node)}
     needed |= {output.name for output in model.graph.output}
     constants = {tensor.name: tensor for tensor in model.graph.initializer} | folded
     made = {name for node in to_run for name in node.output}

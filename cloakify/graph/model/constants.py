@@ -5,43 +5,60 @@ from __future__ import annotations
 import math
 
 import onnx_graphsurgeon as gs
-from onnx import ModelProto
+
+from cloakify.graph.model.dataflow import reached_from, values_made
 
 _RANDOM = ("RandomNormal", "RandomUniform", "Multinomial", "Bernoulli")
 
-
-def given(node: gs.Node, place: int) -> bool:
-    """Tell whether a node has its optional input number ``place``."""
-    return len(node.inputs) > place and not node.inputs[place].is_empty()
+Shape = tuple[int, ...]
 
 
-def is_constant(tensor: gs.Tensor) -> bool:
-    """Tell whether a tensor's value is fixed by the file: computed from constants alone."""
-    # A loop, not a recursion: networks are deeper than Python's stack.
-    waiting, seen = [tensor], set[int]()
-    while waiting:
-        current = waiting.pop()
-        if id(current) in seen or isinstance(current, gs.Constant) or current.is_empty():
-            continue
-        seen.add(id(current))
-        # A graph input has no producer; it is data.
-        if not current.inputs or any(node.op.startswith(_RANDOM) for node in current.inputs):
-            return False
-        waiting.extend(source for node in current.inputs for source in node.inputs)
-    return True
+class Constants:
+    """The values of a graph that the file fixes: what is computed from constants alone.
+
+    Attributes
+    ----------
+    shapes
+        Of constants by name, but for those whose shape it would take running the graph to find.
+    """
+
+    def __init__(self, graph: gs.Graph) -> None:
+        data = [tensor.name for tensor in graph.inputs if not isinstance(tensor, gs.Constant)]
+        drawn = (
+            name
+            for node in graph.nodes
+            if node.op.startswith(_RANDOM)
+            for name in values_made(node)
+        )
+        self._moving = reached_from(graph.nodes, [*data, *drawn]).values
+        self.shapes: dict[str, Shape] = {
+            name: tuple(tensor.shape)
+            for name, tensor in graph.tensors().items()
+            if isinstance(tensor, gs.Constant)
+        }
+        for node in graph.nodes:
+            for tensor in node.outputs:
+                shape = _shape(node, tensor, self.shapes) if tensor in self else None
+                if shape is not None:
+                    self.shapes[tensor.name] = shape
+
+    def __contains__(self, tensor: gs.Tensor) -> bool:
+        """Tell whether a tensor's value is fixed by the file; an input left out is none's."""
+        return tensor.name not in self._moving
+
+    def shape(self, tensor: gs.Tensor) -> Shape | None:
+        """Return a constant's shape; ``None`` where it is not known, or no constant."""
+        return self.shapes.get(tensor.name)
 
 
-def constant_shape(tensor: gs.Tensor) -> tuple[int, ...] | None:
-    """Return the shape of a constant, or ``None`` where finding it would take running the graph."""
-    if isinstance(tensor, gs.Constant):
-        return tuple(tensor.shape)
-    node = tensor.inputs[0]
+def _shape(node: gs.Node, output: gs.Tensor, known: dict[str, Shape]) -> Shape | None:
+    """Return the shape of what a node makes of constants, or ``None``."""
     if node.op == "Constant":
         value = node.attrs.get("value")
         return None if value is None else tuple(value.shape)
     if node.op == "ConstantOfShape" and isinstance(node.inputs[0], gs.Constant):
         return tuple(int(size) for size in node.inputs[0].values)
-    inner = constant_shape(node.inputs[0])
+    inner = known.get(node.inputs[0].name) if node.inputs else None
     if inner is None or node.op in ("Identity", "Cast", "DequantizeLinear"):
         return inner
     if node.op == "Transpose":
@@ -52,8 +69,13 @@ def constant_shape(tensor: gs.Tensor) -> tuple[int, ...] | None:
         wanted = [inner[axis] if size == 0 else size for axis, size in enumerate(wanted)]
         rest = math.prod(inner) // max(1, math.prod(size for size in wanted if size > 0))
         return tuple(rest if size == -1 else size for size in wanted)
-    known = tensor.shape is not None and all(isinstance(size, int) for size in tensor.shape)
-    return tuple(tensor.shape) if known else None
+    declared = output.shape is not None and all(isinstance(size, int) for size in output.shape)
+    return tuple(output.shape) if declared else None
+
+
+def given(node: gs.Node, place: int) -> bool:
+    """Tell whether a node has its optional input number ``place``."""
+    return len(node.inputs) > place and not node.inputs[place].is_empty()
 
 
 def constant_integers(tensor: gs.Tensor) -> list[int] | None:
@@ -73,17 +95,3 @@ def _plain(tensor: gs.Tensor) -> gs.Constant | None:
     if node is not None:
         tensor = node.attrs.get("value") if node.op == "Constant" else None
     return tensor if isinstance(tensor, gs.Constant) else None
-
-
-def constant_sizes(model: ModelProto) -> dict[str, tuple[int, ...]]:
-    """Return the shapes of a graph's constants by name, also of those behind other nodes.
-
-    Left out are those whose shape can't be told without running the graph.
-    """
-    sizes: dict[str, tuple[int, ...]] = {}
-    for name, tensor in gs.import_onnx(model).tensors().items():
-        if is_constant(tensor) and not tensor.is_empty():
-            shape = constant_shape(tensor)
-            if shape is not None:
-                sizes[name] = shape
-    return sizes

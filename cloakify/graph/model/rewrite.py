@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import onnx
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto
 
+from cloakify.graph.model.dataflow import leading_to
 from cloakify.onnxfile.model_file import iter_graphs
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -119,30 +120,9 @@ def rename(node: NodeProto, mapping: Mapping[str, str]) -> None:
                 output.name = mapping.get(output.name, output.name)
 
 
-def inputs_of(node: NodeProto) -> Iterable[str]:
-    """Names that a node reads, those read inside its subgraphs included."""
-    yield from (name for name in node.input if name)
-    for entry in node.attribute:
-        if entry.HasField("g"):
-            for inner in entry.g.node:
-                yield from inputs_of(inner)
-            yield from (output.name for output in entry.g.output)
-
-
-def leading_to(nodes: Sequence[NodeProto], names: Iterable[str]) -> list[NodeProto]:
-    """Return the nodes, in order, that some values are computed by."""
-    needed = set(names)
-    kept: list[NodeProto] = []
-    for node in reversed(nodes):
-        if needed.intersection(node.output):
-            kept.append(node)
-            needed.update(inputs_of(node))
-    return kept[::-1]
-
-
 def cut(model: ModelProto, outputs: Sequence[str]) -> None:
     """Make ``outputs`` the only outputs, and drop the nodes that do not lead to them, in place."""
-    kept = leading_to(model.graph.node, outputs)
+    kept = leading_to(model.graph.node, outputs).nodes
     del model.graph.node[:]
     model.graph.node.extend(kept)
     known = {value.name: value for value in (*model.graph.input, *model.graph.output)}

@@ -10,18 +10,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cloakify.errors import ModelError
-from cloakify.graph.model.constants import constant_shape, is_constant
+from cloakify.graph.model.constants import Constants
 from cloakify.runtime import Device, Session
 
 VALUES = ", ".join(map(str, range(24)))
 
 
-def tensors(body: str, constants: str = "") -> dict[str, gs.Tensor]:
+def imported(body: str, constants: str = "") -> gs.Graph:
     model = onnx.parser.parse_model(
         f'<ir_version: 8, opset_import: ["" : 17]> f (float[2, 3] x) => (float[N, M] y) '
         f"<float[2, 3, 4] v = {{{VALUES}}}{constants}> {{ {body} }}"
     )
-    return gs.import_onnx(model).tensors()
+    return gs.import_onnx(model)
+
+
+def is_constant(graph: gs.Graph, name: str = "y") -> bool:
+    return graph.tensors()[name] in Constants(graph)
 
 
 @pytest.mark.parametrize(
@@ -35,7 +39,7 @@ def tensors(body: str, constants: str = "") -> dict[str, gs.Tensor]:
     ],
 )
 def test_what_comes_from_constants_alone_is_constant(body):
-    assert is_constant(tensors(body)["y"])
+    assert is_constant(imported(body))
 
 
 @pytest.mark.parametrize(
@@ -50,7 +54,19 @@ def test_what_comes_from_constants_alone_is_constant(body):
     ],
 )
 def test_what_comes_from_data_or_chance_is_not(body):
-    assert not is_constant(tensors(body)["y"])
+    assert not is_constant(imported(body))
+
+
+@pytest.mark.parametrize(("reads", "fixed"), [("v", True), ("x", False)])
+def test_what_a_branch_reads_counts(reads, fixed):
+    graph = imported(
+        f"""c = Constant <value_int: int = 1> ()  d = Cast <to = 9> (c)
+        y = If (d) <
+            then_branch = g () => (float[N, M] a) {{ a = Neg ({reads}) }},
+            else_branch = h () => (float[N, M] b) {{ b = Neg (v) }}
+        >"""
+    )
+    assert is_constant(graph) is fixed
 
 
 @settings(max_examples=60, deadline=None)
@@ -84,26 +100,37 @@ def test_the_shape_is_what_the_runtime_gives(steps):
     except ModelError:
         # A Reshape that does not fit.
         return
-    assert constant_shape(gs.import_onnx(model).tensors()["y"]) == expected
+    graph = gs.import_onnx(model)
+    assert Constants(graph).shape(graph.tensors()["y"]) == expected
 
 
 def test_shapes_of_filled_and_dequantised_constants():
-    found = tensors(
+    graph = imported(
         "a = ConstantOfShape (s)  b = DequantizeLinear (q, z)  "
         "c = Constant <value = float[2] {1, 2}> ()  d = Constant <value_floats: floats = [1]> ()  "
         "y = Add (x, x)",
         ", int64[2] s = {5, 6}, int8[2, 2] q = {1, 2, 3, 4}, float z = {0.5}",
     )
-    shapes = {name: constant_shape(tensor) for name, tensor in found.items() if name in "abc"}
-    assert shapes == {"a": (5, 6), "b": (2, 2), "c": (2,)}
+    shapes = Constants(graph).shapes
+    assert {name: shapes.get(name) for name in "abcdxy"} == {
+        "a": (5, 6),
+        "b": (2, 2),
+        "c": (2,),
+        "d": None,
+        "x": None,
+        "y": None,
+    }
 
 
 @pytest.mark.parametrize("fixed", [True, False])
 def test_networks_are_deeper_than_the_stack(fixed: bool) -> None:
     start = np.zeros(1, np.float32)
-    tensor = gs.Constant("c", start) if fixed else gs.Variable("x", np.float32, [1])
+    x = gs.Variable("x", np.float32, [1])
+    graph = gs.Graph(inputs=[x])
+    tensor = gs.Constant("c", start) if fixed else x
     for place in range(5000):
         output = gs.Variable(f"t{place}", np.float32)
-        gs.Node("Relu", inputs=[tensor], outputs=[output])
+        graph.nodes.append(gs.Node("Identity", inputs=[tensor], outputs=[output]))
         tensor = output
-    assert is_constant(tensor) is fixed
+    assert (tensor in Constants(graph)) is fixed
+    assert Constants(graph).shape(tensor) == ((1,) if fixed else None)
