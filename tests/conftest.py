@@ -5,8 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 import cloakify  # noqa: F401  # first of all: it switches the runtime's telemetry off
+
+# Time is no matter of unit tests: a busy machine takes ten times as long.
+settings.register_profile("cloakify", deadline=None)
+settings.load_profile("cloakify")
 
 SAMPLES = Path(__file__).parent.parent / "sample_models"
 
