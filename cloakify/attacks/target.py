@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from threading import Lock
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -219,7 +218,7 @@ class Target:
     def iteration(
         self,
         sample_shape: tuple[int, ...],
-        method: Literal["momentum", "apgd"],
+        step: str,
         loss: str,
         threat: ThreatModel,
         *,
@@ -231,7 +230,7 @@ class Target:
         ----------
         sample_shape
             Without the batch axis.
-        method, loss, straight_through
+        step, loss, straight_through
             See :class:`~cloakify.graph.attack_steps.build.GradientSpec`.
         threat
             Ball and box.
@@ -240,7 +239,7 @@ class Target:
             self.spec.name,
             self.head.logits,
             loss=loss,
-            step=method,
+            step=step,
             norm=threat.norm,
             straight_through=straight_through,
         )

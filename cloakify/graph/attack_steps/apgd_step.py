@@ -25,6 +25,7 @@ from cloakify.graph.attack_steps.steps import (
     Outputs,
     add_input,
     add_resting,
+    iteration_step,
     over_samples,
 )
 from cloakify.graph.gradient.builder import Builder, Tensor
@@ -45,6 +46,7 @@ VECTORS = (BEST_LOSS, LAST_LOSS, STEP_SIZES, RISES, CHECKED_LOSS, HALVED)
 CARRIED = (PREVIOUS, BEST, BEST_GRADIENT, *VECTORS)
 
 
+@iteration_step("apgd")
 def add_apgd_step(
     builder: Builder, norm: str, x: Tensor, loss: Tensor, gradient: Tensor, fooled: Tensor
 ) -> Outputs:

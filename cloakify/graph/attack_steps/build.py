@@ -9,17 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import onnx_graphsurgeon as gs
 from onnx import ModelProto
 
+import cloakify.graph.attack_steps.apgd_step
 import cloakify.graph.gradient.rules  # noqa: F401  (registers the rules)
 from cloakify.errors import ModelError, NoGradientError, UnsupportedOperatorError
-from cloakify.graph.attack_steps.apgd_step import add_apgd_step
 from cloakify.graph.attack_steps.losses import FOR_STEPS, LOSSES, TARGETED
-from cloakify.graph.attack_steps.steps import add_momentum_step, add_step, finite
+from cloakify.graph.attack_steps.steps import ITERATION_STEPS, add_step, finite
 from cloakify.graph.gradient.blocks import enter_blocks, keep_blocks
 from cloakify.graph.gradient.builder import Builder, Tensor
 from cloakify.graph.gradient.engine import Context, differentiate, has_rule, unsupported
@@ -49,10 +48,9 @@ class GradientSpec:
         A key of :data:`~cloakify.graph.attack_steps.losses.LOSSES`, or ``None``: the gradient with
         respect to the logits is then an input, ``cloakify_logits_gradient``.
     step
-        What to return in place of the gradient: ``step`` for the next iterate of steepest ascent,
-        ``momentum`` (see :mod:`~cloakify.graph.attack_steps.steps`) or ``apgd`` (see
-        :mod:`~cloakify.graph.attack_steps.apgd_step`) for that and all that such an iteration
-        carries on. ``None`` for the gradient.
+        What to return in place of the gradient: ``step`` for the next iterate of steepest ascent, a
+        key of :data:`~cloakify.graph.attack_steps.steps.ITERATION_STEPS` for that and all that such
+        an iteration carries on. ``None`` for the gradient.
     norm
         ``linf`` or ``l2``: that of the step.
     straight_through
@@ -64,7 +62,7 @@ class GradientSpec:
     logits: str
     features: str | None = None
     loss: str | None = "ce"
-    step: Literal["step", "momentum", "apgd"] | None = None
+    step: str | None = None
     norm: str = "linf"
     straight_through: bool = False
 
@@ -140,10 +138,7 @@ def build_gradient(
         if spec.loss is None:
             raise ValueError(f"the step {spec.step!r} needs a loss")
         fooled = _fooled(builder, scores, labels)
-        if spec.step == "momentum":
-            outputs += add_momentum_step(builder, spec.norm, x, gradient, fooled)
-        else:
-            outputs += add_apgd_step(builder, spec.norm, x, loss, gradient, fooled)
+        outputs += ITERATION_STEPS[spec.step](builder, spec.norm, x, loss, gradient, fooled)
     return finish(working, outputs)
 
 

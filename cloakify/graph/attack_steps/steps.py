@@ -9,7 +9,7 @@ along the channels), [low, high] the box.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import onnx_graphsurgeon as gs
@@ -37,6 +37,24 @@ LARGEST = 1e30
 
 # Outputs in their order: name and tensor.
 Outputs = list[tuple[str, Tensor]]
+
+# (builder, norm, iterates x, loss [N], gradient, which of x fool the model: bool [N]) -> the next
+# iterates as NEXT, who is fooled as FOOLED, and what goes into the next iteration as NAME + AFTER.
+IterationStep = Callable[[Builder, str, Tensor, Tensor, Tensor, Tensor], Outputs]
+
+ITERATION_STEPS: dict[str, IterationStep] = {}
+"""Steps of iterated attacks, by name: each is registered where it is written."""
+
+
+def iteration_step(name: str) -> Callable[[IterationStep], IterationStep]:
+    """Register a function as the step of an iterated attack."""
+
+    def register(function: IterationStep) -> IterationStep:
+        assert name not in ITERATION_STEPS, name
+        ITERATION_STEPS[name] = function
+        return function
+
+    return register
 
 
 class Ball:
@@ -119,8 +137,9 @@ def add_step(builder: Builder, norm: str, x: Tensor, gradient: Tensor) -> Output
     return [(NEXT, ball.project(ball.climb(x, gradient, size)))]
 
 
+@iteration_step("momentum")
 def add_momentum_step(
-    builder: Builder, norm: str, x: Tensor, gradient: Tensor, fooled: Tensor
+    builder: Builder, norm: str, x: Tensor, loss: Tensor, gradient: Tensor, fooled: Tensor
 ) -> Outputs:
     """Append one projected step along an accumulated gradient, for iterates that still go on.
 
