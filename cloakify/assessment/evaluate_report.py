@@ -30,7 +30,6 @@ from cloakify.report.comparison import (
     CurvePoint,
     EvaluateData,
     EvaluateReport,
-    EvaluationAttack,
     ModelEvaluation,
     ModelVerdict,
     NoiseAccuracy,
@@ -38,7 +37,14 @@ from cloakify.report.comparison import (
     Threat,
     TransferAccuracy,
 )
-from cloakify.report.records import CopiesWithin, DeviceInfo, FileRef, GivenCopies
+from cloakify.report.records import (
+    SCHEMA_VERSION,
+    AttackInfo,
+    CopiesWithin,
+    DeviceInfo,
+    FileRef,
+    GivenCopies,
+)
 from cloakify.version import __version__
 
 
@@ -75,10 +81,14 @@ def evaluate_report(
     listed = [*plan.attacks, *([] if check is None else [check])]
     dataset = experiment.dataset
     return EvaluateReport(
+        schema_version=SCHEMA_VERSION,
         cloakify_version=__version__,
         device=DeviceInfo(experiment.device.provider),
         threat=Threat(experiment.threat.norm, plan.budgets),
-        attacks=tuple(EvaluationAttack(a.name, a.steps, a.gradient) for a in listed),
+        attacks=tuple(
+            AttackInfo(name=attack.name, steps=attack.steps, gradient=attack.gradient)
+            for attack in listed
+        ),
         data=EvaluateData(
             path=str(dataset.path),
             sha256=dataset.sha256,

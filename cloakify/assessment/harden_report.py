@@ -14,6 +14,7 @@ from cloakify.evaluation.robustness import Correctness
 from cloakify.evaluation.verdict import OverRandom
 from cloakify.experiment.experiment import Classifier, Experiment
 from cloakify.report.records import (
+    SCHEMA_VERSION,
     Accuracy,
     AttackInfo,
     ControlFigures,
@@ -26,6 +27,7 @@ from cloakify.report.records import (
     HeadInfo,
     MaskInfo,
     ModelFigures,
+    ModelGains,
 )
 from cloakify.version import __version__
 
@@ -44,7 +46,7 @@ def judge_mask(
     doubts
         Codes of warnings with which no gain may be claimed.
     """
-    gain = ModelFigures(
+    gain = ModelGains(
         clean=gain_figure(hardened.clean, source.clean),
         static=gain_figure(hardened.static, source.static),
         transfer=gain_figure(hardened.transfer, source.transfer),
@@ -112,6 +114,7 @@ def harden_report(
     accuracy, verdict, warnings = judged
     calibration, evaluation = (_attack_info(attack, experiment) for attack in attacks)
     return HardenReport(
+        schema_version=SCHEMA_VERSION,
         cloakify_version=__version__,
         source=FileRef(str(classifier.file.path), classifier.file.sha256),
         output=None if output is None else FileRef(str(output), _sha256(output)),
@@ -164,7 +167,13 @@ def _figures(correctness: Correctness) -> ModelFigures:
 
 def _attack_info(attack: Attack, experiment: Experiment) -> AttackInfo:
     threat = experiment.threat
-    return AttackInfo(attack.name, threat.norm, threat.eps, attack.steps, attack.gradient)
+    return AttackInfo(
+        name=attack.name,
+        norm=threat.norm,
+        eps=threat.eps,
+        steps=attack.steps,
+        gradient=attack.gradient,
+    )
 
 
 def _sha256(path: Path) -> str:

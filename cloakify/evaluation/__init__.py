@@ -1,6 +1,7 @@
 """Accuracies with intervals, paired comparisons, and the verdict that they allow."""
 
 from cloakify.evaluation.figures import (
+    Difference,
     Distance,
     Figure,
     PairedDifference,
@@ -13,6 +14,7 @@ from cloakify.evaluation.verdict import OverRandom, Verdict, VerdictCode, judge
 from cloakify.evaluation.warnings import EvaluationWarning, WarningCode
 
 __all__ = [
+    "Difference",
     "Distance",
     "EvaluationWarning",
     "Figure",

@@ -7,26 +7,47 @@ Figure(value=0.75, low=0.300..., high=0.954..., n=4)
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
+from msgspec import Meta
 from numpy.typing import ArrayLike, NDArray
 
 from cloakify.errors import DataError
 from cloakify.numeric.intervals import agreed_difference, mcnemar, median_ranks, wilson
 
+Share = Annotated[float, Meta(ge=0, le=1)]
+Change = Annotated[float, Meta(ge=-1, le=1)]
+Length = Annotated[float, Meta(ge=0)]
+Samples = Annotated[int, Meta(ge=1)]
+Count = Annotated[int, Meta(ge=0)]
+
 
 @dataclass(frozen=True)
 class Figure:
-    """A proportion, or a difference of two, with its 95 % interval and sample count."""
+    """An accuracy with its 95 % interval (Wilson) and sample count."""
 
-    value: float
-    low: float
-    high: float
-    n: int
+    value: Share
+    low: Share
+    high: Share
+    n: Samples
 
     def to_dict(self) -> dict[str, float | int]:
         """Return the four fields under the names that the report uses."""
         return {"value": self.value, "low": self.low, "high": self.high, "n": self.n}
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A difference of accuracies on the same samples, with its 95 % interval and sample count.
+
+    The interval is Tango's, reaching 0 where the exact McNemar test does not reject 0.
+    """
+
+    value: Change
+    low: Change
+    high: Change
+    n: Samples
 
 
 @dataclass(frozen=True)
@@ -38,20 +59,20 @@ class PairedDifference:
     excludes 0 just where that is below 0.05.
     """
 
-    difference: Figure
-    gained: int
-    lost: int
-    p_value: float
+    difference: Difference
+    gained: Count
+    lost: Count
+    p_value: Share
 
 
 @dataclass(frozen=True)
 class Distance:
-    """Median minimal distance with its 95 % interval; None is a distance beyond the search."""
+    """A median minimal distance with its 95 % interval; null lies beyond the search."""
 
-    value: float | None
-    low: float | None
-    high: float | None
-    n: int
+    value: Length | None
+    low: Length | None
+    high: Length | None
+    n: Samples
 
 
 def accuracy_figure(correct: ArrayLike) -> Figure:
@@ -73,7 +94,7 @@ def accuracy_figure(correct: ArrayLike) -> Figure:
     return Figure(k / flags.size, low, high, flags.size)
 
 
-def gain_figure(hardened_correct: ArrayLike, source_correct: ArrayLike) -> Figure:
+def gain_figure(hardened_correct: ArrayLike, source_correct: ArrayLike) -> Difference:
     """Accuracy gained from source to hardened, with the interval of `agreed_difference`.
 
     Parameters
@@ -102,8 +123,8 @@ def compare(second_correct: ArrayLike, first_correct: ArrayLike) -> PairedDiffer
     gained = int((second & ~first).sum())
     lost = int((first & ~second).sum())
     low, high = agreed_difference(gained, lost, first.size)
-    figure = Figure((gained - lost) / first.size, low, high, first.size)
-    return PairedDifference(figure, gained, lost, mcnemar(gained, lost))
+    difference = Difference((gained - lost) / first.size, low, high, first.size)
+    return PairedDifference(difference, gained, lost, mcnemar(gained, lost))
 
 
 def median_distance(distances: ArrayLike) -> Distance:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from cloakify.evaluation.figures import Figure
+from cloakify.evaluation.figures import Difference
 
 
 class VerdictCode(StrEnum):
@@ -34,8 +34,8 @@ class VerdictCode(StrEnum):
 class OverRandom:
     """Hardened minus a random mask of the same size, paired on the same samples."""
 
-    transfer: Figure
-    adaptive: Figure
+    transfer: Difference
+    adaptive: Difference
 
 
 @dataclass(frozen=True)
@@ -48,17 +48,17 @@ class Verdict:
 
     code: VerdictCode
     sentence: str
-    over_random: OverRandom | None = None
-    beats_random: bool | None = None
+    over_random: OverRandom | None
+    beats_random: bool | None
 
 
 def judge(
-    adaptive_gain: Figure,
+    adaptive_gain: Difference,
     *,
-    static_gains: Sequence[Figure] = (),
+    static_gains: Sequence[Difference] = (),
     over_random: OverRandom | None = None,
     doubts: Sequence[str] = (),
-    clean_gain: Figure | None = None,
+    clean_gain: Difference | None = None,
     subject: str = "the mask",
 ) -> Verdict:
     """Decide what may be claimed.
@@ -119,7 +119,7 @@ def judge(
 
 
 def _code(
-    adaptive_gain: Figure, static_gains: Sequence[Figure], doubts: Sequence[str]
+    adaptive_gain: Difference, static_gains: Sequence[Difference], doubts: Sequence[str]
 ) -> VerdictCode:
     if adaptive_gain.low > 0:
         return VerdictCode.UNPROVEN if doubts else VerdictCode.HARDENED
@@ -147,6 +147,6 @@ def _control(code: VerdictCode, over_random: OverRandom | None) -> str:
     return f"; a random mask of the same size does as well (difference {_points(contest)})"
 
 
-def _points(figure: Figure) -> str:
-    value, low, high = (100 * part for part in (figure.value, figure.low, figure.high))
+def _points(difference: Difference) -> str:
+    value, low, high = (100 * part for part in (difference.value, difference.low, difference.high))
     return f"{value:+.1f} points, 95 % interval {low:+.1f} to {high:+.1f}"

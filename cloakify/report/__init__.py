@@ -7,7 +7,6 @@ from cloakify.report.comparison import (
     CurvePoint,
     EvaluateData,
     EvaluateReport,
-    EvaluationAttack,
     ModelEvaluation,
     ModelVerdict,
     NoiseAccuracy,
@@ -27,6 +26,7 @@ from cloakify.report.records import (
     HeadInfo,
     MaskInfo,
     ModelFigures,
+    ModelGains,
 )
 from cloakify.report.text_table import Table, align, tables
 from cloakify.report.write import check_report_path, write_report
@@ -42,7 +42,6 @@ __all__ = [
     "DeviceInfo",
     "EvaluateData",
     "EvaluateReport",
-    "EvaluationAttack",
     "FileRef",
     "HardenData",
     "HardenReport",
@@ -50,6 +49,7 @@ __all__ = [
     "MaskInfo",
     "ModelEvaluation",
     "ModelFigures",
+    "ModelGains",
     "ModelVerdict",
     "NoiseAccuracy",
     "RobustAccuracy",

@@ -6,9 +6,11 @@ and verdict.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
 
 from cloakify.evaluation import (
     Distance,
@@ -18,13 +20,18 @@ from cloakify.evaluation import (
     Verdict,
 )
 from cloakify.report.records import (
-    SCHEMA_VERSION,
-    THE_INPUT,
+    AttackInfo,
     DeviceInfo,
+    Eps,
     FileRef,
     GivenCopies,
     Labels,
+    Name,
     Norm,
+    Perturbed,
+    PositiveCount,
+    Sha256,
+    Timing,
 )
 
 
@@ -33,16 +40,7 @@ class Threat:
     """The norm and the budgets tried, in data units, ascending."""
 
     norm: Norm
-    eps: tuple[float, ...]
-
-
-@dataclass(frozen=True)
-class EvaluationAttack:
-    """An attack of the evaluation, the same at every budget."""
-
-    name: str
-    steps: int
-    gradient: Literal["white-box", "gradient-free"]
+    eps: Annotated[tuple[Eps, ...], Meta(min_length=1)]
 
 
 @dataclass(frozen=True)
@@ -52,10 +50,10 @@ class EvaluateData:
     With ``labels`` ``model`` accuracy means agreement with the first model's clean predictions.
     """
 
-    path: str
-    sha256: str
-    samples: int
-    num_classes: int
+    path: Name
+    sha256: Sha256
+    samples: PositiveCount
+    num_classes: PositiveCount
     labels: Labels
 
 
@@ -63,7 +61,7 @@ class EvaluateData:
 class NoiseAccuracy:
     """Accuracy under random noise of the budget's size: what an attack must beat."""
 
-    eps: float
+    eps: Eps
     accuracy: Figure
 
 
@@ -75,7 +73,7 @@ class AttackAccuracy:
     have left.
     """
 
-    attack: str
+    attack: Name
     accuracy: Figure
 
 
@@ -83,7 +81,7 @@ class AttackAccuracy:
 class CopiesAccuracy:
     """Accuracy on the given copies that count at a budget; None where none does."""
 
-    eps: float
+    eps: Eps
     accuracy: Figure | None
 
 
@@ -96,7 +94,7 @@ class RobustAccuracy:
     random noise, the search for the nearest misclassified point, and all this at smaller budgets.
     """
 
-    eps: float
+    eps: Eps
     attacks: tuple[AttackAccuracy, ...]
     worst_case: Figure
 
@@ -105,7 +103,7 @@ class RobustAccuracy:
 class CurvePoint:
     """Worst-case accuracy at a budget, also beyond those asked for, where one attack goes on."""
 
-    eps: float
+    eps: Eps
     accuracy: Figure
 
 
@@ -113,9 +111,9 @@ class CurvePoint:
 class Convergence:
     """What doubling an attack's steps changes; nothing, if the attack has converged."""
 
-    attack: str
-    eps: float
-    steps: int
+    attack: Name
+    eps: Eps
+    steps: PositiveCount
     accuracy: Figure
     doubled_accuracy: Figure
 
@@ -135,16 +133,16 @@ class ModelEvaluation:
     median_distance: Distance | None
     convergence: tuple[Convergence, ...]
     warnings: tuple[EvaluationWarning, ...]
-    copies: tuple[CopiesAccuracy, ...] = ()
+    copies: tuple[CopiesAccuracy, ...]
 
 
 @dataclass(frozen=True)
 class TransferAccuracy:
     """Accuracy of the model ``tried_on`` on samples crafted against ``crafted_on``."""
 
-    crafted_on: str
-    tried_on: str
-    eps: float
+    crafted_on: Name
+    tried_on: Name
+    eps: Eps
     accuracy: Figure
 
 
@@ -152,10 +150,10 @@ class TransferAccuracy:
 class Comparison:
     """A model minus the baseline, sample by sample; ``eps`` is None for clean accuracy."""
 
-    baseline: str
-    model: str
+    baseline: Name
+    model: Name
     measure: Literal["clean", "transfer", "worst_case"]
-    eps: float | None
+    eps: Eps | None
     paired: PairedDifference
 
 
@@ -163,30 +161,28 @@ class Comparison:
 class ModelVerdict:
     """What may be said of a model against the baseline at one budget."""
 
-    baseline: str
-    model: str
-    eps: float
+    baseline: Name
+    model: Name
+    eps: Eps
     verdict: Verdict
 
 
-@dataclass(frozen=True)
-class EvaluateReport:
+class EvaluateReport(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="evaluate"):
     """The whole report of one `cloakify evaluate`.
 
     ``timing`` is in seconds, by stage; ``perturbs`` says in words what attacks perturb.
     """
 
-    kind: Literal["evaluate"] = field(default="evaluate", init=False)
-    schema_version: int = field(default=SCHEMA_VERSION, init=False)
-    cloakify_version: str
+    schema_version: Literal[1]
+    cloakify_version: Name
     device: DeviceInfo
     threat: Threat
-    attacks: tuple[EvaluationAttack, ...]
+    attacks: tuple[AttackInfo, ...]
     data: EvaluateData
-    models: tuple[ModelEvaluation, ...]
+    models: Annotated[tuple[ModelEvaluation, ...], Meta(min_length=1)]
     transfer: tuple[TransferAccuracy, ...]
     comparisons: tuple[Comparison, ...]
     verdicts: tuple[ModelVerdict, ...]
-    timing: Mapping[str, float]
-    perturbs: str = THE_INPUT
-    copies: GivenCopies | None = None
+    timing: Timing
+    perturbs: Perturbed
+    copies: GivenCopies | None

@@ -1,22 +1,22 @@
 """The report as JSON: deterministic, strict (no NaN, no infinity) and described by a schema.
 
-The schema ships in the package as ``cloakify/report/schema/report.schema.json`` (JSON Schema
-2020-12). Within one `schema_version` fields are only added.
+JSON and schema are derived from the report's types. The schema (JSON Schema 2020-12) ships in the
+package as ``cloakify/report/schema/report.schema.json``, for those who have no Python; to write it
+anew after a change of the types::
+
+    python tests/report/write_schema.py
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
-from importlib import resources
-from math import isfinite
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from cloakify.report.comparison import EvaluateReport
-from cloakify.report.records import HardenReport
+from cloakify.report.records import SCHEMA_VERSION, HardenReport
 
 _LINE = 100
 
@@ -29,7 +29,8 @@ def as_document(report: HardenReport | EvaluateReport) -> dict[str, Any]:
     ValueError
         If a number is NaN or infinite: no figure of a report may be.
     """
-    document: dict[str, Any] = _plain(report, "report")
+    parts = msgspec.to_builtins(report, enc_hook=_plain)
+    document: dict[str, Any] = json.loads(json.dumps(parts, allow_nan=False))
     return document
 
 
@@ -38,41 +39,41 @@ def render_json(report: HardenReport | EvaluateReport) -> str:
     return _render(as_document(report), "") + "\n"
 
 
+def read_json(text: str | bytes) -> HardenReport | EvaluateReport:
+    """Read a report of this schema version, also one that an older cloakify has written.
+
+    Raises
+    ------
+    msgspec.ValidationError
+        If the text is no such report; it says where.
+    """
+    return msgspec.json.decode(text, type=HardenReport | EvaluateReport)
+
+
 def load_schema() -> dict[str, Any]:
     """Return the JSON Schema of both kinds of report."""
-    file = resources.files("cloakify.report") / "schema" / "report.schema.json"
-    schema: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    return schema
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": f"cloakify report, schema_version {SCHEMA_VERSION}",
+        **msgspec.json.schema(HardenReport | EvaluateReport),
+    }
 
 
-def _plain(value: object, where: str) -> Any:
-    if is_dataclass(value):
-        return {
-            field.name: _plain(getattr(value, field.name), f"{where}.{field.name}")
-            for field in fields(value)
-        }
-    if isinstance(value, Mapping):
-        return {str(key): _plain(part, f"{where}.{key}") for key, part in value.items()}
-    if isinstance(value, list | tuple | np.ndarray):
-        return [_plain(part, f"{where}[{i}]") for i, part in enumerate(value)]
-    if value is None or isinstance(value, bool):
-        return value
-    if isinstance(value, str):
-        return str(value)
-    if isinstance(value, np.bool_):
-        return bool(value)
-    if isinstance(value, int | np.integer):
-        return int(value)
-    if isinstance(value, float | np.floating):
-        if not isfinite(value):
-            raise ValueError(f"{where} is {value}: a report holds finite numbers only")
-        return float(value)
-    raise TypeError(f"{where} is of type {type(value).__name__}, which a report cannot hold")
+def render_schema() -> str:
+    """Return the schema as the package ships it."""
+    return _render(load_schema(), "") + "\n"
+
+
+def _plain(value: object) -> object:
+    """Take what NumPy calculated for the numbers that it holds."""
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    raise TypeError(f"a report cannot hold a {type(value).__name__}")
 
 
 def _render(value: Any, indent: str) -> str:
     """Like json.dumps with an indent of 2, but a figure or a list of indices stays on one line."""
-    line = json.dumps(value, allow_nan=False)
+    line = json.dumps(value)
     flat = isinstance(value, list) and all(isinstance(part, int | float) for part in value)
     if not isinstance(value, dict | list) or flat or len(indent) + len(line) <= _LINE:
         return line

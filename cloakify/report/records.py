@@ -1,40 +1,60 @@
 """What `cloakify harden` reports: plain data, in the order and under the names of the JSON file.
 
-Every accuracy is a `cloakify.evaluation.Figure`: a value in [0, 1] with its 95 % interval and the
-number of samples behind it. All of them are measured on the report split, on which nothing was
-chosen.
+These types are the report's only definition: its JSON and its schema are derived from them. Every
+accuracy is a `cloakify.evaluation.Figure`: a value in [0, 1] with its 95 % interval and the number
+of samples behind it. All of them are measured on the report split, on which nothing was chosen.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass
+from typing import Annotated, Literal
 
-from cloakify.evaluation import EvaluationWarning, Figure, Verdict
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
 
-SCHEMA_VERSION = 1
+from cloakify.evaluation import Difference, EvaluationWarning, Figure, Verdict
+
+SCHEMA_VERSION: Literal[1] = 1
+"""Within one version fields are only added, none of them required; a test holds us to that."""
 
 # What attacks perturb, unless it is said otherwise.
 THE_INPUT = "the input"
 
+Name = Annotated[str, Meta(min_length=1)]
+Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+Count = Annotated[int, Meta(ge=0)]
+PositiveCount = Annotated[int, Meta(ge=1)]
+Eps = Annotated[float, Meta(ge=0, description="budget in data units (pixels in [0, 1])")]
+Timing = Mapping[str, Annotated[float, Meta(ge=0, description="seconds")]]
+Perturbed = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        description="what attacks perturb: the input, or a tensor inside the graph",
+    ),
+]
 Norm = Literal["linf", "l2"]
-Labels = Literal["given", "model"]
+Labels = Annotated[
+    Literal["given", "model"],
+    Meta(description="model: accuracy means agreement with the (first) model's clean prediction"),
+]
 
 
 @dataclass(frozen=True)
 class FileRef:
     """A file and the sha256 (hex) of its content."""
 
-    path: str
-    sha256: str
+    path: Name
+    sha256: Sha256
 
 
 @dataclass(frozen=True)
 class DeviceInfo:
     """Where the model ran: the ONNX Runtime execution provider."""
 
-    provider: str
+    provider: Name
 
 
 @dataclass(frozen=True)
@@ -42,21 +62,21 @@ class HeadInfo:
     """The last linear layer, its data input and its output."""
 
     node: str
-    op_type: str
-    features: str
-    num_features: int
-    logits: str
-    num_classes: int
+    op_type: Name
+    features: Name
+    num_features: PositiveCount
+    logits: Name
+    num_classes: PositiveCount
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class AttackInfo:
-    """An attack and its budget; ``eps`` is in data units (pixels in [0, 1])."""
+    """An attack; norm and budget are left out where it is run at all of a report's budgets."""
 
-    name: str
-    norm: Norm
-    eps: float
-    steps: int
+    name: Name
+    norm: Norm | UnsetType = UNSET
+    eps: Eps | UnsetType = UNSET
+    steps: PositiveCount
     gradient: Literal["white-box", "gradient-free"]
 
 
@@ -64,11 +84,11 @@ class AttackInfo:
 class HardenData:
     """The calibration data and the sizes of its three disjoint splits."""
 
-    path: str
-    sha256: str
-    fit: int
-    select: int
-    report: int
+    path: Name
+    sha256: Sha256
+    fit: Count
+    select: Count
+    report: Count
     labels: Labels
 
 
@@ -76,18 +96,18 @@ class HardenData:
 class MaskInfo:
     """The mask: ``removed`` of ``total`` features are 0, those at ``indices``."""
 
-    method: str
+    method: Name
     score: str | None
-    ratio: float
-    removed: int
-    total: int
-    indices: tuple[int, ...]
-    sha256: str
+    ratio: Annotated[float, Meta(ge=0, le=1)]
+    removed: Count
+    total: PositiveCount
+    indices: Annotated[tuple[Count, ...], Meta(extra_json_schema={"uniqueItems": True})]
+    sha256: Sha256
 
 
 @dataclass(frozen=True)
 class ModelFigures:
-    """One model's accuracies, or the gain from one model to another.
+    """One model's accuracies.
 
     ``static`` and ``transfer`` are on samples crafted against the source model by the calibration
     attack and by the evaluation attack; ``adaptive`` is on samples crafted by the evaluation
@@ -98,6 +118,16 @@ class ModelFigures:
     static: Figure
     transfer: Figure
     adaptive: Figure
+
+
+@dataclass(frozen=True)
+class ModelGains:
+    """Hardened minus source, on the samples of `ModelFigures`."""
+
+    clean: Difference
+    static: Difference
+    transfer: Difference
+    adaptive: Difference
 
 
 @dataclass(frozen=True)
@@ -115,7 +145,7 @@ class Accuracy:
 
     source: ModelFigures
     hardened: ModelFigures
-    gain: ModelFigures
+    gain: ModelGains
     random_mask: ControlFigures | None
 
 
@@ -123,33 +153,31 @@ class Accuracy:
 class CopiesWithin:
     """How many of the given attacked copies count at a budget; the others count nowhere."""
 
-    eps: float
-    counted: int
-    outside_ball: int
-    outside_box: int
+    eps: Eps
+    counted: Count
+    outside_ball: Count
+    outside_box: Count
 
 
 @dataclass(frozen=True)
 class GivenCopies:
     """Attacked copies of the samples that the user gave."""
 
-    path: str
-    sha256: str
+    path: Name
+    sha256: Sha256
     within: tuple[CopiesWithin, ...]
 
 
-@dataclass(frozen=True)
-class HardenReport:
+class HardenReport(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="harden"):
     """The whole report of one `cloakify harden`.
 
     ``attack`` is the one that chose the mask, ``evaluation_attack`` the one that judged it.
-    ``output`` is None where no file was written. ``timing`` is in seconds, by stage. ``perturbs``
+    ``output`` is null where no file was written. ``timing`` is in seconds, by stage. ``perturbs``
     says in words what attacks perturb; ``copies`` are those that calibrated, if the user gave some.
     """
 
-    kind: Literal["harden"] = field(default="harden", init=False)
-    schema_version: int = field(default=SCHEMA_VERSION, init=False)
-    cloakify_version: str
+    schema_version: Literal[1]
+    cloakify_version: Name
     source: FileRef
     output: FileRef | None
     device: DeviceInfo
@@ -161,6 +189,6 @@ class HardenReport:
     accuracy: Accuracy
     verdict: Verdict
     warnings: tuple[EvaluationWarning, ...]
-    timing: Mapping[str, float]
-    perturbs: str = THE_INPUT
-    copies: GivenCopies | None = None
+    timing: Timing
+    perturbs: Perturbed
+    copies: GivenCopies | None

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 
-from cloakify.evaluation import Distance, Figure
+from msgspec import UNSET
+
+from cloakify.evaluation import Difference, Distance, Figure
 from cloakify.report.records import AttackInfo
 
 
@@ -13,7 +15,7 @@ def percent(figure: Figure) -> str:
     return f"{100 * figure.value:.1f} [{100 * figure.low:.1f}, {100 * figure.high:.1f}]"
 
 
-def points(figure: Figure) -> str:
+def points(figure: Difference) -> str:
     """Write a difference as ``+3.2 [+1.1, +5.3]``, in percentage points."""
     return f"{_signed(figure.value)} [{_signed(figure.low)}, {_signed(figure.high)}]"
 
@@ -46,7 +48,8 @@ def attack(info: AttackInfo) -> str:
         return "none: attacked copies were given"
     steps = "1 step" if info.steps == 1 else f"{info.steps} steps"
     gradient = "" if info.gradient == "white-box" else ", gradient-free"
-    return f"{info.name} {info.norm} {budget(info.eps)}, {steps}{gradient}"
+    within = "" if info.eps is UNSET else f" {info.norm} {budget(info.eps)}"
+    return f"{info.name}{within}, {steps}{gradient}"
 
 
 def short_names(paths: list[str]) -> dict[str, str]:

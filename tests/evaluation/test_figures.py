@@ -8,7 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cloakify.errors import DataError
-from cloakify.evaluation import Figure, accuracy_figure, compare, gain_figure, median_distance
+from cloakify.evaluation import (
+    Difference,
+    Figure,
+    accuracy_figure,
+    compare,
+    gain_figure,
+    median_distance,
+)
 from cloakify.numeric.intervals import agreed_difference, mcnemar, wilson
 
 
@@ -28,7 +35,7 @@ def test_comparison_counts_each_sample_once(pairs: list[tuple[bool, bool]]) -> N
     lost = sum(a and not b for b, a in pairs)
     low, high = agreed_difference(gained, lost, len(pairs))
     assert (paired.gained, paired.lost, paired.p_value) == (gained, lost, mcnemar(gained, lost))
-    assert paired.difference == Figure((gained - lost) / len(pairs), low, high, len(pairs))
+    assert paired.difference == Difference((gained - lost) / len(pairs), low, high, len(pairs))
     assert paired.difference == gain_figure(second, first)
 
 

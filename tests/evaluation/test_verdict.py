@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from cloakify.evaluation import Figure, OverRandom, VerdictCode, judge
+from cloakify.evaluation import Difference, OverRandom, VerdictCode, judge
 
-UP = Figure(0.05, 0.01, 0.09, 500)
-FLAT = Figure(0.01, -0.02, 0.04, 500)
-DOWN = Figure(-0.05, -0.09, -0.01, 500)
-TOUCHING = Figure(0.02, 0.0, 0.04, 500)
+UP = Difference(0.05, 0.01, 0.09, 500)
+FLAT = Difference(0.01, -0.02, 0.04, 500)
+DOWN = Difference(-0.05, -0.09, -0.01, 500)
+TOUCHING = Difference(0.02, 0.0, 0.04, 500)
 
 
 @pytest.mark.parametrize(
@@ -28,7 +28,7 @@ TOUCHING = Figure(0.02, 0.0, 0.04, 500)
         (DOWN, DOWN, VerdictCode.WORSE),
     ],
 )
-def test_truth_table(adaptive: Figure, static: Figure, code: VerdictCode) -> None:
+def test_truth_table(adaptive: Difference, static: Difference, code: VerdictCode) -> None:
     verdict = judge(adaptive, static_gains=[FLAT, static])
     assert verdict.code is code
     assert verdict.sentence.startswith("Hardened") == (code is VerdictCode.HARDENED)
@@ -66,7 +66,7 @@ def test_doubts_take_the_claim_away() -> None:
     ],
 )
 def test_random_mask_is_named_where_it_does_as_well(
-    adaptive: Figure, static: Figure, control: OverRandom, words: str | None
+    adaptive: Difference, static: Difference, control: OverRandom, words: str | None
 ) -> None:
     verdict = judge(adaptive, static_gains=[static], over_random=control)
     assert verdict.beats_random is (control.adaptive.low > 0)
@@ -82,7 +82,7 @@ def test_the_subject_can_be_another_than_a_mask() -> None:
 
 
 def test_a_loss_of_clean_accuracy_is_part_of_the_sentence() -> None:
-    gain = Figure(0.2, 0.1, 0.3, 100)
-    lost = judge(gain, clean_gain=Figure(-0.04, -0.08, -0.01, 100)).sentence
+    gain = Difference(0.2, 0.1, 0.3, 100)
+    lost = judge(gain, clean_gain=Difference(-0.04, -0.08, -0.01, 100)).sentence
     assert "clean accuracy falls (-4.0 points" in lost
-    assert "clean" not in judge(gain, clean_gain=Figure(-0.01, -0.04, 0.02, 100)).sentence
+    assert "clean" not in judge(gain, clean_gain=Difference(-0.01, -0.04, 0.02, 100)).sentence

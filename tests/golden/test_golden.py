@@ -9,6 +9,7 @@ made on, ``diff`` of two tables compares all bytes.
 
 from __future__ import annotations
 
+import html
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -22,7 +23,11 @@ from cloakify.graph.edit.gates import insert_gates, read_gates
 from cloakify.graph.edit.mask import insert_mask
 from cloakify.hardening.gate_method import gated_sites
 from cloakify.onnxfile import open_model, read_metadata
-from cloakify.report import load_schema
+from cloakify.report import load_schema, render_json
+from cloakify.report.facts import verdicts
+from cloakify.report.html import render_html
+from cloakify.report.json_report import read_json
+from cloakify.report.markdown import escape, render_markdown
 from cloakify.report.records import SCHEMA_VERSION
 from cloakify.workflows.inspect import inspect
 from cloakify.workflows.verify import verify
@@ -93,6 +98,16 @@ def test_a_kept_report_fits_the_schema(name: str) -> None:
     report = kept_report(name)
     if report["schema_version"] == SCHEMA_VERSION:
         jsonschema.Draft202012Validator(load_schema()).validate(report)
+
+
+@pytest.mark.parametrize("name", [*HARDENED, "tiny-evaluate"])
+def test_a_kept_report_is_read_and_written_again(name: str) -> None:
+    text = (KEPT / f"{name}.json").read_text(encoding="utf-8")
+    report = read_json(text)
+    assert render_json(report) == text
+    for _, sentence in verdicts(report):
+        assert escape(sentence) in render_markdown(report)
+        assert sentence in html.unescape(render_html(report))
 
 
 @pytest.mark.parametrize("name", ["tiny-ratio", "tiny-channel-mul"])

@@ -29,7 +29,6 @@ from cloakify.report import (
     DeviceInfo,
     EvaluateData,
     EvaluateReport,
-    EvaluationAttack,
     FileRef,
     HardenData,
     HardenReport,
@@ -37,12 +36,14 @@ from cloakify.report import (
     MaskInfo,
     ModelEvaluation,
     ModelFigures,
+    ModelGains,
     ModelVerdict,
     NoiseAccuracy,
     RobustAccuracy,
     Threat,
     TransferAccuracy,
 )
+from cloakify.report.records import THE_INPUT
 
 SHA = "0123456789abcdef" * 4
 N = 500
@@ -54,6 +55,10 @@ def _right(share: float) -> np.ndarray:
 
 def _accuracy(share: float) -> Figure:
     return accuracy_figure(_right(share))
+
+
+def _attack(name: str, steps: int, gradient: str = "white-box", **within: object) -> AttackInfo:
+    return AttackInfo(name=name, steps=steps, gradient=gradient, **within)
 
 
 @pytest.fixture(scope="session")
@@ -70,19 +75,20 @@ def make_harden() -> Callable[..., HardenReport]:
             adaptive=gain_figure(_right(hardened["adaptive"]), _right(random["adaptive"])),
         )
         return HardenReport(
+            schema_version=1,
             cloakify_version="0.1.0",
             source=FileRef(f"models/{name}.onnx", SHA),
             output=FileRef(f"models/{name}.hardened.onnx", SHA) if written else None,
             device=DeviceInfo("CPUExecutionProvider"),
             head=HeadInfo(f"/{name}/fc/Gemm", "Gemm", "features", 512, "logits", 10),
-            attack=AttackInfo("fgsm", "linf", 8 / 255, 1, "white-box"),
-            evaluation_attack=AttackInfo("apgd", "linf", 8 / 255, 100, "white-box"),
+            attack=_attack("fgsm", 1, norm="linf", eps=8 / 255),
+            evaluation_attack=_attack("apgd", 100, norm="linf", eps=8 / 255),
             data=HardenData(f"data/{name}", SHA, 600, 200, N, "given"),
             mask=MaskInfo("deepcloak", "deepcloak", 0.01, 5, 512, (3, 40, 41, 300, 511), SHA),
             accuracy=Accuracy(
                 source=ModelFigures(**{key: _accuracy(source[key]) for key in source}),
                 hardened=ModelFigures(**{key: _accuracy(hardened[key]) for key in hardened}),
-                gain=ModelFigures(**gain),
+                gain=ModelGains(**gain),
                 random_mask=ControlFigures(**{key: _accuracy(random[key]) for key in random})
                 if control
                 else None,
@@ -94,6 +100,8 @@ def make_harden() -> Callable[..., HardenReport]:
             ),
             warnings=(EvaluationWarning(WarningCode.NEAR_COPIES, f"Copies of {name}", 0.25),),
             timing={"calibrate": 3.25, "evaluate": 41.5},
+            perturbs=THE_INPUT,
+            copies=None,
         )
 
     return make
@@ -134,17 +142,19 @@ def make_evaluate() -> Callable[..., EvaluateReport]:
                     Convergence("apgd", 8 / 255, 100, _accuracy(apgd[2]), _accuracy(apgd[2])),
                 ),
                 warnings=(EvaluationWarning(WarningCode.ZERO_GRADIENTS, f"{path} is flat", 0.5),),
+                copies=(),
             )
 
         worst = compare(_right(0.31), _right(0.0))
         verdict = judge(worst.difference, subject="the second model")
         return EvaluateReport(
+            schema_version=1,
             cloakify_version="0.1.0",
             device=DeviceInfo("CPUExecutionProvider"),
             threat=Threat("linf", budgets),
             attacks=(
-                EvaluationAttack("apgd", 100, "white-box"),
-                EvaluationAttack("square", 5000, "gradient-free"),
+                _attack("apgd", 100),
+                _attack("square", 5000, gradient="gradient-free"),
             ),
             data=EvaluateData("test.npz", SHA, N, 10, "model"),
             models=(model(first), model(second)),
@@ -158,6 +168,8 @@ def make_evaluate() -> Callable[..., EvaluateReport]:
             ),
             verdicts=(ModelVerdict(first, second, 8 / 255, verdict),),
             timing={},
+            perturbs=THE_INPUT,
+            copies=None,
         )
 
     return make

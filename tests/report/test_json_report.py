@@ -1,17 +1,18 @@
-"""The JSON report against its schema, and the schema against the dataclasses."""
+"""The JSON report against its schema, and back into the types that it is derived from."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
 from cloakify.evaluation import Distance
 from cloakify.report import EvaluateReport, HardenReport, as_document, load_schema, render_json
+from cloakify.report.json_report import read_json
 
 jsonschema = pytest.importorskip("jsonschema")
 
@@ -34,9 +35,11 @@ def test_reports_are_valid(
         make_harden(written=False, control=False),
         make_evaluate(),
     ):
-        document = json.loads(render_json(report))
+        text = render_json(report)
+        document = json.loads(text)
         assert document == as_document(report)
         check(document)
+        assert read_json(text) == report
 
 
 def test_a_distance_beyond_the_search_is_null(
@@ -44,43 +47,27 @@ def test_a_distance_beyond_the_search_is_null(
 ) -> None:
     report = make_evaluate()
     robust = replace(report.models[0], median_distance=Distance(None, 0.1, None, 9))
-    document = as_document(replace(report, models=(robust,)))
+    document = as_document(msgspec.structs.replace(report, models=(robust,)))
     check(document)
     assert document["models"][0]["median_distance"]["value"] is None
 
 
-def _objects(schema: Any) -> Iterator[dict[str, Any]]:
-    if isinstance(schema, dict):
-        if "properties" in schema:
-            yield schema
-        for part in schema.values():
-            yield from _objects(part)
-    elif isinstance(schema, list):
-        for part in schema:
-            yield from _objects(part)
-
-
-def test_schema_is_closed_and_nothing_is_optional() -> None:
-    """So that an added, dropped or renamed field of a dataclass fails the tests above."""
-    for part in _objects(load_schema()):
-        assert part["additionalProperties"] is False
-        assert part["required"] == list(part["properties"])
-
-
 @pytest.mark.parametrize("path", [("verdict",), ("accuracy", "gain"), ("mask", "indices")])
-def test_schema_refuses_a_missing_and_an_unknown_field(
+def test_a_missing_field_is_refused_an_unknown_one_is_not(
     check: Callable[[object], None], make_harden: MakeHarden, path: tuple[str, ...]
 ) -> None:
     document = as_document(make_harden())
     parent = document
     for key in path[:-1]:
         parent = parent[key]
+    parent["added in a later version"] = 1
+    check(document)
+    assert read_json(json.dumps(document)) == make_harden()
     del parent[path[-1]]
     with pytest.raises(jsonschema.ValidationError):
         check(document)
-    parent[path[-1]] = as_document(make_harden())
-    with pytest.raises(jsonschema.ValidationError):
-        check(document)
+    with pytest.raises(msgspec.ValidationError):
+        read_json(json.dumps(document))
 
 
 def test_design_names_come_first_and_in_order(make_harden: MakeHarden) -> None:
@@ -101,8 +88,8 @@ def test_text_is_deterministic_ascii_and_short(make_harden: MakeHarden) -> None:
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), np.float32("nan")])
 def test_no_nan(make_harden: MakeHarden, bad: float) -> None:
-    with pytest.raises(ValueError, match=r"report\.timing\.calibrate is (nan|inf)"):
-        render_json(replace(make_harden(), timing={"calibrate": bad}))
+    with pytest.raises(ValueError, match="JSON compliant"):
+        render_json(msgspec.structs.replace(make_harden(), timing={"calibrate": bad}))
 
 
 def test_numpy_scalars_become_plain_numbers(make_harden: MakeHarden) -> None:
@@ -110,11 +97,11 @@ def test_numpy_scalars_become_plain_numbers(make_harden: MakeHarden) -> None:
     mask = replace(
         report.mask, indices=np.array([1, 2]), ratio=np.float32(0.5), removed=np.int64(2)
     )
-    document = as_document(replace(report, mask=mask))["mask"]
+    document = as_document(msgspec.structs.replace(report, mask=mask))["mask"]
     assert (document["indices"], document["ratio"], document["removed"]) == ([1, 2], 0.5, 2)
     assert [type(part) for part in (*document["indices"], document["removed"])] == [int] * 3
 
 
 def test_what_is_no_data_is_refused(make_harden: MakeHarden) -> None:
-    with pytest.raises(TypeError, match=r"report\.timing\.calibrate is of type object"):
-        as_document(replace(make_harden(), timing={"calibrate": object()}))
+    with pytest.raises(TypeError, match="cannot hold a object"):
+        as_document(msgspec.structs.replace(make_harden(), timing={"calibrate": object()}))
