@@ -7,6 +7,7 @@ import numpy as np
 from cloakify.attacks import Target
 from cloakify.attacks.square import Square
 from cloakify.data import Splits
+from cloakify.data.splits import some_of
 from cloakify.evaluation.near_copies import near_copies
 from cloakify.evaluation.probes import probe_model
 from cloakify.evaluation.robustness import Correctness
@@ -19,12 +20,10 @@ from cloakify.evaluation.warnings import (
     near_copies_reported,
     probe_warnings,
 )
+from cloakify.experiment.effort import effort_of
 from cloakify.experiment.experiment import Experiment, Progress
-from cloakify.numeric.arrays import floats
-
-# Of the gradient-free check; far fewer than the attack takes in `evaluate`, and enough to fool a
-# model that only hides its gradients.
-QUERIES = 200
+from cloakify.numeric.arrays import Flags, Indices, floats
+from cloakify.settings import HardenSetting
 
 STAGE = "looking for masked gradients"
 
@@ -64,19 +63,35 @@ def check_masking(
     )
     if not white_box:
         return [*known, *probe_warnings(probes), NO_WHITE_BOX]
-    square = Square(queries=QUERIES, seed=experiment.setting.run.seed)
-    standing = correctness.adaptive.copy()
-    place = 0
-    for batch in experiment.dataset.batches(indices, target.span):
-        rows = place + np.flatnonzero(standing[place : place + len(batch.y)])
-        kept = rows - place
-        if len(kept):
-            x, y = floats(batch.x[kept]), batch.y[kept]
-            attacked = square.run(target, x, y, batch.index[kept], experiment.threat)
-            standing[rows] = target.correct(attacked, y)
-        place += len(batch.y)
-    stronger = gradient_free_stronger(correctness.adaptive, standing, square.name)
-    return [*known, *probe_warnings(probes), *([] if stronger is None else [stronger])]
+    stronger = _gradient_free(experiment, target, indices, correctness.adaptive, progress)
+    return [*known, *probe_warnings(probes), *filter(None, [stronger])]
+
+
+def _gradient_free(
+    experiment: Experiment, target: Target, indices: Indices, right: Flags, progress: Progress
+) -> EvaluationWarning | None:
+    """Run Square on some of the samples that stand, as a share of which it is then counted."""
+    setting = experiment.setting
+    assert isinstance(setting, HardenSetting)
+    effort = effort_of(setting)
+    square = Square(queries=effort.checking_queries, seed=setting.run.seed)
+    rows = np.flatnonzero(right)
+    if not len(rows):
+        return None
+    chosen = some_of(indices[rows], experiment.labels, effort.checked, setting.run.seed)
+    standing: list[Flags] = []
+    done = 0
+    for batch in experiment.dataset.batches(chosen, target.span):
+        x = floats(batch.x)
+        attacked = square.run(target, x, batch.y, batch.index, experiment.threat)
+        standing.append(target.correct(attacked, batch.y))
+        done += len(batch.y)
+        progress("trying without gradients", done, len(chosen))
+    left = np.concatenate(standing)
+    # Those that fell to the other attacks count as well: they are in the same proportion here.
+    fallen = np.zeros(round(len(chosen) * (len(right) - len(rows)) / len(rows)), np.bool_)
+    before = np.concatenate([np.ones(len(chosen), np.bool_), fallen])
+    return gradient_free_stronger(before, np.concatenate([left, fallen]), square.name)
 
 
 def _copies(experiment: Experiment, splits: Splits, progress: Progress) -> list[EvaluationWarning]:

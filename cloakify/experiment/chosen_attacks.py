@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from cloakify.attacks import Attack
 from cloakify.attacks.registry import make_attack
+from cloakify.experiment.effort import effort_of
 from cloakify.settings import AttackSetting, HardenSetting
 
 # Queries of Square for a step of Auto-PGD: 5,000 and 100 make AutoAttack's standard settings.
@@ -51,9 +52,10 @@ def evaluation_attack(
     stop_early
         As in :class:`~cloakify.attacks.Apgd`.
     steps
-        The setting's when left out.
+        The setting's, or those of its effort, when left out.
     """
-    steps = setting.evaluation.steps if steps is None else steps
+    if steps is None:
+        steps = setting.evaluation.steps or effort_of(setting).steps
     if not follows_gradient(setting):
         return make_attack("square", steps=QUERIES_A_STEP * steps, seed=setting.run.seed)
     name = "apgd" if setting.evaluation.attack == "auto" else setting.evaluation.attack

@@ -17,7 +17,6 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from cloakify.attacks import Attack, Target
-from cloakify.attacks.square import Square
 from cloakify.data import Batch
 from cloakify.experiment.experiment import Experiment, Progress
 from cloakify.graph.edit.mask import MASK, insert_mask, mask_as_input, mask_values
@@ -27,8 +26,6 @@ from cloakify.numeric.arrays import Array, Flags, Indices, Labels, floats
 
 # Into how many parts the samples are dealt at most: a mask that is far behind is seen in the first.
 PARTS = 8
-# Of the attack without gradients: a mask that only hides the gradient must not win.
-CHECKING_QUERIES = 50
 
 
 @dataclass
@@ -64,14 +61,13 @@ class MaskRace:
         The classifier and its data.
     samples
         int64 [n]: the samples to compare on.
-    attack
-        Follows the gradient, stopping where it has fooled the masked model; Square goes on with
-        what it leaves.
+    attacks
+        In turn, each on what those before it leave; they stop where they have fooled the model.
     """
 
-    def __init__(self, experiment: Experiment, samples: Indices, attack: Attack) -> None:
+    def __init__(self, experiment: Experiment, samples: Indices, attacks: Sequence[Attack]) -> None:
         self._experiment = experiment
-        self._attacks = (attack, Square(queries=CHECKING_QUERIES, seed=experiment.setting.run.seed))
+        self._attacks = tuple(attacks)
         self._target = experiment.target()
         self._masked = _MaskedTarget(experiment)
         size = max(self._target.batch_size, -(-len(samples) // PARTS))

@@ -14,8 +14,10 @@ from dataclasses import replace
 
 from cloakify.attacks import Attack, Target
 from cloakify.attacks.pairs import attacked_pairs
+from cloakify.attacks.square import Square
 from cloakify.data.splits import some_of
 from cloakify.experiment.chosen_attacks import evaluation_attack
+from cloakify.experiment.effort import effort_of
 from cloakify.experiment.experiment import Experiment, Progress
 from cloakify.graph.edit.mask import insert_mask
 from cloakify.hardening.calibration import Calibration, features_of
@@ -32,8 +34,6 @@ from cloakify.settings import HardenSetting
 _Rankings = dict[str, tuple[Indices, ...]]
 _Curves = dict[str, list[MaskCurve]]
 
-# Steps of the attack that compares proposals; enough to order them, far from enough to judge one.
-COMPARING_STEPS = 10
 # Samples that it is run on: more would not change the order.
 COMPARED = 1000
 
@@ -76,10 +76,15 @@ def choose_mask(
     if setting.masking.score != AUTO:
         return choices[0]
     compared = some_of(select, experiment.labels, COMPARED, setting.run.seed)
-    comparing = evaluation_attack(setting, stop_early=True, steps=COMPARING_STEPS)
+    effort = effort_of(setting)
+    comparing = (
+        evaluation_attack(setting, stop_early=True, steps=effort.comparing_steps),
+        # A mask that only hides the gradient must not win over one that helps.
+        Square(queries=effort.comparing_queries, seed=setting.run.seed),
+    )
     race = MaskRace(experiment, compared, comparing)
     best = race.run(choices, "comparing masks", progress)
-    for number in range(2, setting.masking.rounds + 1):
+    for number in range(2, (setting.masking.rounds or effort.rounds) + 1):
         calibration = _answered(experiment, best, attack, calibration)
         rankings = {f"{name}, round {number}": _rank(name, calibration) for name in LEARNING}
         choices = _given(rankings, experiment, setting) or _within_budget(

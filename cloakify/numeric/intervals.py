@@ -6,7 +6,7 @@ at all, no disagreement at all) where the textbook normal approximation claims c
 
 from __future__ import annotations
 
-from math import log, sqrt
+from math import ceil, log, sqrt
 from statistics import NormalDist
 
 import numpy as np
@@ -158,6 +158,22 @@ def median_ranks(n: int, confidence: float = CONFIDENCE) -> tuple[int, int] | No
     tail = (1 - confidence) / 2
     low = int(np.searchsorted(_half_binomial_cdf(n), tail, side="right")) - 1
     return None if low < 0 else (low, n - 1 - low)
+
+
+def samples_for(half_width: float, confidence: float = CONFIDENCE) -> int:
+    """Return how many samples an accuracy's interval takes to reach no further to either side.
+
+    ``⌈(z / 2h)²⌉``, by the normal approximation at an accuracy of one half, where it is widest;
+    Wilson's interval is narrower than that.
+
+    Raises
+    ------
+    ValueError
+        The half width is not above 0.
+    """
+    if not half_width > 0:
+        raise ValueError(f"no interval has a half width of {half_width}")
+    return ceil((_quantile(confidence) / (2 * half_width)) ** 2)
 
 
 def _quantile(confidence: float) -> float:

@@ -184,12 +184,13 @@ class MaskingOptions(Group, frozen=True, kw_only=True):
         ),
     ] = "auto"
     rounds: Annotated[
-        Count,
+        Count | None,
         Option(
             "How often auto ranks; from the second time on it knows attacks on its own mask.",
+            unset="by effort",
             method="deepcloak",
         ),
-    ] = 2
+    ] = None
     ratio: Annotated[
         Ratio | None,
         Option(
@@ -260,6 +261,10 @@ class EvaluationOptions(Group, frozen=True, kw_only=True):
 
     heading: ClassVar[str] = "Evaluation"
 
+    effort: Annotated[
+        Literal["quick", "standard", "thorough"],
+        Option("How much work goes into the choice of a mask and into the figures."),
+    ] = "standard"
     attack: Annotated[
         Literal["auto", "apgd", "apgd-dlr", "apgd-t"],
         Option(
@@ -268,9 +273,26 @@ class EvaluationOptions(Group, frozen=True, kw_only=True):
         ),
     ] = "auto"
     steps: Annotated[
-        Count, Option("Steps of the attack that judges the result.", flag="--evaluation-steps")
-    ] = 40
-    report_limit: Annotated[Count, Option("Report on at most this many samples.")] = 2000
+        Count | None,
+        Option(
+            "Steps of the attack that judges the result.",
+            flag="--evaluation-steps",
+            unset="by effort: 10, 40 or 100",
+        ),
+    ] = None
+    precision: Annotated[
+        Positive | None,
+        Option(
+            "Report on as many samples as make an accuracy's interval reach this many points to "
+            "either side, if there are so many.",
+            metavar="POINTS",
+            unset="by effort: 5, 3 or 2",
+        ),
+    ] = None
+    report_limit: Annotated[
+        Count | None,
+        Option("Report on at most this many samples.", unset="by precision"),
+    ] = None
     require_gain: Annotated[
         Share | None,
         Option("Write no file, and exit with 1, where the adaptive gain is smaller than this."),

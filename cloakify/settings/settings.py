@@ -101,7 +101,11 @@ class Settings:
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return a hint at the name that is most like an unknown one; empty where none is."""
-    return "".join(f"; did you mean {like!r}?" for like in get_close_matches(name, known, n=1))
+    known = list(known)
+    # A short name that begins a long one is nearer than what shares as many letters with it.
+    begun = [each for each in known if len(each) > 2 and name.startswith(each)]
+    like = (begun or get_close_matches(name, known, n=1))[:1]
+    return "".join(f"; did you mean {each!r}?" for each in like)
 
 
 @dataclass(frozen=True, init=False)

@@ -23,6 +23,7 @@ from cloakify.experiment.chosen_attacks import (
     evaluation_attack,
     follows_gradient,
 )
+from cloakify.experiment.effort import samples_reported
 from cloakify.experiment.experiment import Progress, open_experiment, open_source
 from cloakify.experiment.preflight import preflight
 from cloakify.experiment.stage_times import StageTimes
@@ -108,7 +109,7 @@ def harden(
             [*classifier.file.files, Path(data), *([] if attacked is None else [Path(attacked)])],
         )
         experiment = open_experiment(classifier, data, setting, progress)
-        splits = experiment.splits(setting.evaluation.report_limit)
+        splits = experiment.splits(samples_reported(setting))
         if mixes_samples(setting, len(splits.fit)):
             # Mixed, a quarter of the samples is as good to fit on as one half, and the other half
             # tells better what the gates cost.

@@ -78,7 +78,7 @@ def test_a_named_file_takes_the_place_of_the_one_beside_the_model(
     other = tmp_path / "other.toml"
     other.write_text("seed = 7\ndata = 'calib'")
     found = setting("harden", model, "--config", str(other))
-    assert (found.run.seed, found.masking.rounds) == (7, 2)
+    assert (found.run.seed, found.masking.rounds) == (7, None)
     assert asked("harden", model, "--config", str(other))[1] == tmp_path / "calib"
     assert setting("harden", model, "--data", "d", "--config", "none").run.seed == 0
     monkeypatch.setenv("CLOAKIFY_CONFIG", str(other))

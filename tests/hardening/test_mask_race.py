@@ -11,13 +11,12 @@ from cloakify.attacks import Apgd, Target, worst_case
 from cloakify.attacks.square import Square
 from cloakify.experiment.experiment import Experiment, open_classifier, open_experiment
 from cloakify.graph.edit.mask import insert_mask
-from cloakify.hardening import mask_race
 from cloakify.hardening.mask_race import MaskRace
 from cloakify.masking.selection import MaskChoice, choose
 from cloakify.settings import HardenSetting
 
 SAMPLES = np.arange(48)
-ATTACK = Apgd(steps=3)
+ATTACKS = (Apgd(steps=3), Square(queries=50, seed=0))
 
 
 @pytest.fixture(scope="module")
@@ -39,17 +38,16 @@ def random_choices(experiment: Experiment, count: int) -> list[MaskChoice]:
 
 def test_no_mask_is_more_robust_than_the_winner(experiment: Experiment) -> None:
     choices = random_choices(experiment, 5)
-    race = MaskRace(experiment, SAMPLES, ATTACK)
+    race = MaskRace(experiment, SAMPLES, ATTACKS)
     winner = race.run(choices, "comparing", lambda *_: None)
     (batch,) = experiment.dataset.batches(SAMPLES, len(SAMPLES))
     x, y, index = batch.x.astype(np.float32), batch.y, batch.index
-    attacks = (ATTACK, Square(queries=mask_race.CHECKING_QUERIES, seed=0))
     classifier = experiment.classifier
     targets = [
         experiment.target(insert_mask(classifier.file.model, classifier.head, each.mask, {}))
         for each in choices
     ]
-    tried = [worst_case(attacks, target, x, y, index, experiment.threat) for target in targets]
+    tried = [worst_case(ATTACKS, target, x, y, index, experiment.threat) for target in targets]
     own = [int(each.worst.sum()) for each in tried]
     # Under everything that was crafted against any of the masks.
     everything = [
@@ -63,10 +61,10 @@ def test_no_mask_is_more_robust_than_the_winner(experiment: Experiment) -> None:
 
 def test_the_winner_stays_in_the_race(experiment: Experiment) -> None:
     choices = random_choices(experiment, 4)
-    race = MaskRace(experiment, SAMPLES, ATTACK)
+    race = MaskRace(experiment, SAMPLES, ATTACKS)
     first = race.run(choices, "comparing", lambda *_: None)
     assert race.run([first], "comparing", lambda *_: None) is first
-    whole = MaskRace(experiment, SAMPLES, ATTACK).run(choices, "comparing", lambda *_: None)
+    whole = MaskRace(experiment, SAMPLES, ATTACKS).run(choices, "comparing", lambda *_: None)
     assert race.run(choices, "comparing", lambda *_: None).score == whole.score == first.score
 
 
@@ -86,14 +84,14 @@ def test_masks_far_behind_are_hardly_attacked(
         return run(self, target, x, *rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Apgd, "run", counting)
-    race = MaskRace(experiment, SAMPLES, ATTACK)
+    race = MaskRace(experiment, SAMPLES, ATTACKS)
     assert race.run([*bad, good], "comparing", lambda *_: None).score == "good"
     assert sum(attacked) < 2 * len(SAMPLES)
 
 
 def test_progress_reaches_its_end(experiment: Experiment) -> None:
     seen: list[tuple[str, int, int]] = []
-    race = MaskRace(experiment, SAMPLES, ATTACK)
+    race = MaskRace(experiment, SAMPLES, ATTACKS)
     race.run(random_choices(experiment, 3), "comparing", lambda *told: seen.append(told))
     done = [step for _, step, _ in seen]
     assert done == sorted(done) and seen[-1][1] == seen[-1][2]

@@ -15,6 +15,7 @@ from cloakify.numeric.intervals import (
     mcnemar,
     median_ranks,
     paired_difference,
+    samples_for,
     wilson,
 )
 
@@ -182,3 +183,19 @@ def test_median_ranks_are_scipys(n: int, confidence: float) -> None:
         assert np.isnan(oracle.low) or np.isnan(oracle.high)
     else:
         assert ranks == (oracle.low, oracle.high)
+
+
+@given(st.floats(0.005, 0.1), st.floats(0, 1))
+def test_so_many_samples_make_an_interval_reach_no_further(half_width: float, share: float) -> None:
+    n = samples_for(half_width)
+    low, high = wilson(round(share * n), n)
+    assert high - low <= 2 * half_width
+    # With a fifth fewer it would reach further, at an accuracy of one half.
+    fewer = int(0.8 * n)
+    low, high = wilson(fewer // 2, fewer)
+    assert fewer < 30 or high - low > 2 * half_width
+
+
+def test_no_interval_has_no_width() -> None:
+    with pytest.raises(ValueError, match="half width"):
+        samples_for(0)
