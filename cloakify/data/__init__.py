@@ -3,7 +3,6 @@
 from cloakify.data.copies import Copies, open_copies
 from cloakify.data.dataset import Batch, Dataset, open_data
 from cloakify.data.preprocessing import Preprocessing
-from cloakify.data.sanity import check_clean_accuracy
 from cloakify.data.splits import Splits, split
 
 __all__ = [
@@ -12,7 +11,6 @@ __all__ = [
     "Dataset",
     "Preprocessing",
     "Splits",
-    "check_clean_accuracy",
     "open_copies",
     "open_data",
     "split",

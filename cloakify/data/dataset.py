@@ -12,6 +12,7 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from cloakify.data.classes import Names, arrange, by_number
 from cloakify.data.digest import digest
 from cloakify.data.images import ImageFeed, Resize
 from cloakify.data.joined import JoinedSource, Pack, PackedFeed, open_others
@@ -143,9 +144,38 @@ class Dataset:
         """How a message names a sample."""
         return self._source.where(int(self.rows[index]))
 
-    def check_classes(self, num_classes: int) -> None:
-        """Raise DataError unless the classes can be those of a model with so many logits."""
-        check_classes(self.labels, self.class_names, num_classes, self.where)
+    def for_classes(self, num_classes: int, given: Names | None, told: Names | None) -> Dataset:
+        """The same samples, their labels the indices of a model's classes.
+
+        Parameters
+        ----------
+        num_classes
+            How many classes the model has.
+        given, told
+            Their names in its order, as the user gave them for these data, or as the model tells.
+
+        Raises
+        ------
+        DataError
+            The classes are not the model's.
+        """
+        if self.labels is None:
+            return self
+        labels, names = self.labels, self.class_names
+        order = given or told
+        if order is not None:
+            labels, names = arrange(labels, names, order, certain=given is not None)
+        labels, names = by_number(labels, names, num_classes)
+        check_classes(labels, names, num_classes, self.where)
+        return replace(self, labels=labels, class_names=names)
+
+    def names_of(self, labels: NDArray[np.int64]) -> list[str]:
+        """What the data, as ``--classes`` has it, calls the classes of some labels."""
+        names = self.class_names
+        own = self._source.class_names is not None
+        if names is None or not (own or all(name.isdecimal() for name in names)):
+            return [str(label) for label in labels.tolist()]
+        return [names[label] for label in labels.tolist()]
 
     def with_labels(self, labels: NDArray[np.int64]) -> Dataset:
         """The same samples with other labels, the model's own answers say; the digest stays."""

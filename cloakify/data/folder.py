@@ -1,13 +1,15 @@
 """Images in class folders (``calib/cat/1.png``), or in one flat folder where labels are not needed.
 
-The subfolders' names, sorted as text, are the class indices: ``cat`` is 0, ``dog`` is 1. Inside a
-class folder images may lie at any depth. Names that begin with a dot are skipped, and `__MACOSX`,
+The subfolders' names, sorted as text, are the class indices: ``cat`` is 0, ``dog`` is 1. Where all
+of them begin with a number, they sort by it: ``2`` stands before ``10``. Inside a class folder
+images may lie at any depth. Names that begin with a dot are skipped, and `__MACOSX`,
 which unpacking an archive leaves.
 """
 
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +27,9 @@ EXTENSIONS = frozenset(
     | {".pgm", ".ppm", ".pnm", ".pbm"}
 )
 """File name endings taken for images, in lower case."""
+
+# A number of more digits is no index of a class.
+_NUMBER = re.compile("[0-9]{1,18}")
 
 
 class ImageFolder(EncodedSource):
@@ -118,7 +123,14 @@ def _class_folders(path: Path) -> tuple[list[str], list[str]]:
             folders.append(entry.name)
         elif _is_image(entry.name):
             images.append(entry.name)
-    return sorted(folders), sorted(images)
+    return _sorted_classes(folders), sorted(images)
+
+
+def _sorted_classes(names: list[str]) -> list[str]:
+    numbers = {name: leading.group() for name in names if (leading := _NUMBER.match(name))}
+    if len(set(map(int, numbers.values()))) == len(names):
+        return sorted(names, key=lambda name: int(numbers[name]))
+    return sorted(names)
 
 
 def _images(root: Path, below: str, skipped: list[str]) -> Iterator[str]:
@@ -206,13 +218,11 @@ def _skipped_note(path: Path, skipped: list[str]) -> tuple[str, ...]:
 
 
 def _order_note(classes: list[str]) -> tuple[str, ...]:
-    """Numbers sort as text: of 0 … 10, folder 10 is class 2. Usual in training, yet a surprise."""
-    if not all(name.isdecimal() for name in classes):
+    """Some programs sort numbers as text: of 0 … 10, folder 10 is then class 2."""
+    if classes == sorted(classes):
         return ()
-    for index, name in enumerate(classes):
-        if int(name) in range(len(classes)) and int(name) != index:
-            return (
-                f"class folders are sorted as text: folder {name} is class {index}; "
-                "pad the numbers with zeros if the model counts otherwise",
-            )
-    return ()
+    place = next(place for place, name in enumerate(sorted(classes)) if classes[place] != name)
+    return (
+        f"class folders are sorted by number: folder {shown(classes[place])} is class {place}; "
+        "--classes gives the model's order, should it be another",
+    )

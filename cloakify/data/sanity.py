@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from cloakify.data.naming import some
 from cloakify.errors import DataError
 from cloakify.numeric.arrays import floats
-from cloakify.numeric.intervals import wilson
 
 
 def read_labels(array: NDArray[np.generic], n: int, where: str) -> NDArray[np.int64]:
@@ -81,7 +80,8 @@ def check_classes(
     if class_names is not None and len(class_names) != num_classes:
         raise DataError(
             f"the data has {len(class_names)} classes ({some(list(class_names))}) but the model "
-            f"has {num_classes} logits: give every class its folder, in the model's order"
+            f"has {num_classes} logits: give every class its folder, in the model's order, or name "
+            "all of its classes in that order with --classes"
         )
     if labels is None or not len(labels):
         return
@@ -146,45 +146,6 @@ def _raise_outside(
     raise DataError(
         f"{where} holds values from {least:.4g} to {most:.4g}, but by the declared preprocessing "
         f"the model takes {float(low.min()):.4g} to {float(high.max()):.4g}: {hint}"
-    )
-
-
-def check_clean_accuracy(correct: int, n: int, num_classes: int) -> None:
-    """Stop where the model does no better on the data than guessing.
-
-    A model that was trained beats chance, 1 / ``num_classes``, by far; one that does not was given
-    wrongly preprocessed data or labels in another order, and whatever is measured on it means
-    nothing. The data pass when the lower end of Wilson's 95 % interval of the clean accuracy lies
-    above chance, that is when guessing is excluded. So a few samples are enough for a good model of
-    many classes, and too few are refused as well.
-
-    Parameters
-    ----------
-    correct, n
-        Samples classified rightly, and all samples.
-    num_classes
-        Number of logits.
-
-    Raises
-    ------
-    DataError
-        Chance is not excluded.
-    """
-    if n < 1:
-        raise DataError("no sample to measure the clean accuracy on: give more data")
-    rate, chance = correct / n, 1 / num_classes
-    low, _ = wilson(correct, n)
-    if low > chance:
-        return
-    if rate > chance and correct == n:
-        raise DataError(
-            f"{n} samples are too few to tell the model from guessing among {num_classes} classes: "
-            "give more data"
-        )
-    raise DataError(
-        f"clean accuracy is {rate:.1%} ({correct} of {n}), near chance ({chance:.1%}): check the "
-        "preprocessing (--scale, --mean, --std) and the order of the classes, or pass "
-        "--labels model"
     )
 
 

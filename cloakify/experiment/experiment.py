@@ -14,9 +14,9 @@ from onnx import ModelProto
 from cloakify.attacks import Target, ThreatModel, make_threat
 from cloakify.attacks.threat import check_width
 from cloakify.data import Copies, Dataset, Splits, open_copies, open_data, split
-from cloakify.data.sanity import check_clean_accuracy
+from cloakify.data.classes import read_names
 from cloakify.data.splits import some_of
-from cloakify.errors import DataError, ModelError, UsageError
+from cloakify.errors import ModelError, UsageError
 from cloakify.experiment.latent_input import (
     LatentInput,
     described,
@@ -32,7 +32,7 @@ from cloakify.graph.edit.gates import has_gates, strip_gates
 from cloakify.graph.edit.mask import find_mask, strip_mask
 from cloakify.graph.gradient.coverage import Coverage, gradient_coverage
 from cloakify.numeric.arrays import floats
-from cloakify.onnxfile import OnnxFile, open_model, read_metadata
+from cloakify.onnxfile import OnnxFile, class_names, open_model, read_metadata
 from cloakify.runtime import Device, fitting_batch_size, resolve_device
 from cloakify.settings import Setting
 
@@ -121,20 +121,6 @@ class Experiment:
         """Return the same without samples that are exact copies: they count once in an interval."""
         labels = self.labels[self.dataset.distinct]
         return replace(self, dataset=self.dataset.without_copies(), labels=labels)
-
-    def check_clean_accuracy(self, correct: int, count: int) -> None:
-        """Stop where the model does no better than guessing, and say what is odd about the data.
-
-        Raises
-        ------
-        DataError
-            See :func:`~cloakify.data.sanity.check_clean_accuracy`.
-        """
-        try:
-            check_clean_accuracy(correct, count, self.classifier.head.num_classes)
-        except DataError as error:
-            notes = "".join(f" ({note})" for note in self.dataset.notes)
-            raise DataError(f"{error}{notes}") from None
 
     def with_weights(self, model: ModelProto) -> ModelProto:
         """Return an edit of the classifier's message with the classifier's weights read into it."""
@@ -299,7 +285,10 @@ def open_experiment(
         box=box,
         others=entry.others,
     )
-    dataset.check_classes(classifier.head.num_classes)
+    count = classifier.head.num_classes
+    listed = setting.data.classes
+    given = None if listed is None else read_names(listed, count)
+    dataset = dataset.for_classes(count, given, class_names(classifier.file.model, count))
     inside, unit = None, 1.0
     if not entry.is_plain:
         size = _batch_size(setting, dataset, device)

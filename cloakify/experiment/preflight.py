@@ -1,18 +1,26 @@
-"""Before anything is attacked: does the model answer in numbers, and is its answer its head's?"""
+"""Before anything is attacked: does the model answer in numbers, as its head does, and rightly?"""
 
 from __future__ import annotations
 
+import json
+import shlex
 from dataclasses import dataclass
 
 import numpy as np
 
 from cloakify.attacks import Target
-from cloakify.errors import ModelError
+from cloakify.data.naming import shown
+from cloakify.errors import DataError, ModelError
+from cloakify.experiment.class_order import find_better_order, is_low
 from cloakify.experiment.experiment import Experiment
-from cloakify.numeric.arrays import floats
+from cloakify.numeric.arrays import Labels, floats
 
-# Clean samples that the model is tried on, taken evenly from all.
-TRIED = 256
+# Clean samples that the model is tried on, taken evenly from all: a hundred classes need as many
+# for two of them that have changed places to be seen.
+TRIED = 2048
+
+# Samples up to which low accuracy is no reason to stop where samples may have been picked.
+FEW = 64
 
 # Share of them that must be answered otherwise than the head does for the head to be the wrong one.
 # Below that the figures still say something, with a warning.
@@ -50,25 +58,33 @@ class Preflight:
         return self.spread < SMALL
 
 
-def preflight(experiment: Experiment, target: Target) -> Preflight:
-    """Run a target on a few clean samples.
+def preflight(experiment: Experiment, target: Target, *, few: bool = False) -> Preflight:
+    """Run a target on clean samples.
+
+    Parameters
+    ----------
+    few
+        Whether a few samples may well be ones that the model errs on.
 
     Raises
     ------
     ModelError
         Its logits are no numbers, or its answers are not its head's.
+    DataError
+        Its answers fit another order of the classes far better than the data's, or it knows hardly
+        more than chance.
     """
     path, dataset = experiment.classifier.file.path, experiment.dataset
     count = min(TRIED, len(dataset))
     indices = np.arange(count) * len(dataset) // count
-    lost = correct = other = 0
-    spread = []
+    lost = other = 0
+    spread, predictions = [], []
     for batch in dataset.batches(indices, target.span):
         x = floats(batch.x)
         logits, overruled = target.logits_and_overruled(x)
         lost += int(np.isnan(logits).any(axis=1).sum())
-        correct += int((logits.argmax(axis=1) == experiment.labels[batch.index]).sum())
         other += int(overruled.sum())
+        predictions.append(logits.argmax(axis=1))
         with np.errstate(invalid="ignore"):
             spread.append(np.ptp(logits, axis=1))
     if lost:
@@ -82,4 +98,44 @@ def preflight(experiment: Experiment, target: Target) -> Preflight:
             f"head {experiment.classifier.head.node!r}: what stands behind the head changes the "
             "answer; name another with --head, or export the model with its class scores as output"
         )
+    found = np.concatenate(predictions)
+    labels = experiment.labels[indices]
+    options = experiment.setting.data
+    if options.labels == "given" and not options.accept_accuracy:
+        _check_answers(experiment, labels, found, few)
+    correct = int((found == labels).sum())
     return Preflight(count, correct, other, float(np.median(np.concatenate(spread))))
+
+
+def _check_answers(experiment: Experiment, labels: Labels, found: Labels, few: bool) -> None:
+    """Raise DataError where the answers fit another order of the classes, or hardly any."""
+    path, classes = experiment.classifier.file.path, experiment.classifier.head.num_classes
+    correct, count = int((found == labels).sum()), len(labels)
+    notes = "".join(f" ({note})" for note in experiment.dataset.notes)
+    seen = f"{path}: clean accuracy is {correct / count:.1%} ({correct} of {count})"
+    better = find_better_order(labels, found, classes)
+    if better is not None:
+        raise DataError(
+            f"{seen}, but {better.accuracy:.1%} with the classes in another order: if that is the "
+            f"model's, pass --classes {_option(experiment, better.labels)}; --accept-accuracy goes "
+            f"on with the order as it is{notes}"
+        )
+    if not is_low(correct, count, classes) or (few and count < FEW):
+        return
+    if correct == count:
+        raise DataError(
+            f"{path}: {count} samples are too few to tell the model from guessing among {classes} "
+            "classes: give more data, or pass --accept-accuracy"
+        )
+    raise DataError(
+        f"{seen}, low for {classes} classes (chance is {1 / classes:.1%}), and no other order of "
+        "the classes explains it: check the preprocessing (--scale, --mean, --std) and the labels; "
+        f"--labels model does without them, --accept-accuracy goes on{notes}"
+    )
+
+
+def _option(experiment: Experiment, order: Labels) -> str:
+    """Return the value of ``--classes`` for an order of the labels, as a shell takes it."""
+    listed = experiment.dataset.names_of(order)
+    plain = not any("," in name or name != name.strip() for name in listed)
+    return shlex.quote(shown(",".join(listed) if plain else json.dumps(listed)))

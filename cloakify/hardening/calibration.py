@@ -65,7 +65,6 @@ def calibrate(
         parts.append((pooled(clean)[keep], pooled(attacked)[keep], pairs.y[keep]))
         progress("calibrating", statistics.count, len(fit))
     assert linear is not None, "a split is never empty"
-    experiment.check_clean_accuracy(statistics.clean_correct, statistics.count)
     clean, attacked = (np.concatenate([part[side] for part in parts]) for side in (0, 1))
     y = np.concatenate([part[2] for part in parts])
     return Calibration(statistics, linear, Captured(clean, attacked, y, y), kept)

@@ -29,7 +29,7 @@ from cloakify.masking.gate_choice import GateChoice, choose_gates
 from cloakify.masking.gated import GatedModel
 from cloakify.masking.tuning import GateMetrics, Outcome, StepReport, TuningPlan, TuningState, tune
 from cloakify.masking.tuning_file import load_state, save_state
-from cloakify.numeric.arrays import Array, Doubles
+from cloakify.numeric.arrays import Array
 from cloakify.onnxfile import check_apart
 from cloakify.report.records import MaskInfo
 from cloakify.runtime import fitting_batch_size
@@ -152,21 +152,25 @@ def tune_gates(experiment: Experiment, splits: Splits, progress: Progress) -> Tu
 
     evaluator = GateEvaluator(model, experiment.dataset, splits.select, experiment.threat, plan)
 
-    def evaluate(gates: Doubles) -> GateMetrics:
-        metrics = evaluator.evaluate(gates)
-        if (gates == 1).all():
-            # The source, tried before the first step: wrong preprocessing must not cost minutes.
-            experiment.check_clean_accuracy(metrics.clean, metrics.clean_count)
-        return metrics
-
     outcome = tune(
-        model, experiment.dataset, splits.fit, experiment.threat, plan, evaluate, state, tell, keep
+        model,
+        experiment.dataset,
+        splits.fit,
+        experiment.threat,
+        plan,
+        evaluator.evaluate,
+        state,
+        tell,
+        keep,
     )
     if outcome.end == "interrupted":
         progress("interrupted · keeping the best gates so far; again to keep none", 0, 1)
     try:
         choice = choose_gates(
-            outcome.state.checkpoints, plan.kind, setting.masking.max_accuracy_drop, evaluate
+            outcome.state.checkpoints,
+            plan.kind,
+            setting.masking.max_accuracy_drop,
+            evaluator.evaluate,
         )
     except GateError:
         if outcome.end == "interrupted":

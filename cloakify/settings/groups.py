@@ -57,6 +57,18 @@ class DataOptions(Group, frozen=True, kw_only=True):
         Literal["given", "model"],
         Option("Take the labels of the data, or the source model's own answers."),
     ] = "given"
+    classes: Annotated[
+        Text | None,
+        Option(
+            "Names of the data's classes in the order of the model's, or a file with them.",
+            metavar="FILE|a,b,c",
+            unset="as the model tells, or sorted",
+        ),
+    ] = None
+    accept_accuracy: Annotated[
+        Flag,
+        Option("Go on where clean accuracy is low, or speaks for another order of the classes."),
+    ] = False
     limit: Annotated[Count | None, Option("Use at most this many samples.", unset="all")] = None
     scale: Annotated[Text, Option("Multiply pixels in [0, 1] by this first.", metavar="NUMBER")] = (
         "1"

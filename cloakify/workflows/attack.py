@@ -18,10 +18,6 @@ from cloakify.numeric.arrays import floats
 from cloakify.onnxfile import atomic_write, check_places
 from cloakify.settings import AttackSetting
 
-# Clean samples from which on a model that does no better than guessing is taken for the wrong one;
-# fewer may well be samples that it errs on.
-ENOUGH = 64
-
 
 @dataclass(frozen=True)
 class AttackResult:
@@ -76,9 +72,7 @@ def attack(
     experiment = open_experiment(classifier, data, setting, progress)
     method = chosen_attack(setting)
     target, dataset = experiment.target(), experiment.dataset
-    found = preflight(experiment, target)
-    if found.count >= ENOUGH:
-        experiment.check_clean_accuracy(found.correct, found.count)
+    found = preflight(experiment, target, few=True)
     right = np.empty((2, len(dataset)), bool)
     inside = experiment.inside
     shape = dataset.sample_shape if inside is None else inside.packing.tensor_shape

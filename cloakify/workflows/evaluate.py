@@ -9,12 +9,11 @@ from pathlib import Path
 
 from cloakify.assessment.attack_plan import check_budgets, plan_attacks
 from cloakify.assessment.evaluate_report import evaluate_report
-from cloakify.errors import DataError, UsageError
+from cloakify.errors import UsageError
 from cloakify.evaluation.attack_models import attack_models
-from cloakify.evaluation.probes import Probes, probe_model
+from cloakify.evaluation.probes import probe_model
 from cloakify.experiment.experiment import (
     Classifier,
-    Experiment,
     Progress,
     open_classifier,
     open_experiment,
@@ -114,7 +113,6 @@ def evaluate(
             )
             for number, target in enumerate(targets)
         ]
-        _check_sane(first, classifiers, probes)
     with clock.stage("attack"):
         results = attack_models(
             targets,
@@ -175,20 +173,6 @@ def _check_alike(classifiers: Sequence[Classifier]) -> None:
                 f"{other.file.path} has {other.head.num_classes} classes, "
                 f"{first.file.path} has {first.head.num_classes}: they can't be compared"
             )
-
-
-def _check_sane(
-    experiment: Experiment, classifiers: Sequence[Classifier], probes: Sequence[Probes]
-) -> None:
-    """Raise DataError where a model hardly knows the clean samples."""
-    if experiment.setting.data.labels == "model":
-        return
-    for classifier, probe in zip(classifiers, probes, strict=True):
-        clean = probe.clean
-        try:
-            experiment.check_clean_accuracy(int(clean.sum()), len(clean))
-        except DataError as error:
-            raise DataError(f"{classifier.file.path}: {error}") from None
 
 
 def _stage(

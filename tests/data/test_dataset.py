@@ -95,13 +95,13 @@ def test_classes_are_held_against_the_logits(class_folder, pixels, spec):
     data = open_data(
         class_folder({"a": pixels(2, 4, 4), "b": pixels(1, 4, 4)}), spec(1, 4, 4), PLAIN
     )
-    data.check_classes(2)
+    data.for_classes(2, None, None)
     with pytest.raises(DataError, match=r"has 2 classes \(a, b\) but the model has 3 logits"):
-        data.check_classes(3)
+        data.for_classes(3, None, None)
     with pytest.raises(DataError, match=r"labels has shape|b/000.png has label 4 .* 0 to 1"):
-        data.with_labels(np.array([0, 1, 4])).check_classes(2)
+        data.with_labels(np.array([0, 1, 4])).for_classes(2, None, None)
     bare = open_data(data.path, spec(1, 4, 4), PLAIN, labels="model")
-    bare.check_classes(7)
+    bare.for_classes(7, None, None)
 
 
 def test_a_box_that_leaves_out_pixels(class_folder, pixels, spec):

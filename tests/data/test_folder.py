@@ -66,11 +66,27 @@ def test_a_flat_folder_does_without_labels(tmp_path, spec, pixels):
         open_data(tmp_path, spec(1, 8, 8), PLAIN)
 
 
-def test_numbers_sort_as_text_and_that_is_said(class_folder, pixels, spec):
+def test_numbers_sort_as_numbers_and_that_is_said(class_folder, pixels, spec):
     folder = class_folder({str(n): pixels(1, 8, 8) for n in range(11)})
     data = open_data(folder, spec(1, 8, 8), PLAIN)
-    assert data.class_names[2] == "10"
-    assert "folder 10 is class 2" in data.notes[0]
+    assert data.class_names == tuple(map(str, range(11)))
+    assert "folder 2 is class 2" in data.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("names", "wanted"),
+    [
+        (["10_ten", "2_two", "1_one"], ["1_one", "2_two", "10_ten"]),
+        (["010", "002"], ["002", "010"]),
+        # No numbers of their own, so no order either.
+        (["1a", "1b", "10"], ["10", "1a", "1b"]),
+        (["class2", "class10"], ["class10", "class2"]),
+        (["1", "x"], ["1", "x"]),
+    ],
+)
+def test_leading_numbers(class_folder, pixels, spec, names, wanted):
+    folder = class_folder({name: pixels(1, 8, 8) for name in names})
+    assert list(open_data(folder, spec(1, 8, 8), PLAIN).class_names) == wanted
 
 
 def _empty_class(calib):

@@ -1,0 +1,125 @@
+"""Which of a model's classes a label is, by the order of the classes that was given or is told."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import numpy as np
+
+from cloakify.data.naming import shown, some
+from cloakify.errors import DataError, UsageError
+from cloakify.numeric.arrays import Labels
+from cloakify.onnxfile import parse_names
+
+Names = tuple[str, ...]
+
+
+def read_names(option: str, num_classes: int) -> Names:
+    """Return the names that ``--classes`` gives, a list or a file with one.
+
+    Raises
+    ------
+    UsageError
+        There is no list in it, or one of another length.
+    """
+    where, text = "--classes", option
+    if os.path.isfile(option):
+        where = f"--classes {shown(option)}"
+        try:
+            text = Path(option).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(f"{where} can't be read ({error})") from None
+    names = parse_names(text)
+    if names is None:
+        raise UsageError(
+            f"{where} gives no list of classes: write each once, in the model's order, separated "
+            "by commas, or a file with one a line"
+        )
+    if len(names) != num_classes:
+        raise UsageError(
+            f"{where} has {len(names)} classes ({some(list(names))}), the model has {num_classes}"
+        )
+    return names
+
+
+def arrange(
+    labels: Labels, names: Names | None, order: Names, *, certain: bool
+) -> tuple[Labels, Names | None]:
+    """Turn labels of the data into classes of the model.
+
+    Parameters
+    ----------
+    labels
+        int64 [n].
+    names
+        What the labels stand for, where the data says it.
+    order
+        Names of the model's classes in its order. Where neither labels nor classes have other
+        names than numbers, the label that belongs to each class.
+    certain
+        Whether the order was given for these data. If not, it counts only where the names are
+        found in it.
+
+    Returns
+    -------
+    labels, names
+        Indices of the model's classes int64 [n], and names of these where they are known. As they
+        were where the order says nothing of them.
+
+    Raises
+    ------
+    DataError
+        A class of the data is none of the model's.
+    """
+    if names is None:
+        if not all(name.isdecimal() for name in order):
+            return labels, order
+        values, labels_of_values = np.unique(labels, return_inverse=True)
+        called = tuple(map(str, values.tolist()))
+        if not certain and not set(called) <= set(order):
+            return labels, None
+        return arrange(labels_of_values, called, order, certain=True)
+    places = _places(names, order)
+    missing = [name for name in names if name not in places]
+    if not missing:
+        table = np.array([places[name] for name in names], np.int64)
+        return table[labels], order
+    if not certain and len(missing) == len(names):
+        return labels, names
+    teller = "--classes" if certain else "the model"
+    raise DataError(
+        f"the data has classes ({some(missing)}) that {teller} does not name ({some(list(order))})"
+        ": give the data's class names in the model's order with --classes"
+    )
+
+
+def by_number(labels: Labels, names: Names | None, num_classes: int) -> tuple[Labels, Names | None]:
+    """Take numbers for indices, where the data has names of only some classes and all are numbers.
+
+    See :func:`arrange` for parameters and return values.
+    """
+    if names is None or len(names) >= num_classes or not all(name.isdecimal() for name in names):
+        return labels, names
+    numbers = np.array([int(name) for name in names], np.int64)
+    if len(set(numbers.tolist())) < len(numbers) or numbers.max() >= num_classes:
+        return labels, names
+    return numbers[labels], tuple(map(str, range(num_classes)))
+
+
+def _places(names: Names, order: Names) -> dict[str, int]:
+    """Return where names stand in an order: as they are written, else by letters and digits."""
+    exact = {name: place for place, name in enumerate(order)}
+    if all(name in exact for name in names):
+        return {name: exact[name] for name in names}
+    plain = {_plain(name): place for place, name in enumerate(order)}
+    if len(plain) < len(order) or len(set(map(_plain, names))) < len(names):
+        plain = exact
+        return {name: plain[name] for name in names if name in plain}
+    return {name: plain[_plain(name)] for name in names if _plain(name) in plain}
+
+
+def _plain(name: str) -> str:
+    """Return a name without what folders can't be called and typists vary."""
+    return re.sub(r"[\W_]+", "", name).casefold() or name

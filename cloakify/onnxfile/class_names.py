@@ -1,0 +1,137 @@
+"""Class names: lists of them as people and exporters write them, and what a model says.
+
+>>> parse_names('{"0": "cat", "1": "dog"}')
+('cat', 'dog')
+>>> parse_names("cat, dog")
+('cat', 'dog')
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import math
+from collections.abc import Iterator, Sequence
+
+from onnx import ModelProto, TensorProto
+
+from cloakify.onnxfile.values import values_of
+
+# A list of classes is longer than a megabyte for no model.
+_LONGEST = 1 << 20
+
+# Keys of metadata under which exporters and people put class names, those of indices last.
+_KEYS = (
+    *("names", "classes", "class_names", "labels", "label_names", "class_labels", "categories"),
+    *("id2label", "label_map", "labels_map", "idx_to_class", "label2id", "class_to_idx"),
+)
+# Attributes of the operators that name what they put out (domain ai.onnx.ml).
+_ATTRIBUTES = ("classlabels_strings", "classlabels_int64s", "classlabels_ints")
+
+
+def class_names(model: ModelProto, num_classes: int) -> tuple[str, ...] | None:
+    """Return what a model's classes are called, in its order.
+
+    As its metadata says, or the operators that turn the index of a class into its label: `ZipMap`,
+    `LabelEncoder`, `ArrayFeatureExtractor`, and the classifiers of ai.onnx.ml.
+
+    Returns
+    -------
+    tuple or None
+        ``None`` where nothing is said, or something else than ``num_classes`` distinct names, or
+        different things in different places.
+    """
+    metadata = {entry.key.casefold(): entry.value for entry in model.metadata_props}
+    told = [parse_names(metadata[key]) for key in _KEYS if key in metadata]
+    found = [names for names in told if names is not None and len(names) == num_classes]
+    if not found:
+        found = [names for names in _of_nodes(model, num_classes) if len(names) == num_classes]
+    return found[0] if len(set(found)) == 1 else None
+
+
+def parse_names(text: str) -> tuple[str, ...] | None:
+    """Read class names in the order of the model's classes, however they are written.
+
+    A JSON or Python list, a mapping of indices to names or of names to indices, a name a line, or
+    names separated by commas.
+
+    Returns
+    -------
+    tuple or None
+        ``None`` where the text is none of these, a name is empty or stands twice.
+    """
+    text = text.strip()
+    if not text or len(text) > _LONGEST:
+        return None
+    if text[0] in "[{":
+        names = _of_literal(text)
+    elif "\n" in text:
+        names = [line.strip() for line in text.splitlines() if line.strip()]
+    else:
+        names = [part.strip() for part in text.split(",")]
+    if not names or not all(names) or len(set(names)) < len(names):
+        return None
+    return tuple(names)
+
+
+def _of_nodes(model: ModelProto, num_classes: int) -> Iterator[tuple[str, ...]]:
+    constants = {
+        tensor.name: tensor
+        for tensor in model.graph.initializer
+        if math.prod(tensor.dims) == num_classes and tensor.data_location != TensorProto.EXTERNAL
+    }
+    for node in model.graph.node:
+        attributes = {attribute.name: attribute for attribute in node.attribute}
+        for name in _ATTRIBUTES:
+            if name in attributes:
+                yield _listed(attributes[name].strings or attributes[name].ints)
+        if node.op_type == "LabelEncoder" and "keys_int64s" in attributes:
+            keys = list(attributes["keys_int64s"].ints)
+            values = attributes.get("values_strings")
+            if values is not None and sorted(keys) == list(range(len(values.strings))):
+                names = dict(zip(keys, _listed(values.strings), strict=True))
+                yield tuple(names[key] for key in range(len(keys)))
+        if node.op_type == "ArrayFeatureExtractor" and node.input[0] in constants:
+            yield from _of_tensor(constants[node.input[0]])
+
+
+def _of_tensor(tensor: TensorProto) -> Iterator[tuple[str, ...]]:
+    if tensor.data_type == TensorProto.STRING:
+        yield _listed(tensor.string_data)
+    elif tensor.data_type in (TensorProto.INT32, TensorProto.INT64):
+        yield _listed(values_of(tensor).ravel().tolist())
+
+
+def _listed(values: Sequence[bytes] | Sequence[int]) -> tuple[str, ...]:
+    return tuple(
+        value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+        for value in values
+    )
+
+
+def _of_literal(text: str) -> list[str]:
+    """Return the names of a list or a mapping, none where it is neither."""
+    value: object = None
+    for read in (json.loads, ast.literal_eval):
+        try:
+            value = read(text)
+            break
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            continue
+    if isinstance(value, list):
+        return [] if any(isinstance(name, dict | list) for name in value) else _texts(value)
+    if not isinstance(value, dict):
+        return []
+    if all(isinstance(place, int) for place in value.values()):
+        value = {place: name for name, place in value.items()}
+    try:
+        places = {int(place): name for place, name in value.items()}
+    except (ValueError, TypeError):
+        return []
+    if sorted(places) != list(range(len(value))):
+        return []
+    return _texts([places[place] for place in range(len(places))])
+
+
+def _texts(values: Sequence[object]) -> list[str]:
+    return [str(value).strip() for value in values]
