@@ -11,7 +11,6 @@ imported when first used, so that `import cloakify` costs nothing.
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING
 
 from cloakify.telemetry import switch_off_telemetry
 from cloakify.version import __version__
@@ -19,6 +18,9 @@ from cloakify.version import __version__
 # Whatever is imported of cloakify, this comes first.
 switch_off_telemetry()
 
+# The name is what type checkers go by. The command imports this before it can answer a signal, and
+# `typing` alone would take as long as the rest.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cloakify.settings import AttackSetting, EvaluateSetting, HardenSetting
     from cloakify.workflows.attack import AttackResult, attack

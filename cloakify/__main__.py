@@ -1,5 +1,5 @@
 """``python -m cloakify``: the command line."""
 
-from cloakify.cli.main import main
+from cloakify.cli.process import main
 
 main()

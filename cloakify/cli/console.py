@@ -10,6 +10,8 @@ from contextlib import contextmanager
 
 import click
 
+from cloakify.cli.process import begin_work
+
 Progress = Callable[[str, int, int], None]
 
 # Seconds between two lines of progress where no bar can be drawn: at first, and on long runs.
@@ -27,8 +29,10 @@ INTERRUPTED = "interrupted"
 def progress_bars(quiet: bool) -> Iterator[Progress]:
     """Yield a callback ``(stage, done, total)`` that draws one bar a stage.
 
-    Where standard error is no terminal, it prints a plain line now and then instead.
+    Where standard error is no terminal, it prints a plain line now and then instead. What takes
+    long begins here, with everything imported.
     """
+    begin_work()
     if quiet:
         yield lambda stage, done, total: None
         return

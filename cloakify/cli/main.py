@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import os
-import signal
 import sys
 from collections.abc import Sequence
 
@@ -15,11 +12,10 @@ from cloakify.cli.devices import devices
 from cloakify.cli.evaluate import evaluate
 from cloakify.cli.harden import harden
 from cloakify.cli.inspect import inspect
+from cloakify.cli.process import INTERRUPTED
 from cloakify.cli.verify import verify
 from cloakify.errors import CloakifyError
 from cloakify.version import __version__
-
-INTERRUPTED = 130
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -36,13 +32,6 @@ def cli() -> None:
 
 for _verb in (harden, evaluate, attack, inspect, verify, devices):
     cli.add_command(_verb)
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line and end the process with its exit code."""
-    # So batch systems end a job. It is cleaned up behind as behind Ctrl-C, half files and all.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    sys.exit(run(arguments))
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
@@ -67,17 +56,3 @@ def run(arguments: Sequence[str] | None = None) -> int:
             raise error.__cause__ from None
         click.echo("Interrupted; nothing was left half written.", err=True)
         return INTERRUPTED
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EIO):
-            raise
-        click.echo(f"Error: the output can't be written ({error.strerror})", err=True)
-        # Python would try once more when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return CloakifyError.exit_code
-    except SystemExit as error:
-        if not isinstance(error.__context__, BrokenPipeError):
-            raise
-        # click ends so when the reader of our output has gone (`| head`), which is no failure.
-        # Python would complain once more when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0

@@ -291,22 +291,6 @@ def test_figures_are_printed_before_a_report_is_written(
     assert "clean" in printed.out and "No space left" in printed.err
 
 
-def test_standard_output_on_a_full_disk() -> None:
-    import subprocess
-    import sys
-
-    if not Path("/dev/full").exists():
-        pytest.skip("needs /dev/full")
-    for verb in (["devices"], ["--help"]):
-        with open("/dev/full", "w") as full:
-            code = "from cloakify.cli.main import main; main()"
-            command = [sys.executable, "-c", code, *verb]
-            done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
-        assert done.returncode == 1
-        (line,) = done.stderr.splitlines()
-        assert line == "Error: the output can't be written (No space left on device)"
-
-
 SINGLE = """
 <ir_version: 8, opset_import: ["" : 17]>
 f (float[N, 4] x) => (float[N, 1] y) <float[4, 1] w = {1, 2, -1, -2}>

@@ -1,0 +1,81 @@
+"""What the command is to the system: a process with signals, streams and an exit code.
+
+Nothing is imported here that Python has not imported itself: signals have to be met before anything
+is that takes time.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import FrameType
+    from typing import NoReturn
+
+INTERRUPTED = 130
+
+# Batch systems end a job by SIGTERM, a closed terminal by SIGHUP. What is begun is cleaned up
+# behind them as behind Ctrl-C.
+SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line and end the process with its exit code."""
+    _answer_at_once()
+    import errno
+
+    from cloakify.cli.main import run
+    from cloakify.cli.outlets import open_outlets
+
+    output = open_outlets()
+    try:
+        code = run(arguments)
+    except KeyboardInterrupt:
+        # Once more, while the first one was being cleaned up behind.
+        _stop()
+    # All is written, or cleaned up behind.
+    _answer_at_once()
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    failed = output.failed
+    # That the reader of our output has gone (`| head`) is no failure.
+    if failed is not None and failed.errno != errno.EPIPE:
+        print(f"Error: the output can't be written ({failed.strerror})", file=sys.stderr)
+        code = code or 1
+    if code == INTERRUPTED:
+        # Threads may be in the middle of long runs that nobody waits for any more.
+        os._exit(code)
+    sys.exit(code)
+
+
+def begin_work() -> None:
+    """From here on let a signal raise KeyboardInterrupt, for what is begun to be cleaned up behind.
+
+    To be called when everything is imported: within the imports of large packages it may be taken
+    for a failure, or be lost. Does nothing in a process that is not the command's.
+    """
+    for number in _answered():
+        if signal.getsignal(number) is _stop:
+            signal.signal(number, signal.default_int_handler)
+
+
+def _answer_at_once() -> None:
+    for number in _answered():
+        signal.signal(number, _stop)
+
+
+def _answered() -> list[signal.Signals]:
+    """Return the signals that are not to be ignored, as under nohup."""
+    found = [getattr(signal, name) for name in SIGNALS if hasattr(signal, name)]
+    return [number for number in found if signal.getsignal(number) != signal.SIG_IGN]
+
+
+def _stop(number: int = 0, frame: FrameType | None = None) -> NoReturn:
+    """End the process while nothing is begun: no file, no thread whose work matters."""
+    # Not by way of a stream: whatever holds its lock may be what was interrupted.
+    os.write(2, b"Interrupted; nothing was left half written.\n")
+    os._exit(INTERRUPTED)
