@@ -10,17 +10,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cloakify.attacks import ThreatModel
+from cloakify.attacks.target import Step
 from cloakify.masking.gated import GatedModel, GateGradient
 from cloakify.masking.tuning import (
+    BLIND,
     CLEAN_WEIGHT_RANGE,
+    COLLAPSE,
+    MOST_STEPS,
     Checkpoint,
     GateMetrics,
     TuningPlan,
     TuningState,
     _checked,
+    _guarded,
     _step,
+    attack_batch,
 )
-from cloakify.numeric.arrays import Array
+from cloakify.numeric.adam import Adam
+from cloakify.numeric.arrays import Array, Labels
 from tests.masking.test_tuning import Bench
 from tests.support.fragile import EPS
 
@@ -65,6 +73,25 @@ def test_budget_rises_to_its_full_size_over_the_warm_up(
     due = EPS * min(1.0, (step + 1) / 10)
     np.testing.assert_allclose(moved[LEFT:], due, rtol=1e-4)
     assert (moved[:LEFT] == 0).all()
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3])
+def test_steps_of_an_attack_share_its_length(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, steps: int
+) -> None:
+    sizes = []
+    step = bench.model.target.step
+
+    def noted(x: Array, y: Labels, clean: Array, threat: ThreatModel, size: float) -> Step:
+        sizes.append(size)
+        return step(x, y, clean, threat, size)
+
+    monkeypatch.setattr(bench.model.target, "step", noted)
+    (batch,) = bench.dataset.batches(np.arange(20), 20)
+    attack_batch(bench.model, batch, bench.threat, TuningPlan(step_ratio=0.8), steps, 0)
+    # Each as long as makes the squares add up to that of a single step.
+    assert len(sizes) == steps
+    assert np.square(sizes).sum() == pytest.approx((0.8 * EPS) ** 2)
 
 
 @pytest.mark.parametrize("clean_weight", [0.0, 0.3, 2.0])
@@ -122,3 +149,29 @@ def test_clean_weight_doubles_with_every_point_over_what_may_be_spent(
     # The first check is of gates of 1, which cost nothing.
     fresh = TuningState(0, state.adam, clean_weight=weight)
     assert _checked(fresh, plan, lambda gates: metrics(after)).clean_weight == weight
+
+
+@given(
+    count=st.integers(10, 1000),
+    best=st.floats(0, 1),
+    last=st.floats(0, 1),
+    gap=st.floats(0, 1),
+    attack_steps=st.integers(1, MOST_STEPS),
+)
+def test_one_step_more_where_one_says_too_little(
+    count: int, best: float, last: float, gap: float, attack_steps: int
+) -> None:
+    def point(step: int, robust: int, single: int) -> Checkpoint:
+        metrics = GateMetrics(count, count, count, robust, single, 0)
+        return Checkpoint(step, np.array([float(step)]), metrics)
+
+    robust = [int(best * count), int(last * count)]
+    single = robust[1] + int(gap * (count - robust[1]))
+    points = (point(1, robust[0], robust[0]), point(2, robust[1], single))
+    state = TuningState(20, Adam.at(np.array([9.0])), attack_steps, checkpoints=points)
+    after = _guarded(state)
+    misled = single - robust[1] > BLIND * count and attack_steps < MOST_STEPS
+    assert after.attack_steps == attack_steps + misled
+    collapsed = misled and robust[0] - robust[1] > COLLAPSE * count
+    assert after.adam.theta.tolist() == ([1.0] if collapsed else [9.0])
+    assert after.checkpoints == points
