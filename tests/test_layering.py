@@ -34,6 +34,7 @@ ORDER = [
     "graph.analysis",
     "graph.model",
     "onnxfile",
+    "boundary",
     "ort",
     "numeric",
     "settings",

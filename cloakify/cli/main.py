@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Sequence
 
 import click
@@ -37,7 +38,11 @@ for _verb in (harden, evaluate, attack, inspect, verify, devices):
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code; every error becomes one line."""
     try:
-        code = cli.main(arguments, prog_name="cloakify", standalone_mode=False)
+        with warnings.catch_warnings():
+            # What libraries have to say of a damaged file is said by the one line of its error.
+            if not sys.warnoptions:
+                warnings.simplefilter("ignore")
+            code = cli.main(arguments, prog_name="cloakify", standalone_mode=False)
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except click.UsageError as error:

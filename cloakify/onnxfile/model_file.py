@@ -8,17 +8,16 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import onnx
 from google.protobuf.message import DecodeError
-from onnx import AttributeProto, GraphProto, ModelProto, TensorProto
+from onnx import ModelProto, TensorProto
 
 from cloakify.errors import ModelError
-from cloakify.onnxfile.order import disorder
 from cloakify.onnxfile.sidecars import (
     chunks,
     find_sidecar,
@@ -27,6 +26,8 @@ from cloakify.onnxfile.sidecars import (
     read_tensor,
     sha256_of,
 )
+from cloakify.onnxfile.walk import iter_tensors
+from cloakify.onnxfile.wellformed import check_well_formed
 
 # Bytes of the largest message that protobuf reads or writes.
 MESSAGE_LIMIT = (1 << 31) - 1
@@ -173,73 +174,15 @@ def open_model(path: str | os.PathLike[str]) -> OnnxFile:
         raise ModelError(f"{place}: is not an ONNX model (its bytes are no ModelProto)") from error
     if not model.HasField("graph") or not model.graph.node or not model.opset_import:
         raise ModelError(f"{place}: is not an ONNX model (it has no graph or no opset)")
-    _check_texts(place, model)
-    problem = disorder(model)
-    if problem is not None:
-        raise ModelError(f"{place}: {problem}; ONNX wants each value made once, before it is read")
+    try:
+        check_well_formed(model)
+    except ModelError as error:
+        raise ModelError(f"{place}: {error}") from error
     sidecars = tuple(sorted(_sidecar_names(model)))
     folder = folder_of(place, sidecars)
     for name in sidecars:
         find_sidecar(place, folder, name)
     return OnnxFile(place, model, sidecars, folder)
-
-
-def _check_texts(place: Path, model: ModelProto) -> None:
-    """Refuse strings that are no text, which nothing that reads graphs can cope with."""
-    for graph in iter_graphs(model.graph):
-        for node in graph.node:
-            for attribute in node.attribute:
-                try:
-                    for text in (attribute.s, *attribute.strings):
-                        text.decode()
-                except UnicodeDecodeError as error:
-                    raise ModelError(
-                        f"{place}: {node.op_type} {node.name!r} has bytes for text in "
-                        f"{attribute.name!r}; is that an operator that the exporter left as it was?"
-                    ) from error
-
-
-def iter_graphs(graph: GraphProto) -> Iterator[GraphProto]:
-    """Yield ``graph`` and every graph in an attribute of its nodes, at any depth."""
-    yield graph
-    for node in graph.node:
-        for attribute in node.attribute:
-            if attribute.type == AttributeProto.GRAPH:
-                yield from iter_graphs(attribute.g)
-            elif attribute.type == AttributeProto.GRAPHS:
-                for inner in attribute.graphs:
-                    yield from iter_graphs(inner)
-
-
-def iter_tensors(model: ModelProto) -> Iterator[TensorProto]:
-    """Yield every constant tensor: initializers and tensor attributes, functions included."""
-    yield from _tensors_of_graph(model.graph)
-    for function in model.functions:
-        yield from _tensors_of(function.attribute_proto)
-        for node in function.node:
-            yield from _tensors_of(node.attribute)
-
-
-def _tensors_of_graph(graph: GraphProto) -> Iterator[TensorProto]:
-    yield from graph.initializer
-    for sparse in graph.sparse_initializer:
-        yield from (sparse.values, sparse.indices)
-    for node in graph.node:
-        yield from _tensors_of(node.attribute)
-
-
-def _tensors_of(attributes: Iterable[AttributeProto]) -> Iterator[TensorProto]:
-    """Yield the tensors in attributes, at any depth."""
-    for attribute in attributes:
-        if attribute.HasField("t"):
-            yield attribute.t
-        yield from attribute.tensors
-        sparse = [attribute.sparse_tensor] if attribute.HasField("sparse_tensor") else []
-        for part in (*sparse, *attribute.sparse_tensors):
-            yield from (part.values, part.indices)
-        graphs = [attribute.g] if attribute.HasField("g") else []
-        for graph in (*graphs, *attribute.graphs):
-            yield from _tensors_of_graph(graph)
 
 
 def _sidecar_names(model: ModelProto) -> set[str]:

@@ -17,10 +17,11 @@ from onnx import ModelProto, TensorProto
 
 from cloakify.errors import CloakifyError, ModelError
 from cloakify.onnxfile.atomic import Part
-from cloakify.onnxfile.model_file import OnnxFile, is_outside, iter_tensors
+from cloakify.onnxfile.model_file import OnnxFile, is_outside
 from cloakify.onnxfile.places import check_places
 from cloakify.onnxfile.publish import holds, publish, sidecar_name
 from cloakify.onnxfile.sidecars import chunks, find_sidecar, place_of, sha256_of, span
+from cloakify.onnxfile.walk import iter_tensors
 
 # By sidecar, bytes to write into its copy and where.
 Changes = dict[str, dict[int, bytes]]

@@ -8,7 +8,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto
 
-from cloakify.errors import ModelError
+from cloakify.boundary import boundary
 
 
 def values_of(tensor: TensorProto) -> NDArray[Any]:
@@ -19,9 +19,6 @@ def values_of(tensor: TensorProto) -> NDArray[Any]:
     ModelError
         They are not what its type and shape say, or stored in a way that onnx does not read.
     """
-    try:
+    with boundary(f"the tensor {tensor.name!r} can't be read"):
         values: NDArray[Any] = onnx.numpy_helper.to_array(tensor)
-    except (ValueError, TypeError, KeyError) as error:
-        reason = " ".join(str(error).split())
-        raise ModelError(f"the tensor {tensor.name!r} can't be read ({reason})") from error
     return values

@@ -7,6 +7,8 @@ import onnx
 import onnxruntime as ort
 from onnx import ModelProto, TensorProto
 
+from cloakify.onnxfile import values_of
+
 # Smaller tensors stay in the message: they may be shapes and axes, which the runtime reads early.
 SMALL = 1024
 
@@ -25,7 +27,7 @@ def set_weights_aside(model: ModelProto) -> tuple[ModelProto, dict[str, ort.OrtV
         if not plain or np.prod(tensor.dims, dtype=np.int64) < SMALL:
             skeleton.graph.initializer.append(tensor)
             continue
-        values = np.ascontiguousarray(onnx.numpy_helper.to_array(tensor))
+        values = np.ascontiguousarray(values_of(tensor))
         weights[tensor.name] = ort.OrtValue.ortvalue_from_numpy(values)
         skeleton.graph.initializer.append(_reference(tensor, values.nbytes))
     return skeleton, weights

@@ -10,6 +10,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import ModelProto
 
+from cloakify.boundary import boundary
 from cloakify.errors import HeadError, ModelError
 from cloakify.graph.analysis.head import Head
 from cloakify.graph.edit.mask import MASK, find_mask, insert_mask, mask_digest
@@ -100,12 +101,8 @@ def check_valid(model: ModelProto, what: str) -> None:
     ModelError
         The checker refuses the model.
     """
-    try:
+    with boundary(f"{what} does not pass onnx's checker"):
         onnx.checker.check_model(model)
-    except onnx.checker.ValidationError as error:
-        raise ModelError(
-            f"{what} does not pass onnx's checker: {' '.join(str(error).split())}"
-        ) from error
 
 
 def runtime_faults(

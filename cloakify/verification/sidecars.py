@@ -8,8 +8,9 @@ from collections.abc import Collection
 from onnx import ModelProto, TensorProto
 
 from cloakify.onnxfile import OnnxFile
-from cloakify.onnxfile.model_file import is_outside, iter_tensors
+from cloakify.onnxfile.model_file import is_outside
 from cloakify.onnxfile.sidecars import chunks, place_of, span
+from cloakify.onnxfile.walk import iter_tensors
 
 
 def align_sidecars(

@@ -11,7 +11,7 @@ from onnx import ModelProto, TensorProto
 from onnx.backend.test.loader import load_model_tests
 from onnx.reference import ReferenceEvaluator
 
-from cloakify.onnxfile.model_file import iter_graphs
+from cloakify.onnxfile.walk import iter_graphs
 from tests.support.reference_ops import OPS
 
 FLOAT, DOUBLE = TensorProto.FLOAT, TensorProto.DOUBLE

@@ -14,13 +14,13 @@ from typing import Literal
 
 import numpy as np
 import onnx
-import onnx_graphsurgeon as gs
 from onnx import ModelProto, NodeProto, TensorProto
 
 from cloakify.errors import ModelError
 from cloakify.graph.analysis.inputs import InputSpec, data_inputs, input_spec, only_one
 from cloakify.graph.model.constants import Constants
 from cloakify.graph.model.dataflow import values_read
+from cloakify.graph.model.imported import import_graph, infer_shapes
 from cloakify.graph.model.weights import set_weights_aside
 from cloakify.onnxfile import FLOATS
 
@@ -115,7 +115,7 @@ def _inside(
     """Walk from the whole-number inputs to the first floats."""
     whole = {name for name, kind in types.items() if kind not in FLOATS and not _is_mask(name)}
     known = _element_types(model)
-    tables = Constants(gs.import_onnx(model)).shapes
+    tables = Constants(import_graph(model)).shapes
     # What each value is a version of: an input's numbers, or something derived from them.
     direct: dict[str, str] = {name: name for name in whole if types[name] != TensorProto.BOOL}
     derived: set[str] = set(whole)
@@ -193,10 +193,7 @@ def _same_numbers(node: NodeProto, direct: Mapping[str, str], kind: int) -> str 
 def _element_types(model: ModelProto) -> dict[str, int]:
     """Return the element types that onnx infers, or that the file declares."""
     skeleton, _ = set_weights_aside(model)
-    try:
-        skeleton = onnx.shape_inference.infer_shapes(skeleton)
-    except onnx.shape_inference.InferenceError as error:
-        raise ModelError(f"the model contradicts itself: {' '.join(str(error).split())}") from error
+    skeleton = infer_shapes(skeleton)
     values: Iterable[onnx.ValueInfoProto] = (*model.graph.value_info, *skeleton.graph.value_info)
     return {
         value.name: value.type.tensor_type.elem_type

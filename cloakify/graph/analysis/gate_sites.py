@@ -29,6 +29,7 @@ from cloakify.errors import UsageError
 from cloakify.graph.analysis.head import Head
 from cloakify.graph.model.constants import Constants, given
 from cloakify.graph.model.dataflow import leading_to
+from cloakify.graph.model.imported import import_graph, infer_shapes
 from cloakify.onnxfile import FLOATS
 
 
@@ -125,7 +126,7 @@ def find_gate_sites(model: ModelProto, head: Head, *, by_position: bool = False)
         Whether layers of images get a gate at every position of a channel; only where their sizes
         are known.
     """
-    graph = gs.import_onnx(model)
+    graph = import_graph(model)
     ranks = _Ranks(model)
     constants = Constants(graph)
     leading = {id(node) for node in leading_to(graph.nodes, [head.features]).nodes}
@@ -228,7 +229,7 @@ class _Ranks:
 
     def _types(self) -> dict[str, onnx.TypeProto.Tensor]:
         if self._known is None:
-            inferred = onnx.shape_inference.infer_shapes(_without_large(self._model))
+            inferred = infer_shapes(_without_large(self._model))
             values = (
                 *self._model.graph.value_info,
                 *inferred.graph.value_info,

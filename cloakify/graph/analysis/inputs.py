@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,6 +10,9 @@ import numpy as np
 from onnx import ModelProto, TensorProto, ValueInfoProto, helper
 
 from cloakify.errors import ModelError
+
+# Numbers that an input may declare to take at once: a gigabyte of floats.
+MOST_NUMBERS = 1 << 28
 
 
 @dataclass(frozen=True)
@@ -98,6 +102,9 @@ def input_spec(value: ValueInfoProto) -> InputSpec:
     shape = _shape(value)
     if not shape:
         raise ModelError(f"input {value.name!r} is a scalar; a batch axis is needed")
+    if math.prod(filter(None, shape)) > MOST_NUMBERS:
+        sizes = "×".join("?" if size is None else str(size) for size in shape)
+        raise ModelError(f"input {value.name!r} takes {sizes} numbers, more than memory holds")
     element_type = value.type.tensor_type.elem_type
     if element_type == TensorProto.UNDEFINED:
         raise ModelError(f"input {value.name!r} has no element type")

@@ -14,6 +14,7 @@ from cloakify.graph.gradient.engine import unsupported
 from cloakify.graph.gradient.rules.constant import PASSABLE
 from cloakify.graph.lowering.data_dependent_shapes import shaped_by_values
 from cloakify.graph.model.dataflow import leading_to
+from cloakify.graph.model.imported import import_graph
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Coverage:
 
 def gradient_coverage(model: ModelProto, source: str, logits: str) -> Coverage:
     """Tell which operators between two tensors of ``model`` have no gradient rule."""
-    graph = gs.import_onnx(model)
+    graph = import_graph(model)
     tensors = graph.tensors()
     if source not in tensors or logits not in tensors:
         return Coverage(0, (f"no way from {source!r} to {logits!r}",))

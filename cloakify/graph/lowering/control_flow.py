@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-import onnx
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto
 
 from cloakify.graph.model.rewrite import Shapes, Writer, attribute, renamed, replace_nodes
+from cloakify.onnxfile import values_of
 
 # Unrolled nodes of one loop. An attack's session would take seconds to open beyond that.
 MOST_NODES = 4000
@@ -54,7 +54,7 @@ def write_out_control_flow(model: ModelProto, shapes: Shapes) -> bool:
 def _branch(node: NodeProto, constants: dict[str, TensorProto], stem: str) -> Writer | None:
     if node.input[0] not in constants:
         return None
-    taken = bool(onnx.numpy_helper.to_array(constants[node.input[0]]).item())
+    taken = bool(values_of(constants[node.input[0]]).item())
     branch: GraphProto = attribute(node, "then_branch" if taken else "else_branch")
     writer = Writer(stem)
     results = _inline(writer, branch, {}, f"{stem}_")
@@ -71,7 +71,7 @@ def _loop(node: NodeProto, constants: dict[str, TensorProto], stem: str) -> Writ
         return None
     if not _always_continues(body):
         return None
-    trips = int(onnx.numpy_helper.to_array(constants[count]).item())
+    trips = int(values_of(constants[count]).item())
     if trips * len(body.node) > MOST_NODES or trips < 1:
         return None
     writer = Writer(stem)
@@ -162,7 +162,7 @@ def _finish(
 
 
 def _is_true(tensor: TensorProto | None) -> bool:
-    return tensor is not None and bool(onnx.numpy_helper.to_array(tensor).item())
+    return tensor is not None and bool(values_of(tensor).item())
 
 
 def _always_continues(body: GraphProto) -> bool:

@@ -12,13 +12,13 @@ import numpy as np
 import onnx
 from onnx import ModelProto, NodeProto, TensorProto
 
-from cloakify.errors import ModelError, UnsupportedOperatorError
+from cloakify.errors import UnsupportedOperatorError
 from cloakify.graph.lowering.ceil_mode_pooling import drop_last_windows
 from cloakify.graph.lowering.control_flow import write_out_control_flow
 from cloakify.graph.lowering.data_dependent_shapes import refuse_moving_shapes
 from cloakify.graph.lowering.run_once import run_once
 from cloakify.graph.model.dataflow import values_read
-from cloakify.ort import one_line
+from cloakify.graph.model.imported import infer_shapes
 
 # Results with more elements than this stay computations; ONNX Runtime folds them when it opens the
 # session, and nothing is gained by carrying them in the message.
@@ -76,10 +76,7 @@ def _infer(model: ModelProto, known: list[onnx.ValueInfoProto]) -> ModelProto:
             outputs[value.name].CopyFrom(value)
         else:
             model.graph.value_info.append(value)
-    try:
-        return onnx.shape_inference.infer_shapes(model, data_prop=True)
-    except onnx.shape_inference.InferenceError as error:
-        raise ModelError(f"the model contradicts itself: {one_line(error)}") from error
+    return infer_shapes(model, data_prop=True)
 
 
 def known_values(model: ModelProto) -> tuple[dict[str, tuple[int, ...]], dict[str, int]]:

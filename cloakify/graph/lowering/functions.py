@@ -14,9 +14,9 @@ import onnx
 import onnx.inliner
 from onnx import ModelProto, NodeProto
 
-from cloakify.errors import ModelError
-from cloakify.onnxfile.model_file import iter_graphs
-from cloakify.ort import one_line
+from cloakify.boundary import boundary
+from cloakify.onnxfile import values_of
+from cloakify.onnxfile.walk import iter_graphs
 
 # Tells whether an operator, given its domain and type, may stay as it is.
 Keep = Callable[[str, str], bool]
@@ -41,13 +41,11 @@ def expand_functions(model: ModelProto, keep: Keep) -> ModelProto:
                 _restore_softmax(model)
             return model
         _declare_initializers(model)
-        try:
+        names = ", ".join(op_type for _, op_type in chosen)
+        with boundary(f"can't write out {names}"):
             model = onnx.inliner.inline_selected_functions(
                 model, chosen, exclude=False, inline_schema_functions=True
             )
-        except (RuntimeError, onnx.shape_inference.InferenceError) as error:
-            names = ", ".join(op_type for _, op_type in chosen)
-            raise ModelError(f"can't write out {names}: {one_line(error)}") from error
         tried.update(chosen)
 
 
@@ -77,7 +75,7 @@ def _restore_softmax(model: ModelProto) -> None:
         if shifted is None or largest is None or largest.input[0] != shifted.input[0]:
             continue
         axes = [
-            onnx.numpy_helper.to_array(constants[part.input[1]]).reshape(-1).tolist()
+            values_of(constants[part.input[1]]).reshape(-1).tolist()
             for part in (largest, total)
             if len(part.input) > 1 and part.input[1] in constants
         ]

@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 from onnx import ModelProto, NodeProto
 
-from cloakify.onnxfile.model_file import iter_graphs
+from cloakify.onnxfile.walk import iter_graphs
 
 
 def spread_group_scales(model: ModelProto) -> None:

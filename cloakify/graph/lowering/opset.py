@@ -15,10 +15,11 @@ import onnx.shape_inference
 import onnx.version_converter
 from onnx import GraphProto, ModelProto, NodeProto
 
+from cloakify.boundary import boundary
 from cloakify.errors import ModelError
 from cloakify.graph.lowering.group_scale import spread_group_scales
-from cloakify.onnxfile.model_file import iter_graphs
-from cloakify.ort import one_line
+from cloakify.onnxfile import values_of
+from cloakify.onnxfile.walk import iter_graphs
 
 # Reductions take their axes as an input (18), and GroupNormalization one scale a channel (21).
 WORKING_OPSET = 21
@@ -44,16 +45,8 @@ def modernise(model: ModelProto) -> ModelProto:
     if _SCALES_A_GROUP <= current < WORKING_OPSET:
         spread_group_scales(model)
     _hide_later_operators(model, current)
-    try:
+    with boundary(f"opset {current} can't be brought to {WORKING_OPSET}"):
         converted: ModelProto = onnx.version_converter.convert_version(model, WORKING_OPSET)
-    except (
-        RuntimeError,
-        onnx.version_converter.ConvertError,
-        onnx.shape_inference.InferenceError,
-    ) as error:
-        raise ModelError(
-            f"opset {current} can't be brought to {WORKING_OPSET}: {one_line(error)}"
-        ) from error
     _show_later_operators(converted)
     for graph in iter_graphs(converted.graph):
         for node in graph.node:
@@ -131,4 +124,4 @@ def _constant(graph: GraphProto, name: str) -> list[float]:
         if node.op_type == "Constant" and node.output[0] == name
         for attribute in node.attribute
     ]
-    return [float(v) for tensor in tensors for v in onnx.numpy_helper.to_array(tensor).ravel()]
+    return [float(v) for tensor in tensors for v in values_of(tensor).ravel()]

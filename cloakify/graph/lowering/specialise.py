@@ -17,14 +17,17 @@ import onnx.inliner
 import onnx_graphsurgeon as gs
 from onnx import ModelProto, TensorProto
 
+from cloakify.boundary import boundary
 from cloakify.errors import ModelError
 from cloakify.graph.lowering.decompositions.catalogue import write_out
 from cloakify.graph.lowering.fold_shapes import fold_shapes, known_values
 from cloakify.graph.lowering.functions import Keep, expand_functions
 from cloakify.graph.lowering.opset import modernise
+from cloakify.graph.model.imported import import_graph
 from cloakify.graph.model.rewrite import cut
 from cloakify.graph.model.weights import set_weights_aside
-from cloakify.onnxfile.model_file import iter_graphs
+from cloakify.onnxfile import values_of
+from cloakify.onnxfile.walk import iter_graphs
 
 Shape = tuple[int, ...]
 
@@ -56,7 +59,8 @@ class WorkingGraph:
                 tensor.to_variable(shape=tensor.shape, dtype=tensor.dtype)
                 tensor.type = "tensor_type"
         try:
-            model: ModelProto = gs.export_onnx(self.graph)
+            with boundary("the working graph can't be written"):
+                model: ModelProto = gs.export_onnx(self.graph)
         finally:
             for variable, values in aside:
                 variable.to_constant(values)
@@ -111,7 +115,8 @@ def _inline(model: ModelProto) -> ModelProto:
     if not model.functions:
         return model
     # Functions may be written for other opsets than the graph that calls them.
-    return onnx.inliner.inline_local_functions(model, convert_version=True)
+    with boundary("its functions can't be written out"):
+        return onnx.inliner.inline_local_functions(model, convert_version=True)
 
 
 def _set_shapes(model: ModelProto, shapes: Mapping[str, Shape]) -> None:
@@ -143,7 +148,7 @@ def _widen(model: ModelProto, weights: dict[str, TensorProto]) -> None:
     def wide(tensor: TensorProto) -> TensorProto:
         if tensor.data_type not in _HALF:
             return tensor
-        values = onnx.numpy_helper.to_array(tensor).astype(np.float32)
+        values = values_of(tensor).astype(np.float32)
         return onnx.numpy_helper.from_array(values, tensor.name)
 
     for name in list(weights):
@@ -172,7 +177,7 @@ def _import(skeleton: ModelProto, weights: dict[str, TensorProto]) -> gs.Graph:
         skeleton.graph.initializer.append(
             TensorProto(name=name, data_type=tensor.data_type, dims=tensor.dims)
         )
-    graph = gs.import_onnx(skeleton)
+    graph = import_graph(skeleton)
     for name, tensor in graph.tensors().items():
         if name in weights:
             tensor._values = gs.ir.tensor.LazyValues(weights[name])

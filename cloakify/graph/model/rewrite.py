@@ -10,7 +10,7 @@ import onnx
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto
 
 from cloakify.graph.model.dataflow import leading_to
-from cloakify.onnxfile.model_file import iter_graphs
+from cloakify.onnxfile.walk import iter_graphs
 
 Shapes = Mapping[str, tuple[int, ...]]
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import onnx
 import onnx_graphsurgeon as gs
 from onnx import ModelProto
 
+from cloakify.errors import ModelError
+from cloakify.graph.model.imported import import_graph, infer_shapes
 from cloakify.graph.model.weights import set_weights_aside
 
 
@@ -14,11 +15,11 @@ def import_with_shapes(model: ModelProto) -> gs.Graph:
 
     Sizes are whole numbers or the names of symbolic ones. What can't be inferred has no shape.
     """
-    graph = gs.import_onnx(model)
+    graph = import_graph(model)
     skeleton, _ = set_weights_aside(model)
     try:
-        inferred = onnx.shape_inference.infer_shapes(skeleton, data_prop=True).graph
-    except onnx.shape_inference.InferenceError:
+        inferred = infer_shapes(skeleton, data_prop=True).graph
+    except ModelError:
         # Whoever runs the model says where it contradicts itself.
         return graph
     tensors = graph.tensors()

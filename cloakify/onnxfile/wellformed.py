@@ -1,0 +1,242 @@
+"""What must hold of any model before its parts are read: checked once, where a file is opened.
+
+Protobuf only says that bytes are a message. That a Gemm has two inputs, that an axis is a number,
+that values are made before they are read and that a tensor holds what its shape says is for the
+reader to see, and everything behind this check relies on it. ONNX Runtime refuses what is refused
+here, too.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from functools import cache
+from typing import Any
+
+import onnx
+from onnx import (
+    AttributeProto,
+    FunctionProto,
+    GraphProto,
+    ModelProto,
+    NodeProto,
+    SparseTensorProto,
+    TensorProto,
+)
+from onnx.defs import OpSchema
+
+from cloakify.errors import ModelError
+from cloakify.onnxfile.order import disorder
+from cloakify.onnxfile.walk import iter_graphs, iter_tensors
+
+# Nodes that a model may have once its functions are written out, unless it has as many in itself.
+# ONNX Runtime writes them all out; functions that call others twice double at every step.
+MOST_NODES = 100_000
+# Functions that may call each other in a row.
+MOST_CALLS = 100
+# Larger than any version of an operator set.
+NEWEST = 1 << 16
+# Numbers that a sparse tensor may stand for, unless it holds a thousandth of them.
+MOST_ZEROS = 1 << 26
+
+# Bits of the types that share bytes.
+_PACKED = {"UINT4": 4, "INT4": 4, "FLOAT4E2M1": 4, "UINT2": 2, "INT2": 2}
+_PACKED |= {"FLOAT6E2M3": 6, "FLOAT6E3M2": 6}
+_STANDARD = ("", "ai.onnx")
+_KINDS = AttributeProto.AttributeType
+_ELEMENT_TYPES = frozenset(TensorProto.DataType.values()) - {TensorProto.UNDEFINED}
+
+
+def check_well_formed(model: ModelProto) -> None:
+    """Refuse a model whose parts contradict the standard.
+
+    Raises
+    ------
+    ModelError
+        Says which node or tensor, and what is wrong with it.
+    """
+    for text in _names(model):
+        # What protobuf can't decode it hands over as it stands.
+        if not isinstance(text, str):
+            raise ModelError(f"it has bytes for a name ({text[:40]!r})")
+    for tensor in iter_tensors(model):
+        _check_tensor(tensor)
+    versions = {entry.domain: entry.version for entry in model.opset_import}
+    for graph in iter_graphs(model.graph):
+        for sparse in graph.sparse_initializer:
+            _check_sparse(sparse)
+        _check_values(graph)
+        for node in graph.node:
+            _check_node(node, versions)
+    for function in model.functions:
+        own = {entry.domain: entry.version for entry in function.opset_import}
+        for node in function.node:
+            _check_node(node, own)
+    _check_functions(model)
+    problem = disorder(model)
+    if problem is not None:
+        raise ModelError(f"{problem}; ONNX wants each value made once, before it is read")
+
+
+def _names(model: ModelProto) -> Iterator[Any]:
+    """Yield all that is a text by the standard, but for those in attributes."""
+    yield from (model.producer_name, model.producer_version, model.domain)
+    for entry in (*model.opset_import, *(e for f in model.functions for e in f.opset_import)):
+        yield entry.domain
+    for prop in model.metadata_props:
+        yield from (prop.key, prop.value)
+    for tensor in iter_tensors(model):
+        yield tensor.name
+        for place in tensor.external_data:
+            yield from (place.key, place.value)
+    nodes = [node for graph in iter_graphs(model.graph) for node in graph.node]
+    for graph in iter_graphs(model.graph):
+        for value in (*graph.input, *graph.output, *graph.value_info):
+            yield value.name
+            yield from (dim.dim_param for dim in value.type.tensor_type.shape.dim)
+    for function in model.functions:
+        yield from (function.domain, function.name, *function.input, *function.output)
+        nodes += function.node
+    for node in nodes:
+        yield from (node.domain, node.op_type, node.name, *node.input, *node.output)
+        yield from (part for held in node.attribute for part in (held.name, held.ref_attr_name))
+
+
+def _check_values(graph: GraphProto) -> None:
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        kind = value.type.tensor_type.elem_type
+        if kind and kind not in _ELEMENT_TYPES:
+            raise ModelError(f"the value {value.name!r} is of the unknown type {kind}")
+
+
+def _check_tensor(tensor: TensorProto) -> None:
+    if tensor.data_type not in _ELEMENT_TYPES:
+        raise ModelError(f"the tensor {tensor.name!r} is of the unknown type {tensor.data_type}")
+    if any(size < 0 for size in tensor.dims):
+        raise ModelError(f"the tensor {tensor.name!r} has a negative size")
+    if tensor.data_location == TensorProto.EXTERNAL:
+        return
+    count = math.prod(tensor.dims)
+    kind = TensorProto.DataType.Name(tensor.data_type)
+    bits = _PACKED.get(kind)
+    if tensor.HasField("raw_data"):
+        bits = bits or 8 * onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+        held, wanted, what = len(tensor.raw_data), -(-count * bits // 8), "bytes"
+    elif bits is None:
+        field = onnx.helper.tensor_dtype_to_field(tensor.data_type)
+        held, wanted, what = len(getattr(tensor, field)), count, "values"
+        wanted *= 1 + kind.startswith("COMPLEX")
+    else:
+        return
+    if held != wanted:
+        raise ModelError(
+            f"the tensor {tensor.name!r} holds {held} {what} where its shape says {wanted}"
+        )
+
+
+def _check_sparse(tensor: SparseTensorProto) -> None:
+    """Refuse a tensor that is next to nothing on disk and gigabytes once its zeros are there."""
+    whole, held = math.prod(tensor.dims), math.prod(tensor.values.dims)
+    if min(tensor.dims, default=0) < 0 or whole > max(MOST_ZEROS, 1000 * held):
+        raise ModelError(
+            f"the sparse tensor {tensor.values.name!r} stands for {whole:.3g} numbers, and holds "
+            f"{held}"
+        )
+
+
+def _check_node(node: NodeProto, versions: dict[str, int]) -> None:
+    for attribute in node.attribute:
+        _check_text(node, attribute)
+    domain = "" if node.domain == "ai.onnx" else node.domain
+    schema = _schema(domain, node.op_type, versions.get(domain, versions.get("ai.onnx", 0)))
+    if schema is None:
+        return
+    _check_count(node, "input", node.input, schema.min_input, schema.max_input)
+    _check_count(node, "output", node.output, schema.min_output, schema.max_output)
+    for name, formal in zip(node.input, schema.inputs, strict=False):
+        if not name and formal.option == OpSchema.FormalParameterOption.Single:
+            raise ModelError(f"{_called(node)} lacks its input {formal.name!r}")
+    there = set()
+    for attribute in node.attribute:
+        there.add(attribute.name)
+        known = schema.attributes.get(attribute.name)
+        if known is None or attribute.ref_attr_name:
+            continue
+        # The two enumerations are one; onnx's stubs leave the number out.
+        kind: Any = known.type.value  # type: ignore[attr-defined]
+        if attribute.type != kind:
+            raise ModelError(
+                f"{_called(node)} has an attribute {attribute.name!r} of the kind "
+                f"{_KINDS.Name(attribute.type)}, not {_KINDS.Name(kind)}"
+            )
+    for name, known in schema.attributes.items():
+        if known.required and name not in there:
+            raise ModelError(f"{_called(node)} lacks its attribute {name!r}")
+
+
+def _check_text(node: NodeProto, attribute: AttributeProto) -> None:
+    """Refuse strings that are no text, which nothing that reads graphs can cope with."""
+    try:
+        for text in (attribute.s, *attribute.strings):
+            text.decode()
+    except UnicodeDecodeError as error:
+        raise ModelError(
+            f"{node.op_type} {node.name!r} has bytes for text in {attribute.name!r}; "
+            "is that an operator that the exporter left as it was?"
+        ) from error
+
+
+def _check_count(node: NodeProto, what: str, names: Sequence[str], least: int, most: int) -> None:
+    if not least <= len(names) <= most:
+        allowed = f"{least}" if least == most else f"{least} to {most}"
+        raise ModelError(
+            f"{_called(node)} has {len(names)} {what}s, and the operator takes {allowed}"
+        )
+
+
+@cache
+def _schema(domain: str, op_type: str, version: int) -> OpSchema | None:
+    """Return what the standard says of an operator; ``None`` where it says nothing."""
+    try:
+        return onnx.defs.get_schema(op_type, min(max(version, 0), NEWEST), domain)
+    except onnx.defs.SchemaError:
+        return None
+
+
+def _check_functions(model: ModelProto) -> None:
+    """Refuse functions that call themselves, or that the model is huge without."""
+    functions = {(entry.domain, entry.name): entry for entry in model.functions}
+    sizes: dict[tuple[str, str], int] = {}
+    total = sum(
+        _size((node.domain, node.op_type), functions, sizes, ())
+        for graph in iter_graphs(model.graph)
+        for node in graph.node
+    )
+    own = sum(len(graph.node) for graph in iter_graphs(model.graph))
+    own += sum(len(function.node) for function in model.functions)
+    if total > max(MOST_NODES, 2 * own):
+        raise ModelError(f"it has {own} nodes, and {total:.3g} once its functions are written out")
+
+
+def _size(
+    key: tuple[str, str],
+    functions: dict[tuple[str, str], FunctionProto],
+    sizes: dict[tuple[str, str], int],
+    callers: tuple[tuple[str, str], ...],
+) -> int:
+    """Return how many nodes an operator stands for."""
+    if key not in functions:
+        return 1
+    if key in callers or len(callers) > MOST_CALLS:
+        raise ModelError(f"its function {key[1]!r} calls itself, or others in an endless row")
+    if key not in sizes:
+        inner = (*callers, key)
+        sizes[key] = sum(
+            _size((node.domain, node.op_type), functions, sizes, inner)
+            for node in functions[key].node
+        )
+    return sizes[key]
+
+
+def _called(node: NodeProto) -> str:
+    return f"{node.op_type} {node.name or next(iter(node.output), '')!r}"

@@ -1,0 +1,6 @@
+from tests.fuzz.seeds import seeds
+
+
+def explosive_model(random):
+    s = seeds(samples=False)["conv"]()
+    return s, s.message.SerializeToString()

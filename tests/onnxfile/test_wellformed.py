@@ -1,0 +1,143 @@
+"""What contradicts the standard is refused where a file is opened, and nothing else is."""
+
+from __future__ import annotations
+
+import warnings
+
+import onnx
+import pytest
+from onnx import ModelProto, TensorProto
+from onnx.backend.test.loader import load_model_tests
+
+from cloakify.errors import ModelError
+from cloakify.onnxfile.wellformed import check_well_formed
+
+
+@pytest.fixture
+def broken(small):
+    """A copy of the small model, to break."""
+    model = ModelProto()
+    model.CopyFrom(small)
+    return model
+
+
+def refused(model: ModelProto, said: str) -> None:
+    with pytest.raises(ModelError, match=said) as caught:
+        check_well_formed(model)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.slow
+def test_whatever_the_standard_shows_is_well_formed():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        cases = load_model_tests(kind="node")
+    assert len(cases) > 1000
+    for case in cases:
+        check_well_formed(case.model)
+
+
+@pytest.mark.parametrize("names", [["h"], ["h", "w", "b", "one more"], []])
+def test_inputs_are_counted(broken, names):
+    broken.graph.node[2].input[:] = names
+    refused(broken, rf"^Gemm 'head' has {len(names)} inputs, and the operator takes 2 to 3$")
+
+
+def test_inputs_may_not_be_left_out_as_one_likes(broken):
+    broken.graph.node[2].input[0] = ""
+    refused(broken, "^Gemm 'head' lacks its input 'A'$")
+    broken.graph.node[2].input[0] = "f"
+    broken.graph.node[2].input[2] = ""
+    check_well_formed(broken)
+
+
+def test_attributes_are_of_their_kind(broken):
+    broken.graph.node[2].attribute[0].CopyFrom(onnx.helper.make_attribute("transB", "yes"))
+    refused(broken, "attribute 'transB' of the kind STRING, not INT$")
+    del broken.graph.node[2].attribute[:]
+    broken.graph.node[0].op_type = "Cast"
+    del broken.graph.node[0].attribute[:]
+    refused(broken, "^Cast 'first' lacks its attribute 'to'$")
+
+
+def test_what_the_standard_does_not_know_may_be_anything(broken):
+    broken.graph.node[2].op_type = "OwnLayer"
+    broken.graph.node[2].input[:] = ["f"] * 9
+    check_well_formed(broken)
+
+
+def test_versions_of_operator_sets_may_be_any_number(broken):
+    for version in (-(1 << 63), 0, (1 << 63) - 1):
+        broken.opset_import[0].version = version
+        check_well_formed(broken)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"data_type": 99}, "is of the unknown type 99"),
+        ({"data_type": 0}, "is of the unknown type 0"),
+        ({"dims": [4, -3]}, "has a negative size"),
+        ({"dims": [4, 3_000_000]}, "holds 48 bytes where its shape says 48000000"),
+        ({"raw_data": b""}, "holds 0 bytes where its shape says 48"),
+        ({"data_type": TensorProto.INT4}, "holds 48 bytes where its shape says 6"),
+    ],
+)
+def test_tensors_hold_what_they_say(broken, change, said):
+    tensor = broken.graph.initializer[0]
+    for field, value in change.items():
+        if field == "dims":
+            tensor.dims[:] = value
+        else:
+            setattr(tensor, field, value)
+    refused(broken, f"^the tensor 'weight' {said}")
+
+
+def test_tensors_in_fields_of_their_own(broken):
+    bias = onnx.helper.make_tensor("bias", TensorProto.FLOAT, [3], [1.0, 2.0, 3.0])
+    broken.graph.initializer[1].CopyFrom(bias)
+    check_well_formed(broken)
+    broken.graph.initializer[1].float_data.append(4.0)
+    refused(broken, "holds 4 values where its shape says 3")
+
+
+def test_values_are_of_a_known_type(broken):
+    broken.graph.value_info.add(name="h").type.tensor_type.elem_type = 77
+    refused(broken, "^the value 'h' is of the unknown type 77$")
+
+
+def test_a_sparse_tensor_is_not_next_to_nothing(broken):
+    sparse = broken.graph.sparse_initializer.add(dims=[1 << 20, 1 << 20])
+    sparse.values.CopyFrom(onnx.helper.make_tensor("s", TensorProto.FLOAT, [1], [1.0]))
+    sparse.indices.CopyFrom(onnx.helper.make_tensor("i", TensorProto.INT64, [1], [0]))
+    refused(broken, r"^the sparse tensor 's' stands for 1\.1e\+12 numbers, and holds 1$")
+
+
+def test_names_are_text(small):
+    data = small.SerializeToString()
+    model = onnx.load_model_from_string(data.replace(b"second", b"s\xffcond"))
+    refused(model, "^it has bytes for a name")
+
+
+def functions(*bodies: str) -> ModelProto:
+    """A model that calls F0, of functions F0, F1, … with these bodies of x, which make y."""
+    written = "\n".join(
+        f'<opset_import: ["" : 17, "own" : 1], domain: "own"> F{number} (x) => (y) {{ {body} }}'
+        for number, body in enumerate(bodies)
+    )
+    return onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["" : 17, "own" : 1]>'
+        f"f (float[N] x) => (float[N] y) {{ y = own.F0 (x) }}\n{written}"
+    )
+
+
+def test_functions_that_double(broken):
+    bodies = [f"h = own.F{n + 1} (x) y = own.F{n + 1} (h)" for n in range(20)]
+    check_well_formed(functions(*bodies[:10], "y = Neg (x)", *["y = Neg (x)"] * 10))
+    refused(functions(*bodies, "y = Neg (x)"), r"has 42 nodes, and 1\.05e\+06 once its functions")
+
+
+def test_functions_that_call_themselves():
+    refused(functions("y = own.F1 (x)", "y = own.F0 (x)"), "its function 'F0' calls itself")
+    row = [f"y = own.F{number + 1} (x)" for number in range(200)]
+    refused(functions(*row, "y = Neg (x)"), "others in an endless row")
