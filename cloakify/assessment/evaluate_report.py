@@ -55,8 +55,12 @@ def evaluate_report(
     probes: Sequence[Probes],
     results: Sequence[AttackResults],
     timing: Mapping[str, float],
+    command: str,
 ) -> EvaluateReport:
-    """Put the report together; the first model is the one that the others are compared with."""
+    """Put the report together; the first model is the one that the others are compared with.
+
+    ``command`` is what a shell repeats the run with.
+    """
     paths = [str(classifier.file.path) for classifier in classifiers]
     chance = 1 / classifiers[0].head.num_classes
     warnings = [
@@ -111,6 +115,7 @@ def evaluate_report(
         timing=timing,
         perturbs=experiment.perturbs,
         copies=None if plan.given_copies is None else _given(plan.given_copies, results[0]),
+        command=command,
     )
 
 

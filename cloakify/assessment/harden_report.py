@@ -93,7 +93,8 @@ def harden_report(
     judged: tuple[Accuracy, Verdict, tuple[EvaluationWarning, ...]],
     output: Path | None,
     timing: Mapping[str, float],
-    copies: GivenCopies | None = None,
+    copies: GivenCopies | None,
+    command: str,
 ) -> HardenReport:
     """Put the report together.
 
@@ -109,6 +110,8 @@ def harden_report(
         Seconds by stage.
     copies
         Those that calibrated in the calibration attack's place.
+    command
+        What a shell repeats the run with.
     """
     classifier, dataset = experiment.classifier, experiment.dataset
     accuracy, verdict, warnings = judged
@@ -137,6 +140,7 @@ def harden_report(
         timing=timing,
         perturbs=experiment.perturbs,
         copies=copies,
+        command=command,
     )
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
 from cloakify.evaluation import (
     Distance,
@@ -21,6 +21,7 @@ from cloakify.evaluation import (
 )
 from cloakify.report.records import (
     AttackInfo,
+    Command,
     DeviceInfo,
     Eps,
     FileRef,
@@ -186,3 +187,4 @@ class EvaluateReport(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"
     timing: Timing
     perturbs: Perturbed
     copies: GivenCopies | None
+    command: Command | UnsetType = UNSET

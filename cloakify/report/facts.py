@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from msgspec import UNSET
+
 from cloakify.evaluation import VerdictCode
 from cloakify.report import wording
 from cloakify.report.comparison import EvaluateReport
@@ -60,6 +62,7 @@ def circumstances(report: HardenReport | EvaluateReport) -> tuple[Fact, ...]:
         *own,
         *([("Attacks perturb", report.perturbs)] if inside else []),
         ("Device", report.device.provider),
+        *([("Command", report.command)] if report.command is not UNSET else []),
         *([("Time", seconds)] if seconds else []),
         ("Made by", f"cloakify {report.cloakify_version}"),
     )

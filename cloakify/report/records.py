@@ -35,6 +35,7 @@ Perturbed = Annotated[
         description="what attacks perturb: the input, or a tensor inside the graph",
     ),
 ]
+Command = Annotated[str, Meta(min_length=1, description="what a shell repeats the run with")]
 Norm = Literal["linf", "l2"]
 Labels = Annotated[
     Literal["given", "model"],
@@ -192,3 +193,4 @@ class HardenReport(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", 
     timing: Timing
     perturbs: Perturbed
     copies: GivenCopies | None
+    command: Command | UnsetType = UNSET

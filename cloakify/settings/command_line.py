@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from cloakify.settings.config_file import config_beside
-from cloakify.settings.option import Declaration, Group
+from cloakify.settings.option import Declaration
 from cloakify.settings.settings import Settings
-from cloakify.settings.verbs import declared_in
+from cloakify.settings.verbs import options_of
 
 # What --config takes for no file at all.
 NO_FILE = "none"
 
 
 def command_line(
-    verb: str, models: Sequence[str | os.PathLike[str]], *given: Settings | Group
+    verb: str, models: Sequence[str | os.PathLike[str]], setting: Settings, **files: Any
 ) -> str:
     """Return the command that runs a verb on models with these settings.
 
@@ -26,26 +26,19 @@ def command_line(
 
     Parameters
     ----------
-    given
-        The verb's settings, and groups that name files.
+    files
+        Paths by the names of the options that take them; ``None`` for those that are not given.
     """
+    options = {declared.name: declared for declared, _ in options_of(verb)}
     words = ["cloakify", verb, *(_path(model) for model in models)]
-    for each in given:
-        for declared, value in _changed(each):
-            words += _option(declared, value)
-    if models and config_beside(models[0]) is not None:
+    for name, value in files.items():
+        if value is not None:
+            words += _option(options[name], options[name].check(value))
+    for declared, value in setting.changed():
+        words += _option(declared, value)
+    if config_beside(models[0]) is not None:
         words += ["--config", NO_FILE]
     return shlex.join(words)
-
-
-def _changed(given: Settings | Group) -> Iterator[tuple[Declaration, Any]]:
-    if isinstance(given, Settings):
-        yield from given.changed()
-        return
-    for declared, default in declared_in(type(given)):
-        value = getattr(given, declared.field)
-        if value != default:
-            yield declared, value
 
 
 def _option(declared: Declaration, value: Any) -> Iterable[str]:

@@ -22,6 +22,7 @@ from cloakify.experiment.preflight import preflight
 from cloakify.experiment.stage_times import StageTimes
 from cloakify.report.comparison import EvaluateReport
 from cloakify.settings import EvaluateSetting
+from cloakify.settings.command_line import command_line
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,8 @@ def evaluate(
             first.dataset,
             lambda done, total: progress("attacking", done, total),
         )
-    report = evaluate_report(first, classifiers, plan, probes, results, clock.seconds)
+    command = command_line("evaluate", paths, setting, data=data, attacked=attacked)
+    report = evaluate_report(first, classifiers, plan, probes, results, clock.seconds, command)
     class_names = whole.dataset.class_names
     return EvaluateResult(
         report, missed_gate(report, setting.evaluation.require_gain), whole.notes, class_names

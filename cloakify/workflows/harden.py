@@ -32,6 +32,7 @@ from cloakify.hardening.mask_method import find_mask_candidate
 from cloakify.onnxfile import check_places, save_model
 from cloakify.report.records import GivenCopies, HardenReport
 from cloakify.settings import HardenSetting
+from cloakify.settings.command_line import command_line
 
 # Samples below which neither a choice nor a figure means much.
 FEW = 30
@@ -97,6 +98,7 @@ def harden(
         One of its kinds; see :mod:`cloakify.errors`. No file is left behind.
     """
     setting = setting or HardenSetting()
+    command = command_line("harden", [model], setting, data=data, attacked=attacked, output=output)
     if attacked is not None:
         setting = _for_copies(setting)
     path = Path(model)
@@ -157,6 +159,7 @@ def harden(
         written,
         clock.seconds,
         copies,
+        command,
     )
     notes = (*experiment.notes, *_few(splits), *_strays(copies), *candidate.remarks)
     return HardenResult(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import signal
 import subprocess
 import sys
@@ -38,6 +39,15 @@ def test_harden_json_and_reports(
     assert document["attack"]["eps"] == pytest.approx(2 / 255)
     assert json.loads(reports[0].read_text()) == document
     assert all(report.stat().st_size > 500 for report in reports)
+    assert all("--mask-ratio 0.05" in report.read_text() for report in reports)
+    repeated = tmp_path / "again.json"
+    content = output.read_bytes()
+    words = shlex.split(document["command"])
+    assert words.pop(0) == "cloakify" and run([*words, "--report", str(repeated)]) == 0
+    again = json.loads(repeated.read_text())
+    assert output.read_bytes() == content
+    assert {**again, "timing": None} == {**document, "timing": None}
+    capsys.readouterr()
     assert run(["verify", str(output), "--against", str(samples / "fashion_keras.onnx")]) == 0
     assert run(["verify", str(output), "--against", str(samples / "fashion_wide.onnx")]) == 1
     said = capsys.readouterr().out.splitlines()

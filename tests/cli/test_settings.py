@@ -16,7 +16,6 @@ from cloakify.cli.main import cli, run
 from cloakify.errors import UsageError
 from cloakify.settings import AttackSetting, EvaluateSetting, HardenSetting
 from cloakify.settings.command_line import command_line
-from cloakify.settings.files import CopiesFile, DataFile, HardenedFile, ReportFiles, SamplesFile
 from cloakify.settings.settings import Settings
 from cloakify.settings.verbs import VERBS, options_of
 from tests.support.option_values import PATHS, option_values
@@ -151,10 +150,8 @@ def test_the_command_repeats_the_settings(data: st.DataObject, verb: str, path: 
     except UsageError:
         # Options of both methods contradict each other.
         return
-    files = [DataFile(data=path)]
-    if verb == "attack":
-        files += [SamplesFile(output=path)]
-    line = command_line(verb, [path], wanted, *files)
+    output = {"output": path} if verb == "attack" else {}
+    line = command_line(verb, [path], wanted, data=path, **output)
     name, *words = shlex.split(line)
     assert name == "cloakify" and words[0] == verb
     arguments = asked(verb, *words[1:])
@@ -165,17 +162,12 @@ def test_the_command_repeats_the_settings(data: st.DataObject, verb: str, path: 
 def test_the_command_names_files_and_leaves_defaults_out(tmp_path: Path) -> None:
     model = tmp_path / "a model.onnx"
     setting = HardenSetting(eps=4 / 255, method="tuned", binary=True, box=None)
-    files = [
-        DataFile(data=Path("calib")),
-        CopiesFile(attacked=Path("adv.npz")),
-        HardenedFile(output=None),
-        ReportFiles(report=(Path("r.json"), Path("r.html"))),
-    ]
-    wanted = f"cloakify harden '{model}' --box none --eps 4/255 --method tuned --binary"
-    wanted += " --data calib --attacked adv.npz --report r.json --report r.html"
-    assert command_line("harden", [model], setting, *files) == wanted
+    files = {"data": "calib/", "attacked": None, "report": ("r.json", Path("r.html"))}
+    wanted = f"cloakify harden '{model}' --data calib --report r.json --report r.html"
+    wanted += " --box none --eps 4/255 --method tuned --binary"
+    assert command_line("harden", [model], setting, **files) == wanted
     (tmp_path / "cloakify.toml").write_text("")
-    assert command_line("harden", [model], setting, *files) == f"{wanted} --config none"
+    assert command_line("harden", [model], setting, **files) == f"{wanted} --config none"
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -102,6 +102,7 @@ def make_harden() -> Callable[..., HardenReport]:
             timing={"calibrate": 3.25, "evaluate": 41.5},
             perturbs=THE_INPUT,
             copies=None,
+            command=f"cloakify harden models/{name}.onnx",
         )
 
     return make
