@@ -36,5 +36,14 @@ class Device:
             return cpu
         return [(CUDA_PROVIDER, {"device_id": str(self.index)}), *cpu]
 
+    @property
+    def exact_providers(self) -> list[tuple[str, dict[str, str]]]:
+        """The same for sessions that are compared: no TF32, and the same kernels in each."""
+        exact = {"use_tf32": "0", "cudnn_conv_algo_search": "DEFAULT"}
+        return [
+            (name, {**options, **exact} if name == CUDA_PROVIDER else options)
+            for name, options in self.providers
+        ]
+
     def __str__(self) -> str:
         return self.kind if self.kind == "cpu" else f"{self.kind}:{self.index}"

@@ -39,7 +39,8 @@ class Session:
     threads
         Threads within an operator; the number of cores when left out.
     optimise
-        Whether ONNX Runtime may rewrite the graph; without, it runs what is written.
+        Whether ONNX Runtime may rewrite the graph; without, it runs what is written, and on a GPU
+        in the precision that is written.
     both_ways
         Whether products read the same weights forward and back. Each would keep a copy of its own
         in the order in which it reads them, for a few per cent of time; large weights are read as
@@ -90,7 +91,10 @@ class Session:
             source, self._weights = _source(model, size, options)
             # The fallback would print to standard output and go on without the device asked for.
             self._session = ort.InferenceSession(
-                source, options, providers=device.providers, enable_fallback=0
+                source,
+                options,
+                providers=device.providers if optimise else device.exact_providers,
+                enable_fallback=0,
             )
         except ORT_ERRORS as error:
             raise _opening_error(error, device) from error

@@ -19,8 +19,8 @@ from cloakify.graph.analysis.head import Head
 from cloakify.graph.edit.fold import fold_gates, recover_gates
 from cloakify.graph.edit.gates import gates_digest, has_gates, insert_gates, read_gates
 from cloakify.graph.edit.taps import tap
-from cloakify.graph.lowering.run_once import run_once
 from cloakify.onnxfile import OnnxFile, compare_models, read_metadata
+from cloakify.runtime import Device, Session
 from cloakify.verification.mask_edit import largest_difference, magnitude, metadata_faults
 
 # Largest difference of logits, relative to the largest, between gates and folded gates: rounding.
@@ -137,6 +137,7 @@ def gate_runtime_faults(
     hardened: ModelProto,
     head: Head,
     feeds: Mapping[str, NDArray[np.generic]],
+    device: Device,
 ) -> list[str]:
     """Run models on the same samples and list what does not agree.
 
@@ -149,6 +150,8 @@ def gate_runtime_faults(
         Without structural faults, weights within them.
     feeds
         An array for each of their inputs.
+    device
+        Where to run them.
     """
     said = read_metadata(hardened)
     sites = _sites_of(source, head, said)
@@ -156,8 +159,8 @@ def gate_runtime_faults(
 
     def logits(model: ModelProto) -> NDArray[np.generic]:
         # Unoptimised: fusions may round otherwise, and would hide what the graph itself says.
-        (found,) = run_once(tap(model, [head.logits]), feeds)
-        return found
+        session = Session(tap(model, [head.logits]), device, optimise=False)
+        return session.run(feeds)[head.logits]
 
     faults: list[str] = []
     ones = insert_gates(source, sites, [np.ones(site.channels) for site in sites], {})

@@ -133,7 +133,7 @@ def _run_both(
         if feeds is None:
             return None
         if tuned:
-            return gate_runtime_faults(source, hardened, head, feeds)
+            return gate_runtime_faults(source, hardened, head, feeds, device)
         return runtime_faults(source, hardened, head, feeds, device)
     except ModelError as error:
         return [str(error)]

@@ -150,13 +150,14 @@ def test_the_command_repeats_the_settings(data: st.DataObject, verb: str, path: 
     except UsageError:
         # Options of both methods contradict each other.
         return
+    model, samples = Path("m") / path, Path("d") / path
     output = {"output": path} if verb == "attack" else {}
-    line = command_line(verb, [path], wanted, data=path, **output)
+    line = command_line(verb, [model], wanted, data=samples, **output)
     name, *words = shlex.split(line)
     assert name == "cloakify" and words[0] == verb
     arguments = asked(verb, *words[1:])
     assert [each for each in arguments if isinstance(each, Settings)] == [wanted]
-    assert path in arguments
+    assert samples in arguments
 
 
 def test_the_command_names_files_and_leaves_defaults_out(tmp_path: Path) -> None:

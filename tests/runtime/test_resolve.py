@@ -119,3 +119,10 @@ def test_the_report_with_a_gpu_that_can_not_be_used(gpus, cuda_build):
     assert report.default == Device("cpu")
     gpus()
     assert device_report().missing == "the NVIDIA driver sees no GPU"
+
+
+def test_what_is_compared_on_a_gpu_is_not_rounded_further() -> None:
+    (name, options), (fallback, _) = Device("cuda", 1).exact_providers
+    assert (name, fallback) == ("CUDAExecutionProvider", "CPUExecutionProvider")
+    assert options["device_id"] == "1" and options["use_tf32"] == "0"
+    assert Device("cpu").exact_providers == Device("cpu").providers

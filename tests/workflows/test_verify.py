@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -11,13 +12,18 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from cloakify.errors import ModelError
 from cloakify.graph.analysis.gate_sites import find_gate_sites
 from cloakify.graph.analysis.head import find_head
 from cloakify.graph.edit.gates import gates_digest, insert_gates
 from cloakify.graph.edit.mask import MASK, insert_mask, mask_digest
 from cloakify.onnxfile import open_model
+from cloakify.runtime import Device, Session
 from cloakify.workflows.verify import verify
+from tests.golden.make import TINY
 from tests.support.hardening import made_from
+
+KEPT = TINY.parent / "v0.1.0"
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +52,24 @@ def test_a_hardened_file_is_proven(pair: tuple[Path, Path]) -> None:
     assert result.faults == ()
     assert "3 of 64" in result.summary
     assert result.to_dict()["verified"] is True
+
+
+@pytest.mark.parametrize("name", ["tiny-ratio", "tiny-channel-mul", "tiny-channel-fold"])
+def test_everything_runs_on_the_device_that_was_asked_for(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, used = Device("cpu"), []
+
+    class Seen(Session):
+        def __init__(self, model: Any, device: Device, **how: Any) -> None:
+            used.append(device)
+            super().__init__(model, device, **how)
+
+    monkeypatch.setattr("cloakify.workflows.verify.resolve_device", lambda _: asked)
+    for place in ("workflows.verify", "verification.mask_edit", "verification.gate_edit"):
+        monkeypatch.setattr(f"cloakify.{place}.Session", Seen)
+    assert verify(KEPT / f"{name}.onnx", TINY, "cuda").faults == ()
+    assert len(used) >= 4 and all(device is asked for device in used)
 
 
 def test_the_source_itself_is_not_hardened(pair: tuple[Path, Path]) -> None:
@@ -149,7 +173,12 @@ def test_every_other_change_is_named(
     assert model.SerializeToString() != before
     tampered = tmp_path / "tampered.onnx"
     tampered.write_bytes(model.SerializeToString())
-    faults = verify(tampered, source, "cpu").faults
+    try:
+        faults = verify(tampered, source, "cpu").faults
+    except ModelError as error:
+        # Nodes that read what a later one makes are no model to compare.
+        assert change is swap_nodes
+        faults = (str(error),)
     assert faults and all("\n" not in fault for fault in faults)
 
 
