@@ -20,7 +20,8 @@ from cloakify.evaluation.warnings import (
     probe_warnings,
     unbounded_fails,
 )
-from cloakify.experiment.experiment import Classifier, Experiment
+from cloakify.experiment.classifier import Classifier
+from cloakify.experiment.experiment import Experiment
 from cloakify.onnxfile import read_metadata
 from cloakify.report.comparison import (
     AttackAccuracy,
@@ -62,7 +63,7 @@ def evaluate_report(
     ``command`` is what a shell repeats the run with.
     """
     paths = [str(classifier.file.path) for classifier in classifiers]
-    chance = 1 / classifiers[0].head.num_classes
+    chance = 1 / classifiers[0].scores.num_classes
     warnings = [
         [*_blocked(classifier), *_warnings(plan, probe, result, number, chance), *seen]
         for number, (classifier, probe, result, seen) in enumerate(
@@ -97,7 +98,7 @@ def evaluate_report(
             path=str(dataset.path),
             sha256=dataset.sha256,
             samples=len(dataset),
-            num_classes=classifiers[0].head.num_classes,
+            num_classes=classifiers[0].scores.num_classes,
             labels=experiment.setting.data.labels,
         ),
         models=models,

@@ -12,7 +12,8 @@ from cloakify.data import Copies, Splits
 from cloakify.evaluation import EvaluationWarning, Verdict, accuracy_figure, gain_figure, judge
 from cloakify.evaluation.robustness import Correctness
 from cloakify.evaluation.verdict import OverRandom
-from cloakify.experiment.experiment import Classifier, Experiment
+from cloakify.experiment.classifier import Classifier
+from cloakify.experiment.experiment import Experiment
 from cloakify.report.records import (
     SCHEMA_VERSION,
     Accuracy,
@@ -154,10 +155,8 @@ def given_copies(copies: Copies, experiment: Experiment) -> GivenCopies:
 
 def head_info(classifier: Classifier) -> HeadInfo:
     """Return what a report tells of the head."""
-    head = classifier.head
-    return HeadInfo(
-        head.node, head.op_type, head.features, head.num_features, head.logits, head.num_classes
-    )
+    head, classes = classifier.head, classifier.scores.num_classes
+    return HeadInfo(head.node, head.op_type, head.features, head.num_features, head.logits, classes)
 
 
 def _figures(correctness: Correctness) -> ModelFigures:

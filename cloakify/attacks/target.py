@@ -19,8 +19,8 @@ from cloakify.attacks.lanes import Iteration, as_floats
 from cloakify.attacks.threat import ThreatModel
 from cloakify.errors import ModelError
 from cloakify.graph.analysis.answer import Answer, agreeing, answers_of
-from cloakify.graph.analysis.head import Head
 from cloakify.graph.analysis.inputs import InputSpec
+from cloakify.graph.analysis.scores import Scores
 from cloakify.graph.attack_steps.build import (
     FEATURES,
     GRADIENT,
@@ -90,8 +90,8 @@ class Target:
     ----------
     model
         The model with its weights in it.
-    spec, head
-        Its input and head.
+    spec, scores
+        Its input, and what it is judged by: a value of ``model``.
     device
         Where its sessions run.
     batch_size
@@ -109,7 +109,7 @@ class Target:
         self,
         model: ModelProto,
         spec: InputSpec,
-        head: Head,
+        scores: Scores,
         device: Device,
         batch_size: int = DEFAULT_BATCH_SIZE,
         threads: int = 0,
@@ -117,7 +117,7 @@ class Target:
     ) -> None:
         self.model = model
         self.spec = spec
-        self.head = head
+        self.scores = scores
         self.device = device
         self.batch_size = spec.batch_size or batch_size
         self.workers = Workers(device, threads)
@@ -129,7 +129,7 @@ class Target:
     @property
     def num_classes(self) -> int:
         """C."""
-        return self.head.num_classes
+        return self.scores.num_classes
 
     @property
     def span(self) -> int:
@@ -138,11 +138,11 @@ class Target:
 
     def logits(self, x: Array) -> Array:
         """Return the shipped graph's logits [n, C] of samples [n, …]."""
-        return self._forward(x, [self.head.logits])[0].reshape(len(x), -1)
+        return self._forward(x, [self.scores.logits])[0].reshape(len(x), -1)
 
     def features_and_logits(self, x: Array) -> tuple[Array, Array]:
         """Return the shipped graph's features [n, …] and logits [n, C]."""
-        features, logits = self._forward(x, [self.head.features, self.head.logits])
+        features, logits = self._forward(x, [self.scores.features, self.scores.logits])
         return features, logits.reshape(len(x), -1)
 
     def logits_and_overruled(self, x: Array) -> tuple[Array, NDArray[np.bool_]]:
@@ -165,7 +165,7 @@ class Target:
         return right & agreeing(self._answers, said, y)
 
     def _logits_and_answers(self, x: Array) -> tuple[Array, list[Array]]:
-        names = [self.head.logits, *(answer.name for answer in self._answers)]
+        names = [self.scores.logits, *(answer.name for answer in self._answers)]
         logits, *said = (outputs.reshape(len(x), -1) for outputs in self._forward(x, names))
         return logits, said
 
@@ -188,7 +188,7 @@ class Target:
         UnsupportedOperatorError
             The graph has no gradient.
         """
-        spec = GradientSpec(self.spec.name, self.head.logits, None, loss)
+        spec = GradientSpec(self.spec.name, self.scores.logits, None, loss)
         size = self._size_for(len(x))
         session = self._gradient_session((size, *x.shape[1:]), spec)
         batches = self._batches(x, {LABELS: y, TARGETS: targets}, size)
@@ -207,7 +207,7 @@ class Target:
             In data units.
         """
         names = GradientSpec(
-            self.spec.name, self.head.logits, self.head.features, step="step", norm=threat.norm
+            self.spec.name, self.scores.logits, self.scores.features, step="step", norm=threat.norm
         )
         size = self._size_for(len(x))
         session = self._gradient_session((size, *x.shape[1:]), names)
@@ -237,7 +237,7 @@ class Target:
         """
         spec = GradientSpec(
             self.spec.name,
-            self.head.logits,
+            self.scores.logits,
             loss=loss,
             step=step,
             norm=threat.norm,
@@ -283,13 +283,13 @@ class Target:
 
     def _check_scores(self, outputs: Mapping[str, NDArray[np.generic]], samples: int) -> None:
         """Raise ModelError unless there is one score for each sample and class."""
-        scores = outputs.get(self.head.logits)
+        scores = outputs.get(self.scores.logits)
         if scores is None or (len(scores) == samples and scores.size == samples * self.num_classes):
             return
         shape = "×".join(map(str, scores.shape))
         raise ModelError(
-            f"the scores {self.head.logits!r} of {samples} samples have shape {shape}, not one for "
-            f"each of {self.num_classes} classes a sample: what answers at many positions (a "
+            f"the scores {self.scores.logits!r} of {samples} samples have shape {shape}, not one "
+            f"for each of {self.num_classes} classes a sample: what answers at many positions (a "
             "segmenter, a recogniser) is no classifier"
         )
 
@@ -317,7 +317,7 @@ class Target:
     def _forward_session(self, names: Sequence[str]) -> Session:
         """Return a session of the shipped graph with those outputs, among others."""
         answers = (answer.name for answer in self._answers)
-        usual = (self.head.features, self.head.logits, *answers)
+        usual = (self.scores.features, self.scores.logits, *answers)
         wanted = usual if set(names) <= set(usual) else names
         return self._session(
             tuple(wanted),
@@ -330,7 +330,7 @@ class Target:
 
     @cached_property
     def _answers(self) -> tuple[Answer, ...]:
-        return answers_of(self.model, self.head)
+        return answers_of(self.model, self.scores)
 
     def _gradient_session(self, shape: tuple[int, ...], spec: GradientSpec) -> Session:
         return self._session(

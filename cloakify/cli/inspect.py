@@ -26,7 +26,7 @@ def inspect(model: Path, **options: Any) -> None:
     """Show what cloakify sees in MODEL, without running it."""
     from cloakify.workflows.inspect import inspect as run
 
-    found = run(model, take(ModelOptions, options).head)
+    found = run(model, take(ModelOptions, options))
     if take(JsonOutput, options).json:
         click.echo(json.dumps(found.to_dict(), indent=2))
         return
@@ -53,7 +53,7 @@ def _lines(found: Inspection) -> list[tuple[str, str]]:
     if found.head is None:
         lines.append(("head", f"none: {found.problem}"))
     else:
-        lines.append(("head", str(found.head)))
+        lines += [("answers", found.answers), ("head", str(found.head))]
         lines.append(("features", found.head.features))
         lines.append(("logits", found.head.logits))
     shown = found.alternatives[:SHOWN_ALTERNATIVES]

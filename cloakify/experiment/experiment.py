@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +16,7 @@ from cloakify.data import Copies, Dataset, Splits, open_copies, open_data, split
 from cloakify.data.classes import read_names
 from cloakify.data.splits import some_of
 from cloakify.errors import ModelError, UsageError
+from cloakify.experiment.classifier import Classifier
 from cloakify.experiment.latent_input import (
     LatentInput,
     described,
@@ -24,15 +24,10 @@ from cloakify.experiment.latent_input import (
     preprocessing_for,
     root_mean_square,
 )
-from cloakify.graph.analysis.attack_point import AttackPoint, find_attack_point
-from cloakify.graph.analysis.classifier import find_classifier, single_label
-from cloakify.graph.analysis.head import Head
 from cloakify.graph.analysis.inputs import InputSpec
-from cloakify.graph.edit.gates import has_gates, strip_gates
-from cloakify.graph.edit.mask import find_mask, strip_mask
-from cloakify.graph.gradient.coverage import Coverage, gradient_coverage
+from cloakify.graph.edit.two_logits import with_class_scores
 from cloakify.numeric.arrays import floats
-from cloakify.onnxfile import OnnxFile, class_names, open_model, read_metadata
+from cloakify.onnxfile import class_names
 from cloakify.runtime import Device, fitting_batch_size, resolve_device
 from cloakify.settings import Setting
 
@@ -41,31 +36,6 @@ SAME = 4
 
 # (stage, done, total): called as a run goes on.
 Progress = Callable[[str, int, int], None]
-
-
-@dataclass(frozen=True)
-class Classifier:
-    """An opened model file and what was found in it."""
-
-    file: OnnxFile
-    entry: AttackPoint
-    head: Head
-    alternatives: tuple[Head, ...]
-
-    @property
-    def spec(self) -> InputSpec:
-        """The data input."""
-        return self.entry.input
-
-    @cached_property
-    def model(self) -> ModelProto:
-        """The model with its weights read; a self-contained file is its own."""
-        return self.file.load_weights() if self.file.sidecars else self.file.model
-
-    @cached_property
-    def coverage(self) -> Coverage:
-        """How gradients go from what attacks perturb to the logits."""
-        return gradient_coverage(self.file.outline, self.entry.tensor, self.head.logits)
 
 
 @dataclass(frozen=True)
@@ -140,14 +110,15 @@ class Experiment:
     def attacked(self, model: ModelProto | None = None) -> ModelProto:
         """Return the part of the classifier, or of an edit of it, that samples go through."""
         chosen = self.classifier.model if model is None else self.with_weights(model)
-        return chosen if self.inside is None else self.inside.cut(chosen, self.classifier.head)
+        part = chosen if self.inside is None else self.inside.cut(chosen, self.classifier.head)
+        return with_class_scores(part, self.classifier.found)
 
     def target(self, model: ModelProto | None = None) -> Target:
         """Return the classifier, or another model with the same head, as a target of attacks."""
         return Target(
             self.attacked(model),
             self.spec,
-            self.classifier.head,
+            self.classifier.scores,
             self.device,
             self.batch_size,
         )
@@ -199,58 +170,6 @@ class Experiment:
         return replace(self, classifier=other, inside=inside)
 
 
-def open_classifier(
-    path: str | os.PathLike[str], head: str | None = None, *, any_mixed: bool = False
-) -> Classifier:
-    """Open a model file and find its input and its head.
-
-    ``any_mixed`` is :func:`find_head`'s.
-
-    Raises
-    ------
-    ModelError
-        The file is no classifier, or its head is not unique.
-    """
-    return _classifier(open_model(path), head, any_mixed=any_mixed)
-
-
-def open_source(path: str | os.PathLike[str], head: str | None, replace_mask: bool) -> Classifier:
-    """Open a model that is to be hardened.
-
-    Parameters
-    ----------
-    replace_mask
-        Take an old mask out first; without it, a hardened model is refused.
-
-    Raises
-    ------
-    ModelError
-        The model is hardened already, or no classifier.
-    """
-    classifier = open_classifier(path, head)
-    model = classifier.file.model
-    installed = find_mask(model)
-    gated = has_gates(model)
-    if not gated and read_metadata(model).get("method") == "tuned":
-        raise ModelError(f"{path}: has tuned gates folded into its weights; harden its source")
-    if installed is None and not gated:
-        return classifier
-    if not replace_mask:
-        what = "tuned gates"
-        if installed is not None:
-            removed = int((installed.values == 0).sum())
-            what = f"{removed} of {len(installed.values)} features masked"
-        raise ModelError(f"{path}: is hardened already ({what}); --replace-mask swaps the mask out")
-    bare = strip_gates(model) if gated else strip_mask(model)
-    file = replace(classifier.file, model=bare, content=bare.SerializeToString(deterministic=True))
-    return _classifier(file, head)
-
-
-def _classifier(file: OnnxFile, wanted: str | None, *, any_mixed: bool = False) -> Classifier:
-    search = single_label(find_classifier(file.outline, wanted, any_mixed=any_mixed))
-    return Classifier(file, find_attack_point(file.outline), search.head, search.alternatives)
-
-
 def open_experiment(
     classifier: Classifier, data: str | os.PathLike[str], setting: Setting, progress: Progress
 ) -> Experiment:
@@ -258,6 +177,8 @@ def open_experiment(
 
     Raises
     ------
+    ModelError
+        The model's own answers are asked for, and it may have none.
     DataError
         The data can't be read or does not fit.
     UsageError
@@ -265,6 +186,11 @@ def open_experiment(
     DeviceError
         The device asked for can't be had.
     """
+    if setting.data.labels == "model" and not classifier.is_sure:
+        raise ModelError(
+            f"{classifier.file.path}: answers with one number, a regression's or the logit of two "
+            "classes: give labels, or --task binary where it is a logit"
+        )
     device = resolve_device(setting.run.device)
     entry = classifier.entry
     preprocessing = preprocessing_for(entry, setting.data)
@@ -285,7 +211,7 @@ def open_experiment(
         box=box,
         others=entry.others,
     )
-    count = classifier.head.num_classes
+    count = classifier.scores.num_classes
     listed = setting.data.classes
     given = None if listed is None else read_names(listed, count)
     dataset = dataset.for_classes(count, given, class_names(classifier.file.model, count))

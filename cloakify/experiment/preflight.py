@@ -109,7 +109,7 @@ def preflight(experiment: Experiment, target: Target, *, few: bool = False) -> P
 
 def _check_answers(experiment: Experiment, labels: Labels, found: Labels, few: bool) -> None:
     """Raise DataError where the answers fit another order of the classes, or hardly any."""
-    path, classes = experiment.classifier.file.path, experiment.classifier.head.num_classes
+    path, classes = experiment.classifier.file.path, experiment.classifier.scores.num_classes
     correct, count = int((found == labels).sum()), len(labels)
     notes = "".join(f" ({note})" for note in experiment.dataset.notes)
     seen = f"{path}: clean accuracy is {correct / count:.1%} ({correct} of {count})"

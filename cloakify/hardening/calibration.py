@@ -55,6 +55,7 @@ def calibrate(
     for pairs in attacked_pairs(target, attack, experiment.threat, experiment.dataset, fit):
         if linear is None:
             linear = read_head(experiment.classifier.model, head, pairs.clean_features)
+            linear = linear.of_classes(experiment.classifier.scores)
         clean, attacked = features_of(pairs, experiment, linear)
         statistics = statistics.merge(
             FeatureStatistics.of_pairs(

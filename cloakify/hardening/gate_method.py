@@ -129,7 +129,7 @@ def tune_gates(experiment: Experiment, splits: Splits, progress: Progress) -> Tu
         experiment.attacked(),
         sites,
         experiment.spec,
-        classifier.head,
+        classifier.scores,
         experiment.dataset.sample_shape,
         experiment.device,
         min(

@@ -15,8 +15,8 @@ from onnx import ModelProto
 
 from cloakify.attacks import Target
 from cloakify.graph.analysis.gate_sites import GateSite
-from cloakify.graph.analysis.head import Head
 from cloakify.graph.analysis.inputs import InputSpec
+from cloakify.graph.analysis.scores import Scores
 from cloakify.graph.attack_steps.build import LOGITS, LOSS
 from cloakify.graph.attack_steps.gate_gradient import DISTRIBUTION, SUFFIX, build_gate_gradient
 from cloakify.graph.edit.gates import gate_name, open_gates
@@ -52,8 +52,8 @@ class GatedModel:
         The source with its weights in it.
     sites
         Where the gates stand.
-    spec, head
-        Its input and head.
+    spec, scores
+        Its input, and what it is judged by.
     sample_shape
         Shape of one sample, without the batch axis.
     device, batch_size, threads
@@ -70,7 +70,7 @@ class GatedModel:
         model: ModelProto,
         sites: Sequence[GateSite],
         spec: InputSpec,
-        head: Head,
+        scores: Scores,
         sample_shape: tuple[int, ...],
         device: Device,
         batch_size: int,
@@ -79,7 +79,7 @@ class GatedModel:
         self.sites = tuple(sites)
         self._sample_shape = sample_shape
         self._model = open_gates(model, self.sites)
-        self.target = Target(self._model, spec, head, device, batch_size, threads)
+        self.target = Target(self._model, spec, scores, device, batch_size, threads)
         self._ends = np.cumsum([site.channels for site in sites])
         self.set(np.ones(self.count))
 
@@ -141,7 +141,7 @@ class GatedModel:
         shape = (target.batch_size, *self._sample_shape)
         names = [gate_name(number) for number in range(len(self.sites))]
         built = build_gate_gradient(
-            self._model, {target.spec.name: shape}, target.head.logits, names
+            self._model, {target.spec.name: shape}, target.scores.logits, names
         )
         return Session(built, target.device, threads=target.workers.threads, both_ways=True)
 

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from onnx import ModelProto
 
 from cloakify.graph.analysis.head import Head
+from cloakify.graph.analysis.scores import Scores
+from cloakify.graph.analysis.task import Task
 from cloakify.graph.edit.mask import features_type
 from cloakify.graph.edit.taps import head_model
 from cloakify.numeric.arrays import Array
@@ -38,6 +40,15 @@ class LinearHead:
         """Return the logits [n, C] of features [n, D] under a mask [D]."""
         weight: Array = self.weight if mask is None else self.weight * mask[:, None]
         return np.asarray(features @ weight + self.bias, np.float32)
+
+    def of_classes(self, scores: Scores) -> LinearHead:
+        """Return the same with a logit for each class: of one logit z, those that it stands for."""
+        if scores.task is not Task.BINARY:
+            return self
+        sign = 1 if scores.boundary.rising else -1
+        weight = np.concatenate([np.zeros_like(self.weight), sign * self.weight], axis=1)
+        bias = np.array([0, sign * (self.bias[0] - scores.boundary.bound)], np.float32)
+        return LinearHead(weight, bias)
 
 
 def read_head(model: ModelProto, head: Head, features: Array) -> LinearHead:

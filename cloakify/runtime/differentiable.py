@@ -14,8 +14,8 @@ import numpy as np
 from onnx import ModelProto
 
 from cloakify.errors import DataError
-from cloakify.graph.analysis.head import Head
 from cloakify.graph.analysis.inputs import InputSpec
+from cloakify.graph.analysis.scores import Scores
 from cloakify.graph.attack_steps.build import (
     GRADIENT,
     LOGITS,
@@ -70,8 +70,8 @@ class DifferentiableModel:
     ----------
     model
         The classifier with its weights in it.
-    spec, head
-        Its input, of a floating type, and its head.
+    spec, scores
+        Its input, of a floating type, and its logits: a value of ``model``.
     device
         Where its sessions run.
     batch_size
@@ -85,7 +85,7 @@ class DifferentiableModel:
         self,
         model: ModelProto,
         spec: InputSpec,
-        head: Head,
+        scores: Scores,
         device: Device,
         *,
         batch_size: int | None = None,
@@ -93,7 +93,7 @@ class DifferentiableModel:
     ) -> None:
         self.model = model
         self.spec = spec
-        self.head = head
+        self.scores = scores
         self.device = device
         self.batch_size = spec.batch_size or batch_size
         self._threads = threads
@@ -105,14 +105,14 @@ class DifferentiableModel:
 
     def __reduce__(self) -> tuple[object, ...]:
         """Copies, pickled ones too, open sessions of their own."""
-        facts = (self.model, self.spec, self.head, self.device, self.batch_size, self._threads)
+        facts = (self.model, self.spec, self.scores, self.device, self.batch_size, self._threads)
         return _reopened, facts
 
     def logits(self, x: AnyArray) -> AnyArray:
         """Return the shipped graph's logits [n, C] of samples [n, …]."""
         self._check(x)
         parts, threads = self._parts(x.astype(self.spec.dtype, copy=False))
-        name = self.head.logits
+        name = self.scores.logits
         with self._opening:
             if threads not in self._shipped:
                 self._shipped[threads] = self._session(tap(self.model, [name]), threads)
@@ -123,7 +123,7 @@ class DifferentiableModel:
             scores = session.run({self.spec.name: batch}, [name])[name]
             return scores.reshape(len(batch), -1)[: len(part)].astype(self._dtype)
 
-        return self._joined((self.head.num_classes,), self.workers.map(run, parts))
+        return self._joined((self.scores.num_classes,), self.workers.map(run, parts))
 
     def forward(self, x: AnyArray) -> tuple[AnyArray, Tape]:
         """Return the working copy's logits [n, C], and what :meth:`backward` needs.
@@ -150,7 +150,7 @@ class DifferentiableModel:
             return logits, _Stretch(pair, len(part), kept)
 
         found = self.workers.map(run, zip(parts, pairs, strict=True))
-        logits = self._joined((self.head.num_classes,), [part for part, _ in found])
+        logits = self._joined((self.scores.num_classes,), [part for part, _ in found])
         return logits, Tape(x.shape[1:], tuple(stretch for _, stretch in found))
 
     def backward(self, tape: Tape, logits_gradient: AnyArray) -> AnyArray:
@@ -160,7 +160,7 @@ class DifferentiableModel:
         def run(chosen: tuple[_Stretch, int]) -> AnyArray:
             stretch, end = chosen
             pair, samples = stretch.pair, stretch.samples
-            seed = np.zeros((pair.size, self.head.num_classes), self._dtype)
+            seed = np.zeros((pair.size, self.scores.num_classes), self._dtype)
             seed[:samples] = logits_gradient[end - samples : end]
             feeds = stretch.values | {LOGITS_GRADIENT: seed}
             return pair.backward.run(feeds)[GRADIENT][:samples]
@@ -178,7 +178,7 @@ class DifferentiableModel:
         shape = (size, *sample_shape)
         key = (threads, *shape)
         if key not in self._pairs:
-            spec = GradientSpec(self.spec.name, self.head.logits, None, loss=None)
+            spec = GradientSpec(self.spec.name, self.scores.logits, None, loss=None)
             halves = cut_in_halves(build_gradient(self.model, {self.spec.name: shape}, spec))
             forward = self._session(halves.forward, threads)
             backward = self._session(halves.backward, threads)
@@ -232,9 +232,9 @@ def _text(shape: tuple[int | str | None, ...]) -> str:
 def _reopened(
     model: ModelProto,
     spec: InputSpec,
-    head: Head,
+    scores: Scores,
     device: Device,
     batch_size: int | None,
     threads: int,
 ) -> DifferentiableModel:
-    return DifferentiableModel(model, spec, head, device, batch_size=batch_size, threads=threads)
+    return DifferentiableModel(model, spec, scores, device, batch_size=batch_size, threads=threads)

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from onnx import ModelProto
 
 from cloakify.errors import ModelError, UsageError
-from cloakify.graph.analysis.classifier import find_classifier, single_label
+from cloakify.graph.analysis.classifier import Wanted, find_classifier, single_label
 from cloakify.graph.analysis.inputs import find_input
+from cloakify.graph.edit.two_logits import with_class_scores
 from cloakify.onnxfile import open_model
 from cloakify.runtime.differentiable import DifferentiableModel, Tape
 from cloakify.runtime.resolve import resolve_device
@@ -51,8 +52,9 @@ class OnnxModule(torch.nn.Module):
 
     Attributes
     ----------
-    input, head
-        The input and the head that were found.
+    input, head, scores
+        The input, the head and the class scores that were found. One logit z counts as the two
+        logits 0 and z.
     anchor
         A parameter of no use but to show libraries a device and a dtype; it needs no gradient.
 
@@ -98,16 +100,17 @@ class OnnxModule(torch.nn.Module):
             raise UsageError(f"threads must be at least 0 (all cores), not {threads}")
         message = model if isinstance(model, ModelProto) else open_model(model).load_weights()
         self.input = find_input(message)
-        self.head = single_label(find_classifier(message, head, any_mixed=True)).head
+        search = single_label(find_classifier(message, Wanted(head), any_mixed=True))
+        self.head, self.scores = search.head, search.scores
         if self.input.dtype.kind != "f":
             raise ModelError(
                 f"input {self.input.name!r} takes {self.input.dtype}, which torch has no gradient "
                 "for; cut the graph behind its cast to float"
             )
         self._engine = DifferentiableModel(
-            message,
+            with_class_scores(message, search),
             self.input,
-            self.head,
+            self.scores,
             resolve_device(device),
             batch_size=batch_size,
             threads=threads,
@@ -119,7 +122,7 @@ class OnnxModule(torch.nn.Module):
     @property
     def num_classes(self) -> int:
         """C."""
-        return self.head.num_classes
+        return self.scores.num_classes
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return the logits [N, C] of samples [N, …], on the device of ``x``.

@@ -14,6 +14,7 @@ from cloakify.settings.values import (
     Natural,
     Positive,
     Positives,
+    Probability,
     Ratio,
     Share,
     Text,
@@ -45,6 +46,24 @@ class ModelOptions(Group, frozen=True, kw_only=True):
     head: Annotated[
         Text | None,
         Option("Take this linear node as the head, where it is not unique.", metavar="NODE"),
+    ] = None
+    output_name: Annotated[
+        Text | None,
+        Option("Of several outputs take this one as the model's answer.", metavar="OUTPUT"),
+    ] = None
+    task: Annotated[
+        Literal["auto", "single", "binary", "multilabel"],
+        Option(
+            "One of several classes is right, one of two by a single logit, or any of several "
+            "labels; auto reads it off the graph."
+        ),
+    ] = "auto"
+    threshold: Annotated[
+        Probability | None,
+        Option(
+            "Probability from which on a single logit means class 1.",
+            unset="what the graph compares it with, or 0.5",
+        ),
     ] = None
 
 

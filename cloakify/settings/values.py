@@ -26,6 +26,9 @@ Share = Annotated[
     float,
     Meta(ge=-1, le=1, title="FRACTION", description="a fraction (0.05 for five points)"),
 ]
+Probability = Annotated[
+    float, Meta(gt=0, lt=1, title="PROBABILITY", description="a number between 0 and 1 (0.3)")
+]
 Ratio = Annotated[float, Meta(title="RATIO", description="a decimal or a fraction (0.05, 1/20)")]
 Positives = Annotated[
     tuple[Positive, ...],

@@ -12,7 +12,8 @@ from cloakify.data.npz_writer import NpzWriter
 from cloakify.errors import UsageError
 from cloakify.evaluation import Figure, accuracy_figure
 from cloakify.experiment.chosen_attacks import chosen_attack
-from cloakify.experiment.experiment import Progress, open_classifier, open_experiment
+from cloakify.experiment.classifier import open_classifier
+from cloakify.experiment.experiment import Progress, open_experiment
 from cloakify.experiment.preflight import preflight
 from cloakify.numeric.arrays import floats
 from cloakify.onnxfile import atomic_write, check_places
@@ -67,7 +68,7 @@ def attack(
     path = Path(output)
     if path.suffix != ".npz":
         raise UsageError(f"-o takes an .npz file, not {path.name!r}")
-    classifier = open_classifier(model, setting.model.head, any_mixed=True)
+    classifier = open_classifier(model, setting.model, any_mixed=True)
     check_places([path], [*classifier.file.files, Path(data)])
     experiment = open_experiment(classifier, data, setting, progress)
     method = chosen_attack(setting)

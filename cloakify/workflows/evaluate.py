@@ -12,10 +12,9 @@ from cloakify.assessment.evaluate_report import evaluate_report
 from cloakify.errors import UsageError
 from cloakify.evaluation.attack_models import attack_models
 from cloakify.evaluation.probes import probe_model
+from cloakify.experiment.classifier import Classifier, open_classifier
 from cloakify.experiment.experiment import (
-    Classifier,
     Progress,
-    open_classifier,
     open_experiment,
 )
 from cloakify.experiment.preflight import preflight
@@ -83,7 +82,7 @@ def evaluate(
     largest = check_budgets(setting.threat.eps)[-1]
     clock = StageTimes()
     with clock.stage("open"):
-        classifiers = [open_classifier(path, setting.model.head, any_mixed=True) for path in paths]
+        classifiers = [open_classifier(path, setting.model, any_mixed=True) for path in paths]
         _check_alike(classifiers)
         whole = open_experiment(classifiers[0], data, setting.at(largest), progress)
         first = whole.without_copies()
@@ -170,10 +169,10 @@ def _check_alike(classifiers: Sequence[Classifier]) -> None:
                 f"{other.file.path} takes samples of shape {_shown(shapes[1])}, "
                 f"{first.file.path} of {_shown(shapes[0])}: models are compared on the same samples"
             )
-        if first.head.num_classes != other.head.num_classes:
+        if first.scores.num_classes != other.scores.num_classes:
             raise UsageError(
-                f"{other.file.path} has {other.head.num_classes} classes, "
-                f"{first.file.path} has {first.head.num_classes}: they can't be compared"
+                f"{other.file.path} has {other.scores.num_classes} classes, "
+                f"{first.file.path} has {first.scores.num_classes}: they can't be compared"
             )
 
 

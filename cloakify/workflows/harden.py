@@ -23,8 +23,9 @@ from cloakify.experiment.chosen_attacks import (
     evaluation_attack,
     follows_gradient,
 )
+from cloakify.experiment.classifier import open_source
 from cloakify.experiment.effort import samples_reported
-from cloakify.experiment.experiment import Progress, open_experiment, open_source
+from cloakify.experiment.experiment import Progress, open_experiment
 from cloakify.experiment.preflight import preflight
 from cloakify.experiment.stage_times import StageTimes
 from cloakify.hardening.gate_method import find_gate_candidate, mixes_samples
@@ -105,7 +106,7 @@ def harden(
     target_path = path.with_suffix(".hardened.onnx") if output is None else Path(output)
     clock = StageTimes()
     with clock.stage("open"):
-        classifier = open_source(path, setting.model.head, setting.masking.replace)
+        classifier = open_source(path, setting.model, replace_mask=setting.masking.replace)
         check_places(
             [target_path] if setting.tuning.state is None else [target_path, setting.tuning.state],
             [*classifier.file.files, Path(data), *([] if attacked is None else [Path(attacked)])],

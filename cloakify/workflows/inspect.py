@@ -11,14 +11,18 @@ import numpy as np
 from onnx import ModelProto
 
 from cloakify.errors import HeadError
+from cloakify.experiment.classifier import wanted_of
 from cloakify.graph.analysis.attack_point import AttackPoint, find_attack_point
-from cloakify.graph.analysis.classifier import find_classifier, single_label
+from cloakify.graph.analysis.classifier import ClassifierSearch, Wanted, find_classifier
 from cloakify.graph.analysis.head import Head
 from cloakify.graph.analysis.inputs import InputSpec
+from cloakify.graph.analysis.scores import describe
+from cloakify.graph.analysis.task import Task
 from cloakify.graph.edit.gates import has_gates, read_gates
 from cloakify.graph.edit.mask import find_mask
 from cloakify.graph.gradient.coverage import Coverage, gradient_coverage
 from cloakify.onnxfile import open_model, read_metadata
+from cloakify.settings import ModelOptions
 
 
 @dataclass(frozen=True)
@@ -29,10 +33,9 @@ class Inspection:
     ----------
     entry
         Which tensor attacks perturb: the input, or one inside the graph.
-    head
-        The head, or ``None`` where none could be chosen; ``problem`` then says why.
-    alternatives
-        Linear layers that were not taken, nearest to the outputs first.
+    found
+        The head, the linear layers that were not taken, and the task; ``None`` where the model is
+        no classifier, or its head is not unique; ``problem`` then says why.
     coverage
         Whether every operator on the way from input to logits has a gradient rule.
     masked
@@ -47,18 +50,32 @@ class Inspection:
     producer: str
     num_nodes: int
     entry: AttackPoint
-    head: Head | None
+    found: ClassifierSearch | None
     problem: str | None
-    alternatives: tuple[Head, ...]
     coverage: Coverage | None
     masked: tuple[int, int] | None
     metadata: dict[str, str]
     foreign_metadata: dict[str, str]
 
     @property
+    def head(self) -> Head | None:
+        """The head, where there is one."""
+        return None if self.found is None else self.found.head
+
+    @property
+    def alternatives(self) -> tuple[Head, ...]:
+        """Linear layers that were not taken, nearest to the outputs first."""
+        return () if self.found is None else self.found.alternatives
+
+    @property
     def spec(self) -> InputSpec:
         """The data input."""
         return self.entry.input
+
+    @property
+    def answers(self) -> str:
+        """What the model answers with, in words."""
+        return "" if self.found is None else describe(self.found.scores, self.found.reading.sign)
 
     def to_dict(self) -> dict[str, object]:
         """Return a JSON document; ``head`` is the report's object of that name."""
@@ -81,6 +98,7 @@ class Inspection:
                 "node": self.entry.node or None,
                 "op_type": self.entry.op_type or None,
             },
+            "task": None if self.found is None else _task(self.found),
             "head": None if self.head is None else _head(self.head),
             "problem": self.problem,
             "alternatives": [_head(head) for head in self.alternatives],
@@ -93,8 +111,15 @@ class Inspection:
         }
 
 
-def inspect(path: str | os.PathLike[str], head: str | None = None) -> Inspection:
+def inspect(path: str | os.PathLike[str], options: ModelOptions | None = None) -> Inspection:
     """Look at a model without running it; external weights are not read.
+
+    Parameters
+    ----------
+    path
+        The ``.onnx`` file.
+    options
+        What is said of it.
 
     Raises
     ------
@@ -104,17 +129,16 @@ def inspect(path: str | os.PathLike[str], head: str | None = None) -> Inspection
     file = open_model(path)
     model = file.outline
     entry = find_attack_point(model)
-    found: Head | None = None
+    wanted = wanted_of(options or ModelOptions())
+    found: ClassifierSearch | None = None
     logits: str | None = None
-    alternatives: tuple[Head, ...] = ()
     problem: str | None = None
     try:
-        search = single_label(find_classifier(model, head))
-        found, alternatives = search.head, search.alternatives
-        logits = found.logits
+        found = find_classifier(model, wanted)
+        logits = found.head.logits
     except HeadError as error:
         problem = str(error)
-        logits = _mixed_scores(model)
+        logits = _mixed_scores(model, wanted)
     own = read_metadata(model)
     return Inspection(
         path=Path(path),
@@ -123,9 +147,8 @@ def inspect(path: str | os.PathLike[str], head: str | None = None) -> Inspection
         producer=f"{model.producer_name} {model.producer_version}".strip(),
         num_nodes=len(model.graph.node),
         entry=entry,
-        head=found,
+        found=found,
         problem=problem,
-        alternatives=alternatives,
         coverage=None if logits is None else gradient_coverage(model, entry.tensor, logits),
         masked=_masked(model, own),
         metadata=own,
@@ -137,10 +160,10 @@ def inspect(path: str | os.PathLike[str], head: str | None = None) -> Inspection
     )
 
 
-def _mixed_scores(model: ModelProto) -> str | None:
+def _mixed_scores(model: ModelProto, wanted: Wanted) -> str | None:
     """Return the scores that several layers' are mixed into: enough for an attack, no head."""
     try:
-        return find_classifier(model, any_mixed=True).head.logits
+        return find_classifier(model, wanted, any_mixed=True).head.logits
     except HeadError:
         return None
 
@@ -158,6 +181,17 @@ def _masked(model: ModelProto, said: Mapping[str, str]) -> tuple[int, int] | Non
     if said.get("method") == "tuned" and removed.isdecimal() and total.isdecimal():
         return int(removed), int(total)
     return None
+
+
+def _task(found: ClassifierSearch) -> dict[str, object]:
+    scores = found.scores
+    threshold = scores.boundary.probability if scores.task is Task.BINARY else None
+    return {
+        "name": scores.task.value,
+        "sign": found.reading.sign or None,
+        "num_classes": scores.num_classes,
+        "threshold": threshold,
+    }
 
 
 def _head(head: Head) -> dict[str, object]:

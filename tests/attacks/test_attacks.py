@@ -15,9 +15,14 @@ from cloakify.attacks import (
     Fgsm,
     Pgd,
     Square,
+    Target,
 )
 from cloakify.data import Preprocessing
 from cloakify.errors import ModelError
+from cloakify.graph.analysis.inputs import find_input
+from cloakify.graph.analysis.scores import Scores
+from cloakify.graph.analysis.task import Task
+from cloakify.runtime import resolve_device
 from tests.support.classifiers import mlp_classifier, target_of, threat_of
 
 ATTACKS = [
@@ -243,6 +248,7 @@ def test_scores_at_positions_that_the_file_does_not_tell_of_are_refused():
     )
     del model.graph.output[0].type.tensor_type.shape.dim[:]
     model.graph.output[0].type.tensor_type.ClearField("shape")
-    target = target_of(model)
+    scores = Scores(Task.SINGLE, "y", "y", 3, "tokens", ())
+    target = Target(model, find_input(model), scores, resolve_device("cpu"))
     with pytest.raises(ModelError, match="5×2×3, not one for each of 3 classes"):
         target.logits(rng.random((5, 8), dtype=np.float32))

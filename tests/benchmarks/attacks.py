@@ -51,16 +51,16 @@ Task = Callable[[], np.ndarray]
 def cloakify_task(attack: str, x, y, eps: float, threads: int, stop_early: bool) -> Task:
     from cloakify.attacks import Target, make_attack, make_threat
     from cloakify.data import Preprocessing
-    from cloakify.graph.analysis.head import find_head
+    from cloakify.graph.analysis.classifier import find_classifier
     from cloakify.graph.analysis.inputs import find_input
     from cloakify.onnxfile import open_model
     from cloakify.runtime import fitting_batch_size, resolve_device
 
     file = open_model(ROOT / "sample_models" / "fashion_pooled.onnx")
-    spec, head = find_input(file.model), find_head(file.model).head
+    spec, scores = find_input(file.model), find_classifier(file.model).scores
     device = resolve_device("cpu")
     batch = fitting_batch_size(x.shape[1:], device)
-    target = Target(file.load_weights(), spec, head, device, batch_size=batch, threads=threads)
+    target = Target(file.load_weights(), spec, scores, device, batch_size=batch, threads=threads)
     threat = make_threat("linf", eps, spec, Preprocessing())
     step = eps / 4 if attack == "pgd" else None
     method = make_attack(attack, steps=ATTACKS[attack], step_size=step, stop_early=stop_early)

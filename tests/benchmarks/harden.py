@@ -25,7 +25,8 @@ import numpy as np
 from cloakify.attacks import Fgsm
 from cloakify.attacks.pairs import attacked_pairs
 from cloakify.data import split
-from cloakify.experiment.experiment import Experiment, open_classifier, open_experiment
+from cloakify.experiment.classifier import open_classifier
+from cloakify.experiment.experiment import Experiment, open_experiment
 from cloakify.graph.edit.mask import insert_mask
 from cloakify.hardening.calibration import calibrate
 from cloakify.masking.curve import MaskCurve, in_groups

@@ -34,7 +34,8 @@ import cloakify
 from cloakify.attacks import AutoAttack, Fgsm, Target, worst_case
 from cloakify.attacks.registry import make_attack
 from cloakify.errors import GateError
-from cloakify.experiment.experiment import open_classifier, open_experiment
+from cloakify.experiment.classifier import open_classifier
+from cloakify.experiment.experiment import open_experiment
 from cloakify.graph.edit.mask import insert_mask
 from cloakify.masking.scores import random_ranking
 from cloakify.masking.selection import choose, size_of_ratio

@@ -320,20 +320,16 @@ def small_case(folder: Path, text: str) -> list[str]:
     return [str(model), "--data", str(data)]
 
 
-@pytest.mark.parametrize("labels", ["given", "model"])
-def test_a_single_logit_is_refused_by_every_verb(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], labels: str
+def test_a_single_logit_is_taken_by_every_verb(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    case = [*small_case(tmp_path, SINGLE), "--labels", labels]
-    for verb, more in (
-        ("attack", ["-o", str(tmp_path / "a.npz")]),
-        ("evaluate", []),
-        ("harden", []),
-    ):
-        assert run([verb, *case, *more]) == 3
-        assert "has one logit" in capsys.readouterr().err
-    run(["inspect", case[0]])
-    assert "has one logit" in "".join(capsys.readouterr())
+    case = [*small_case(tmp_path, SINGLE), "--labels", "model", "--threshold", "0.7"]
+    assert run(["attack", *case, "--quiet", "-o", str(tmp_path / "a.npz")]) == 0
+    assert "accuracy, clean     100.0" in capsys.readouterr().out
+    assert run(["inspect", case[0], "--threshold", "0.7"]) == 0
+    assert "by a single logit (Sigmoid 'y'), class 1 from a prob" in capsys.readouterr().out
+    assert run(["evaluate", *case, "--task", "single"]) == 2
+    assert "has one logit, which is binary" in capsys.readouterr().err
 
 
 def test_logits_that_are_no_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,7 +11,8 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="torch is the oracle here")
 
-from cloakify.experiment.experiment import open_classifier, open_experiment  # noqa: E402
+from cloakify.experiment.classifier import open_classifier  # noqa: E402
+from cloakify.experiment.experiment import open_experiment  # noqa: E402
 from cloakify.settings import AttackSetting  # noqa: E402
 from tests.compat.support import oracle, transformers_text  # noqa: E402
 

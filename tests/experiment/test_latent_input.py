@@ -12,7 +12,8 @@ import pytest
 from cloakify.attacks.pairs import attacked_pairs
 from cloakify.errors import DataError, ModelError, UsageError
 from cloakify.experiment.chosen_attacks import chosen_attack
-from cloakify.experiment.experiment import Experiment, open_classifier, open_experiment
+from cloakify.experiment.classifier import open_classifier
+from cloakify.experiment.experiment import Experiment, open_experiment
 from cloakify.hardening.calibration import features_of
 from cloakify.masking.linear_head import read_head
 from cloakify.report import as_document, load_schema
@@ -357,7 +358,9 @@ def test_hardening_a_model_that_answers_at_its_last_token(tmp_path: Path) -> Non
     for pairs in attacked_pairs(
         target, chosen_attack(setting), experiment.threat, experiment.dataset, kept
     ):
-        linear = read_head(experiment.classifier.model, target.head, pairs.clean_features)
+        linear = read_head(
+            experiment.classifier.model, experiment.classifier.head, pairs.clean_features
+        )
         clean, _ = features_of(pairs, experiment, linear)
         np.testing.assert_allclose(clean, states[pairs.index], atol=1e-5)
     options = {"device": "cpu", "eps": EPS, "max_accuracy_drop": 0.5, "evaluation_steps": 3}

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from cloakify.attacks import Fgsm
-from cloakify.experiment.experiment import open_classifier, open_experiment
+from cloakify.experiment.classifier import open_classifier
+from cloakify.experiment.experiment import open_experiment
 from cloakify.masking.curve import MaskCurve
 from cloakify.masking.selection import best_size
 from cloakify.settings import HardenSetting

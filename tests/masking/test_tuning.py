@@ -11,8 +11,8 @@ from cloakify.attacks import make_threat
 from cloakify.attacks.threat import ThreatModel
 from cloakify.data import Dataset, Preprocessing, open_data, split
 from cloakify.errors import DataError
+from cloakify.graph.analysis.classifier import find_classifier
 from cloakify.graph.analysis.gate_sites import find_gate_sites
-from cloakify.graph.analysis.head import find_head
 from cloakify.graph.analysis.inputs import find_input
 from cloakify.masking.gated import GatedModel
 from cloakify.masking.optimiser import gates_of
@@ -41,14 +41,14 @@ class Bench:
     def __init__(self, folder: Path, batch_size: int = 32) -> None:
         model = fragile_model()
         _, data = write_fragile(folder)
-        spec, head = find_input(model), find_head(model).head
+        spec, found = find_input(model), find_classifier(model)
         self.dataset: Dataset = open_data(data, spec, Preprocessing())
         assert self.dataset.labels is not None
         self.fit = split(len(self.dataset), self.dataset.labels, 0).fit
         self.threat: ThreatModel = make_threat("linf", EPS, spec, Preprocessing())
-        sites = find_gate_sites(model, head)
+        sites = find_gate_sites(model, found.head)
         self.model = GatedModel(
-            model, sites, spec, head, (8,), Device("cpu"), batch_size, threads=1
+            model, sites, spec, found.scores, (8,), Device("cpu"), batch_size, threads=1
         )
 
     def evaluate(self, gates: Doubles) -> GateMetrics:

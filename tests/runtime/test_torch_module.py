@@ -22,6 +22,7 @@ from torch.nn import functional  # noqa: E402
 from cloakify.runtime.differentiable import SIZES_KEPT  # noqa: E402
 from cloakify.runtime.torch_module import OnnxModule  # noqa: E402
 from sample_models.torch_models import load_model  # noqa: E402
+from tests.support.one_logit import FEATURES, OneLogit  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
 MODELS = ROOT / "sample_models"
@@ -276,3 +277,16 @@ def test_copies_open_sessions_of_their_own(module, samples):
     for copied in (copy.deepcopy(module), pickle.loads(pickle.dumps(module))):
         assert copied._engine is not module._engine
         torch.testing.assert_close(torch.autograd.grad(copied(x).sum(), x)[0], expected)
+
+
+def test_one_logit_is_two() -> None:
+    network = OneLogit()
+    x = torch.rand(5, FEATURES, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    module = OnnxModule(network.model("squeezed sigmoid"), "cpu")
+    assert module.num_classes == 2
+    logits = module(x)
+    expected = network.logit(x.detach().numpy())
+    np.testing.assert_allclose(logits.detach()[:, 1], expected, atol=1e-4)
+    assert not logits.detach()[:, 0].any()
+    logits[:, 1].sum().backward()
+    np.testing.assert_allclose(x.grad, network.slope(x.detach().numpy()), atol=1e-4)

@@ -9,8 +9,9 @@ from onnx import ModelProto
 
 from cloakify.attacks import Target, ThreatModel, make_threat
 from cloakify.data import Preprocessing
-from cloakify.graph.analysis.head import find_head
+from cloakify.graph.analysis.classifier import find_classifier
 from cloakify.graph.analysis.inputs import find_input
+from cloakify.graph.edit.two_logits import with_class_scores
 from cloakify.runtime import resolve_device
 
 Array = NDArray[np.float32]
@@ -52,8 +53,17 @@ def mlp_classifier(seed: int, features: int, classes: int, width: int = 16) -> M
 
 def target_of(model: ModelProto, batch_size: int = 16, threads: int = 2) -> Target:
     """Open a model on so many cores of the CPU."""
-    spec, head = find_input(model), find_head(model).head
-    return Target(model, spec, head, resolve_device("cpu"), batch_size=batch_size, threads=threads)
+    found = find_classifier(model)
+    scores = found.scores
+    model = with_class_scores(model, found)
+    return Target(
+        model,
+        find_input(model),
+        scores,
+        resolve_device("cpu"),
+        batch_size=batch_size,
+        threads=threads,
+    )
 
 
 def threat_of(

@@ -12,7 +12,8 @@ import pytest
 from cloakify.attacks import Apgd
 from cloakify.cli.main import run
 from cloakify.errors import DataError, HeadError, UsageError
-from cloakify.experiment.experiment import open_classifier, open_experiment
+from cloakify.experiment.classifier import open_classifier
+from cloakify.experiment.experiment import open_experiment
 from cloakify.report import EvaluateReport, align, as_document, load_schema, tables
 from cloakify.settings import EvaluateSetting, HardenSetting
 from cloakify.workflows.evaluate import EvaluateResult, evaluate

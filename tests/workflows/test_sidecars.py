@@ -10,7 +10,7 @@ import pytest
 from onnx import ModelProto
 
 from cloakify.errors import ModelError
-from cloakify.experiment.experiment import open_classifier
+from cloakify.experiment.classifier import open_classifier
 from cloakify.graph.analysis.gate_sites import find_gate_sites
 from cloakify.graph.analysis.head import find_head
 from cloakify.graph.edit.mask import insert_mask, mask_digest

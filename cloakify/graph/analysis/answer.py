@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import ModelProto, NodeProto
+from onnx import ModelProto, NodeProto, ValueInfoProto
 
-from cloakify.graph.analysis.head import Head
+from cloakify.graph.analysis.scores import Scores
+from cloakify.graph.analysis.task import MIDDLE, Boundary, Task
 from cloakify.graph.model.dataflow import reached_from
 from cloakify.onnxfile import FLOATS
 
@@ -19,7 +21,8 @@ _SAME_SHAPE = {
     *("Mul", "Neg", "Relu", "Sigmoid", "Softmax", "Sub", "Tanh"),
 }
 # What may stand between the largest score's index and an output.
-_MOVES = {"Cast", "Flatten", "Identity", "Reshape", "Squeeze"}
+_MOVES = {"Cast", "Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze", "Not"}
+_COMPARISONS = {"Greater", "GreaterOrEqual", "Less", "LessOrEqual"}
 
 
 @dataclass(frozen=True)
@@ -30,52 +33,82 @@ class Answer:
     ----------
     name
         Of the value.
-    is_index
-        Whether it holds the class's index, the first number of each sample, or else one number for
-        each class, as far as declared.
+    form
+        ``index``: of the class, the first number of each sample. ``scores``: a number for each
+        class, as far as declared. ``probability``: that of class 1 of two.
     num_classes
         C.
+    boundary
+        Of a probability: where class 1 begins.
     """
 
     name: str
-    is_index: bool
+    form: Literal["index", "scores", "probability"]
     num_classes: int
+    boundary: Boundary = MIDDLE
 
 
-def answers_of(model: ModelProto, head: Head) -> tuple[Answer, ...]:
-    """Return the outputs that say which class a sample is of, but for the head's logits themselves.
+def answers_of(model: ModelProto, scores: Scores) -> tuple[Answer, ...]:
+    """Return the outputs that say which class a sample is of, but for the logits themselves.
 
     Those are the ones made of the logits that hold a number for each class, or the index of one. An
     auxiliary layer's scores are no answer where there is another; where no output is made of the
     logits, the first that may be an answer is taken for it. Indices are those of an `ArgMax`,
-    `ArgMin` or `TopK`: other whole numbers may be labels of any kind.
+    `ArgMin` or `TopK`, and of one logit's comparison: other whole numbers may be labels of any
+    kind.
     """
     makers = {name: node for node in model.graph.node for name in node.output}
-    made = reached_from(model.graph.node, [head.logits]).values
+    made = reached_from(model.graph.node, [scores.shipped]).values
     found: dict[Answer, bool] = {}
-    for output in model.graph.output:
-        name = output.name
-        kind = output.type.tensor_type
-        if name == head.logits:
-            continue
-        if kind.elem_type in FLOATS:
-            sizes = [dim.dim_value for dim in kind.shape.dim]
-            scores = len(sizes) == 2 and sizes[1] in (0, head.num_classes)
-            if not kind.HasField("shape"):
-                while name in makers and makers[name].op_type in _SAME_SHAPE:
-                    name = makers[name].input[0]
-                scores = name == head.logits
-            if scores:
-                found[Answer(output.name, False, head.num_classes)] = output.name in made
-            continue
-        while name in makers and makers[name].op_type in _MOVES:
-            name = makers[name].input[0]
-        if name in makers and _is_index(makers[name], name):
-            found[Answer(name, True, head.num_classes)] = output.name in made
+    outputs = [output for output in model.graph.output if output.name in scores.outputs]
+    for output in outputs:
+        answer = _answer(output, makers, scores)
+        if answer is not None:
+            found[answer] = output.name in made
     own = tuple(answer for answer, of_logits in found.items() if of_logits)
-    if own or any(output.name == head.logits for output in model.graph.output):
+    if own or scores.shipped in scores.outputs:
         return own
     return tuple(found)[:1]
+
+
+def _answer(
+    output: ValueInfoProto, makers: Mapping[str, NodeProto], scores: Scores
+) -> Answer | None:
+    """Describe an output as an answer, or return ``None`` where it is none."""
+    if output.name == scores.shipped:
+        return None
+    kind, count = output.type.tensor_type, scores.num_classes
+    index = _behind(output.name, makers, _MOVES)
+    if index in makers and _is_index(makers[index], index):
+        return Answer(index, "index", count)
+    if index in makers and scores.task is Task.BINARY and makers[index].op_type in _COMPARISONS:
+        # What was turned around since is the answer.
+        return Answer(output.name, "index", count)
+    if kind.elem_type not in FLOATS:
+        return None
+    if scores.task is Task.BINARY and _is_probability(output.name, makers, scores.shipped):
+        return Answer(output.name, "probability", count, scores.boundary)
+    if kind.HasField("shape"):
+        sizes = [dim.dim_value for dim in kind.shape.dim]
+        is_scores = len(sizes) == 2 and sizes[1] in (0, count)
+    else:
+        is_scores = _behind(output.name, makers, _SAME_SHAPE) == scores.shipped
+    return Answer(output.name, "scores", count) if is_scores else None
+
+
+def _behind(name: str, makers: Mapping[str, NodeProto], passed: Collection[str]) -> str:
+    """Return the value that another was made of by nothing but operators of some kinds."""
+    while name in makers and makers[name].op_type in passed:
+        name = makers[name].input[0]
+    return name
+
+
+def _is_probability(name: str, makers: Mapping[str, NodeProto], logit: str) -> bool:
+    """Tell whether a value is the sigmoid of the logit."""
+    node = makers.get(_behind(name, makers, _MOVES))
+    if node is None or node.op_type != "Sigmoid":
+        return False
+    return _behind(node.input[0], makers, _MOVES) == _behind(logit, makers, _MOVES)
 
 
 def _is_index(node: NodeProto, name: str) -> bool:
@@ -103,9 +136,13 @@ def agreeing(
     rows = np.arange(len(classes))
     agree = np.ones(len(classes), np.bool_)
     for answer, held in zip(answers, values, strict=True):
-        if answer.is_index:
+        # Probabilities may be rounded to the same number, which decides nothing.
+        if answer.form == "index":
             agree &= held[:, 0] == classes
+        elif answer.form == "probability":
+            # Above the bound, or below it, by the class.
+            beyond = held[:, 0].astype(np.float64) - answer.boundary.probability
+            agree &= np.where((classes == 1) == answer.boundary.rising, beyond, -beyond) >= 0
         elif held.shape[1] == answer.num_classes:
-            # Probabilities may be rounded to the same number, which decides nothing.
             agree &= held[rows, classes] >= held.max(axis=1)
     return agree

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import onnx_graphsurgeon as gs
 
+from cloakify.graph.analysis.task import begins_sigmoid
 from cloakify.graph.model.constants import Constants, constant_integers, constant_number
 
 # What may follow scores and leave them scores; a map of them may also be pooled.
@@ -66,7 +67,7 @@ class ScorePaths:
         count = classes
         while tensor.name not in self._outputs:
             node = _only_reader(tensor)
-            if node is None:
+            if node is None or begins_sigmoid(node, self._constants):
                 break
             picked = self._picked_classes(node, tensor, rank, behind, count)
             if picked is not None:

@@ -10,12 +10,13 @@ classifier.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import StrEnum
 
 import onnx_graphsurgeon as gs
 
-from cloakify.graph.model.constants import Constants
+from cloakify.graph.model.constants import Constants, constant_number
 
 
 class Task(StrEnum):
@@ -30,6 +31,31 @@ class Task(StrEnum):
 
 
 @dataclass(frozen=True)
+class Boundary:
+    """Where one logit z stops to mean class 0.
+
+    Attributes
+    ----------
+    bound
+        The value of z.
+    rising
+        Whether class 1 lies above it.
+    """
+
+    bound: float = 0.0
+    rising: bool = True
+
+    @property
+    def probability(self) -> float:
+        """The sigmoid of the bound."""
+        return 1 / (1 + math.exp(-self.bound))
+
+
+MIDDLE = Boundary()
+"""Where both classes are as likely."""
+
+
+@dataclass(frozen=True)
 class TaskReading:
     """What the graph says of the task.
 
@@ -39,15 +65,22 @@ class TaskReading:
         As far as the graph tells.
     sign
         The operator that tells it, with its node; empty where none does.
+    boundary
+        Of one logit.
     """
 
     task: Task
     sign: str = ""
+    boundary: Boundary = MIDDLE
 
 
 # What is only done to scores of which one is to be the largest.
 _CHOICES = {"Softmax", "LogSoftmax", "Hardmax", "ArgMax", "ArgMin", "ReduceLogSumExp"}
 _SIGMOIDS = {"Sigmoid", "HardSigmoid"}
+# What leaves numbers what they are.
+_SAME = {"Identity", "Cast", "Flatten", "Reshape", "Squeeze", "Unsqueeze", "Dropout", "Clip"}
+# The steps of a sigmoid that is written out.
+_STEPS = {"Add", "Div", "Exp", "Mul", "Neg", "Reciprocal", "Tanh"}
 # What tells whether a number is beyond a bound.
 _COMPARISONS = {"Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Binarizer"}
 
@@ -70,7 +103,7 @@ def read_task(scores: gs.Tensor, count: int, constants: Constants) -> TaskReadin
     comparison = next((node for node in behind if _compares(node, constants)), None)
     if count == 1:
         sign = bend or comparison or choice
-        return TaskReading(Task.BINARY, _called(sign))
+        return TaskReading(Task.BINARY, _called(sign), _boundary(scores, constants))
     shares = next((node for node in behind if node.op == "ReduceSum"), None)
     if choice is not None or shares is not None:
         return TaskReading(Task.SINGLE, _called(choice or shares))
@@ -104,6 +137,16 @@ def _is_sigmoid(node: gs.Node, constants: Constants) -> bool:
     return node.op == "Reciprocal" and _is_one_and_power(node.inputs[0])
 
 
+def begins_sigmoid(node: gs.Node, constants: Constants) -> bool:
+    """Tell whether a node is the first one of a sigmoid that is written out, 1 / (1 + exp(−z))."""
+    for wanted in ("Neg", "Exp", "Add"):
+        readers = node.outputs[0].outputs
+        if node.op != wanted or len(readers) != 1:
+            return False
+        node = readers[0]
+    return _is_sigmoid(node, constants)
+
+
 def _is_one_and_power(tensor: gs.Tensor) -> bool:
     if _made_by(tensor) != "Add":
         return False
@@ -112,6 +155,46 @@ def _is_one_and_power(tensor: gs.Tensor) -> bool:
 
 def _made_by(tensor: gs.Tensor) -> str:
     return tensor.inputs[0].op if tensor.inputs else ""
+
+
+def _boundary(logit: gs.Tensor, constants: Constants) -> Boundary:
+    """Return where the model itself draws the line between two classes, if it says so.
+
+    It may compare the logit or its sigmoid with a constant, or put probabilities side by side.
+    """
+    # Whether a tensor holds the logit, its probability, or something on the way between.
+    waiting: list[tuple[gs.Tensor, str]] = [(logit, "logit")]
+    seen: set[int] = set()
+    while waiting:
+        tensor, holds = waiting.pop(0)
+        if id(tensor) in seen:
+            continue
+        seen.add(id(tensor))
+        for node in tensor.outputs:
+            if node.op in _SAME:
+                waiting.append((node.outputs[0], holds))
+            elif _is_sigmoid(node, constants):
+                waiting.append((node.outputs[0], "probability"))
+            elif _compares(node, constants) and holds != "step":
+                return _compared(node, tensor, holds == "probability")
+            elif node.op == "Concat" and len(node.inputs) == 2:
+                return Boundary(rising=node.inputs[1] is tensor)
+            elif node.op in _STEPS and holds != "probability":
+                waiting.append((node.outputs[0], "step"))
+    return MIDDLE
+
+
+def _compared(node: gs.Node, tensor: gs.Tensor, is_probability: bool) -> Boundary:
+    """Return the boundary that a comparison with a constant draws."""
+    place = next((slot for slot, given in enumerate(node.inputs) if given is tensor), 0)
+    bound = constant_number(node.inputs[1 - place]) if len(node.inputs) == 2 else None
+    bound = node.attrs.get("threshold", 0.0) if node.op == "Binarizer" else bound
+    if bound is None or (is_probability and not 0 < bound < 1):
+        return MIDDLE
+    rising = node.op.startswith(("Greater", "Binarizer")) == (place == 0)
+    behind = nodes_behind(node.outputs[0])
+    rising ^= sum(each.op == "Not" for each in behind) % 2 == 1
+    return Boundary(math.log(bound / (1 - bound)) if is_probability else bound, rising)
 
 
 def _compares(node: gs.Node, constants: Constants) -> bool:

@@ -79,7 +79,7 @@ QUESTIONS: dict[str, Callable[[ModelProto], object]] = {
     "classifier": lambda model: find_classifier(model, any_mixed=True),
     "attack point": find_attack_point,
     "gate sites": lambda model: find_gate_sites(model, find_head(model, any_mixed=True).head),
-    "answers": lambda model: answers_of(model, find_head(model, any_mixed=True).head),
+    "answers": lambda model: answers_of(model, find_classifier(model, any_mixed=True).scores),
     "coverage": lambda model: gradient_coverage(model, "x", logits(model)),
 }
 

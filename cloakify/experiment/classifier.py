@@ -1,0 +1,137 @@
+"""An opened model file, with all that was found in it."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from onnx import ModelProto
+
+from cloakify.errors import ModelError
+from cloakify.graph.analysis.attack_point import AttackPoint, find_attack_point
+from cloakify.graph.analysis.classifier import (
+    ClassifierSearch,
+    Wanted,
+    find_classifier,
+    single_label,
+)
+from cloakify.graph.analysis.head import Head
+from cloakify.graph.analysis.inputs import InputSpec
+from cloakify.graph.analysis.scores import Scores
+from cloakify.graph.analysis.task import Task
+from cloakify.graph.edit.gates import has_gates, strip_gates
+from cloakify.graph.edit.mask import find_mask, strip_mask
+from cloakify.graph.gradient.coverage import Coverage, gradient_coverage
+from cloakify.onnxfile import OnnxFile, open_model, read_metadata
+from cloakify.settings import ModelOptions
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """An opened model file and what was found in it."""
+
+    file: OnnxFile
+    entry: AttackPoint
+    found: ClassifierSearch
+
+    @property
+    def head(self) -> Head:
+        """The last linear layer."""
+        return self.found.head
+
+    @cached_property
+    def scores(self) -> Scores:
+        """What it is attacked and judged by."""
+        return self.found.scores
+
+    @property
+    def is_sure(self) -> bool:
+        """Whether it is known to be a classifier; one bare number may be anything."""
+        return self.scores.task is not Task.BINARY or bool(self.found.reading.sign)
+
+    @property
+    def spec(self) -> InputSpec:
+        """The data input."""
+        return self.entry.input
+
+    @cached_property
+    def model(self) -> ModelProto:
+        """The model with its weights read; a self-contained file is its own."""
+        return self.file.load_weights() if self.file.sidecars else self.file.model
+
+    @cached_property
+    def coverage(self) -> Coverage:
+        """How gradients go from what attacks perturb to the logits."""
+        return gradient_coverage(self.file.outline, self.entry.tensor, self.head.logits)
+
+
+def wanted_of(options: ModelOptions) -> Wanted:
+    """Return what options say of a model."""
+    task = None if options.task == "auto" else Task(options.task)
+    return Wanted(options.head, options.output_name, task, options.threshold)
+
+
+def open_classifier(
+    path: str | os.PathLike[str], options: ModelOptions | None = None, *, any_mixed: bool = False
+) -> Classifier:
+    """Open a model file and find its input, its head and its task.
+
+    Parameters
+    ----------
+    options
+        What is said of it.
+    any_mixed
+        As for :func:`~cloakify.graph.analysis.head.find_head`.
+
+    Raises
+    ------
+    ModelError
+        The file is no classifier, or its head is not unique.
+    UsageError
+        What is said of the model does not hold.
+    """
+    return _classifier(open_model(path), options or ModelOptions(), any_mixed=any_mixed)
+
+
+def open_source(
+    path: str | os.PathLike[str], options: ModelOptions, *, replace_mask: bool
+) -> Classifier:
+    """Open a model that is to be hardened.
+
+    Parameters
+    ----------
+    options
+        What is said of it.
+    replace_mask
+        Take an old mask out first; without it, a hardened model is refused.
+
+    Raises
+    ------
+    ModelError
+        The model is hardened already, or no classifier.
+    UsageError
+        What is said of the model does not hold.
+    """
+    classifier = open_classifier(path, options)
+    model = classifier.file.model
+    installed = find_mask(model)
+    gated = has_gates(model)
+    if not gated and read_metadata(model).get("method") == "tuned":
+        raise ModelError(f"{path}: has tuned gates folded into its weights; harden its source")
+    if installed is None and not gated:
+        return classifier
+    if not replace_mask:
+        what = "tuned gates"
+        if installed is not None:
+            removed = int((installed.values == 0).sum())
+            what = f"{removed} of {len(installed.values)} features masked"
+        raise ModelError(f"{path}: is hardened already ({what}); --replace-mask swaps the mask out")
+    bare = strip_gates(model) if gated else strip_mask(model)
+    file = replace(classifier.file, model=bare, content=bare.SerializeToString(deterministic=True))
+    return _classifier(file, options)
+
+
+def _classifier(file: OnnxFile, options: ModelOptions, *, any_mixed: bool = False) -> Classifier:
+    found = find_classifier(file.outline, wanted_of(options), any_mixed=any_mixed)
+    return Classifier(file, find_attack_point(file.outline), single_label(found))
