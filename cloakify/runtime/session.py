@@ -16,7 +16,7 @@ from onnx import ModelProto
 from cloakify.errors import DeviceError, ModelError
 from cloakify.ort import ORT_ERRORS, one_line
 from cloakify.runtime.devices import Device
-from cloakify.runtime.weights import set_weights_aside
+from cloakify.runtime.weights import weights_as_values
 
 # What protobuf can put into one message; a larger model is handed over apart from its weights.
 MESSAGE_LIMIT = (1 << 31) - (1 << 26)
@@ -163,7 +163,7 @@ def _source(
         return os.fspath(model), {}
     if size <= MESSAGE_LIMIT:
         return model.SerializeToString(), {}
-    skeleton, weights = set_weights_aside(model)
+    skeleton, weights = weights_as_values(model)
     options.add_external_initializers(list(weights), list(weights.values()))
     return skeleton.SerializeToString(), weights
 

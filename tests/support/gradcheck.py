@@ -14,7 +14,7 @@ import onnx_graphsurgeon as gs
 from onnx import ModelProto
 from onnx.reference import ReferenceEvaluator
 
-from cloakify.graph.attack_steps.build import finish, gradients_of, named
+from cloakify.graph.attack_steps.build import gradients_of
 from cloakify.graph.gradient.engine import has_rule
 from cloakify.graph.lowering.specialise import specialise
 from tests.support.reference_ops import OPS
@@ -32,8 +32,8 @@ def gradient_model(
             seed = gs.Variable(f"seed_{output.name}", output.dtype, list(output.shape))
             graph.inputs.append(seed)
             seeds[output.name] = seed
-    found = gradients_of(graph, seeds, [named(graph, name) for name in wanted])
-    return finish(working, [(f"grad_{n}", t) for n, t in zip(wanted, found, strict=True)])
+    found = gradients_of(working, seeds, [working.tensor(name) for name in wanted])
+    return working.finish([(f"grad_{n}", t) for n, t in zip(wanted, found, strict=True)])
 
 
 def check_gradient(

@@ -30,6 +30,7 @@ from cloakify.graph.analysis.head import Head
 from cloakify.graph.model.constants import Constants, given
 from cloakify.graph.model.dataflow import leading_to
 from cloakify.graph.model.imported import import_graph, infer_shapes
+from cloakify.graph.model.weights import set_weights_aside
 from cloakify.onnxfile import FLOATS
 
 
@@ -229,7 +230,8 @@ class _Ranks:
 
     def _types(self) -> dict[str, onnx.TypeProto.Tensor]:
         if self._known is None:
-            inferred = infer_shapes(_without_large(self._model))
+            skeleton, _ = set_weights_aside(self._model)
+            inferred = infer_shapes(skeleton)
             values = (
                 *self._model.graph.value_info,
                 *inferred.graph.value_info,
@@ -241,26 +243,6 @@ class _Ranks:
                 # A shape it has as well; only of outputs is that asked for.
                 self._known[tensor.name] = onnx.TypeProto.Tensor(elem_type=tensor.data_type)
         return self._known
-
-
-def _without_large(model: ModelProto) -> ModelProto:
-    """Return a copy whose large weights are declared as inputs: inference needs but their types."""
-    light = ModelProto(ir_version=max(model.ir_version, 4), opset_import=model.opset_import)
-    light.functions.extend(model.functions)
-    graph = model.graph
-    light.graph.name = graph.name
-    light.graph.node.extend(graph.node)
-    light.graph.input.extend(graph.input)
-    light.graph.output.extend(graph.output)
-    declared = {value.name for value in graph.input}
-    for tensor in graph.initializer:
-        if tensor.ByteSize() <= 1024:
-            light.graph.initializer.append(tensor)
-        elif tensor.name not in declared:
-            light.graph.input.append(
-                onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims))
-            )
-    return light
 
 
 def _conv(node: gs.Node, constants: Constants, ranks: _Ranks) -> _Layer | None:

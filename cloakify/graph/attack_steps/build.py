@@ -16,14 +16,15 @@ from onnx import ModelProto
 
 import cloakify.graph.attack_steps.apgd_step
 import cloakify.graph.gradient.rules  # noqa: F401  (registers the rules)
-from cloakify.errors import ModelError, NoGradientError, UnsupportedOperatorError
+from cloakify.errors import NoGradientError, UnsupportedOperatorError
 from cloakify.graph.attack_steps.losses import FOR_STEPS, LOSSES, TARGETED
 from cloakify.graph.attack_steps.steps import ITERATION_STEPS, add_step, finite
 from cloakify.graph.gradient.blocks import enter_blocks, keep_blocks
 from cloakify.graph.gradient.builder import Builder, Tensor
 from cloakify.graph.gradient.engine import Context, differentiate, has_rule, unsupported
 from cloakify.graph.lowering.rename_collisions import make_way
-from cloakify.graph.lowering.specialise import Shape, WorkingGraph, specialise
+from cloakify.graph.lowering.specialise import Shape, specialise
+from cloakify.graph.model.working_graph import WorkingGraph
 
 LABELS = "cloakify_labels"
 TARGETS = "cloakify_targets"
@@ -101,8 +102,8 @@ def build_gradient(
     model, wanted = make_way(model, wanted)
     working = specialise(model, shapes, has_rule, wanted)
     graph = working.graph
-    x, logits = named(graph, spec.input), named(graph, wanted[0])
-    outputs = [(FEATURES, named(graph, name)) for name in wanted[1:]]
+    x, logits = working.tensor(spec.input), working.tensor(wanted[0])
+    outputs = [(FEATURES, working.tensor(name)) for name in wanted[1:]]
     builder = Context(graph)
     samples = x.shape[0]
     scores = builder.reshape(logits, [samples, -1])
@@ -121,7 +122,7 @@ def build_gradient(
         loss.shape = [samples]
         outputs.append((LOSS, loss))
     (gradient,) = gradients_of(
-        graph,
+        working,
         {wanted[0]: builder.reshape(seed, logits.shape)},
         [x],
         straight_through=spec.straight_through,
@@ -130,7 +131,7 @@ def build_gradient(
     builder = Context(graph)
     if spec.step is None:
         outputs.append((GRADIENT, gradient))
-        return finish(working, outputs)
+        return working.finish(outputs)
     gradient = finite(builder, gradient)
     if spec.step == "step":
         outputs += add_step(builder, spec.norm, x, gradient)
@@ -139,7 +140,7 @@ def build_gradient(
             raise ValueError(f"the step {spec.step!r} needs a loss")
         fooled = _fooled(builder, scores, labels)
         outputs += ITERATION_STEPS[spec.step](builder, spec.norm, x, loss, gradient, fooled)
-    return finish(working, outputs)
+    return working.finish(outputs)
 
 
 def _fooled(builder: Builder, logits: Tensor, labels: Tensor) -> Tensor:
@@ -150,7 +151,7 @@ def _fooled(builder: Builder, logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def gradients_of(
-    graph: gs.Graph,
+    working: WorkingGraph,
     seeds: Mapping[str, Tensor],
     wanted: Sequence[Tensor],
     *,
@@ -169,7 +170,7 @@ def gradients_of(
         node
         for tensor in wanted
         for name in seeds
-        for node in unsupported(graph, tensor, named(graph, name))
+        for node in unsupported(working.graph, tensor, working.tensor(name))
     ]
     if missing:
         kinds = {node.op: node.name for node in reversed(missing)}
@@ -177,6 +178,7 @@ def gradients_of(
         raise UnsupportedOperatorError(
             f"no gradient rule for {listed}; --attack square needs no gradient"
         )
+    graph = working.graph
     keep_blocks(graph)
     written = len(graph.nodes)
     found = differentiate(graph, seeds, wanted, straight_through=straight_through)
@@ -190,40 +192,6 @@ def gradients_of(
         if isinstance(gradient, gs.Variable):
             gradient.shape = tensor.shape
     return [gradient for gradient in found if gradient is not None]
-
-
-def finish(working: WorkingGraph, outputs: Sequence[tuple[str, Tensor]]) -> ModelProto:
-    """Make ``outputs`` the graph's only outputs, drop what they do not need, and export."""
-    graph = working.graph
-    graph.outputs = []
-    for name, tensor in outputs:
-        result = gs.Variable(name, tensor.dtype, tensor.shape)
-        graph.nodes.append(gs.Node("Identity", f"{name}_out", inputs=[tensor], outputs=[result]))
-        graph.outputs.append(result)
-    # Inputs stay, even one that a loss does not read: callers feed by name.
-    graph.cleanup(remove_unused_graph_inputs=False)
-    model = working.export()
-    # Nodes and tensors refer to one another in cycles, in which they would keep the source's
-    # weights and their own until Python's collector comes by.
-    working.weights.clear()
-    for tensor in graph.tensors().values():
-        if isinstance(tensor, gs.Constant):
-            tensor._values = np.empty(0, tensor.dtype)
-    return model
-
-
-def named(graph: gs.Graph, name: str) -> Tensor:
-    """Return the tensor of that name.
-
-    Raises
-    ------
-    ModelError
-        There is none.
-    """
-    tensor = graph.tensors().get(name)
-    if tensor is None:
-        raise ModelError(f"the specialised graph has no tensor {name!r}")
-    return tensor
 
 
 def _input(graph: gs.Graph, name: str, dtype: np.dtype | type, shape: Sequence[int]) -> Tensor:

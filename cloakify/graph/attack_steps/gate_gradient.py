@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from onnx import ModelProto
 
-from cloakify.graph.attack_steps.build import LOGITS, LOSS, finish, gradients_of, named
+from cloakify.graph.attack_steps.build import LOGITS, LOSS, gradients_of
 from cloakify.graph.attack_steps.steps import add_input
 from cloakify.graph.gradient.engine import Context, has_rule
 from cloakify.graph.lowering.rename_collisions import make_way
@@ -61,7 +61,7 @@ def build_gate_gradient(
     model, (logits,) = make_way(model, [logits])
     working = specialise(model, shapes, has_rule)
     graph = working.graph
-    scores = named(graph, logits)
+    scores = working.tensor(logits)
     builder = Context(graph)
     samples = scores.shape[0]
     classes = int(np.prod(scores.shape)) // samples
@@ -72,7 +72,7 @@ def build_gate_gradient(
     loss.shape = [samples]
     share = builder.mul(builder.op("Exp", log_p), builder.sum(soft_labels, [1]))
     seed = builder.reshape(builder.sub(share, soft_labels), scores.shape)
-    found = gradients_of(graph, {logits: seed}, [named(graph, name) for name in gates])
+    found = gradients_of(working, {logits: seed}, [working.tensor(name) for name in gates])
     outputs = [(LOGITS, flat), (LOSS, loss)]
     outputs += [(name + SUFFIX, g) for name, g in zip(gates, found, strict=True)]
-    return finish(working, outputs)
+    return working.finish(outputs)

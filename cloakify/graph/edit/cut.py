@@ -24,7 +24,7 @@ from onnx import ModelProto, NodeProto, TensorProto
 from cloakify.errors import ModelError
 from cloakify.graph.analysis.inputs import data_inputs
 from cloakify.graph.model.dataflow import leading_to
-from cloakify.graph.model.rewrite import fresh_name, names_of
+from cloakify.graph.model.names import Names, names_in
 
 # The largest whole number up to which float32 holds each.
 LARGEST_EXACT = 1 << 24
@@ -121,18 +121,18 @@ def cut_inside(
         The outputs need an input that is not packed.
     """
     needed = leading_to(model.graph.node, outputs, given=[tensor])
-    names = [tensor, *(part.name for part in packing.parts[1:])]
+    parts = [tensor, *(part.name for part in packing.parts[1:])]
     for value in data_inputs(model):
-        if value.name in needed.values and value.name not in names:
+        if value.name in needed.values and value.name not in parts:
             raise ModelError(f"the logits need input {value.name!r}, which samples do not hold")
-    taken = names_of(model)
-    packed = fresh_name(SAMPLE, taken)
+    names = names_in(model)
+    packed = names.fresh(SAMPLE)
     constants: list[TensorProto] = []
-    head = _unpack(packed, names, packing, taken, constants, _opset(model))
+    head = _unpack(packed, parts, packing, names, constants, _opset(model))
     cut = ModelProto()
     cut.CopyFrom(model)
     del cut.graph.node[:], cut.graph.output[:], cut.graph.value_info[:]
-    cut.graph.node.extend([*head, *(_without(node, names, taken) for node in needed.nodes)])
+    cut.graph.node.extend([*head, *(_without(node, parts, names) for node in needed.nodes)])
     cut.graph.output.extend(onnx.ValueInfoProto(name=name) for name in outputs)
     cut.graph.initializer.extend(constants)
     data = {value.name for value in data_inputs(model)}
@@ -147,49 +147,49 @@ def cut_inside(
     return cut, packed
 
 
-def _without(node: NodeProto, names: Sequence[str], taken: set[str]) -> NodeProto:
-    """Return a node that does not yield ``names``: a node may yield other things besides."""
-    if not set(names).intersection(node.output):
+def _without(node: NodeProto, parts: Sequence[str], names: Names) -> NodeProto:
+    """Return a node that does not yield ``parts``: a node may yield other things besides."""
+    if not set(parts).intersection(node.output):
         return node
     copy = NodeProto()
     copy.CopyFrom(node)
-    copy.output[:] = [fresh_name(name, taken) if name in names else name for name in node.output]
+    copy.output[:] = [names.fresh(name) if name in parts else name for name in node.output]
     return copy
 
 
 def _unpack(
     packed: str,
-    names: Sequence[str],
+    parts: Sequence[str],
     packing: Packing,
-    taken: set[str],
+    names: Names,
     constants: list[TensorProto],
     opset: int,
 ) -> list[NodeProto]:
     """Return the nodes from the packed input to the parts; their constants are appended."""
 
     def ints(values: Sequence[int]) -> str:
-        name = fresh_name(SIZES, taken)
+        name = names.fresh(SIZES)
         constants.append(onnx.numpy_helper.from_array(np.array(values, np.int64), name))
         return name
 
     make = onnx.helper.make_node
     nodes: list[NodeProto] = []
     pieces = [packed]
-    if len(names) > 1:
+    if len(parts) > 1:
         sizes = [part.size for part in packing.parts]
-        pieces = [fresh_name(PART, taken) for _ in sizes]
+        pieces = [names.fresh(PART) for _ in sizes]
         # The sizes became an input with opset 13.
         if opset >= 13:
             nodes.append(make("Split", [packed, ints(sizes)], pieces, axis=1))
         else:
             nodes.append(make("Split", [packed], pieces, axis=1, split=sizes))
-    for name, part, piece in zip(names, packing.parts, pieces, strict=True):
-        shaped = fresh_name(PART, taken)
+    for name, part, piece in zip(parts, packing.parts, pieces, strict=True):
+        shaped = names.fresh(PART)
         # The first axis counts samples, or several rows of each.
         nodes.append(make("Reshape", [piece, ints([-1, *part.shape[1:]])], [shaped]))
         nodes.append(make("Cast", [shaped], [name], to=part.element_type))
     for node in nodes:
-        node.name = fresh_name("cloakify_unpack", taken)
+        node.name = names.fresh("cloakify_unpack")
     return nodes
 
 

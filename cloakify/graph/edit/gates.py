@@ -23,7 +23,8 @@ from onnx import ModelProto, NodeProto
 
 from cloakify.errors import ModelError
 from cloakify.graph.analysis.gate_sites import GateSite
-from cloakify.graph.model.rewrite import Writer, names_of, replace_nodes
+from cloakify.graph.model.names import names_in
+from cloakify.graph.model.rewrite import Writer, replace_nodes
 from cloakify.onnxfile import values_of, write_metadata
 
 GATE = "cloakify_gate"
@@ -97,10 +98,10 @@ def _prepared(model: ModelProto, sites: Sequence[GateSite]) -> tuple[ModelProto,
     """
     if has_gates(model):
         raise ModelError("the model holds cloakify gates already")
-    taken = names_of(model)
+    names = names_in(model)
     for number in range(len(sites)):
         for name in (gate_name(number), f"{UNGATED}_{number}", f"{GATED}_{number}"):
-            if name in taken:
+            if name in names:
                 raise ModelError(f"the model has a value called {name!r} of its own; rename it")
     copy = ModelProto()
     copy.CopyFrom(model)
@@ -142,6 +143,7 @@ def open_gates(model: ModelProto, sites: Sequence[GateSite]) -> ModelProto:
     """
     opened, places = _prepared(model, sites)
     graph = opened.graph
+    names = names_in(opened)
     replacements: dict[int, list[NodeProto]] = {}
     # Backwards: an output's gate, which comes before the bias's, multiplies what that adds.
     for number, site in reversed(list(enumerate(sites))):
@@ -149,7 +151,7 @@ def open_gates(model: ModelProto, sites: Sequence[GateSite]) -> ModelProto:
         chain = replacements.setdefault(place, [graph.node[place]])
         inner = f"{UNGATED}_{number}"
         _rename_output(chain[-1], site.output, inner)
-        writer = Writer(f"opened_{number}")
+        writer = Writer(names, f"opened_{number}")
         if site.bias is None:
             writer.op("Mul", inner, gate_name(number), output=site.output)
         else:

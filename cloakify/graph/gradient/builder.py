@@ -9,6 +9,8 @@ import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 
+from cloakify.graph.model.names import names_of
+
 Tensor: TypeAlias = gs.Tensor
 
 PREFIX = "cloakify_grad"
@@ -29,7 +31,7 @@ class Builder:
 
     def __init__(self, graph: gs.Graph) -> None:
         self.graph = graph
-        self._names = _names_of(graph)
+        self.names = names_of(graph)
         self._constants: dict[tuple[str, tuple[int, ...], bytes], gs.Constant] = {}
         self._scaled: dict[str, tuple[Tensor, float]] = {}
 
@@ -236,28 +238,4 @@ class Builder:
         )
 
     def _name(self, stem: str) -> str:
-        return self._names.new(stem)
-
-
-class _Names:
-    """Hands out tensor and node names that a graph does not have yet."""
-
-    def __init__(self, taken: set[str]) -> None:
-        self._taken = taken
-        self._count = 0
-
-    def new(self, stem: str) -> str:
-        while True:
-            name = f"{PREFIX}_{stem}_{self._count}"
-            self._count += 1
-            if name not in self._taken:
-                return name
-
-
-def _names_of(graph: gs.Graph) -> _Names:
-    """Return the graph's own source of names: several builders may write to one graph in turns."""
-    # Not getattr: graphsurgeon looks unknown attributes up among its registered operators.
-    names: _Names | None = vars(graph).get("cloakify_names")
-    if names is None:
-        names = graph.cloakify_names = _Names(set(graph.tensors()))
-    return names
+        return self.names.fresh(f"{PREFIX}_{stem}")

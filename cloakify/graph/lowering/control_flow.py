@@ -12,7 +12,8 @@ from collections.abc import Iterator
 import numpy as np
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto
 
-from cloakify.graph.model.rewrite import Shapes, Writer, attribute, renamed, replace_nodes
+from cloakify.graph.model.names import names_in
+from cloakify.graph.model.rewrite import Shapes, Writer, attribute, replace_nodes
 from cloakify.onnxfile import values_of
 
 # Unrolled nodes of one loop. An attack's session would take seconds to open beyond that.
@@ -32,65 +33,64 @@ def write_out_control_flow(model: ModelProto, shapes: Shapes) -> bool:
     graph = model.graph
     constants = {tensor.name: tensor for tensor in graph.initializer}
     replacements: dict[int, list[NodeProto]] = {}
+    names = names_in(model)
     for place, node in enumerate(graph.node):
-        if node.domain not in ("", "ai.onnx"):
+        if node.domain not in ("", "ai.onnx") or node.op_type not in ("If", "Loop", "Scan"):
             continue
-        written = None
-        # Outputs name a node apart from every other.
-        stem = f"{node.op_type}_{next(name for name in node.output if name)}"
+        writer = Writer(names, node.op_type)
         if node.op_type == "If":
-            written = _branch(node, constants, stem)
+            done = _branch(writer, node, constants)
         elif node.op_type == "Loop":
-            written = _loop(node, constants, stem)
-        elif node.op_type == "Scan":
-            written = _scan(node, shapes, stem)
-        if written is not None:
-            replacements[place] = written.nodes
-            graph.initializer.extend(written.constants)
+            done = _loop(writer, node, constants)
+        else:
+            done = _scan(writer, node, shapes)
+        if done:
+            replacements[place] = writer.nodes
+            graph.initializer.extend(writer.constants)
     replace_nodes(graph, replacements)
     return bool(replacements)
 
 
-def _branch(node: NodeProto, constants: dict[str, TensorProto], stem: str) -> Writer | None:
+def _branch(writer: Writer, node: NodeProto, constants: dict[str, TensorProto]) -> bool:
+    """Write an `If` out where its condition is constant; tell whether it is."""
     if node.input[0] not in constants:
-        return None
+        return False
     taken = bool(values_of(constants[node.input[0]]).item())
     branch: GraphProto = attribute(node, "then_branch" if taken else "else_branch")
-    writer = Writer(stem)
-    results = _inline(writer, branch, {}, f"{stem}_")
+    results = writer.inline(branch, {})
     for result, output in zip(results, node.output, strict=True):
         if output:
             writer.op("Identity", result, output=output)
-    return writer
+    return True
 
 
-def _loop(node: NodeProto, constants: dict[str, TensorProto], stem: str) -> Writer | None:
+def _loop(writer: Writer, node: NodeProto, constants: dict[str, TensorProto]) -> bool:
+    """Write a `Loop` out where the number of its iterations is known; tell whether it is."""
     body: GraphProto = attribute(node, "body")
     count, go_on = node.input[0], node.input[1]
     if count not in constants or (go_on and not _is_true(constants.get(go_on))):
-        return None
+        return False
     if not _always_continues(body):
-        return None
+        return False
     trips = int(values_of(constants[count]).item())
     if trips * len(body.node) > MOST_NODES or trips < 1:
-        return None
-    writer = Writer(stem)
+        return False
     true = writer.constant(np.array(True))
     carried = list(node.input[2:])
     collected: list[list[str]] = [[] for _ in node.output[len(carried) :]]
     for trip in range(trips):
         number = writer.constant(np.array(trip, np.int64))
         names = [value.name for value in body.input]
-        mapping = dict(zip(names, [number, true, *carried], strict=True))
-        results = _inline(writer, body, mapping, f"{stem}_{trip}_")
+        results = writer.inline(body, dict(zip(names, [number, true, *carried], strict=True)))
         carried = results[1 : 1 + len(carried)]
         for part, result in zip(collected, results[1 + len(carried) :], strict=True):
             part.append(result)
     _finish(writer, node, carried, [(part, 0) for part in collected])
-    return writer
+    return True
 
 
-def _scan(node: NodeProto, shapes: Shapes, stem: str) -> Writer | None:
+def _scan(writer: Writer, node: NodeProto, shapes: Shapes) -> bool:
+    """Write a `Scan` out where the length of its sequences is known; tell whether it is."""
     body: GraphProto = attribute(node, "body")
     scanned = attribute(node, "num_scan_inputs")
     carried = list(node.input[: len(node.input) - scanned])
@@ -101,11 +101,10 @@ def _scan(node: NodeProto, shapes: Shapes, stem: str) -> Writer | None:
     out_axes = attribute(node, "scan_output_axes") or [0] * results_count
     out_backwards = attribute(node, "scan_output_directions") or [0] * results_count
     if any(source not in shapes for source in sources):
-        return None
+        return False
     trips = shapes[sources[0]][axes[0]]
     if trips * len(body.node) > MOST_NODES or trips < 1:
-        return None
-    writer = Writer(stem)
+        return False
     collected: list[list[str]] = [[] for _ in range(results_count)]
     for trip in range(trips):
         items = [
@@ -118,8 +117,7 @@ def _scan(node: NodeProto, shapes: Shapes, stem: str) -> Writer | None:
             for source, axis, back in zip(sources, axes, backwards, strict=True)
         ]
         names = [value.name for value in body.input]
-        mapping = dict(zip(names, [*carried, *items], strict=True))
-        results = _inline(writer, body, mapping, f"{stem}_{trip}_")
+        results = writer.inline(body, dict(zip(names, [*carried, *items], strict=True)))
         for part, result in zip(collected, results[len(carried) :], strict=True):
             part.append(result)
         carried = results[: len(carried)]
@@ -128,23 +126,7 @@ def _scan(node: NodeProto, shapes: Shapes, stem: str) -> Writer | None:
         for part, axis, back in zip(collected, out_axes, out_backwards, strict=True)
     ]
     _finish(writer, node, carried, parts)
-    return writer
-
-
-def _inline(writer: Writer, graph: GraphProto, mapping: dict[str, str], prefix: str) -> list[str]:
-    """Append a subgraph's nodes, and return the names of its outputs."""
-    for tensor in graph.initializer:
-        copy = TensorProto()
-        copy.CopyFrom(tensor)
-        copy.name = prefix + tensor.name
-        writer.constants.append(copy)
-    own = {tensor.name for tensor in graph.initializer}
-    own.update(name for node in graph.node for name in node.output)
-    writer.nodes.extend(renamed(graph, prefix, mapping))
-    return [
-        mapping.get(output.name, prefix + output.name if output.name in own else output.name)
-        for output in graph.output
-    ]
+    return True
 
 
 def _finish(

@@ -17,7 +17,8 @@ from cloakify.graph.analysis.inputs import data_inputs
 from cloakify.graph.edit.cut import OWN
 from cloakify.graph.edit.gates import GATE, UNGATED
 from cloakify.graph.edit.mask import MASK, MASKED_FEATURES
-from cloakify.graph.model.rewrite import fresh_name, names_of, rename
+from cloakify.graph.model.names import names_in
+from cloakify.graph.model.rewrite import rename
 
 PREFIX = "cloakify_"
 
@@ -50,8 +51,8 @@ def make_way(model: ModelProto, wanted: Sequence[str]) -> tuple[ModelProto, list
                 f"the model's input is called {value.name!r}, a name that cloakify uses for its "
                 "own; rename it"
             )
-    taken = names_of(model)
-    mapping = {name: fresh_name(f"model_{name}", taken) for name in sorted(found)}
+    names = names_in(model)
+    mapping = {name: names.fresh(f"model_{name}") for name in sorted(found)}
     copy = ModelProto()
     copy.CopyFrom(model)
     for node in copy.graph.node:

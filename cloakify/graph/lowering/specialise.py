@@ -9,12 +9,10 @@ model computes, but for 16-bit floats, which become 32-bit ones so that gradient
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import onnx
 import onnx.inliner
-import onnx_graphsurgeon as gs
 from onnx import ModelProto, TensorProto
 
 from cloakify.boundary import boundary
@@ -23,49 +21,15 @@ from cloakify.graph.lowering.decompositions.catalogue import write_out
 from cloakify.graph.lowering.fold_shapes import fold_shapes, known_values
 from cloakify.graph.lowering.functions import Keep, expand_functions
 from cloakify.graph.lowering.opset import modernise
-from cloakify.graph.model.imported import import_graph
 from cloakify.graph.model.rewrite import cut
 from cloakify.graph.model.weights import set_weights_aside
+from cloakify.graph.model.working_graph import WorkingGraph, import_working
 from cloakify.onnxfile import values_of
 from cloakify.onnxfile.walk import iter_graphs
 
 Shape = tuple[int, ...]
 
 _HALF = {TensorProto.FLOAT16, TensorProto.BFLOAT16}
-
-
-@dataclass
-class WorkingGraph:
-    """A specialised model.
-
-    Attributes
-    ----------
-    graph
-        The nodes; every variable has a static ``shape`` (tuple of int) and a ``dtype``.
-    weights
-        The large constants of ``graph`` by name, as they stood in the model.
-    """
-
-    graph: gs.Graph
-    weights: dict[str, TensorProto]
-
-    def export(self) -> ModelProto:
-        """Return the graph as a model with its weights."""
-        aside: list[tuple[gs.Constant, object]] = []
-        for tensor in self.graph.tensors().values():
-            if isinstance(tensor, gs.Constant) and tensor.name in self.weights:
-                aside.append((tensor, tensor._values))
-                # graphsurgeon would copy the weights twice; they are added to the message below.
-                tensor.to_variable(shape=tensor.shape, dtype=tensor.dtype)
-                tensor.type = "tensor_type"
-        try:
-            with boundary("the working graph can't be written"):
-                model: ModelProto = gs.export_onnx(self.graph)
-        finally:
-            for variable, values in aside:
-                variable.to_constant(values)
-        model.graph.initializer.extend(self.weights[tensor.name] for tensor, _ in aside)
-        return model
 
 
 def specialise(
@@ -107,8 +71,7 @@ def specialise(
     skeleton = fold_shapes(skeleton, weights)
     if keep is not None and write_out(skeleton, *known_values(skeleton)):
         skeleton = fold_shapes(skeleton, weights)
-    graph = _import(skeleton, weights)
-    return WorkingGraph(graph, weights)
+    return import_working(skeleton, weights)
 
 
 def _inline(model: ModelProto) -> ModelProto:
@@ -165,20 +128,3 @@ def _widen(model: ModelProto, weights: dict[str, TensorProto]) -> None:
                 attribute.t.CopyFrom(wide(attribute.t))
             elif attribute.name in ("to", "dtype") and attribute.i in _HALF:
                 attribute.i = TensorProto.FLOAT
-
-
-def _import(skeleton: ModelProto, weights: dict[str, TensorProto]) -> gs.Graph:
-    """Import into graphsurgeon with the weights as lazy constants."""
-    data = [value for value in skeleton.graph.input if value.name not in weights]
-    del skeleton.graph.input[:]
-    skeleton.graph.input.extend(data)
-    # Initializers stand-ins with no bytes: graphsurgeon reads values only when asked for them.
-    for name, tensor in weights.items():
-        skeleton.graph.initializer.append(
-            TensorProto(name=name, data_type=tensor.data_type, dims=tensor.dims)
-        )
-    graph = import_graph(skeleton)
-    for name, tensor in graph.tensors().items():
-        if name in weights:
-            tensor._values = gs.ir.tensor.LazyValues(weights[name])
-    return graph

@@ -1,8 +1,8 @@
-"""Rewrite the nodes of a message: new names, renamed copies, and what leads where."""
+"""Rewrite the nodes of a message."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,21 +10,31 @@ import onnx
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto
 
 from cloakify.graph.model.dataflow import leading_to
-from cloakify.onnxfile.walk import iter_graphs
+from cloakify.graph.model.names import Names
 
 Shapes = Mapping[str, tuple[int, ...]]
 
 
 class Writer:
-    """Collects the nodes and constants that take the place of one node."""
+    """Collects the nodes and constants that take the place of one node.
 
-    def __init__(self, stem: str) -> None:
+    Parameters
+    ----------
+    names
+        The graph's source of names.
+    stem
+        What all names made here begin with, behind ``cloakify_``.
+    """
+
+    def __init__(self, names: Names, stem: str) -> None:
         self.nodes: list[NodeProto] = []
         self.constants: list[TensorProto] = []
+        self._names = names
         self._stem = f"cloakify_{stem}"
 
     def name(self) -> str:
-        return f"{self._stem}_{len(self.nodes)}_{len(self.constants)}"
+        """Return a name for a value."""
+        return self._names.fresh(self._stem)
 
     def op(
         self,
@@ -42,7 +52,7 @@ class Writer:
         return output
 
     def constant(self, values: np.ndarray) -> str:
-        name = self.name() + "_c"
+        name = self.name()
         self.constants.append(onnx.numpy_helper.from_array(values, name))
         return name
 
@@ -56,10 +66,33 @@ class Writer:
             count, inputs, attributes = parts, [tensor], {"num_outputs": parts}
         else:
             count, inputs = len(parts), [tensor, self.ints(*parts)]
-        stem = self.name()
-        names = [f"{stem}_{place}" for place in range(count)]
+        names = [self.name() for _ in range(count)]
         self.nodes.append(onnx.helper.make_node("Split", inputs, names, axis=axis, **attributes))
         return names
+
+    def inline(self, graph: GraphProto, mapping: Mapping[str, str]) -> list[str]:
+        """Append a subgraph's nodes and constants, and return the names of its outputs.
+
+        What it makes gets names of its own; ``mapping`` gives those that stand for its inputs, and
+        names from the graph around it stay.
+        """
+        inner = dict(mapping)
+        for tensor in graph.initializer:
+            inner[tensor.name] = self._names.fresh(f"{self._stem}_{tensor.name}")
+            self.constants.append(TensorProto())
+            self.constants[-1].CopyFrom(tensor)
+            self.constants[-1].name = inner[tensor.name]
+        for node in graph.node:
+            inner.update(
+                (name, self._names.fresh(f"{self._stem}_{name}")) for name in node.output if name
+            )
+            copy = NodeProto()
+            copy.CopyFrom(node)
+            rename(copy, inner)
+            if node.name:
+                copy.name = self._names.fresh(f"{self._stem}_{node.name}")
+            self.nodes.append(copy)
+        return [inner.get(output.name, output.name) for output in graph.output]
 
 
 def replace_nodes(graph: GraphProto, replacements: Mapping[int, Sequence[NodeProto]]) -> None:
@@ -89,24 +122,6 @@ def attribute(node: NodeProto, name: str, default: Any = None) -> Any:
     return default
 
 
-def renamed(graph: GraphProto, prefix: str, mapping: Mapping[str, str]) -> Iterator[NodeProto]:
-    """Yield copies of a subgraph's nodes whose inner names start with ``prefix``.
-
-    ``mapping`` gives the names that stand for the subgraph's inputs; names from the graph around it
-    stay.
-    """
-    inner = dict(mapping)
-    for node in graph.node:
-        inner.update((name, prefix + name) for name in node.output if name and name not in inner)
-    inner.update((tensor.name, prefix + tensor.name) for tensor in graph.initializer)
-    for node in graph.node:
-        copy = NodeProto()
-        copy.CopyFrom(node)
-        rename(copy, inner)
-        copy.name = prefix + node.name if node.name else ""
-        yield copy
-
-
 def rename(node: NodeProto, mapping: Mapping[str, str]) -> None:
     """Give what a node reads and yields other names, in place, its subgraphs included."""
     node.input[:] = [mapping.get(name, name) for name in node.input]
@@ -133,27 +148,3 @@ def cut(model: ModelProto, outputs: Sequence[str]) -> None:
     imports = [entry for entry in model.opset_import if entry.domain in used]
     del model.opset_import[:]
     model.opset_import.extend(imports)
-
-
-def names_of(model: ModelProto) -> set[str]:
-    """Return every name that a model's graphs use, of values, nodes and sizes."""
-    taken: set[str] = set()
-    for graph in iter_graphs(model.graph):
-        for value in (*graph.input, *graph.output, *graph.value_info):
-            taken.add(value.name)
-            taken.update(dim.dim_param for dim in value.type.tensor_type.shape.dim)
-        taken.update(tensor.name for tensor in graph.initializer)
-        taken.update(tensor.values.name for tensor in graph.sparse_initializer)
-        for node in graph.node:
-            taken.update((node.name, *node.input, *node.output))
-    return taken
-
-
-def fresh_name(wanted: str, taken: set[str]) -> str:
-    """Return ``wanted``, or with a number behind it where it is taken; it is taken then."""
-    name, number = wanted, 0
-    while name in taken:
-        number += 1
-        name = f"{wanted}_{number}"
-    taken.add(name)
-    return name

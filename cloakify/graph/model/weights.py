@@ -2,43 +2,65 @@
 
 from __future__ import annotations
 
-import numpy as np
-import onnx
-from onnx import ModelProto, TensorProto
+import math
+from collections.abc import Callable, Iterable
+from typing import Any, TypeAlias
 
-# Constants up to this many elements stay in the message while it is rewritten.
+import onnx
+from onnx import GraphProto, ModelProto, TensorProto
+
+# Constants up to this many elements stay in the message: they may be shapes and axes.
 SMALL = 1024
 
+# By name.
+Weights: TypeAlias = dict[str, TensorProto]
 
-def set_weights_aside(model: ModelProto) -> tuple[ModelProto, dict[str, TensorProto]]:
-    """Split off the large initializers; in the skeleton they are inputs of known type and shape."""
-    weights: dict[str, TensorProto] = {}
+
+def is_large(tensor: TensorProto) -> bool:
+    """Tell whether a constant has more than :data:`SMALL` elements."""
+    return math.prod(tensor.dims) > SMALL
+
+
+def split_weights(
+    model: ModelProto, is_weight: Callable[[TensorProto], bool] = is_large
+) -> tuple[ModelProto, Weights]:
+    """Split a message into one without the initializers that are weights, and these.
+
+    Copying the whole would copy the weights; the model itself is not changed.
+    """
     skeleton = ModelProto()
     for field, value in model.ListFields():
-        if field.name == "graph":
-            continue
-        if field.is_repeated:
-            getattr(skeleton, field.name).extend(value)
-        else:
-            setattr(skeleton, field.name, value)
+        if field.name != "graph":
+            _copy_field(skeleton, field.name, value)
     for field, value in model.graph.ListFields():
-        # Declared shapes of inner values are dropped: they hold for the symbolic sizes.
-        if field.name in ("initializer", "value_info", "metadata_props"):
-            continue
-        if field.is_repeated:
-            getattr(skeleton.graph, field.name).extend(value)
-        else:
-            setattr(skeleton.graph, field.name, value)
+        if field.name != "initializer":
+            _copy_field(skeleton.graph, field.name, value)
+    weights: Weights = {}
     for tensor in model.graph.initializer:
-        if np.prod(tensor.dims, dtype=np.int64) > SMALL:
+        if is_weight(tensor):
             weights[tensor.name] = tensor
         else:
             skeleton.graph.initializer.append(tensor)
-    # Up to IR version 3 an initializer is listed as an input too; only data inputs stay.
-    constant = {tensor.name for tensor in model.graph.initializer}
-    data = [value for value in skeleton.graph.input if value.name not in constant]
-    del skeleton.graph.input[:]
-    skeleton.graph.input.extend(data)
+    return skeleton, weights
+
+
+def _copy_field(message: ModelProto | GraphProto, name: str, value: Any) -> None:
+    """Set a number or text, or extend a list: a model and its graph have no other fields."""
+    if isinstance(value, int | str):
+        setattr(message, name, value)
+    else:
+        getattr(message, name).extend(value)
+
+
+def set_weights_aside(model: ModelProto) -> tuple[ModelProto, Weights]:
+    """Split off the large initializers; in the skeleton they are inputs of known type and shape.
+
+    Declared shapes of inner values are dropped: they hold for the symbolic sizes.
+    """
+    skeleton, weights = split_weights(model)
+    del skeleton.graph.value_info[:]
+    del skeleton.graph.metadata_props[:]
+    drop_inputs(skeleton, (tensor.name for tensor in model.graph.initializer))
     for name, tensor in weights.items():
         skeleton.graph.input.append(
             onnx.helper.make_tensor_value_info(name, tensor.data_type, list(tensor.dims))
@@ -46,3 +68,11 @@ def set_weights_aside(model: ModelProto) -> tuple[ModelProto, dict[str, TensorPr
     # An initializer that is no input needs IR version 4.
     skeleton.ir_version = max(skeleton.ir_version, 10)
     return skeleton, weights
+
+
+def drop_inputs(model: ModelProto, names: Iterable[str]) -> None:
+    """Take constants out of the inputs, in place: up to IR version 3 each is listed there too."""
+    constants = set(names)
+    data = [value for value in model.graph.input if value.name not in constants]
+    del model.graph.input[:]
+    model.graph.input.extend(data)

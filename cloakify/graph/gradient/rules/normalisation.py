@@ -51,7 +51,9 @@ def layer_normalization(context: Context, node: gs.Node, grads: Gradients) -> Gr
     g = _only_first(node, grads)
     x, scale = node.inputs[:2]
     axes = _axes_from(node)
-    spread = _stored_spread(node) or _spread(context, x, axes, node.attrs.get("epsilon", 1e-5))
+    spread = _stored_spread(context, node) or _spread(
+        context, x, axes, node.attrs.get("epsilon", 1e-5)
+    )
     centred = context.sub(x, spread[0])
     found: Gradients = [None, None, None]
     if context.needs(x):
@@ -227,7 +229,7 @@ def _inverse_root(
     return context.op("Reciprocal", context.op("Sqrt", variance))
 
 
-def _stored_spread(node: gs.Node) -> tuple[Tensor, Tensor] | None:
+def _stored_spread(context: Context, node: gs.Node) -> tuple[Tensor, Tensor] | None:
     """Have a float32 LayerNormalization return its μ and r, which costs nothing."""
     # By the standard they are float32 whatever x is; in a double graph they are computed anew.
     if node.inputs[0].dtype != np.float32 or any(tensor.is_empty() for tensor in node.outputs):
@@ -236,7 +238,7 @@ def _stored_spread(node: gs.Node) -> tuple[Tensor, Tensor] | None:
     for axis in _axes_from(node):
         shape[axis] = 1
     for stem in ("mean", "deviation")[len(node.outputs) - 1 :]:
-        name = f"{node.outputs[0].name}_cloakify_{stem}"
+        name = context.names.fresh(f"cloakify_{stem}")
         node.outputs.append(gs.Variable(name, np.float32, shape))
     return node.outputs[1], node.outputs[2]
 

@@ -14,6 +14,7 @@ from cloakify.graph.lowering.decompositions import (
     grid_sample,
     recurrent,
 )
+from cloakify.graph.model.names import names_in
 from cloakify.graph.model.rewrite import Shapes, Writer, replace_nodes
 
 
@@ -69,12 +70,13 @@ def write_out(model: ModelProto, shapes: Shapes, types: Mapping[str, int]) -> bo
         The shape and the element type of each tensor known.
     """
     replacements: dict[int, list[NodeProto]] = {}
+    names = names_in(model)
     for place, node in enumerate(model.graph.node):
         domain = "" if node.domain == "ai.onnx" else node.domain
         kind = _BY_OPERATOR.get((domain, node.op_type))
         if kind is None or kind.unsupported_reason(node, shapes) is not None:
             continue
-        writer = Writer(f"{node.op_type}_{next(name for name in node.output if name)}")
+        writer = Writer(names, node.op_type)
         kind.write(writer, node, shapes, types)
         replacements[place] = writer.nodes
         model.graph.initializer.extend(writer.constants)

@@ -1,0 +1,70 @@
+"""Weights laid aside: nothing of a message is lost, and nothing large is left in it."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from onnx import ModelProto, TensorProto
+
+from cloakify.graph.model.weights import SMALL, set_weights_aside, split_weights
+from cloakify.graph.model.working_graph import import_working
+from cloakify.runtime.weights import weights_as_values
+
+
+@pytest.fixture
+def model() -> ModelProto:
+    """Return a model of IR version 3, with every field of a message and its graph set."""
+    made = onnx.parser.parse_model(
+        f"""<ir_version: 3, opset_import: ["" : 17, "own" : 1], producer_name: "p",
+             producer_version: "2", domain: "d", model_version: 7, doc_string: "text">
+        f (float[N, 2] x) => (float[N, {SMALL}] y)
+        <float[2, {SMALL}] w, float[{SMALL}] b, int64[1] axes = {{1}}, float[N, {SMALL}] h>
+        {{ h = MatMul (x, w)  s = Add (h, b)  y = Neg (s) }}
+        <domain: "own", opset_import: ["" : 17]> twice (a) => (c) {{ c = Add (a, a) }}"""
+    )
+    rng = np.random.default_rng(0)
+    for name, shape in (("w", (2, SMALL)), ("b", (SMALL,))):
+        values = rng.random(shape, np.float32)
+        made.graph.initializer.append(onnx.numpy_helper.from_array(values, name))
+        made.graph.input.append(onnx.helper.make_tensor_value_info(name, 1, shape))
+    made.metadata_props.add(key="k", value="v")
+    made.graph.metadata_props.add(key="g", value="h")
+    made.graph.doc_string = "graph"
+    return made
+
+
+def test_a_split_message_and_its_weights_are_the_model(model: ModelProto) -> None:
+    before = model.SerializeToString(deterministic=True)
+    skeleton, weights = split_weights(model)
+    assert set(weights) == {"w"}
+    kept = {tensor.name: tensor for tensor in (*skeleton.graph.initializer, *weights.values())}
+    order = [tensor.name for tensor in model.graph.initializer]
+    del skeleton.graph.initializer[:]
+    skeleton.graph.initializer.extend(kept[name] for name in order)
+    assert skeleton.SerializeToString(deterministic=True) == before
+    assert model.SerializeToString(deterministic=True) == before
+
+
+def test_a_working_graph_gives_the_weights_back(model: ModelProto) -> None:
+    skeleton, weights = set_weights_aside(model)
+    assert [value.name for value in skeleton.graph.input] == ["x", "w"]
+    assert {tensor.name for tensor in skeleton.graph.initializer} == {"axes", "b"}
+    exported = import_working(skeleton, weights).export()
+    assert [value.name for value in exported.graph.input] == ["x"]
+    x = np.random.default_rng(1).random((3, 2), np.float32)
+    expected = onnx.reference.ReferenceEvaluator(model).run(None, {"x": x})
+    np.testing.assert_array_equal(
+        onnx.reference.ReferenceEvaluator(exported).run(None, {"x": x}), expected
+    )
+
+
+def test_what_numpy_has_no_type_for_stays_in_the_message(model: ModelProto) -> None:
+    sixteen = TensorProto(name="z", dims=[2 * SMALL], data_type=TensorProto.BFLOAT16)
+    sixteen.raw_data = bytes(4 * SMALL)
+    model.graph.initializer.append(sixteen)
+    skeleton, values = weights_as_values(model)
+    assert set(values) == {"w"}
+    kept = {tensor.name: tensor.data_location for tensor in skeleton.graph.initializer}
+    external, default = TensorProto.EXTERNAL, TensorProto.DEFAULT
+    assert kept == {"w": external, "b": default, "axes": default, "z": default}
