@@ -7,8 +7,8 @@ The name of the option, the text that help shows, the type with its bounds and t
 there is to say; the command line, `cloakify.toml`, the environment, the Python interface, its
 errors and the command that a report tells to repeat a run are made from it.
 
-Groups are msgspec's structs: frozen and typed as those of pydantic, but imported in a quarter of
-the time (25 ms against 80 to 100), which `cloakify --help` would spend as well.
+Groups are msgspec's structs: frozen and typed as those of pydantic, but imported in a third of the
+time (25 against 80 ms), which `cloakify --help` would spend as well.
 """
 
 from __future__ import annotations
