@@ -125,18 +125,18 @@ def _assignment(counts: Counts) -> Labels:
 
     size = len(counts)
     _, assigned = linear_sum_assignment(2 * counts + np.eye(size, dtype=np.int64), maximize=True)
-    found = np.arange(size)
+    chosen = np.arange(size)
     for cycle in _cycles(assigned):
         gained = int(counts[cycle, assigned[cycle]].sum())
         lost = int(counts[cycle, cycle].sum())
         if gained >= TWICE * lost and mcnemar(gained, lost) < LIKELY:
-            found[cycle] = assigned[cycle]
-    return found
+            chosen[cycle] = assigned[cycle]
+    return chosen
 
 
 def _cycles(permutation: Labels) -> list[Labels]:
     """Return the cycles of a permutation that move something."""
-    found = []
+    cycles = []
     seen = permutation == np.arange(len(permutation))
     for start in range(len(permutation)):
         cycle = []
@@ -146,5 +146,5 @@ def _cycles(permutation: Labels) -> list[Labels]:
             cycle.append(place)
             place = int(permutation[place])
         if cycle:
-            found.append(np.array(cycle))
-    return found
+            cycles.append(np.array(cycle))
+    return cycles

@@ -33,22 +33,22 @@ class Classifier:
 
     file: OnnxFile
     entry: AttackPoint
-    found: ClassifierSearch
+    search: ClassifierSearch
 
     @property
     def head(self) -> Head:
         """The last linear layer."""
-        return self.found.head
+        return self.search.head
 
     @cached_property
     def scores(self) -> Scores:
         """What it is attacked and judged by."""
-        return self.found.scores
+        return self.search.scores
 
     @property
     def is_sure(self) -> bool:
         """Whether it is known to be a classifier; one bare number may be anything."""
-        return self.scores.task is not Task.BINARY or bool(self.found.reading.sign)
+        return self.scores.task is not Task.BINARY or bool(self.search.reading.sign)
 
     @property
     def spec(self) -> InputSpec:
@@ -133,5 +133,5 @@ def open_source(
 
 
 def _classifier(file: OnnxFile, options: ModelOptions, *, any_mixed: bool = False) -> Classifier:
-    found = find_classifier(file.outline, wanted_of(options), any_mixed=any_mixed)
-    return Classifier(file, find_attack_point(file.outline), single_label(found))
+    search = find_classifier(file.outline, wanted_of(options), any_mixed=any_mixed)
+    return Classifier(file, find_attack_point(file.outline), single_label(search))

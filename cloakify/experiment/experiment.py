@@ -111,7 +111,7 @@ class Experiment:
         """Return the part of the classifier, or of an edit of it, that samples go through."""
         chosen = self.classifier.model if model is None else self.with_weights(model)
         part = chosen if self.inside is None else self.inside.cut(chosen, self.classifier.head)
-        return with_class_scores(part, self.classifier.found)
+        return with_class_scores(part, self.classifier.search)
 
     def target(self, model: ModelProto | None = None) -> Target:
         """Return the classifier, or another model with the same head, as a target of attacks."""
@@ -240,8 +240,8 @@ def _batch_size(setting: Setting, dataset: Dataset, device: Device) -> int:
 
 
 def _predictions(target: Target, dataset: Dataset, progress: Progress) -> NDArray[np.int64]:
-    found = np.empty(len(dataset), np.int64)
+    predictions = np.empty(len(dataset), np.int64)
     for batch in dataset.batches(batch_size=target.span):
-        found[batch.index] = target.logits(floats(batch.x)).argmax(axis=1)
+        predictions[batch.index] = target.logits(floats(batch.x)).argmax(axis=1)
         progress("labelling by the model", int(batch.index[-1]) + 1, len(dataset))
-    return found
+    return predictions

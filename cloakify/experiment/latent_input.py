@@ -141,8 +141,8 @@ class LatentInput:
         expected = run[logits].astype(np.float64)
         cut = Session(tap(self.cut(model, self._head), [logits]), self._device)
         run = cut.run({self.spec.name: self.pack(inputs)[::-1]})
-        found = run[logits][::-1].astype(np.float64)
-        apart = float(np.abs(found - expected).max(initial=0.0))
+        from_cut = run[logits][::-1].astype(np.float64)
+        apart = float(np.abs(from_cut - expected).max(initial=0.0))
         if not apart <= TOLERANCE * max(1.0, float(np.abs(expected).max(initial=0.0))):
             raise ModelError(
                 f"the logits do not follow from {self.entry} alone (off by {apart:g}): "
@@ -202,10 +202,10 @@ def root_mean_square(inside: LatentInput, dataset: Dataset) -> float:
     """
     chosen = np.unique(np.linspace(0, len(dataset) - 1, min(MEASURED, len(dataset))).astype(int))
     values = inside.tensor(dataset.inputs(chosen)).astype(np.float64)
-    found = float(np.sqrt(np.square(values).mean()))
-    if not (found > 0 and np.isfinite(found)):
-        raise ModelError(f"{inside.entry} has a root mean square of {found:g}; ε has no unit there")
-    return found
+    size = float(np.sqrt(np.square(values).mean()))
+    if not (size > 0 and np.isfinite(size)):
+        raise ModelError(f"{inside.entry} has a root mean square of {size:g}; ε has no unit there")
+    return size
 
 
 def preprocessing_for(entry: AttackPoint, options: DataOptions) -> Preprocessing:
@@ -216,8 +216,8 @@ def preprocessing_for(entry: AttackPoint, options: DataOptions) -> Preprocessing
     UsageError
         Pixels' numbers are given for token ids, or make pixels larger than the input can hold.
     """
-    found = Preprocessing.parse(options.scale, options.mean, options.std)
-    plain = found == Preprocessing()
+    preprocessing = Preprocessing.parse(options.scale, options.mean, options.std)
+    plain = preprocessing == Preprocessing()
     if entry.kind == "embedding" and not plain:
         raise UsageError(
             f"--scale, --mean and --std are for pixels; input {entry.input.name!r} takes ids"
@@ -225,7 +225,8 @@ def preprocessing_for(entry: AttackPoint, options: DataOptions) -> Preprocessing
     if entry.kind == "numbers" and entry.input.dtype == np.uint8 and plain:
         return Preprocessing(scale=255.0)
     if entry.kind == "numbers" and options.box is not None:
-        low, high = found.box(*options.box, channels=max(len(found.mean), len(found.std)))
+        channels = max(len(preprocessing.mean), len(preprocessing.std))
+        low, high = preprocessing.box(*options.box, channels=channels)
         held = np.iinfo(str(entry.input.dtype))
         if low.min() < held.min or high.max() > held.max:
             raise UsageError(
@@ -233,7 +234,7 @@ def preprocessing_for(entry: AttackPoint, options: DataOptions) -> Preprocessing
                 f"pixels; input {entry.input.name!r} ({entry.input.dtype}) holds {held.min} to "
                 f"{held.max}"
             )
-    return found
+    return preprocessing
 
 
 def described(entry: AttackPoint, unit: float) -> str:
@@ -271,7 +272,7 @@ def run_prefix(
     samples = len(inputs[entry.input.name])
     fixed = entry.input.batch_size
     size = fixed or batch_size
-    found: list[NDArray[np.generic]] = []
+    parts: list[NDArray[np.generic]] = []
     for start in range(0, samples, size):
         part = {name: inputs[name][start : start + size] for name in session.inputs}
         count = len(part[entry.input.name])
@@ -279,5 +280,5 @@ def run_prefix(
         tensor = values[entry.tensor]
         if not tensor.ndim or len(tensor) % (fixed or count):
             part_of(entry.tensor, tensor, fixed or count)
-        found.append(tensor[: count * (len(tensor) // (fixed or count))])
-    return np.concatenate(found)
+        parts.append(tensor[: count * (len(tensor) // (fixed or count))])
+    return np.concatenate(parts)

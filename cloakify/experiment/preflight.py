@@ -98,22 +98,22 @@ def preflight(experiment: Experiment, target: Target, *, few: bool = False) -> P
             f"head {experiment.classifier.head.node!r}: what stands behind the head changes the "
             "answer; name another with --head, or export the model with its class scores as output"
         )
-    found = np.concatenate(predictions)
+    answers = np.concatenate(predictions)
     labels = experiment.labels[indices]
     options = experiment.setting.data
     if options.labels == "given" and not options.accept_accuracy:
-        _check_answers(experiment, labels, found, few)
-    correct = int((found == labels).sum())
+        _check_answers(experiment, labels, answers, few)
+    correct = int((answers == labels).sum())
     return Preflight(count, correct, other, float(np.median(np.concatenate(spread))))
 
 
-def _check_answers(experiment: Experiment, labels: Labels, found: Labels, few: bool) -> None:
+def _check_answers(experiment: Experiment, labels: Labels, answers: Labels, few: bool) -> None:
     """Raise DataError where the answers fit another order of the classes, or hardly any."""
     path, classes = experiment.classifier.file.path, experiment.classifier.scores.num_classes
-    correct, count = int((found == labels).sum()), len(labels)
+    correct, count = int((answers == labels).sum()), len(labels)
     notes = "".join(f" ({note})" for note in experiment.dataset.notes)
     seen = f"{path}: clean accuracy is {correct / count:.1%} ({correct} of {count})"
-    better = find_better_order(labels, found, classes)
+    better = find_better_order(labels, answers, classes)
     if better is not None:
         raise DataError(
             f"{seen}, but {better.accuracy:.1%} with the classes in another order: if that is the "

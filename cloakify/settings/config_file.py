@@ -50,18 +50,18 @@ def read_config(path: Path, verb: str, *, trusted: bool = True) -> dict[str, Any
         It can't be read, an option does not exist, or a value is out of its range.
     """
     shared, own = _split(_parse(path), path, verb)
-    found: dict[str, Any] = {}
+    options: dict[str, Any] = {}
     for name, value in (shared | own).items():
         declared = _of_verb(verb).get(name)
         if declared is None:
             continue
         try:
-            found[name] = _read(declared, value, path.parent)
+            options[name] = _read(declared, value, path.parent)
         except UsageError as error:
             raise UsageError(f"{path}: {error}") from None
         if declared.names_files and not trusted:
-            _check_inside(declared, found[name], path)
-    return found
+            _check_inside(declared, options[name], path)
+    return options
 
 
 def write_config(verb: str, given: Mapping[str, Any], folder: Path) -> str:

@@ -164,9 +164,9 @@ class Declaration:
 def declarations(group: type[Group]) -> tuple[Declaration, ...]:
     """Return what is declared in a group, in order."""
     hints = get_type_hints(group, include_extras=True)
-    found = []
+    declared = []
     for field in msgspec.structs.fields(group):
         hint = hints[field.name]
         (option,) = (each for each in hint.__metadata__ if isinstance(each, Option))
-        found.append(Declaration(group, field.name, hint, field.default, option))
-    return tuple(found)
+        declared.append(Declaration(group, field.name, hint, field.default, option))
+    return tuple(declared)

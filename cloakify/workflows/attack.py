@@ -73,7 +73,7 @@ def attack(
     experiment = open_experiment(classifier, data, setting, progress)
     method = chosen_attack(setting)
     target, dataset = experiment.target(), experiment.dataset
-    found = preflight(experiment, target, few=True)
+    first_look = preflight(experiment, target, few=True)
     right = np.empty((2, len(dataset)), bool)
     inside = experiment.inside
     shape = dataset.sample_shape if inside is None else inside.packing.tensor_shape
@@ -91,10 +91,10 @@ def attack(
         if inside is not None:
             archive.put("tensor", np.array(classifier.entry.tensor))
     notes = dataset.notes
-    if found.overruled:
+    if first_look.overruled:
         notes += (
-            f"{found.overruled} of {found.count} clean samples get another answer from the whole "
-            "model than from its head, and both figures are of the head alone",
+            f"{first_look.overruled} of {first_look.count} clean samples get another answer from "
+            "the whole model than from its head, and both figures are of the head alone",
         )
     return AttackResult(
         path, accuracy_figure(right[0]), accuracy_figure(right[1]), notes, dataset.class_names

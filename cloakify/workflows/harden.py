@@ -134,7 +134,7 @@ def harden(
         candidate = find_mask_candidate(experiment, target, splits, attack, clock, progress)
     with clock.stage("evaluate"):
         hardened = experiment.target(candidate.model)
-        found = compare_targets(
+        correctness = compare_targets(
             [target, hardened, experiment.target(candidate.control)],
             Attacks(attack, evaluation_attack(setting, stop_early=False), evaluation),
             experiment.threat,
@@ -143,9 +143,9 @@ def harden(
             lambda done: progress("evaluating", done, len(splits.report)),
         )
         warnings = check_masking(
-            experiment, hardened, splits, found[1], follows_gradient(setting), progress
+            experiment, hardened, splits, correctness[1], follows_gradient(setting), progress
         )
-        accuracy, verdict = judge_mask(*found, doubts=codes_in_doubt(warnings))
+        accuracy, verdict = judge_mask(*correctness, doubts=codes_in_doubt(warnings))
     gate = missed_gate(setting.evaluation.require_gain, accuracy.gain.adaptive.value)
     if gate is None:
         with clock.stage("write"):

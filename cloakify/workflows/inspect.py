@@ -33,7 +33,7 @@ class Inspection:
     ----------
     entry
         Which tensor attacks perturb: the input, or one inside the graph.
-    found
+    search
         The head, the linear layers that were not taken, and the task; ``None`` where the model is
         no classifier, or its head is not unique; ``problem`` then says why.
     coverage
@@ -50,7 +50,7 @@ class Inspection:
     producer: str
     num_nodes: int
     entry: AttackPoint
-    found: ClassifierSearch | None
+    search: ClassifierSearch | None
     problem: str | None
     coverage: Coverage | None
     masked: tuple[int, int] | None
@@ -60,12 +60,12 @@ class Inspection:
     @property
     def head(self) -> Head | None:
         """The head, where there is one."""
-        return None if self.found is None else self.found.head
+        return None if self.search is None else self.search.head
 
     @property
     def alternatives(self) -> tuple[Head, ...]:
         """Linear layers that were not taken, nearest to the outputs first."""
-        return () if self.found is None else self.found.alternatives
+        return () if self.search is None else self.search.alternatives
 
     @property
     def spec(self) -> InputSpec:
@@ -75,7 +75,7 @@ class Inspection:
     @property
     def answers(self) -> str:
         """What the model answers with, in words."""
-        return "" if self.found is None else describe(self.found.scores, self.found.reading.sign)
+        return "" if self.search is None else describe(self.search.scores, self.search.reading.sign)
 
     def to_dict(self) -> dict[str, object]:
         """Return a JSON document; ``head`` is the report's object of that name."""
@@ -98,7 +98,7 @@ class Inspection:
                 "node": self.entry.node or None,
                 "op_type": self.entry.op_type or None,
             },
-            "task": None if self.found is None else _task(self.found),
+            "task": None if self.search is None else _task(self.search),
             "head": None if self.head is None else _head(self.head),
             "problem": self.problem,
             "alternatives": [_head(head) for head in self.alternatives],
@@ -130,12 +130,12 @@ def inspect(path: str | os.PathLike[str], options: ModelOptions | None = None) -
     model = file.outline
     entry = find_attack_point(model)
     wanted = wanted_of(options or ModelOptions())
-    found: ClassifierSearch | None = None
+    search: ClassifierSearch | None = None
     logits: str | None = None
     problem: str | None = None
     try:
-        found = find_classifier(model, wanted)
-        logits = found.head.logits
+        search = find_classifier(model, wanted)
+        logits = search.head.logits
     except HeadError as error:
         problem = str(error)
         logits = _mixed_scores(model, wanted)
@@ -147,7 +147,7 @@ def inspect(path: str | os.PathLike[str], options: ModelOptions | None = None) -
         producer=f"{model.producer_name} {model.producer_version}".strip(),
         num_nodes=len(model.graph.node),
         entry=entry,
-        found=found,
+        search=search,
         problem=problem,
         coverage=None if logits is None else gradient_coverage(model, entry.tensor, logits),
         masked=_masked(model, own),
@@ -183,12 +183,12 @@ def _masked(model: ModelProto, said: Mapping[str, str]) -> tuple[int, int] | Non
     return None
 
 
-def _task(found: ClassifierSearch) -> dict[str, object]:
-    scores = found.scores
+def _task(search: ClassifierSearch) -> dict[str, object]:
+    scores = search.scores
     threshold = scores.boundary.probability if scores.task is Task.BINARY else None
     return {
         "name": scores.task.value,
-        "sign": found.reading.sign or None,
+        "sign": search.reading.sign or None,
         "num_classes": scores.num_classes,
         "threshold": threshold,
     }

@@ -94,9 +94,9 @@ def verify(
     if faults:
         faults = _strange_source(before, said) + faults
     else:
-        found = _run_both(before, after, head, resolve_device(device), tuned)
-        faults = found or []
-        if found is None:
+        differences = _run_both(before, after, head, resolve_device(device), tuned)
+        faults = differences or []
+        if differences is None:
             remarks = (
                 "the source runs on no random samples of any size tried, so the two were compared "
                 "by structure alone",
