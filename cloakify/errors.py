@@ -6,11 +6,17 @@ escapes cloakify is a bug.
 
 from __future__ import annotations
 
+from cloakify.printable import printable
+
 
 class CloakifyError(Exception):
     """Base of every error below; also a file that can't be written (disk full, no permission)."""
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        """Return the message; it may hold names from strangers' files, so it is made printable."""
+        return printable(super().__str__())
 
 
 class GateError(CloakifyError):

@@ -39,6 +39,7 @@ ORDER = [
     "numeric",
     "settings",
     "errors",
+    "printable",
     "version",
 ]
 # What stands directly in the root is the public interface.

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from cloakify.cli.console import progress_bars, remark, remark_data
+from cloakify.cli.console import progress_bars, remark, remark_data, say, say_json
 from cloakify.cli.options import MODEL, declared_options, take
 from cloakify.cli.verb import Verb
 from cloakify.settings import AttackSetting
@@ -34,8 +34,8 @@ def attack(model: Path, **options: Any) -> None:
         result = run(model, data, output, take(AttackSetting, options), progress)
     remark_data(result.notes, result.class_names, quiet)
     if as_json:
-        click.echo(json.dumps(result.to_dict(), indent=2))
+        say_json(json.dumps(result.to_dict(), indent=2))
         return
-    click.echo(f"accuracy, clean     {percent(result.clean)} %")
-    click.echo(f"accuracy, attacked  {percent(result.attacked)} %")
+    say(f"accuracy, clean     {percent(result.clean)} %")
+    say(f"accuracy, attacked  {percent(result.attacked)} %")
     remark(f"Written: {result.path}", quiet)

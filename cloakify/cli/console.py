@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import click
 
 from cloakify.cli.process import begin_work
+from cloakify.printable import printable
+
+if TYPE_CHECKING:
+    from cloakify.report import EvaluateReport, HardenReport
 
 Progress = Callable[[str, int, int], None]
 
@@ -51,7 +58,7 @@ def progress_bars(quiet: bool) -> Iterator[Progress]:
     )
 
     columns = (
-        TextColumn("{task.description:<20}"),
+        TextColumn("{task.description:<20}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
@@ -64,8 +71,8 @@ def progress_bars(quiet: bool) -> Iterator[Progress]:
             # What stands behind the dot changes from call to call; the bar stays the same.
             name = stage.partition(" · ")[0]
             if name not in tasks:
-                tasks[name] = bars.add_task(stage, total=total)
-            bars.update(tasks[name], description=stage, completed=done, total=total)  # type: ignore[arg-type]
+                tasks[name] = bars.add_task(printable(stage), total=total)
+            bars.update(tasks[name], description=printable(stage), completed=done, total=total)  # type: ignore[arg-type]
 
         yield report
 
@@ -96,7 +103,7 @@ class _Lines:
             self._since = time.monotonic()
             if name == INTERRUPTED:
                 # Whoever has pressed Ctrl-C waits for an answer.
-                click.echo(stage, err=True)
+                say(stage, err=True)
         self._stage, self._done, self._total = stage, done, total
 
     def _tell(self) -> None:
@@ -104,7 +111,7 @@ class _Lines:
         while not self._over.wait(pause):
             now = time.monotonic()
             pause = max(FIRST, min(MOST, (now - self._begun) / 4))
-            click.echo(self._line(now), err=True)
+            say(self._line(now), err=True)
 
     def _line(self, now: float) -> str:
         line = self._stage or "starting"
@@ -124,10 +131,30 @@ def lasting(seconds: float) -> str:
     return f"{round(seconds / 60)} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
+def say(line: str, err: bool = False) -> None:
+    """Print one line; what names from strangers' files would do to a terminal is escaped."""
+    click.echo(printable(line), err=err)
+
+
+def say_json(document: str) -> None:
+    """Print a JSON document of ASCII, in which JSON escapes every control character but DEL."""
+    click.echo(document.replace("\x7f", "\\u007f").rstrip("\n"))
+
+
+def say_report(report: HardenReport | EvaluateReport) -> None:
+    """Print a report's tables, verdicts and warnings, as wide as the terminal is."""
+    from cloakify.report import report_text
+
+    seen = sys.stdout.isatty()
+    width = shutil.get_terminal_size().columns if seen else None
+    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    click.echo(report_text(report, width, seen and not plain), nl=False)
+
+
 def remark(text: str, quiet: bool = False) -> None:
     """Print a line to standard error."""
     if not quiet:
-        click.echo(text, err=True)
+        say(text, err=True)
 
 
 def remark_data(notes: Iterable[str], class_names: tuple[str, ...] | None, quiet: bool) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from cloakify.cli.console import say, say_json
 from cloakify.cli.options import declared_options, take
 from cloakify.cli.verb import Verb
 from cloakify.settings.files import JsonOutput
@@ -39,14 +40,14 @@ def devices(**options: Any) -> None:
             ],
             "missing": found.missing,
         }
-        click.echo(json.dumps(document, indent=2))
+        say_json(json.dumps(document, indent=2))
         return
     cuda = f", built for CUDA {found.built_for_cuda}" if found.built_for_cuda else ""
-    click.echo(f"{found.package} {found.onnxruntime}{cuda}")
+    say(f"{found.package} {found.onnxruntime}{cuda}")
     for entry in found.entries:
         memory = f", {entry.memory / 2**30:.0f} GiB" if entry.memory else ""
         state = "usable" if entry.obstacle is None else f"not usable: {entry.obstacle}"
-        click.echo(f"{entry.device!s:<8}{entry.name}{memory}: {state}")
+        say(f"{entry.device!s:<8}{entry.name}{memory}: {state}")
     if found.missing is not None:
-        click.echo(f"no GPU: {found.missing}")
-    click.echo(f"--device auto takes {found.default}")
+        say(f"no GPU: {found.missing}")
+    say(f"--device auto takes {found.default}")

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from cloakify.cli.console import progress_bars, remark_data
+from cloakify.cli.console import progress_bars, remark_data, say, say_json, say_report
 from cloakify.cli.options import MODEL, check_reports, declared_options, take
 from cloakify.cli.verb import Verb
 from cloakify.settings import EvaluateSetting
@@ -31,8 +31,7 @@ def evaluate(models: tuple[Path, ...], **options: Any) -> int:
     Example:
       cloakify evaluate model.onnx model.hardened.onnx --data test/ --eps 2/255,4/255,8/255
     """
-    from cloakify.report import align, render_json, tables, write_report
-    from cloakify.report.facts import verdicts, warnings
+    from cloakify.report import render_json, write_report
     from cloakify.workflows.evaluate import evaluate as run
 
     quiet, as_json = take(Talk, options).quiet, take(JsonOutput, options).json
@@ -43,18 +42,13 @@ def evaluate(models: tuple[Path, ...], **options: Any) -> int:
         result = run(models, data, take(EvaluateSetting, options), progress, attacked)
     remark_data(result.notes, result.class_names, quiet)
     if as_json:
-        click.echo(render_json(result.report), nl=False)
+        say_json(render_json(result.report))
     else:
-        click.echo("\n\n".join(align(table) for table in tables(result.report)))
-        click.echo()
-        for _, sentence in verdicts(result.report):
-            click.echo(sentence)
-        for line in warnings(result.report):
-            click.echo(f"Warning: {line}")
+        say_report(result.report)
     # Last: what was measured is not lost where a disk is full.
     for path in reports:
         write_report(result.report, path)
     if result.gate is not None:
-        click.echo(f"Gate not met: {result.gate}", err=True)
+        say(f"Gate not met: {result.gate}", err=True)
         return 1
     return 0

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from cloakify.cli.console import progress_bars, remark_data
+from cloakify.cli.console import progress_bars, remark_data, say, say_json, say_report
 from cloakify.cli.options import MODEL, check_reports, declared_options, take
 from cloakify.cli.verb import Verb
 from cloakify.settings import HardenSetting
@@ -42,8 +42,7 @@ def harden(model: Path, **options: Any) -> int:
       cloakify harden model.onnx --data calib/ --eps 4/255 --report report.html
       cloakify harden model.onnx --data calib/ --eps 4/255 --method tuned --emit fold
     """
-    from cloakify.report import align, render_json, tables, write_report
-    from cloakify.report.facts import verdicts, warnings
+    from cloakify.report import render_json, write_report
     from cloakify.workflows.harden import harden as run
 
     quiet, as_json = take(Talk, options).quiet, take(JsonOutput, options).json
@@ -55,26 +54,20 @@ def harden(model: Path, **options: Any) -> int:
         result = run(model, data, output, setting, progress, attacked)
     remark_data(result.notes, result.class_names, quiet)
     if as_json:
-        click.echo(render_json(result.report), nl=False)
+        say_json(render_json(result.report))
     else:
-        for table in tables(result.report):
-            click.echo(align(table))
-        click.echo()
-        for _, sentence in verdicts(result.report):
-            click.echo(sentence)
-        for line in warnings(result.report):
-            click.echo(f"Warning: {line}")
+        say_report(result.report)
         mask = result.report.mask
         if result.path is not None:
             done = f"Masked {mask.removed} of {mask.total} features"
             if mask.method == "tuned":
                 done = f"Tuned {mask.total} gates ({mask.removed} of them 0)"
-            click.echo(f"{done}: {result.path}")
+            say(f"{done}: {result.path}")
     # Last: what was measured is not lost where a disk is full.
     for path in reports:
         write_report(result.report, path)
     if result.gate is not None:
-        click.echo(f"Gate not met: {result.gate}", err=True)
+        say(f"Gate not met: {result.gate}", err=True)
         return 1
     # What an interrupted tuning had found is written, but it is not what was asked for.
     return 130 if result.interrupted else 0

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from cloakify.cli.console import say, say_json
 from cloakify.cli.options import MODEL, declared_options, take
 from cloakify.cli.verb import Verb
 from cloakify.settings import ModelOptions
@@ -28,11 +29,11 @@ def inspect(model: Path, **options: Any) -> None:
 
     found = run(model, take(ModelOptions, options))
     if take(JsonOutput, options).json:
-        click.echo(json.dumps(found.to_dict(), indent=2))
+        say_json(json.dumps(found.to_dict(), indent=2))
         return
     width = 12
     for name, value in _lines(found):
-        click.echo(f"{name:<{width}}{value}".rstrip())
+        say(f"{name:<{width}}{value}".rstrip())
 
 
 def _lines(found: Inspection) -> list[tuple[str, str]]:

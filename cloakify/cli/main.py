@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import click
 
 from cloakify.cli.attack import attack
+from cloakify.cli.console import say
 from cloakify.cli.devices import devices
 from cloakify.cli.evaluate import evaluate
 from cloakify.cli.harden import harden
@@ -47,17 +48,17 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return code if isinstance(code, int) else 0
     except click.UsageError as error:
         where = "cloakify" if error.ctx is None else error.ctx.command_path
-        click.echo(f"Error: {error.format_message()} ({where} --help tells more)", err=True)
+        say(f"Error: {error.format_message()} ({where} --help tells more)", err=True)
         return error.exit_code
     except click.ClickException as error:
-        error.show()
+        say(f"Error: {error.format_message()}", err=True)
         return error.exit_code
     except CloakifyError as error:
-        click.echo(f"Error: {error}", err=True)
+        say(f"Error: {error}", err=True)
         return error.exit_code
     except (click.Abort, KeyboardInterrupt) as error:
         if isinstance(error.__cause__, EOFError):
             # click takes it for a user who has gone; here no user is asked anything.
             raise error.__cause__ from None
-        click.echo("Interrupted; nothing was left half written.", err=True)
+        say("Interrupted; nothing was left half written.", err=True)
         return INTERRUPTED

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from cloakify.cli.console import say, say_json
 from cloakify.cli.options import MODEL, declared_options, take
 from cloakify.cli.verb import Verb
 from cloakify.settings import DeviceOptions
@@ -30,17 +31,17 @@ def verify(hardened: Path, **options: Any) -> int:
     source, as_json = take(SourceFile, options).against, take(JsonOutput, options).json
     result = run(hardened, source, take(DeviceOptions, options).device)
     if as_json:
-        click.echo(json.dumps(result.to_dict(), indent=2))
+        say_json(json.dumps(result.to_dict(), indent=2))
     elif result.faults:
-        click.echo(f"{hardened}: is not {source} plus {result.added}")
+        say(f"{hardened}: is not {source} plus {result.added}")
         for fault in result.faults[:SHOWN]:
-            click.echo(f"  {fault}")
+            say(f"  {fault}")
         if len(result.faults) > SHOWN:
-            click.echo(f"  … and {len(result.faults) - SHOWN} more; --json lists them all")
+            say(f"  … and {len(result.faults) - SHOWN} more; --json lists them all")
     else:
         proven = f"{hardened}: is {source} plus {result.added}, and nothing else"
-        click.echo(f"{proven}; {result.summary}")
+        say(f"{proven}; {result.summary}")
         for line in result.remarks:
-            click.echo(f"Note: {line}.")
-        click.echo("Its attack, eps, seed and data are what the file says of itself, not proven.")
+            say(f"Note: {line}.")
+        say("Its attack, eps, seed and data are what the file says of itself, not proven.")
     return 1 if result.faults else 0

@@ -28,7 +28,8 @@ from cloakify.report.records import (
     ModelFigures,
     ModelGains,
 )
-from cloakify.report.text_table import Table, align, tables
+from cloakify.report.tables import Table, tables
+from cloakify.report.terminal import report_text
 from cloakify.report.write import check_report_path, write_report
 
 __all__ = [
@@ -56,11 +57,11 @@ __all__ = [
     "Table",
     "Threat",
     "TransferAccuracy",
-    "align",
     "as_document",
     "check_report_path",
     "load_schema",
     "render_json",
+    "report_text",
     "tables",
     "write_report",
 ]

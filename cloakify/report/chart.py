@@ -1,19 +1,21 @@
 """Inline SVG charts: accuracies as bars, robustness as curves, every value with its interval.
 
-Colours are CSS classes (``s0``, ``s1``, …) of `cloakify.report.style`, so that the charts follow
+Colours are CSS classes (``s0``, ``s1``, …) of the report's style sheet, so that the charts follow
 the reader's light or dark theme.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from html import escape
+from xml.etree import ElementTree
+from xml.etree.ElementTree import Element, SubElement
 
 from cloakify.evaluation import Figure
+from cloakify.printable import printable
 from cloakify.report import wording
 from cloakify.report.comparison import EvaluateReport
 from cloakify.report.records import HardenReport
-from cloakify.report.text_table import model_names
+from cloakify.report.tables import model_names
 
 _WIDTH = 720
 _NAME = 60
@@ -25,6 +27,7 @@ _SERIES = 6
 
 Series = tuple[str, int]
 """A name and the number of its colour."""
+Point = tuple[float, float]
 
 
 def harden_chart(report: HardenReport) -> str:
@@ -35,9 +38,9 @@ def harden_chart(report: HardenReport) -> str:
     if accuracy.random_mask is not None:
         legend.append(("random mask", 2))
     left, right, bar = 78, _WIDTH - 20, 15
-    key, top = _legend(legend, left)
-    parts: list[str] = []
-    y = top
+    svg = _svg("Accuracy of source, hardened and random mask with 95 % intervals")
+    top = y = _draw_legend(svg, legend, left)
+    grid = SubElement(svg, "g")
     for name in ("clean", "static", "transfer", "adaptive"):
         rows: list[tuple[int, Figure]] = [
             (series, getattr(figures, name)) for series, (_, figures) in enumerate(models)
@@ -45,59 +48,60 @@ def harden_chart(report: HardenReport) -> str:
         control = getattr(accuracy.random_mask, name, None)
         if control is not None:
             rows.append((2, control))
-        middle = y + len(rows) * bar / 2
-        parts.append(_text(left - 10, middle + 4, name, "end"))
+        _text(svg, (left - 10, y + len(rows) * bar / 2 + 4), name, "end")
         for series, figure in rows:
-            parts.append(_bar(left, right, y, bar - 3, series, figure, legend[series][0], name))
+            _draw_bar(svg, (left, right), (y, bar - 3), figure, legend[series], name)
             y += bar
         y += 14
     bottom = y - 8
-    grid = [
-        _line(x, top - 6, x, bottom, "grid") + _text(x, bottom + 16, f"{share} %", "middle")
-        for share in (0, 25, 50, 75, 100)
-        for x in [left + (right - left) * share / 100]
-    ]
-    label = "Accuracy of source, hardened and random mask with 95 % intervals"
-    return _svg(bottom + 24, label, [*key, *grid, *parts])
+    for share in (0, 25, 50, 75, 100):
+        x = left + (right - left) * share / 100
+        _line(grid, (x, top - 6), (x, bottom), "grid")
+        _text(grid, (x, bottom + 16), f"{share} %", "middle")
+    return _drawn(svg, bottom + 24)
 
 
 def evaluate_chart(report: EvaluateReport) -> str:
     """Worst-case accuracy of every model against the budget, from clean down to chance."""
     names = model_names(report)
     left, right = 52, _WIDTH - 20
-    largest = _last_budget(report)
+    largest = last_budget(report)
     legend = [(names[entry.model.path], i) for i, entry in enumerate(report.models)]
-    key, top = _legend(legend, left)
+    svg = _svg("Worst-case accuracy against the budget with 95 % intervals")
+    top = _draw_legend(svg, legend, left)
     bottom = top + 266
-    parts: list[str] = []
+
+    def place(eps: float) -> float:
+        return left + 10 + (right - left - 20) * eps / largest
+
     for share in (0, 25, 50, 75, 100):
         y = bottom - (bottom - top) * share / 100
-        parts += [_line(left, y, right, y, "grid"), _text(left - 8, y + 4, f"{share} %", "end")]
+        _line(svg, (left, y), (right, y), "grid")
+        _text(svg, (left - 8, y + 4), f"{share} %", "end")
     curves = [
         [(point.eps, point.accuracy) for point in entry.curve if point.eps <= largest]
         for entry in report.models
     ]
     free = float(_WIDTH)
     for eps in sorted({eps for curve in curves for eps, _ in curve}, reverse=True):
-        x = left + 10 + (right - left - 20) * eps / largest
         # From the right, and only where there is room.
-        if x <= free:
+        if place(eps) <= free:
             text = "clean" if eps == 0 else wording.budget(eps)
-            parts.append(_text(x, bottom + 18, text, "middle"))
-            free = x - _TICK
-    for series, curve in enumerate(curves):
+            _text(svg, (place(eps), bottom + 18), text, "middle")
+            free = place(eps) - _TICK
+    for series, curve in zip(legend, curves, strict=True):
         # Models stand a little apart, so that intervals at the same budget do not hide each other.
-        shift = 10 + 5 * (series - (len(report.models) - 1) / 2)
-        dots = [
-            (left + shift + (right - left - 20) * eps / largest, figure) for eps, figure in curve
-        ]
-        parts.append(_curve(dots, top, bottom, series, legend[series][0]))
-    label = "Worst-case accuracy against the budget with 95 % intervals"
-    return _svg(bottom + 28, label, [*key, *parts])
+        shift = 5 * (series[1] - (len(report.models) - 1) / 2)
+        dots = [(place(eps) + shift, figure) for eps, figure in curve]
+        _draw_curve(svg, dots, (top, bottom), series)
+    return _drawn(svg, bottom + 28)
 
 
-def _last_budget(report: EvaluateReport) -> float:
-    """Return the first budget, of those asked for and beyond, that brings all models to chance."""
+def last_budget(report: EvaluateReport) -> float:
+    """Return the first budget, of those asked for and beyond, that brings all models to chance.
+
+    None that was asked for is left out; a model that nothing brings there is shown to its end.
+    """
     chance = 1 / report.data.num_classes
     reached = [
         next(
@@ -109,80 +113,97 @@ def _last_budget(report: EvaluateReport) -> float:
     return max(*report.threat.eps, *reached)
 
 
-def _bar(
-    left: float,
-    right: float,
-    y: float,
-    height: float,
-    series: int,
+def _draw_bar(
+    svg: Element,
+    across: tuple[float, float],
+    down: tuple[float, float],
     figure: Figure,
-    who: str,
+    series: Series,
     what: str,
-) -> str:
-    scale = right - left
-    low, end, high = (left + scale * part for part in (figure.low, figure.value, figure.high))
-    middle = y + height / 2
-    return (
-        f'<g class="s{series}"><title>{escape(f"{what}, {who}: {wording.percent(figure)}")}</title>'
-        f'<rect x="{left}" y="{y}" width="{end - left:.1f}" height="{height}" rx="2"/>'
-        + _whisker((low, middle), (high, middle), (0, 3.5))
-        + "</g>"
+) -> None:
+    """Draw a figure between the left and the right end of the axis, from a height, so high."""
+    (left, right), (y, height) = across, down
+    low, end, high = (
+        left + (right - left) * part for part in (figure.low, figure.value, figure.high)
     )
+    group = _group(svg, series, f"{what}, {series[0]}: {wording.percent(figure)}")
+    _add(group, "rect", x=left, y=y, width=end - left, height=height, rx=2)
+    middle = y + height / 2
+    _draw_whisker(group, (low, middle), (high, middle), (0, 3.5))
 
 
-def _curve(
-    dots: Sequence[tuple[float, Figure]], top: float, bottom: float, series: int, who: str
-) -> str:
+def _draw_curve(
+    svg: Element, dots: Sequence[tuple[float, Figure]], down: tuple[float, float], series: Series
+) -> None:
+    top, bottom = down
+
     def height(share: float) -> float:
         return bottom - (bottom - top) * share
 
-    line = " ".join(f"{x:.1f},{height(figure.value):.1f}" for x, figure in dots)
-    marks = [
-        f"<g><title>{escape(f'{who}: {wording.percent(figure)}')}</title>"
-        + _whisker((x, height(figure.low)), (x, height(figure.high)), (3.5, 0))
-        + f'<circle cx="{x:.1f}" cy="{height(figure.value):.1f}" r="4"/></g>'
-        for x, figure in dots
-    ]
-    return f'<g class="s{series % _SERIES}"><polyline points="{line}"/>{"".join(marks)}</g>'
+    curve = _group(svg, series)
+    points = " ".join(f"{x:.1f},{height(figure.value):.1f}" for x, figure in dots)
+    SubElement(curve, "polyline", points=points)
+    for x, figure in dots:
+        mark = SubElement(curve, "g")
+        _title(mark, f"{series[0]}: {wording.percent(figure)}")
+        _draw_whisker(mark, (x, height(figure.low)), (x, height(figure.high)), (3.5, 0))
+        _add(mark, "circle", cx=x, cy=height(figure.value), r=4)
 
 
-def _whisker(start: tuple[float, float], end: tuple[float, float], cap: tuple[float, float]) -> str:
+def _draw_whisker(svg: Element, start: Point, end: Point, cap: Point) -> None:
     """Draw an interval as a line with a cap, half as long as ``cap`` times two, at each end."""
     dx, dy = cap
-    pieces = [(start, end)]
-    pieces += [((x - dx, y - dy), (x + dx, y + dy)) for x, y in (start, end)]
-    return "".join(_line(*first, *second, "whisker") for first, second in pieces)
+    _line(svg, start, end, "whisker")
+    for x, y in (start, end):
+        _line(svg, (x - dx, y - dy), (x + dx, y + dy), "whisker")
 
 
-def _legend(series: Sequence[Series], left: float) -> tuple[list[str], float]:
-    """Draw the names in as many rows as they need; also return where the drawing may go on."""
-    parts: list[str] = []
+def _draw_legend(svg: Element, series: Sequence[Series], left: float) -> float:
+    """Draw the names in as many rows as they need; return where the drawing may go on."""
     x, y = left, 4
     for name, index in series:
-        shown = name if len(name) <= _NAME else "…" + name[1 - _NAME :]
+        whole = printable(name)
+        shown = whole if len(whole) <= _NAME else "…" + whole[1 - _NAME :]
         width = 40 + 7.5 * len(shown)
         if x > left and x + width > _WIDTH:
             x, y = left, y + 18
-        swatch = f'<rect x="{x:.0f}" y="{y}" width="12" height="12" rx="2"/>'
-        parts += [
-            f'<g class="s{index % _SERIES}">{swatch}</g>',
-            _text(x + 18, y + 10, shown, "start"),
-        ]
+        _add(_group(svg, (name, index)), "rect", x=x, y=y, width=12, height=12, rx=2)
+        _text(svg, (x + 18, y + 10), shown, "start")
         x += width
-    return parts, y + 30
+    return y + 30
 
 
-def _line(x1: float, y1: float, x2: float, y2: float, kind: str) -> str:
-    return f'<line class="{kind}" x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"/>'
+def _svg(label: str) -> Element:
+    return Element("svg", {"role": "img", "aria-label": label})
 
 
-def _text(x: float, y: float, text: str, anchor: str) -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
+def _drawn(svg: Element, height: float) -> str:
+    svg.set("viewBox", f"0 0 {_WIDTH} {height:.0f}")
+    ElementTree.indent(svg, "")
+    return ElementTree.tostring(svg, encoding="unicode")
 
 
-def _svg(height: float, label: str, parts: Sequence[str]) -> str:
-    return (
-        f'<svg viewBox="0 0 {_WIDTH} {height:.0f}" role="img" aria-label="{escape(label)}">\n'
-        + "\n".join(parts)
-        + "\n</svg>"
-    )
+def _group(svg: Element, series: Series, title: str | None = None) -> Element:
+    group = SubElement(svg, "g", {"class": f"s{series[1] % _SERIES}"})
+    if title is not None:
+        _title(group, title)
+    return group
+
+
+def _title(svg: Element, text: str) -> None:
+    SubElement(svg, "title").text = printable(text)
+
+
+def _line(svg: Element, start: Point, end: Point, kind: str) -> None:
+    (x1, y1), (x2, y2) = start, end
+    _add(svg, "line", x1=x1, y1=y1, x2=x2, y2=y2).set("class", kind)
+
+
+def _text(svg: Element, at: Point, text: str, anchor: str) -> None:
+    element = _add(svg, "text", x=at[0], y=at[1])
+    element.set("text-anchor", anchor)
+    element.text = printable(text)
+
+
+def _add(svg: Element, tag: str, **numbers: float) -> Element:
+    return SubElement(svg, tag, {name: f"{number:.1f}" for name, number in numbers.items()})

@@ -10,7 +10,7 @@ from cloakify.evaluation import VerdictCode
 from cloakify.report import wording
 from cloakify.report.comparison import EvaluateReport
 from cloakify.report.records import THE_INPUT, FileRef, HardenReport
-from cloakify.report.text_table import model_names
+from cloakify.report.tables import model_names
 
 Fact = tuple[str, str]
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from cloakify.printable import printable
 from cloakify.report import facts
 from cloakify.report.comparison import EvaluateReport
 from cloakify.report.records import HardenReport
-from cloakify.report.text_table import Table, tables
+from cloakify.report.tables import Table, tables
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#!|~&$])")
 
@@ -19,8 +20,8 @@ def render_markdown(report: HardenReport | EvaluateReport) -> str:
 
 
 def escape(text: str) -> str:
-    """Escape what Markdown or HTML would read as markup, and put the text on one line."""
-    return _SPECIAL.sub(r"\\\1", " ".join(text.split()))
+    """Escape what Markdown or HTML would read as markup; make the text printable, on one line."""
+    return _SPECIAL.sub(r"\\\1", printable(text))
 
 
 def _lines(report: HardenReport | EvaluateReport) -> Iterator[str]:

@@ -17,7 +17,7 @@ def percent(figure: Figure) -> str:
 
 def points(figure: Difference) -> str:
     """Write a difference as ``+3.2 [+1.1, +5.3]``, in percentage points."""
-    return f"{_signed(figure.value)} [{_signed(figure.low)}, {_signed(figure.high)}]"
+    return f"{signed(figure.value)} [{signed(figure.low)}, {signed(figure.high)}]"
 
 
 def budget(eps: float) -> str:
@@ -61,6 +61,7 @@ def short_names(paths: list[str]) -> dict[str, str]:
     }
 
 
-def _signed(share: float) -> str:
+def signed(share: float) -> str:
+    """Write a difference in percentage points: ``+3.2``."""
     # Adding 0.0 turns a rounded -0.0 into 0.0, so that "-0.0" is never printed.
     return f"{round(100 * share, 1) + 0.0:+.1f}"

@@ -12,12 +12,16 @@ from cloakify.report.records import HardenReport, Labels
 
 @dataclass(frozen=True)
 class Table:
-    """A title, a header, rows of the same width, and lines that explain them."""
+    """A title, a header, rows of the same width, and lines that explain them.
+
+    The row whose first cell is ``key`` is the one that decides.
+    """
 
     title: str
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     notes: tuple[str, ...] = ()
+    key: str | None = None
 
 
 def tables(report: HardenReport | EvaluateReport) -> tuple[Table, ...]:
@@ -33,18 +37,6 @@ def tables(report: HardenReport | EvaluateReport) -> tuple[Table, ...]:
         convergence_table(report),
     )
     return tuple(table for table in every if table.rows)
-
-
-def align(table: Table) -> str:
-    """Return a table as text with aligned columns, its title and notes around it."""
-    lines = [table.header, *table.rows]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    text = [
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-        for line in lines
-    ]
-    text.insert(1, "  ".join("-" * width for width in widths))
-    return "\n".join([table.title, "", *text, *(["", *table.notes] if table.notes else [])])
 
 
 def harden_table(report: HardenReport) -> Table:
@@ -81,7 +73,7 @@ def harden_table(report: HardenReport) -> Table:
         f"adaptive: crafted on each model itself with {judge}. Only this one is robustness.",
         *_agreement(report.data.labels, "model's"),
     )
-    return Table("Accuracy", tuple(header), tuple(map(tuple, rows)), notes)
+    return Table("Accuracy", tuple(header), tuple(map(tuple, rows)), notes, key="adaptive")
 
 
 def accuracy_table(report: EvaluateReport) -> Table:

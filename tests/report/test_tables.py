@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from cloakify.evaluation import Distance, Figure
-from cloakify.report import EvaluateReport, HardenReport, Table, align, tables, wording
+from cloakify.report import EvaluateReport, HardenReport, tables, wording
 
 
 def test_harden_rows(make_harden: Callable[..., HardenReport]) -> None:
@@ -54,16 +54,6 @@ def test_evaluate_tables(make_evaluate: Callable[..., EvaluateReport]) -> None:
     assert any("agreement" in note for note in found["Accuracy"].notes)
     differences = found["Differences from resnet.onnx"].rows
     assert differences[1][1:] == ("worst case 8/255", differences[1][2], "155 / 0", "< 0.001")
-
-
-def test_columns_are_aligned_and_fit_a_terminal(make_harden: Callable[..., HardenReport]) -> None:
-    text = align(tables(make_harden())[0])
-    lines = text.splitlines()
-    assert lines[0] == "Accuracy" and text.isascii()
-    starts = {line.index("[") for line in lines[4:8]}
-    assert max(starts) - min(starts) <= 1
-    assert max(map(len, lines[2:8])) <= 80
-    assert align(Table("t", ("a", "b"), (("1", ""),))) == "t\n\na  b\n-  -\n1"
 
 
 @pytest.mark.parametrize(

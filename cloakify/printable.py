@@ -1,0 +1,27 @@
+"""Text from strangers' files, made safe to print.
+
+Names of nodes, classes and files, a model's producer and its metadata are whatever someone wrote
+into a file. Printed raw, an escape sequence in one of them moves the cursor, hides a line or
+renames the window, and a bidirectional control turns a sentence around.
+
+>>> printable("conv\\x1b[2K\\r1")
+'conv\\\\x1b[2K\\\\r1'
+"""
+
+from __future__ import annotations
+
+
+def printable(text: str) -> str:
+    """Return text on one line, with an escape (``\\x1b``) for every character that is not visible.
+
+    Those are, by `str.isprintable`, the control characters (C0, DEL, C1, line ends and tabs among
+    them), the invisible format characters (all that turn the direction of text), lone surrogates,
+    private and unassigned characters, and every space but the plain one.
+    """
+    if text.isprintable():
+        return text
+    return "".join(part if part.isprintable() else _escaped(part) for part in text)
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape").decode("ascii")
