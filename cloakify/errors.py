@@ -69,3 +69,7 @@ class DeviceError(CloakifyError):
     """The device or the runtime asked for can't be had."""
 
     exit_code = 5
+
+
+class OutOfMemoryError(DeviceError):
+    """Memory does not suffice, on the device or on the host; smaller batches may do."""

@@ -149,15 +149,20 @@ def run_apgd(
     x, y, _ = samples
     logits = target.logits(x)
     worthwhile = logits.argmax(axis=1) == y if stop_early else np.ones(len(x), np.bool_)
-    iteration = target.iteration(
-        x.shape[1:], "apgd", loss, threat, straight_through=straight_through
-    )
-    run = _Run(iteration, samples, threat, steps, stop_early, seed)
-    run.runs = restarts
-    if num_targets:
-        run.targets = strongest_others(logits, y, num_targets)
-        run.runs = restarts * run.targets.shape[1]
-    run_lanes(run.iteration, run, [Job(int(row), 0) for row in np.flatnonzero(worthwhile)])
+
+    def tried() -> _Run:
+        iteration = target.iteration(
+            x.shape[1:], "apgd", loss, threat, straight_through=straight_through
+        )
+        run = _Run(iteration, samples, threat, steps, stop_early, seed)
+        run.runs = restarts
+        if num_targets:
+            run.targets = strongest_others(logits, y, num_targets)
+            run.runs = restarts * run.targets.shape[1]
+        run_lanes(run.iteration, run, [Job(int(row), 0) for row in np.flatnonzero(worthwhile)])
+        return run
+
+    run = target.within_memory(tried)
     if fooled is not None:
         fooled |= run.ever | ~worthwhile
     # Where the shipped graph rounds otherwise, in 16 bits above all, what fools the gradient graph

@@ -74,8 +74,13 @@ class Pgd(Attack):
 
     def run(self, target: Target, x: Array, y: Labels, index: Labels, threat: ThreatModel) -> Array:
         """See :meth:`Attack.run`."""
-        runner = _Run(self, target, x, y, index, threat)
-        run_lanes(runner.iteration, runner, [Job(row, 0) for row in range(len(x))])
+
+        def tried() -> _Run:
+            runner = _Run(self, target, x, y, index, threat)
+            run_lanes(runner.iteration, runner, [Job(row, 0) for row in range(len(x))])
+            return runner
+
+        runner = target.within_memory(tried)
         left = not_fooled(target, runner.adversarial, y, runner.fooled)
         if len(left):
             # As in Auto-PGD.

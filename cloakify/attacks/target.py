@@ -7,15 +7,16 @@ is what every verdict is taken from; the *gradient* session runs the differentia
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from threading import Lock
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto
 
 from cloakify.attacks.lanes import Iteration, as_floats
+from cloakify.attacks.passes import Batch, Evaluation, Step, batches
 from cloakify.attacks.threat import ThreatModel
 from cloakify.errors import ModelError
 from cloakify.graph.analysis.answer import Answer, agreeing, answers_of
@@ -33,11 +34,10 @@ from cloakify.graph.attack_steps.build import (
 )
 from cloakify.graph.attack_steps.steps import CLEAN, EPS, FACTOR, LOWER, NEXT, STEP_SIZE, UPPER
 from cloakify.graph.edit.taps import tap
-from cloakify.numeric.arrays import Array, Labels, filled, floats
-from cloakify.runtime import DEFAULT_BATCH_SIZE, Device, Session, Workers
+from cloakify.numeric.arrays import Array, Labels, floats
+from cloakify.runtime import DEFAULT_BATCH_SIZE, BatchSize, Device, Session, Workers
 
-# How many samples, and what to feed.
-Batch = tuple[int, dict[str, NDArray[np.generic]]]
+Result = TypeVar("Result")
 
 # Full batches that callers should hand over at once, so that as many cores have work. A number that
 # depended on the machine would make sums over batches depend on it too.
@@ -45,42 +45,6 @@ AT_ONCE = 8
 
 # A full batch over the one that the last few samples of an iterated attack go through.
 TAIL = 4
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """What one forward and backward pass returns, for n samples.
-
-    Attributes
-    ----------
-    logits
-        [n, C].
-    loss
-        [n].
-    gradient
-        ∂loss/∂input, the shape of the samples.
-    """
-
-    logits: Array
-    loss: Array
-    gradient: Array
-
-
-@dataclass(frozen=True)
-class Step:
-    """What one attack step returns, for n samples.
-
-    Attributes
-    ----------
-    logits, features
-        Of the iterate that the step started from: [n, C] and [n, …].
-    x
-        The next iterate.
-    """
-
-    logits: Array
-    features: Array
-    x: Array
 
 
 class Target:
@@ -97,7 +61,8 @@ class Target:
     batch_size
         How many samples a session takes at once; the last batch is filled up and cut off again,
         so results do not depend on how many samples are asked for. A model with a batch size of
-        its own keeps that. On the CPU each core has a batch under way.
+        its own keeps that. On the CPU each core has a batch under way. Where memory does not
+        suffice, batches are halved from there on.
     threads
         How many cores to use on the CPU; all when left out.
     constants
@@ -111,7 +76,7 @@ class Target:
         spec: InputSpec,
         scores: Scores,
         device: Device,
-        batch_size: int = DEFAULT_BATCH_SIZE,
+        batch_size: int | BatchSize = DEFAULT_BATCH_SIZE,
         threads: int = 0,
         constants: Mapping[str, NDArray[np.generic]] | None = None,
     ) -> None:
@@ -119,12 +84,34 @@ class Target:
         self.spec = spec
         self.scores = scores
         self.device = device
-        self.batch_size = spec.batch_size or batch_size
+        self._batching = BatchSize(batch_size) if isinstance(batch_size, int) else batch_size
+        self._batching.let_go_by(self)
         self.workers = Workers(device, threads)
         self.constants = dict(constants or {})
         self._sessions: dict[object, Session] = {}
         # Workers may ask for the same session at the same time.
         self._opening = Lock()
+
+    @property
+    def batch_size(self) -> int:
+        """How many samples a session takes at once."""
+        return self.spec.batch_size or self._batching.now
+
+    def within_memory(self, work: Callable[[], Result]) -> Result:
+        """Return what ``work`` returns, which runs this target, in batches that fit into memory.
+
+        Raises
+        ------
+        OutOfMemoryError
+            Not even a single sample fits.
+        """
+        own = self.spec.batch_size
+        return self._batching.within_memory(work, 1 if own is None else self._batching.now)
+
+    def let_go(self) -> None:
+        """Close all sessions that are not running; they are opened again where they are needed."""
+        with self._opening:
+            self._sessions.clear()
 
     @property
     def num_classes(self) -> int:
@@ -189,10 +176,8 @@ class Target:
             The graph has no gradient.
         """
         spec = GradientSpec(self.spec.name, self.scores.logits, None, loss)
-        size = self._size_for(len(x))
-        session = self._gradient_session((size, *x.shape[1:]), spec)
-        batches = self._batches(x, {LABELS: y, TARGETS: targets}, size)
-        return Evaluation(*self._run(session, batches, self.constants, [LOGITS, LOSS, GRADIENT]))
+        names = [LOGITS, LOSS, GRADIENT]
+        return Evaluation(*self._run(x, {LABELS: y, TARGETS: targets}, spec, self.constants, names))
 
     def step(
         self, x: Array, y: Labels, clean: Array, threat: ThreatModel, step_size: float
@@ -209,11 +194,9 @@ class Target:
         names = GradientSpec(
             self.spec.name, self.scores.logits, self.scores.features, step="step", norm=threat.norm
         )
-        size = self._size_for(len(x))
-        session = self._gradient_session((size, *x.shape[1:]), names)
         constants = self._bounds(threat) | {STEP_SIZE: np.array(step_size, np.float32)}
-        batches = self._batches(x, {LABELS: y, CLEAN: clean}, size)
-        return Step(*self._run(session, batches, constants, [LOGITS, FEATURES, NEXT]))
+        wanted = [LOGITS, FEATURES, NEXT]
+        return Step(*self._run(x, {LABELS: y, CLEAN: clean}, names, constants, wanted))
 
     def iteration(
         self,
@@ -270,16 +253,17 @@ class Target:
         return next((size for size in self._sizes if size >= samples), self.batch_size)
 
     def _forward(self, x: Array, names: Sequence[str]) -> list[Array]:
-        session = self._forward_session(names)
-
-        def run(batch: Batch) -> list[Array]:
+        def run(session: Session, batch: Batch) -> list[Array]:
             part, feeds = batch
             fed = {self.spec.name: feeds[self.spec.name].astype(self.spec.dtype, copy=False)}
             outputs = session.run(fed | self.constants, names)
             self._check_scores(outputs, len(feeds[self.spec.name]))
             return [floats(outputs[name])[:part] for name in names]
 
-        return self._joined(run, self._batches(x, {}, self.batch_size, self._forward_size))
+        def cut() -> Iterator[Batch]:
+            return batches({self.spec.name: x}, self.batch_size, self._forward_size)
+
+        return self._joined(run, lambda: self._forward_session(names), cut)
 
     def _check_scores(self, outputs: Mapping[str, NDArray[np.generic]], samples: int) -> None:
         """Raise ModelError unless there is one score for each sample and class."""
@@ -295,23 +279,40 @@ class Target:
 
     def _run(
         self,
-        session: Session,
-        batches: Iterable[Batch],
+        x: Array,
+        others: Mapping[str, Array | Labels | None],
+        spec: GradientSpec,
         constants: Mapping[str, NDArray[np.generic]],
         names: Sequence[str],
     ) -> list[Array]:
-        """Run a gradient session on batches; return its outputs of those names."""
+        """Run a gradient graph on samples; return its outputs of those names."""
 
-        def run(batch: Batch) -> list[Array]:
+        arrays: dict[str, NDArray[np.generic]] = {self.spec.name: x}
+        arrays |= {name: array for name, array in others.items() if array is not None}
+
+        def opened() -> Session:
+            return self._gradient_session((self._size_for(len(x)), *x.shape[1:]), spec)
+
+        def run(session: Session, batch: Batch) -> list[Array]:
             part, feeds = batch
             outputs = session.run(self._feeds(session, {**feeds, **constants}))
             return [floats(outputs[name])[:part] for name in names]
 
-        return self._joined(run, batches)
+        return self._joined(run, opened, lambda: batches(arrays, self._size_for(len(x))))
 
-    def _joined(self, run: Callable[[Batch], list[Array]], batches: Iterable[Batch]) -> list[Array]:
-        """Run batches side by side and join what they return."""
-        outputs = self.workers.map(run, batches)
+    def _joined(
+        self,
+        run: Callable[[Session, Batch], list[Array]],
+        opened: Callable[[], Session],
+        cut: Callable[[], Iterable[Batch]],
+    ) -> list[Array]:
+        """Run a session on the batches that are cut side by side and join what that returns."""
+
+        def work() -> list[list[Array]]:
+            session = opened()
+            return self.workers.map(lambda batch: run(session, batch), cut())
+
+        outputs = self.within_memory(work)
         return [np.concatenate(arrays) for arrays in zip(*outputs, strict=True)]
 
     def _forward_session(self, names: Sequence[str]) -> Session:
@@ -368,26 +369,3 @@ class Target:
             return samples
         # CUDA looks for the best algorithm anew for every shape: few shapes, then.
         return min(1 << (samples - 1).bit_length(), self.batch_size)
-
-    def _batches(
-        self,
-        x: Array,
-        others: dict[str, Array | Labels | None],
-        size: int,
-        fill_to: Callable[[int], int] | None = None,
-    ) -> Iterator[Batch]:
-        """Yield the number of samples and the feeds of each batch.
-
-        The last one is filled up, to ``size`` unless ``fill_to`` tells another size.
-        """
-        if len(x) == 0:
-            raise ModelError("no samples to run the model on")
-        arrays: dict[str, NDArray[np.generic]] = {self.spec.name: x}
-        arrays |= {name: array for name, array in others.items() if array is not None}
-        for start in range(0, len(x), size):
-            part = min(size, len(x) - start)
-            filled_size = fill_to(part) if fill_to else size
-            feeds = {}
-            for name, array in arrays.items():
-                feeds[name] = filled(array[start : start + part], filled_size)
-            yield part, feeds

@@ -16,8 +16,10 @@ from cloakify.cli.harden import harden
 from cloakify.cli.inspect import inspect
 from cloakify.cli.process import INTERRUPTED
 from cloakify.cli.verify import verify
-from cloakify.errors import CloakifyError
+from cloakify.errors import CloakifyError, OutOfMemoryError
 from cloakify.version import __version__
+
+OUT_OF_MEMORY = "memory does not suffice; give fewer samples (--limit), or smaller batches"
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -56,6 +58,9 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except CloakifyError as error:
         say(f"Error: {error}", err=True)
         return error.exit_code
+    except MemoryError:
+        click.echo(f"Error: {OUT_OF_MEMORY}", err=True)
+        return OutOfMemoryError.exit_code
     except (click.Abort, KeyboardInterrupt) as error:
         if isinstance(error.__cause__, EOFError):
             # click takes it for a user who has gone; here no user is asked anything.

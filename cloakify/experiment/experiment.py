@@ -28,7 +28,7 @@ from cloakify.graph.analysis.inputs import InputSpec
 from cloakify.graph.edit.two_logits import with_class_scores
 from cloakify.numeric.arrays import floats
 from cloakify.onnxfile import class_names
-from cloakify.runtime import Device, fitting_batch_size, resolve_device
+from cloakify.runtime import BatchSize, Device, fitting_batch_size, resolve_device
 from cloakify.settings import Setting
 
 # Samples that two models must turn into the same values to be compared.
@@ -43,7 +43,7 @@ class Experiment:
     """A classifier with data that fits it, on a device, under a threat model.
 
     ``inside`` is there where samples are values of a tensor inside the graph, and ``perturbs`` says
-    what attacks perturb.
+    what attacks perturb. ``batching`` is shared by all targets, of other models too.
     """
 
     classifier: Classifier
@@ -53,6 +53,7 @@ class Experiment:
     device: Device
     setting: Setting
     perturbs: str
+    batching: BatchSize
     inside: LatentInput | None = None
 
     def splits(self, report_limit: int | None = None) -> Splits:
@@ -80,12 +81,13 @@ class Experiment:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Remarks on the data that a user should be told."""
+        """Remarks on the data, and on memory, that a user should be told; more as a run goes on."""
+        notes = (*self.dataset.notes, *self.batching.remark)
         copies = len(self.dataset) - len(self.dataset.distinct)
         if not copies:
-            return self.dataset.notes
+            return notes
         note = f"{copies} of {len(self.dataset)} samples are exact copies of others and left out"
-        return (*self.dataset.notes, note)
+        return (*notes, note)
 
     def without_copies(self) -> Experiment:
         """Return the same without samples that are exact copies: they count once in an interval."""
@@ -100,7 +102,7 @@ class Experiment:
     @property
     def batch_size(self) -> int:
         """Samples in one run of a session."""
-        return _batch_size(self.setting, self.dataset, self.device)
+        return self.batching.now
 
     @property
     def spec(self) -> InputSpec:
@@ -120,7 +122,7 @@ class Experiment:
             self.spec,
             self.classifier.scores,
             self.device,
-            self.batch_size,
+            self.batching,
         )
 
     def copies(self, path: str | os.PathLike[str]) -> Copies:
@@ -225,7 +227,10 @@ def open_experiment(
         dataset = dataset.packed(inside.pack, inside.packing.sample_shape)
     labels = np.empty(0, np.int64) if dataset.labels is None else dataset.labels
     perturbs = described(entry, unit)
-    experiment = Experiment(classifier, dataset, labels, threat, device, setting, perturbs, inside)
+    batching = BatchSize(_batch_size(setting, dataset, device))
+    experiment = Experiment(
+        classifier, dataset, labels, threat, device, setting, perturbs, batching, inside
+    )
     if dataset.labels is not None:
         return experiment
     labels = _predictions(experiment.target(), dataset, progress)

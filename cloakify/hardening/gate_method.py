@@ -132,9 +132,8 @@ def tune_gates(experiment: Experiment, splits: Splits, progress: Progress) -> Tu
         classifier.scores,
         experiment.dataset.sample_shape,
         experiment.device,
-        min(
-            experiment.batch_size,
-            fitting_batch_size(experiment.dataset.sample_shape, experiment.device),
+        experiment.batching.at_most(
+            fitting_batch_size(experiment.dataset.sample_shape, experiment.device)
         ),
     )
     name = _name_of_run(experiment, plan)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import onnx
@@ -21,7 +20,7 @@ from cloakify.graph.attack_steps.build import LOGITS, LOSS
 from cloakify.graph.attack_steps.gate_gradient import DISTRIBUTION, SUFFIX, build_gate_gradient
 from cloakify.graph.edit.gates import gate_name, open_gates
 from cloakify.numeric.arrays import Array, Doubles, filled, floats
-from cloakify.runtime import Device, Session
+from cloakify.runtime import BatchSize, Device, Session
 
 
 @dataclass(frozen=True)
@@ -73,13 +72,14 @@ class GatedModel:
         scores: Scores,
         sample_shape: tuple[int, ...],
         device: Device,
-        batch_size: int,
+        batch_size: int | BatchSize,
         threads: int = 0,
     ) -> None:
         self.sites = tuple(sites)
         self._sample_shape = sample_shape
         self._model = open_gates(model, self.sites)
         self.target = Target(self._model, spec, scores, device, batch_size, threads)
+        self._session: tuple[int, Session] | None = None
         self._ends = np.cumsum([site.channels for site in sites])
         self.set(np.ones(self.count))
 
@@ -110,8 +110,11 @@ class GatedModel:
             [n, C]: the distribution that the cross-entropy is taken with, times the sample's
             weight.
         """
+        return self.target.within_memory(lambda: self._gradient(x, soft_labels))
+
+    def _gradient(self, x: Array, soft_labels: Array) -> GateGradient:
         target, size = self.target, self.target.batch_size
-        session = self._session
+        session = self._session_for(size)
         constants = {n: floats(v) for n, v in target.constants.items()}
 
         def run(start: int) -> GateGradient:
@@ -135,10 +138,16 @@ class GatedModel:
             np.sum([part.gradient for part in parts], axis=0, dtype=np.float64),
         )
 
-    @cached_property
-    def _session(self) -> Session:
+    def _session_for(self, size: int) -> Session:
+        """Return the session for batches of a size; one of another size is let go."""
+        if self._session is None or self._session[0] != size:
+            self._session = None
+            self._session = size, self._opened(size)
+        return self._session[1]
+
+    def _opened(self, size: int) -> Session:
         target = self.target
-        shape = (target.batch_size, *self._sample_shape)
+        shape = (size, *self._sample_shape)
         names = [gate_name(number) for number in range(len(self.sites))]
         built = build_gate_gradient(
             self._model, {target.spec.name: shape}, target.scores.logits, names

@@ -13,7 +13,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from onnx import ModelProto
 
-from cloakify.errors import DeviceError, ModelError
+from cloakify.errors import DeviceError, ModelError, OutOfMemoryError
 from cloakify.ort import ORT_ERRORS, one_line
 from cloakify.runtime.devices import Device
 from cloakify.runtime.weights import weights_as_values
@@ -23,6 +23,15 @@ MESSAGE_LIMIT = (1 << 31) - (1 << 26)
 
 # Bytes of weights from which on two copies of them weigh more than the time they save.
 PACKED_LIMIT = 1 << 28
+
+# What the runtime, the C++ library and NVIDIA's libraries say where memory does not suffice.
+OUT_OF_MEMORY = (
+    "Failed to allocate memory",
+    "bad_alloc",
+    "out of memory",
+    "cudaErrorMemoryAllocation",
+    "STATUS_ALLOC_FAILED",
+)
 
 Value: TypeAlias = NDArray[np.generic] | ort.OrtValue
 
@@ -55,8 +64,10 @@ class Session:
     ------
     ModelError
         ONNX Runtime refuses the model.
+    OutOfMemoryError
+        The device's memory does not suffice.
     DeviceError
-        The device does not take the session, or its memory does not suffice.
+        The device does not take the session.
     """
 
     def __init__(
@@ -115,7 +126,7 @@ class Session:
         ------
         ModelError
             ONNX Runtime fails on these inputs.
-        DeviceError
+        OutOfMemoryError
             The device's memory does not suffice.
         """
         values = self.run_on_device(feeds, outputs)
@@ -149,7 +160,10 @@ class Session:
     def put(self, array: NDArray[np.generic]) -> ort.OrtValue:
         """Return an array as a value on the session's device; on the CPU nothing is copied."""
         whole = np.ascontiguousarray(array)
-        return ort.OrtValue.ortvalue_from_numpy(whole, self.device.kind, self.device.index)
+        try:
+            return ort.OrtValue.ortvalue_from_numpy(whole, self.device.kind, self.device.index)
+        except ORT_ERRORS as error:
+            raise _running_error(error) from error
 
 
 def _source(
@@ -187,7 +201,9 @@ def _return_freed_memory() -> None:
 
 def _opening_error(error: Exception, device: Device) -> Exception:
     text = one_line(error)
-    if _is_memory(text) or (device.kind == "cuda" and "CUDA" in text):
+    if _is_memory(text):
+        return OutOfMemoryError(f"{device}: its memory does not suffice for the model: {text}")
+    if device.kind == "cuda" and "CUDA" in text:
         return DeviceError(f"{device}: {text}")
     return ModelError(f"ONNX Runtime refuses the model: {text}")
 
@@ -195,9 +211,9 @@ def _opening_error(error: Exception, device: Device) -> Exception:
 def _running_error(error: Exception) -> Exception:
     text = one_line(error)
     if _is_memory(text):
-        return DeviceError(f"the device's memory does not suffice, lower --batch-size: {text}")
+        return OutOfMemoryError(f"the device's memory does not suffice: {text}")
     return ModelError(f"ONNX Runtime failed while running the model: {text}")
 
 
 def _is_memory(text: str) -> bool:
-    return "Failed to allocate memory" in text or "out of memory" in text or "bad_alloc" in text
+    return any(sign in text for sign in OUT_OF_MEMORY)

@@ -16,6 +16,8 @@ import onnx.parser
 import pytest
 
 from cloakify.cli.main import run
+from tests.support.classifiers import mlp_classifier
+from tests.support.scarce import allow
 
 QUICK = ["--limit", "80", "--device", "cpu", "--eps", "2/255", "--mask-ratio", "0.05"]
 QUICK += ["--score", "deepcloak", "--evaluation-steps", "3"]
@@ -348,6 +350,31 @@ def test_more_samples_in_a_batch_than_there_are(tmp_path: Path) -> None:
     )
     case = small_case(tmp_path, text)
     assert run(["attack", *case, "-o", str(tmp_path / "a.npz"), "--batch-size", "1000000000"]) == 0
+
+
+def test_memory_for_a_few_samples_at_once_is_said_in_a_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, data = tmp_path / "m.onnx", tmp_path / "x.npz"
+    onnx.save(mlp_classifier(0, 8, 3), model)
+    np.savez(data, x=np.random.default_rng(0).random((120, 8), np.float32))
+    case = [str(model), "--data", str(data), "--labels", "model", "--batch-size", "32"]
+    allow(monkeypatch, 20)
+    for verb in (
+        ["evaluate", *case, "--attack", "pgd", "--steps", "3", "--queries", "3"],
+        ["attack", *case, "--steps", "3", "-o", str(tmp_path / "a.npz")],
+        ["harden", *case, "--mask-ratio", "0.1", "--evaluation-steps", "2", "--score", "deepcloak"],
+    ):
+        assert run(verb) == 0
+        said = capsys.readouterr().err
+        assert said.count("memory did not suffice for 32 samples at once; the run went on with 16")
+    monkeypatch.setattr("cloakify.workflows.attack.attack", raise_memory_error)
+    assert run(["attack", *case, "-o", str(tmp_path / "a.npz")]) == 5
+    assert capsys.readouterr().err.startswith("Error: memory does not suffice; give fewer samples")
+
+
+def raise_memory_error(*_: object) -> None:
+    raise MemoryError
 
 
 def test_bytes_hold_no_more_than_bytes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

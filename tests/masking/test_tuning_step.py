@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cloakify.attacks import ThreatModel
-from cloakify.attacks.target import Step
+from cloakify.attacks.passes import Step
 from cloakify.masking.gated import GatedModel, GateGradient
 from cloakify.masking.tuning import (
     BLIND,

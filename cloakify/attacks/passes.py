@@ -1,0 +1,82 @@
+"""What goes through a target in a pass, and what a pass returns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cloakify.errors import ModelError
+from cloakify.numeric.arrays import Array, filled
+
+# How many samples, and what to feed.
+Batch = tuple[int, dict[str, NDArray[np.generic]]]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What one forward and backward pass returns, for n samples.
+
+    Attributes
+    ----------
+    logits
+        [n, C].
+    loss
+        [n].
+    gradient
+        ∂loss/∂input, the shape of the samples.
+    """
+
+    logits: Array
+    loss: Array
+    gradient: Array
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one attack step returns, for n samples.
+
+    Attributes
+    ----------
+    logits, features
+        Of the iterate that the step started from: [n, C] and [n, …].
+    x
+        The next iterate.
+    """
+
+    logits: Array
+    features: Array
+    x: Array
+
+
+def batches(
+    arrays: Mapping[str, NDArray[np.generic]],
+    size: int,
+    fill_to: Callable[[int], int] | None = None,
+) -> Iterator[Batch]:
+    """Yield the number of samples and the feeds of each batch.
+
+    The last one is filled up, to ``size`` unless ``fill_to`` tells another size.
+
+    Parameters
+    ----------
+    arrays
+        By input name, all of one length.
+
+    Raises
+    ------
+    ModelError
+        There are no samples.
+    """
+    count = min(map(len, arrays.values()))
+    if not count:
+        raise ModelError("no samples to run the model on")
+    for start in range(0, count, size):
+        part = min(size, count - start)
+        filled_size = fill_to(part) if fill_to else size
+        feeds = {}
+        for name, array in arrays.items():
+            feeds[name] = filled(array[start : start + part], filled_size)
+        yield part, feeds
