@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar
 
 from cloakify.settings.groups import DataOptions
 from cloakify.settings.option import Group, Option
-from cloakify.settings.values import File, Files, Flag
+from cloakify.settings.option_types import File, Files, Flag
 
 
 class DataFile(Group, frozen=True, kw_only=True):

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from cloakify.errors import UsageError
 from cloakify.settings.option import Group, Option
-from cloakify.settings.values import (
+from cloakify.settings.option_types import (
     Count,
     File,
     Flag,

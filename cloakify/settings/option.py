@@ -21,7 +21,7 @@ from typing import Any, ClassVar, get_args, get_origin, get_type_hints
 import msgspec
 
 from cloakify.errors import UsageError
-from cloakify.settings import values
+from cloakify.settings import option_types
 
 
 @dataclass(frozen=True)
@@ -100,19 +100,19 @@ class Declaration:
     @property
     def kind(self) -> Any:
         """The type of a value that is not ``None``."""
-        return values.split_hint(self.hint)[0]
+        return option_types.split_hint(self.hint)[0]
 
     @property
     def metavar(self) -> str:
         """What stands for a value in help."""
-        shown = self.option.metavar or values.metavar(self.hint)
+        shown = self.option.metavar or option_types.metavar(self.hint)
         named = not self.option.none or self.option.none in shown.split("|")
         return shown if named else f"{shown}|{self.option.none}"
 
     @property
     def several(self) -> bool:
         """Whether it is given once for each of its values."""
-        return get_origin(self.kind) is tuple and values.File in get_args(self.kind)
+        return get_origin(self.kind) is tuple and option_types.File in get_args(self.kind)
 
     @property
     def names_files(self) -> bool:
@@ -128,9 +128,9 @@ class Declaration:
             The option takes no such value.
         """
         try:
-            return values.check(value, self.hint)
+            return option_types.check(value, self.hint)
         except ValueError:
-            shown = repr(value) if isinstance(value, str) else values.write(value)
+            shown = repr(value) if isinstance(value, str) else option_types.write(value)
             raise UsageError(f"{self.flag} takes {self.takes}, not {shown}") from None
 
     def parse(self, text: str) -> Any:
@@ -144,19 +144,19 @@ class Declaration:
         if self.option.none and text.lower() == self.option.none:
             return None
         try:
-            value = values.parse(text, self.hint)
+            value = option_types.parse(text, self.hint)
         except ValueError:
             raise UsageError(f"{self.flag} takes {self.takes}, not {text!r}") from None
         return self.check(value)
 
     def write(self, value: Any) -> str:
         """Write a value as :meth:`parse` reads it."""
-        return self.option.none if value is None else values.write(value)
+        return self.option.none if value is None else option_types.write(value)
 
     @property
     def takes(self) -> str:
         """What it takes, as an error says it."""
-        taken = values.takes(self.hint)
+        taken = option_types.takes(self.hint)
         return f"{taken}, or {self.option.none}" if self.option.none else taken
 
 

@@ -19,7 +19,7 @@ from cloakify.settings.command_line import command_line
 from cloakify.settings.config_file import read_config, write_config
 from cloakify.settings.files import DataFile
 from cloakify.settings.option import Option
-from cloakify.settings.values import Count
+from cloakify.settings.option_types import Count
 from cloakify.settings.verbs import VERBS
 
 

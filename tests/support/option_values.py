@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args, get_origin
 from hypothesis import strategies as st
 
 from cloakify.errors import UsageError
-from cloakify.settings import values
+from cloakify.settings import option_types
 from cloakify.settings.option import Declaration
 from cloakify.settings.verbs import options_of
 
@@ -22,7 +22,7 @@ PATHS = NAMES.filter(lambda name: name not in (".", "..")).map(Path)
 def option_values(declared: Declaration) -> st.SearchStrategy[Any]:
     """Return values that an option takes, ``None`` among them where it does."""
     strategy = of_type(declared.hint)
-    if values.is_optional(declared.hint):
+    if option_types.is_optional(declared.hint):
         strategy = st.none() | strategy
     return strategy.filter(lambda value: _is_taken(declared, value))
 
@@ -39,7 +39,7 @@ def given_options(verb: str) -> st.SearchStrategy[dict[str, Any]]:
 
 def of_type(hint: Any) -> st.SearchStrategy[Any]:
     """Return values of a type, most of them within its bounds."""
-    kind, meta = values.split_hint(hint)
+    kind, meta = option_types.split_hint(hint)
     if get_origin(kind) is Literal:
         return st.sampled_from(get_args(kind))
     if get_origin(kind) is tuple:
