@@ -55,3 +55,51 @@ def test_layouts_come_back(axis):
     first = channels_first(x, axis)
     assert first.shape == {None: (2, 1, 1, 60), 1: (2, 3, 4, 5), 3: (2, 5, 3, 4)}[axis]
     assert (channels_back(first, x.shape[1:], axis) == x).all()
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_every_draw_counts(norm):
+    """Place, way and sign of a window are drawn; a number that changes nothing is not looked at."""
+    shape, many = (2, 15, 15), 40
+    rng = np.random.default_rng(0)
+    delta = moves.initial_l2(rng.random((many, 75), np.float32), shape, 1.0)
+    draws = rng.random((many, moves.draws_per_query(norm, 2)), np.float32)
+    propose = moves.propose_linf if norm == "linf" else moves.propose_l2
+    before = propose(delta, draws, np.full(many, 0.1), 1.0)
+    for column in range(draws.shape[1]):
+        other = draws.copy()
+        other[:, column] = (other[:, column] + 0.5) % 1
+        after = propose(delta, other, np.full(many, 0.1), 1.0)
+        assert (after != before).any(axis=(1, 2, 3)).mean() > 0.7, column
+
+
+@given(st.integers(2, 12), st.integers(1, 12))
+def test_a_bump_and_its_opposite_weigh_the_same(rows, columns):
+    """Section 3.3: two halves, each normalised, so that neither sign is the stronger."""
+    pair = moves._pair(rows, columns)
+    half = rows // 2
+    assert pair.shape == (rows, columns)
+    assert (pair[:half] > 0).all() and (pair[half:] < 0).all()
+    for part in (pair[:half], pair[half:]):
+        assert np.linalg.norm(part) == pytest.approx(0.5**0.5, rel=1e-5)
+    largest = np.unravel_index(np.abs(pair[:half]).argmax(), (half, columns))
+    assert largest == (half // 2, columns // 2)
+
+
+@given(st.integers(1, 40), st.integers(1, 40), st.floats(0.001, 0.9), st.sampled_from([1, 3]))
+def test_window_sizes(height, width, p, least):
+    """A square of the share p of the image, odd where bumps need a middle, as far as it fits."""
+    shares = np.array([p, p / 2, p])
+    sizes = list(moves._by_size(shares, (3, 1, height, width), least))
+    assert sorted(lane for _, lanes in sizes for lane in lanes) == [0, 1, 2]
+    for (rows, columns), lanes in sizes:
+        assert len(set(shares[lanes])) == 1
+        assert 1 <= rows <= height and 1 <= columns <= width
+        side = (shares[lanes[0]] * height * width) ** 0.5
+        if rows < height and columns < width:
+            assert rows == columns
+            assert least == 1 or rows % 2
+            # A side is rounded to the next number, or the next odd one.
+            assert abs(rows - side) <= (0.5 if least == 1 else 1.5) or rows == least
+        elif side <= min(height, width) - 1:
+            assert rows == columns

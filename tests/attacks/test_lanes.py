@@ -1,0 +1,60 @@
+"""Lanes: when results are fetched, and that what is fetched does not depend on it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from cloakify.attacks import Pgd, Target
+from cloakify.attacks import lanes as module
+from cloakify.attacks.lanes import Iteration, Runner, as_floats
+from tests.support.classifiers import mlp_classifier, target_of, threat_of
+
+BATCH = 8
+
+
+@pytest.fixture
+def target() -> Target:
+    return target_of(mlp_classifier(2, features=10, classes=4), BATCH, threads=1)
+
+
+@pytest.mark.parametrize("patience", [0.0, 0.3, 0.9])
+def test_lanes_rest_as_long_as_there_is_patience(
+    target: Target, monkeypatch: pytest.MonkeyPatch, patience: float
+) -> None:
+    """They are emptied once more than that share of the batch stands finished, or all do."""
+    emptied: list[tuple[int, int, int]] = []
+
+    class Watched(module._Lanes):
+        def __init__(self, iteration: Iteration, runner: Runner) -> None:
+            super().__init__(replace(iteration, patience=patience), runner)
+
+        def harvest(self) -> list[module.Job]:
+            emptied.append((int(self.done.sum()), len(self.jobs), self.size))
+            return super().harvest()
+
+    x = np.random.default_rng(0).random((40, 10), np.float32)
+    y = target.logits(x).argmax(axis=1)
+    threat = threat_of(target, "linf", 0.15)
+    attack = Pgd(steps=6, step_size=0.03, restarts=2)
+    usual = attack.run(target, x, y, np.arange(40), threat)
+    monkeypatch.setattr(module, "_Lanes", Watched)
+    watched = attack.run(target, x, y, np.arange(40), threat)
+    np.testing.assert_allclose(watched, usual, atol=1e-6)
+    assert emptied
+    for done, taken, size in emptied:
+        assert done == taken or done > patience * size
+    # Not later than must be: with none a single one is fetched, with much whole batches are.
+    counts = [done for done, *_ in emptied]
+    assert min(counts) == 1 if patience == 0 else max(counts) > patience * BATCH
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_floats_take_the_graphs_type_and_nothing_else_does(dtype: type) -> None:
+    whole = np.arange(3)
+    assert as_floats(whole, np.dtype(dtype)) is whole
+    assert as_floats(np.ones(2, np.float16), np.dtype(dtype)).dtype == dtype
+    flags = np.ones(2, np.bool_)
+    assert as_floats(flags, np.dtype(dtype)) is flags
