@@ -82,7 +82,9 @@ class ReportFiles(Group, frozen=True, kw_only=True):
     report: Annotated[
         Files,
         Option(
-            "Write the report here; may be given more than once.", metavar="FILE.{json,html,md}"
+            "Write the report here, as JSON, HTML, Markdown or a CycloneDX ML-BOM; may be given "
+            "more than once.",
+            metavar="FILE.{json,html,md,cdx.json}",
         ),
     ] = ()
 

@@ -141,7 +141,7 @@ def test_suffix_chooses_the_form(make_harden: MakeHarden, tmp_path: Path, name: 
 
 @pytest.mark.parametrize("name", ["report", "report.txt", "report.json.gz"])
 def test_other_suffixes_are_wrong_usage(make_harden: MakeHarden, tmp_path: Path, name: str) -> None:
-    with pytest.raises(UsageError, match=r"\.json, \.html or \.md"):
+    with pytest.raises(UsageError, match=r"\.cdx\.json, \.json, \.html or \.md"):
         write_report(make_harden(), tmp_path / name)
     assert not list(tmp_path.iterdir())
 
