@@ -8,14 +8,14 @@ from collections.abc import Sequence
 
 import click
 
-from cloakify.cli.attack import attack
+from cloakify.cli.attack_command import attack
 from cloakify.cli.console import say
-from cloakify.cli.devices import devices
-from cloakify.cli.evaluate import evaluate
-from cloakify.cli.harden import harden
-from cloakify.cli.inspect import inspect
+from cloakify.cli.devices_command import devices
+from cloakify.cli.evaluate_command import evaluate
+from cloakify.cli.harden_command import harden
+from cloakify.cli.inspect_command import inspect
 from cloakify.cli.process import INTERRUPTED
-from cloakify.cli.verify import verify
+from cloakify.cli.verify_command import verify
 from cloakify.errors import CloakifyError, OutOfMemoryError
 from cloakify.version import __version__
 

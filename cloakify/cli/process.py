@@ -70,8 +70,8 @@ def _answer_at_once() -> None:
 
 def _answered() -> list[signal.Signals]:
     """Return the signals that are not to be ignored, as under nohup."""
-    found = [getattr(signal, name) for name in SIGNALS if hasattr(signal, name)]
-    return [number for number in found if signal.getsignal(number) != signal.SIG_IGN]
+    numbers = [getattr(signal, name) for name in SIGNALS if hasattr(signal, name)]
+    return [number for number in numbers if signal.getsignal(number) != signal.SIG_IGN]
 
 
 def _stop(number: int = 0, frame: FrameType | None = None) -> NoReturn:

@@ -23,7 +23,7 @@ def points(figure: Difference) -> str:
 def budget(eps: float) -> str:
     """Write a budget as a fraction of 255 where it is one (``8/255``), else as a decimal."""
     levels = eps * 255
-    if round(levels) >= 1 and abs(levels - round(levels)) < 1e-6:
+    if eps <= 1 and round(levels) >= 1 and abs(levels - round(levels)) < 1e-6:
         return f"{round(levels)}/255"
     return f"{eps:.4g}"
 

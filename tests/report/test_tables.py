@@ -58,7 +58,14 @@ def test_evaluate_tables(make_evaluate: Callable[..., EvaluateReport]) -> None:
 
 @pytest.mark.parametrize(
     ("eps", "text"),
-    [(8 / 255, "8/255"), (0.5 / 255, "0.001961"), (0.5, "0.5"), (1.0, "255/255"), (0.0, "0")],
+    [
+        (8 / 255, "8/255"),
+        (0.5 / 255, "0.001961"),
+        (0.5, "0.5"),
+        (1.0, "255/255"),
+        (16.0, "16"),
+        (0.0, "0"),
+    ],
 )
 def test_budget(eps: float, text: str) -> None:
     assert wording.budget(eps) == text

@@ -19,15 +19,15 @@ def devices(**options: Any) -> None:
     """Show which devices ONNX Runtime can use on this machine, and what others lack."""
     from cloakify.runtime import device_report
 
-    found = device_report()
+    report = device_report()
     if take(JsonOutput, options).json:
         document = {
-            "onnxruntime": found.onnxruntime,
-            "package": found.package,
-            "providers": list(found.providers),
-            "built_for_cuda": found.built_for_cuda,
-            "driver_cuda": found.driver_cuda,
-            "default": str(found.default),
+            "onnxruntime": report.onnxruntime,
+            "package": report.package,
+            "providers": list(report.providers),
+            "built_for_cuda": report.built_for_cuda,
+            "driver_cuda": report.driver_cuda,
+            "default": str(report.default),
             "devices": [
                 {
                     "device": str(entry.device),
@@ -36,18 +36,18 @@ def devices(**options: Any) -> None:
                     "usable": entry.obstacle is None,
                     "missing": entry.obstacle,
                 }
-                for entry in found.entries
+                for entry in report.entries
             ],
-            "missing": found.missing,
+            "missing": report.missing,
         }
         say_json(json.dumps(document, indent=2))
         return
-    cuda = f", built for CUDA {found.built_for_cuda}" if found.built_for_cuda else ""
-    say(f"{found.package} {found.onnxruntime}{cuda}")
-    for entry in found.entries:
+    cuda = f", built for CUDA {report.built_for_cuda}" if report.built_for_cuda else ""
+    say(f"{report.package} {report.onnxruntime}{cuda}")
+    for entry in report.entries:
         memory = f", {entry.memory / 2**30:.0f} GiB" if entry.memory else ""
         state = "usable" if entry.obstacle is None else f"not usable: {entry.obstacle}"
         say(f"{entry.device!s:<8}{entry.name}{memory}: {state}")
-    if found.missing is not None:
-        say(f"no GPU: {found.missing}")
-    say(f"--device auto takes {found.default}")
+    if report.missing is not None:
+        say(f"no GPU: {report.missing}")
+    say(f"--device auto takes {report.default}")
