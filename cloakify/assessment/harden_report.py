@@ -11,7 +11,7 @@ from cloakify.attacks.given import count_outside
 from cloakify.data import Copies, Splits
 from cloakify.evaluation import EvaluationWarning, Verdict, accuracy_figure, gain_figure, judge
 from cloakify.evaluation.robustness import Correctness
-from cloakify.evaluation.verdict import OverRandom
+from cloakify.evaluation.verdict import OverRandom, VerdictCode
 from cloakify.experiment.classifier import Classifier
 from cloakify.experiment.experiment import Experiment
 from cloakify.report.records import (
@@ -30,6 +30,7 @@ from cloakify.report.records import (
     ModelFigures,
     ModelGains,
 )
+from cloakify.settings import HardenSetting
 from cloakify.version import __version__
 
 
@@ -76,13 +77,25 @@ def judge_mask(
     return accuracy, verdict
 
 
-def missed_gate(required: float | None, adaptive_gain: float) -> str | None:
-    """Return the gate that an adaptive gain misses, as a sentence, or ``None``."""
-    if required is None or adaptive_gain >= required:
+def missed_gate(setting: HardenSetting, adaptive_gain: float, verdict: Verdict) -> str | None:
+    """Return why no file may be written, as a sentence, or ``None``.
+
+    A user who says how much to mask gets that mask, whatever it does. Where cloakify chose, a file
+    that is not harder to fool is nothing to ship.
+    """
+    required = setting.evaluation.require_gain
+    if required is not None and adaptive_gain < required:
+        return (
+            f"the adaptive gain is {100 * adaptive_gain:+.1f} points, --require-gain asks for "
+            f"{100 * required:+.1f}; no model was written"
+        )
+    anyway = setting.masking.ratio is not None or setting.evaluation.write_anyway
+    if anyway or verdict.code is VerdictCode.HARDENED:
         return None
+    chosen = "gates" if setting.masking.method == "tuned" else "mask"
     return (
-        f"the adaptive gain is {100 * adaptive_gain:+.1f} points, --require-gain asks for "
-        f"{100 * required:+.1f}; no model was written"
+        f"the {chosen} that cloakify chose has the verdict {verdict.code.value!r}, not 'hardened'; "
+        "no model was written (--write-anyway writes it)"
     )
 
 

@@ -28,7 +28,7 @@ def cli() -> None:
     """Harden trained ONNX classifiers against adversarial samples, and say what that buys.
 
     \b
-    Exit codes: 0 done; 1 a gate was not met, or a file could not be written;
+    Exit codes: 0 done; 1 not hardened, a gate was not met, or a file could not be written;
     2 wrong usage; 3 the model can't be used; 4 the data can't be used; 5 the device can't be had;
     130 interrupted.
     """

@@ -328,6 +328,14 @@ class EvaluationOptions(Group, frozen=True, kw_only=True):
         Share | None,
         Option("Write no file, and exit with 1, where the adaptive gain is smaller than this."),
     ] = None
+    write_anyway: Annotated[
+        Flag,
+        Option(
+            "Write the file and exit with 0 where cloakify chose the mask or the gates and the "
+            "verdict is not that they harden; without, only the report is written, and 1 is the "
+            "exit code."
+        ),
+    ] = False
 
 
 class ComparisonOptions(Group, frozen=True, kw_only=True):

@@ -48,7 +48,8 @@ class HardenResult:
     report
         Everything that is to be told.
     path
-        The hardened file, or ``None`` where a gate was missed.
+        The hardened file, or ``None`` where a gate was missed: a gain that was required, or, for a
+        mask or gates that cloakify chose, the verdict that they harden.
     gate
         The gate that was missed, as a sentence.
     notes
@@ -146,7 +147,7 @@ def harden(
             experiment, hardened, splits, correctness[1], follows_gradient(setting), progress
         )
         accuracy, verdict = judge_mask(*correctness, doubts=codes_in_doubt(warnings))
-    gate = missed_gate(setting.evaluation.require_gain, accuracy.gain.adaptive.value)
+    gate = missed_gate(setting, accuracy.gain.adaptive.value, verdict)
     if gate is None:
         with clock.stage("write"):
             save_model(candidate.model, target_path, classifier.file)

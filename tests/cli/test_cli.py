@@ -77,6 +77,36 @@ def test_missed_gate(samples: Path, tmp_path: Path) -> None:
     assert json.loads(report.read_text())["output"] is None
 
 
+def test_a_mask_that_was_chosen_and_does_not_harden(
+    samples: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is nothing to ship; one whose size the user chose is written, and said to be none."""
+    output, report = tmp_path / "h.onnx", tmp_path / "r.json"
+    model, data = samples / "fashion_keras.onnx", samples / "calib"
+    arguments = ["harden", str(model), "--data", str(data), "-o", str(output), "--device", "cpu"]
+    arguments += [
+        "--limit",
+        "80",
+        "--eps",
+        "2/255",
+        "--score",
+        "deepcloak",
+        "--report",
+        str(report),
+    ]
+    arguments += ["--evaluation-steps", "3"]
+    assert run(arguments) == 1
+    assert not output.exists()
+    document = json.loads(report.read_text())
+    assert document["output"] is None and document["verdict"]["code"] == "no-gain"
+    printed = capsys.readouterr()
+    assert "Not hardened" in printed.out and "--write-anyway writes it" in printed.err
+    for wish in (["--write-anyway"], ["--mask-ratio", "0.05"]):
+        assert run([*arguments, *wish]) == 0
+        assert json.loads(report.read_text())["verdict"]["code"] == "no-gain"
+        output.unlink()
+
+
 def test_attack_writes_samples(
     samples: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

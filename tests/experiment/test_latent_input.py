@@ -160,6 +160,7 @@ def test_hardening_a_text_classifier(
         device="cpu",
         eps=0.2,
         evaluation_steps=3,
+        write_anyway=True,
         **changes,  # type: ignore[arg-type]
     )
     output = tmp_path / "out.onnx"

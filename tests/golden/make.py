@@ -66,7 +66,7 @@ class Case:
     def name(self) -> str:
         return f"{self.model.removeprefix('fashion_')}-{self.kind}"
 
-    def arguments(self, out: Path) -> list[str]:
+    def arguments(self, out: Path, root: Path = ROOT) -> list[str]:
         """Return the command line, for the repository's root as working folder."""
         source = str(TINY if self.model == "tiny" else f"sample_models/{self.model}.onnx")
         report = ["--report", str(out / f"{self.name}.json"), "--quiet"]
@@ -76,7 +76,9 @@ class Case:
             models = [source, *(str(path) for path in others if path.exists())]
             return ["evaluate", *models, *EVALUATE.split(), *report]
         hardened = ["-o", str(out / f"{self.name}.onnx")]
-        return ["harden", source, *HARDEN[self.kind].split(), *hardened, *report]
+        # Version 0.1.0 wrote a file whatever its verdict.
+        anyway = ["--write-anyway"] * ("write_anyway" in _options_of(root))
+        return ["harden", source, *HARDEN[self.kind].split(), *anyway, *hardened, *report]
 
 
 CASES = tuple(Case(model, kind) for model in MODELS for kind in (*HARDEN, "evaluate"))
@@ -88,7 +90,7 @@ def run(case: Case, out: Path, root: Path = ROOT) -> dict[str, Any]:
     An evaluation wants the files of its model's ``ratio`` and ``channel-mul`` in ``out``.
     """
     done = subprocess.run(
-        [sys.executable, "-m", "cloakify", *case.arguments(out)],
+        [sys.executable, "-m", "cloakify", *case.arguments(out, root)],
         cwd=root,
         env=os.environ | {"PYTHONPATH": str(root)},
         capture_output=True,
@@ -109,6 +111,12 @@ def run(case: Case, out: Path, root: Path = ROOT) -> dict[str, Any]:
     if hardened.exists():
         row |= of_file(hardened)
     return row
+
+
+def _options_of(root: Path) -> str:
+    """Return what declares the options of the version in a folder, or nothing."""
+    declared = root / "cloakify" / "settings" / "groups.py"
+    return declared.read_text(encoding="utf-8") if declared.exists() else ""
 
 
 def of_file(hardened: Path) -> dict[str, Any]:

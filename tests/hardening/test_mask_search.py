@@ -51,7 +51,13 @@ def test_a_round_that_finds_nothing_within_the_budget_leaves_what_was_found(
 
     monkeypatch.setattr("cloakify.hardening.mask_search.best_size", second_round_costs_too_much)
     setting = HardenSetting(
-        limit=120, evaluation_steps=2, device="cpu", eps=4 / 255, max_accuracy_drop=0.2, rounds=3
+        limit=120,
+        evaluation_steps=2,
+        device="cpu",
+        eps=4 / 255,
+        max_accuracy_drop=0.2,
+        rounds=3,
+        write_anyway=True,
     )
     output = tmp_path / "h.onnx"
     result = harden(samples / "fashion_wide.onnx", samples / "calib", output, setting)
@@ -68,7 +74,12 @@ def test_auto_gains_twice_as_much_as_the_papers_score_within_a_point(
     right, moved = {}, {}
     for score in ("deepcloak", "auto"):
         setting = HardenSetting(
-            evaluation_steps=1, device="cpu", eps=8 / 255, score=score, max_accuracy_drop=0.01
+            evaluation_steps=1,
+            device="cpu",
+            eps=8 / 255,
+            score=score,
+            max_accuracy_drop=0.01,
+            write_anyway=True,
         )
         path = harden(source, samples / "calib", tmp_path / f"{score}.onnx", setting).path
         assert path is not None

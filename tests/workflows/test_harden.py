@@ -20,7 +20,14 @@ from cloakify.workflows.harden import HardenResult, harden
 
 EPS = 4 / 255
 # Small enough for a unit test: 200 images, and a short evaluation.
-QUICK = {"limit": 200, "evaluation_steps": 3, "device": "cpu", "eps": EPS, "score": "deepcloak"}
+QUICK = {
+    "limit": 200,
+    "evaluation_steps": 3,
+    "device": "cpu",
+    "eps": EPS,
+    "score": "deepcloak",
+    "write_anyway": True,
+}
 
 
 def quick(samples: Path, model: Path, output: Path, **changes: object) -> HardenResult:

@@ -15,6 +15,7 @@ from cloakify.workflows.harden import harden
 
 EPS = ["--eps", "4/255"]
 QUICK = ["--limit", "120", "--device", "cpu", "--score", "deepcloak", "--evaluation-steps", "3"]
+QUICK += ["--write-anyway"]
 
 
 @pytest.fixture(scope="module")

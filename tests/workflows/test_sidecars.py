@@ -86,7 +86,12 @@ def test_the_same_mask_and_a_proof(samples: Path, tmp_path: Path) -> None:
     whole = samples / "fashion_keras.onnx"
     apart = beside(onnx.load(whole), tmp_path / "keras.onnx")
     setting = HardenSetting(
-        limit=120, evaluation_steps=2, device="cpu", eps=4 / 255, score="deepcloak"
+        limit=120,
+        evaluation_steps=2,
+        device="cpu",
+        eps=4 / 255,
+        score="deepcloak",
+        write_anyway=True,
     )
     digests = []
     for place, source in enumerate((whole, apart)):
@@ -114,6 +119,7 @@ def test_gates_folded_into_a_sidecar(tmp_path: Path, place: str) -> None:
         evaluation_steps=2,
         device="cpu",
         eps=EPS,
+        write_anyway=True,
     )
     found = {}
     for source in (whole, apart):

@@ -25,6 +25,7 @@ QUICK = {
     "evaluation_steps": 5,
     "device": "cpu",
     "eps": EPS,
+    "write_anyway": True,
 }
 
 
