@@ -15,7 +15,6 @@ from cloakify.attacks.jobs import Jobs, share_jobs
 from cloakify.attacks.projection import to_hyperplane
 from cloakify.attacks.target import Target
 from cloakify.attacks.threat import ThreatModel
-from cloakify.graph.attack_steps.steps import LARGEST
 from cloakify.numeric.arrays import Array, Labels
 from cloakify.numeric.norms import lengths
 
@@ -164,9 +163,7 @@ class _Walk:
         factor = np.broadcast_to(threat.factor, lanes.x.shape).astype(np.float64)
         # All in moves away from the sample, in data units.
         here = _rows((lanes.x - lanes.clean) / factor)
-        # The slope of a root at 0 is infinite, and times 0 no number.
-        gradient = np.nan_to_num(seen.gradient, posinf=LARGEST, neginf=-LARGEST)
-        slope = _rows(gradient * factor)
+        slope = _rows(seen.gradient * factor)
         low = _rows((threat.lower - lanes.clean) / factor)
         high = _rows((threat.upper - lanes.clean) / factor)
         rise = -seen.loss.astype(np.float64)

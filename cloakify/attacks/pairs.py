@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+
+import numpy as np
 
 from cloakify.attacks.base import Attack
 from cloakify.attacks.fgsm import Fgsm
@@ -34,6 +36,13 @@ class Pairs:
     y: Labels
     index: Labels
 
+    def of_numbers(self) -> Pairs:
+        """Return the pairs of which all features and logits are finite."""
+        arrays = (getattr(self, part.name) for part in fields(self))
+        finite = [np.isfinite(array.reshape(len(self.y), -1)).all(axis=1) for array in arrays]
+        kept = np.logical_and.reduce(finite)
+        return self if kept.all() else Pairs(*(getattr(self, p.name)[kept] for p in fields(self)))
+
 
 def attacked_pairs(
     target: Target,
@@ -43,6 +52,8 @@ def attacked_pairs(
     indices: Labels,
 ) -> Iterator[Pairs]:
     """Attack samples batch by batch and capture the features on both sides.
+
+    Pairs whose features or logits are no finite numbers are left out: no sum with one is a number.
 
     FGSM costs three forward passes a sample: forward and backward, which also yields the clean
     features, and one forward of the attacked sample.
@@ -56,4 +67,5 @@ def attacked_pairs(
             clean_features, clean_logits = target.features_and_logits(x)
             attacked = attack.run(target, x, batch.y, batch.index, threat)
         features, logits = target.features_and_logits(attacked)
-        yield Pairs(clean_features, features, clean_logits, logits, batch.y, batch.index)
+        pairs = Pairs(clean_features, features, clean_logits, logits, batch.y, batch.index)
+        yield pairs.of_numbers()

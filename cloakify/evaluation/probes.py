@@ -99,7 +99,7 @@ def probe_model(
         gradient = margin_gradient(target, x, batch.y) if gradients else np.zeros_like(x)
         again = target.logits(x)
         near = random_in_ball(x, batch.index, [0] * len(x), threat, _SEED)
-        uphill = x + np.sign(np.nan_to_num(gradient)).astype(np.float32) * threat.radius
+        uphill = floats(x + np.sign(gradient) * threat.radius)
         parts.append(
             Probes(
                 clean=logits.argmax(axis=1) == batch.y,

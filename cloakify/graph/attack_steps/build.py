@@ -129,10 +129,12 @@ def build_gradient(
     )
     # The gradients were written by a builder of their own; another one knows the names it took.
     builder = Context(graph)
+    if spec.loss is not None:
+        # What is handed through for a loss outside is its reader's to judge.
+        gradient = finite(builder, gradient)
     if spec.step is None:
         outputs.append((GRADIENT, gradient))
         return working.finish(outputs)
-    gradient = finite(builder, gradient)
     if spec.step == "step":
         outputs += add_step(builder, spec.norm, x, gradient)
     else:

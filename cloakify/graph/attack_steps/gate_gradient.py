@@ -14,7 +14,7 @@ import numpy as np
 from onnx import ModelProto
 
 from cloakify.graph.attack_steps.build import LOGITS, LOSS, gradients_of
-from cloakify.graph.attack_steps.steps import add_input
+from cloakify.graph.attack_steps.steps import add_input, finite
 from cloakify.graph.gradient.engine import Context, has_rule
 from cloakify.graph.lowering.rename_collisions import make_way
 from cloakify.graph.lowering.specialise import Shape, specialise
@@ -74,5 +74,8 @@ def build_gate_gradient(
     seed = builder.reshape(builder.sub(share, soft_labels), scores.shape)
     found = gradients_of(working, {logits: seed}, [working.tensor(name) for name in gates])
     outputs = [(LOGITS, flat), (LOSS, loss)]
-    outputs += [(name + SUFFIX, g) for name, g in zip(gates, found, strict=True)]
+    for name, gradient in zip(gates, found, strict=True):
+        # As one sample: what is no number moves no gate.
+        row = builder.reshape(gradient, [1, int(np.prod(gradient.shape))])
+        outputs.append((name + SUFFIX, builder.reshape(finite(builder, row), gradient.shape)))
     return working.finish(outputs)

@@ -31,8 +31,7 @@ FOOLED = "cloakify_fooled"
 # What an iteration carries over to the next one is an input, and with this appended an output.
 AFTER = "_next"
 
-# Stands for an infinite entry of a gradient: sums of many, and squares of what is divided by it,
-# are finite.
+# Larger entries of a gradient count as infinite: their squares, and sums of many, would be.
 LARGEST = 1e30
 
 # Outputs in their order: name and tensor.
@@ -80,16 +79,36 @@ class Ball:
     def climb(self, x: Tensor, gradient: Tensor, size: Tensor) -> Tensor:
         """Return x moved by ``size`` (data units, broadcastable) along the steepest ascent.
 
-        ``sign(g)`` for linf, ``g/‖g‖₂`` for l2, as in Madry et al., arXiv 1706.06083.
+        ``sign(g)`` for linf, ``g/‖g‖₂`` for l2, as in Madry et al., arXiv 1706.06083. For l2 g is
+        the gradient of what is free to move: what stands at a bound of the box and would leave it
+        has no share in the length (D. Bertsekas, SIAM J. Control Optim. 20, 1982). Black pixels of
+        infinite slope would otherwise take up whole steps that lead nowhere.
         """
         builder = self.builder
         if self.norm == "linf":
             direction = builder.op("Sign", gradient)
         else:
+            gradient = self._free(x, gradient)
             # In data units the ball is round: ∂loss/∂u = g·f for x = x₀ + f·u.
             direction = builder.mul(gradient, self.factor)
             direction = builder.div(direction, _length(builder, direction, self.axes))
         return builder.add(x, builder.mul(direction, builder.mul(self.factor, size)))
+
+    def _free(self, x: Tensor, gradient: Tensor) -> Tensor:
+        """Return a gradient with 0 where it leads from a bound of the box out of it."""
+        builder = self.builder
+        zero = builder.scalar(0.0, gradient)
+        for beyond, bound, falls in (
+            ("Greater", self.lower, "Less"),
+            ("Less", self.upper, "Greater"),
+        ):
+            inside = builder.compare(beyond, x, bound)
+            leaves = builder.compare(falls, gradient, zero)
+            outward = builder.op(
+                "And", builder.op("Not", inside, dtype=np.bool_), leaves, dtype=np.bool_
+            )
+            gradient = builder.where(outward, zero, gradient)
+        return gradient
 
     def project(self, x: Tensor) -> Tensor:
         """Return the nearest point of ball and box (for l2: of the ball, then of the box).
@@ -114,15 +133,23 @@ class Ball:
 
 
 def finite(builder: Builder, gradient: Tensor) -> Tensor:
-    """Return a gradient with 0 for what is no number and ``LARGEST`` for what is infinite.
+    """Return a gradient with 0 for what is no number; what is infinite is as large as the largest.
 
     The slope of a root at 0 is infinite, and times 0 no number. A step along either would lead to a
-    point that is none.
+    point that is none, and one along a number that only stands for an infinite one would go nowhere
+    else. The largest is that of each sample, which axis 0 counts.
     """
-    low, high = (builder.scalar(sign * LARGEST, gradient) for sign in (-1.0, 1.0))
-    bounded = builder.op("Clip", gradient, low, high)
+    axes = list(range(1, len(gradient.shape)))
+    zero = builder.scalar(0.0, gradient)
     lost = builder.op("IsNaN", gradient, dtype=np.bool_)
-    found = builder.where(lost, builder.scalar(0.0, gradient), bounded)
+    size = builder.op("Abs", gradient)
+    known = builder.compare("LessOrEqual", size, builder.scalar(LARGEST, gradient))
+    largest = builder.op("ReduceMax", builder.where(known, size, zero), builder.ints(*axes))
+    # Where none other is known, any number will do.
+    some = builder.compare("Greater", largest, zero)
+    largest = builder.where(some, largest, builder.scalar(1.0, gradient))
+    bounded = builder.op("Max", builder.op("Min", gradient, largest), builder.neg(largest))
+    found = builder.where(lost, zero, bounded)
     found.shape = gradient.shape
     return found
 

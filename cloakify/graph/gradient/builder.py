@@ -18,6 +18,10 @@ PREFIX = "cloakify_grad"
 # Bytes up to which a constant is compared with those there are.
 _LARGEST_SHARED = 1 << 16
 
+# Slopes are no steeper than that, so that 0 times a slope is 0 and sums of them are numbers: the
+# root of what a Relu cuts off passes no gradient on, though its own slope is infinite.
+STEEPEST = 1e12
+
 # A slope that takes every normal float32 above 0 beyond 1.
 _STEEP = 3e38
 
@@ -150,6 +154,17 @@ class Builder:
         if share.dtype == np.float32:
             return self.op("HardSigmoid", share, alpha=-1.0, beta=1.0)
         return self.sub(self.scalar(1.0, share), share)
+
+    def off_zero(self, tensor: Tensor) -> Tensor:
+        """Return a tensor with ``1 / STEEPEST`` for what is nearer to 0, to be divided by."""
+        least = self.scalar(1 / STEEPEST, tensor)
+        near = self.compare("Less", self.op("Abs", tensor), least)
+        return self.where(near, least, tensor)
+
+    def at_most(self, slope: Tensor) -> Tensor:
+        """Return a slope that is no steeper than ``STEEPEST``."""
+        bounds = (self.scalar(sign * STEEPEST, slope) for sign in (-1.0, 1.0))
+        return self.op("Clip", slope, *bounds)
 
     def compare(self, op_type: str, first: Tensor, second: Tensor) -> Tensor:
         """Append ``Greater``, ``Less``, ``Equal``, …"""

@@ -100,13 +100,45 @@ def test_never_outside(norm, eps, seed, push) -> None:
 )
 @settings(max_examples=30, deadline=None)
 def test_a_gradient_that_is_no_number(seed, bad) -> None:
-    """NaN is 0, and what is larger than the limit is the limit, each with its sign."""
+    """NaN is 0, and what is infinite as large as the sample's largest, each with its sign."""
     random = np.random.default_rng(seed)
     gradient = random.standard_normal(SHAPE).astype(np.float32)
     gradient.reshape(-1)[random.permutation(gradient.size)[: len(bad)]] = bad
     (found,) = in_graph(lambda builder, x: [("y", finite(builder, x))], {"x": gradient})
-    limit = np.float32(LARGEST)
-    np.testing.assert_array_equal(found, np.nan_to_num(gradient, nan=0.0).clip(-limit, limit))
+    np.testing.assert_array_equal(found, numbers(gradient))
+
+
+def numbers(gradient: np.ndarray) -> np.ndarray:
+    """What NaN and infinite entries are taken for, sample by sample."""
+    found = gradient.copy()
+    for row in found:
+        finite = np.abs(row) <= LARGEST
+        largest = np.abs(row[finite]).max(initial=0.0) or 1.0
+        row[~finite] = np.nan_to_num(np.sign(row[~finite])) * largest
+    return found
+
+
+@given(seed=st.integers(0, 999))
+@settings(max_examples=20, deadline=None)
+def test_what_would_leave_the_box_has_no_share_in_a_step(seed) -> None:
+    """The step of an l2 attack has its whole length among values that can move."""
+    random = np.random.default_rng(seed)
+    clean = random.choice([-1.0, 0.0, 1.0], SHAPE).astype(np.float32)
+    gradient = random.standard_normal(SHAPE).astype(np.float32)
+    stuck = (clean == -1) & (gradient < 0) | (clean == 1) & (gradient > 0)
+    gradient[stuck] *= 1e12
+    slopes = gs.Variable("slopes", np.float32, list(SHAPE))
+
+    def write(builder: Builder, x: gs.Tensor) -> Outputs:
+        builder.graph.inputs.append(slopes)
+        return add_step(builder, "l2", x, slopes)
+
+    size = 0.1
+    feeds = {"x": clean, "cloakify_clean": clean, "slopes": gradient, **bounds(2.0, -1, 1)}
+    (found,) = in_graph(write, {**feeds, "cloakify_step_size": np.array(size, np.float32)})
+    free = np.where(stuck, 0, gradient.astype(np.float64)) * FACTORS
+    moved = clean + size * FACTORS * free / lengths("l2", free * FACTORS).reshape(-1, 1, 1, 1)
+    np.testing.assert_allclose(found, moved.clip(-1, 1), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
@@ -116,7 +148,7 @@ def test_a_gradient_that_is_no_number(seed, bad) -> None:
 )
 @settings(max_examples=20, deadline=None)
 def test_a_step_along_it_is_a_point_of_the_ball(norm, seed, bad) -> None:
-    """An infinite slope is a direction like any other, the only one beside finite ones for l2."""
+    """An infinite slope is a direction like any other."""
     random = np.random.default_rng(seed)
     clean = random.standard_normal(SHAPE).astype(np.float32)
     gradient = random.standard_normal(SHAPE).astype(np.float32)
@@ -130,7 +162,7 @@ def test_a_step_along_it_is_a_point_of_the_ball(norm, seed, bad) -> None:
     size, eps = 0.5, 2.0
     feeds = {"x": clean, "cloakify_clean": clean, "slopes": gradient, **bounds(eps)}
     (found,) = in_graph(write, {**feeds, "cloakify_step_size": np.array(size, np.float32)})
-    slope = np.nan_to_num(gradient.astype(np.float64), nan=0.0).clip(-LARGEST, LARGEST) * FACTORS
+    slope = numbers(gradient.astype(np.float64)) * FACTORS
     if norm == "linf":
         direction = np.sign(slope)
     else:

@@ -41,6 +41,9 @@ def climb(x, gradient, size, threat):
     slope = gradient * threat.factor[0]
     if threat.norm == "linf":
         return x + size * np.sign(slope) * threat.factor[0]
+    # What stands at a bound and would leave the box has no share in the length.
+    slope = np.where((x <= threat.lower[0]) & (slope < 0), 0, slope)
+    slope = np.where((x >= threat.upper[0]) & (slope > 0), 0, slope)
     return x + size * slope / max(np.linalg.norm(slope), 1e-19) * threat.factor[0]
 
 

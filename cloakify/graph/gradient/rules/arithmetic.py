@@ -73,10 +73,11 @@ def div(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
     (g,) = grads
     assert g is not None
     a, b = node.inputs
-    over = context.div(g, b)
+    over = context.div(g, context.off_zero(b) if context.needs(b) else b)
+    y = node.outputs[0]
     return [
         like(context, over, node, a) if context.needs(a) else None,
-        like(context, context.neg(context.mul(over, node.outputs[0])), node, b)
+        like(context, context.neg(context.mul(over, context.at_most(y))), node, b)
         if context.needs(b)
         else None,
     ]
@@ -121,14 +122,16 @@ def _power_slope(context: Context, a: Tensor, b: Tensor, y: Tensor) -> Tensor:
     if exponents == {2.0}:
         return context.add(a, a)
     if exponents == {0.5}:
-        return context.div(context.scalar(0.5, a), y)
+        return context.div(context.scalar(0.5, a), context.off_zero(y))
     if exponents == {3.0}:
         return context.scale(context.mul(a, a), 3.0)
     if exponents == {-1.0}:
-        return context.neg(context.mul(y, y))
+        return context.neg(context.at_most(context.mul(y, y)))
     exponent = context.cast(b, a.dtype)
     lower = context.op("Pow", a, context.sub(exponent, context.scalar(1.0, a)))
     slope = context.mul(exponent, lower)
+    if not exponents or min(exponents) < 1:
+        slope = context.at_most(slope)
     if exponents and 0.0 not in exponents:
         return slope
     # a⁰ is constant, but 0 · 0⁻¹ is not a number.

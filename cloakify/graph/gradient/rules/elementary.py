@@ -34,20 +34,20 @@ def exp(context: Context, node: gs.Node, g: Tensor) -> Tensor:
 @unary("Log")
 def log(context: Context, node: gs.Node, g: Tensor) -> Tensor:
     """``y = ln x``: ``∂x = g / x``."""
-    return context.div(g, node.inputs[0])
+    return context.div(g, context.off_zero(node.inputs[0]))
 
 
 @unary("Sqrt")
 def sqrt(context: Context, node: gs.Node, g: Tensor) -> Tensor:
     """``y = √x``: ``∂x = g / 2y``."""
-    return context.div(context.scale(g, 0.5), node.outputs[0])
+    return context.div(context.scale(g, 0.5), context.off_zero(node.outputs[0]))
 
 
 @unary("Reciprocal")
 def reciprocal(context: Context, node: gs.Node, g: Tensor) -> Tensor:
     """``y = 1 / x``: ``∂x = −g · y²``."""
     (y,) = node.outputs
-    return context.neg(context.mul(g, context.mul(y, y)))
+    return context.neg(context.mul(g, context.at_most(context.mul(y, y))))
 
 
 @unary("Erf")
@@ -138,7 +138,8 @@ def acosh(context: Context, node: gs.Node, g: Tensor) -> Tensor:
 def atanh(context: Context, node: gs.Node, g: Tensor) -> Tensor:
     """``y = artanh x``: ``∂x = g / (1 − x²)``."""
     (x,) = node.inputs
-    return context.div(g, context.sub(context.scalar(1.0, x), context.mul(x, x)))
+    inside = context.sub(context.scalar(1.0, x), context.mul(x, x))
+    return context.div(g, context.off_zero(inside))
 
 
 @unary("CumSum")
@@ -154,4 +155,4 @@ def cumsum(context: Context, node: gs.Node, g: Tensor) -> Tensor:
 
 
 def _over_root(context: Context, g: Tensor, inside: Tensor) -> Tensor:
-    return context.div(g, context.op("Sqrt", inside))
+    return context.div(g, context.off_zero(context.op("Sqrt", inside)))
