@@ -29,7 +29,8 @@ def verify(hardened: Path, **options: Any) -> int:
     from cloakify.workflows.verify import verify as run
 
     source, as_json = take(SourceFile, options).against, take(JsonOutput, options).json
-    result = run(hardened, source, take(DeviceOptions, options).device)
+    where = take(DeviceOptions, options)
+    result = run(hardened, source, where.device, where.threads)
     if as_json:
         say_json(json.dumps(result.to_dict(), indent=2))
     elif result.faults:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import io
 import math
-import os
 import struct
 import zlib
 from contextlib import nullcontext
@@ -29,6 +28,7 @@ from cloakify.data.preprocessing import Preprocessing
 from cloakify.data.source import EncodedSource
 from cloakify.errors import DataError
 from cloakify.graph.analysis.inputs import InputSpec
+from cloakify.runtime.cores import available_cores
 
 Resize = Literal["crop", "stretch", "refuse"]
 """What to do with an image whose size is not the model's.
@@ -165,7 +165,7 @@ class ImageFeed:
         self._size = (height, width)
         self.sample_shape = self._layout.sample_shape(height, width)
         # Handing a small image to another thread takes longer than decoding it.
-        self._workers = min(4, os.cpu_count() or 1) if len(data) > _SMALL else 1
+        self._workers = min(4, available_cores()) if len(data) > _SMALL else 1
 
     def load(self, rows: NDArray[np.int64]) -> NDArray[np.generic]:
         """Decode these samples: ``[len(rows), …]`` in the model's layout, units and dtype."""

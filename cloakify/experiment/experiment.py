@@ -193,7 +193,7 @@ def open_experiment(
             f"{classifier.file.path}: answers with one number, a regression's or the logit of two "
             "classes: give labels, or --task binary where it is a logit"
         )
-    device = resolve_device(setting.run.device)
+    device = resolve_device(setting.run.device, setting.run.threads)
     entry = classifier.entry
     preprocessing = preprocessing_for(entry, setting.data)
     box = None if entry.kind == "embedding" else setting.data.box

@@ -54,7 +54,9 @@ def calibrate(
     parts: list[tuple[Array, Array, Indices]] = []
     for pairs in attacked_pairs(target, attack, experiment.threat, experiment.dataset, fit):
         if linear is None:
-            linear = read_head(experiment.classifier.model, head, pairs.clean_features)
+            linear = read_head(
+                experiment.classifier.model, head, pairs.clean_features, experiment.device.host
+            )
             linear = linear.of_classes(experiment.classifier.scores)
         clean, attacked = features_of(pairs, experiment, linear)
         statistics = statistics.merge(

@@ -32,7 +32,7 @@ from cloakify.masking.tuning_file import load_state, save_state
 from cloakify.numeric.arrays import Array
 from cloakify.onnxfile import check_apart
 from cloakify.report.records import MaskInfo
-from cloakify.runtime import Device, fitting_batch_size
+from cloakify.runtime import fitting_batch_size
 from cloakify.settings import HardenSetting
 from cloakify.verification.gate_edit import (
     gate_faults,
@@ -274,7 +274,7 @@ def _make(
             classifier.head,
             proof_samples(experiment, splits),
             # Wherever they were tuned: it is a proof of the file, and the CPU rounds least.
-            Device("cpu"),
+            experiment.device.host,
         )
     refuse(experiment, faults)
     info = MaskInfo(

@@ -73,7 +73,9 @@ class MaskRace:
         size = max(self._target.batch_size, -(-len(samples) // PARTS))
         self._parts = [samples[start : start + size] for start in range(0, len(samples), size)]
         self._starts = np.cumsum([0, *map(len, self._parts)])
-        self._head = MaskedHead.of(experiment.attacked(), experiment.classifier.head)
+        self._head = MaskedHead.of(
+            experiment.attacked(), experiment.classifier.head, experiment.device.host
+        )
         self._leader: Contender | None = None
 
     def run(self, choices: Sequence[MaskChoice], stage: str, progress: Progress) -> MaskChoice:

@@ -15,7 +15,7 @@ from cloakify.graph.analysis.task import Task
 from cloakify.graph.edit.mask import features_type
 from cloakify.graph.edit.taps import head_model
 from cloakify.numeric.arrays import Array
-from cloakify.runtime import Device, Session
+from cloakify.runtime import CPU, Device, Session
 
 # Largest difference of logits that are the same, relative to the largest.
 PICKED = 1e-3
@@ -51,7 +51,7 @@ class LinearHead:
         return LinearHead(weight, bias)
 
 
-def read_head(model: ModelProto, head: Head, features: Array) -> LinearHead:
+def read_head(model: ModelProto, head: Head, features: Array, host: Device = CPU) -> LinearHead:
     """Read W and b off the head by running it on unit vectors.
 
     So read they are right however the file stores them: transposed, cast, dequantised.
@@ -62,6 +62,8 @@ def read_head(model: ModelProto, head: Head, features: Array) -> LinearHead:
         The classifier with its weights in it.
     features
         Some captured features, for their rank.
+    host
+        The CPU: where to run it.
     """
     # Unit vectors along the features, one position.
     units = np.zeros((head.num_features + 1, head.num_features), np.float32)
@@ -74,7 +76,7 @@ def read_head(model: ModelProto, head: Head, features: Array) -> LinearHead:
     dtype = onnx.helper.tensor_dtype_to_np_dtype(element_type)
     declared: list[int | None] = [None] * features.ndim
     value = onnx.helper.make_tensor_value_info(head.features, element_type, declared)
-    session = Session(head_model(model, value, head.linear), Device("cpu"))
+    session = Session(head_model(model, value, head.linear), host)
     (outputs,) = session.run({head.features: units.reshape(shape).astype(dtype)}).values()
     table = outputs.astype(np.float32).reshape(head.num_features + 1, head.num_classes)
     return LinearHead(table[1:] - table[0], table[0])

@@ -22,6 +22,8 @@ class MaskedHead:
         The classifier with its weights in it.
     head
         Its head.
+    host
+        The CPU: where to run it.
 
     Raises
     ------
@@ -29,16 +31,16 @@ class MaskedHead:
         The logits depend on the input by another way than the features.
     """
 
-    def __init__(self, model: ModelProto, head: Head) -> None:
-        self._model, self._head = model, head
+    def __init__(self, model: ModelProto, head: Head, host: Device) -> None:
+        self._model, self._head, self._host = model, head, host
         self._sessions: dict[int, Session] = {}
         self._session(2)
 
     @classmethod
-    def of(cls, model: ModelProto, head: Head) -> MaskedHead | None:
+    def of(cls, model: ModelProto, head: Head, host: Device) -> MaskedHead | None:
         """Return the part of a model behind its features; ``None`` where that is no part."""
         try:
-            return cls(model, head)
+            return cls(model, head, host)
         except HeadError:
             return None
 
@@ -55,5 +57,5 @@ class MaskedHead:
             kind = features_type(self._model, self._head)
             value = onnx.helper.make_tensor_value_info(self._head.features, kind, declared)
             part = head_model(self._model, value, self._head.logits)
-            self._sessions[rank] = Session(part, Device("cpu"))
+            self._sessions[rank] = Session(part, self._host)
         return self._sessions[rank]

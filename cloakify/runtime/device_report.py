@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 
 import onnxruntime as ort
 
 from cloakify.errors import DeviceError
+from cloakify.runtime.cores import available_cores
 from cloakify.runtime.devices import Device
 from cloakify.runtime.driver import Driver, find_driver
 from cloakify.runtime.resolve import built_for_cuda, cuda_obstacle
@@ -90,7 +90,7 @@ def device_report() -> DeviceReport:
         missing = reason or "the NVIDIA driver sees no GPU"
     elif all(entry.obstacle is not None for entry in found):
         missing = found[0].obstacle
-    cores = os.cpu_count() or 1
+    cores = available_cores()
     cpu = DeviceEntry(Device("cpu"), f"{cores} core{'s' * (cores != 1)}", None, None)
     return DeviceReport(
         onnxruntime=ort.__version__,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from cloakify.runtime.cores import available_cores
 
 CPU_PROVIDER = "CPUExecutionProvider"
 CUDA_PROVIDER = "CUDAExecutionProvider"
@@ -18,15 +20,28 @@ class Device:
         ``cpu`` or ``cuda``.
     index
         Which one of its kind.
+    threads
+        How many cores of the host to use; 0 for all that the process may use.
     """
 
     kind: str
     index: int = 0
+    threads: int = field(default=0, compare=False)
 
     @property
     def provider(self) -> str:
         """ONNX Runtime's name of the execution provider."""
         return CUDA_PROVIDER if self.kind == "cuda" else CPU_PROVIDER
+
+    @property
+    def cores(self) -> int:
+        """How many cores of the host to use."""
+        return self.threads or available_cores()
+
+    @property
+    def host(self) -> Device:
+        """The CPU, with as many cores."""
+        return Device("cpu", threads=self.threads)
 
     @property
     def providers(self) -> list[tuple[str, dict[str, str]]]:
@@ -47,3 +62,7 @@ class Device:
 
     def __str__(self) -> str:
         return self.kind if self.kind == "cpu" else f"{self.kind}:{self.index}"
+
+
+CPU = Device("cpu")
+"""The CPU, with all cores that the process may use."""

@@ -20,13 +20,15 @@ from cloakify.runtime.driver import find_driver
 from cloakify.runtime.session import Session
 
 
-def resolve_device(wanted: str = "auto") -> Device:
+def resolve_device(wanted: str = "auto", threads: int | None = None) -> Device:
     """Return the device that a user names.
 
     Parameters
     ----------
     wanted
         ``cpu``, ``cuda``, ``cuda:N``, or ``auto``: CUDA where it works, else the CPU.
+    threads
+        How many cores of the host to use; all that the process may use when left out.
 
     Raises
     ------
@@ -38,14 +40,15 @@ def resolve_device(wanted: str = "auto") -> Device:
     match = re.fullmatch(r"(auto|cpu)|cuda(?::([0-9]{1,4}))?", wanted)
     if match is None:
         raise UsageError(f"--device takes auto, cpu, cuda or cuda:N, not {wanted!r}")
+    host = Device("cpu", threads=threads or 0)
     if wanted == "cpu":
-        return Device("cpu")
+        return host
     index = int(match.group(2) or 0)
     obstacle = cuda_obstacle(index)
     if obstacle is None:
-        return Device("cuda", index)
+        return Device("cuda", index, host.threads)
     if wanted == "auto":
-        return Device("cpu")
+        return host
     raise DeviceError(f"--device {wanted}: {obstacle}; use --device cpu to run without a GPU")
 
 

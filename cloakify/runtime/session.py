@@ -46,7 +46,7 @@ class Session:
     device
         Where to run.
     threads
-        Threads within an operator; the number of cores when left out.
+        Threads within an operator; as many as the device may use cores when left out.
     optimise
         Whether ONNX Runtime may rewrite the graph; without, it runs what is written, and on a GPU
         in the precision that is written.
@@ -81,7 +81,8 @@ class Session:
     ) -> None:
         self.device = device
         options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
+        # Left to itself, ONNX Runtime takes all cores there are, whatever the process may use.
+        options.intra_op_num_threads = threads or device.cores
         # Errors arrive as exceptions; warnings about odd but valid graphs help nobody here.
         options.log_severity_level = 4
         # A plan of all memory would be made after the first run, and be held beside what that took.

@@ -7,7 +7,6 @@ that, since what a few samples leave between two operators is still in a core's 
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -33,7 +32,7 @@ class Workers:
     device
         Where the sessions run.
     count
-        How many cores to use; all that the process may use when 0.
+        How many cores to use; as many as the device may when 0.
 
     Attributes
     ----------
@@ -44,7 +43,7 @@ class Workers:
     """
 
     def __init__(self, device: Device, count: int = 0) -> None:
-        self.count = (count or _cores()) if device.kind == "cpu" else 1
+        self.count = (count or device.cores) if device.kind == "cpu" else 1
         self.threads = 1 if device.kind == "cpu" else count
 
     def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
@@ -71,10 +70,3 @@ class Workers:
 
 def _begin() -> None:
     _here.at_work = True
-
-
-def _cores() -> int:
-    """Return how many cores the process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -358,6 +358,10 @@ class DeviceOptions(Group, frozen=True, kw_only=True):
     heading: ClassVar[str] = "Running"
 
     device: Annotated[Text, Option("Where to run the model.", metavar="auto|cpu|cuda[:N]")] = "auto"
+    threads: Annotated[
+        Count | None,
+        Option("Run the model on this many cores of the host.", unset="all it may use"),
+    ] = None
 
 
 class RunOptions(DeviceOptions, frozen=True, kw_only=True):

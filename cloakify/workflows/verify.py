@@ -63,7 +63,10 @@ class Verification:
 
 
 def verify(
-    hardened: str | os.PathLike[str], source: str | os.PathLike[str], device: str = "auto"
+    hardened: str | os.PathLike[str],
+    source: str | os.PathLike[str],
+    device: str = "auto",
+    threads: int | None = None,
 ) -> Verification:
     """Prove that ``hardened`` is ``source`` with a mask before its head, and nothing else.
 
@@ -94,7 +97,7 @@ def verify(
     if faults:
         faults = _strange_source(before, said) + faults
     else:
-        differences = _run_both(before, after, head, resolve_device(device), tuned)
+        differences = _run_both(before, after, head, resolve_device(device, threads), tuned)
         faults = differences or []
         if differences is None:
             remarks = (

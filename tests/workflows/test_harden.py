@@ -125,7 +125,7 @@ def test_same_bytes_on_machines_with_more_cores(
     changes |= {"score": "auto", **({"tune_steps": 8} if method == "tuned" else {})}
     found = []
     for cores in (1, 2, 5):
-        monkeypatch.setattr("cloakify.runtime.workers._cores", lambda cores=cores: cores)
+        monkeypatch.setattr("cloakify.runtime.devices.available_cores", lambda cores=cores: cores)
         output = tmp_path / f"{cores}.onnx"
         quick(samples, samples / "fashion_pooled.onnx", output, **changes)
         found.append(output.read_bytes())
