@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cloakify.data.arrays import INDEX, read_index
+from cloakify.data.array_files import INDEX, read_index
 from cloakify.data.dataset import Dataset, open_data
 from cloakify.data.images import Resize
 from cloakify.data.naming import shown, some

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cloakify.data.arrays import ArraySource
+from cloakify.data.array_files import ArraySource
 from cloakify.data.naming import shown, some
 from cloakify.data.npy import NpzFile
 from cloakify.data.source import RowSource

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cloakify.data.arrays import open_npy_file, open_npy_folder, open_npz
+from cloakify.data.array_files import open_npy_file, open_npy_folder, open_npz
 from cloakify.data.bounds import check_regular
 from cloakify.data.folder import open_folder
 from cloakify.data.naming import shown

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cloakify.data.arrays import LABEL_NAMES
+from cloakify.data.array_files import LABEL_NAMES
 from cloakify.data.bounds import check_count
 from cloakify.data.naming import shown, some
 from cloakify.data.parquet_column import (

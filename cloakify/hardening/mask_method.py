@@ -18,8 +18,8 @@ from cloakify.hardening.candidate import (
     refuse,
 )
 from cloakify.hardening.mask_search import choose_mask
-from cloakify.masking.scores import random_ranking
-from cloakify.masking.selection import MaskChoice, choose
+from cloakify.masking.feature_scores import random_ranking
+from cloakify.masking.mask_choice import MaskChoice, choose
 from cloakify.report.records import MaskInfo
 from cloakify.settings import HardenSetting
 from cloakify.verification.mask_edit import runtime_faults, structural_faults

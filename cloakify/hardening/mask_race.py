@@ -20,8 +20,8 @@ from cloakify.attacks import Attack, Target
 from cloakify.data import Batch
 from cloakify.experiment.experiment import Experiment, Progress
 from cloakify.graph.edit.mask import MASK, insert_mask, mask_as_input, mask_values
+from cloakify.masking.mask_choice import MaskChoice
 from cloakify.masking.masked_head import MaskedHead
-from cloakify.masking.selection import MaskChoice
 from cloakify.numeric.arrays import Array, Flags, Indices, Labels, floats
 
 # Into how many parts the samples are dealt at most: a mask that is far behind is seen in the first.
@@ -99,15 +99,15 @@ class MaskRace:
 
     def _enter(self, choices: Sequence[MaskChoice]) -> list[Contender]:
         """Return masks at the start: every sample that they classify rightly stands."""
-        found = [
+        contenders = [
             Contender(choice, np.empty(self._starts[-1], np.bool_), [0] * len(self._parts))
             for choice in choices
         ]
         for part in range(len(self._parts)):
             rows = slice(self._starts[part], self._starts[part + 1])
-            for contender, right in zip(found, self._right(part, found), strict=True):
+            for contender, right in zip(contenders, self._right(part, contenders), strict=True):
                 contender.standing[rows] = right
-        return found
+        return contenders
 
     def _right(self, part: int, contenders: Sequence[Contender]) -> list[Flags]:
         rights: list[list[Flags]] = [[] for _ in contenders]

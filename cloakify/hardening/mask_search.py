@@ -25,8 +25,8 @@ from cloakify.hardening.mask_race import MaskRace
 from cloakify.masking.captured import pooled
 from cloakify.masking.curve import MaskCurve, Part, in_groups
 from cloakify.masking.linear_head import LinearHead
+from cloakify.masking.mask_choice import MaskChoice, best_size, choose, refusal, size_of_ratio
 from cloakify.masking.rankings import AUTO, LEARNING, RANKINGS, candidates
-from cloakify.masking.selection import MaskChoice, best_size, choose, refusal, size_of_ratio
 from cloakify.numeric.arrays import Indices
 from cloakify.settings import HardenSetting
 

@@ -48,8 +48,8 @@ class MaskedHead:
         """Return the logits float32 [n, C] of features [n, …] under a mask [D]."""
         values = mask_values(self._model, self._head, mask)
         feeds = {self._head.features: features.astype(values.dtype, copy=False) * values}
-        (found,) = self._session(features.ndim).run(feeds).values()
-        return floats(found.reshape(len(features), -1))
+        (logits,) = self._session(features.ndim).run(feeds).values()
+        return floats(logits.reshape(len(features), -1))
 
     def _session(self, rank: int) -> Session:
         if rank not in self._sessions:

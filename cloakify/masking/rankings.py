@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 from cloakify.errors import UsageError
 from cloakify.masking.captured import Captured
+from cloakify.masking.feature_scores import deepcloak, margin, rank
 from cloakify.masking.greedy import greedy_rankings
 from cloakify.masking.linear_head import LinearHead
 from cloakify.masking.relaxed import relaxed_rankings
-from cloakify.masking.scores import deepcloak, margin, rank
 from cloakify.masking.statistics import FeatureStatistics
 from cloakify.numeric.arrays import Indices
 

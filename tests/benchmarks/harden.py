@@ -30,9 +30,9 @@ from cloakify.experiment.experiment import Experiment, open_experiment
 from cloakify.graph.edit.mask import insert_mask
 from cloakify.hardening.calibration import calibrate
 from cloakify.masking.curve import MaskCurve, in_groups
+from cloakify.masking.feature_scores import deepcloak, rank
 from cloakify.masking.linear_head import by_feature
-from cloakify.masking.scores import deepcloak, rank
-from cloakify.masking.selection import choose
+from cloakify.masking.mask_choice import choose
 from cloakify.runtime import Workers
 from cloakify.settings import HardenSetting
 

@@ -37,8 +37,8 @@ from cloakify.errors import GateError
 from cloakify.experiment.classifier import open_classifier
 from cloakify.experiment.experiment import open_experiment
 from cloakify.graph.edit.mask import insert_mask
-from cloakify.masking.scores import random_ranking
-from cloakify.masking.selection import choose, size_of_ratio
+from cloakify.masking.feature_scores import random_ranking
+from cloakify.masking.mask_choice import choose, size_of_ratio
 from cloakify.settings import HardenSetting
 from tests.benchmarks.masks_table import (
     SOURCE,

@@ -12,7 +12,7 @@ from cloakify.attacks.square import Square
 from cloakify.experiment.experiment import Experiment, open_classifier, open_experiment
 from cloakify.graph.edit.mask import insert_mask
 from cloakify.hardening.mask_race import MaskRace
-from cloakify.masking.selection import MaskChoice, choose
+from cloakify.masking.mask_choice import MaskChoice, choose
 from cloakify.settings import HardenSetting
 
 SAMPLES = np.arange(48)

@@ -11,7 +11,7 @@ from cloakify.attacks import Fgsm
 from cloakify.experiment.classifier import open_classifier
 from cloakify.experiment.experiment import open_experiment
 from cloakify.masking.curve import MaskCurve
-from cloakify.masking.selection import best_size
+from cloakify.masking.mask_choice import best_size
 from cloakify.settings import HardenSetting
 from cloakify.workflows.harden import harden
 

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from cloakify.errors import GateError, UsageError
 from cloakify.masking import curve
 from cloakify.masking.curve import Group, MaskCurve, in_groups, right_at_every_size
+from cloakify.masking.feature_scores import random_ranking, rank
 from cloakify.masking.linear_head import LinearHead
-from cloakify.masking.scores import random_ranking, rank
-from cloakify.masking.selection import best_size, choose, refusal, size_of_ratio
+from cloakify.masking.mask_choice import best_size, choose, refusal, size_of_ratio
 
 
 def exact_logits(head: LinearHead, features: np.ndarray) -> np.ndarray:
