@@ -96,7 +96,7 @@ def run(case: Case, out: Path, root: Path = ROOT) -> dict[str, Any]:
         capture_output=True,
         text=True,
     )
-    if done.returncode not in (0, 1):
+    if done.returncode not in (0, 1) or "Traceback" in done.stderr:
         raise RuntimeError(f"{case.name} exited with {done.returncode}: {done.stderr.strip()}")
     written = out / f"{case.name}.json"
     if not written.exists():  # No gates helped.
