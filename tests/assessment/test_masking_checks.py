@@ -8,7 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cloakify.assessment.masking_checks import codes_in_doubt
 from cloakify.errors import ModelError
+from cloakify.evaluation import (
+    Difference,
+    EvaluationWarning,
+    VerdictCode,
+    WarningCode,
+    judge,
+)
 from cloakify.settings import HardenSetting
 from cloakify.workflows.harden import HardenResult, harden
 from tests.support.planted import Planted, plant
@@ -71,3 +79,11 @@ def test_near_copies_of_what_chose_the_mask(planted: Planted, tmp_path: Path) ->
     assert result.report.verdict.code != "hardened"
     # They are that at this budget only.
     assert codes(run(near, None, tmp_path / "h.onnx", eps=0.002)) == set()
+
+
+@pytest.mark.parametrize("code", WarningCode)
+def test_every_warning_but_saturation_forbids_to_claim_a_gain(code: WarningCode) -> None:
+    gain = Difference(0.2, 0.1, 0.3, 100)
+    doubts = codes_in_doubt([EvaluationWarning(code, "seen", 0.5)])
+    hardened = judge(gain, doubts=doubts).code is VerdictCode.HARDENED
+    assert hardened == (code is WarningCode.SATURATED)
