@@ -73,8 +73,9 @@ class MaskRace:
         size = max(self._target.batch_size, -(-len(samples) // PARTS))
         self._parts = [samples[start : start + size] for start in range(0, len(samples), size)]
         self._starts = np.cumsum([0, *map(len, self._parts)])
+        classifier, device = experiment.classifier, experiment.device
         self._head = MaskedHead.of(
-            experiment.attacked(), experiment.classifier.head, experiment.device.host
+            experiment.attacked(), classifier.head, classifier.scores.logits, device.host
         )
         self._leader: Contender | None = None
 

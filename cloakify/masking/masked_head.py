@@ -22,6 +22,8 @@ class MaskedHead:
         The classifier with its weights in it.
     head
         Its head.
+    logits
+        Name of its class scores in ``model``.
     host
         The CPU: where to run it.
 
@@ -31,16 +33,17 @@ class MaskedHead:
         The logits depend on the input by another way than the features.
     """
 
-    def __init__(self, model: ModelProto, head: Head, host: Device) -> None:
+    def __init__(self, model: ModelProto, head: Head, logits: str, host: Device) -> None:
         self._model, self._head, self._host = model, head, host
+        self._logits = logits
         self._sessions: dict[int, Session] = {}
         self._session(2)
 
     @classmethod
-    def of(cls, model: ModelProto, head: Head, host: Device) -> MaskedHead | None:
+    def of(cls, model: ModelProto, head: Head, logits: str, host: Device) -> MaskedHead | None:
         """Return the part of a model behind its features; ``None`` where that is no part."""
         try:
-            return cls(model, head, host)
+            return cls(model, head, logits, host)
         except HeadError:
             return None
 
@@ -56,6 +59,6 @@ class MaskedHead:
             declared: list[int | None] = [None] * rank
             kind = features_type(self._model, self._head)
             value = onnx.helper.make_tensor_value_info(self._head.features, kind, declared)
-            part = head_model(self._model, value, self._head.logits)
+            part = head_model(self._model, value, self._logits)
             self._sessions[rank] = Session(part, self._host)
         return self._sessions[rank]

@@ -45,7 +45,7 @@ def hardened(model: onnx.ModelProto, data: Path, path: Path, **more: object) -> 
 
 
 @pytest.mark.parametrize(
-    ("ending", "score"), [("squeezed sigmoid", "margin"), ("both", "greedy"), ("answer", "relaxed")]
+    ("ending", "score"), [("squeezed sigmoid", "margin"), ("both", "auto"), ("answer", "relaxed")]
 )
 def test_harden_does_what_it_does_to_two_logits(
     network: OneLogit, data: Path, tmp_path: Path, ending: str, score: str
