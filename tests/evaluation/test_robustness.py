@@ -9,7 +9,8 @@ import pytest
 
 from cloakify.attacks import Apgd, Fgsm
 from cloakify.evaluation.robustness import Attacks, compare_targets
-from cloakify.experiment.experiment import Experiment, open_classifier, open_experiment
+from cloakify.experiment.classifier import open_classifier
+from cloakify.experiment.experiment import Experiment, open_experiment
 from cloakify.graph.edit.mask import insert_mask
 from cloakify.settings import HardenSetting
 

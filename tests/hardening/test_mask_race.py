@@ -9,7 +9,8 @@ import pytest
 
 from cloakify.attacks import Apgd, Target, worst_case
 from cloakify.attacks.square import Square
-from cloakify.experiment.experiment import Experiment, open_classifier, open_experiment
+from cloakify.experiment.classifier import open_classifier
+from cloakify.experiment.experiment import Experiment, open_experiment
 from cloakify.graph.edit.mask import insert_mask
 from cloakify.hardening.mask_race import MaskRace
 from cloakify.masking.mask_choice import MaskChoice, choose
