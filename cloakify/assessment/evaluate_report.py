@@ -64,6 +64,7 @@ def evaluate_report(
     """
     paths = [str(classifier.file.path) for classifier in classifiers]
     chance = 1 / classifiers[0].scores.num_classes
+    inputs = classifiers[0].inputs(experiment.setting.data)
     warnings = [
         [*_blocked(classifier), *_warnings(plan, probe, result, number, chance), *seen]
         for number, (classifier, probe, result, seen) in enumerate(
@@ -100,6 +101,8 @@ def evaluate_report(
             samples=len(dataset),
             num_classes=classifiers[0].scores.num_classes,
             labels=experiment.setting.data.labels,
+            preprocessing=str(inputs),
+            preprocessing_source=inputs.source,
         ),
         models=models,
         transfer=tuple(_transfers(paths, results, plan)),

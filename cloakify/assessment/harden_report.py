@@ -128,6 +128,7 @@ def harden_report(
         What a shell repeats the run with.
     """
     classifier, dataset = experiment.classifier, experiment.dataset
+    inputs = classifier.inputs(experiment.setting.data)
     accuracy, verdict, warnings = judged
     calibration, evaluation = (_attack_info(attack, experiment) for attack in attacks)
     return HardenReport(
@@ -146,6 +147,8 @@ def harden_report(
             select=len(splits.select),
             report=len(splits.report),
             labels=experiment.setting.data.labels,
+            preprocessing=str(inputs),
+            preprocessing_source=inputs.source,
         ),
         mask=mask,
         accuracy=accuracy,

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from cloakify.workflows.inspect import Inspection
 
 SHOWN_ALTERNATIVES = 5
+SHOWN_CLASSES = 10
 
 
 @click.command(cls=Verb, short_help="Show a model's input, head, gradient coverage and mask.")
@@ -47,6 +48,8 @@ def _lines(inspection: Inspection) -> list[tuple[str, str]]:
         ("sha256", inspection.sha256),
         ("input", f"{spec.name}: {spec.dtype} {shape} ({layout})"),
     ]
+    if inspection.entry.kind != "embedding":
+        lines.append(("", inspection.inputs))
     if inspection.entry.others:
         lines.append(("", "with " + ", ".join(other.name for other in inspection.entry.others)))
     if inspection.entry.kind != "input":
@@ -57,6 +60,10 @@ def _lines(inspection: Inspection) -> list[tuple[str, str]]:
         lines += [("answers", inspection.answers), ("head", str(inspection.head))]
         lines.append(("features", inspection.head.features))
         lines.append(("logits", inspection.head.logits))
+    if inspection.class_names is not None:
+        from cloakify.data.naming import some
+
+        lines.append(("classes", some([*inspection.class_names], SHOWN_CLASSES)))
     shown = inspection.alternatives[:SHOWN_ALTERNATIVES]
     for place, other in enumerate(shown):
         lines.append(("not taken" if place == 0 else "", str(other)))

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from cloakify.data.array_files import INDEX, read_index
 from cloakify.data.dataset import Dataset, open_data
-from cloakify.data.images import Resize
+from cloakify.data.fitting import ImageFit
 from cloakify.data.naming import shown, some
 from cloakify.data.preprocessing import Preprocessing
 from cloakify.errors import DataError
@@ -54,7 +54,7 @@ def open_copies(
     dataset: Dataset,
     spec: InputSpec,
     preprocessing: Preprocessing,
-    resize: Resize,
+    fit: ImageFit,
 ) -> Copies:
     """Open attacked copies and pair them with the samples of a data set.
 
@@ -66,7 +66,7 @@ def open_copies(
         As for `open_data`; labels are not read.
     dataset
         The clean samples; under a limit, copies of those left out may be there too.
-    spec, preprocessing, resize
+    spec, preprocessing, fit
         As for `open_data`.
 
     Raises
@@ -74,7 +74,8 @@ def open_copies(
     DataError
         They can't be read, have another shape, or can't be paired one to one.
     """
-    copies = open_data(path, spec, preprocessing, labels="model", resize=resize, box=None)
+    fit = replace(fit, as_is=True)
+    copies = open_data(path, spec, preprocessing, labels="model", fit=fit, box=None)
     if copies.sample_shape != dataset.sample_shape:
         raise DataError(
             f"{shown(copies.path)} holds samples of shape {copies.sample_shape}, "

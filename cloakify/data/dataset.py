@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from cloakify.data.classes import Names, arrange, by_number
 from cloakify.data.digest import digest
-from cloakify.data.images import ImageFeed, Resize
+from cloakify.data.fitting import ImageFit
+from cloakify.data.images import ImageFeed
 from cloakify.data.joined import JoinedSource, Pack, PackedFeed, open_others
 from cloakify.data.open_source import open_source
 from cloakify.data.prefetch import prefetch
@@ -25,6 +26,8 @@ from cloakify.data.source import EncodedSource, RowSource, Source
 from cloakify.data.splits import subset
 from cloakify.errors import UsageError
 from cloakify.graph.analysis.inputs import InputSpec
+
+PLAIN_FIT = ImageFit()
 
 
 @dataclass(frozen=True)
@@ -239,7 +242,7 @@ def open_data(
     labels: Literal["given", "model"] = "given",
     limit: int | None = None,
     seed: int = 0,
-    resize: Resize = "crop",
+    fit: ImageFit = PLAIN_FIT,
     box: tuple[float, float] | None = (0.0, 1.0),
     others: Sequence[InputSpec] = (),
 ) -> Dataset:
@@ -259,8 +262,8 @@ def open_data(
         ``given`` reads them from the data; ``model`` leaves them to `Dataset.with_labels`.
     limit, seed
         Take at most so many samples, chosen by the seed, each class in proportion.
-    resize
-        What to do with images that are not of the model's size.
+    fit
+        How images get the model's size.
     box
         Range of the data, in data units; a value of an array outside it is an error. ``None``
         where there is no such range.
@@ -287,7 +290,7 @@ def open_data(
     rows = np.arange(len(source))
     if limit is not None:
         rows = subset(len(source), source.labels, limit, seed)
-    feed = _feed(source, spec, preprocessing, resize, box, first=int(rows[0]))
+    feed = _feed(source, spec, preprocessing, fit, box, first=int(rows[0]))
     return Dataset(
         path=path,
         labels=None if source.labels is None else source.labels[rows],
@@ -304,7 +307,7 @@ def _feed(
     source: Source,
     spec: InputSpec,
     preprocessing: Preprocessing,
-    resize: Resize,
+    fit: ImageFit,
     box: tuple[float, float] | None,
     first: int,
 ) -> Feed:
@@ -314,6 +317,6 @@ def _feed(
                 f"the range {box[0]:g} to {box[1]:g} (--box) leaves out pixels of images, which go "
                 "from 0 to 1: samples outside it would be attacked from where no attacker may be"
             )
-        return ImageFeed(source, spec, preprocessing, resize, first)
+        return ImageFeed(source, spec, preprocessing, fit, first)
     assert isinstance(source, RowSource)
     return RowFeed(source, spec, preprocessing, box)

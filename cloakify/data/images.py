@@ -9,19 +9,18 @@ as the model's input is, and preprocessed.
 from __future__ import annotations
 
 import io
-import math
 import struct
 import zlib
 from contextlib import nullcontext
 from dataclasses import dataclass
 from threading import Lock
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from cloakify.data.bounds import check_sample
+from cloakify.data.fitting import ImageFit
 from cloakify.data.naming import shown
 from cloakify.data.prefetch import prefetch
 from cloakify.data.preprocessing import Preprocessing
@@ -29,13 +28,6 @@ from cloakify.data.source import EncodedSource
 from cloakify.errors import DataError
 from cloakify.graph.analysis.inputs import InputSpec
 from cloakify.runtime.cores import available_cores
-
-Resize = Literal["crop", "stretch", "refuse"]
-"""What to do with an image whose size is not the model's.
-
-``crop`` scales it (bilinear, antialiased) until it just covers the model's size and cuts out the
-centre; ``stretch`` scales both sides to fit; ``refuse`` raises DataError.
-"""
 
 # What the endings in `cloakify.data.folder` stand for. Pillow goes by content and knows forty more,
 # some of which it hands to another program: PostScript to Ghostscript.
@@ -46,9 +38,6 @@ _SMALL = 16 << 10
 # Pixels of an image that is decoded while no other is: decoded and converted, it takes up to ten
 # bytes for each.
 _LARGE = 1 << 24
-
-# Pixels that an image may be scaled to before its centre is cut out.
-_LARGEST_RESIZED = 1 << 26
 
 _MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 
@@ -142,12 +131,12 @@ class ImageFeed:
         source: EncodedSource,
         spec: InputSpec,
         preprocessing: Preprocessing,
-        resize: Resize,
+        fit: ImageFit,
         first: int,
     ) -> None:
         self._source = source
         self._preprocessing = preprocessing
-        self._resize = resize
+        self._fit = fit
         self._layout = ImageLayout.of(spec)
         self._one_at_a_time = Lock()
         self._dtype = spec.dtype
@@ -221,11 +210,18 @@ class ImageFeed:
             raise DataError(
                 f"{self._source.where(row)} can't be read as an image ({reason}): mend or remove it"
             ) from None
-        values = np.asarray(self._fit(converted, row), np.float32) / np.float32(white)
+        values = np.asarray(self._fitted(converted, row), np.float32) / np.float32(white)
         # A plane of grey that had to pass as one channel serves every colour.
-        return np.broadcast_to(
+        values = np.broadcast_to(
             values.reshape(*values.shape[:2], -1), (*values.shape[:2], self._layout.channels)
         )
+        return values[..., ::-1] if self._fit.channels == "bgr" else values
+
+    def _fitted(self, image: Image.Image, row: int) -> Image.Image:
+        try:
+            return self._fit.apply(image, self._layout.height, self._layout.width)
+        except DataError as error:
+            raise DataError(f"{self._source.where(row)} {error}") from None
 
     def _check_size(self, image: Image.Image, row: int) -> None:
         """Raise DataError where a model that takes any size would be fed a huge sample."""
@@ -233,35 +229,6 @@ class ImageFeed:
         height, width = wanted[0] or image.height, wanted[1] or image.width
         shape = self._layout.sample_shape(height, width)
         check_sample(shape, wanted, self._source.where(row))
-
-    def _fit(self, image: Image.Image, row: int) -> Image.Image:
-        """Bring the image to the model's size, by the resize policy."""
-        layout = self._layout
-        height = image.height if layout.height is None else layout.height
-        width = image.width if layout.width is None else layout.width
-        if (image.height, image.width) == (height, width):
-            return image
-        if self._resize == "refuse":
-            raise DataError(
-                f"{self._source.where(row)} is {image.width}×{image.height} pixels but the model "
-                f"takes {width}×{height}: resize the images, or let cloakify do it (resize 'crop')"
-            )
-        if self._resize == "stretch":
-            return image.resize((width, height), Image.Resampling.BILINEAR)
-        scale = max(height / image.height, width / image.width)
-        covering = (
-            max(width, math.floor(image.width * scale + 0.5)),
-            max(height, math.floor(image.height * scale + 0.5)),
-        )
-        if math.prod(covering) > _LARGEST_RESIZED:
-            raise DataError(
-                f"{self._source.where(row)} is {image.width}×{image.height} pixels, too long and "
-                f"thin to cut {width}×{height} out of: remove it, or squeeze it (resize 'stretch')"
-            )
-        if covering != image.size:
-            image = image.resize(covering, Image.Resampling.BILINEAR)
-        left, top = (image.width - width) // 2, (image.height - height) // 2
-        return image.crop((left, top, left + width, top + height))
 
 
 def _convert(image: Image.Image, channels: int) -> tuple[Image.Image, float]:

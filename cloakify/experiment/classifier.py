@@ -9,6 +9,7 @@ from functools import cached_property
 from onnx import ModelProto
 
 from cloakify.errors import ModelError
+from cloakify.experiment.model_settings import InputSettings, input_settings, names_of_classes
 from cloakify.graph.analysis.attack_point import AttackPoint, find_attack_point
 from cloakify.graph.analysis.classifier import (
     ClassifierSearch,
@@ -24,7 +25,7 @@ from cloakify.graph.edit.gates import has_gates, strip_gates
 from cloakify.graph.edit.mask import find_mask, strip_mask
 from cloakify.graph.gradient.coverage import Coverage, gradient_coverage
 from cloakify.onnxfile import OnnxFile, open_model, read_metadata
-from cloakify.settings import ModelOptions
+from cloakify.settings import DataOptions, ModelOptions
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,15 @@ class Classifier:
     def model(self) -> ModelProto:
         """The model with its weights read; a self-contained file is its own."""
         return self.file.load_weights() if self.file.sidecars else self.file.model
+
+    def inputs(self, options: DataOptions) -> InputSettings:
+        """How samples become what it takes; see :func:`input_settings`."""
+        return input_settings(self.file, self.entry, options)
+
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        """What its classes are called, where a file beside it or it itself says so."""
+        return names_of_classes(self.file, self.scores.num_classes)
 
     @cached_property
     def coverage(self) -> Coverage:

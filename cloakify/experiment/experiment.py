@@ -21,13 +21,11 @@ from cloakify.experiment.latent_input import (
     LatentInput,
     described,
     open_latent_input,
-    preprocessing_for,
     root_mean_square,
 )
 from cloakify.graph.analysis.inputs import InputSpec
 from cloakify.graph.edit.two_logits import with_class_scores
 from cloakify.numeric.arrays import floats
-from cloakify.onnxfile import class_names
 from cloakify.runtime import BatchSize, Device, fitting_batch_size, resolve_device
 from cloakify.settings import Setting
 
@@ -83,6 +81,9 @@ class Experiment:
     def notes(self) -> tuple[str, ...]:
         """Remarks on the data, and on memory, that a user should be told; more as a run goes on."""
         notes = (*self.dataset.notes, *self.batching.remark)
+        inputs = self.classifier.inputs(self.setting.data)
+        if inputs.source is not None:
+            notes = (f"inputs as {inputs.source} says: {inputs}", *notes)
         copies = len(self.dataset) - len(self.dataset.distinct)
         if not copies:
             return notes
@@ -137,13 +138,13 @@ class Experiment:
         """
         if self.inside is not None:
             raise UsageError(f"--attacked takes inputs, but attacks perturb {self.perturbs}")
-        preprocessing = preprocessing_for(self.classifier.entry, self.setting.data)
+        inputs = self.classifier.inputs(self.setting.data)
         return open_copies(
             os.fspath(path),
             self.dataset,
             self.classifier.spec,
-            preprocessing,
-            self.setting.data.resize,
+            inputs.preprocessing,
+            inputs.fit,
         )
 
     def of(self, other: Classifier) -> Experiment:
@@ -195,7 +196,8 @@ def open_experiment(
         )
     device = resolve_device(setting.run.device, setting.run.threads)
     entry = classifier.entry
-    preprocessing = preprocessing_for(entry, setting.data)
+    inputs = classifier.inputs(setting.data)
+    preprocessing = inputs.preprocessing
     box = None if entry.kind == "embedding" else setting.data.box
     if box is None and setting.data.box not in (None, (0.0, 1.0)):
         raise UsageError(f"--box bounds data, but attacks perturb {entry}")
@@ -209,14 +211,14 @@ def open_experiment(
         labels=setting.data.labels,
         limit=setting.data.limit,
         seed=setting.run.seed,
-        resize=setting.data.resize,
+        fit=inputs.fit,
         box=box,
         others=entry.others,
     )
     count = classifier.scores.num_classes
     listed = setting.data.classes
     given = None if listed is None else read_names(listed, count)
-    dataset = dataset.for_classes(count, given, class_names(classifier.file.model, count))
+    dataset = dataset.for_classes(count, given, classifier.class_names)
     inside, unit = None, 1.0
     if not entry.is_plain:
         size = _batch_size(setting, dataset, device)

@@ -17,7 +17,7 @@ from onnx import ModelProto
 
 from cloakify.attacks.threat import ThreatModel, make_relative_threat, make_threat
 from cloakify.data import Dataset, Preprocessing
-from cloakify.errors import DataError, ModelError, UsageError
+from cloakify.errors import DataError, ModelError
 from cloakify.graph.analysis.attack_point import AttackPoint
 from cloakify.graph.analysis.head import Head
 from cloakify.graph.analysis.inputs import InputSpec, find_channel_axis
@@ -26,7 +26,7 @@ from cloakify.graph.edit.taps import tap
 from cloakify.numeric.arrays import filled
 from cloakify.report.records import THE_INPUT
 from cloakify.runtime import Device, Session
-from cloakify.settings import DataOptions, Setting
+from cloakify.settings import Setting
 
 # Samples that the root mean square is taken over, and that the cut graph is tried on.
 MEASURED, TRIED = 256, 4
@@ -206,35 +206,6 @@ def root_mean_square(inside: LatentInput, dataset: Dataset) -> float:
     if not (size > 0 and np.isfinite(size)):
         raise ModelError(f"{inside.entry} has a root mean square of {size:g}; ε has no unit there")
     return size
-
-
-def preprocessing_for(entry: AttackPoint, options: DataOptions) -> Preprocessing:
-    """Return the preprocessing; of bytes that are fed as they are, the scale is 255.
-
-    Raises
-    ------
-    UsageError
-        Pixels' numbers are given for token ids, or make pixels larger than the input can hold.
-    """
-    preprocessing = Preprocessing.parse(options.scale, options.mean, options.std)
-    plain = preprocessing == Preprocessing()
-    if entry.kind == "embedding" and not plain:
-        raise UsageError(
-            f"--scale, --mean and --std are for pixels; input {entry.input.name!r} takes ids"
-        )
-    if entry.kind == "numbers" and entry.input.dtype == np.uint8 and plain:
-        return Preprocessing(scale=255.0)
-    if entry.kind == "numbers" and options.box is not None:
-        channels = max(len(preprocessing.mean), len(preprocessing.std))
-        low, high = preprocessing.box(*options.box, channels=channels)
-        held = np.iinfo(str(entry.input.dtype))
-        if low.min() < held.min or high.max() > held.max:
-            raise UsageError(
-                f"--scale, --mean and --std make numbers from {low.min():g} to {high.max():g} of "
-                f"pixels; input {entry.input.name!r} ({entry.input.dtype}) holds {held.min} to "
-                f"{held.max}"
-            )
-    return preprocessing
 
 
 def described(entry: AttackPoint, unit: float) -> str:

@@ -4,7 +4,7 @@ from cloakify.onnxfile.atomic import atomic_write
 from cloakify.onnxfile.class_names import class_names, parse_names
 from cloakify.onnxfile.diff import Difference, compare_models
 from cloakify.onnxfile.metadata import METADATA_PREFIX, read_metadata, write_metadata
-from cloakify.onnxfile.model_file import FLOATS, OnnxFile, open_model
+from cloakify.onnxfile.model_file import FLOATS, OnnxFile, find_model_file, open_model
 from cloakify.onnxfile.places import check_places
 from cloakify.onnxfile.save import check_apart, save_model
 from cloakify.onnxfile.values import values_of
@@ -19,6 +19,7 @@ __all__ = [
     "check_places",
     "class_names",
     "compare_models",
+    "find_model_file",
     "open_model",
     "parse_names",
     "read_metadata",

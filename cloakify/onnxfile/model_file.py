@@ -153,13 +153,18 @@ def _is_small_outside(tensor: TensorProto) -> bool:
 def open_model(path: str | os.PathLike[str]) -> OnnxFile:
     """Read an ONNX file without its external weights.
 
+    Parameters
+    ----------
+    path
+        The file, or a folder with one: `model.onnx` in it or in its `onnx/`, or the only one there.
+
     Raises
     ------
     ModelError
         The file is missing, is no ONNX model, or names a sidecar that is missing or lies outside
         the model's folder; or its nodes are not in the order of computation.
     """
-    place = Path(path)
+    place = find_model_file(Path(path))
     # A device or a pipe need never end.
     if place.exists() and not (place.is_file() or place.is_dir()):
         raise ModelError(f"{place}: is no regular file; save the model to one")
@@ -183,6 +188,34 @@ def open_model(path: str | os.PathLike[str]) -> OnnxFile:
     for name in sidecars:
         find_sidecar(place, folder, name)
     return OnnxFile(place, model, sidecars, folder)
+
+
+def find_model_file(path: Path) -> Path:
+    """Return a model's file: the path itself, or the one in a folder as model repositories have it.
+
+    Raises
+    ------
+    ModelError
+        A folder holds no `.onnx` file, or several and none of them is called `model.onnx`.
+    """
+    if not path.is_dir():
+        return path
+    found: list[Path] = []
+    for folder in (path, path / "onnx"):
+        if (folder / "model.onnx").is_file():
+            return folder / "model.onnx"
+        if folder.is_dir():
+            found += sorted(
+                file
+                for file in folder.iterdir()
+                if file.suffix == ".onnx" and ".hardened" not in file.name and file.is_file()
+            )
+    if len(found) == 1:
+        return found[0]
+    listed = ", ".join(file.name for file in found[:3])
+    if found:
+        raise ModelError(f"{path}: holds {len(found)} models ({listed}, …): name the file")
+    raise ModelError(f"{path}: is a folder without an .onnx file in it or in its onnx/")
 
 
 def _sidecar_names(model: ModelProto) -> set[str]:

@@ -56,6 +56,8 @@ class EvaluateData:
     samples: PositiveCount
     num_classes: PositiveCount
     labels: Labels
+    preprocessing: str | None = None
+    preprocessing_source: str | None = None
 
 
 @dataclass(frozen=True)

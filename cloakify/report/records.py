@@ -91,6 +91,8 @@ class HardenData:
     select: Count
     report: Count
     labels: Labels
+    preprocessing: str | None = None
+    preprocessing_source: str | None = None
 
 
 @dataclass(frozen=True)

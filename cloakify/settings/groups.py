@@ -23,6 +23,9 @@ from cloakify.settings.option_types import (
 # Clean accuracy that a mask may cost unless the user says otherwise.
 DROP = 0.01
 
+# What is taken where an option of the preprocessing is left out.
+COMES = "as comes with the model"
+
 # In the order in which help lists them.
 HEADINGS = (
     "Model",
@@ -89,25 +92,63 @@ class DataOptions(Group, frozen=True, kw_only=True):
         Option("Go on where clean accuracy is low, or speaks for another order of the classes."),
     ] = False
     limit: Annotated[Count | None, Option("Use at most this many samples.", unset="all")] = None
-    scale: Annotated[Text, Option("Multiply pixels in [0, 1] by this first.", metavar="NUMBER")] = (
-        "1"
-    )
+    preset: Annotated[
+        Text | None,
+        Option(
+            "Preprocess as this says: imagenet, keras, tf, caffe, or the name of torchvision's "
+            "weights.",
+            metavar="NAME",
+            unset="as files beside the model or its metadata say",
+        ),
+    ] = None
+    scale: Annotated[
+        Text | None,
+        Option("Multiply pixels in [0, 1] by this first.", metavar="NUMBER", unset=COMES),
+    ] = None
     mean: Annotated[
-        Text,
-        Option("Then subtract this: one number, or one for each channel.", metavar="NUMBER,…"),
-    ] = "0"
+        Text | None,
+        Option(
+            "Then subtract this: one number, or one for each channel.",
+            metavar="NUMBER,…",
+            unset=COMES,
+        ),
+    ] = None
     std: Annotated[
-        Text,
-        Option("Then divide by this: one number, or one for each channel.", metavar="NUMBER,…"),
-    ] = "1"
+        Text | None,
+        Option(
+            "Then divide by this: one number, or one for each channel.",
+            metavar="NUMBER,…",
+            unset=COMES,
+        ),
+    ] = None
     box: Annotated[
         Interval | None,
         Option("Range of valid data, which attacks keep to.", none="none"),
     ] = (0.0, 1.0)
     resize: Annotated[
-        Literal["crop", "stretch", "refuse"],
-        Option("What to do with images that are not of the model's size."),
-    ] = "crop"
+        Literal["crop", "stretch", "pad", "refuse"] | None,
+        Option(
+            "Of images that are not of the model's size: scale the shorter side and cut out the "
+            "centre, scale both sides, scale the longer side and fill up, or stop.",
+            unset=COMES,
+        ),
+    ] = None
+    resize_to: Annotated[
+        Count | None,
+        Option("Scale images to this before the model's size is cut out.", unset=COMES),
+    ] = None
+    crop_pct: Annotated[
+        Positive | None,
+        Option("The model's size over that which images are scaled to.", unset=COMES),
+    ] = None
+    interpolation: Annotated[
+        Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"] | None,
+        Option("Pillow's filter for resizing.", unset=COMES),
+    ] = None
+    channels: Annotated[
+        Literal["rgb", "bgr"] | None,
+        Option("Order in which the model takes colours.", unset=COMES),
+    ] = None
 
     def __post_init__(self) -> None:
         """Check the values, and that the box has an inside."""

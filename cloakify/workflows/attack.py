@@ -90,7 +90,7 @@ def attack(
         archive.put("index", dataset.rows)
         if inside is not None:
             archive.put("tensor", np.array(classifier.entry.tensor))
-    notes = (*dataset.notes, *experiment.batching.remark)
+    notes = experiment.notes
     if first_look.overruled:
         notes += (
             f"{first_look.overruled} of {first_look.count} clean samples get another answer from "

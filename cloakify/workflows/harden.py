@@ -30,7 +30,7 @@ from cloakify.experiment.preflight import preflight
 from cloakify.experiment.stage_times import StageTimes
 from cloakify.hardening.gate_method import find_gate_candidate, mixes_samples
 from cloakify.hardening.mask_method import find_mask_candidate
-from cloakify.onnxfile import check_places, save_model
+from cloakify.onnxfile import check_places, find_model_file, save_model
 from cloakify.report.records import GivenCopies, HardenReport
 from cloakify.settings import HardenSetting
 from cloakify.settings.command_line import command_line
@@ -103,7 +103,7 @@ def harden(
     command = command_line("harden", [model], setting, data=data, attacked=attacked, output=output)
     if attacked is not None:
         setting = _for_copies(setting)
-    path = Path(model)
+    path = find_model_file(Path(model))
     target_path = path.with_suffix(".hardened.onnx") if output is None else Path(output)
     clock = StageTimes()
     with clock.stage("open"):

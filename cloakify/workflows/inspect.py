@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 from onnx import ModelProto
 
-from cloakify.errors import HeadError
+from cloakify.errors import CloakifyError, HeadError
 from cloakify.experiment.classifier import wanted_of
+from cloakify.experiment.model_settings import input_settings, names_of_classes
 from cloakify.graph.analysis.attack_point import AttackPoint, find_attack_point
 from cloakify.graph.analysis.classifier import ClassifierSearch, Wanted, find_classifier
 from cloakify.graph.analysis.head import Head
@@ -21,8 +22,8 @@ from cloakify.graph.analysis.task import Task
 from cloakify.graph.edit.gates import has_gates, read_gates
 from cloakify.graph.edit.mask import find_mask
 from cloakify.graph.gradient.coverage import Coverage, gradient_coverage
-from cloakify.onnxfile import open_model, read_metadata
-from cloakify.settings import ModelOptions
+from cloakify.onnxfile import OnnxFile, open_model, read_metadata
+from cloakify.settings import DataOptions, ModelOptions
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,10 @@ class Inspection:
         How many features are masked (of tuned gates: are 0), of how many, where it is hardened.
     metadata
         cloakify's entries, and the model's own.
+    inputs
+        How inputs are made, and what says so; or why that can't be told.
+    class_names
+        What the classes are called, where something says so.
     """
 
     path: Path
@@ -56,6 +61,8 @@ class Inspection:
     masked: tuple[int, int] | None
     metadata: dict[str, str]
     foreign_metadata: dict[str, str]
+    inputs: str
+    class_names: tuple[str, ...] | None
 
     @property
     def head(self) -> Head | None:
@@ -108,6 +115,8 @@ class Inspection:
             else {"removed": self.masked[0], "total": self.masked[1]},
             "cloakify": self.metadata,
             "metadata": self.foreign_metadata,
+            "preprocessing": self.inputs,
+            "class_names": None if self.class_names is None else list(self.class_names),
         }
 
 
@@ -141,7 +150,7 @@ def inspect(path: str | os.PathLike[str], options: ModelOptions | None = None) -
         logits = _mixed_scores(model, wanted)
     own = read_metadata(model)
     return Inspection(
-        path=Path(path),
+        path=file.path,
         sha256=file.sha256,
         opset=max((e.version for e in model.opset_import if not e.domain), default=0),
         producer=f"{model.producer_name} {model.producer_version}".strip(),
@@ -157,7 +166,17 @@ def inspect(path: str | os.PathLike[str], options: ModelOptions | None = None) -
             for entry in model.metadata_props
             if not entry.key.startswith("cloakify.")
         },
+        inputs=_inputs(file, entry),
+        class_names=None if search is None else names_of_classes(file, search.scores.num_classes),
     )
+
+
+def _inputs(file: OnnxFile, entry: AttackPoint) -> str:
+    try:
+        made = input_settings(file, entry, DataOptions())
+    except CloakifyError as error:
+        return f"unknown: {error}"
+    return f"{made} ({made.source or 'nothing says otherwise'})"
 
 
 def _mixed_scores(model: ModelProto, wanted: Wanted) -> str | None:

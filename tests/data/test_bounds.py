@@ -14,6 +14,7 @@ from numpy.lib import format as npy_format
 from PIL import Image
 
 from cloakify.data import Preprocessing, bounds, open_data, parquet_column
+from cloakify.data.fitting import ImageFit
 from cloakify.errors import DataError
 
 PLAIN = Preprocessing()
@@ -51,7 +52,7 @@ def test_thin_images(tmp_path, refused, spec, width, height):
 
 def test_thin_images_can_be_squeezed(tmp_path, spec):
     Image.new("L", (1, 1_000_000), 255).save(tmp_path / "thin.png")
-    data = open_data(tmp_path, spec(1, 4, 4), PLAIN, labels="model", resize="stretch")
+    data = open_data(tmp_path, spec(1, 4, 4), PLAIN, labels="model", fit=ImageFit(resize="stretch"))
     (batch,) = data.batches()
     assert (batch.x == 1).all()
 

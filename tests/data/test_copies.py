@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from cloakify.data import Preprocessing, open_copies, open_data
+from cloakify.data.fitting import ImageFit
 from cloakify.errors import DataError
 
 PLAIN = Preprocessing()
@@ -29,11 +30,11 @@ def rows(tmp_path, spec):
 
 
 def pair(dataset, path, spec):
-    return open_copies(path, dataset, spec(*dataset.sample_shape), PLAIN, "crop")
+    return open_copies(path, dataset, spec(*dataset.sample_shape), PLAIN, ImageFit())
 
 
 def pair_rows(dataset, path, spec):
-    return open_copies(path, dataset, spec(3, channel_axis=None), PLAIN, "crop")
+    return open_copies(path, dataset, spec(3, channel_axis=None), PLAIN, ImageFit())
 
 
 def test_images_pair_by_name_whatever_their_ending_and_order(images, tmp_path, spec):
@@ -136,6 +137,6 @@ def test_copies_of_another_shape(rows, tmp_path, spec):
     np.save(tmp_path / "wide.npy", np.zeros((8, 4), np.float32))
     anything = spec(None, channel_axis=None)
     with pytest.raises(DataError, match=r"shape \(4,\), .* of \(3,\)"):
-        open_copies(tmp_path / "wide.npy", rows, anything, PLAIN, "crop")
+        open_copies(tmp_path / "wide.npy", rows, anything, PLAIN, ImageFit())
     with pytest.raises(DataError, match="takes"):
         pair_rows(rows, tmp_path / "wide.npy", spec)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from cloakify.data import Preprocessing, open_data
+from cloakify.data.fitting import ImageFit
 from cloakify.errors import CloakifyError, DataError, UsageError
 
 PLAIN = Preprocessing()
@@ -27,7 +28,9 @@ def load(tmp_path, spec):
             file.write_bytes(image)
         else:
             image.save(file)
-        data = open_data(tmp_path, spec(*sample, **spec_options), preprocessing, resize=resize)
+        data = open_data(
+            tmp_path, spec(*sample, **spec_options), preprocessing, fit=ImageFit(resize=resize)
+        )
         (batch,) = data.batches()
         assert batch.x.flags.c_contiguous
         assert batch.x.shape[1:] == data.sample_shape
