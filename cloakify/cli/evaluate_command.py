@@ -39,7 +39,7 @@ def evaluate(models: tuple[Path, ...], **options: Any) -> int:
     reports = take(ReportFiles, options).report
     check_reports(reports, [], [*models, data, attacked])
     with progress_bars(quiet) as progress:
-        result = run(models, data, take(EvaluateSetting, options), progress, attacked)
+        result = run(models, data, take(EvaluateSetting, options), progress, attacked, reports)
     remark_data(result.notes, result.class_names, quiet)
     if as_json:
         say_json(render_json(result.report))

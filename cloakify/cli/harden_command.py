@@ -51,7 +51,7 @@ def harden(model: Path, **options: Any) -> int:
     setting = take(HardenSetting, options)
     check_reports(reports, [output, setting.tuning.state], [model, data, attacked])
     with progress_bars(quiet) as progress:
-        result = run(model, data, output, setting, progress, attacked)
+        result = run(model, data, output, setting, progress, attacked, reports)
     remark_data(result.notes, result.class_names, quiet)
     if as_json:
         say_json(render_json(result.report))

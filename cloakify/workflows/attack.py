@@ -14,9 +14,10 @@ from cloakify.evaluation import Figure, accuracy_figure
 from cloakify.experiment.chosen_attacks import chosen_attack
 from cloakify.experiment.classifier import open_classifier
 from cloakify.experiment.experiment import Progress, open_experiment
+from cloakify.experiment.outputs import check_outputs
 from cloakify.experiment.preflight import preflight
 from cloakify.numeric.arrays import floats
-from cloakify.onnxfile import atomic_write, check_places
+from cloakify.onnxfile import atomic_write
 from cloakify.settings import AttackSetting
 
 
@@ -69,7 +70,7 @@ def attack(
     if path.suffix != ".npz":
         raise UsageError(f"-o takes an .npz file, not {path.name!r}")
     classifier = open_classifier(model, setting.model, any_mixed=True)
-    check_places([path], [*classifier.file.files, Path(data)])
+    check_outputs([path], [classifier], data, setting.data.classes)
     experiment = open_experiment(classifier, data, setting, progress)
     method = chosen_attack(setting)
     target, dataset = experiment.target(), experiment.dataset

@@ -17,6 +17,7 @@ from cloakify.experiment.experiment import (
     Progress,
     open_experiment,
 )
+from cloakify.experiment.outputs import check_outputs
 from cloakify.experiment.preflight import preflight
 from cloakify.experiment.stage_times import StageTimes
 from cloakify.report.comparison import EvaluateReport
@@ -52,6 +53,7 @@ def evaluate(
     setting: EvaluateSetting | None = None,
     progress: Progress = lambda stage, done, total: None,
     attacked: str | os.PathLike[str] | None = None,
+    reports: Sequence[str | os.PathLike[str]] = (),
 ) -> EvaluateResult:
     """Measure the clean and robust accuracy of models on the same samples.
 
@@ -69,6 +71,8 @@ def evaluate(
     attacked
         Attacked copies of the samples, paired by name, ``index`` or order, to be tried too; those
         within a budget count there.
+    reports
+        Where the caller will write reports: looked at before the long work.
 
     Raises
     ------
@@ -83,6 +87,7 @@ def evaluate(
     clock = StageTimes()
     with clock.stage("open"):
         classifiers = [open_classifier(path, setting.model, any_mixed=True) for path in paths]
+        check_outputs(reports, classifiers, data, attacked, setting.data.classes)
         _check_alike(classifiers)
         whole = open_experiment(classifiers[0], data, setting.at(largest), progress)
         first = whole.without_copies()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -26,11 +27,12 @@ from cloakify.experiment.chosen_attacks import (
 from cloakify.experiment.classifier import open_source
 from cloakify.experiment.effort import samples_reported
 from cloakify.experiment.experiment import Progress, open_experiment
+from cloakify.experiment.outputs import check_outputs
 from cloakify.experiment.preflight import preflight
 from cloakify.experiment.stage_times import StageTimes
 from cloakify.hardening.gate_method import find_gate_candidate, mixes_samples
 from cloakify.hardening.mask_method import find_mask_candidate
-from cloakify.onnxfile import check_places, find_model_file, save_model
+from cloakify.onnxfile import find_model_file, save_model
 from cloakify.report.records import GivenCopies, HardenReport
 from cloakify.settings import HardenSetting
 from cloakify.settings.command_line import command_line
@@ -75,6 +77,7 @@ def harden(
     setting: HardenSetting | None = None,
     progress: Progress = lambda stage, done, total: None,
     attacked: str | os.PathLike[str] | None = None,
+    reports: Sequence[str | os.PathLike[str]] = (),
 ) -> HardenResult:
     """Write a hardened copy of an ONNX classifier and report what that buys.
 
@@ -93,6 +96,8 @@ def harden(
     attacked
         Attacked copies of the data, paired by name, ``index`` or order: the mask is calibrated on
         them instead of the attack's. What is reported is attacked all the same.
+    reports
+        Where the caller will write reports: looked at before the long work, as the output is.
 
     Raises
     ------
@@ -108,9 +113,10 @@ def harden(
     clock = StageTimes()
     with clock.stage("open"):
         classifier = open_source(path, setting.model, replace_mask=setting.masking.replace)
-        check_places(
-            [target_path] if setting.tuning.state is None else [target_path, setting.tuning.state],
-            [*classifier.file.files, Path(data), *([] if attacked is None else [Path(attacked)])],
+        check_outputs(
+            [target_path, setting.tuning.state, *reports],
+            [classifier],
+            *(data, attacked, setting.data.classes),
         )
         experiment = open_experiment(classifier, data, setting, progress)
         splits = experiment.splits(samples_reported(setting))
