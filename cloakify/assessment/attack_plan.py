@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -31,6 +32,7 @@ NEAREST_SAMPLES = 500
 
 def plan_attacks(
     setting: EvaluateSetting,
+    chosen: Sequence[Attack],
     threat: ThreatModel,
     sample_shape: tuple[int, ...],
     samples: int,
@@ -42,6 +44,8 @@ def plan_attacks(
 
     Parameters
     ----------
+    chosen
+        What :func:`chosen_attacks` makes of the setting.
     threat
         Norm and box.
     sample_shape
@@ -64,7 +68,7 @@ def plan_attacks(
     budgets = check_budgets(setting.threat.eps)
     for eps in budgets:
         check_width(threat, eps)
-    attacks = _attacks(setting)
+    attacks = list(chosen)
     names = [attack.name for attack in attacks]
     if (
         passable
@@ -115,7 +119,14 @@ def check_budgets(budgets: tuple[float, ...]) -> tuple[float, ...]:
     return ordered
 
 
-def _attacks(setting: EvaluateSetting) -> list[Attack]:
+def chosen_attacks(setting: EvaluateSetting) -> list[Attack]:
+    """Return the attacks that were asked for, with their settings.
+
+    Raises
+    ------
+    UsageError
+        There is no such attack, it has not the settings that are given, or it is named twice.
+    """
     attacks: list[Attack] = []
     for name in setting.attack.names.split(","):
         attack = make_attack(name.strip(), seed=setting.run.seed)

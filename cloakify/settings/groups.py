@@ -248,10 +248,9 @@ class MaskingOptions(Group, frozen=True, kw_only=True):
         Option("Clean accuracy that a mask or gates may cost on the select split."),
     ] = DROP
     score: Annotated[
-        Text,
+        Literal["auto", "deepcloak", "margin", "greedy", "relaxed"],
         Option(
             "What ranks the features; auto compares all rankings under an adaptive attack.",
-            metavar="auto|deepcloak|margin|greedy|relaxed",
             method="deepcloak",
         ),
     ] = "auto"

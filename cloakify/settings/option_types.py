@@ -29,7 +29,10 @@ Share = Annotated[
 Probability = Annotated[
     float, Meta(gt=0, lt=1, title="PROBABILITY", description="a number between 0 and 1 (0.3)")
 ]
-Ratio = Annotated[float, Meta(title="RATIO", description="a decimal or a fraction (0.05, 1/20)")]
+Ratio = Annotated[
+    float,
+    Meta(gt=0, lt=1, title="RATIO", description="a fraction between 0 and 1 (0.05, 1/20)"),
+]
 Positives = Annotated[
     tuple[Positive, ...],
     Meta(

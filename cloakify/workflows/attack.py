@@ -69,10 +69,10 @@ def attack(
     path = Path(output)
     if path.suffix != ".npz":
         raise UsageError(f"-o takes an .npz file, not {path.name!r}")
+    method = chosen_attack(setting)
     classifier = open_classifier(model, setting.model, any_mixed=True)
     check_outputs([path], [classifier], data, setting.data.classes)
     experiment = open_experiment(classifier, data, setting, progress)
-    method = chosen_attack(setting)
     target, dataset = experiment.target(), experiment.dataset
     first_look = preflight(experiment, target, few=True)
     right = np.empty((2, len(dataset)), bool)

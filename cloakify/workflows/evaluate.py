@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cloakify.assessment.attack_plan import check_budgets, plan_attacks
+from cloakify.assessment.attack_plan import check_budgets, chosen_attacks, plan_attacks
 from cloakify.assessment.evaluate_report import evaluate_report
 from cloakify.errors import UsageError
 from cloakify.evaluation.attack_models import attack_models
@@ -84,6 +84,7 @@ def evaluate(
     if setting.evaluation.require_gain is not None and len(paths) < 2:
         raise UsageError("--require-gain compares with the first model: give a second one")
     largest = check_budgets(setting.threat.eps)[-1]
+    attacks = chosen_attacks(setting)
     clock = StageTimes()
     with clock.stage("open"):
         classifiers = [open_classifier(path, setting.model, any_mixed=True) for path in paths]
@@ -96,6 +97,7 @@ def evaluate(
             given = whole.copies(attacked).of(whole.dataset.distinct)
         plan = plan_attacks(
             setting,
+            attacks,
             first.threat,
             first.dataset.sample_shape,
             len(first.dataset),

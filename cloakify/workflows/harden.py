@@ -108,6 +108,8 @@ def harden(
     command = command_line("harden", [model], setting, data=data, attacked=attacked, output=output)
     if attacked is not None:
         setting = _for_copies(setting)
+    # Samples only just over the border would hardly move the features.
+    attack: Attack = chosen_attack(setting, stop_early=False)
     path = find_model_file(Path(model))
     target_path = path.with_suffix(".hardened.onnx") if output is None else Path(output)
     clock = StageTimes()
@@ -128,8 +130,6 @@ def harden(
         if preflight(experiment, target).small_logits and setting.evaluation.attack == "auto":
             setting = setting.replace(evaluation_attack="apgd-dlr")
             experiment = replace(experiment, setting=setting)
-        # Samples only just over the border would hardly move the features.
-        attack: Attack = chosen_attack(setting, stop_early=False)
         copies = None
         if attacked is not None:
             given = experiment.copies(attacked)

@@ -182,6 +182,8 @@ BAD: list[tuple[list[str], int, str]] = [
         for more, text in (
             (["--seed", "-1"], "--seed"),
             (["--emit", "fold"], "--emit is for --method tuned"),
+            (["--score", "best"], "--score takes auto, deepcloak, margin, greedy or relaxed"),
+            (["--mask-ratio", "5"], "--mask-ratio takes a fraction between 0 and 1"),
             (["--gates", "position"], "--gates is for --method tuned"),
             (["--steps-tune", "5"], "--tune-steps is for --method tuned"),
             (["--method", "tuned", "--score", "margin"], "--score is for --method deepcloak"),

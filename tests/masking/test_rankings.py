@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -11,9 +13,10 @@ from cloakify.errors import UsageError
 from cloakify.masking.captured import Captured, chosen_for_capture, pooled
 from cloakify.masking.greedy import greedy_rankings, loss_slopes
 from cloakify.masking.linear_head import LinearHead
-from cloakify.masking.rankings import CLEAN_WEIGHTS, RANKINGS, candidates
+from cloakify.masking.rankings import AUTO, CLEAN_WEIGHTS, RANKINGS, candidates
 from cloakify.masking.relaxed import relaxed_rankings
 from cloakify.masking.statistics import FeatureStatistics
+from cloakify.settings import HardenSetting
 
 
 def some_head(size: int, classes: int, seed: int) -> LinearHead:
@@ -150,3 +153,9 @@ def test_positions_are_pooled() -> None:
     features = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
     assert np.array_equal(pooled(features), features.mean(axis=1))
     assert pooled(features[:, 0]) is not None and pooled(features[:, 0]).shape == (2, 4)
+
+
+def test_every_ranking_can_be_asked_for() -> None:
+    """The option names them without importing what ranks."""
+    _, score = HardenSetting.options()["score"]
+    assert set(get_args(score.kind)) == {AUTO, *RANKINGS}
