@@ -14,7 +14,7 @@ from cloakify.cli.main import run
 from cloakify.errors import DataError, HeadError, UsageError
 from cloakify.experiment.classifier import open_classifier
 from cloakify.experiment.experiment import open_experiment
-from cloakify.report import EvaluateReport, align, as_document, load_schema, tables
+from cloakify.report import EvaluateReport, as_document, load_schema, report_text
 from cloakify.settings import EvaluateSetting, HardenSetting
 from cloakify.workflows.evaluate import EvaluateResult, evaluate
 from cloakify.workflows.harden import harden
@@ -135,7 +135,7 @@ def test_labels_of_the_first_model(planted: Planted) -> None:
     models = [planted.model("mean-sparse"), planted.model()]
     report = quick(models, planted.data, labels="model", attack="fgsm", steps=None).report
     assert report.models[0].clean.value == 1 > report.models[1].clean.value
-    text = "\n".join(align(table) for table in tables(report))
+    text = report_text(report, None, False)
     assert "agreement with the first model's clean prediction" in text
     assert report.models[0].convergence == ()
 
@@ -178,7 +178,7 @@ def test_given_copies_are_tried_within_their_budget(planted: Planted, copies: Pa
     assert entry.robust[1].worst_case.value <= large.accuracy.value
     without = quick([planted.model()], planted.data, **changes).report.models[0]
     assert without.robust[0].worst_case.value - entry.robust[0].worst_case.value <= counted[0] / 40
-    text = "\n".join(align(table) for table in tables(report))
+    text = report_text(report, None, False)
     assert "given copies 0.1" in text
     assert f"{counted[0]} of 40 count, {40 - counted[0]} lie outside the budget, 0 outside" in text
     jsonschema = pytest.importorskip("jsonschema", reason="validates the report")
@@ -335,7 +335,7 @@ def test_the_nearest_point_is_searched_for_some_of_many(
     distances = [report.models[0].median_distance for report in (whole, some)]
     assert [distance and distance.n for distance in distances] == [40, 14]
     assert whole.models[0].clean == some.models[0].clean
-    text = "\n".join(align(table) for table in tables(some))
+    text = report_text(some, None, False)
     assert "nearest misclassified point (of 14 samples)" in text
 
 

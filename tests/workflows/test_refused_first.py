@@ -29,5 +29,5 @@ def test_attacks_are_known_before_anything_is_opened(options: dict[str, object])
     "options", [{"attack": "apgd,magic"}, {"attack": "apgd,apgd"}, {"eps": (0.1, 0.1)}]
 )
 def test_plans_are_known_before_anything_is_opened(options: dict[str, object]) -> None:
-    with pytest.raises(UsageError, match="--attack|--eps"):
+    with pytest.raises(UsageError, match=r"--attack|--eps"):
         evaluate("no.onnx", "no.npz", EvaluateSetting(**options))
