@@ -59,7 +59,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         say(f"Error: {error}", err=True)
         return error.exit_code
     except MemoryError:
-        click.echo(f"Error: {OUT_OF_MEMORY}", err=True)
+        say(f"Error: {OUT_OF_MEMORY}", err=True)
         return OutOfMemoryError.exit_code
     except (click.Abort, KeyboardInterrupt) as error:
         if isinstance(error.__cause__, EOFError):

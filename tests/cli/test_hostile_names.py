@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import json
 from pathlib import Path
 
@@ -13,7 +12,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-import cloakify
 from cloakify import errors
 from cloakify.cli.console import remark_data, say, say_json
 from cloakify.cli.main import run
@@ -119,18 +117,3 @@ def test_a_whole_run_prints_nothing_but_text(
     printed = capfd.readouterr()
     assert not shown_raw(printed.out + printed.err)
     assert "\nError: forged" not in printed.out + printed.err
-
-
-def test_only_the_console_prints() -> None:
-    """So that there is one place at which text is made printable."""
-    root = Path(cloakify.__file__).parent
-    for path in root.rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Call):
-                called = ast.unparse(node.func)
-                prints = called in ("print", "click.echo", "click.secho") or called.endswith(
-                    ("stdout.write", "stderr.write")
-                )
-                assert not prints or path.name in ("console.py", "process.py"), (
-                    f"{path}:{node.lineno}"
-                )
