@@ -8,14 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloakify.data.bounds import check_count
+from cloakify.data.labels import LABEL_NAMES, labels_of_numbers, labels_of_texts
 from cloakify.data.naming import shown, some
 from cloakify.data.npy import NpzFile, StoredArray, open_npy
-from cloakify.data.sanity import read_labels
 from cloakify.data.source import RowSource
 from cloakify.errors import DataError
-
-LABEL_NAMES = ("y", "labels", "label")
-"""Names that labels go by, the preferred first."""
+from cloakify.numeric.arrays import Labels
 
 INDEX = "index"
 """Name of the array that tells which rows or files of other data the samples belong to."""
@@ -24,8 +22,14 @@ INDEX = "index"
 class ArraySource(RowSource):
     """Rows of one stored array."""
 
-    def __init__(self, path: Path, x: StoredArray, labels: NDArray[np.int64] | None) -> None:
-        super().__init__(path, labels)
+    def __init__(
+        self,
+        path: Path,
+        x: StoredArray,
+        labels: Labels | None,
+        class_names: tuple[str, ...] | None = None,
+    ) -> None:
+        super().__init__(path, labels, class_names)
         self._x = x
 
     def __len__(self) -> int:
@@ -129,12 +133,17 @@ def read_index(path: Path) -> NDArray[np.generic] | None:
 
 def _source(path: Path, x: StoredArray, y: StoredArray | None) -> ArraySource:
     check_count(x.shape[0], x.where)
-    labels = None
+    labels: Labels | None = None
+    names: tuple[str, ...] | None = None
     if y is not None:
         if y.shape[0] != x.shape[0]:
             raise DataError(
                 f"{y.where} has {y.shape[0]} labels but {x.where} has {x.shape[0]} samples: "
                 "give one label for each"
             )
-        labels = read_labels(y.mapped(), x.shape[0], y.where)
-    return ArraySource(path, x, labels)
+        stored = np.asarray(y.mapped())
+        if stored.dtype.kind == "U":
+            labels, names = labels_of_texts(stored.ravel().tolist(), y.where)
+        else:
+            labels = labels_of_numbers(stored, y.where)
+    return ArraySource(path, x, labels, names)

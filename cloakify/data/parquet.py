@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cloakify.data.array_files import LABEL_NAMES
 from cloakify.data.bounds import check_count
+from cloakify.data.labels import LABEL_NAMES, labels_of_numbers
 from cloakify.data.naming import shown, some
 from cloakify.data.parquet_column import (
     ParquetColumn,
@@ -25,11 +25,15 @@ from cloakify.data.parquet_column import (
     pyarrow_module,
     with_column,
 )
-from cloakify.data.sanity import read_labels
 from cloakify.data.source import EncodedSource, RowSource, Source
+from cloakify.data.table import TableRows, label_column, table_of_columns
 from cloakify.errors import DataError
 
-_IMAGE_NAMES = ("image", "img")
+_IMAGE_NAMES = ("image", "img", "pixel_values")
+# What pandas calls the rows' own names.
+_INDEX = "__index_level_"
+# Columns of numbers that are held in memory together.
+_LARGEST_TABLE = 1 << 32
 
 
 def open_parquet(path: Path, files: list[Path], input_name: str, *, labelled: bool) -> Source:
@@ -55,6 +59,8 @@ def open_parquet(path: Path, files: list[Path], input_name: str, *, labelled: bo
     columns = list(schema.names)
     image = next((name for name in _IMAGE_NAMES if name in columns), None)
     x_name = next((name for name in (input_name, "x", image) if name in columns), None)
+    if x_name is None and _is_table(schema):
+        return _open_table(path, files, schema, labelled=labelled)
     if x_name is None:
         wanted = "'image' or 'x'"
         if input_name not in ("image", "x"):
@@ -70,11 +76,62 @@ def open_parquet(path: Path, files: list[Path], input_name: str, *, labelled: bo
                 f"{shown(files[0])} has no column of labels ({some(columns)}): add 'label', or "
                 "pass --labels model to take the model's own answers"
             )
-        labels = _labels(files, y_name, len(table))
+        labels = _labels(files, y_name)
         names = _class_names(schema.metadata, y_name)
     if _is_list(schema.field(x_name).type):
         return ParquetRows(path, table, labels, names)
     return ParquetImages(path, table, labels, names)
+
+
+def _is_table(schema: Any) -> bool:
+    """Tell whether columns hold a number a row, as a DataFrame's do, but for the labels'."""
+    types = pyarrow_module().types
+    fields = [field for field in schema if not field.name.startswith(_INDEX)]
+    plain = [field for field in fields if field.name.lower() not in LABEL_NAMES]
+    return bool(plain) and all(
+        types.is_integer(field.type)
+        or types.is_floating(field.type)
+        or types.is_boolean(field.type)
+        for field in plain
+    )
+
+
+def _open_table(path: Path, files: list[Path], schema: Any, *, labelled: bool) -> TableRows:
+    """Open columns of numbers, and one of labels, as a table."""
+    names = [name for name in schema.names if not name.startswith(_INDEX)]
+    label = names[label_column(names, path)] if labelled else None
+    features = [name for name in names if name.lower() not in LABEL_NAMES]
+    count = sum(open_parquet_file(file).metadata.num_rows for file in files)
+    check_count(count, str(path))
+    if 8 * count * len(features) > _LARGEST_TABLE:
+        raise DataError(
+            f"{shown(path)} holds {count} rows of {len(features)} numbers, more than fit in memory "
+            "together: give a part of it"
+        )
+    texts = None
+    wanted = list(features)
+    if label is not None:
+        if pyarrow_module().types.is_primitive(schema.field(label).type):
+            wanted.append(label)
+        else:
+            column = ParquetColumn(files, label)
+            texts = [_text(column, row) for row in range(len(column))]
+    columns = {name: _column(files, name) for name in wanted}
+    return table_of_columns(path, columns, texts, label)
+
+
+def _text(column: ParquetColumn, row: int) -> str:
+    value = column.value(row).as_py()
+    return "" if value is None else str(value)
+
+
+def _column(files: list[Path], name: str) -> NDArray[np.generic]:
+    """Return a column of numbers of all files."""
+    where = f"{shown(files[0])} column {shown(name)!r}"
+    parts = [_label_column(file, name, where) for file in files]
+    if any(part.null_count for part in parts):
+        raise DataError(f"{where} has empty cells: fill them in, or remove the rows")
+    return np.concatenate([np.asarray(part.to_numpy()) for part in parts if len(part)])
 
 
 class ParquetImages(EncodedSource):
@@ -176,14 +233,14 @@ def _is_list(type_: Any) -> bool:
     )
 
 
-def _labels(files: list[Path], name: str, n: int) -> NDArray[np.int64]:
+def _labels(files: list[Path], name: str) -> NDArray[np.int64]:
     where = f"{shown(files[0])} column {shown(name)!r}"
     parts = [_label_column(file, name, where) for file in files]
     if any(part.null_count for part in parts):
         raise DataError(f"{where} has empty labels: fill them in, or remove the rows")
     # An empty shard has no chunks, and its type would spoil that of the others.
     arrays = [np.asarray(part.to_numpy()) for part in parts if len(part)]
-    return read_labels(np.concatenate(arrays), n, where)
+    return labels_of_numbers(np.concatenate(arrays), where)
 
 
 def _label_column(file: Path, name: str, where: str) -> Any:

@@ -18,7 +18,7 @@ class DataFile(Group, frozen=True, kw_only=True):
     heading: ClassVar[str] = DataOptions.heading
 
     data: Annotated[
-        File, Option("Class folders of images, or a .npz, .npy, .tar or .parquet file.")
+        File, Option("Class folders of images, or a .npz, .npy, .csv, .tar or .parquet file.")
     ]
 
 

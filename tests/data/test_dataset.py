@@ -116,9 +116,9 @@ def test_a_box_that_leaves_out_pixels(class_folder, pixels, spec):
 def test_what_is_no_data(tmp_path, spec):
     with pytest.raises(DataError, match="nowhere does not exist"):
         open_data(tmp_path / "nowhere", spec(1, 4, 4), PLAIN)
-    (tmp_path / "d.csv").touch()
-    with pytest.raises(DataError, match=r"d.csv is no data that cloakify reads"):
-        open_data(tmp_path / "d.csv", spec(1, 4, 4), PLAIN)
+    (tmp_path / "d.docx").touch()
+    with pytest.raises(DataError, match=r"d.docx is no data that cloakify reads"):
+        open_data(tmp_path / "d.docx", spec(1, 4, 4), PLAIN)
 
 
 def test_the_digest_is_as_documented(data):

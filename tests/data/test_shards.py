@@ -194,7 +194,7 @@ def parquet_cases():
         ({"a": good, "y": [0, 1, 0]}, "has columns a, y: name the samples"),
         ({"x": good}, "has no column of labels"),
         ({"x": good, "y": [0, None, 1]}, "has empty labels"),
-        ({"x": good, "y": [0.0, 1.0, 1.0]}, "not whole numbers"),
+        ({"x": good, "y": [0.0, 1.5, 1.0]}, "row 1 is 1.5, no class index"),
         ({"x": good, "y": ["a", "b", "c"]}, "not whole numbers"),
         ({"x": [[1.0, 0.0], [1.0]], "y": [0, 1]}, r"row 1 has shape \(1,\) but the first"),
         ({"x": [[1.0, 0.0], None], "y": [0, 1]}, "row 1 holds empty values"),
