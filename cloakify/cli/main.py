@@ -27,6 +27,9 @@ OUT_OF_MEMORY = "memory does not suffice; give fewer samples (--limit), or small
 def cli() -> None:
     """Harden trained ONNX classifiers against adversarial samples, and say what that buys.
 
+    Options may also stand in a cloakify.toml beside MODEL, or in environment variables such as
+    CLOAKIFY_EPS; what the command line says wins.
+
     \b
     Exit codes: 0 done; 1 not hardened, a gate was not met, or a file could not be written;
     2 wrong usage; 3 the model can't be used; 4 the data can't be used; 5 the device can't be had;

@@ -62,10 +62,14 @@ def circumstances(report: HardenReport | EvaluateReport) -> tuple[Fact, ...]:
         *own,
         *([("Attacks perturb", report.perturbs)] if inside else []),
         ("Device", report.device.provider),
-        *([("Command", report.command)] if report.command is not UNSET else []),
         *([("Time", seconds)] if seconds else []),
         ("Made by", f"cloakify {report.cloakify_version}"),
     )
+
+
+def command(report: HardenReport | EvaluateReport) -> str | None:
+    """Return what a shell repeats the run with; reports of 0.1.0 do not say it."""
+    return None if report.command is UNSET else report.command
 
 
 def _of_harden(report: HardenReport) -> Iterable[Fact]:

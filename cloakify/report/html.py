@@ -44,6 +44,7 @@ def render_html(report: HardenReport | EvaluateReport) -> str:
             chart=Markup(chart),
             tables=tables(report),
             circumstances=facts.circumstances(report),
+            command=facts.command(report),
         )
     )
 

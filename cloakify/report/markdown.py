@@ -43,6 +43,13 @@ def _lines(report: HardenReport | EvaluateReport) -> Iterator[str]:
     yield from (
         f"- {escape(label)}: {escape(value)}" for label, value in facts.circumstances(report)
     )
+    command = facts.command(report)
+    if command is not None:
+        yield ""
+        yield "The command that repeats the run:"
+        yield ""
+        # As code, which is taken as it stands and can be copied.
+        yield f"    {printable(command)}"
 
 
 def _table(table: Table) -> Iterator[str]:

@@ -9,6 +9,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree
 
+import msgspec
 import pytest
 
 from cloakify.errors import CloakifyError, UsageError
@@ -114,6 +115,7 @@ def test_markdown_escapes_hostile_names(
         render_markdown(make_harden(HOSTILE)),
         render_markdown(make_evaluate(HOSTILE + "1", HOSTILE + "2")),
     ):
+        text = re.sub(r"^    cloakify .*\n", "", text, flags=re.MULTILINE)
         assert not re.search(r"(?<!\\)[<`]", text)
         assert sum(line.startswith("# ") for line in text.splitlines()) == 1
         for table in re.findall(r"(?:^\|.*\n)+", text, flags=re.MULTILINE):
@@ -126,6 +128,22 @@ def test_markdown_holds_verdict_table_and_warnings(make_harden: MakeHarden) -> N
     text = render_markdown(make_harden())
     assert text.index("**Not hardened") < text.index("| adaptive |") < text.index("## Warnings")
     assert "none was written" in render_markdown(make_harden(written=False))
+
+
+@pytest.mark.parametrize("name", ["model", HOSTILE])
+def test_the_command_can_be_copied(make_harden: MakeHarden, name: str) -> None:
+    report = make_harden(name)
+    assert report.command
+    lines = render_markdown(report).splitlines()
+    # Code: after a paragraph and an empty line, so that it belongs to no list.
+    assert lines[-3:] == [
+        "The command that repeats the run:",
+        "",
+        f"    {printable(report.command)}",
+    ]
+    assert printable(report.command) in outline(render_html(report)).text
+    unknown = msgspec.structs.replace(report, command=msgspec.UNSET)
+    assert "repeats" not in render_markdown(unknown) and "Command" not in render_html(unknown)
 
 
 @pytest.mark.parametrize("name", ["r.json", "r.html", "r.md", "r.HTML"])
