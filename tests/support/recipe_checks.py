@@ -82,26 +82,26 @@ def an_operators_gradient() -> None:
 
 
 def a_data_format() -> None:
-    """Rows and labels are read; what is no number is an error of the data."""
+    """Samples and labels are read; one without a label is an error of the data."""
     from cloakify.data import Preprocessing, open_data
     from cloakify.errors import DataError
     from cloakify.graph.analysis.inputs import InputSpec
 
     spec = InputSpec("x", (None, 3), np.dtype(np.float32), None)
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "d.csv"
-        path.write_text("0.5,0.25,1,0\n0,0.5,0.75,1\n")
+        path = Path(folder) / "d.jsonl"
+        path.write_text('{"x": [0.5, 0.25, 1], "y": 0}\n{"x": [0, 0.5, 0.75], "y": 1}\n')
         data = open_data(path, spec, Preprocessing())
         (batch,) = data.batches(None, 2)
         assert batch.x.tolist() == [[0.5, 0.25, 1], [0, 0.5, 0.75]]
         assert batch.y.tolist() == [0, 1]
-        path.write_text("0.5,0.25,one,0\n")
+        path.write_text('{"x": [0.5, 0.25, 1]}\n')
         try:
             open_data(path, spec, Preprocessing())
         except DataError as error:
-            assert "more than numbers" in str(error)
+            assert "lines without x and y" in str(error)
         else:
-            raise AssertionError("a word was read as a number")
+            raise AssertionError("a sample without a label was taken")
 
 
 def a_mask_score() -> None:
