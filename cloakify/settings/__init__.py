@@ -1,11 +1,11 @@
 """What a user may set: every option declared once, from which all its forms are made."""
 
+from cloakify.settings.data_options import DataOptions
 from cloakify.settings.groups import (
     AttackOptions,
     AttacksOptions,
     BudgetOptions,
     ComparisonOptions,
-    DataOptions,
     DeviceOptions,
     EvaluationOptions,
     MaskingOptions,

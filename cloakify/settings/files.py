@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar
 
-from cloakify.settings.groups import DataOptions
+from cloakify.settings.data_options import DataOptions
 from cloakify.settings.option import Group, Option
 from cloakify.settings.option_types import File, Files, Flag
 

@@ -1,16 +1,14 @@
-"""Every option that says how to read data, attack, mask, tune, judge and run: each once."""
+"""Every option that says how to read a model, attack, mask, tune, judge and run: each once."""
 
 from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
-from cloakify.errors import UsageError
 from cloakify.settings.option import Group, Option
 from cloakify.settings.option_types import (
     Count,
     File,
     Flag,
-    Interval,
     Natural,
     Positive,
     Positives,
@@ -22,9 +20,6 @@ from cloakify.settings.option_types import (
 
 # Clean accuracy that a mask may cost unless the user says otherwise.
 DROP = 0.01
-
-# What is taken where an option of the preprocessing is left out.
-COMES = "as comes with the model"
 
 # In the order in which help lists them.
 HEADINGS = (
@@ -68,94 +63,6 @@ class ModelOptions(Group, frozen=True, kw_only=True):
             unset="what the graph compares it with, or 0.5",
         ),
     ] = None
-
-
-class DataOptions(Group, frozen=True, kw_only=True):
-    """How to read the data; the model takes ``(pixel·scale − mean)/std``, pixels in [0, 1]."""
-
-    heading: ClassVar[str] = "Data and preprocessing"
-
-    labels: Annotated[
-        Literal["given", "model"],
-        Option("Take the labels of the data, or the source model's own answers."),
-    ] = "given"
-    classes: Annotated[
-        Text | None,
-        Option(
-            "Names of the data's classes in the order of the model's, or a file with them.",
-            metavar="FILE|a,b,c",
-            unset="as the model tells, or sorted",
-        ),
-    ] = None
-    accept_accuracy: Annotated[
-        Flag,
-        Option("Go on where clean accuracy is low, or speaks for another order of the classes."),
-    ] = False
-    limit: Annotated[Count | None, Option("Use at most this many samples.", unset="all")] = None
-    preset: Annotated[
-        Text | None,
-        Option(
-            "Preprocess as this says: imagenet, keras, tf, caffe, or the name of torchvision's "
-            "weights.",
-            metavar="NAME",
-            unset="as files beside the model or its metadata say",
-        ),
-    ] = None
-    scale: Annotated[
-        Text | None,
-        Option("Multiply pixels in [0, 1] by this first.", metavar="NUMBER", unset=COMES),
-    ] = None
-    mean: Annotated[
-        Text | None,
-        Option(
-            "Then subtract this: one number, or one for each channel.",
-            metavar="NUMBER,…",
-            unset=COMES,
-        ),
-    ] = None
-    std: Annotated[
-        Text | None,
-        Option(
-            "Then divide by this: one number, or one for each channel.",
-            metavar="NUMBER,…",
-            unset=COMES,
-        ),
-    ] = None
-    box: Annotated[
-        Interval | None,
-        Option("Range of valid data, which attacks keep to.", none="none"),
-    ] = (0.0, 1.0)
-    resize: Annotated[
-        Literal["crop", "stretch", "pad", "refuse"] | None,
-        Option(
-            "Of images that are not of the model's size: scale the shorter side and cut out the "
-            "centre, scale both sides, scale the longer side and fill up, or stop.",
-            unset=COMES,
-        ),
-    ] = None
-    resize_to: Annotated[
-        Count | None,
-        Option("Scale images to this before the model's size is cut out.", unset=COMES),
-    ] = None
-    crop_pct: Annotated[
-        Positive | None,
-        Option("The model's size over that which images are scaled to.", unset=COMES),
-    ] = None
-    interpolation: Annotated[
-        Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"] | None,
-        Option("Pillow's filter for resizing.", unset=COMES),
-    ] = None
-    channels: Annotated[
-        Literal["rgb", "bgr"] | None,
-        Option("Order in which the model takes colours.", unset=COMES),
-    ] = None
-
-    def __post_init__(self) -> None:
-        """Check the values, and that the box has an inside."""
-        super().__post_init__()
-        if self.box is not None and not self.box[0] < self.box[1]:
-            low, high = self.box
-            raise UsageError(f"--box takes the lower number first, not {low:g},{high:g}")
 
 
 class NormOptions(Group, frozen=True, kw_only=True):

@@ -12,13 +12,13 @@ from typing import Any, Self, cast
 from msgspec.structs import replace
 
 from cloakify.errors import UsageError
+from cloakify.settings.data_options import DataOptions
 from cloakify.settings.groups import (
     DROP,
     AttackOptions,
     AttacksOptions,
     BudgetOptions,
     ComparisonOptions,
-    DataOptions,
     EvaluationOptions,
     MaskingOptions,
     ModelOptions,
