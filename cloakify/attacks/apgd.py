@@ -17,6 +17,7 @@ from cloakify.graph.attack_steps import apgd_step as state
 from cloakify.graph.attack_steps.build import LABELS, TARGETS
 from cloakify.graph.attack_steps.steps import CLEAN
 from cloakify.numeric.arrays import Array, Labels
+from cloakify.numeric.judging import is_right, nearest_rivals
 
 # arXiv 2003.01690, section 4: α of the momentum term, ρ of condition 1.
 ALPHA = 0.75
@@ -88,7 +89,7 @@ class Apgd(Attack):
             target,
             samples,
             threat,
-            self.loss_for(target.num_classes),
+            self.loss_for(target.num_choices),
             steps=self.steps,
             restarts=self.restarts,
             stop_early=self.stop_early,
@@ -148,7 +149,7 @@ def run_apgd(
     """
     x, y, _ = samples
     logits = target.logits(x)
-    worthwhile = logits.argmax(axis=1) == y if stop_early else np.ones(len(x), np.bool_)
+    worthwhile = is_right(logits, y) if stop_early else np.ones(len(x), np.bool_)
 
     def tried() -> _Run:
         iteration = target.iteration(
@@ -157,7 +158,7 @@ def run_apgd(
         run = _Run(iteration, samples, threat, steps, stop_early, seed)
         run.runs = restarts
         if num_targets:
-            run.targets = strongest_others(logits, y, num_targets)
+            run.targets = nearest_rivals(logits, y, num_targets)
             run.runs = restarts * run.targets.shape[1]
         run_lanes(run.iteration, run, [Job(int(row), 0) for row in np.flatnonzero(worthwhile)])
         return run
@@ -182,17 +183,6 @@ def run_apgd(
             straight_through=straight_through,
         )
     return run.adversarial
-
-
-def strongest_others(logits: Array, labels: Labels, count: int) -> Labels:
-    """Return for each sample the classes of the largest logits but the label's, largest first.
-
-    int64 [n, min(count, C − 1)]; of equal logits the first counts as the largest.
-    """
-    others = logits.astype(np.float64)
-    others[np.arange(len(others)), labels] = -np.inf
-    ranked: Labels = np.argsort(-others, axis=1, kind="stable")
-    return ranked[:, : min(count, logits.shape[1] - 1)]
 
 
 def checkpoints(steps: int) -> list[int]:

@@ -57,7 +57,7 @@ class ApgdT(Attack):
             target,
             (x, y, index),
             threat,
-            "targeted-dlr" if target.num_classes >= 4 else "targeted-margin",
+            "targeted-dlr" if target.num_choices >= 4 else "targeted-margin",
             steps=self.steps,
             restarts=self.restarts,
             num_targets=self.num_targets,

@@ -8,7 +8,6 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from cloakify.attacks.apgd import strongest_others
 from cloakify.attacks.base import Attack
 from cloakify.attacks.fields import at, joined
 from cloakify.attacks.jobs import Jobs, share_jobs
@@ -16,6 +15,7 @@ from cloakify.attacks.projection import to_hyperplane
 from cloakify.attacks.target import Target
 from cloakify.attacks.threat import ThreatModel
 from cloakify.numeric.arrays import Array, Labels
+from cloakify.numeric.judging import is_right, nearest_rivals
 from cloakify.numeric.norms import lengths
 
 
@@ -63,8 +63,8 @@ class FabT(Attack):
         threat model, norm and box count, and ε only with ``stop_early``.
         """
         logits = target.logits(x)
-        right = logits.argmax(axis=1) == y
-        targets = strongest_others(logits, y, self.num_targets)
+        right = is_right(logits, y)
+        targets = nearest_rivals(logits, y, self.num_targets)
         nearest, distance = x.copy(), np.full(len(x), np.inf)
 
         def work(mine: Jobs[tuple[int, int]]) -> None:

@@ -17,7 +17,9 @@ def at(table: Table, rows: NDArray[np.bool_]) -> Table:
 
 
 def joined(first: Table, second: Table) -> Table:
-    """Return the rows of both tables, one after the other."""
+    """Return the rows of both tables, one after the other; a table without rows has any shapes."""
+    if not len(_arrays(first)[0]):
+        return second
     pairs = zip(_arrays(first), _arrays(second), strict=True)
     return type(first)(*(np.concatenate(pair) for pair in pairs))
 

@@ -14,6 +14,7 @@ from cloakify.attacks.jobs import Jobs, share_jobs
 from cloakify.attacks.target import Target
 from cloakify.attacks.threat import ThreatModel
 from cloakify.numeric.arrays import Array, Labels
+from cloakify.numeric.judging import is_right, margins
 
 
 class Square(Attack):
@@ -168,7 +169,7 @@ class _Search:
         starting = lanes.age == 0
         candidate[starting] = lanes.best[starting]
         logits = self.target.logits(channels_back(candidate, self.sample_shape, self.axis))
-        margin, fooled = _margin(logits, lanes.y)
+        margin, fooled = margins(logits, lanes.y), ~is_right(logits, lanes.y)
         kept = (margin < lanes.margin) | fooled
         self.lanes = replace(
             lanes,
@@ -202,13 +203,3 @@ def channels_back(x: Array, sample_shape: tuple[int, ...], axis: int | None) -> 
     if axis is None:
         return x.reshape(len(x), *sample_shape)
     return np.ascontiguousarray(np.moveaxis(x, 1, axis))
-
-
-def _margin(logits: Array, labels: Labels) -> tuple[Array, NDArray[np.bool_]]:
-    """Return Z_y − max_{i≠y} Z_i, and whether the largest logit is not the label's; [n] each."""
-    lanes = np.arange(len(labels))
-    fooled: NDArray[np.bool_] = logits.argmax(axis=1) != labels
-    own = logits[lanes, labels]
-    others = logits.copy()
-    others[lanes, labels] = -np.inf
-    return own - others.max(axis=1), fooled

@@ -22,6 +22,7 @@ from cloakify.errors import ModelError
 from cloakify.graph.analysis.answer import Answer, agreeing, answers_of
 from cloakify.graph.analysis.inputs import InputSpec
 from cloakify.graph.analysis.scores import Scores
+from cloakify.graph.analysis.task import Task
 from cloakify.graph.attack_steps.build import (
     FEATURES,
     GRADIENT,
@@ -35,6 +36,7 @@ from cloakify.graph.attack_steps.build import (
 from cloakify.graph.attack_steps.steps import CLEAN, EPS, FACTOR, LOWER, NEXT, STEP_SIZE, UPPER
 from cloakify.graph.edit.taps import tap
 from cloakify.numeric.arrays import Array, Labels, floats
+from cloakify.numeric.judging import is_right, predicted, rivals_of
 from cloakify.runtime import DEFAULT_BATCH_SIZE, BatchSize, Device, Session, Workers
 
 Result = TypeVar("Result")
@@ -115,8 +117,18 @@ class Target:
 
     @property
     def num_classes(self) -> int:
-        """C."""
+        """C, or how many labels there are."""
         return self.scores.num_classes
+
+    @property
+    def independent(self) -> bool:
+        """Whether samples have K labels each, int64 [n, K] of 0 and 1, in place of a class."""
+        return self.scores.task is Task.MULTILABEL
+
+    @property
+    def num_choices(self) -> int:
+        """How many logits losses choose among: C, or K + 1 for K labels."""
+        return 1 + rivals_of(self.num_classes, independent=self.independent)
 
     @property
     def span(self) -> int:
@@ -139,17 +151,17 @@ class Target:
         largest, or is the index of another: bool [n].
         """
         logits, said = self._logits_and_answers(x)
-        return logits, ~agreeing(self._answers, said, logits.argmax(axis=1))
+        found = predicted(logits, independent=self.independent)
+        return logits, ~agreeing(self._answers, said, found)
 
     def correct(self, x: Array, y: Labels) -> NDArray[np.bool_]:
         """Tell for each sample whether the shipped graph answers with the label.
 
         Its largest logit must be the label's, and whatever it makes of the logits must say so too.
-        Logits that are no numbers are no answer.
+        Of several labels all must be right. Logits that are no numbers are no answer.
         """
         logits, said = self._logits_and_answers(x)
-        right: NDArray[np.bool_] = (logits.argmax(axis=1) == y) & ~np.isnan(logits).any(axis=1)
-        return right & agreeing(self._answers, said, y)
+        return is_right(logits, y) & agreeing(self._answers, said, y)
 
     def _logits_and_answers(self, x: Array) -> tuple[Array, list[Array]]:
         names = [self.scores.logits, *(answer.name for answer in self._answers)]
@@ -164,18 +176,20 @@ class Target:
         Parameters
         ----------
         x, y
-            Samples [n, …] and labels [n].
+            Samples [n, …] and labels [n], or [n, K].
         loss
             A key of :data:`~cloakify.graph.attack_steps.losses.LOSSES`.
         targets
-            Target classes [n], for a targeted loss.
+            Target classes [n], or labels, for a targeted loss.
 
         Raises
         ------
         UnsupportedOperatorError
             The graph has no gradient.
         """
-        spec = GradientSpec(self.spec.name, self.scores.logits, None, loss)
+        spec = GradientSpec(
+            self.spec.name, self.scores.logits, None, loss, independent=self.independent
+        )
         names = [LOGITS, LOSS, GRADIENT]
         return Evaluation(*self._run(x, {LABELS: y, TARGETS: targets}, spec, self.constants, names))
 
@@ -192,7 +206,12 @@ class Target:
             In data units.
         """
         names = GradientSpec(
-            self.spec.name, self.scores.logits, self.scores.features, step="step", norm=threat.norm
+            self.spec.name,
+            self.scores.logits,
+            self.scores.features,
+            step="step",
+            norm=threat.norm,
+            independent=self.independent,
         )
         constants = self._bounds(threat) | {STEP_SIZE: np.array(step_size, np.float32)}
         wanted = [LOGITS, FEATURES, NEXT]
@@ -224,6 +243,7 @@ class Target:
             loss=loss,
             step=step,
             norm=threat.norm,
+            independent=self.independent,
             straight_through=straight_through,
         )
         return Iteration(

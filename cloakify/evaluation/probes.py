@@ -16,6 +16,7 @@ from cloakify.attacks.starts import random_in_ball
 from cloakify.data import Dataset
 from cloakify.errors import NoGradientError
 from cloakify.numeric.arrays import Array, Flags, Labels, floats
+from cloakify.numeric.judging import is_right
 from cloakify.numeric.norms import dual_lengths
 
 PRECISION = float(np.finfo(np.float32).eps)
@@ -102,12 +103,13 @@ def probe_model(
         uphill = floats(x + np.sign(gradient) * threat.radius)
         parts.append(
             Probes(
-                clean=logits.argmax(axis=1) == batch.y,
+                clean=is_right(logits, batch.y),
                 unstable=unstable(logits, again),
                 flat=flat_gradients(gradient, logits, threat) & gradients,
-                saturated=saturated(logits),
-                on_probabilities=probabilities(logits)
-                | probabilities(features.reshape(len(x), -1), logits.shape[1]),
+                saturated=saturated(logits, independent=target.independent),
+                on_probabilities=on_probabilities(features.reshape(len(x), -1), logits)
+                if not target.independent
+                else shares(logits),
                 overruled=np.any(
                     [
                         target.logits_and_overruled(part)[1]
@@ -153,11 +155,28 @@ def flat_gradients(gradient: Array, logits: Array, threat: ThreatModel) -> Flags
     return ~steep
 
 
-def saturated(logits: Array) -> Flags:
-    """Tell for which samples the largest probability rounds to 1 and its complement to 0."""
+def saturated(logits: Array, *, independent: bool = False) -> Flags:
+    """Tell for which samples the largest probability rounds to 1 and its complement to 0.
+
+    Of independent labels that goes for each of their sigmoids.
+    """
+    if independent:
+        sure: Flags = np.abs(logits).min(axis=1) > SATURATED_GAP
+        return sure
     top = np.sort(logits, axis=1)[:, -2:]
     flags: Flags = top[:, 1] - top[:, 0] > SATURATED_GAP
     return flags
+
+
+def on_probabilities(features: Array, logits: Array) -> Flags:
+    """Tell for which samples logits [n, C] are probabilities, or the head's features are."""
+    return probabilities(logits) | probabilities(features, logits.shape[1])
+
+
+def shares(logits: Array) -> Flags:
+    """Tell for which samples the logits [n, K] of labels all lie between 0 and 1."""
+    inside: Flags = (logits >= 0) & (logits <= 1)
+    return np.asarray(inside.all(axis=1))
 
 
 def probabilities(rows: Array, classes: int | None = None) -> Flags:

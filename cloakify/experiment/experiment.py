@@ -24,7 +24,7 @@ from cloakify.experiment.latent_input import (
     root_mean_square,
 )
 from cloakify.graph.analysis.inputs import InputSpec
-from cloakify.graph.edit.two_logits import with_class_scores
+from cloakify.graph.edit.class_logits import with_class_scores
 from cloakify.numeric.arrays import floats
 from cloakify.runtime import BatchSize, Device, fitting_batch_size, resolve_device
 from cloakify.settings import Setting

@@ -23,6 +23,7 @@ from cloakify.graph.edit.mask import MASK, insert_mask, mask_as_input, mask_valu
 from cloakify.masking.mask_choice import MaskChoice
 from cloakify.masking.masked_head import MaskedHead
 from cloakify.numeric.arrays import Array, Flags, Indices, Labels, floats
+from cloakify.numeric.judging import is_right
 
 # Into how many parts the samples are dealt at most: a mask that is far behind is seen in the first.
 PARTS = 8
@@ -146,7 +147,7 @@ class MaskRace:
         features, _ = self._target.features_and_logits(x)
         for contender in contenders:
             logits = self._head.logits(features, contender.choice.mask)
-            yield (logits.argmax(axis=1) == y) & ~np.isnan(logits).any(axis=1)
+            yield is_right(logits, y)
 
 
 class _MaskedTarget:

@@ -14,7 +14,7 @@ from cloakify.graph.analysis.scores import Scores
 from cloakify.graph.analysis.task import Task
 from cloakify.graph.edit.mask import features_type
 from cloakify.graph.edit.taps import head_model
-from cloakify.numeric.arrays import Array
+from cloakify.numeric.arrays import Array, floats
 from cloakify.runtime import CPU, Device, Session
 
 # Largest difference of logits that are the same, relative to the largest.
@@ -42,12 +42,15 @@ class LinearHead:
         return np.asarray(features @ weight + self.bias, np.float32)
 
     def of_classes(self, scores: Scores) -> LinearHead:
-        """Return the same with a logit for each class: of one logit z, those that it stands for."""
-        if scores.task is not Task.BINARY:
+        """Return the same with the logits that working copies have; see :class:`Scores`."""
+        if scores.task is Task.SINGLE:
             return self
         sign = 1 if scores.boundary.rising else -1
-        weight = np.concatenate([np.zeros_like(self.weight), sign * self.weight], axis=1)
-        bias = np.array([0, sign * (self.bias[0] - scores.boundary.bound)], np.float32)
+        weight = sign * self.weight
+        bias = floats(sign * (self.bias - np.array(scores.boundary.bounds)))
+        if scores.task is Task.BINARY:
+            weight = np.concatenate([np.zeros_like(weight), weight], axis=1)
+            bias = np.concatenate([np.zeros_like(bias), bias])
         return LinearHead(weight, bias)
 
 

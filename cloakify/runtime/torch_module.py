@@ -16,7 +16,7 @@ from onnx import ModelProto
 from cloakify.errors import ModelError, UsageError
 from cloakify.graph.analysis.classifier import Wanted, find_classifier, single_label
 from cloakify.graph.analysis.inputs import find_input
-from cloakify.graph.edit.two_logits import with_class_scores
+from cloakify.graph.edit.class_logits import with_class_scores
 from cloakify.onnxfile import open_model
 from cloakify.runtime.differentiable import DifferentiableModel, Tape
 from cloakify.runtime.resolve import resolve_device

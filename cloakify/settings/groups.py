@@ -59,7 +59,7 @@ class ModelOptions(Group, frozen=True, kw_only=True):
     threshold: Annotated[
         Probability | None,
         Option(
-            "Probability from which on a single logit means class 1.",
+            "Probability from which on a single logit means class 1, or a label holds.",
             unset="what the graph compares it with, or 0.5",
         ),
     ] = None

@@ -204,12 +204,12 @@ def _masked(model: ModelProto, said: Mapping[str, str]) -> tuple[int, int] | Non
 
 def _task(search: ClassifierSearch) -> dict[str, object]:
     scores = search.scores
-    threshold = scores.boundary.probability if scores.task is Task.BINARY else None
+    bounds = None if scores.task is Task.SINGLE else scores.boundary.probabilities
     return {
         "name": scores.task.value,
         "sign": search.reading.sign or None,
         "num_classes": scores.num_classes,
-        "threshold": threshold,
+        "threshold": bounds[0] if bounds is not None and len(bounds) == 1 else bounds,
     }
 
 

@@ -9,9 +9,9 @@ from onnx import ModelProto
 
 from cloakify.attacks import Target, ThreatModel, make_threat
 from cloakify.data import Preprocessing
-from cloakify.graph.analysis.classifier import find_classifier
+from cloakify.graph.analysis.classifier import Wanted, find_classifier
 from cloakify.graph.analysis.inputs import find_input
-from cloakify.graph.edit.two_logits import with_class_scores
+from cloakify.graph.edit.class_logits import with_class_scores
 from cloakify.runtime import resolve_device
 
 Array = NDArray[np.float32]
@@ -51,9 +51,11 @@ def mlp_classifier(seed: int, features: int, classes: int, width: int = 16) -> M
     )
 
 
-def target_of(model: ModelProto, batch_size: int = 16, threads: int = 2) -> Target:
+def target_of(
+    model: ModelProto, batch_size: int = 16, threads: int = 2, wanted: Wanted | None = None
+) -> Target:
     """Open a model on so many cores of the CPU."""
-    found = find_classifier(model)
+    found = find_classifier(model, wanted)
     scores = found.scores
     model = with_class_scores(model, found)
     return Target(

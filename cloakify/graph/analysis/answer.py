@@ -34,8 +34,9 @@ class Answer:
     name
         Of the value.
     form
-        ``index``: of the class, the first number of each sample. ``scores``: a number for each
-        class, as far as declared. ``probability``: that of class 1 of two.
+        ``index``: of the class, the first number of each sample; of labels, 0 or 1 for each.
+        ``scores``: a number for each class, as far as declared. ``probability``: that of class 1 of
+        two, or of each label.
     num_classes
         C.
     boundary
@@ -79,15 +80,18 @@ def _answer(
         return None
     kind, count = output.type.tensor_type, scores.num_classes
     index = _behind(output.name, makers, _MOVES)
-    if index in makers and _is_index(makers[index], index):
+    single, independent = scores.task is Task.SINGLE, scores.task is Task.MULTILABEL
+    if not independent and index in makers and _is_index(makers[index], index):
         return Answer(index, "index", count)
-    if index in makers and scores.task is Task.BINARY and makers[index].op_type in _COMPARISONS:
+    if not single and index in makers and makers[index].op_type in _COMPARISONS:
         # What was turned around since is the answer.
         return Answer(output.name, "index", count)
     if kind.elem_type not in FLOATS:
         return None
-    if scores.task is Task.BINARY and _is_probability(output.name, makers, scores.shipped):
+    if not single and _is_probability(output.name, makers, scores.shipped):
         return Answer(output.name, "probability", count, scores.boundary)
+    if independent:
+        return None
     if kind.HasField("shape"):
         sizes = [dim.dim_value for dim in kind.shape.dim]
         is_scores = len(sizes) == 2 and sizes[1] in (0, count)
@@ -131,18 +135,22 @@ def agreeing(
     answers, values
         The answers and what they hold for n samples, [n, …] each.
     classes
-        A class for each sample, int64 [n].
+        A class for each sample, int64 [n], or K labels [n, K] of 0 and 1.
     """
     rows = np.arange(len(classes))
     agree = np.ones(len(classes), np.bool_)
     for answer, held in zip(answers, values, strict=True):
+        wanted = classes if classes.ndim == 2 else classes[:, None]
+        told = held[:, : wanted.shape[1]]
         # Probabilities may be rounded to the same number, which decides nothing.
         if answer.form == "index":
-            agree &= held[:, 0] == classes
+            agree &= (told == wanted).all(axis=1)
         elif answer.form == "probability":
             # Above the bound, or below it, by the class.
-            beyond = held[:, 0].astype(np.float64) - answer.boundary.probability
-            agree &= np.where((classes == 1) == answer.boundary.rising, beyond, -beyond) >= 0
+            beyond = told.astype(np.float64) - np.array(answer.boundary.probabilities)
+            agree &= (np.where((wanted == 1) == answer.boundary.rising, beyond, -beyond) >= 0).all(
+                axis=1
+            )
         elif held.shape[1] == answer.num_classes:
             agree &= held[rows, classes] >= held.max(axis=1)
     return agree

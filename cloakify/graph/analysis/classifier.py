@@ -35,7 +35,7 @@ class Wanted:
     task
         What the scores mean; ``None`` to read it off the graph.
     threshold
-        Probability from which on one logit means class 1.
+        Probability from which on one logit means class 1, or that a label holds.
     """
 
     head: str | None = None
@@ -119,12 +119,12 @@ def _as_wanted(reading: TaskReading, head: Head, task: Task) -> TaskReading:
 
 def _with_threshold(scores: Scores, threshold: float) -> Scores:
     """Return scores with another boundary, by which the model's own answers are no measure."""
-    if scores.task is not Task.BINARY:
-        raise UsageError("--threshold is for models with a single logit, which this is not")
+    if scores.task is Task.SINGLE:
+        raise UsageError("--threshold is for a single logit, or those of labels; this has classes")
     bound = math.log(threshold) - math.log1p(-threshold)
-    boundary = replace(scores.boundary, bound=bound)
+    boundary = replace(scores.boundary, bounds=(bound,))
     outputs = scores.outputs if boundary == scores.boundary else ()
-    return replace(scores, boundary=boundary, outputs=outputs)
+    return replace(scores.with_boundary(boundary), outputs=outputs)
 
 
 def single_label(search: ClassifierSearch) -> ClassifierSearch:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cloakify.graph.analysis.head import Head
 from cloakify.graph.analysis.task import MIDDLE, Boundary, Task, TaskReading
 
-# Name, in working copies, of the two logits that one becomes.
-TWO_LOGITS = "cloakify_two_logits"
+# Name, in working copies, of the logits that the shipped ones become.
+CLASS_LOGITS = "cloakify_class_logits"
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,8 @@ class Scores:
     """Where the logits of a classifier are, and what they mean.
 
     A model of two classes may have one logit z. It is attacked and judged as one with the logits
-    0 and z, or where the boundary lies elsewhere ``±(z − bound)``; working copies hold them.
+    0 and z, or where the boundary lies elsewhere ``±(z − bound)``; so are labels, each of which
+    holds where its logit is above 0 then. Working copies hold them.
 
     Attributes
     ----------
@@ -34,7 +35,7 @@ class Scores:
     outputs
         Names of the outputs that may hold the model's own answer.
     boundary
-        Of one logit: where class 1 begins.
+        Of one logit, and of those of labels: where class 1 begins.
     """
 
     task: Task
@@ -45,19 +46,25 @@ class Scores:
     outputs: tuple[str, ...]
     boundary: Boundary = MIDDLE
 
+    def with_boundary(self, boundary: Boundary) -> Scores:
+        """Return the same with another boundary."""
+        remade = self.task is Task.BINARY or boundary != MIDDLE
+        logits = CLASS_LOGITS if remade else self.shipped
+        return replace(self, logits=logits, boundary=boundary)
+
 
 def scores_of(head: Head, reading: TaskReading, outputs: Sequence[str]) -> Scores:
     """Return the scores of a head."""
     binary = reading.task is Task.BINARY
-    return Scores(
+    scores = Scores(
         task=reading.task,
         shipped=head.logits,
-        logits=TWO_LOGITS if binary else head.logits,
+        logits=head.logits,
         num_classes=2 if binary else head.num_classes,
         features=head.features,
         outputs=tuple(outputs),
-        boundary=reading.boundary,
     )
+    return scores.with_boundary(reading.boundary)
 
 
 def describe(scores: Scores, sign: str) -> str:
@@ -65,8 +72,10 @@ def describe(scores: Scores, sign: str) -> str:
     told = f" ({sign})" if sign else ""
     if scores.task is Task.SINGLE:
         return f"one of {scores.num_classes} classes{told}"
-    if scores.task is Task.MULTILABEL:
-        return f"any of {scores.num_classes} independent labels{told}"
     side = "from" if scores.boundary.rising else "up to"
-    bound = f"class 1 {side} a probability of {scores.boundary.probability:.4g}"
-    return f"one of two classes by a single logit{told}, {bound}"
+    bounds = [f"{share:.4g}" for share in scores.boundary.probabilities]
+    listed = ", ".join(bounds[:5]) + ", …" * (len(bounds) > 5)
+    if scores.task is Task.MULTILABEL:
+        labels = f"any of {scores.num_classes} independent labels{told}"
+        return f"{labels}, each {side} a probability of {listed}"
+    return f"one of two classes by a single logit{told}, class 1 {side} a probability of {listed}"

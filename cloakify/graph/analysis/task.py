@@ -16,7 +16,7 @@ from enum import StrEnum
 
 import onnx_graphsurgeon as gs
 
-from cloakify.graph.model.constants import Constants, constant_number
+from cloakify.graph.model.constants import Constants, constant_numbers
 
 
 class Task(StrEnum):
@@ -32,23 +32,23 @@ class Task(StrEnum):
 
 @dataclass(frozen=True)
 class Boundary:
-    """Where one logit z stops to mean class 0.
+    """Where one logit z stops to mean class 0, or that a label does not hold.
 
     Attributes
     ----------
-    bound
-        The value of z.
+    bounds
+        The value of z: one, or one for each label.
     rising
         Whether class 1 lies above it.
     """
 
-    bound: float = 0.0
+    bounds: tuple[float, ...] = (0.0,)
     rising: bool = True
 
     @property
-    def probability(self) -> float:
-        """The sigmoid of the bound."""
-        return 1 / (1 + math.exp(-self.bound))
+    def probabilities(self) -> tuple[float, ...]:
+        """The sigmoids of the bounds."""
+        return tuple(1 / (1 + math.exp(-bound)) for bound in self.bounds)
 
 
 MIDDLE = Boundary()
@@ -66,7 +66,7 @@ class TaskReading:
     sign
         The operator that tells it, with its node; empty where none does.
     boundary
-        Of one logit.
+        Of one logit, or of those of labels.
     """
 
     task: Task
@@ -103,12 +103,14 @@ def read_task(scores: gs.Tensor, count: int, constants: Constants) -> TaskReadin
     comparison = next((node for node in behind if _compares(node, constants)), None)
     if count == 1:
         sign = bend or comparison or choice
-        return TaskReading(Task.BINARY, _called(sign), _boundary(scores, constants))
+        return TaskReading(Task.BINARY, _called(sign), _boundary(scores, count, constants))
     shares = next((node for node in behind if node.op == "ReduceSum"), None)
     if choice is not None or shares is not None:
         return TaskReading(Task.SINGLE, _called(choice or shares))
     sign = bend or comparison
-    return TaskReading(Task.SINGLE if sign is None else Task.MULTILABEL, _called(sign))
+    if sign is None:
+        return TaskReading(Task.SINGLE)
+    return TaskReading(Task.MULTILABEL, _called(sign), _boundary(scores, count, constants))
 
 
 def nodes_behind(tensor: gs.Tensor) -> list[gs.Node]:
@@ -157,10 +159,11 @@ def _made_by(tensor: gs.Tensor) -> str:
     return tensor.inputs[0].op if tensor.inputs else ""
 
 
-def _boundary(logit: gs.Tensor, constants: Constants) -> Boundary:
+def _boundary(logit: gs.Tensor, count: int, constants: Constants) -> Boundary:
     """Return where the model itself draws the line between two classes, if it says so.
 
-    It may compare the logit or its sigmoid with a constant, or put probabilities side by side.
+    It may compare logits or their sigmoids with constants, or put the two probabilities of one
+    logit side by side.
     """
     # Whether a tensor holds the logit, its probability, or something on the way between.
     waiting: list[tuple[gs.Tensor, str]] = [(logit, "logit")]
@@ -176,25 +179,29 @@ def _boundary(logit: gs.Tensor, constants: Constants) -> Boundary:
             elif _is_sigmoid(node, constants):
                 waiting.append((node.outputs[0], "probability"))
             elif _compares(node, constants) and holds != "step":
-                return _compared(node, tensor, holds == "probability")
-            elif node.op == "Concat" and len(node.inputs) == 2:
+                return _compared(node, tensor, count, holds == "probability")
+            elif node.op == "Concat" and len(node.inputs) == 2 and count == 1:
                 return Boundary(rising=node.inputs[1] is tensor)
             elif node.op in _STEPS and holds != "probability":
                 waiting.append((node.outputs[0], "step"))
     return MIDDLE
 
 
-def _compared(node: gs.Node, tensor: gs.Tensor, is_probability: bool) -> Boundary:
-    """Return the boundary that a comparison with a constant draws."""
+def _compared(node: gs.Node, tensor: gs.Tensor, count: int, is_probability: bool) -> Boundary:
+    """Return the boundary that a comparison with constants draws."""
     place = next((slot for slot, given in enumerate(node.inputs) if given is tensor), 0)
-    bound = constant_number(node.inputs[1 - place]) if len(node.inputs) == 2 else None
-    bound = node.attrs.get("threshold", 0.0) if node.op == "Binarizer" else bound
-    if bound is None or (is_probability and not 0 < bound < 1):
+    bounds = constant_numbers(node.inputs[1 - place]) if len(node.inputs) == 2 else None
+    bounds = [node.attrs.get("threshold", 0.0)] if node.op == "Binarizer" else bounds
+    if bounds is None or len(bounds) not in (1, count):
         return MIDDLE
+    if is_probability:
+        if not all(0 < bound < 1 for bound in bounds):
+            return MIDDLE
+        bounds = [math.log(bound / (1 - bound)) for bound in bounds]
     rising = node.op.startswith(("Greater", "Binarizer")) == (place == 0)
     behind = nodes_behind(node.outputs[0])
     rising ^= sum(each.op == "Not" for each in behind) % 2 == 1
-    return Boundary(math.log(bound / (1 - bound)) if is_probability else bound, rising)
+    return Boundary(tuple(bounds), rising)
 
 
 def _compares(node: gs.Node, constants: Constants) -> bool:

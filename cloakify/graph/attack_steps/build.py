@@ -17,6 +17,12 @@ from onnx import ModelProto
 import cloakify.graph.attack_steps.apgd_step
 import cloakify.graph.gradient.rules  # noqa: F401  (registers the rules)
 from cloakify.errors import NoGradientError, UnsupportedOperatorError
+from cloakify.graph.attack_steps.label_losses import (
+    LABEL_LOSSES,
+    LABEL_LOSSES_FOR_STEPS,
+    as_choice,
+    rival_class,
+)
 from cloakify.graph.attack_steps.losses import FOR_STEPS, LOSSES, TARGETED
 from cloakify.graph.attack_steps.steps import ITERATION_STEPS, add_step, finite
 from cloakify.graph.gradient.blocks import enter_blocks, keep_blocks
@@ -54,6 +60,9 @@ class GradientSpec:
         an iteration carries on. ``None`` for the gradient.
     norm
         ``linf`` or ``l2``: that of the step.
+    independent
+        Whether the logits are those of independent labels: the labels are int64 [N, K] then, and
+        losses are taken as :mod:`~cloakify.graph.attack_steps.label_losses` says.
     straight_through
         Whether the gradient passes `Ceil`, `Floor`, `Round` and `Sign` as if they were not there
         (BPDA with the identity: Athalye, Carlini & Wagner, arXiv 1802.00420, section 4.1).
@@ -65,6 +74,7 @@ class GradientSpec:
     loss: str | None = "ce"
     step: str | None = None
     norm: str = "linf"
+    independent: bool = False
     straight_through: bool = False
 
 
@@ -85,11 +95,11 @@ def build_gradient(
     Returns
     -------
     ModelProto
-        Inputs: the model's own, ``cloakify_labels`` int64 [N] (and ``cloakify_targets`` for a
-        targeted loss). Outputs: ``cloakify_logits`` [N, C], ``cloakify_features`` (as in the
-        model), ``cloakify_loss`` [N], and ``cloakify_gradient`` (shape and dtype of the input) or
-        the outputs of the step. Every sample's loss is its own, so what is returned for a sample
-        does not depend on the others.
+        Inputs: the model's own, ``cloakify_labels`` int64 [N] or [N, K] (and ``cloakify_targets``
+        int64 [N] for a targeted loss: classes, or labels). Outputs: ``cloakify_logits`` [N, C],
+        ``cloakify_features`` (as in the model), ``cloakify_loss`` [N], and ``cloakify_gradient``
+        (shape and dtype of the input) or the outputs of the step. Every sample's loss is its own,
+        so what is returned for a sample does not depend on the others.
 
     Raises
     ------
@@ -113,12 +123,7 @@ def build_gradient(
     if spec.loss is None:
         seed: Tensor = _input(graph, LOGITS_GRADIENT, scores.dtype, [samples, classes])
     else:
-        labels = _input(graph, LABELS, np.int64, [samples])
-        targets = None
-        if spec.loss in TARGETED:
-            targets = _input(graph, TARGETS, np.int64, [samples])
-        name = spec.loss if spec.step is None else FOR_STEPS.get(spec.loss, spec.loss)
-        loss, seed = LOSSES[name](builder, scores, labels, targets)
+        loss, seed, fooled = _add_loss(builder, scores, spec.loss, spec)
         loss.shape = [samples]
         outputs.append((LOSS, loss))
     (gradient,) = gradients_of(
@@ -140,9 +145,31 @@ def build_gradient(
     else:
         if spec.loss is None:
             raise ValueError(f"the step {spec.step!r} needs a loss")
-        fooled = _fooled(builder, scores, labels)
         outputs += ITERATION_STEPS[spec.step](builder, spec.norm, x, loss, gradient, fooled)
     return working.finish(outputs)
+
+
+def _add_loss(
+    builder: Builder, scores: Tensor, name: str, spec: GradientSpec
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Append a loss; return it [N], its gradient in the scores, and who is fooled: bool [N]."""
+    samples, count = scores.shape
+    shape = [samples, count] if spec.independent else [samples]
+    labels = _input(builder.graph, LABELS, np.int64, shape)
+    targets = None
+    if name in TARGETED:
+        targets = _input(builder.graph, TARGETS, np.int64, [samples])
+    if not spec.independent:
+        chosen = name if spec.step is None else FOR_STEPS.get(name, name)
+        loss, seed = LOSSES[chosen](builder, scores, labels, targets)
+        return loss, seed, _fooled(builder, scores, labels)
+    choice = as_choice(builder, scores, labels)
+    if targets is not None:
+        targets = rival_class(builder, targets)
+    instead = LABEL_LOSSES if spec.step is None else LABEL_LOSSES_FOR_STEPS
+    taken = instead.get(name, LOSSES[name])
+    loss, slope = taken(builder, choice.logits, choice.labels, targets)
+    return loss, choice.back(builder, slope), _fooled(builder, choice.logits, choice.labels)
 
 
 def _fooled(builder: Builder, logits: Tensor, labels: Tensor) -> Tensor:

@@ -90,6 +90,12 @@ def constant_number(tensor: gs.Tensor) -> float | None:
     return float(plain.values.item()) if plain is not None and plain.values.size == 1 else None
 
 
+def constant_numbers(tensor: gs.Tensor) -> list[float] | None:
+    """Return what a constant holds, flat; ``None`` where it is no plain constant."""
+    plain = _plain(tensor)
+    return None if plain is None else [float(value) for value in plain.values.reshape(-1)]
+
+
 def _plain(tensor: gs.Tensor) -> gs.Constant | None:
     node = None if isinstance(tensor, gs.Constant) or not tensor.inputs else tensor.inputs[0]
     if node is not None:

@@ -10,7 +10,7 @@ from onnx import ModelProto
 from cloakify.errors import UsageError
 from cloakify.graph.analysis.classifier import Wanted, find_classifier
 from cloakify.graph.analysis.task import Task
-from cloakify.graph.edit.two_logits import with_class_scores
+from cloakify.graph.edit.class_logits import with_class_scores
 from cloakify.runtime import resolve_device
 from cloakify.runtime.session import Session
 from tests.support.one_logit import ENDINGS, FEATURES, OneLogit
@@ -81,7 +81,7 @@ def test_probabilities_side_by_side(
 def test_a_model_with_two_logits_is_left_alone() -> None:
     model = OneLogit().twin()
     assert with_class_scores(model, find_classifier(model)) is model
-    with pytest.raises(UsageError, match="--threshold is for models with a single logit"):
+    with pytest.raises(UsageError, match="--threshold is for a single logit"):
         find_classifier(model, Wanted(threshold=0.3))
     with pytest.raises(UsageError, match="--task binary: the head 'z' has 2 logits"):
         find_classifier(model, Wanted(task=Task.BINARY))

@@ -1,0 +1,59 @@
+"""Give working copies the logits that classifiers are judged by, where the shipped ones are others.
+
+    one logit z [N, 1], [N], …     ->   [0, ±(z − bound)]     with the boundary at a half,
+                                                              softmax([0, z]) = [1 − σ(z), σ(z)]
+    those of labels z [N, K]       ->   ±(z − bounds)
+
+What is shipped keeps its form.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+from onnx import ModelProto
+
+from cloakify.graph.analysis.classifier import ClassifierSearch
+from cloakify.graph.analysis.scores import CLASS_LOGITS
+from cloakify.graph.analysis.task import Task
+from cloakify.graph.edit.mask import features_type
+
+
+def with_class_scores(model: ModelProto, found: ClassifierSearch) -> ModelProto:
+    """Return ``model``, or where the shipped logits are others a copy with those that count.
+
+    Parameters
+    ----------
+    model
+        A classifier, or a part of one that ends in its scores.
+    found
+        What was found in it.
+    """
+    scores = found.scores
+    if scores.logits != CLASS_LOGITS:
+        return model
+    edited = ModelProto()
+    edited.CopyFrom(model)
+    graph, boundary = edited.graph, scores.boundary
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(features_type(model, found.head))
+    sign = np.array([[1.0 if boundary.rising else -1.0]])
+    bound = sign * np.array([boundary.bounds])
+    if scores.task is Task.BINARY:
+        sign, bound = (np.pad(values, ((0, 0), (1, 0))) for values in (sign, bound))
+    constants = {
+        "shape": np.array([-1, found.head.num_classes], np.int64),
+        "sign": sign.astype(dtype),
+        "bound": bound.astype(dtype),
+    }
+    for name, values in constants.items():
+        graph.initializer.append(onnx.numpy_helper.from_array(values, f"{CLASS_LOGITS}_{name}"))
+    steps = [("Reshape", "shape", "rows"), ("Mul", "sign", "turned"), ("Sub", "bound", "")]
+    value = scores.shipped
+    for op_type, constant, result in steps:
+        output = f"{CLASS_LOGITS}_{result}" if result else CLASS_LOGITS
+        inputs = [value, f"{CLASS_LOGITS}_{constant}"]
+        graph.node.append(onnx.helper.make_node(op_type, inputs, [output], output))
+        value = output
+    # An initializer that is no input needs IR version 4.
+    edited.ir_version = max(edited.ir_version, 4)
+    return edited
