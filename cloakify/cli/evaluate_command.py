@@ -37,7 +37,7 @@ def evaluate(models: tuple[Path, ...], **options: Any) -> int:
     quiet, as_json = take(Talk, options).quiet, take(JsonOutput, options).json
     data, attacked = take(DataFile, options).data, take(CopiesFile, options).attacked
     reports = take(ReportFiles, options).report
-    check_reports(reports, [], [*models, data, attacked])
+    check_reports(reports, [], [data, attacked])
     with progress_bars(quiet) as progress:
         result = run(models, data, take(EvaluateSetting, options), progress, attacked, reports)
     remark_data(result.notes, result.class_names, quiet)

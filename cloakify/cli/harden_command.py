@@ -49,7 +49,7 @@ def harden(model: Path, **options: Any) -> int:
     data, attacked = take(DataFile, options).data, take(CopiesFile, options).attacked
     output, reports = take(HardenedFile, options).output, take(ReportFiles, options).report
     setting = take(HardenSetting, options)
-    check_reports(reports, [output, setting.tuning.state], [model, data, attacked])
+    check_reports(reports, [output, setting.tuning.state], [data, attacked])
     with progress_bars(quiet) as progress:
         result = run(model, data, output, setting, progress, attacked, reports)
     remark_data(result.notes, result.class_names, quiet)

@@ -137,12 +137,13 @@ def take(kind: type[Made], options: dict[str, Any]) -> Made:
 def check_reports(
     reports: Sequence[Path], outputs: Sequence[Path | None], inputs: Sequence[Path | None]
 ) -> None:
-    """Refuse a report's name or place before the long work starts.
+    """Refuse a report's name or place before anything large is imported.
 
     Parameters
     ----------
     outputs, inputs
-        What else is written, and what is read.
+        What else is written, and data that is read. Models have sidecars, and are looked at when
+        they are open.
     """
     from cloakify.onnxfile import check_places
     from cloakify.report import check_report_path

@@ -10,8 +10,8 @@ from __future__ import annotations
 import io
 import os
 import re
+import secrets
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -24,7 +24,11 @@ if sys.platform != "win32":
     import fcntl
 
 PREFIX, SUFFIX = ".cloakify-", ".part"
-PART = re.compile(r"\.cloakify-[a-z0-9_]{8}\.part")
+PART = re.compile(r"\.cloakify-[0-9a-f]{8}\.part")
+
+CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL
+# Not on every system; Windows would write text without the second.
+CREATE |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 
 
 @contextmanager
@@ -59,28 +63,69 @@ class Part:
     ----------
     file
         Where its bytes go.
+    path
+        Where it is as long as it is not published.
     """
+
+    file: BinaryIO
+    path: Path
+    _named = False
+    _raw: _Raw | None = None
+    _lock: int | None = None
 
     def __init__(self, target: Path) -> None:
         self.target = target
+        self._owner = os.getpid()
         with named(target):
-            self._handle, self._lock, self.path = _locked_file(target.parent)
-        self._raw = _Raw(self._handle, target)
-        self.file: BinaryIO = io.BufferedWriter(self._raw)
+            while self._raw is None:
+                # Known before there is a file: an interrupt may come at any moment.
+                self.path = target.parent / f"{PREFIX}{secrets.token_hex(4)}{SUFFIX}"
+                self._named = True
+                try:
+                    handle = os.open(self.path, CREATE, 0o600)
+                except FileExistsError:
+                    self._named = False
+                    continue
+                self._lock = _lock(handle)
+                if _is_name_of(self.path, handle):
+                    raw = _Raw(handle, target)
+                    self.file = io.BufferedWriter(raw)
+                    self._raw = raw
+                else:
+                    # Between the two calls another run took it for a leftover.
+                    os.close(handle)
+                    self._release()
 
     def finish(self) -> None:
         """Bring the bytes to the disk, and close the file; it stays locked."""
         with named(self.target):
             self.file.flush()
-            os.fsync(self._handle)
+            os.fsync(self.file.fileno())
             self.file.close()
-            # mkstemp makes the file private; the result gets the rights any new file would get.
+            # Private so far; the result gets the rights any new file would get.
             self.path.chmod(0o666 & ~_umask())
 
     def publish(self, place: Path) -> None:
         """Rename the finished file, over what is there."""
         with named(self.target):
             os.replace(self.path, place)
+
+    def discard(self) -> None:
+        """Remove the file unless it was published, and end its lock."""
+        if self._raw is not None:
+            self._raw.abandoned = True
+            with suppress(OSError):
+                self.file.close()
+        # A copy of this process has a copy of this, and no business with the file.
+        if self._named and os.getpid() == self._owner:
+            with suppress(OSError):
+                self.path.unlink()
+        self._release()
+
+    def _release(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
 
     def __enter__(self) -> Part:
         return self
@@ -91,12 +136,11 @@ class Part:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._raw.abandoned = True
-        with suppress(OSError):
-            self.file.close()
-        self.path.unlink(missing_ok=True)
-        if self._lock is not None:
-            os.close(self._lock)
+        self.discard()
+
+    def __del__(self) -> None:
+        # Where an interrupt came before the block was entered.
+        self.discard()
 
 
 class _Raw(io.FileIO):
@@ -156,10 +200,9 @@ def sync_folder(folder: Path) -> None:
 
 if sys.platform == "win32":
 
-    def _locked_file(folder: Path) -> tuple[int, None, Path]:
-        """Make a file; Windows lets nobody remove it as long as it is open."""
-        handle, name = tempfile.mkstemp(SUFFIX, PREFIX, dir=folder)
-        return handle, None, Path(name)
+    def _lock(handle: int) -> int | None:
+        """Do nothing: Windows lets nobody remove a file that is open."""
+        return None
 
     @contextmanager
     def _locked(path: Path) -> Iterator[bool]:
@@ -167,24 +210,19 @@ if sys.platform == "win32":
 
 else:
 
-    def _locked_file(folder: Path) -> tuple[int, int | None, Path]:
-        """Make a file; return it, a descriptor that holds the lock on it, and its name."""
-        while True:
-            handle, name = tempfile.mkstemp(SUFFIX, PREFIX, dir=folder)
-            path = Path(name)
-            # A lock belongs to all copies of a descriptor, and ends with the last one.
-            lock = os.dup(handle)
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX)
-            except OSError:
-                # A file system without locks: nothing is ever taken for a leftover there.
-                os.close(lock)
-                return handle, None, path
-            if _is_name_of(path, handle):
-                return handle, lock, path
-            # Between the two calls another run took it for a leftover.
+    def _lock(handle: int) -> int | None:
+        """Lock an open file; return what holds the lock, also when the file is closed.
+
+        On a file system without locks there is none, and nothing is ever taken for a leftover.
+        """
+        # A lock belongs to all copies of a descriptor, and ends with the last one.
+        lock = os.dup(handle)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        except OSError:
             os.close(lock)
-            os.close(handle)
+            return None
+        return lock
 
     @contextmanager
     def _locked(path: Path) -> Iterator[bool]:
@@ -204,12 +242,13 @@ else:
         finally:
             os.close(handle)
 
-    def _is_name_of(path: Path, handle: int) -> bool:
-        """Tell whether a name still stands for an open file."""
-        try:
-            return os.path.samestat(os.lstat(path), os.fstat(handle))
-        except FileNotFoundError:
-            return False
+
+def _is_name_of(path: Path, handle: int) -> bool:
+    """Tell whether a name still stands for an open file."""
+    try:
+        return os.path.samestat(os.lstat(path), os.fstat(handle))
+    except FileNotFoundError:
+        return False
 
 
 def _umask() -> int:

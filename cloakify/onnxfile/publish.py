@@ -91,7 +91,11 @@ def publish(model: Part, sidecars: Mapping[str, Part | None]) -> None:
             finally:
                 if alone:
                     # After the step the old ones, else the new ones: what nobody names.
-                    _remove_unused(folder, target.name, {*new, *old})
+                    try:
+                        _remove_unused(folder, target.name, {*new, *old})
+                    except KeyboardInterrupt:
+                        _remove_unused(folder, target.name, {*new, *old})
+                        raise
 
 
 def remove_leftovers(folder: Path) -> None:

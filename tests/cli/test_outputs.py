@@ -76,6 +76,16 @@ def test_a_report_in_the_place_of_a_list_of_classes(
     assert "is read, too" in refused(2, capsys, "evaluate", model, *QUICK, *given)
 
 
+def test_a_report_beside_a_model_that_is_named_by_its_folder(
+    case: tuple[Path, Path], tmp_path: Path
+) -> None:
+    model, data = case
+    given = ["--data", str(data), "--labels", "model", *QUICK]
+    report = model.parent / "r.json"
+    verb = [*EVALUATE, str(model.parent), *given, "--report", str(report)]
+    assert run(verb) == 0 and report.is_file()
+
+
 def test_an_image_of_the_data_as_output(
     samples: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -16,13 +16,14 @@ from cloakify.onnxfile.atomic import PART
 
 ROOT = Path(__file__).parents[2]
 
-# For every line, saves a model in a process that is killed at its n-th call, one more each time, of
-# what changes a folder or the disk: before the call, or behind it. Prints whether it was.
-KILLED = """
+# For every line, saves a model in a process that is sent a signal at its n-th call, one more each
+# time, of what changes a folder or the disk: before the call, or behind it. Prints whether it was.
+STRUCK = """
 import os, signal, sys
 from cloakify.onnxfile import open_model, save_model
 
-source, target = sys.argv[1:]
+source, target, name = sys.argv[1:]
+number = getattr(signal, name)
 moments = 0
 
 def counted(call):
@@ -37,19 +38,24 @@ def step():
     global moments
     moments -= 1
     if moments == 0:
-        os.kill(os.getpid(), signal.SIGKILL)
+        os.kill(os.getpid(), number)
 
+signal.signal(signal.SIGINT, signal.default_int_handler)
 for name in ("replace", "fsync", "unlink", "open"):
     setattr(os, name, counted(getattr(os, name)))
-for number, _ in enumerate(sys.stdin, 1):
+for run, _ in enumerate(sys.stdin, 1):
     moments = 0
     child = os.fork()
     if child == 0:
-        moments = number
-        save_model(open_model(source).model, target, open_model(source))
-        os._exit(0)
+        moments, code = run, 130
+        try:
+            save_model(open_model(source).model, target, open_model(source))
+            code = 0
+        except KeyboardInterrupt:
+            pass
+        os._exit(code)
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    assert status in (0, -signal.SIGKILL), status
+    assert status in (0, -signal.SIGKILL, 130), status
     print(int(status != 0), flush=True)
 """
 
@@ -78,26 +84,27 @@ def whole(target: Path) -> set[str]:
     return {target.name, *open_model(target).sidecars}
 
 
-def killed_at_every_moment(*arguments: str) -> Iterator[bool]:
-    """Yield after every run whether it was killed; the last one was not."""
+def struck_at_every_moment(*arguments: str) -> Iterator[bool]:
+    """Yield after every run whether the signal ended it; the last one had come to its end."""
     with subprocess.Popen(
-        [sys.executable, "-c", KILLED, *arguments],
+        [sys.executable, "-c", STRUCK, *arguments],
         cwd=ROOT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
     ) as server:
         assert server.stdin is not None and server.stdout is not None
-        killed = True
-        while killed:
+        struck = True
+        while struck:
             print(file=server.stdin, flush=True)
-            killed = server.stdout.readline() == "1\n"
-            yield killed
+            struck = server.stdout.readline() == "1\n"
+            yield struck
         server.stdin.close()
     assert server.returncode == 0
 
 
-def test_killed_at_every_step(old):
+@pytest.mark.parametrize("name", ["SIGKILL", "SIGINT"])
+def test_ended_at_every_step(old, name):
     """Before the step there is the old model, after it the new one, and never half of each."""
     source, target = old
     folder = target.parent
@@ -106,13 +113,13 @@ def test_killed_at_every_step(old):
     before, after = weights(target), weights(source)
     kept = {path: path.read_bytes() for path in folder.iterdir()}
     seen = []
-    for killed in killed_at_every_moment(str(source), str(target)):
+    for struck in struck_at_every_moment(str(source), str(target), name):
         seen.append(weights(target))
-        if killed:
+        if name == "SIGKILL":
             # The next run, whatever it writes there.
             check_places([folder / "other.json"], [])
         assert files(folder) == whole(target) | {stranger.name}
-        if killed:
+        if struck:
             for path in folder.iterdir():
                 path.unlink()
             for path, data in kept.items():
@@ -181,10 +188,10 @@ def test_what_a_live_run_is_making_stays(old):
 
 
 def test_files_called_otherwise_and_links_stay(tmp_path):
-    names = ["a.part", ".model.onnx.abcdefgh.part", ".cloakify-x.part", ".cloakify-ABCDEFGH.part"]
+    names = ["a.part", ".model.onnx.abcdef01.part", ".cloakify-x.part", ".cloakify-ABCDEFGH.part"]
     for name in names:
         (tmp_path / name).write_bytes(b"")
-    (tmp_path / ".cloakify-abcdefgh.part").symlink_to("a.part")
+    (tmp_path / ".cloakify-abcdef01.part").symlink_to("a.part")
     (tmp_path / ".cloakify-00000000.part").mkdir()
     before = files(tmp_path)
     check_places([tmp_path / "x"], [])
@@ -199,7 +206,7 @@ def test_a_journal_of_anybodys_removes_nothing_but_unused_sidecars(tmp_path, tex
     folder.mkdir()
     for victim in (tmp_path / "victim", folder / "victim"):
         victim.write_bytes(b"")
-    (folder / ".cloakify-abcdefgh.part").write_bytes(publish.JOURNAL + text.encode())
+    (folder / ".cloakify-abcdef01.part").write_bytes(publish.JOURNAL + text.encode())
     check_places([folder / "x"], [])
     assert (tmp_path / "victim").exists() and files(folder) == {"victim"}
 
