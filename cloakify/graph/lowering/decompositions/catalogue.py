@@ -12,6 +12,7 @@ from cloakify.graph.lowering.decompositions import (
     deform_conv,
     fused,
     grid_sample,
+    ml_preprocessing,
     recurrent,
 )
 from cloakify.graph.model.names import names_in
@@ -54,6 +55,12 @@ KINDS = (
     WrittenOut("", ("RNN", "GRU", "LSTM"), recurrent.unsupported_reason, recurrent.write),
     WrittenOut("", ("GridSample",), grid_sample.unsupported_reason, grid_sample.write),
     WrittenOut("", ("DeformConv",), deform_conv.unsupported_reason, deform_conv.write),
+    WrittenOut(
+        ml_preprocessing.DOMAIN,
+        ml_preprocessing.OPERATORS,
+        ml_preprocessing.unsupported_reason,
+        ml_preprocessing.write,
+    ),
 )
 
 _BY_OPERATOR = {(kind.domain, op_type): kind for kind in KINDS for op_type in kind.op_types}
