@@ -4,6 +4,7 @@ The search walks back from the graph's outputs through whatever comes after a cl
 (Softmax, reshapes, casts, label look-ups, …) until it meets linear layers:
 
     Gemm(φ, W, b)      MatMul(φ, W) [+ Add(·, b)]      Conv(φ, W, b) with a 1×1 kernel
+    Einsum(φ, W) that sums over the last axis of φ      MatMulInteger(φ quantised on the way, W)
 
 W must be a constant; a product of two computed tensors (attention) is no layer. Exactly one must
 be met. More than one (two classifiers, auxiliary outputs, layers whose scores are mixed) is refused
@@ -41,7 +42,8 @@ class Head:
     node
         Name of the linear node; where it has none, of its output.
     op_type
-        ``Gemm``, ``MatMul`` or ``Conv``.
+        ``Gemm``, ``MatMul``, ``Conv``, ``Einsum``, or ``DynamicQuantizeLinear`` where that is what
+        reads the features as floats.
     features
         Name of the data input φ.
     features_slot
@@ -51,7 +53,7 @@ class Head:
     num_features
         D.
     weight
-        Name of the weight, as the node reads it.
+        Name of the weight, as the node reads it; empty where it reads none.
     linear
         Name of what the linear layer puts out, with its bias and what turns it around, shifts it
         or picks of it class by class: a linear map of the features.
@@ -210,9 +212,15 @@ def _listed(heads: list[Head]) -> str:
 
 def _as_head(node: gs.Node, constants: Constants, paths: ScorePaths) -> Head | None:
     """Describe a node as a head, or return ``None`` where it is no linear layer."""
-    if node.domain not in (None, "", "ai.onnx") or len(node.inputs) < 2 or not node.outputs:
+    if node.domain not in (None, "", "ai.onnx") or not node.inputs or not node.outputs:
         return None
-    described = {"Gemm": _gemm, "MatMul": _matmul, "Conv": _pointwise_conv}.get(node.op)
+    described = {
+        "Gemm": _gemm,
+        "MatMul": _matmul,
+        "Conv": _pointwise_conv,
+        "Einsum": _einsum,
+        "DynamicQuantizeLinear": _quantised_on_the_way,
+    }.get(node.op)
     return None if described is None else described(node, constants, paths)
 
 
@@ -234,13 +242,76 @@ def _matmul(node: gs.Node, constants: Constants, paths: ScorePaths) -> Head | No
         return None
     # W φ has its features along the rows of φ, φ W along the columns.
     num_features, num_classes = shape if slot == 0 else shape[::-1]
-    output = node.outputs[0]
+    scores = paths.reworked(_with_bias(node.outputs[0], constants), None, slot, num_classes)
+    return _head(node, paths, slot, -1 if slot == 0 else -2, num_features, *scores)
+
+
+def _with_bias(output: gs.Tensor, constants: Constants) -> gs.Tensor:
+    """Return what a product becomes by a constant that is added to it, or itself."""
     if len(output.outputs) == 1 and output.outputs[0].op == "Add":
         bias = output.outputs[0]
         if all(tensor is output or tensor in constants for tensor in bias.inputs):
-            output = bias.outputs[0]
-    scores = paths.reworked(output, None, slot, num_classes)
-    return _head(node, paths, slot, -1 if slot == 0 else -2, num_features, *scores)
+            return bias.outputs[0]
+    return output
+
+
+def _einsum(node: gs.Node, constants: Constants, paths: ScorePaths) -> Head | None:
+    """Read ``nd,cd->nc`` and its like: the last axis of φ is summed over, with a matrix."""
+    if len(node.inputs) != 2:
+        return None
+    slot = 1 if node.inputs[0] in constants else 0
+    shape = constants.shape(node.inputs[1 - slot])
+    terms, arrow, result = str(node.attrs.get("equation", "")).replace(" ", "").partition("->")
+    letters = terms.split(",")
+    if node.inputs[slot] in constants or shape is None or len(shape) != 2 or not arrow:
+        return None
+    if len(letters) != 2 or len(letters[1 - slot]) != 2 or not letters[slot] or not result:
+        return None
+    summed, kept = letters[slot][-1], result[-1]
+    if result != letters[slot][:-1] + kept or {summed, kept} != set(letters[1 - slot]):
+        return None
+    if summed == kept or letters[slot].count(summed) != 1 or kept in letters[slot]:
+        return None
+    sizes = dict(zip(letters[1 - slot], shape, strict=True))
+    output = _with_bias(node.outputs[0], constants)
+    scores = paths.reworked(output, None, 0, sizes[kept])
+    return _head(node, paths, slot, -1, sizes[summed], *scores)
+
+
+def _quantised_on_the_way(node: gs.Node, constants: Constants, paths: ScorePaths) -> Head | None:
+    """Read a product of features that are quantised as they come (dynamic quantisation).
+
+        φ → DynamicQuantizeLinear → MatMulInteger(·, W) → Cast → Mul(·, scales) [→ Add(·, b)]
+
+    The node that reads the features as floats is the first.
+    """
+    chain = [node]
+    for op in ("MatMulInteger", "Cast", "Mul"):
+        readers = chain[-1].outputs[0].outputs
+        if len(readers) != 1 or readers[0].op != op:
+            return None
+        if readers[0].inputs[0] is not chain[-1].outputs[0]:
+            return None
+        chain.append(readers[0])
+    weight = chain[1].inputs[1]
+    shape = constants.shape(weight)
+    if weight not in constants or shape is None or len(shape) != 2:
+        return None
+    num_features, num_classes = shape
+    output = chain[-1].outputs[0]
+    scores = paths.reworked(_with_bias(output, constants), None, 0, num_classes)
+    return Head(
+        node=node.name or node.outputs[0].name,
+        op_type=node.op,
+        features=node.inputs[0].name,
+        features_slot=0,
+        features_axis=-1,
+        num_features=int(num_features),
+        weight="",
+        linear=scores[0].name,
+        logits=paths.scores_of(scores[0], is_map=False).name,
+        num_classes=int(scores[1]),
+    )
 
 
 def _pointwise_conv(node: gs.Node, constants: Constants, paths: ScorePaths) -> Head | None:

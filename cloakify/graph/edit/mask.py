@@ -202,13 +202,16 @@ def _head_node(model: ModelProto, head: Head) -> tuple[int, NodeProto]:
         # Names may be repeated in a file; what a node reads tells them apart.
         reads = list(node.input)[head.features_slot : head.features_slot + 1] == [head.features]
         named = head.node in (node.name, *node.output) and node.op_type == head.op_type
-        if named and reads and head.weight in node.input:
+        if named and reads and (not head.weight or head.weight in node.input):
             return place, node
     raise HeadError(f"the graph has no {head.op_type} called {head.node!r}")
 
 
 def features_type(model: ModelProto, head: Head) -> int:
     """Return the features' element type: that of the weights, by the operators' definitions."""
+    if not head.weight:
+        # What DynamicQuantizeLinear takes.
+        return int(TensorProto.FLOAT)
     produced = {name: node for node in model.graph.node for name in node.output}
     initializers = {tensor.name: tensor for tensor in model.graph.initializer}
     name = head.weight

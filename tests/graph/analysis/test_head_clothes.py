@@ -1,0 +1,91 @@
+"""Linear heads in other clothes: found, masked, and what the mask does is what it should."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+
+from cloakify.errors import HeadError
+from cloakify.graph.analysis.head import find_head
+from cloakify.graph.edit.mask import insert_mask
+from cloakify.masking.linear_head import read_head
+
+DIMENSIONS, CLASSES = 6, 4
+GENERATOR = np.random.default_rng(0)
+WEIGHT = GENERATOR.normal(size=(DIMENSIONS, CLASSES)).astype(np.float32)
+BIAS = GENERATOR.normal(size=CLASSES).astype(np.float32)
+
+
+def einsum(equation: str, operands: str, turned: bool) -> onnx.ModelProto:
+    model = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["" : 18]> '
+        f"net (float[N, {DIMENSIONS}] x) => (float[N, {CLASSES}] y) "
+        f'{{ f = Relu (x)  e = Einsum <equation = "{equation}"> ({operands})  y = Add (e, b) }}'
+    )
+    weight = WEIGHT.T.copy() if turned else WEIGHT
+    model.graph.initializer.extend(
+        [onnx.numpy_helper.from_array(weight, "w"), onnx.numpy_helper.from_array(BIAS, "b")]
+    )
+    return model
+
+
+def dynamic() -> onnx.ModelProto:
+    """As `onnxruntime.quantization.quantize_dynamic` writes a Gemm."""
+    scale = np.float32(np.abs(WEIGHT).max() / 127)
+    model = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["" : 18]> '
+        f"net (float[N, {DIMENSIONS}] x) => (float[N, {CLASSES}] y) "
+        "{ f = Relu (x)  q, s, z = DynamicQuantizeLinear (f)  t = Mul (s, k) "
+        "i = MatMulInteger (q, w, z, v)  c = Cast <to = 1> (i)  m = Mul (c, t)  y = Add (m, b) }"
+    )
+    model.graph.initializer.extend(
+        onnx.numpy_helper.from_array(array, name)
+        for name, array in {
+            "w": np.rint(WEIGHT / scale).astype(np.int8),
+            "k": np.array(scale),
+            "v": np.array(0, np.int8),
+            "b": BIAS,
+        }.items()
+    )
+    return model
+
+
+MODELS = {
+    "nd,dc->nc": (einsum("nd,dc->nc", "f, w", False), 1e-5),
+    "nd,cd->nc": (einsum("nd,cd->nc", "f, w", True), 1e-5),
+    "ij,kj->ik": (einsum("ij,kj->ik", "f, w", True), 1e-5),
+    "dc,nd->nc": (einsum("dc,nd->nc", "w, f", False), 1e-5),
+    "dynamic": (dynamic(), 0.1),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_masked_head_is_the_head_of_masked_features(name: str) -> None:
+    model, tolerance = MODELS[name]
+    head = find_head(model).head
+    assert (head.features, head.linear, head.num_features) == ("f", "y", DIMENSIONS)
+    assert (head.num_classes, head.logits) == (CLASSES, "y")
+    x = np.random.default_rng(1).normal(size=(20, DIMENSIONS)).astype(np.float32)
+    mask = np.array([1, 0, 1, 0, 0, 1], np.float32)
+    hardened = insert_mask(model, head, mask, {})
+    onnx.checker.check_model(hardened)
+    session = ort.InferenceSession(hardened.SerializeToString(), providers=["CPUExecutionProvider"])
+    expected = (np.maximum(x, 0) * mask) @ WEIGHT + BIAS
+    np.testing.assert_allclose(session.run(None, {"x": x})[0], expected, atol=tolerance)
+    linear = read_head(model, head, np.maximum(x, 0))
+    np.testing.assert_allclose(linear.weight, WEIGHT, atol=tolerance / 5)
+    np.testing.assert_allclose(linear.bias, BIAS, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("equation", "operands"),
+    [("nd,dc->cn", "f, w"), ("nd,nc->nc", "f, f"), ("nd,dc->n", "f, w"), ("nd,dc->nd", "f, w")],
+)
+def test_other_sums_are_no_head(equation: str, operands: str) -> None:
+    model = einsum(equation, operands, False)
+    del model.graph.node[-1:]
+    model.graph.output[0].name = "e"
+    with pytest.raises(HeadError):
+        find_head(model)
