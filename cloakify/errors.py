@@ -6,6 +6,10 @@ escapes cloakify is a bug.
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from cloakify.printable import printable
 
 
@@ -73,3 +77,14 @@ class DeviceError(CloakifyError):
 
 class OutOfMemoryError(DeviceError):
     """Memory does not suffice, on the device or on the host; smaller batches may do."""
+
+
+@contextmanager
+def about(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Name a model in those errors of the block that do not name it themselves."""
+    try:
+        yield
+    except ModelError as error:
+        if os.fspath(path) not in str(error):
+            error.args = (f"{os.fspath(path)}: {error}",)
+        raise

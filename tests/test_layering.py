@@ -34,6 +34,7 @@ ORDER = [
     "graph.analysis",
     "graph.model",
     "onnxfile",
+    "limits",
     "boundary",
     "ort",
     "numeric",

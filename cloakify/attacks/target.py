@@ -6,6 +6,7 @@ is what every verdict is taken from; the *gradient* session runs the differentia
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from threading import Lock
@@ -18,7 +19,7 @@ from onnx import ModelProto
 from cloakify.attacks.lanes import Iteration, as_floats
 from cloakify.attacks.passes import Batch, Evaluation, Step, batches
 from cloakify.attacks.threat import ThreatModel
-from cloakify.errors import ModelError
+from cloakify.errors import ModelError, about
 from cloakify.graph.analysis.answer import Answer, agreeing, answers_of
 from cloakify.graph.analysis.inputs import InputSpec
 from cloakify.graph.analysis.scores import Scores
@@ -70,6 +71,8 @@ class Target:
     constants
         Values of the model's other inputs, the same for every sample. They may be exchanged
         between calls for others of the same shapes.
+    name
+        What errors call it: the path of its file.
     """
 
     def __init__(
@@ -81,6 +84,7 @@ class Target:
         batch_size: int | BatchSize = DEFAULT_BATCH_SIZE,
         threads: int = 0,
         constants: Mapping[str, NDArray[np.generic]] | None = None,
+        name: str | os.PathLike[str] = "",
     ) -> None:
         self.model = model
         self.spec = spec
@@ -90,6 +94,7 @@ class Target:
         self._batching.let_go_by(self)
         self.workers = Workers(device, threads)
         self.constants = dict(constants or {})
+        self.name = name
         self._sessions: dict[object, Session] = {}
         # Workers may ask for the same session at the same time.
         self._opening = Lock()
@@ -332,7 +337,8 @@ class Target:
             session = opened()
             return self.workers.map(lambda batch: run(session, batch), cut())
 
-        outputs = self.within_memory(work)
+        with about(self.name):
+            outputs = self.within_memory(work)
         return [np.concatenate(arrays) for arrays in zip(*outputs, strict=True)]
 
     def _forward_session(self, names: Sequence[str]) -> Session:
@@ -365,7 +371,7 @@ class Target:
         )
 
     def _session(self, key: object, opened: Callable[[], Session]) -> Session:
-        with self._opening:
+        with self._opening, about(self.name):
             if key not in self._sessions:
                 self._sessions[key] = opened()
             return self._sessions[key]

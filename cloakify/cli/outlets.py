@@ -33,19 +33,23 @@ class Outlet(io.FileIO):
             return memoryview(data).nbytes
 
 
-def open_outlets() -> Outlet:
-    """Put outlets in the place of ``sys.stdout`` and ``sys.stderr``; return the former's.
+def open_outlets() -> tuple[Outlet, Outlet]:
+    """Put outlets in the place of ``sys.stdout`` and ``sys.stderr``, and return both.
 
     A descriptor that is closed would be the next file's that is opened, and what is printed would
-    go into that.
+    go into that. What libraries write to standard error by themselves, of damaged images and the
+    like, goes nowhere: an error is one line.
     """
     for descriptor in (0, 1, 2):
         try:
             os.fstat(descriptor)
         except OSError:
             os.open(os.devnull, os.O_RDWR)
-    output = Outlet(1)
-    for name, outlet in (("stdout", output), ("stderr", Outlet(2))):
+    output, errors_to = Outlet(1), Outlet(os.dup(2))
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 2)
+    os.close(null)
+    for name, outlet in (("stdout", output), ("stderr", errors_to)):
         old = getattr(sys, name)
         if old is not None:
             with suppress(OSError):
@@ -56,4 +60,4 @@ def open_outlets() -> Outlet:
         lines = name == "stderr" or outlet.isatty()
         stream = io.TextIOWrapper(io.BufferedWriter(outlet), encoding, errors, line_buffering=lines)
         setattr(sys, name, stream)
-    return output
+    return output, errors_to

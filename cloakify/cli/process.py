@@ -18,6 +18,12 @@ if TYPE_CHECKING:
 
 INTERRUPTED = 130
 
+# The option that has all work done in one process.
+TRUST = "--trust"
+
+# Where standard error goes.
+_errors = 2
+
 # Batch systems end a job by SIGTERM, a closed terminal by SIGHUP. What is begun is cleaned up
 # behind them as behind Ctrl-C.
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
@@ -25,13 +31,21 @@ SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and end the process with its exit code."""
+    global _errors
     _answer_at_once()
+    from cloakify.limits.supervisor import can_supervise, work_supervised
+
+    if TRUST not in (sys.argv[1:] if arguments is None else arguments) and can_supervise():
+        ended = work_supervised()
+        if ended is not None:
+            os._exit(ended)
     import errno
 
     from cloakify.cli.main import run
     from cloakify.cli.outlets import open_outlets
 
-    output = open_outlets()
+    output, errors = open_outlets()
+    _errors = errors.fileno()
     try:
         code = run(arguments)
     except KeyboardInterrupt:
@@ -60,7 +74,7 @@ def begin_work() -> None:
     """
     for number in _answered():
         if signal.getsignal(number) is _stop:
-            signal.signal(number, signal.default_int_handler)
+            signal.signal(number, _interrupt)
 
 
 def _answer_at_once() -> None:
@@ -74,8 +88,15 @@ def _answered() -> list[signal.Signals]:
     return [number for number in numbers if signal.getsignal(number) != signal.SIG_IGN]
 
 
+def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
+    from cloakify.limits.stages import tell_signal
+
+    tell_signal(number)
+    raise KeyboardInterrupt
+
+
 def _stop(number: int = 0, frame: FrameType | None = None) -> NoReturn:
     """End the process while nothing is begun: no file, no thread whose work matters."""
     # Not by way of a stream: whatever holds its lock may be what was interrupted.
-    os.write(2, b"Interrupted; nothing was left half written.\n")
+    os.write(_errors, b"Interrupted; nothing was left half written.\n")
     os._exit(INTERRUPTED)

@@ -8,7 +8,7 @@ from functools import cached_property
 
 from onnx import ModelProto
 
-from cloakify.errors import ModelError
+from cloakify.errors import ModelError, about
 from cloakify.experiment.model_settings import InputSettings, input_settings, names_of_classes
 from cloakify.graph.analysis.attack_point import AttackPoint, find_attack_point
 from cloakify.graph.analysis.classifier import (
@@ -24,6 +24,7 @@ from cloakify.graph.analysis.task import Task
 from cloakify.graph.edit.gates import has_gates, strip_gates
 from cloakify.graph.edit.mask import find_mask, strip_mask
 from cloakify.graph.gradient.coverage import Coverage, gradient_coverage
+from cloakify.limits.stages import opening
 from cloakify.onnxfile import OnnxFile, open_model, read_metadata
 from cloakify.settings import DataOptions, ModelOptions
 
@@ -101,7 +102,8 @@ def open_classifier(
     UsageError
         What is said of the model does not hold.
     """
-    return _classifier(open_model(path), options or ModelOptions(), any_mixed=any_mixed)
+    with opening(path), about(path):
+        return _classifier(open_model(path), options or ModelOptions(), any_mixed=any_mixed)
 
 
 def open_source(
@@ -137,9 +139,10 @@ def open_source(
             removed = int((installed.values == 0).sum())
             what = f"{removed} of {len(installed.values)} features masked"
         raise ModelError(f"{path}: is hardened already ({what}); --replace-mask swaps the mask out")
-    bare = strip_gates(model) if gated else strip_mask(model)
-    file = replace(classifier.file, model=bare, content=bare.SerializeToString(deterministic=True))
-    return _classifier(file, options)
+    with opening(path), about(path):
+        bare = strip_gates(model) if gated else strip_mask(model)
+        content = bare.SerializeToString(deterministic=True)
+        return _classifier(replace(classifier.file, model=bare, content=content), options)
 
 
 def _classifier(file: OnnxFile, options: ModelOptions, *, any_mixed: bool = False) -> Classifier:

@@ -25,6 +25,7 @@ from cloakify.experiment.latent_input import (
 )
 from cloakify.graph.analysis.inputs import InputSpec
 from cloakify.graph.edit.class_logits import with_class_scores
+from cloakify.limits.stages import reading
 from cloakify.numeric.arrays import floats
 from cloakify.runtime import BatchSize, Device, fitting_batch_size, resolve_device
 from cloakify.settings import Setting
@@ -124,6 +125,7 @@ class Experiment:
             self.classifier.scores,
             self.device,
             self.batching,
+            name=self.classifier.file.path,
         )
 
     def copies(self, path: str | os.PathLike[str]) -> Copies:
@@ -204,17 +206,18 @@ def open_experiment(
     norm, eps = setting.threat.norm, setting.threat.eps
     threat = make_threat(norm, eps, classifier.spec, preprocessing, box)
     check_width(threat, eps)
-    dataset = open_data(
-        os.fspath(data),
-        classifier.spec,
-        preprocessing,
-        labels=setting.data.labels,
-        limit=setting.data.limit,
-        seed=setting.run.seed,
-        fit=inputs.fit,
-        box=box,
-        others=entry.others,
-    )
+    with reading(data):
+        dataset = open_data(
+            os.fspath(data),
+            classifier.spec,
+            preprocessing,
+            labels=setting.data.labels,
+            limit=setting.data.limit,
+            seed=setting.run.seed,
+            fit=inputs.fit,
+            box=box,
+            others=entry.others,
+        )
     count = classifier.scores.num_classes
     listed = setting.data.classes
     given = None if listed is None else read_names(listed, count)

@@ -19,6 +19,8 @@ from onnx import ModelProto, TensorProto
 
 from cloakify.errors import ModelError
 from cloakify.onnxfile.sidecars import (
+    check_claim,
+    check_stored,
     chunks,
     find_sidecar,
     folder_of,
@@ -185,8 +187,11 @@ def open_model(path: str | os.PathLike[str]) -> OnnxFile:
         raise ModelError(f"{place}: {error}") from error
     sidecars = tuple(sorted(_sidecar_names(model)))
     folder = folder_of(place, sidecars)
-    for name in sidecars:
-        find_sidecar(place, folder, name)
+    found = {name: find_sidecar(place, folder, name) for name in sidecars}
+    for sidecar in found.values():
+        check_stored(sidecar)
+    for tensor in filter(is_outside, iter_tensors(model)):
+        check_claim(tensor, found[place_of(tensor).location])
     return OnnxFile(place, model, sidecars, folder)
 
 

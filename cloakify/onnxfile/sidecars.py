@@ -17,8 +17,13 @@ from pathlib import Path
 from onnx import TensorProto
 
 from cloakify.errors import ModelError
+from cloakify.limits.stages import stored
+from cloakify.onnxfile.values import raw_size
 
 CHUNK = 1 << 20
+
+# Bytes of a sidecar from which on no more than so many to one may be holes.
+LARGEST_HOLE, MOST_SPARSE = 1 << 28, 100
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,45 @@ def place_of(tensor: TensorProto) -> Place:
             f"the tensor {tensor.name!r} lies outside the file, but where is not said rightly"
         ) from error
     return found
+
+
+def check_stored(sidecar: Path) -> None:
+    """Refuse a file that is nearly all holes: a few blocks that claim to be gigabytes.
+
+    Raises
+    ------
+    ModelError
+        Says so.
+    """
+    size, held = sidecar.stat().st_size, stored([sidecar])
+    if size > LARGEST_HOLE and size > MOST_SPARSE * held:
+        raise ModelError(
+            f"{sidecar}: claims {size / 1e9:.1f} GB of weights, of which the disk holds "
+            f"{held} bytes; the rest are holes"
+        )
+
+
+def check_claim(tensor: TensorProto, sidecar: Path) -> None:
+    """Refuse a tensor whose place in its sidecar does not hold what its shape says.
+
+    Raises
+    ------
+    ModelError
+        Says what the one has and the other needs.
+    """
+    place = place_of(tensor)
+    start, end = span(place, sidecar)
+    needed, size = raw_size(tensor), sidecar.stat().st_size
+    if end > size or (place.length is None and end - start < needed):
+        raise ModelError(
+            f"{sidecar}: has {size} bytes, but {tensor.name!r} is said to lie at {start} with "
+            f"{place.length or needed} bytes; is it cut short?"
+        )
+    if end - start != needed and place.length is not None:
+        raise ModelError(
+            f"{sidecar}: {tensor.name!r} is said to have {end - start} bytes there, and by its "
+            f"shape it has {needed}"
+        )
 
 
 def read_tensor(tensor: TensorProto, sidecar: Path) -> None:

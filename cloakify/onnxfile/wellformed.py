@@ -27,6 +27,7 @@ from onnx.defs import OpSchema
 
 from cloakify.errors import ModelError
 from cloakify.onnxfile.order import disorder
+from cloakify.onnxfile.values import packed_bits, raw_size
 from cloakify.onnxfile.walk import iter_graphs, iter_tensors
 
 # Nodes that a model may have once its functions are written out, unless it has as many in itself.
@@ -39,9 +40,7 @@ NEWEST = 1 << 16
 # Numbers that a sparse tensor may stand for, unless it holds a thousandth of them.
 MOST_ZEROS = 1 << 26
 
-# Bits of the types that share bytes.
-_PACKED = {"UINT4": 4, "INT4": 4, "FLOAT4E2M1": 4, "UINT2": 2, "INT2": 2}
-_PACKED |= {"FLOAT6E2M3": 6, "FLOAT6E3M2": 6}
+_COMPLEX = (TensorProto.COMPLEX64, TensorProto.COMPLEX128)
 _STANDARD = ("", "ai.onnx")
 _KINDS = AttributeProto.AttributeType
 _ELEMENT_TYPES = frozenset(TensorProto.DataType.values()) - {TensorProto.UNDEFINED}
@@ -116,16 +115,12 @@ def _check_tensor(tensor: TensorProto) -> None:
         raise ModelError(f"the tensor {tensor.name!r} has a negative size")
     if tensor.data_location == TensorProto.EXTERNAL:
         return
-    count = math.prod(tensor.dims)
-    kind = TensorProto.DataType.Name(tensor.data_type)
-    bits = _PACKED.get(kind)
     if tensor.HasField("raw_data"):
-        bits = bits or 8 * onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
-        held, wanted, what = len(tensor.raw_data), -(-count * bits // 8), "bytes"
-    elif bits is None:
+        held, wanted, what = len(tensor.raw_data), raw_size(tensor), "bytes"
+    elif packed_bits(tensor) is None:
         field = onnx.helper.tensor_dtype_to_field(tensor.data_type)
-        held, wanted, what = len(getattr(tensor, field)), count, "values"
-        wanted *= 1 + kind.startswith("COMPLEX")
+        held, wanted, what = len(getattr(tensor, field)), math.prod(tensor.dims), "values"
+        wanted *= 1 + (tensor.data_type in _COMPLEX)
     else:
         return
     if held != wanted:

@@ -6,6 +6,7 @@ import ctypes
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import TypeAlias
 
 import numpy as np
@@ -14,12 +15,19 @@ from numpy.typing import NDArray
 from onnx import ModelProto
 
 from cloakify.errors import DeviceError, ModelError, OutOfMemoryError
+from cloakify.graph.analysis.inputs import data_inputs
+from cloakify.graph.lowering.data_dependent_shapes import shaped_by_values
+from cloakify.limits.stages import MEMORY, Stage
+from cloakify.onnxfile.walk import iter_graphs
 from cloakify.ort import ORT_ERRORS, one_line
 from cloakify.runtime.devices import Device
 from cloakify.runtime.weights import weights_as_values
 
 # What protobuf can put into one message; a larger model is handed over apart from its weights.
 MESSAGE_LIMIT = (1 << 31) - (1 << 26)
+
+# Bytes that a session may take besides what its weights and samples do. CUDA's libraries take more.
+CUDA_MEMORY = 8 << 30
 
 # Bytes of weights from which on two copies of them weigh more than the time they save.
 PACKED_LIMIT = 1 << 28
@@ -98,21 +106,26 @@ class Session:
         # Idle threads that spin take the cores from whatever computes in turns with the session:
         # an attack's forward and gradient sessions take up to twice as long with it on two cores.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        self._allowed = CUDA_MEMORY if device.kind == "cuda" else MEMORY
         try:
-            _return_freed_memory()
-            source, self._weights = _source(model, size, options)
-            # The fallback would print to standard output and go on without the device asked for.
-            self._session = ort.InferenceSession(
-                source,
-                options,
-                providers=device.providers if optimise else device.exact_providers,
-                enable_fallback=0,
-            )
+            with Stage("opening it in ONNX Runtime", size, memory=self._allowed):
+                _return_freed_memory()
+                source, self._weights = _source(model, size, options)
+                # The fallback would print to standard output and go on without the device asked
+                # for.
+                self._session = ort.InferenceSession(
+                    source,
+                    options,
+                    providers=device.providers if optimise else device.exact_providers,
+                    enable_fallback=0,
+                )
         except ORT_ERRORS as error:
             raise _opening_error(error, device) from error
         # Kept for the fallback alone, and as large as the weights.
         self._session._model_bytes = None
         self._used = False
+        self._size = size
+        self._moving = _is_moving(model)
         if self._session.get_providers()[0] != device.provider:
             raise DeviceError(f"ONNX Runtime gave {self._session.get_providers()[0]}, not {device}")
         self.inputs = tuple(value.name for value in self._session.get_inputs())
@@ -141,10 +154,6 @@ class Session:
         What one run returns can be fed to the next without a copy to the host.
         """
         wanted = self.outputs if outputs is None else outputs
-        if not self._used:
-            # Not sooner: by now whoever opened the session has let go of the model.
-            self._used = True
-            _return_freed_memory()
         binding = self._session.io_binding()
         try:
             for name, value in feeds.items():
@@ -153,10 +162,22 @@ class Session:
                 binding.bind_ortvalue_input(name, value)
             for name in wanted:
                 binding.bind_output(name, self.device.kind, self.device.index)
-            self._session.run_with_iobinding(binding)
+            with self._bounds(feeds):
+                self._session.run_with_iobinding(binding)
         except ORT_ERRORS as error:
             raise _running_error(error) from error
         return dict(zip(wanted, binding.get_outputs(), strict=True))
+
+    def _bounds(self, feeds: Mapping[str, Value]) -> AbstractContextManager[None]:
+        """Return what bounds a run: the first one, as far as runs are alike."""
+        if self._used and not self._moving:
+            return nullcontext()
+        if not self._used:
+            # Not sooner: by now whoever opened the session has let go of the model.
+            self._used = True
+            _return_freed_memory()
+        fed = sum(_bytes_of(value) for value in feeds.values())
+        return Stage("running it", self._size, fed, memory=self._allowed)
 
     def put(self, array: NDArray[np.generic]) -> ort.OrtValue:
         """Return an array as a value on the session's device; on the CPU nothing is copied."""
@@ -189,6 +210,22 @@ def _weight_bytes(model: ModelProto | str | os.PathLike[str]) -> int:
         return 0
     # Not the whole message's size: beyond 2 GiB protobuf can't tell even that.
     return sum(tensor.ByteSize() for tensor in model.graph.initializer)
+
+
+def _bytes_of(value: Value) -> int:
+    return int(value.nbytes) if isinstance(value, np.ndarray) else value.tensor_size_in_bytes()
+
+
+def _is_moving(model: ModelProto | str | os.PathLike[str]) -> bool:
+    """Tell whether what a run takes depends on the values that are fed, not on their shapes."""
+    if not isinstance(model, ModelProto):
+        return True
+    nodes = [*(node for graph in iter_graphs(model.graph) for node in graph.node)]
+    nodes += [node for function in model.functions for node in function.node]
+    inputs = [value.name for value in data_inputs(model)]
+    return any(node.op_type == "Loop" for node in nodes) or bool(
+        shaped_by_values(model.graph.node, inputs)
+    )
 
 
 def _return_freed_memory() -> None:

@@ -105,6 +105,21 @@ class Talk(Group, frozen=True, kw_only=True):
     quiet: Annotated[Flag, Option("Show no progress and make no remarks.")] = False
 
 
+class Trust(Group, frozen=True, kw_only=True):
+    """Who made the model."""
+
+    heading: ClassVar[str] = "Model"
+
+    trust: Annotated[
+        Flag,
+        Option(
+            "Take the model for harmless: work without limits on memory and time, and in one "
+            "process.",
+            command_only=True,
+        ),
+    ] = False
+
+
 class ConfigFile(Group, frozen=True, kw_only=True):
     """Where options come from that the command line does not give."""
 

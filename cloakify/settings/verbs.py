@@ -15,6 +15,7 @@ from cloakify.settings.files import (
     SamplesFile,
     SourceFile,
     Talk,
+    Trust,
 )
 from cloakify.settings.groups import DeviceOptions, ModelOptions
 from cloakify.settings.option import Declaration, Group, declarations
@@ -30,6 +31,7 @@ VERBS: dict[str, tuple[type[Settings | Group], ...]] = {
         ReportFiles,
         JsonOutput,
         Talk,
+        Trust,
         ConfigFile,
     ),
     "evaluate": (
@@ -39,11 +41,12 @@ VERBS: dict[str, tuple[type[Settings | Group], ...]] = {
         ReportFiles,
         JsonOutput,
         Talk,
+        Trust,
         ConfigFile,
     ),
-    "attack": (DataFile, AttackSetting, SamplesFile, JsonOutput, Talk, ConfigFile),
-    "inspect": (ModelOptions, JsonOutput, ConfigFile),
-    "verify": (SourceFile, DeviceOptions, JsonOutput, ConfigFile),
+    "attack": (DataFile, AttackSetting, SamplesFile, JsonOutput, Talk, Trust, ConfigFile),
+    "inspect": (ModelOptions, JsonOutput, Trust, ConfigFile),
+    "verify": (SourceFile, DeviceOptions, JsonOutput, Trust, ConfigFile),
     "devices": (JsonOutput,),
 }
 

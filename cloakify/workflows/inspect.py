@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from onnx import ModelProto
 
-from cloakify.errors import CloakifyError, HeadError
+from cloakify.errors import CloakifyError, HeadError, about
 from cloakify.experiment.classifier import wanted_of
 from cloakify.experiment.model_settings import input_settings, names_of_classes
 from cloakify.graph.analysis.attack_point import AttackPoint, find_attack_point
@@ -22,6 +22,7 @@ from cloakify.graph.analysis.task import Task
 from cloakify.graph.edit.gates import has_gates, read_gates
 from cloakify.graph.edit.mask import find_mask
 from cloakify.graph.gradient.coverage import Coverage, gradient_coverage
+from cloakify.limits.stages import opening
 from cloakify.onnxfile import OnnxFile, open_model, read_metadata
 from cloakify.settings import DataOptions, ModelOptions
 
@@ -135,20 +136,23 @@ def inspect(path: str | os.PathLike[str], options: ModelOptions | None = None) -
     ModelError
         The file is no ONNX model, or no tensor of it can be attacked.
     """
-    file = open_model(path)
-    model = file.outline
-    entry = find_attack_point(model)
-    wanted = wanted_of(options or ModelOptions())
-    search: ClassifierSearch | None = None
-    logits: str | None = None
-    problem: str | None = None
-    try:
-        search = find_classifier(model, wanted)
-        logits = search.head.logits
-    except HeadError as error:
-        problem = str(error)
-        logits = _mixed_scores(model, wanted)
-    own = read_metadata(model)
+    with opening(path), about(path):
+        file = open_model(path)
+        model = file.outline
+        entry = find_attack_point(model)
+        wanted = wanted_of(options or ModelOptions())
+        search: ClassifierSearch | None = None
+        logits: str | None = None
+        problem: str | None = None
+        try:
+            search = find_classifier(model, wanted)
+            logits = search.head.logits
+        except HeadError as error:
+            problem = str(error)
+            logits = _mixed_scores(model, wanted)
+        own = read_metadata(model)
+        coverage = None if logits is None else gradient_coverage(model, entry.tensor, logits)
+        masked = _masked(model, own)
     return Inspection(
         path=file.path,
         sha256=file.sha256,
@@ -158,8 +162,8 @@ def inspect(path: str | os.PathLike[str], options: ModelOptions | None = None) -
         entry=entry,
         search=search,
         problem=problem,
-        coverage=None if logits is None else gradient_coverage(model, entry.tensor, logits),
-        masked=_masked(model, own),
+        coverage=coverage,
+        masked=masked,
         metadata=own,
         foreign_metadata={
             entry.key: entry.value

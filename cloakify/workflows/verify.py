@@ -16,6 +16,7 @@ from cloakify.graph.analysis.attack_point import find_attack_point
 from cloakify.graph.analysis.head import Head, find_head
 from cloakify.graph.analysis.inputs import InputSpec
 from cloakify.graph.edit.taps import tap
+from cloakify.limits.stages import comparing, opening
 from cloakify.onnxfile import OnnxFile, open_model, read_metadata
 from cloakify.runtime import Device, Session, resolve_device
 from cloakify.verification.gate_edit import folded_names, gate_faults, gate_runtime_faults, is_tuned
@@ -81,18 +82,21 @@ def verify(
     ModelError
         One of the files is no ONNX model, or the source has no head.
     """
-    before, after = open_model(source), open_model(hardened)
-    said = read_metadata(after.model)
-    try:
-        head = find_head(before.outline, said.get("head")).head
-    except HeadError as error:
-        faults = [*_strange_source(before, said), f"{source}: {error}"]
-        return Verification(Path(hardened), Path(source), tuple(faults), "")
-    tuned = is_tuned(after.model)
-    edited = folded_names(before.outline, head, said) if tuned else ()
-    model, differing = align_sidecars(before, after, edited)
-    find_faults = gate_faults if tuned else structural_faults
-    faults = find_faults(replace(before, model=before.load_some(edited)), model, head) + differing
+    with opening(source, hardened):
+        before, after = open_model(source), open_model(hardened)
+        said = read_metadata(after.model)
+        tuned = is_tuned(after.model)
+    with comparing([*before.files, *after.files]):
+        try:
+            head = find_head(before.outline, said.get("head")).head
+        except HeadError as error:
+            faults = [*_strange_source(before, said), f"{source}: {error}"]
+            return Verification(Path(hardened), Path(source), tuple(faults), "")
+        edited = folded_names(before.outline, head, said) if tuned else ()
+        model, differing = align_sidecars(before, after, edited)
+        find_faults = gate_faults if tuned else structural_faults
+        own = replace(before, model=before.load_some(edited))
+        faults = find_faults(own, model, head) + differing
     remarks: tuple[str, ...] = ()
     if faults:
         faults = _strange_source(before, said) + faults

@@ -218,11 +218,38 @@ def test_a_missing_sidecar_is_named(external):
         open_model(external("weights", make=False))
 
 
-def test_a_short_sidecar_is_refused_when_weights_are_read(external):
+def test_a_short_sidecar_is_refused(external):
     path = external("weights")
     (path.parent / "weights").write_bytes(b"\x00" * 40)
+    with pytest.raises(ModelError, match="has 40 bytes, but 'weight' is said to lie at 0 with 48"):
+        open_model(path)
+
+
+def test_a_sidecar_that_is_cut_while_the_model_is_open(external):
+    path = external("weights")
+    file = open_model(path)
+    (path.parent / "weights").write_bytes(b"\x00" * 40)
     with pytest.raises(ModelError, match="its weights can't be read"):
-        open_model(path).load_weights()
+        file.load_weights()
+
+
+def test_a_tensor_has_the_bytes_that_its_shape_needs(external):
+    path = external("weights")
+    model = onnx.load(path, load_external_data=False)
+    model.graph.initializer[0].dims[:] = [4, 3_000_000_000]
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(
+        ModelError, match="have 48 bytes there, and by its shape it has 48000000000"
+    ):
+        open_model(path)
+
+
+def test_a_sidecar_of_holes_is_refused(external):
+    path = external("weights")
+    with open(path.parent / "weights", "r+b") as file:
+        file.truncate(4 << 40)
+    with pytest.raises(ModelError, match=r"claims 4398.0 GB of weights, of which the disk holds"):
+        open_model(path)
 
 
 def test_weights_are_read_on_demand_only(external, small):

@@ -96,7 +96,7 @@ def test_a_device_that_fails_to_open_prints_nothing_and_is_named(model, monkeypa
         raise RuntimeError(text)
 
     monkeypatch.setattr(ort.InferenceSession, "_create_inference_session", fail)
-    with pytest.raises(DeviceError, match=f"^cuda:1: {text}"):
+    with pytest.raises(DeviceError, match=rf"^cuda:1: .*{text}"):
         Session(model, Device("cuda", 1))
     assert capfd.readouterr() == ("", "")
 
@@ -112,7 +112,7 @@ def test_too_little_memory_is_said(model, monkeypatch):
             raise RuntimeError("Failed to allocate memory for requested buffer of size 1")
 
     monkeypatch.setattr(opened, "_session", Full())
-    with pytest.raises(DeviceError, match="memory does not suffice, lower --batch-size"):
+    with pytest.raises(DeviceError, match="memory does not suffice"):
         opened.run({"x": X})
 
 

@@ -78,7 +78,7 @@ def test_a_short_sidecar(tmp_path: Path) -> None:
     path = beside(onnx.parser.parse_model(MIXED), tmp_path / "mixed.onnx")
     sidecar = path.with_suffix(".data")
     sidecar.write_bytes(sidecar.read_bytes()[:3])
-    with pytest.raises(ModelError, match="its weights can't be read"):
+    with pytest.raises(ModelError, match="is it cut short"):
         open_classifier(path)
 
 

@@ -8,6 +8,7 @@ model computes, but for 16-bit floats, which become 32-bit ones so that gradient
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -24,10 +25,14 @@ from cloakify.graph.lowering.opset import modernise
 from cloakify.graph.model.rewrite import cut
 from cloakify.graph.model.weights import set_weights_aside
 from cloakify.graph.model.working_graph import WorkingGraph, import_working
+from cloakify.limits.stages import Stage
 from cloakify.onnxfile import values_of
 from cloakify.onnxfile.walk import iter_graphs
 
 Shape = tuple[int, ...]
+
+# Bytes of an input's number, at most.
+_WIDEST = 8
 
 _HALF = {TensorProto.FLOAT16, TensorProto.BFLOAT16}
 
@@ -60,18 +65,21 @@ def specialise(
         The shapes do not fit the model, or a tensor's shape can't be determined.
     """
     skeleton, weights = set_weights_aside(model)
-    skeleton = _inline(skeleton)
-    if outputs is not None:
-        cut(skeleton, outputs)
-    skeleton = modernise(skeleton)
-    _set_shapes(skeleton, shapes)
-    _widen(skeleton, weights)
-    if keep is not None:
-        skeleton = expand_functions(skeleton, keep)
-    skeleton = fold_shapes(skeleton, weights)
-    if keep is not None and write_out(skeleton, *known_values(skeleton)):
+    size = sum(tensor.ByteSize() for tensor in weights.values())
+    fed = sum(_WIDEST * math.prod(shape) for shape in shapes.values())
+    with Stage("writing it out for a batch", size, fed):
+        skeleton = _inline(skeleton)
+        if outputs is not None:
+            cut(skeleton, outputs)
+        skeleton = modernise(skeleton)
+        _set_shapes(skeleton, shapes)
+        _widen(skeleton, weights)
+        if keep is not None:
+            skeleton = expand_functions(skeleton, keep)
         skeleton = fold_shapes(skeleton, weights)
-    return import_working(skeleton, weights)
+        if keep is not None and write_out(skeleton, *known_values(skeleton)):
+            skeleton = fold_shapes(skeleton, weights)
+        return import_working(skeleton, weights)
 
 
 def _inline(model: ModelProto) -> ModelProto:
