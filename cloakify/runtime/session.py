@@ -103,6 +103,9 @@ class Session:
         size = _weight_bytes(model)
         if both_ways and size > PACKED_LIMIT:
             options.add_session_config_entry("session.disable_prepacking", "1")
+        if both_ways:
+            # The runtime moves transposes across quantisation, and gets the type of ours wrong.
+            options.add_session_config_entry("session.disable_quant_qdq", "1")
         # Idle threads that spin take the cores from whatever computes in turns with the session:
         # an attack's forward and gradient sessions take up to twice as long with it on two cores.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")

@@ -214,6 +214,7 @@ def features_type(model: ModelProto, head: Head) -> int:
         return int(TensorProto.FLOAT)
     produced = {name: node for node in model.graph.node for name in node.output}
     initializers = {tensor.name: tensor for tensor in model.graph.initializer}
+    initializers |= {sparse.values.name: sparse.values for sparse in model.graph.sparse_initializer}
     name = head.weight
     while name not in initializers:
         node = produced[name]

@@ -6,8 +6,11 @@ import math
 from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias
 
+import numpy as np
 import onnx
-from onnx import GraphProto, ModelProto, TensorProto
+from onnx import GraphProto, ModelProto, SparseTensorProto, TensorProto
+
+from cloakify.onnxfile import values_of
 
 # Constants up to this many elements stay in the message: they may be shapes and axes.
 SMALL = 1024
@@ -52,12 +55,33 @@ def _copy_field(message: ModelProto | GraphProto, name: str, value: Any) -> None
         getattr(message, name).extend(value)
 
 
+def dense(sparse: SparseTensorProto) -> TensorProto:
+    """Write a sparse tensor out; indices are one number each, or one for each axis.
+
+    What it may grow to was looked at when the file was opened.
+    """
+    values, indices = values_of(sparse.values), values_of(sparse.indices)
+    whole = np.zeros(list(sparse.dims), values.dtype)
+    if indices.ndim == 1:
+        whole.reshape(-1)[indices] = values
+    else:
+        whole[tuple(indices.T)] = values
+    return onnx.numpy_helper.from_array(whole, sparse.values.name)
+
+
 def set_weights_aside(model: ModelProto) -> tuple[ModelProto, Weights]:
     """Split off the large initializers; in the skeleton they are inputs of known type and shape.
 
     Declared shapes of inner values are dropped: they hold for the symbolic sizes.
     """
     skeleton, weights = split_weights(model)
+    for sparse in skeleton.graph.sparse_initializer:
+        tensor = dense(sparse)
+        if is_large(tensor):
+            weights[tensor.name] = tensor
+        else:
+            skeleton.graph.initializer.append(tensor)
+    del skeleton.graph.sparse_initializer[:]
     del skeleton.graph.value_info[:]
     del skeleton.graph.metadata_props[:]
     drop_inputs(skeleton, (tensor.name for tensor in model.graph.initializer))
