@@ -19,7 +19,7 @@ import numpy as np
 from cloakify.attacks import Attack, Target
 from cloakify.data import Batch
 from cloakify.experiment.experiment import Experiment, Progress
-from cloakify.graph.edit.mask import MASK, insert_mask, mask_as_input, mask_values
+from cloakify.graph.edit.mask import insert_mask, mask_as_input, mask_values
 from cloakify.masking.mask_choice import MaskChoice
 from cloakify.masking.masked_head import MaskedHead
 from cloakify.numeric.arrays import Array, Flags, Indices, Labels, floats
@@ -158,7 +158,7 @@ class _MaskedTarget:
         self._target: Target | None = None
         if experiment.inside is None:
             classifier = experiment.classifier
-            model = mask_as_input(classifier.file.model, classifier.head)
+            model, self._name = mask_as_input(classifier.file.model, classifier.head)
             self._target = experiment.target(model)
 
     def with_mask(self, choice: MaskChoice) -> Target:
@@ -168,5 +168,5 @@ class _MaskedTarget:
         if self._target is None:
             # The cut behind an inner tensor takes the samples as its only input.
             return self._experiment.target(insert_mask(model, head, choice.mask, {}))
-        self._target.constants[MASK] = mask_values(model, head, choice.mask)
+        self._target.constants[self._name] = mask_values(model, head, choice.mask)
         return self._target

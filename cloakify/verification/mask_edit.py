@@ -8,12 +8,12 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import ModelProto
+from onnx import ModelProto, TensorProto
 
 from cloakify.boundary import boundary
 from cloakify.errors import HeadError, ModelError
 from cloakify.graph.analysis.head import Head
-from cloakify.graph.edit.mask import MASK, find_mask, insert_mask, mask_digest
+from cloakify.graph.edit.mask import find_mask, insert_mask, mask_digest
 from cloakify.graph.edit.taps import head_model, tap
 from cloakify.onnxfile import OnnxFile, compare_models, read_metadata, values_of
 from cloakify.runtime import Device, Session
@@ -124,8 +124,7 @@ def runtime_faults(
         faults.append("with a mask of ones the logits are not the source's to the bit")
     # The head's own output: what picks among its scores may read the inputs too.
     masked = Session(tap(hardened, [head.linear]), device).run(feeds)[head.linear]
-    mask = next(tensor for tensor in hardened.graph.initializer if tensor.name == MASK)
-    product = features * values_of(mask)
+    product = features * values_of(_mask_tensor(hardened))
     declared = onnx.helper.make_tensor_value_info(
         head.features,
         onnx.helper.np_dtype_to_tensor_dtype(product.dtype),
@@ -193,8 +192,15 @@ def magnitude(values: NDArray[np.generic]) -> float:
 def _with_ones(hardened: ModelProto) -> ModelProto:
     changed = ModelProto()
     changed.CopyFrom(hardened)
-    for tensor in changed.graph.initializer:
-        if tensor.name == MASK:
-            ones = np.ones_like(values_of(tensor))
-            tensor.CopyFrom(onnx.numpy_helper.from_array(ones, MASK))
+    tensor = _mask_tensor(changed)
+    ones = np.ones_like(values_of(tensor))
+    tensor.CopyFrom(onnx.numpy_helper.from_array(ones, tensor.name))
     return changed
+
+
+def _mask_tensor(hardened: ModelProto) -> TensorProto:
+    """Return the tensor of a mask that is known to be there."""
+    installed = find_mask(hardened)
+    assert installed is not None
+    (tensor,) = (each for each in hardened.graph.initializer if each.name == installed.name)
+    return tensor

@@ -65,7 +65,7 @@ def test_everything_runs_on_the_device_that_was_asked_for(
             used.append(device)
             super().__init__(model, device, **how)
 
-    monkeypatch.setattr("cloakify.workflows.verify.resolve_device", lambda _: asked)
+    monkeypatch.setattr("cloakify.workflows.verify.resolve_device", lambda *_: asked)
     for place in ("workflows.verify", "verification.mask_edit", "verification.gate_edit"):
         monkeypatch.setattr(f"cloakify.{place}.Session", Seen)
     assert verify(KEPT / f"{name}.onnx", TINY, "cuda").faults == ()

@@ -9,6 +9,7 @@ The message is edited in place and minimally: one initializer, one node, one rew
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -18,6 +19,7 @@ from onnx import ModelProto, NodeProto, TensorProto
 
 from cloakify.errors import HeadError, ModelError
 from cloakify.graph.analysis.head import Head
+from cloakify.graph.model.names import names_in
 from cloakify.onnxfile import FLOATS, read_metadata, values_of, write_metadata
 
 MASK = "cloakify_mask"
@@ -31,6 +33,11 @@ class InstalledMask:
 
     values: np.ndarray
     node: NodeProto
+
+    @property
+    def name(self) -> str:
+        """Of the tensor of its values."""
+        return self.node.input[1]
 
 
 def insert_mask(
@@ -60,20 +67,20 @@ def insert_mask(
         raise ModelError(f"the mask has shape {mask.shape}, the head {head.num_features} features")
     if find_mask(model) is not None:
         raise ModelError("the model holds a cloakify mask already; --replace-mask swaps it out")
-    _check_names(model)
+    suffix = _free_suffix(model)
     hardened = ModelProto()
     hardened.CopyFrom(model)
     place, node = _head_node(hardened, head)
     element_type = features_type(hardened, head)
     values = mask_values(hardened, head, mask)
-    hardened.graph.initializer.append(onnx.numpy_helper.from_array(values, MASK))
+    hardened.graph.initializer.append(onnx.numpy_helper.from_array(values, MASK + suffix))
     if hardened.ir_version < 4:
         # Until IR version 4 every initializer had to be an input as well.
         hardened.graph.input.append(
-            onnx.helper.make_tensor_value_info(MASK, element_type, values.shape)
+            onnx.helper.make_tensor_value_info(MASK + suffix, element_type, values.shape)
         )
-    node.input[head.features_slot] = MASKED_FEATURES
-    hardened.graph.node.insert(place, _multiply(head.features))
+    node.input[head.features_slot] = MASKED_FEATURES + suffix
+    hardened.graph.node.insert(place, _multiply(head.features, suffix))
     write_metadata(hardened, metadata)
     return hardened
 
@@ -84,8 +91,8 @@ def mask_values(model: ModelProto, head: Head, mask: np.ndarray) -> np.ndarray:
     return _shaped(mask, head).astype(dtype)
 
 
-def mask_as_input(model: ModelProto, head: Head) -> ModelProto:
-    """Return a copy of ``model`` that takes its mask as the input ``cloakify_mask``.
+def mask_as_input(model: ModelProto, head: Head) -> tuple[ModelProto, str]:
+    """Return a copy of ``model`` that takes its mask as an input, and that input's name.
 
     One session then serves any mask; what to feed is :func:`mask_values`.
 
@@ -95,12 +102,13 @@ def mask_as_input(model: ModelProto, head: Head) -> ModelProto:
         As :func:`insert_mask`.
     """
     masked = insert_mask(model, head, np.ones(head.num_features), {})
-    (stored,) = (tensor for tensor in masked.graph.initializer if tensor.name == MASK)
-    value = onnx.helper.make_tensor_value_info(MASK, stored.data_type, list(stored.dims))
-    _remove(masked.graph.initializer, MASK)
-    _remove(masked.graph.input, MASK)
+    stored = masked.graph.initializer[-1]
+    name = stored.name
+    value = onnx.helper.make_tensor_value_info(name, stored.data_type, list(stored.dims))
+    _remove(masked.graph.initializer, name)
+    _remove(masked.graph.input, name)
     masked.graph.input.append(value)
-    return masked
+    return masked, name
 
 
 def find_mask(model: ModelProto) -> InstalledMask | None:
@@ -111,21 +119,17 @@ def find_mask(model: ModelProto) -> InstalledMask | None:
     ModelError
         There are traces of a mask (node, initializer or metadata) that do not make one.
     """
-    nodes = [node for node in model.graph.node if node.name == MASK_NODE]
-    tensors = [tensor for tensor in model.graph.initializer if tensor.name == MASK]
-    if not nodes and not tensors:
-        said = read_metadata(model)
-        if "mask.sha256" in said and said.get("method") != "tuned":
-            raise ModelError("the metadata speaks of a cloakify mask, but the graph holds none")
+    nodes = [node for node in model.graph.node if _suffix_of(node) is not None]
+    said = read_metadata(model)
+    claimed = "mask.sha256" in said and said.get("method") != "tuned"
+    if not nodes and not claimed:
         return None
-    if (
-        len(nodes) != 1
-        or len(tensors) != 1
-        or not nodes[0].input
-        or not _is_ours(nodes[0], tensors[0])
-    ):
+    if not nodes and MASK not in {tensor.name for tensor in model.graph.initializer}:
+        raise ModelError("the metadata speaks of a cloakify mask, but the graph holds none")
+    tensors = {tensor.name: tensor for tensor in model.graph.initializer}
+    if len(nodes) != 1 or not _is_ours(nodes[0], tensors):
         raise ModelError("the graph holds parts of a cloakify mask; it was edited after hardening")
-    return InstalledMask(values_of(tensors[0]).reshape(-1), nodes[0])
+    return InstalledMask(values_of(tensors[nodes[0].input[1]]).reshape(-1), nodes[0])
 
 
 def strip_mask(model: ModelProto) -> ModelProto:
@@ -142,9 +146,9 @@ def strip_mask(model: ModelProto) -> ModelProto:
     source = ModelProto()
     source.CopyFrom(model)
     features, masked = installed.node.input[0], installed.node.output[0]
-    _remove(source.graph.node, MASK_NODE)
-    _remove(source.graph.initializer, MASK)
-    _remove(source.graph.input, MASK)
+    _remove(source.graph.node, installed.node.name)
+    _remove(source.graph.initializer, installed.name)
+    _remove(source.graph.input, installed.name)
     for node in source.graph.node:
         for slot, name in enumerate(node.input):
             if name == masked:
@@ -164,12 +168,34 @@ def _remove(entries, name: str) -> None:  # type: ignore[no-untyped-def]
             del entries[place]
 
 
-def _multiply(features: str) -> NodeProto:
-    return onnx.helper.make_node("Mul", [features, MASK], [MASKED_FEATURES], MASK_NODE)
+def _multiply(features: str, suffix: str) -> NodeProto:
+    names = (name + suffix for name in (MASK, MASKED_FEATURES, MASK_NODE))
+    mask, masked, node = names
+    return onnx.helper.make_node("Mul", [features, mask], [masked], node)
 
 
-def _is_ours(node: NodeProto, tensor: TensorProto) -> bool:
+def _suffix_of(node: NodeProto) -> str | None:
+    """Return what stands behind the name of a node that is called as ours are, or ``None``."""
+    found = re.fullmatch(rf"{MASK_NODE}(|_\d+)", node.name, re.ASCII)
+    return None if found is None else found.group(1)
+
+
+def _free_suffix(model: ModelProto) -> str:
+    """Return what to put behind our names, so that the model has none of them: most often ""."""
+    taken = names_in(model)
+    suffix, number = "", 0
+    while any(name + suffix in taken for name in (MASK, MASKED_FEATURES, MASK_NODE)):
+        number += 1
+        suffix = f"_{number}"
+    return suffix
+
+
+def _is_ours(node: NodeProto, tensors: Mapping[str, TensorProto]) -> bool:
     """Tell whether node and tensor are what :func:`insert_mask` writes, to the byte."""
+    suffix = _suffix_of(node)
+    if suffix is None or len(node.input) != 2 or node.input[1] not in tensors:
+        return False
+    tensor = tensors[node.input[1]]
     if tensor.data_type not in FLOATS or tensor.data_location != TensorProto.DEFAULT:
         return False
     try:
@@ -177,24 +203,13 @@ def _is_ours(node: NodeProto, tensor: TensorProto) -> bool:
     except ModelError:
         return False
     pairs = (
-        (node, _multiply(node.input[0])),
-        (tensor, onnx.numpy_helper.from_array(values, MASK)),
+        (node, _multiply(node.input[0], suffix)),
+        (tensor, onnx.numpy_helper.from_array(values, MASK + suffix)),
     )
     return all(
         found.SerializeToString(deterministic=True) == made.SerializeToString(deterministic=True)
         for found, made in pairs
     )
-
-
-def _check_names(model: ModelProto) -> None:
-    """Refuse a model that has values of the mask's names: its own could not be told from ours."""
-    graph = model.graph
-    taken = {value.name for value in graph.input} | {tensor.name for tensor in graph.initializer}
-    for node in graph.node:
-        taken.update((*node.input, *node.output))
-    for name in (MASK, MASKED_FEATURES):
-        if name in taken:
-            raise ModelError(f"the model has a value called {name!r} of its own; rename it")
 
 
 def _head_node(model: ModelProto, head: Head) -> tuple[int, NodeProto]:

@@ -22,7 +22,9 @@ from cloakify.graph.model.rewrite import rename
 
 PREFIX = "cloakify_"
 
-_MEANT = re.compile(rf"{MASK}|{MASKED_FEATURES}|({GATE}|{UNGATED})_\d+|({'|'.join(OWN)})(_\d+)?")
+_MEANT = re.compile(
+    rf"({MASK}|{MASKED_FEATURES})(_\d+)?|({GATE}|{UNGATED})_\d+|({'|'.join(OWN)})(_\d+)?"
+)
 
 
 def make_way(model: ModelProto, wanted: Sequence[str]) -> tuple[ModelProto, list[str]]:
