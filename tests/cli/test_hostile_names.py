@@ -40,7 +40,7 @@ def test_printable_text_is_one_line_without_controls(text: str) -> None:
 
 @given(hostile_text)
 def test_every_error_is_one_line(text: str) -> None:
-    kinds = [each for each in vars(errors).values() if isinstance(each, type)]
+    kinds = [errors.CloakifyError, *errors.CloakifyError.__subclasses__()]
     assert len(kinds) > 5
     for kind in kinds:
         error = kind(f"{text}: cannot be read")
@@ -112,8 +112,6 @@ def test_a_whole_run_prints_nothing_but_text(
     masked = ["--mask-ratio", "0.05", "--score", "deepcloak", "--evaluation-steps", "1"]
     assert run(["harden", str(model), *quick, *masked]) == 0
     assert run(["verify", str(hardened), "--against", str(model)]) == 0
-    two = [str(model), str(hardened)]
-    assert run(["evaluate", *two, *quick, "--attack", "fgsm", "--limit", "20"]) == 0
     printed = capfd.readouterr()
     assert not shown_raw(printed.out + printed.err)
     assert "\nError: forged" not in printed.out + printed.err
