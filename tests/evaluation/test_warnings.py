@@ -127,3 +127,15 @@ def test_a_gradient_is_flat_where_the_budget_changes_no_digit(norm: str) -> None
     logits = np.array([[10.0, 0.0]] * 3, np.float32)
     assert flat_gradients(gradient, logits, threat).tolist() == [True, True, False]
     assert flat_gradients(np.full((1, 16), np.nan, np.float32), logits[:1], threat).all()
+
+
+@pytest.mark.parametrize(("norm", "least"), [("linf", 1 / 32), ("l2", 1 / 8)])
+def test_flatness_is_measured_in_the_dual_norm(norm: str, least: float) -> None:
+    """Of 16 equal slopes g in units of 4, a budget of 1/2 changes 32·g (linf) or 8·g (l2)."""
+    one = np.ones((1, 1), np.float32)
+    threat = ThreatModel(norm, 0.5, 4 * one, 0 * one, one)  # type: ignore[arg-type]
+    logits = np.array([[10.0, 0.0]] * 2, np.float32)
+    digit = 10 * float(np.finfo(np.float32).eps)
+    slopes = np.array([[0.9], [1.1]]) * least * digit
+    gradient = np.repeat(slopes, 16, axis=1).astype(np.float32)
+    assert flat_gradients(gradient, logits, threat).tolist() == [True, False]
