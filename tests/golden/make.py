@@ -7,9 +7,8 @@ Run it from a repository's root; ``--root`` takes another checkout, of another v
     python tests/golden/make.py OLD --root ../cloakify-0.1.0 && diff OLD/table.json OUT/table.json
 
 OUT gets the hardened files, the reports and ``table.json``. ``figures.json`` beside this script is
-the table of the version that is named on top of `test_golden`; a change that means to move a figure
-copies the new table there and says why. The files in ``v0.1.0/`` are never made again: they are
-what users of that version have.
+the table of today; a change that means to move a figure copies the new table there and says why.
+What is in ``v0.1.0/`` is never made again: it is what users of that version have, and its table.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,10 +48,6 @@ EVALUATE = (
     f"{_BUDGET}"
 )
 """Of each source, with what ``ratio`` and ``channel-mul`` made of it."""
-
-# Of a report: what differs from run to run, and what names a file, whose folder may differ.
-_PASSING = ("timing", "cloakify_version")
-_PLACES = ("path", "crafted_on", "tried_on", "baseline", "model")
 
 
 @dataclass(frozen=True)
@@ -104,7 +99,6 @@ def run(case: Case, out: Path, root: Path = ROOT) -> dict[str, Any]:
     report = json.loads(written.read_text(encoding="utf-8"))
     row: dict[str, Any] = {
         "exit": done.returncode,
-        "report_sha256": _sha256(json.dumps(lasting(report)).encode()),
         "figures": dict(figures(report)),
     }
     hardened = out / f"{case.name}.onnx"
@@ -129,15 +123,6 @@ def of_file(hardened: Path) -> dict[str, Any]:
     model.metadata_props.extend(others)
     graph = model.SerializeToString(deterministic=True)
     return {"sha256": _sha256(content), "graph_sha256": _sha256(graph), "metadata": own}
-
-
-def lasting(report: object, key: str = "") -> object:
-    """Return a report without what is not the same at every run and in every folder."""
-    if isinstance(report, Mapping):
-        return {name: lasting(part, name) for name, part in report.items() if name not in _PASSING}
-    if isinstance(report, list):
-        return [lasting(part) for part in report]
-    return Path(report).name if isinstance(report, str) and key in _PLACES else report
 
 
 def figures(report: Any, where: str = "") -> Iterator[tuple[str, float | str]]:
