@@ -107,9 +107,7 @@ def probe_model(
                 unstable=unstable(logits, again),
                 flat=flat_gradients(gradient, logits, threat) & gradients,
                 saturated=saturated(logits, independent=target.independent),
-                on_probabilities=on_probabilities(features.reshape(len(x), -1), logits)
-                if not target.independent
-                else shares(logits),
+                on_probabilities=_on_probabilities(target, features, logits),
                 overruled=np.any(
                     [
                         target.logits_and_overruled(part)[1]
@@ -166,6 +164,15 @@ def saturated(logits: Array, *, independent: bool = False) -> Flags:
     top = np.sort(logits, axis=1)[:, -2:]
     flags: Flags = top[:, 1] - top[:, 0] > SATURATED_GAP
     return flags
+
+
+def _on_probabilities(target: Target, features: Array, logits: Array) -> Flags:
+    if target.scores.probabilities:
+        # What is shown here is; what gradients are taken of is not.
+        return np.zeros(len(logits), np.bool_)
+    if target.independent:
+        return shares(logits)
+    return on_probabilities(features.reshape(len(logits), -1), logits)
 
 
 def on_probabilities(features: Array, logits: Array) -> Flags:

@@ -68,6 +68,8 @@ def read_head(model: ModelProto, head: Head, features: Array, host: Device = CPU
     host
         The CPU: where to run it.
     """
+    if head.gives_probabilities:
+        return _of_attributes(model, head)
     # Unit vectors along the features, one position.
     units = np.zeros((head.num_features + 1, head.num_features), np.float32)
     np.fill_diagonal(units[1:], 1.0)
@@ -83,6 +85,14 @@ def read_head(model: ModelProto, head: Head, features: Array, host: Device = CPU
     (outputs,) = session.run({head.features: units.reshape(shape).astype(dtype)}).values()
     table = outputs.astype(np.float32).reshape(head.num_features + 1, head.num_classes)
     return LinearHead(table[1:] - table[0], table[0])
+
+
+def _of_attributes(model: ModelProto, head: Head) -> LinearHead:
+    """Read a `LinearClassifier`'s numbers: what it puts out may be no linear map of its input."""
+    (node,) = (node for node in model.graph.node if head.linear in node.output)
+    numbers = {entry.name: np.array(entry.floats, np.float32) for entry in node.attribute}
+    weight = numbers["coefficients"].reshape(head.num_classes, head.num_features)
+    return LinearHead(np.ascontiguousarray(weight.T), numbers["intercepts"])
 
 
 def at_answer(

@@ -43,7 +43,7 @@ class Head:
         Name of the linear node; where it has none, of its output.
     op_type
         ``Gemm``, ``MatMul``, ``Conv``, ``Einsum``, or ``DynamicQuantizeLinear`` where that is what
-        reads the features as floats.
+        reads the features as floats; ``LinearClassifier`` is that of ai.onnx.ml.
     features
         Name of the data input φ.
     features_slot
@@ -73,6 +73,11 @@ class Head:
     linear: str
     logits: str
     num_classes: int
+
+    @property
+    def gives_probabilities(self) -> bool:
+        """Whether ``logits`` may come out as probabilities, which gradients are not taken of."""
+        return self.op_type == "LinearClassifier"
 
     def __str__(self) -> str:
         return (
@@ -212,6 +217,8 @@ def _listed(heads: list[Head]) -> str:
 
 def _as_head(node: gs.Node, constants: Constants, paths: ScorePaths) -> Head | None:
     """Describe a node as a head, or return ``None`` where it is no linear layer."""
+    if (node.domain, node.op) == ("ai.onnx.ml", "LinearClassifier"):
+        return _linear_classifier(node, constants)
     if node.domain not in (None, "", "ai.onnx") or not node.inputs or not node.outputs:
         return None
     described = {
@@ -276,6 +283,26 @@ def _einsum(node: gs.Node, constants: Constants, paths: ScorePaths) -> Head | No
     output = _with_bias(node.outputs[0], constants)
     scores = paths.reworked(output, None, 0, sizes[kept])
     return _head(node, paths, slot, -1, sizes[summed], *scores)
+
+
+def _linear_classifier(node: gs.Node, constants: Constants) -> Head | None:
+    """Read scikit-learn's linear models; their scores may come out as probabilities."""
+    classes, numbers = (len(node.attrs.get(name, ())) for name in ("intercepts", "coefficients"))
+    if classes < 2 or numbers % classes or len(node.outputs) != 2 or node.inputs[0] in constants:
+        return None
+    scores = node.outputs[1].name
+    return Head(
+        node=node.name or node.outputs[0].name,
+        op_type=node.op,
+        features=node.inputs[0].name,
+        features_slot=0,
+        features_axis=-1,
+        num_features=numbers // classes,
+        weight="",
+        linear=scores,
+        logits=scores,
+        num_classes=classes,
+    )
 
 
 def _quantised_on_the_way(node: gs.Node, constants: Constants, paths: ScorePaths) -> Head | None:

@@ -36,6 +36,8 @@ class Scores:
         Names of the outputs that may hold the model's own answer.
     boundary
         Of one logit, and of those of labels: where class 1 begins.
+    probabilities
+        Whether ``shipped`` comes out as probabilities, though working copies hold logits.
     """
 
     task: Task
@@ -45,6 +47,7 @@ class Scores:
     features: str
     outputs: tuple[str, ...]
     boundary: Boundary = MIDDLE
+    probabilities: bool = False
 
     def with_boundary(self, boundary: Boundary) -> Scores:
         """Return the same with another boundary."""
@@ -63,6 +66,7 @@ def scores_of(head: Head, reading: TaskReading, outputs: Sequence[str]) -> Score
         num_classes=2 if binary else head.num_classes,
         features=head.features,
         outputs=tuple(outputs),
+        probabilities=head.gives_probabilities,
     )
     return scores.with_boundary(reading.boundary)
 

@@ -225,8 +225,14 @@ def _head_node(model: ModelProto, head: Head) -> tuple[int, NodeProto]:
 def features_type(model: ModelProto, head: Head) -> int:
     """Return the features' element type: that of the weights, by the operators' definitions."""
     if not head.weight:
-        # What DynamicQuantizeLinear takes.
-        return int(TensorProto.FLOAT)
+        # What DynamicQuantizeLinear takes, and a pipeline's last step, unless it says otherwise.
+        values = (*model.graph.input, *model.graph.value_info)
+        kinds = {value.name: value.type.tensor_type.elem_type for value in values}
+        read = kinds.get(head.features) or TensorProto.FLOAT
+        if read not in FLOATS:
+            name = TensorProto.DataType.Name(read)
+            raise HeadError(f"the head {head.node!r} reads {name}; a mask needs a float type")
+        return int(read)
     produced = {name: node for node in model.graph.node for name in node.output}
     initializers = {tensor.name: tensor for tensor in model.graph.initializer}
     initializers |= {sparse.values.name: sparse.values for sparse in model.graph.sparse_initializer}

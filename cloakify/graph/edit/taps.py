@@ -44,7 +44,8 @@ def head_model(model: ModelProto, features: ValueInfoProto, logits: str) -> Mode
     del part.graph.node[:]
     part.graph.node.extend(needed.nodes)
     constants = {tensor.name for tensor in part.graph.initializer}
-    around = [value.name for value in part.graph.input if value.name in needed.values - constants]
+    others = needed.values - constants - {features.name}
+    around = [value.name for value in part.graph.input if value.name in others]
     if around:
         raise HeadError(f"the logits {logits!r} depend on {around[0]!r} not only by the features")
     del part.graph.input[:]

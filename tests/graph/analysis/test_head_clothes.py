@@ -7,10 +7,14 @@ import onnx
 import onnxruntime as ort
 import pytest
 
+from cloakify.attacks.target import Target
 from cloakify.errors import HeadError
+from cloakify.graph.analysis.classifier import find_classifier
 from cloakify.graph.analysis.head import find_head
+from cloakify.graph.analysis.inputs import find_input
 from cloakify.graph.edit.mask import insert_mask
 from cloakify.masking.linear_head import read_head
+from cloakify.runtime import Device
 
 DIMENSIONS, CLASSES = 6, 4
 GENERATOR = np.random.default_rng(0)
@@ -89,3 +93,44 @@ def test_other_sums_are_no_head(equation: str, operands: str) -> None:
     model.graph.output[0].name = "e"
     with pytest.raises(HeadError):
         find_head(model)
+
+
+def linear_classifier(transform: str) -> onnx.ModelProto:
+    """As skl2onnx writes a linear model."""
+    rows = ", ".join(f"{value!r}" for value in WEIGHT.T.ravel().tolist())
+    bias = ", ".join(f"{value!r}" for value in BIAS.tolist())
+    return onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["" : 18, "ai.onnx.ml" : 1]> '
+        f"net (float[N, {DIMENSIONS}] x) => (int64[N] label, float[N, {CLASSES}] y) "
+        f"{{ f = Relu (x)  label, y = ai.onnx.ml.LinearClassifier <classlabels_ints = [5, 6, 7, 9],"
+        f' coefficients = [{rows}], intercepts = [{bias}], post_transform = "{transform}"> (f) }}'
+    )
+
+
+@pytest.mark.parametrize("transform", ["NONE", "SOFTMAX", "LOGISTIC"])
+def test_a_linear_classifier_is_attacked_at_its_logits(transform: str) -> None:
+    """Whatever comes out, losses and gradients are those of the linear scores."""
+    model = linear_classifier(transform)
+    classifier = find_classifier(model)
+    head = classifier.head
+    assert (head.num_features, head.num_classes, head.features) == (DIMENSIONS, CLASSES, "f")
+    x = np.abs(np.random.default_rng(1).normal(size=(9, DIMENSIONS))).astype(np.float32)
+    y = np.arange(9) % CLASSES
+    target = Target(model, find_input(model), classifier.scores, Device("cpu"))
+    found = target.evaluate(x, y)
+    logits = x @ WEIGHT + BIAS
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    error = powers / powers.sum(axis=1, keepdims=True)
+    error[np.arange(9), y] -= 1
+    np.testing.assert_allclose(found.logits, logits, atol=1e-4)
+    np.testing.assert_allclose(found.gradient, error @ WEIGHT.T, atol=1e-4)
+    np.testing.assert_array_equal(target.logits(x).argmax(axis=1), logits.argmax(axis=1))
+    linear = read_head(model, head, x)
+    np.testing.assert_allclose(linear.weight, WEIGHT, atol=1e-6)
+    np.testing.assert_allclose(linear.bias, BIAS, atol=1e-6)
+    mask = np.array([1, 0, 1, 0, 0, 1], np.float32)
+    hardened = insert_mask(model, head, mask, {})
+    session = ort.InferenceSession(hardened.SerializeToString(), providers=["CPUExecutionProvider"])
+    labels = session.run(["label"], {"x": x})[0]
+    expected = np.array([5, 6, 7, 9])[((x * mask) @ WEIGHT + BIAS).argmax(axis=1)]
+    np.testing.assert_array_equal(labels, expected)

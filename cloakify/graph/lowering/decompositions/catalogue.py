@@ -12,7 +12,7 @@ from cloakify.graph.lowering.decompositions import (
     deform_conv,
     fused,
     grid_sample,
-    ml_preprocessing,
+    ml_steps,
     recurrent,
 )
 from cloakify.graph.model.names import names_in
@@ -56,10 +56,10 @@ KINDS = (
     WrittenOut("", ("GridSample",), grid_sample.unsupported_reason, grid_sample.write),
     WrittenOut("", ("DeformConv",), deform_conv.unsupported_reason, deform_conv.write),
     WrittenOut(
-        ml_preprocessing.DOMAIN,
-        ml_preprocessing.OPERATORS,
-        ml_preprocessing.unsupported_reason,
-        ml_preprocessing.write,
+        ml_steps.DOMAIN,
+        ml_steps.OPERATORS,
+        ml_steps.unsupported_reason,
+        ml_steps.write,
     ),
 )
 

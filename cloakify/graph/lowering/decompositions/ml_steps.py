@@ -1,4 +1,4 @@
-"""Preprocessing steps of pipelines (domain ``ai.onnx.ml``), written out as standard operators.
+"""Steps of pipelines (domain ``ai.onnx.ml``), written out as standard operators.
 
 As the operators' specification has them, in float32, whatever they read:
 
@@ -8,6 +8,10 @@ As the operators' specification has them, in float32, whatever they read:
     LinearRegressor(x)              x Cᵀ + intercepts
     ArrayFeatureExtractor(x, k)     the columns k of x
     FeatureVectorizer(x₁, x₂, …)    all columns, one after the other
+    LinearClassifier(x)             x Cᵀ + intercepts
+
+Of `LinearClassifier` that is the scores before their transformation to probabilities, under the
+name of these: what a loss is of, and in the same order.
 
 The maximum of `Normalizer` is ONNX Runtime's, of the numbers as they are and not of their sizes.
 """
@@ -27,6 +31,7 @@ OPERATORS = (
     "Scaler",
     "Imputer",
     "Normalizer",
+    "LinearClassifier",
     "LinearRegressor",
     "ArrayFeatureExtractor",
     "FeatureVectorizer",
@@ -44,6 +49,8 @@ def unsupported_reason(node: NodeProto, shapes: Shapes) -> str | None:
             return f"has the post_transform {attribute(node, 'post_transform')!r}"
         if len(shapes[node.input[0]]) != 2:
             return "reads no matrix"
+    if node.op_type == "LinearClassifier" and not _is_plain(node, shapes):
+        return "has one score for two classes, or reads no matrix"
     if node.op_type == "Imputer" and not attribute(node, "imputed_value_floats"):
         return "imputes no floats"
     return None
@@ -63,8 +70,12 @@ def write(writer: Writer, node: NodeProto, shapes: Shapes, types: Mapping[str, i
         _impute(writer, node, types)
     elif node.op_type == "Normalizer":
         _normalise(writer, node, _float(writer, node.input[0], types))
+    elif node.op_type == "LinearRegressor":
+        targets = attribute(node, "targets", 1)
+        _product(writer, node, _float(writer, node.input[0], types), targets, output)
     else:
-        _regress(writer, node, _float(writer, node.input[0], types))
+        classes = len(attribute(node, "intercepts"))
+        _product(writer, node, _float(writer, node.input[0], types), classes, node.output[1])
 
 
 def _float(writer: Writer, name: str, types: Mapping[str, int]) -> str:
@@ -113,11 +124,17 @@ def _normalise(writer: Writer, node: NodeProto, x: str) -> None:
     writer.op("Div", x, size, output=node.output[0])
 
 
-def _regress(writer: Writer, node: NodeProto, x: str) -> None:
-    targets = attribute(node, "targets", 1)
-    weight = _numbers(node, "coefficients").reshape(targets, -1)
+def _is_plain(node: NodeProto, shapes: Shapes) -> bool:
+    """Tell whether a classifier has as many rows of coefficients as classes."""
+    classes = len(attribute(node, "intercepts", []))
+    shape = shapes[node.input[0]]
+    rows = len(attribute(node, "coefficients", [])) == classes * shape[-1]
+    return classes > 1 and len(shape) == 2 and rows and len(node.output) == 2
+
+
+def _product(writer: Writer, node: NodeProto, x: str, rows: int, output: str) -> None:
+    inputs = [x, writer.constant(_numbers(node, "coefficients").reshape(rows, -1))]
     bias = _numbers(node, "intercepts")
-    inputs = [x, writer.constant(weight)]
     if bias.size:
         inputs.append(writer.constant(bias))
-    writer.op("Gemm", *inputs, output=node.output[0], transB=1)
+    writer.op("Gemm", *inputs, output=output, transB=1)

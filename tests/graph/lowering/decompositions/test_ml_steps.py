@@ -8,7 +8,7 @@ import onnxruntime as ort
 import pytest
 
 from cloakify.attacks.target import Target
-from cloakify.graph.analysis.head import find_head
+from cloakify.graph.analysis.classifier import find_classifier
 from cloakify.graph.analysis.inputs import find_input
 from cloakify.graph.gradient.coverage import gradient_coverage
 from cloakify.graph.gradient.engine import has_rule
@@ -45,13 +45,13 @@ def model_of(step: str) -> onnx.ModelProto:
 @pytest.mark.parametrize("name", STEPS)
 def test_values_and_gradients(name: str) -> None:
     model = model_of(STEPS[name])
-    head, spec = find_head(model).head, find_input(model)
+    scores, spec = find_classifier(model).scores, find_input(model)
     x = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
     x[0, 0] = 0.25
     # Away from where a norm is 0, or another number is the largest.
     x[:, 2] += 4
     labels = np.array([0, 1, 2, 3, 0])
-    target = Target(model, spec, head, Device("cpu"))
+    target = Target(model, spec, scores, Device("cpu"))
     found = target.evaluate(x, labels)
     session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
 
