@@ -26,29 +26,31 @@ def align_sidecars(
     """
     model = ModelProto()
     model.CopyFrom(hardened.load_some(edited))
-    ours, theirs = _outside(source.model, edited), _outside(model, edited)
+    ours, theirs = _outside(source.model), _outside(hardened.model)
     if len(ours) != len(theirs):
         return model, [
             f"external weights are in {list(hardened.sidecars)}, not {list(source.sidecars)}"
         ]
-    faults: dict[str, None] = {}
-    same: dict[tuple[str, str], bool] = {}
-    for our, their in zip(ours, theirs, strict=True):
-        pair = place_of(our).location, place_of(their).location
-        if pair not in same:
-            same[pair] = _digest(source, pair[0], edited) == _digest(hardened, pair[1], edited)
-        if not same[pair]:
-            faults[f"the external weights in {pair[0]!r} differ"] = None
-        for entry in their.external_data:
-            if entry.key == "location":
-                entry.value = pair[0]
-    return model, list(faults)
-
-
-def _outside(model: ModelProto, edited: Collection[str]) -> list[TensorProto]:
-    return [
-        tensor for tensor in iter_tensors(model) if is_outside(tensor) and tensor.name not in edited
+    # Those of edited weights, too: there are bytes that no weight reads.
+    pairs = [
+        (place_of(our).location, place_of(their).location)
+        for our, their in zip(ours, theirs, strict=True)
     ]
+    differ = dict.fromkeys(
+        ours
+        for ours, theirs in dict.fromkeys(pairs)
+        if _digest(source, ours, edited) != _digest(hardened, theirs, edited)
+    )
+    left = [pair for pair, their in zip(pairs, theirs, strict=True) if their.name not in edited]
+    for (location, _), tensor in zip(left, _outside(model), strict=True):
+        for entry in tensor.external_data:
+            if entry.key == "location":
+                entry.value = location
+    return model, [f"the external weights in {location!r} differ" for location in differ]
+
+
+def _outside(model: ModelProto) -> list[TensorProto]:
+    return [tensor for tensor in iter_tensors(model) if is_outside(tensor)]
 
 
 def _digest(file: OnnxFile, location: str, edited: Collection[str]) -> bytes:

@@ -6,9 +6,11 @@
 
 cosmic-ray makes the faults: another operator, a number one off, a condition turned round, a loop
 not entered. A sample of the places that can be changed is drawn, one fault each, in a copy of the
-tree. For each the mirrored tests run, those of the changed file first, until one fails. Faults that
-can't show are left out: those in annotations, and of `==` for `is`. Exit code 1 if fewer are caught
-than --bar asks for. What survived, and what was made of it, is written down in README.md beside.
+tree. For each the mirrored tests run, those of the changed file first, until one fails; where they
+take long, --covering runs those alone that pass through the changed line (as pytest-cov saw it: not
+for packages whose tests share what is opened once). Faults that can't show are left out: those in
+annotations, and of `==` for `is`. Exit code 1 if fewer are caught than --bar asks for. What
+survived, and what was made of it, is written down in README.md beside.
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ from cosmic_ray.plugins import get_operator
 from cosmic_ray.testing import run_tests
 from cosmic_ray.work_db import WorkDB, use_db
 from cosmic_ray.work_item import MutationSpec, TestOutcome
+from coverage import CoverageData
 
 ROOT = Path(__file__).parents[2]
 # The tests of each package, where they are not those of the same name alone.
@@ -52,15 +55,17 @@ def main() -> int:
     parser.add_argument(
         "--bar", type=float, default=0.85, help="share to be caught (default: 0.85)"
     )
+    parser.add_argument("--covering", action="store_true", help="run no other tests")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         tree = copy_of_tree(Path(folder))
         faults = draw(tree / "cloakify" / options.package, options)
         tests = TESTS.get(options.package, [f"tests/{options.package}"])
-        limit = time_of(tree, tests) * 3 + 30
+        limit = time_of(tree, tests, options.covering) * 3 + 30
         caught = 0
         for number, fault in enumerate(faults, 1):
-            survived, line = try_fault(tree, fault, tests, limit)
+            own = covering(tree, fault) if options.covering else tests
+            survived, line = try_fault(tree, fault, own, limit)
             caught += not survived
             print(f"{number:4} {'SURVIVED' if survived else 'caught  '} {line}", flush=True)
     share = caught / len(faults)
@@ -87,7 +92,7 @@ def draw(package: Path, options: argparse.Namespace) -> list[MutationSpec]:
         init(paths, database, {})
         for item in database.work_items:
             (fault,) = item.mutations
-            if not fault.operator_name.endswith(SAME):
+            if not fault.operator_name.endswith(SAME) and not keyword_only(fault):
                 places[fault.module_path, fault.start_pos].append(fault)
     for path in {path for path, _ in places}:
         hidden = list(annotations(path))
@@ -98,6 +103,12 @@ def draw(package: Path, options: argparse.Namespace) -> list[MutationSpec]:
     chosen = generator.sample(sorted(places), min(options.sample, len(places)))
     print(f"{len(chosen)} of {len(places)} places in {len(paths)} files", flush=True)
     return [generator.choice(faults) for place in chosen if (faults := valid(places[place]))]
+
+
+def keyword_only(fault: MutationSpec) -> bool:
+    """Tell whether it is about the star after which a function's arguments have names."""
+    row, column = fault.start_pos
+    return fault.module_path.read_text().splitlines()[row - 1][column:].startswith("*,")
 
 
 def valid(faults: list[MutationSpec]) -> list[MutationSpec]:
@@ -124,10 +135,11 @@ def annotations(path: Path) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]
                 yield (part.lineno, part.col_offset), (part.end_lineno, part.end_col_offset)
 
 
-def time_of(tree: Path, tests: list[str]) -> float:
+def time_of(tree: Path, tests: list[str], with_coverage: bool) -> float:
     """Run the tests as they are; return the seconds that they took."""
     started = time.perf_counter()
-    outcome, output = run_tests(command(tree, tests), None)
+    seen = ["--cov=cloakify", "--cov-context=test", "--cov-report="] * with_coverage
+    outcome, output = run_tests(command(tree, [*seen, *tests]), None)
     if outcome is not TestOutcome.SURVIVED:
         raise SystemExit(f"the tests fail as they are:\n{output}")
     seconds = time.perf_counter() - started
@@ -135,18 +147,47 @@ def time_of(tree: Path, tests: list[str]) -> float:
     return seconds
 
 
+def covering(tree: Path, fault: MutationSpec) -> list[str]:
+    """Return the tests that pass through the statement with a fault."""
+    tests: set[str] = set()
+    data = CoverageData(str(tree / ".coverage"))
+    data.read()
+    by_line = data.contexts_by_lineno(str(fault.module_path))
+    for line in lines_of_statement(fault.module_path, fault.start_pos[0]):
+        tests |= {context.rpartition("|")[0] for context in by_line.get(line, ()) if context}
+    return sorted(tests)
+
+
+def lines_of_statement(path: Path, line: int) -> range:
+    """Return the lines of the smallest statement around one, without what is nested in it."""
+    around = [
+        node
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.stmt) and node.lineno <= line <= (node.end_lineno or node.lineno)
+    ]
+    if not around:
+        return range(line, line + 1)
+    node = max(around, key=lambda node: node.lineno)
+    body = getattr(node, "body", None)
+    end = body[0].lineno if body else (node.end_lineno or node.lineno) + 1
+    return range(node.lineno, max(end, node.lineno + 1))
+
+
 def try_fault(tree: Path, fault: MutationSpec, tests: list[str], limit: float) -> tuple[bool, str]:
     """Plant a fault and run the tests; tell whether it survived, and the line it made."""
     stem = fault.module_path.stem
+    where = f"{fault.module_path.relative_to(tree / 'cloakify')}:{fault.start_pos[0]}"
+    if not tests:
+        return True, f"{where} | no test comes by"
     own = [str(path.relative_to(tree)) for path in sorted(tree.glob(f"tests/**/test_{stem}.py"))]
     own = [path for path in own if path.startswith(tuple(tests))]
-    result = mutate_and_test([fault], command(tree, [*own, *tests]), limit)
+    first = [test for test in tests if f"/test_{stem}.py" in test]
+    result = mutate_and_test([fault], command(tree, [*own, *first, *tests]), limit)
     changed = [
         line[1:].strip()
         for line in (result.diff or "").splitlines()
         if line.startswith("+") and not line.startswith("+++")
     ]
-    where = f"{fault.module_path.relative_to(tree / 'cloakify')}:{fault.start_pos[0]}"
     return result.test_outcome is TestOutcome.SURVIVED, f"{where} | {' / '.join(changed)}"
 
 
