@@ -138,6 +138,11 @@ def chosen_attacks(setting: EvaluateSetting) -> list[Attack]:
     return attacks
 
 
+def label_attack(setting: EvaluateSetting, chosen: Sequence[Attack]) -> Attack:
+    """Return the first attack as it drives every label of a sample as far as it goes."""
+    return _configured(chosen[0], setting, stop_early=False)
+
+
 def _configured(
     attack: Attack, setting: EvaluateSetting, *, steps: int | None = None, stop_early: bool = True
 ) -> Attack:

@@ -45,6 +45,7 @@ from cloakify.report.records import (
     DeviceInfo,
     FileRef,
     GivenCopies,
+    LabelAccuracy,
 )
 from cloakify.version import __version__
 
@@ -55,18 +56,34 @@ def evaluate_report(
     plan: AttackPlan,
     probes: Sequence[Probes],
     results: Sequence[AttackResults],
+    labels: Sequence[LabelAccuracy | None],
     timing: Mapping[str, float],
     command: str,
 ) -> EvaluateReport:
     """Put the report together; the first model is the one that the others are compared with.
 
-    ``command`` is what a shell repeats the run with.
+    Parameters
+    ----------
+    labels
+        How each model's independent labels fare, where it has some.
+    command
+        What a shell repeats the run with.
     """
     paths = [str(classifier.file.path) for classifier in classifiers]
-    chance = 1 / classifiers[0].scores.num_classes
+    dataset, scores = experiment.dataset, classifiers[0].scores
     inputs = classifiers[0].inputs(experiment.setting.data)
+    data = EvaluateData(
+        path=str(dataset.path),
+        sha256=dataset.sha256,
+        samples=len(dataset),
+        num_classes=scores.num_classes,
+        labels=experiment.setting.data.labels,
+        preprocessing=str(inputs),
+        preprocessing_source=inputs.source,
+        task=scores.task.value,
+    )
     warnings = [
-        [*_blocked(classifier), *_warnings(plan, probe, result, number, chance), *seen]
+        [*_blocked(classifier), *_warnings(plan, probe, result, number, data.chance), *seen]
         for number, (classifier, probe, result, seen) in enumerate(
             zip(
                 classifiers,
@@ -79,13 +96,19 @@ def evaluate_report(
     ]
     models = tuple(
         _model(
-            FileRef(str(classifier.file.path), classifier.file.sha256), plan, result, own, chance
+            FileRef(str(classifier.file.path), classifier.file.sha256),
+            plan,
+            result,
+            own,
+            data.chance,
+            fared,
         )
-        for classifier, result, own in zip(classifiers, results, warnings, strict=True)
+        for classifier, result, own, fared in zip(
+            classifiers, results, warnings, labels, strict=True
+        )
     )
     check = plan.gradient_free_check
     listed = [*plan.attacks, *([] if check is None else [check])]
-    dataset = experiment.dataset
     return EvaluateReport(
         schema_version=SCHEMA_VERSION,
         cloakify_version=__version__,
@@ -95,15 +118,7 @@ def evaluate_report(
             AttackInfo(name=attack.name, steps=attack.steps, gradient=attack.gradient)
             for attack in listed
         ),
-        data=EvaluateData(
-            path=str(dataset.path),
-            sha256=dataset.sha256,
-            samples=len(dataset),
-            num_classes=classifiers[0].scores.num_classes,
-            labels=experiment.setting.data.labels,
-            preprocessing=str(inputs),
-            preprocessing_source=inputs.source,
-        ),
+        data=data,
         models=models,
         transfer=tuple(_transfers(paths, results, plan)),
         comparisons=tuple(
@@ -161,6 +176,7 @@ def _model(
     results: AttackResults,
     warnings: Sequence[EvaluationWarning],
     chance: float,
+    labels: LabelAccuracy | None,
 ) -> ModelEvaluation:
     worst = results.worst_case
     budgets = list(enumerate(plan.budgets))
@@ -189,6 +205,7 @@ def _model(
         ),
         warnings=tuple(warnings),
         copies=() if plan.given_copies is None else tuple(_on_copies(results)),
+        labels=labels,
     )
 
 

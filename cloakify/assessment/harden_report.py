@@ -172,7 +172,15 @@ def given_copies(copies: Copies, experiment: Experiment) -> GivenCopies:
 def head_info(classifier: Classifier) -> HeadInfo:
     """Return what a report tells of the head."""
     head, classes = classifier.head, classifier.scores.num_classes
-    return HeadInfo(head.node, head.op_type, head.features, head.num_features, head.logits, classes)
+    return HeadInfo(
+        node=head.node,
+        op_type=head.op_type,
+        features=head.features,
+        num_features=head.num_features,
+        logits=head.logits,
+        num_classes=classes,
+        task=classifier.scores.task.value,
+    )
 
 
 def _figures(correctness: Correctness) -> ModelFigures:

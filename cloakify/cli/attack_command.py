@@ -38,4 +38,6 @@ def attack(model: Path, **options: Any) -> None:
         return
     say(f"accuracy, clean     {percent(result.clean)} %")
     say(f"accuracy, attacked  {percent(result.attacked)} %")
+    for side, figures in zip(("clean", "attacked"), result.labels or (), strict=False):
+        say(f"{'labels, ' + side:<20}{percent(figures.accuracy)} %")
     remark(f"Written: {result.path}", quiet)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloakify.data.classes import Names, arrange, by_number
-from cloakify.data.digest import digest
+from cloakify.data.digest import Label, digest
 from cloakify.data.fitting import ImageFit
 from cloakify.data.images import ImageFeed
 from cloakify.data.joined import JoinedSource, Pack, PackedFeed, open_others
@@ -21,7 +21,7 @@ from cloakify.data.open_source import open_source
 from cloakify.data.prefetch import prefetch
 from cloakify.data.preprocessing import Preprocessing
 from cloakify.data.rows import RowFeed
-from cloakify.data.sanity import check_classes, read_labels
+from cloakify.data.sanity import check_classes, check_columns, read_labels
 from cloakify.data.source import EncodedSource, RowSource, Source
 from cloakify.data.splits import subset
 from cloakify.errors import UsageError
@@ -39,7 +39,7 @@ class Batch:
     x
         ``[b, …]``, contiguous, in the model's layout, element type and units.
     y
-        int64 ``[b]``: class indices; −1 where the data has no labels.
+        int64 ``[b]``: class indices; −1 where the data has no labels. Or ``[b, K]``: 0 and 1.
     index
         int64 ``[b]``: which samples of the dataset these are.
     """
@@ -67,7 +67,8 @@ class Dataset:
     path
         What was opened.
     labels
-        int64 ``[len]``, or ``None`` when the model's answers are to be the labels.
+        int64 ``[len]``, or ``[len, K]`` of 0 and 1 for independent labels; ``None`` when the
+        model's answers are to be the labels.
     class_names
         Name of each class index, where the data has names.
     rows
@@ -112,7 +113,7 @@ class Dataset:
         payloads = self._source.payloads(self.rows)
         first: dict[bytes, int] = {}
 
-        def records() -> Iterator[tuple[str, bytes, int]]:
+        def records() -> Iterator[tuple[str, bytes, Label]]:
             for index, ((key, payload), label) in enumerate(
                 zip(payloads, labels.tolist(), strict=True)
             ):
@@ -166,6 +167,9 @@ class Dataset:
             return self
         labels, names = self.labels, self.class_names
         order = given or told
+        if labels.ndim == 2:
+            check_columns(labels, num_classes, str(self.path))
+            return replace(self, class_names=names or order)
         if order is not None:
             labels, names = arrange(labels, names, order, certain=given is not None)
         labels, names = by_number(labels, names, num_classes)

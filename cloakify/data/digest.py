@@ -14,7 +14,8 @@ bytes, little-endian):
     little-endian and in C order. For a model with several inputs that of each array, the data
     input's first and the others in the model's order, each preceded by its length in bytes.
 ``label``
-    The class index as 8 bytes, little-endian, two's complement; −1 where there is none.
+    The class index as 8 bytes, little-endian, two's complement; −1 where there is none. Of K
+    independent labels so many bytes, 0 or 1 each.
 
 So it depends on neither the order, nor the folder's location, nor times, nor shards, nor the
 container's compression.
@@ -23,24 +24,27 @@ container's compression.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+Label = int | Sequence[int]
+"""A class index, or 0 and 1 for independent labels."""
 
-def digest(records: Iterable[tuple[str, bytes, int]]) -> str:
+
+def digest(records: Iterable[tuple[str, bytes, Label]]) -> str:
     """Hex SHA-256 of ``(key, payload, label)`` records, as the module's docstring defines it."""
     samples = sorted(_of_sample(*record) for record in records)
     return hashlib.sha256(b"cloakify data 2\n" + b"".join(samples)).hexdigest()
 
 
-def _of_sample(key: str, payload: bytes, label: int) -> bytes:
+def _of_sample(key: str, payload: bytes, label: Label) -> bytes:
     sha = hashlib.sha256()
     for field in (
         key.encode("utf-8", "surrogateescape"),
         payload,
-        label.to_bytes(8, "little", signed=True),
+        label.to_bytes(8, "little", signed=True) if isinstance(label, int) else bytes(label),
     ):
         sha.update(len(field).to_bytes(8, "little"))
         sha.update(field)

@@ -7,18 +7,22 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from cloakify.data.naming import some
+from cloakify.data.naming import shown, some
 from cloakify.errors import DataError
 from cloakify.numeric.arrays import floats
 
+# A sample of so many labels is no list of labels.
+MOST_LABELS = 100_000
+
 
 def read_labels(array: NDArray[np.generic], n: int, where: str) -> NDArray[np.int64]:
-    """Labels as stored → int64 ``[n]``.
+    """Labels as stored → int64 ``[n]``, or ``[n, K]`` of 0 and 1.
 
     Parameters
     ----------
     array
-        Whole numbers, ``[n]`` or ``[n, 1]``.
+        Whole numbers, ``[n]`` or ``[n, 1]``; or 0 and 1, or booleans, ``[n, K]``: whether each of
+        K labels holds.
     n
         Number of samples.
     where
@@ -27,15 +31,21 @@ def read_labels(array: NDArray[np.generic], n: int, where: str) -> NDArray[np.in
     Raises
     ------
     DataError
-        Other than one whole number from 0 up for each sample.
+        Other than one whole number from 0 up for each sample, or 0 and 1 for each label.
     """
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
-    if array.ndim == 2:
-        raise DataError(
-            f"{where} has shape {array.shape}: give class indices, one for each sample "
-            "(labels.argmax(axis=1) if these are one-hot)"
-        )
+    if array.ndim == 2 and len(array) == n and array.shape[1] <= MOST_LABELS:
+        flags = (array == 0) | (array == 1)
+        if not flags.all():
+            row = int(np.flatnonzero(~flags.all(axis=1))[0])
+            odd = array[row][~flags[row]][0]
+            raise DataError(
+                f"{where} has shape {array.shape} and row {row} holds {odd}: give a class index "
+                "for each sample, or 0 and 1 for each label"
+            )
+        held: NDArray[np.int64] = (array == 1).astype(np.int64)
+        return held
     if array.ndim != 1 or len(array) != n:
         raise DataError(
             f"{where} has shape {array.shape} but there are {n} samples: give one label for each"
@@ -90,6 +100,15 @@ def check_classes(
         raise DataError(
             f"{where(worst)} has label {labels[worst]} but the model has {num_classes} logits: "
             f"labels go from 0 to {num_classes - 1}"
+        )
+
+
+def check_columns(labels: NDArray[np.int64], num_labels: int, where: str) -> None:
+    """Raise DataError unless labels [n, K] are as many as the model's."""
+    if labels.shape[1] != num_labels:
+        raise DataError(
+            f"{shown(where)} has {labels.shape[1]} labels a sample, the model {num_labels}: give 0 "
+            "or 1 for each of the model's labels, in its order"
         )
 
 

@@ -134,9 +134,11 @@ def _by_class(
     """
     if labels is None:
         labels = np.zeros(n, np.int64)
-    if labels.shape != (n,):
+    if labels.shape[:1] != (n,):
         raise ValueError(f"{n} samples but labels of shape {labels.shape}")
-    classes, which, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    # Of independent labels every combination is a class of its own.
+    classes, which, counts = np.unique(labels, return_inverse=True, return_counts=True, axis=0)
+    which = which.reshape(-1)
     rank = np.empty(len(classes), np.int64)
     shuffled = np.argsort(_keys(len(classes), ~seed), kind="stable")
     rank[shuffled] = np.arange(len(classes))

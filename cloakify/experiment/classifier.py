@@ -8,15 +8,10 @@ from functools import cached_property
 
 from onnx import ModelProto
 
-from cloakify.errors import ModelError, about
+from cloakify.errors import DataError, ModelError, about
 from cloakify.experiment.model_settings import InputSettings, input_settings, names_of_classes
 from cloakify.graph.analysis.attack_point import AttackPoint, find_attack_point
-from cloakify.graph.analysis.classifier import (
-    ClassifierSearch,
-    Wanted,
-    find_classifier,
-    single_label,
-)
+from cloakify.graph.analysis.classifier import ClassifierSearch, Wanted, find_classifier
 from cloakify.graph.analysis.head import Head
 from cloakify.graph.analysis.inputs import InputSpec
 from cloakify.graph.analysis.scores import Scores
@@ -25,6 +20,7 @@ from cloakify.graph.edit.gates import has_gates, strip_gates
 from cloakify.graph.edit.mask import find_mask, strip_mask
 from cloakify.graph.gradient.coverage import Coverage, gradient_coverage
 from cloakify.limits.stages import opening
+from cloakify.numeric.arrays import Labels
 from cloakify.onnxfile import OnnxFile, open_model, read_metadata
 from cloakify.settings import DataOptions, ModelOptions
 
@@ -51,6 +47,49 @@ class Classifier:
     def is_sure(self) -> bool:
         """Whether it is known to be a classifier; one bare number may be anything."""
         return self.scores.task is not Task.BINARY or bool(self.search.reading.sign)
+
+    def for_labels(self, labels: Labels, where: str) -> Classifier:
+        """Return the classifier as labels of that form judge it.
+
+        Bare scores may be those of classes or of labels: there the data decides.
+
+        Parameters
+        ----------
+        labels
+            int64 [n], or [n, K] of 0 and 1.
+        where
+            How messages name the data.
+
+        Raises
+        ------
+        DataError
+            They have another form than the model's answers.
+        """
+        reading, count = self.search.reading, self.scores.num_classes
+        told = f" ({reading.sign})" * bool(reading.sign)
+        if labels.ndim == 1:
+            if self.scores.task is Task.MULTILABEL:
+                raise DataError(
+                    f"{where} has a class for each sample, but the model answers with {count} "
+                    f"independent labels{told}: give 0 or 1 for each of them ([n, {count}]), or "
+                    "pass --task single where exactly one is right"
+                )
+            return self
+        if self.scores.task is Task.MULTILABEL:
+            return self
+        if labels.shape[1] == count and (labels.sum(axis=1) == 1).all():
+            more = "" if reading.sign else ", or pass --task multilabel if they are not"
+            raise DataError(
+                f"{where} has labels of shape {labels.shape}, each with a single 1, as of one-hot "
+                f"classes: store class indices (labels.argmax(axis=1)){more}"
+            )
+        if reading.sign or self.scores.task is Task.BINARY:
+            raise DataError(
+                f"{where} has {labels.shape[1]} labels a sample, but the model answers with one of "
+                f"{count} classes{told}: give class indices"
+            )
+        sign = f"labels of shape {labels.shape} in the data"
+        return replace(self, search=self.search.as_labels(sign))
 
     @property
     def spec(self) -> InputSpec:
@@ -147,4 +186,4 @@ def open_source(
 
 def _classifier(file: OnnxFile, options: ModelOptions, *, any_mixed: bool = False) -> Classifier:
     search = find_classifier(file.outline, wanted_of(options), any_mixed=any_mixed)
-    return Classifier(file, find_attack_point(file.outline), single_label(search))
+    return Classifier(file, find_attack_point(file.outline), search)

@@ -7,13 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 from onnx import ModelProto
 
 from cloakify.attacks import Target, ThreatModel, make_threat
 from cloakify.attacks.threat import check_width
 from cloakify.data import Copies, Dataset, Splits, open_copies, open_data, split
 from cloakify.data.classes import read_names
+from cloakify.data.naming import shown
 from cloakify.data.splits import some_of
 from cloakify.errors import ModelError, UsageError
 from cloakify.experiment.classifier import Classifier
@@ -24,9 +24,12 @@ from cloakify.experiment.latent_input import (
     root_mean_square,
 )
 from cloakify.graph.analysis.inputs import InputSpec
+from cloakify.graph.analysis.scores import describe
+from cloakify.graph.analysis.task import Task
 from cloakify.graph.edit.class_logits import with_class_scores
 from cloakify.limits.stages import reading
-from cloakify.numeric.arrays import floats
+from cloakify.numeric.arrays import Labels, floats
+from cloakify.numeric.judging import predicted
 from cloakify.runtime import BatchSize, Device, fitting_batch_size, resolve_device
 from cloakify.settings import Setting
 
@@ -47,7 +50,7 @@ class Experiment:
 
     classifier: Classifier
     dataset: Dataset
-    labels: NDArray[np.int64]
+    labels: Labels
     threat: ThreatModel
     device: Device
     setting: Setting
@@ -81,7 +84,7 @@ class Experiment:
     @property
     def notes(self) -> tuple[str, ...]:
         """Remarks on the data, and on memory, that a user should be told; more as a run goes on."""
-        notes = (*self.dataset.notes, *self.batching.remark)
+        notes = (*self._task_notes, *self.dataset.notes, *self.batching.remark)
         inputs = self.classifier.inputs(self.setting.data)
         if inputs.source is not None:
             notes = (f"inputs as {inputs.source} says: {inputs}", *notes)
@@ -90,6 +93,18 @@ class Experiment:
             return notes
         note = f"{copies} of {len(self.dataset)} samples are exact copies of others and left out"
         return (*notes, note)
+
+    @property
+    def _task_notes(self) -> tuple[str, ...]:
+        """Say how samples are judged, where it is not by one of several logits."""
+        scores = self.classifier.scores
+        if scores.task is Task.SINGLE:
+            return ()
+        judged = f"judged as {describe(scores, self.classifier.search.reading.sign)}"
+        if self.labels.ndim == 1 or not (self.labels.sum(axis=1) == 1).all():
+            return (judged,)
+        single = "every sample has exactly one label; --task single judges by the largest score"
+        return (judged, single)
 
     def without_copies(self) -> Experiment:
         """Return the same without samples that are exact copies: they count once in an interval."""
@@ -157,6 +172,7 @@ class Experiment:
         UsageError
             It is attacked at another tensor, or that has other values.
         """
+        other = other.for_labels(self.labels, shown(os.fspath(self.dataset.path)))
         if self.inside is None and other.entry.is_plain:
             return replace(self, classifier=other)
         paths = f"{other.file.path} and {self.classifier.file.path}"
@@ -218,6 +234,8 @@ def open_experiment(
             box=box,
             others=entry.others,
         )
+    if dataset.labels is not None:
+        classifier = classifier.for_labels(dataset.labels, shown(os.fspath(data)))
     count = classifier.scores.num_classes
     listed = setting.data.classes
     given = None if listed is None else read_names(listed, count)
@@ -249,9 +267,11 @@ def _batch_size(setting: Setting, dataset: Dataset, device: Device) -> int:
     return fitting_batch_size(dataset.sample_shape, device)
 
 
-def _predictions(target: Target, dataset: Dataset, progress: Progress) -> NDArray[np.int64]:
-    predictions = np.empty(len(dataset), np.int64)
+def _predictions(target: Target, dataset: Dataset, progress: Progress) -> Labels:
+    shape = (len(dataset), *[target.num_classes] * target.independent)
+    predictions = np.empty(shape, np.int64)
     for batch in dataset.batches(batch_size=target.span):
-        predictions[batch.index] = target.logits(floats(batch.x)).argmax(axis=1)
+        logits = target.logits(floats(batch.x))
+        predictions[batch.index] = predicted(logits, independent=target.independent)
         progress("labelling by the model", int(batch.index[-1]) + 1, len(dataset))
     return predictions

@@ -13,7 +13,9 @@ from cloakify.data.naming import shown
 from cloakify.errors import DataError, ModelError
 from cloakify.experiment.class_order import find_better_order, is_low
 from cloakify.experiment.experiment import Experiment
-from cloakify.numeric.arrays import Labels, floats
+from cloakify.experiment.label_ranking import rank_labels
+from cloakify.numeric.arrays import Array, Labels, floats
+from cloakify.numeric.judging import is_right
 
 # Clean samples that the model is tried on, taken evenly from all: a hundred classes need as many
 # for two of them that have changed places to be seen.
@@ -78,15 +80,13 @@ def preflight(experiment: Experiment, target: Target, *, few: bool = False) -> P
     count = min(TRIED, len(dataset))
     indices = np.arange(count) * len(dataset) // count
     lost = other = 0
-    spread, predictions = [], []
+    answers: list[Array] = []
     for batch in dataset.batches(indices, target.span):
         x = floats(batch.x)
         logits, overruled = target.logits_and_overruled(x)
         lost += int(np.isnan(logits).any(axis=1).sum())
         other += int(overruled.sum())
-        predictions.append(logits.argmax(axis=1))
-        with np.errstate(invalid="ignore"):
-            spread.append(np.ptp(logits, axis=1))
+        answers.append(logits)
     if lost:
         raise ModelError(
             f"{path}: its logits are no numbers (NaN) on {lost} of {count} clean samples; is a "
@@ -98,13 +98,37 @@ def preflight(experiment: Experiment, target: Target, *, few: bool = False) -> P
             f"head {experiment.classifier.head.node!r}: what stands behind the head changes the "
             "answer; name another with --head, or export the model with its class scores as output"
         )
-    answers = np.concatenate(predictions)
+    logits = np.concatenate(answers)
     labels = experiment.labels[indices]
     options = experiment.setting.data
     if options.labels == "given" and not options.accept_accuracy:
-        _check_answers(experiment, labels, answers, few)
-    correct = int((answers == labels).sum())
-    return Preflight(count, correct, other, float(np.median(np.concatenate(spread))))
+        if target.independent:
+            _check_labels(experiment, labels, logits, few)
+        else:
+            _check_answers(experiment, labels, logits.argmax(axis=1), few)
+    with np.errstate(invalid="ignore"):
+        # Of labels each has a loss of its own, and none leads to another.
+        spread = np.inf if target.independent else float(np.median(np.ptp(logits, axis=1)))
+    return Preflight(count, int(is_right(logits, labels).sum()), other, spread)
+
+
+def _check_labels(experiment: Experiment, labels: Labels, logits: Array, few: bool) -> None:
+    """Raise DataError where the logits hardly tell samples with a label from those without."""
+    ranking = rank_labels(logits, labels)
+    if ranking is None:
+        raise DataError(
+            f"{shown(str(experiment.dataset.path))}: every label holds for all samples or for "
+            "none: give data of both kinds, or pass --accept-accuracy"
+        )
+    if not ranking.is_low or (few and len(labels) < FEW):
+        return
+    notes = "".join(f" ({note})" for note in experiment.dataset.notes)
+    raise DataError(
+        f"{experiment.classifier.file.path}: ranks samples with a label above those without in "
+        f"{ranking.area:.1%} of the pairs, over {ranking.counted} labels, where a guess does in "
+        "half: check the preprocessing (--scale, --mean, --std) and the order of the labels; "
+        f"--labels model does without them, --accept-accuracy goes on{notes}"
+    )
 
 
 def _check_answers(experiment: Experiment, labels: Labels, answers: Labels, few: bool) -> None:

@@ -102,7 +102,7 @@ def last_budget(report: EvaluateReport) -> float:
 
     None that was asked for is left out; a model that nothing brings there is shown to its end.
     """
-    chance = 1 / report.data.num_classes
+    chance = report.data.chance
     reached = [
         next(
             (point.eps for point in entry.curve if point.accuracy.value <= chance),

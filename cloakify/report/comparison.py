@@ -26,12 +26,14 @@ from cloakify.report.records import (
     Eps,
     FileRef,
     GivenCopies,
+    LabelAccuracy,
     Labels,
     Name,
     Norm,
     Perturbed,
     PositiveCount,
     Sha256,
+    Task,
     Timing,
 )
 
@@ -58,6 +60,12 @@ class EvaluateData:
     labels: Labels
     preprocessing: str | None = None
     preprocessing_source: str | None = None
+    task: Task = "single"
+
+    @property
+    def chance(self) -> float:
+        """The accuracy of a guess: one of the classes, or each label by the toss of a coin."""
+        return 0.5**self.num_classes if self.task == "multilabel" else 1 / self.num_classes
 
 
 @dataclass(frozen=True)
@@ -137,6 +145,7 @@ class ModelEvaluation:
     convergence: tuple[Convergence, ...]
     warnings: tuple[EvaluationWarning, ...]
     copies: tuple[CopiesAccuracy, ...]
+    labels: LabelAccuracy | None = None
 
 
 @dataclass(frozen=True)

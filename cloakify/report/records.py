@@ -15,6 +15,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from cloakify.evaluation import Difference, EvaluationWarning, Figure, Verdict
+from cloakify.evaluation.label_figures import LabelFigures
 
 SCHEMA_VERSION: Literal[1] = 1
 """Within one version fields are only added, none of them required; a test holds us to that."""
@@ -58,9 +59,16 @@ class DeviceInfo:
     provider: Name
 
 
+Task = Literal["single", "binary", "multilabel"]
+"""One of several classes is right, one of two by a single logit, or any of several labels."""
+
+
 @dataclass(frozen=True)
 class HeadInfo:
-    """The last linear layer, its data input and its output."""
+    """The last linear layer, its data input and its output.
+
+    ``num_classes`` counts the classes or labels that are judged, which may be two for one logit.
+    """
 
     node: str
     op_type: Name
@@ -68,6 +76,7 @@ class HeadInfo:
     num_features: PositiveCount
     logits: Name
     num_classes: PositiveCount
+    task: Task = "single"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,6 +162,28 @@ class Accuracy:
 
 
 @dataclass(frozen=True)
+class LabelAccuracy:
+    """How independent labels are answered one by one, on clean samples and on attacked ones.
+
+    The attacked ones are driven to the highest sum of the labels' losses by ``attack``. Everywhere
+    else accuracy is the exact match: all labels of a sample are right.
+    """
+
+    attack: Name
+    eps: Eps
+    clean: LabelFigures
+    attacked: LabelFigures
+
+
+@dataclass(frozen=True)
+class HardenLabels:
+    """Labels of source and hardened model."""
+
+    source: LabelAccuracy
+    hardened: LabelAccuracy
+
+
+@dataclass(frozen=True)
 class CopiesWithin:
     """How many of the given attacked copies count at a budget; the others count nowhere."""
 
@@ -175,8 +206,9 @@ class HardenReport(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", 
     """The whole report of one `cloakify harden`.
 
     ``attack`` is the one that chose the mask, ``evaluation_attack`` the one that judged it.
-    ``output`` is null where no file was written. ``timing`` is in seconds, by stage. ``perturbs``
-    says in words what attacks perturb; ``copies`` are those that calibrated, if the user gave some.
+    ``output`` is null where no file was written, ``labels`` where samples have a class each.
+    ``timing`` is in seconds, by stage. ``perturbs`` says in words what attacks perturb; ``copies``
+    are those that calibrated, if the user gave some.
     """
 
     schema_version: Literal[1]
@@ -195,4 +227,5 @@ class HardenReport(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", 
     timing: Timing
     perturbs: Perturbed
     copies: GivenCopies | None
+    labels: HardenLabels | None = None
     command: Command | UnsetType = UNSET

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy as np
 from cloakify.data.npz_writer import NpzWriter
 from cloakify.errors import UsageError
 from cloakify.evaluation import Figure, accuracy_figure
+from cloakify.evaluation.label_figures import LabelFigures, label_figures
 from cloakify.experiment.chosen_attacks import chosen_attack
 from cloakify.experiment.classifier import open_classifier
 from cloakify.experiment.experiment import Progress, open_experiment
@@ -27,6 +28,10 @@ class AttackResult:
 
     Attributes
     ----------
+    clean, attacked
+        Of independent labels the exact match: all of a sample's are right.
+    labels
+        How each of them fares, clean and attacked, where samples have some.
     notes
         What the data's reader or the model's answers gave cause to say.
     class_names
@@ -38,13 +43,18 @@ class AttackResult:
     attacked: Figure
     notes: tuple[str, ...]
     class_names: tuple[str, ...] | None
+    labels: tuple[LabelFigures, LabelFigures] | None = None
 
     def to_dict(self) -> dict[str, object]:
         """Return a JSON document."""
-        return {
+        document: dict[str, object] = {
             "output": str(self.path),
             "accuracy": {"clean": self.clean.to_dict(), "attacked": self.attacked.to_dict()},
         }
+        if self.labels is not None:
+            clean, attacked = map(asdict, self.labels)
+            document["labels"] = {"clean": clean, "attacked": attacked}
+        return document
 
 
 def attack(
@@ -56,9 +66,9 @@ def attack(
 ) -> AttackResult:
     """Attack every sample and write the results to an ``.npz`` file.
 
-    The file holds ``x`` (as the model takes it), ``y`` (int64) and ``index`` (int64: the row or
-    file of the data that a sample comes from). Where attacks perturb a tensor inside the graph,
-    ``x`` holds its values, and ``tensor`` its name.
+    The file holds ``x`` (as the model takes it), ``y`` (int64 [n], or [n, K] of 0 and 1) and
+    ``index`` (int64: the row or file of the data that a sample comes from). Where attacks perturb a
+    tensor inside the graph, ``x`` holds its values, and ``tensor`` its name.
 
     Raises
     ------
@@ -76,6 +86,7 @@ def attack(
     target, dataset = experiment.target(), experiment.dataset
     first_look = preflight(experiment, target, few=True)
     right = np.empty((2, len(dataset)), bool)
+    logits = np.empty((2, len(dataset) * target.independent, target.num_classes), np.float32)
     inside = experiment.inside
     shape = dataset.sample_shape if inside is None else inside.packing.tensor_shape
     with atomic_write(path) as file, NpzWriter(file) as archive:
@@ -86,6 +97,8 @@ def attack(
                 write(attacked if inside is None else inside.packing.tensor_of(attacked))
                 right[0, batch.index] = target.correct(clean, batch.y)
                 right[1, batch.index] = target.correct(attacked, batch.y)
+                if target.independent:
+                    logits[:, batch.index] = target.logits(clean), target.logits(attacked)
                 progress("attacking", int(batch.index[-1]) + 1, len(dataset))
         archive.put("y", experiment.labels)
         archive.put("index", dataset.rows)
@@ -97,6 +110,11 @@ def attack(
             f"{first_look.overruled} of {first_look.count} clean samples get another answer from "
             "the whole model than from its head, and both figures are of the head alone",
         )
-    return AttackResult(
-        path, accuracy_figure(right[0]), accuracy_figure(right[1]), notes, dataset.class_names
-    )
+    labels = None
+    if target.independent:
+        labels = (
+            label_figures(logits[0], experiment.labels),
+            label_figures(logits[1], experiment.labels),
+        )
+    clean_figure, attacked_figure = map(accuracy_figure, right)
+    return AttackResult(path, clean_figure, attacked_figure, notes, dataset.class_names, labels)

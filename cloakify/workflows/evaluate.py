@@ -7,8 +7,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cloakify.assessment.attack_plan import check_budgets, chosen_attacks, plan_attacks
+from cloakify.assessment.attack_plan import (
+    check_budgets,
+    chosen_attacks,
+    label_attack,
+    plan_attacks,
+)
 from cloakify.assessment.evaluate_report import evaluate_report
+from cloakify.assessment.label_accuracy import label_accuracy
 from cloakify.errors import UsageError
 from cloakify.evaluation.attack_models import attack_models
 from cloakify.evaluation.probes import probe_model
@@ -21,6 +27,7 @@ from cloakify.experiment.outputs import check_outputs
 from cloakify.experiment.preflight import preflight
 from cloakify.experiment.stage_times import StageTimes
 from cloakify.report.comparison import EvaluateReport
+from cloakify.report.records import LabelAccuracy
 from cloakify.settings import EvaluateSetting
 from cloakify.settings.command_line import command_line
 
@@ -106,6 +113,7 @@ def evaluate(
             any(each.coverage.passable for each in classifiers),
         )
         experiments = [first, *(first.of(other) for other in classifiers[1:])]
+        classifiers = [experiment.classifier for experiment in experiments]
         targets = [experiment.target() for experiment in experiments]
     with clock.stage("look"):
         for experiment, target in zip(experiments, targets, strict=True):
@@ -128,8 +136,25 @@ def evaluate(
             first.dataset,
             lambda done, total: progress("attacking", done, total),
         )
+    labels: list[LabelAccuracy | None] = [None for _ in targets]
+    if targets[0].independent:
+        with clock.stage("labels"):
+            highest = label_attack(setting, attacks)
+            labels = [
+                label_accuracy(
+                    target,
+                    highest,
+                    first.threat,
+                    first.dataset,
+                    None,
+                    _stage(progress, "labels", number, len(targets), len(first.dataset)),
+                )
+                for number, target in enumerate(targets)
+            ]
     command = command_line("evaluate", paths, setting, data=data, attacked=attacked)
-    report = evaluate_report(first, classifiers, plan, probes, results, clock.seconds, command)
+    report = evaluate_report(
+        first, classifiers, plan, probes, results, labels, clock.seconds, command
+    )
     class_names = whole.dataset.class_names
     return EvaluateResult(
         report, missed_gate(report, setting.evaluation.require_gain), whole.notes, class_names

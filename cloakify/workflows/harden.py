@@ -30,6 +30,7 @@ from cloakify.experiment.experiment import Progress, open_experiment
 from cloakify.experiment.outputs import check_outputs
 from cloakify.experiment.preflight import preflight
 from cloakify.experiment.stage_times import StageTimes
+from cloakify.graph.analysis.classifier import single_label
 from cloakify.hardening.gate_method import find_gate_candidate, mixes_samples
 from cloakify.hardening.mask_method import find_mask_candidate
 from cloakify.onnxfile import find_model_file, save_model
@@ -121,6 +122,7 @@ def harden(
             *(data, attacked, setting.data.classes),
         )
         experiment = open_experiment(classifier, data, setting, progress)
+        single_label(experiment.classifier.search)
         splits = experiment.splits(samples_reported(setting))
         if mixes_samples(setting, len(splits.fit)):
             # Mixed, a quarter of the samples is as good to fit on as one half, and the other half

@@ -152,7 +152,7 @@ def with_value(value):
         ({"images": X, "y": Y}, r"holds images, y: name the samples 'x', or 'input'"),
         ({"x": X, "y": Y[:5]}, r"has 5 labels but .* has 6 samples"),
         ({"x": X, "y": Y + 0.5}, r"'y' row 0 is [0-9.]+, no class index"),
-        ({"x": X, "y": np.eye(6)}, r"labels.argmax"),
+        ({"x": X, "y": 2 * np.eye(6)}, r"row 0 holds 2: give a class index .* or 0 and 1"),
         ({"x": X, "y": Y.reshape(6, 1, 1)}, r"give one label for each"),
         ({"x": X, "y": Y - 1}, r"'y' row 0 is -1: class indices count from 0"),
         ({"x": X, "y": np.full(6, 2**64 - 1, np.uint64)}, r"row 0 is 18446744073709551615"),
@@ -247,3 +247,12 @@ def test_damaged_files_give_samples_or_data_errors(tmp_path, spec, name, data):
             assert batch.x.shape[1:] == (1, 4, 4)
     except DataError as error:
         assert "\n" not in str(error)
+
+
+@pytest.mark.parametrize("kind", [np.int64, np.float32, bool, np.uint8])
+def test_a_row_of_labels_for_each_sample(load, kind):
+    y = np.random.default_rng(0).integers(0, 2, (6, 4))
+    _, data = load(x=X, y=y.astype(kind))
+    labels = data.labels
+    assert labels.dtype == np.int64
+    np.testing.assert_array_equal(labels, y)

@@ -222,3 +222,16 @@ print(next(l for l in open("/proc/self/status") if l.startswith("VmHWM")).split(
         peaks.append(int(run.stdout) / 1024)
     # The second file is 62 MB; what differs is a list of indices, and chance.
     assert peaks[1] - peaks[0] < 12
+
+
+def test_the_digest_of_rows_of_labels_is_as_documented(tmp_path, spec):
+    rng = np.random.default_rng(0)
+    x, y = rng.random((5, 1, 4, 4), np.float32), rng.integers(0, 2, (5, 3))
+    np.savez(tmp_path / "d.npz", x=x, y=y)
+    samples = []
+    for image, labels in zip(x, y, strict=True):
+        fields = (b"", b"<f4 1,4,4\n" + image.tobytes(), bytes(labels.tolist()))
+        content = b"".join(struct.pack("<Q", len(field)) + field for field in fields)
+        samples.append(hashlib.sha256(content).digest())
+    whole = hashlib.sha256(b"cloakify data 2\n" + b"".join(sorted(samples))).hexdigest()
+    assert open_data(tmp_path / "d.npz", spec(1, 4, 4), PLAIN).sha256 == whole

@@ -107,3 +107,13 @@ def test_subset_depends_on_the_seed_only():
 def test_a_limit_below_one_is_refused():
     with pytest.raises(UsageError, match="--limit"):
         subset(5, None, 0, 0)
+
+
+def test_every_combination_of_labels_is_dealt_in_proportion():
+    y = np.array([[0, 1], [1, 0], [1, 1]])[np.arange(120) % 3]
+    splits = split(120, y, 0)
+    for part, share in ((splits.fit, 20), (splits.select, 10), (splits.report, 10)):
+        _, counts = np.unique(y[part], axis=0, return_counts=True)
+        assert counts.tolist() == [share] * 3
+    chosen = subset(120, y, 30, 0)
+    assert np.unique(y[chosen], axis=0, return_counts=True)[1].tolist() == [10] * 3

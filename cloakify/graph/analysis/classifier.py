@@ -53,6 +53,12 @@ class ClassifierSearch:
     reading: TaskReading
     scores: Scores
 
+    def as_labels(self, sign: str) -> ClassifierSearch:
+        """Return the same with scores that are those of independent labels, and what tells so."""
+        reading = replace(self.reading, task=Task.MULTILABEL, sign=sign)
+        scores = scores_of(self.head, reading, self.scores.outputs)
+        return replace(self, reading=reading, scores=scores)
+
 
 def find_classifier(
     model: ModelProto, wanted: Wanted | None = None, *, any_mixed: bool = False
