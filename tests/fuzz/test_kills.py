@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="children are forks")
-@pytest.mark.parametrize("name", ["harden, report", "attack"])
+@pytest.mark.parametrize("name", ["harden, report", pytest.param("attack", marks=pytest.mark.slow)])
 def test_nothing_is_lost_or_left(name: str) -> None:
     # In a process of its own, which has no threads yet.
     found = subprocess.run(
