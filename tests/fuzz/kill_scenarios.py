@@ -18,7 +18,7 @@ from tests.support.fragile import fragile_model, write_fragile
 QUICK = ["--device", "cpu", "--threads", "1", "--eps", "0.06", "--quiet", "--limit", "120"]
 MASK = ["--mask-ratio", "0.2", "--score", "deepcloak", "--evaluation-steps", "2"]
 TUNE = ["--method", "tuned", "--tune-steps", "12", "--max-accuracy-drop", "0.3"]
-TUNE += ["--evaluation-steps", "2"]
+TUNE += ["--evaluation-steps", "2", "--write-anyway"]
 ATTACKS = ["--attack", "pgd", "--steps", "2"]
 
 # Called as cloakify, or somebody, might call a file; none is a run's.
@@ -78,14 +78,14 @@ def scenarios() -> list[Scenario]:
     ]
 
 
-def write_inputs(folder: Path, scale: float) -> None:
-    """Write a model whose weights lie in a sidecar, and its data."""
+def write_inputs(folder: Path, seed: int) -> None:
+    """Write a model whose weights lie in a sidecar, and its data; others for every seed."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_fragile(folder, 120)
+    write_fragile(folder, 120, seed)
     (folder / "data.npz").replace(folder / "x.npz")
     (folder / "fragile.onnx").unlink()
     message = fragile_model()
-    _scale(message, scale)
+    _scale(message, 1 + seed / 2)
     onnx.save_model(
         message, folder / "m.onnx", save_as_external_data=True, location="w.bin", size_threshold=0
     )

@@ -43,6 +43,7 @@ from tests.fuzz.kill_scenarios import STRANGERS, Scenario, scenarios, whole, wri
 # Calls after which something on the disk is otherwise than before.
 CALLS = ("open", "replace", "fsync", "unlink")
 ENDS = ("SIGKILL", "SIGTERM", "SIGKILL", "SIGINT")
+HELD = {signal.SIGTERM, signal.SIGINT}
 DONE, INTERRUPTED, BROKEN = 0, 130, 99
 
 
@@ -72,8 +73,12 @@ def run_child(scenario: Scenario, folder: Path, end: End | None = None) -> Ended
     """Run a scenario's command in a child process, which is ended so, or comes to its end."""
     with tempfile.TemporaryDirectory() as told:
         said, passed = Path(told) / "said", Path(told) / "passed"
+        # Until the command answers signals they wait: before, it is Python that does.
+        signal.pthread_sigmask(signal.SIG_BLOCK, HELD)
         child = os.fork()
-        if child == 0:
+        if child:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD)
+        else:
             _become(scenario.command(folder), said, passed, end or End())
         if end is not None and end.seconds is not None:
             time.sleep(end.seconds)
@@ -92,6 +97,13 @@ def _become(command: list[str], said: Path, passed: Path, end: End) -> None:
         os.dup2(handle, 2)
         # Where this runs in the background SIGINT may be ignored.
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        answer = process._answer_at_once
+
+        def answer_and_hear() -> None:
+            answer()
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD)
+
+        process._answer_at_once = answer_and_hear
         _count_moments(passed, end)
         process.main(command)
     except SystemExit as done:
@@ -188,7 +200,7 @@ def prepare(scenario: Scenario, folder: Path) -> tuple[Path, tuple[dict[str, byt
     A folder to start runs from; its content, and that after a run; how that ended.
     """
     start, done = folder / "start", folder / "done"
-    write_inputs(start / "in", 1.0)
+    write_inputs(start / "in", 0)
     (start / "out").mkdir()
     for name, data in STRANGERS.items():
         (start / "out" / name).write_bytes(data)
@@ -196,12 +208,15 @@ def prepare(scenario: Scenario, folder: Path) -> tuple[Path, tuple[dict[str, byt
     # The state of a tuning is of its own run only.
     (start / "out" / "s.npz").unlink(missing_ok=True)
     shutil.rmtree(start / "in")
-    write_inputs(start / "in", 1.5)
+    write_inputs(start / "in", 1)
     shutil.copytree(start, done)
     ended = run_child(scenario, done)
     for each in (first, ended):
         if each.code != DONE:
             raise click.ClickException(f"{scenario.name} fails unhindered: {each.said[-500:]}")
+    for name in scenario.outputs:
+        if content(start).get(f"out/{name}") == content(done)[f"out/{name}"]:
+            raise click.ClickException(f"{scenario.name}: old and new {name} are one")
     return start, (content(start), content(done)), ended
 
 
