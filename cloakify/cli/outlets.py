@@ -34,17 +34,11 @@ class Outlet(io.FileIO):
 
 
 def open_outlets() -> tuple[Outlet, Outlet]:
-    """Put outlets in the place of ``sys.stdout`` and ``sys.stderr``, and return both.
+    """Put outlets in the place of ``sys.stdout`` and ``sys.stderr``, closed ones too; return both.
 
-    A descriptor that is closed would be the next file's that is opened, and what is printed would
-    go into that. What libraries write to standard error by themselves, of damaged images and the
+    What libraries write to standard error by themselves, of damaged images and the
     like, goes nowhere: an error is one line.
     """
-    for descriptor in (0, 1, 2):
-        try:
-            os.fstat(descriptor)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR)
     output, errors_to = Outlet(1), Outlet(os.dup(2))
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 2)

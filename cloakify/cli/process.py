@@ -33,6 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and end the process with its exit code."""
     global _errors
     _answer_at_once()
+    _fill_descriptors()
     from cloakify.limits.supervisor import can_supervise, work_supervised
 
     if TRUST not in (sys.argv[1:] if arguments is None else arguments) and can_supervise():
@@ -75,6 +76,19 @@ def begin_work() -> None:
     for number in _answered():
         if signal.getsignal(number) is _stop:
             signal.signal(number, _interrupt)
+
+
+def _fill_descriptors() -> None:
+    """Open standard streams that are closed, to nowhere.
+
+    The next file or pipe that is opened would take their descriptors, and what is printed would go
+    into that.
+    """
+    for descriptor in (0, 1, 2):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
 
 
 def _answer_at_once() -> None:

@@ -17,6 +17,7 @@ Prints counts, and exits with 1 if anything else was seen.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import random
 import shutil
@@ -27,6 +28,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -84,6 +86,10 @@ def run_child(scenario: Scenario, folder: Path, end: End | None = None) -> Ended
             time.sleep(end.seconds)
             os.kill(child, getattr(signal, end.signal))
         code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        # The one that works may die after the one that watches it.
+        with suppress(ChildProcessError):
+            while True:
+                os.wait()
         moments = passed.stat().st_size if passed.exists() else 0
         return Ended(code, moments, said.read_text(errors="replace") if said.exists() else "")
 
@@ -139,6 +145,11 @@ def _count_moments(passed: Path, end: End) -> None:
         setattr(os, name, counted(getattr(os, name)))
 
 
+def was_killed(ended: Ended) -> bool:
+    """Tell whether the process was killed, or the one that did its work."""
+    return ended.code == -signal.SIGKILL or "SIGKILL" in ended.said
+
+
 def content(folder: Path) -> dict[str, bytes]:
     """Return the files below a folder."""
     return {
@@ -158,7 +169,7 @@ def faults_of(
     states
         Everything in the folder before the run, and after one that came to its end.
     """
-    killed = ended.code == -signal.SIGKILL
+    killed = was_killed(ended)
     if not killed and ended.code not in (DONE, INTERRUPTED):
         yield f"ended with {ended.code}: {ended.said[-300:]}"
     if "Traceback" in ended.said:
@@ -251,7 +262,8 @@ def try_scenario(scenario: Scenario, folder: Path, count: int, seed: int) -> lis
             content(work).get(f"out/{name}") != states[0].get(f"out/{name}")
             for name in scenario.outputs
         )
-        way = {DONE: "done", INTERRUPTED: "interrupted"}.get(ended.code, "killed")
+        way = {DONE: "done", INTERRUPTED: "interrupted"}.get(ended.code, f"ended with {ended.code}")
+        way = "killed" if was_killed(ended) else way
         tally[f"{way}, {'new' if changed else 'old'} output"] += 1
         faults += found
         if found:
@@ -269,6 +281,9 @@ def try_scenario(scenario: Scenario, folder: Path, count: int, seed: int) -> lis
 def main(count: int, seed: int, only: str | None) -> None:
     """End runs of each verb at chosen and random moments."""
     assert callable(run)
+    # Children of children that die come here to be waited for.
+    set_child_subreaper = 36
+    ctypes.CDLL(None).prctl(set_child_subreaper, 1)
     faults = []
     with tempfile.TemporaryDirectory(prefix="kills-") as place:
         for number, scenario in enumerate(scenarios()):
