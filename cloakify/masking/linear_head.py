@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -74,8 +75,12 @@ def read_head(model: ModelProto, head: Head, features: Array, host: Device = CPU
     units = np.zeros((head.num_features + 1, head.num_features), np.float32)
     np.fill_diagonal(units[1:], 1.0)
     positions = [1] * (features.ndim - 2)
-    shape = [-1, head.num_features]
-    shape = [*shape, *positions] if head.op_type == "Conv" else [-1, *positions, head.num_features]
+    if head.kernel:
+        shape = [-1, head.num_features // math.prod(head.kernel), *head.kernel]
+    elif head.op_type == "Conv":
+        shape = [-1, head.num_features, *positions]
+    else:
+        shape = [-1, *positions, head.num_features]
     # Captured features are float32 whatever the model computes in; the head takes its own type.
     element_type = features_type(model, head)
     dtype = onnx.helper.tensor_dtype_to_np_dtype(element_type)
@@ -122,6 +127,8 @@ def at_answer(
 
 def by_feature(features: Array, head: Head) -> Array:
     """Return features as [n, D], or [n, P, D] where there are P > 1 positions."""
+    if head.kernel:
+        return features.reshape(len(features), -1)
     axis = 1 if head.op_type == "Conv" else features.ndim + head.features_axis
     moved = np.moveaxis(features, axis, -1)
     flat = moved.reshape(len(features), -1, head.num_features)

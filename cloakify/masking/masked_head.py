@@ -37,7 +37,8 @@ class MaskedHead:
         self._model, self._head, self._host = model, head, host
         self._logits = logits
         self._sessions: dict[int, Session] = {}
-        self._session(2)
+        # Whether there is such a part does not depend on the rank.
+        self._part(2)
 
     @classmethod
     def of(cls, model: ModelProto, head: Head, logits: str, host: Device) -> MaskedHead | None:
@@ -56,9 +57,11 @@ class MaskedHead:
 
     def _session(self, rank: int) -> Session:
         if rank not in self._sessions:
-            declared: list[int | None] = [None] * rank
-            kind = features_type(self._model, self._head)
-            value = onnx.helper.make_tensor_value_info(self._head.features, kind, declared)
-            part = head_model(self._model, value, self._logits)
-            self._sessions[rank] = Session(part, self._host)
+            self._sessions[rank] = Session(self._part(rank), self._host)
         return self._sessions[rank]
+
+    def _part(self, rank: int) -> ModelProto:
+        declared: list[int | None] = [None] * rank
+        kind = features_type(self._model, self._head)
+        value = onnx.helper.make_tensor_value_info(self._head.features, kind, declared)
+        return head_model(self._model, value, self._logits)

@@ -5,6 +5,7 @@ The search walks back from the graph's outputs through whatever comes after a cl
 
     Gemm(φ, W, b)      MatMul(φ, W) [+ Add(·, b)]      Conv(φ, W, b) with a 1×1 kernel
     Einsum(φ, W) that sums over the last axis of φ      MatMulInteger(φ quantised on the way, W)
+    (W φᵀ)ᵀ      Conv(φ, W, b) with a kernel as large as φ      LinearClassifier(φ) of ai.onnx.ml
 
 W must be a constant; a product of two computed tensors (attention) is no layer. Exactly one must
 be met. More than one (two classifiers, auxiliary outputs, layers whose scores are mixed) is refused
@@ -13,7 +14,8 @@ with the list of them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 import onnx_graphsurgeon as gs
 from onnx import ModelProto
@@ -42,8 +44,8 @@ class Head:
     node
         Name of the linear node; where it has none, of its output.
     op_type
-        ``Gemm``, ``MatMul``, ``Conv``, ``Einsum``, or ``DynamicQuantizeLinear`` where that is what
-        reads the features as floats; ``LinearClassifier`` is that of ai.onnx.ml.
+        ``Gemm``, ``MatMul``, ``Conv``, ``Einsum``, ``LinearClassifier`` of ai.onnx.ml, or where
+        that is what reads the features, ``Transpose`` or ``DynamicQuantizeLinear``.
     features
         Name of the data input φ.
     features_slot
@@ -61,6 +63,9 @@ class Head:
         Name of the class scores; see :mod:`cloakify.graph.analysis.score_path`.
     num_classes
         C, of ``linear``.
+    kernel
+        Of a `Conv` that takes a whole map of features: its size. The features are then those of
+        every channel at every position.
     """
 
     node: str
@@ -73,6 +78,7 @@ class Head:
     linear: str
     logits: str
     num_classes: int
+    kernel: tuple[int, ...] = ()
 
     @property
     def gives_probabilities(self) -> bool:
@@ -224,7 +230,8 @@ def _as_head(node: gs.Node, constants: Constants, paths: ScorePaths) -> Head | N
     described = {
         "Gemm": _gemm,
         "MatMul": _matmul,
-        "Conv": _pointwise_conv,
+        "Conv": _conv,
+        "Transpose": _turned,
         "Einsum": _einsum,
         "DynamicQuantizeLinear": _quantised_on_the_way,
     }.get(node.op)
@@ -341,19 +348,49 @@ def _quantised_on_the_way(node: gs.Node, constants: Constants, paths: ScorePaths
     )
 
 
-def _pointwise_conv(node: gs.Node, constants: Constants, paths: ScorePaths) -> Head | None:
+def _turned(node: gs.Node, constants: Constants, paths: ScorePaths) -> Head | None:
+    """Read (W φᵀ)ᵀ: the node that reads the features is the first `Transpose`."""
+    product = _only_reader(node.outputs[0], "MatMul")
+    if product is None or product.inputs[1] is not node.outputs[0] or not _turns(node):
+        return None
+    weight, back = product.inputs[0], _only_reader(product.outputs[0], "Transpose")
+    shape = constants.shape(weight)
+    if back is None or not _turns(back) or weight not in constants:
+        return None
+    if shape is None or len(shape) != 2 or node.inputs[0] in constants:
+        return None
+    output = _with_bias(back.outputs[0], constants)
+    head = _head(node, paths, 0, -1, shape[1], *paths.reworked(output, 2, 0, shape[0]))
+    return replace(head, weight=weight.name)
+
+
+def _turns(node: gs.Node) -> bool:
+    """Tell whether a `Transpose` exchanges the two axes of a matrix."""
+    return list(node.attrs.get("perm", ())) == [1, 0]
+
+
+def _only_reader(tensor: gs.Tensor, op: str) -> gs.Node | None:
+    """Return the only node that reads a tensor, if it is of that kind."""
+    return tensor.outputs[0] if [node.op for node in tensor.outputs] == [op] else None
+
+
+def _conv(node: gs.Node, constants: Constants, paths: ScorePaths) -> Head | None:
+    """Read a 1×1 kernel, or one as large as the features' map, of which it makes one answer."""
     features, weight = node.inputs[:2]
     shape = constants.shape(weight)
-    pointwise = (
-        shape is not None
-        and all(size == 1 for size in shape[2:])
-        and node.attrs.get("group", 1) == 1
-        and not any(node.attrs.get("pads", ()))
-    )
-    if features in constants or shape is None or not pointwise:
+    if features in constants or shape is None:
         return None
+    if node.attrs.get("group", 1) != 1 or any(node.attrs.get("pads", ())):
+        return None
+    kernel = tuple(int(size) for size in shape[2:])
     scores = paths.reworked(node.outputs[0], len(shape), len(shape) - 2, shape[0])
-    return _head(node, paths, 0, 1, shape[1], *scores)
+    if all(size == 1 for size in kernel):
+        return _head(node, paths, 0, 1, shape[1], *scores)
+    dilated = any(step != 1 for step in node.attrs.get("dilations", ()))
+    if dilated or features.shape is None or tuple(features.shape[2:]) != kernel:
+        return None
+    head = _head(node, paths, 0, 1, shape[1] * math.prod(kernel), *scores)
+    return replace(head, kernel=kernel)
 
 
 def _head(
@@ -372,7 +409,7 @@ def _head(
         features_slot=slot,
         features_axis=axis,
         num_features=int(features),
-        weight=node.inputs[1 - slot].name,
+        weight=node.inputs[1 - slot].name if len(node.inputs) > 1 else "",
         linear=output.name,
         logits=paths.scores_of(output, is_map=node.op == "Conv").name,
         num_classes=int(classes),

@@ -27,6 +27,10 @@ MASK_NODE = "cloakify_mask_mul"
 MASKED_FEATURES = "cloakify_masked_features"
 
 
+# What reads features for a head whose weight another node holds, or none.
+_APART = {"DynamicQuantizeLinear", "LinearClassifier", "Transpose"}
+
+
 @dataclass(frozen=True)
 class InstalledMask:
     """A mask found in a model: its values [D] and the node that multiplies by it."""
@@ -217,7 +221,7 @@ def _head_node(model: ModelProto, head: Head) -> tuple[int, NodeProto]:
         # Names may be repeated in a file; what a node reads tells them apart.
         reads = list(node.input)[head.features_slot : head.features_slot + 1] == [head.features]
         named = head.node in (node.name, *node.output) and node.op_type == head.op_type
-        if named and reads and (not head.weight or head.weight in node.input):
+        if named and reads and (node.op_type in _APART or head.weight in node.input):
             return place, node
     raise HeadError(f"the graph has no {head.op_type} called {head.node!r}")
 
@@ -256,6 +260,8 @@ def features_type(model: ModelProto, head: Head) -> int:
 
 def _shaped(mask: np.ndarray, head: Head) -> np.ndarray:
     """Give the mask the shape in which it broadcasts along the features."""
+    if head.kernel:
+        return mask.reshape(1, -1, *head.kernel)
     if head.op_type == "Conv":
         # Rank 4 covers images; a lower rank would broadcast against positions.
         return mask.reshape(1, -1, 1, 1)

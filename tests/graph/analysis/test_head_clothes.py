@@ -13,7 +13,7 @@ from cloakify.graph.analysis.classifier import find_classifier
 from cloakify.graph.analysis.head import find_head
 from cloakify.graph.analysis.inputs import find_input
 from cloakify.graph.edit.mask import insert_mask
-from cloakify.masking.linear_head import read_head
+from cloakify.masking.linear_head import by_feature, read_head
 from cloakify.runtime import Device
 
 DIMENSIONS, CLASSES = 6, 4
@@ -56,7 +56,24 @@ def dynamic() -> onnx.ModelProto:
     return model
 
 
+def turned() -> onnx.ModelProto:
+    model = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["" : 18]> '
+        f"net (float[N, {DIMENSIONS}] x) => (float[N, {CLASSES}] y) "
+        "{ f = Relu (x)  t = Transpose <perm = [1, 0]> (f)  p = MatMul (w, t)  "
+        "s = Transpose <perm = [1, 0]> (p)  y = Add (s, b) }"
+    )
+    model.graph.initializer.extend(
+        [
+            onnx.numpy_helper.from_array(WEIGHT.T.copy(), "w"),
+            onnx.numpy_helper.from_array(BIAS, "b"),
+        ]
+    )
+    return model
+
+
 MODELS = {
+    "turned": (turned(), 1e-5),
     "nd,dc->nc": (einsum("nd,dc->nc", "f, w", False), 1e-5),
     "nd,cd->nc": (einsum("nd,cd->nc", "f, w", True), 1e-5),
     "ij,kj->ik": (einsum("ij,kj->ik", "f, w", True), 1e-5),
@@ -134,3 +151,30 @@ def test_a_linear_classifier_is_attacked_at_its_logits(transform: str) -> None:
     labels = session.run(["label"], {"x": x})[0]
     expected = np.array([5, 6, 7, 9])[((x * mask) @ WEIGHT + BIAS).argmax(axis=1)]
     np.testing.assert_array_equal(labels, expected)
+
+
+def test_a_kernel_as_large_as_the_map_takes_every_position_for_a_feature() -> None:
+    model = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["" : 18]> '
+        f"net (float[N, 3, 2, 1] x) => (float[N, {CLASSES}] y) "
+        "{ f = Relu (x)  c = Conv (f, w, b)  y = Flatten (c) }"
+    )
+    model.graph.initializer.extend(
+        [
+            onnx.numpy_helper.from_array(WEIGHT.T.reshape(CLASSES, 3, 2, 1).copy(), "w"),
+            onnx.numpy_helper.from_array(BIAS, "b"),
+        ]
+    )
+    head = find_head(model).head
+    assert (head.num_features, head.num_classes, head.kernel) == (DIMENSIONS, CLASSES, (2, 1))
+    x = np.random.default_rng(1).normal(size=(20, 3, 2, 1)).astype(np.float32)
+    mask = np.array([1, 0, 1, 0, 0, 1], np.float32)
+    hardened = insert_mask(model, head, mask, {})
+    onnx.checker.check_model(hardened)
+    session = ort.InferenceSession(hardened.SerializeToString(), providers=["CPUExecutionProvider"])
+    features = np.maximum(x, 0)
+    expected = (features.reshape(20, -1) * mask) @ WEIGHT + BIAS
+    np.testing.assert_allclose(session.run(None, {"x": x})[0], expected, atol=1e-5)
+    linear = read_head(model, head, features)
+    np.testing.assert_allclose(linear.weight, WEIGHT, atol=1e-5)
+    np.testing.assert_array_equal(by_feature(features, head), features.reshape(20, -1))
