@@ -75,3 +75,25 @@ def test_parts_along_two_axes_are_summed() -> None:
         one_node(calls, f"{unknown('double', 3)} x", 18, constants),
         {"x": np.random.default_rng(0).standard_normal(SHAPE)},
     )
+
+
+@given(st.integers(1, 3), st.integers(1, 4), st.booleans())
+@settings(max_examples=15, deadline=None)
+def test_parts_of_a_part_are_summed(row: int, column: int, swapped: bool) -> None:
+    """Two that make up the first axis, but begin late along the second one."""
+    constants = ", ".join(
+        [
+            constant("int64", "top", [2], [0, column]),
+            constant("int64", "middle", [2], [row, 9]),
+            constant("int64", "below", [2], [row, column]),
+            constant("int64", "end", [2], [9, 9]),
+            constant("int64", "axes", [2], [0, 1]),
+        ]
+    )
+    calls = ["a = Slice(x, top, middle, axes)", "b = Slice(x, below, end, axes)"]
+    calls = calls[::-1] if swapped else calls
+    calls += ["c = Sin(a)", "d = Cos(b)", "e = ReduceSum(c)", "y = Mul(d, e)"]
+    check_both(
+        one_node(" ".join(calls), f"{unknown('double', 3)} x", 18, constants),
+        {"x": np.random.default_rng(0).standard_normal(SHAPE)},
+    )
