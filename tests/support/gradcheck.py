@@ -14,8 +14,8 @@ import onnx_graphsurgeon as gs
 from onnx import ModelProto
 from onnx.reference import ReferenceEvaluator
 
-from cloakify.graph.attack_steps.build import gradients_of
 from cloakify.graph.gradient.engine import has_rule
+from cloakify.graph.gradient.gradients import gradients_of
 from cloakify.graph.lowering.specialise import specialise
 from tests.support.reference_ops import OPS
 
@@ -26,13 +26,13 @@ def gradient_model(
     """Return the model of ∂(Σ seed·output)/∂wanted, from ``seed_<output>`` to ``grad_<name>``."""
     working = specialise(model, shapes, has_rule)
     graph = working.graph
-    seeds = {}
+    seeds = []
     for output in graph.outputs:
         if np.issubdtype(output.dtype, np.floating):
             seed = gs.Variable(f"seed_{output.name}", output.dtype, list(output.shape))
             graph.inputs.append(seed)
-            seeds[output.name] = seed
-    found = gradients_of(working, seeds, [working.tensor(name) for name in wanted])
+            seeds.append((output, seed))
+    found = gradients_of(graph, seeds, [working.tensor(name) for name in wanted])
     return working.finish([(f"grad_{n}", t) for n, t in zip(wanted, found, strict=True)])
 
 

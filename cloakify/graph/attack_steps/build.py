@@ -7,16 +7,13 @@ The result is an ordinary ONNX model, so that any runtime can attack the graph t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import onnx_graphsurgeon as gs
 from onnx import ModelProto
 
-import cloakify.graph.attack_steps.apgd_step
-import cloakify.graph.gradient.rules  # noqa: F401  (registers the rules)
-from cloakify.errors import NoGradientError, UnsupportedOperatorError
+import cloakify.graph.attack_steps.apgd_step  # noqa: F401  (registers its step)
 from cloakify.graph.attack_steps.label_losses import (
     LABEL_LOSSES,
     LABEL_LOSSES_FOR_STEPS,
@@ -24,13 +21,12 @@ from cloakify.graph.attack_steps.label_losses import (
     rival_class,
 )
 from cloakify.graph.attack_steps.losses import FOR_STEPS, LOSSES, TARGETED
-from cloakify.graph.attack_steps.steps import ITERATION_STEPS, add_step, finite
-from cloakify.graph.gradient.blocks import enter_blocks, keep_blocks
+from cloakify.graph.attack_steps.steps import ITERATION_STEPS, add_input, add_step, finite
 from cloakify.graph.gradient.builder import Builder, Tensor
-from cloakify.graph.gradient.engine import Context, differentiate, has_rule, unsupported
-from cloakify.graph.lowering.rename_collisions import make_way
-from cloakify.graph.lowering.specialise import Shape, specialise
-from cloakify.graph.model.working_graph import WorkingGraph
+from cloakify.graph.gradient.engine import Context, has_rule
+from cloakify.graph.gradient.gradients import gradients_of
+from cloakify.graph.lowering.specialise import specialise
+from cloakify.graph.lowering.state import Shape
 
 LABELS = "cloakify_labels"
 TARGETS = "cloakify_targets"
@@ -108,12 +104,11 @@ def build_gradient(
     UnsupportedOperatorError
         An operator on the way has no gradient rule.
     """
-    wanted = [name for name in (spec.logits, spec.features) if name is not None]
-    model, wanted = make_way(model, wanted)
-    working = specialise(model, shapes, has_rule, wanted)
+    features = [] if spec.features is None else [spec.features]
+    working = specialise(model, shapes, has_rule, [spec.logits, *features])
     graph = working.graph
-    x, logits = working.tensor(spec.input), working.tensor(wanted[0])
-    outputs = [(FEATURES, working.tensor(name)) for name in wanted[1:]]
+    x, logits = working.tensor(spec.input), working.tensor(spec.logits)
+    outputs = [(FEATURES, working.tensor(name)) for name in features]
     builder = Context(graph)
     samples = x.shape[0]
     scores = builder.reshape(logits, [samples, -1])
@@ -121,14 +116,14 @@ def build_gradient(
     scores.shape = [samples, classes]
     outputs.append((LOGITS, scores))
     if spec.loss is None:
-        seed: Tensor = _input(graph, LOGITS_GRADIENT, scores.dtype, [samples, classes])
+        seed: Tensor = add_input(builder, LOGITS_GRADIENT, scores.dtype, [samples, classes])
     else:
         loss, seed, fooled = _add_loss(builder, scores, spec.loss, spec)
         loss.shape = [samples]
         outputs.append((LOSS, loss))
     (gradient,) = gradients_of(
-        working,
-        {wanted[0]: builder.reshape(seed, logits.shape)},
+        graph,
+        [(logits, builder.reshape(seed, logits.shape))],
         [x],
         straight_through=spec.straight_through,
     )
@@ -155,10 +150,10 @@ def _add_loss(
     """Append a loss; return it [N], its gradient in the scores, and who is fooled: bool [N]."""
     samples, count = scores.shape
     shape = [samples, count] if spec.independent else [samples]
-    labels = _input(builder.graph, LABELS, np.int64, shape)
+    labels = add_input(builder, LABELS, np.int64, shape)
     targets = None
     if name in TARGETED:
-        targets = _input(builder.graph, TARGETS, np.int64, [samples])
+        targets = add_input(builder, TARGETS, np.int64, [samples])
     if not spec.independent:
         chosen = name if spec.step is None else FOR_STEPS.get(name, name)
         loss, seed = LOSSES[chosen](builder, scores, labels, targets)
@@ -177,53 +172,3 @@ def _fooled(builder: Builder, logits: Tensor, labels: Tensor) -> Tensor:
     place = builder.op("ArgMax", logits, dtype=np.int64, axis=1, keepdims=0)
     right = builder.compare("Equal", place, labels)
     return builder.op("Not", right, dtype=np.bool_)
-
-
-def gradients_of(
-    working: WorkingGraph,
-    seeds: Mapping[str, Tensor],
-    wanted: Sequence[Tensor],
-    *,
-    straight_through: bool = False,
-) -> list[Tensor]:
-    """Differentiate; name all operators that lack a rule, not only the first.
-
-    Raises
-    ------
-    UnsupportedOperatorError
-        Operators on the way have no gradient rule.
-    NoGradientError
-        The logits do not depend on the input smoothly.
-    """
-    missing = [
-        node
-        for tensor in wanted
-        for name in seeds
-        for node in unsupported(working.graph, tensor, working.tensor(name))
-    ]
-    if missing:
-        kinds = {node.op: node.name for node in reversed(missing)}
-        listed = ", ".join(f"{op} (node {name!r})" for op, name in sorted(kinds.items()))
-        raise UnsupportedOperatorError(
-            f"no gradient rule for {listed}; --attack square needs no gradient"
-        )
-    graph = working.graph
-    keep_blocks(graph)
-    written = len(graph.nodes)
-    found = differentiate(graph, seeds, wanted, straight_through=straight_through)
-    enter_blocks(graph, written)
-    if any(gradient is None for gradient in found):
-        raise NoGradientError(
-            "no gradient reaches the input: the logits do not depend on it smoothly; "
-            "--attack square needs no gradient"
-        )
-    for tensor, gradient in zip(wanted, found, strict=True):
-        if isinstance(gradient, gs.Variable):
-            gradient.shape = tensor.shape
-    return [gradient for gradient in found if gradient is not None]
-
-
-def _input(graph: gs.Graph, name: str, dtype: np.dtype | type, shape: Sequence[int]) -> Tensor:
-    variable = gs.Variable(name, dtype, list(shape))
-    graph.inputs.append(variable)
-    return variable

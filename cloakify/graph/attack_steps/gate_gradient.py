@@ -13,11 +13,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from onnx import ModelProto
 
-from cloakify.graph.attack_steps.build import LOGITS, LOSS, gradients_of
+from cloakify.graph.attack_steps.build import LOGITS, LOSS
 from cloakify.graph.attack_steps.steps import add_input, finite
 from cloakify.graph.gradient.engine import Context, has_rule
-from cloakify.graph.lowering.rename_collisions import make_way
-from cloakify.graph.lowering.specialise import Shape, specialise
+from cloakify.graph.gradient.gradients import gradients_of
+from cloakify.graph.lowering.specialise import specialise
+from cloakify.graph.lowering.state import Shape
 
 DISTRIBUTION = "cloakify_distribution"
 SUFFIX = "_gradient"
@@ -58,7 +59,6 @@ def build_gate_gradient(
     UnsupportedOperatorError
         An operator on the way has no gradient rule.
     """
-    model, (logits,) = make_way(model, [logits])
     working = specialise(model, shapes, has_rule)
     graph = working.graph
     scores = working.tensor(logits)
@@ -72,7 +72,7 @@ def build_gate_gradient(
     loss.shape = [samples]
     share = builder.mul(builder.op("Exp", log_p), builder.sum(soft_labels, [1]))
     seed = builder.reshape(builder.sub(share, soft_labels), scores.shape)
-    found = gradients_of(working, {logits: seed}, [working.tensor(name) for name in gates])
+    found = gradients_of(graph, [(scores, seed)], [working.tensor(name) for name in gates])
     outputs = [(LOGITS, flat), (LOSS, loss)]
     for name, gradient in zip(gates, found, strict=True):
         # As one sample: what is no number moves no gate.

@@ -8,7 +8,7 @@ from the wanted tensors are never entered, so nothing is spent on the gradient o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import onnx_graphsurgeon as gs
 
@@ -83,7 +83,7 @@ class Context(Builder):
 
 def differentiate(
     graph: gs.Graph,
-    seeds: Mapping[str, Tensor],
+    seeds: Sequence[tuple[Tensor, Tensor]],
     wanted: Sequence[Tensor],
     *,
     straight_through: bool = False,
@@ -95,7 +95,7 @@ def differentiate(
     graph
         A specialised graph: static shapes, nodes in topological order.
     seeds
-        For tensors of the graph, by name, the gradient of the objective with respect to them.
+        Tensors of the graph, each with the gradient of the objective with respect to it.
     wanted
         The tensors to differentiate with respect to.
     straight_through
@@ -116,8 +116,8 @@ def differentiate(
     active = reached_from(forward, [tensor.name for tensor in wanted]).values
     context = Context(graph, active, straight_through=straight_through)
     pending: dict[int, list[Tensor]] = {}
-    for name, seed in seeds.items():
-        pending.setdefault(id(graph.tensors()[name]), []).append(seed)
+    for tensor, seed in seeds:
+        pending.setdefault(id(tensor), []).append(seed)
     for node in reversed(forward):
         if not any(map(context.needs, node.inputs)):
             continue

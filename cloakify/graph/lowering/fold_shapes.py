@@ -8,17 +8,19 @@ domains, operators whose shape depends on values), the shapes are read off one r
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import onnx
 from onnx import ModelProto, NodeProto, TensorProto
 
 from cloakify.errors import UnsupportedOperatorError
-from cloakify.graph.lowering.ceil_mode_pooling import drop_last_windows
-from cloakify.graph.lowering.control_flow import write_out_control_flow
 from cloakify.graph.lowering.data_dependent_shapes import refuse_moving_shapes
 from cloakify.graph.lowering.run_once import run_once
+from cloakify.graph.lowering.state import Lowering
 from cloakify.graph.model.dataflow import values_read
 from cloakify.graph.model.imported import infer_shapes
+from cloakify.graph.model.weights import Weights, drop_inputs
 
 # Results with more elements than this stay computations; ONNX Runtime folds them when it opens the
 # session, and nothing is gained by carrying them in the message.
@@ -34,49 +36,25 @@ _RANDOM = {
 }
 
 
-def fold_shapes(model: ModelProto, weights: dict[str, TensorProto]) -> ModelProto:
-    """Return ``model`` with static shapes everywhere and its shape arithmetic folded.
-
-    Parameters
-    ----------
-    model
-        A model whose large weights are declared as inputs; changed in place.
-    weights
-        Those weights.
+def infer(lowering: Lowering) -> bool:
+    """Write down the shapes and types that onnx infers.
 
     Raises
     ------
     ModelError
-        The model contradicts itself, or the shape of a tensor can't be found even by running it.
-    UnsupportedOperatorError
-        The shape of a tensor depends on the values of the data.
+        The model contradicts itself.
     """
-    probed: list[onnx.ValueInfoProto] = []
-    while True:
-        model = _infer(model, probed)
-        shapes, _ = known_values(model)
-        if drop_last_windows(model, shapes):
-            continue
-        if _fold_once(model, shapes) or write_out_control_flow(model, shapes):
-            continue
-        unknown = [
-            name for node in model.graph.node for name in node.output if name and name not in shapes
-        ]
-        if not unknown:
-            return model
-        refuse_moving_shapes(model, weights, shapes)
-        probed += _probe(model, weights, unknown)
-
-
-def _infer(model: ModelProto, known: list[onnx.ValueInfoProto]) -> ModelProto:
+    model = lowering.model
     del model.graph.value_info[:]
     outputs = {output.name: output for output in model.graph.output}
-    for value in known:
+    for value in lowering.observed:
         if value.name in outputs:
             outputs[value.name].CopyFrom(value)
         else:
             model.graph.value_info.append(value)
-    return infer_shapes(model, data_prop=True)
+    lowering.model = infer_shapes(model, data_prop=True)
+    lowering.shapes, lowering.types = known_values(lowering.model)
+    return False
 
 
 def known_values(model: ModelProto) -> tuple[dict[str, tuple[int, ...]], dict[str, int]]:
@@ -91,8 +69,9 @@ def known_values(model: ModelProto) -> tuple[dict[str, tuple[int, ...]], dict[st
     return shapes, types
 
 
-def _fold_once(model: ModelProto, shapes: dict[str, tuple[int, ...]]) -> bool:
+def fold_constants(lowering: Lowering) -> bool:
     """Replace what can be computed from constants and known shapes; tell whether anything was."""
+    model, shapes = lowering.model, lowering.shapes
     static: set[str] = {tensor.name for tensor in model.graph.initializer}
     folded: dict[str, TensorProto] = {}
     to_run: list[NodeProto] = []
@@ -128,14 +107,12 @@ def _is_static(node: NodeProto, static: set[str], shapes: dict[str, tuple[int, .
     if any(name and name not in static for name in node.input):
         return False
     # A result of unknown shape is most often a small one: arithmetic on shapes.
-    return all(
-        np.prod(shapes.get(name, ()), dtype=np.int64) <= LARGEST_FOLDED for name in node.output
-    )
+    return all(math.prod(shapes.get(name, ())) <= LARGEST_FOLDED for name in node.output)
 
 
 def _shape_constant(node: NodeProto, shape: tuple[int, ...]) -> TensorProto:
     if node.op_type == "Size":
-        values = np.array(np.prod(shape, dtype=np.int64), np.int64)
+        values = np.array(math.prod(shape), np.int64)
     else:
         limits = {attribute.name: attribute.i for attribute in node.attribute}
         values = np.array(shape[limits.get("start", 0) : limits.get("end", len(shape))], np.int64)
@@ -165,15 +142,32 @@ def _evaluate(
     }
 
 
-def _probe(
-    model: ModelProto, weights: dict[str, TensorProto], unknown: list[str]
-) -> list[onnx.ValueInfoProto]:
-    """Run the model once on zeros, and return the type and shape of each unknown tensor."""
+def observe_shapes(lowering: Lowering) -> bool:
+    """Run the model once where shapes are unknown, and write them down; tell whether any were.
+
+    Raises
+    ------
+    ModelError
+        It can't be run.
+    UnsupportedOperatorError
+        The shape of a value depends on the values of the data, or it is no tensor.
+    """
+    model, shapes = lowering.model, lowering.shapes
+    unknown = [
+        name for node in model.graph.node for name in node.output if name and name not in shapes
+    ]
+    if not unknown:
+        return False
+    refuse_moving_shapes(model, lowering.weights, shapes)
+    lowering.observed += _observe(model, lowering.weights, unknown)
+    return True
+
+
+def _observe(model: ModelProto, weights: Weights, unknown: list[str]) -> list[onnx.ValueInfoProto]:
+    """Run the model on zeros, and return the type and shape of each unknown tensor."""
     whole = ModelProto()
     whole.CopyFrom(model)
-    data = [value for value in whole.graph.input if value.name not in weights]
-    del whole.graph.input[:]
-    whole.graph.input.extend(data)
+    drop_inputs(whole, weights)
     whole.graph.initializer.extend(weights.values())
     del whole.graph.output[:]
     whole.graph.output.extend(onnx.ValueInfoProto(name=name) for name in unknown)
@@ -182,7 +176,7 @@ def _probe(
             [dim.dim_value for dim in value.type.tensor_type.shape.dim],
             onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type),
         )
-        for value in data
+        for value in whole.graph.input
     }
     found = []
     makers = {name: node for node in model.graph.node for name in node.output}

@@ -7,7 +7,6 @@ the types of its inputs, onnx builds the body for the node at hand.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import onnx
@@ -15,11 +14,28 @@ import onnx.inliner
 from onnx import ModelProto, NodeProto
 
 from cloakify.boundary import boundary
+from cloakify.graph.lowering.state import Keep, Lowering
+from cloakify.graph.model.imported import infer_shapes
 from cloakify.onnxfile import values_of
 from cloakify.onnxfile.walk import iter_graphs
 
-# Tells whether an operator, given its domain and type, may stay as it is.
-Keep = Callable[[str, str], bool]
+
+def inline_local_functions(lowering: Lowering) -> bool:
+    """Put the bodies of a model's own functions in the place of the nodes that call them.
+
+    Raises
+    ------
+    ModelError
+        onnx can't.
+    """
+    if not lowering.model.functions:
+        return False
+    # Functions may be written for other opsets than the graph that calls them: to convert them,
+    # onnx wants the types of what they are called with.
+    model = infer_shapes(lowering.model)
+    with boundary("its functions can't be written out"):
+        lowering.model = onnx.inliner.inline_local_functions(model, convert_version=True)
+    return True
 
 
 def expand_functions(model: ModelProto, keep: Keep) -> ModelProto:

@@ -10,13 +10,13 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from onnx import GraphProto, ModelProto, NodeProto
+from onnx import GraphProto, NodeProto, TensorProto
 
 from cloakify.errors import ModelError
-from cloakify.graph.analysis.inputs import data_inputs
 from cloakify.graph.edit.cut import OWN
 from cloakify.graph.edit.gates import GATE, UNGATED
 from cloakify.graph.edit.mask import MASK, MASKED_FEATURES
+from cloakify.graph.lowering.state import Lowering
 from cloakify.graph.model.names import names_in
 from cloakify.graph.model.rewrite import rename
 
@@ -27,43 +27,41 @@ _MEANT = re.compile(
 )
 
 
-def make_way(model: ModelProto, wanted: Sequence[str]) -> tuple[ModelProto, list[str]]:
-    """Return ``model``, or a copy in which no name can be taken for one of a working graph.
-
-    Parameters
-    ----------
-    wanted
-        Names of values that are asked for.
-
-    Returns
-    -------
-    The model and what the wanted values are called in it.
+def free_names(lowering: Lowering) -> bool:
+    """Rename what has such a name, and what is wanted along with it; tell whether anything has.
 
     Raises
     ------
     ModelError
         A data input has such a name: it is fed by it, and can't be renamed.
     """
-    found = {name for name in _values(model.graph) if _is_ours(name)}
-    if not found:
-        return model, list(wanted)
-    for value in data_inputs(model):
-        if value.name in found:
+    graph = lowering.model.graph
+    taken = {name for name in _values(graph) if _is_ours(name)}
+    if not taken:
+        return False
+    for value in graph.input:
+        if value.name in taken and value.name not in lowering.weights:
             raise ModelError(
                 f"the model's input is called {value.name!r}, a name that cloakify uses for its "
                 "own; rename it"
             )
-    names = names_in(model)
-    mapping = {name: names.fresh(f"model_{name}") for name in sorted(found)}
-    copy = ModelProto()
-    copy.CopyFrom(model)
-    for node in copy.graph.node:
-        rename(node, mapping)
-    for tensor in copy.graph.initializer:
-        tensor.name = mapping.get(tensor.name, tensor.name)
-    for value in (*copy.graph.input, *copy.graph.output, *copy.graph.value_info):
-        value.name = mapping.get(value.name, value.name)
-    return copy, [mapping.get(name, name) for name in wanted]
+    names = names_in(lowering.model)
+    renamed = {name: names.fresh(f"model_{name}") for name in sorted(taken)}
+    for node in graph.node:
+        rename(node, renamed)
+    for tensor in graph.initializer:
+        tensor.name = renamed.get(tensor.name, tensor.name)
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        value.name = renamed.get(value.name, value.name)
+    for name in renamed.keys() & lowering.weights.keys():
+        weight = TensorProto()
+        weight.CopyFrom(lowering.weights.pop(name))
+        weight.name = renamed[name]
+        lowering.weights[weight.name] = weight
+    if lowering.outputs is not None:
+        lowering.outputs = [renamed.get(name, name) for name in lowering.outputs]
+    lowering.renamed.update(renamed)
+    return True
 
 
 def _is_ours(name: str) -> bool:

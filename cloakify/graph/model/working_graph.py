@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import onnx_graphsurgeon as gs
@@ -25,20 +25,23 @@ class WorkingGraph:
         The nodes; every variable has a static ``shape`` (tuple of int) and a ``dtype``.
     weights
         The large constants of ``graph`` by name, as they stood in the model.
+    renamed
+        What tensors are called here that have another name in the model.
     """
 
     graph: gs.Graph
     weights: Weights
+    renamed: dict[str, str] = field(default_factory=dict)
 
     def tensor(self, name: str) -> gs.Tensor:
-        """Return the tensor of that name.
+        """Return the tensor that has this name in the model.
 
         Raises
         ------
         ModelError
             There is none.
         """
-        tensor = self.graph.tensors().get(name)
+        tensor = self.graph.tensors().get(self.renamed.get(name, name))
         if tensor is None:
             raise ModelError(f"the specialised graph has no tensor {name!r}")
         return tensor

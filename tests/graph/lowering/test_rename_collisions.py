@@ -12,7 +12,10 @@ from cloakify.graph.analysis.gate_sites import find_gate_sites
 from cloakify.graph.analysis.head import find_head
 from cloakify.graph.attack_steps.gate_gradient import build_gate_gradient
 from cloakify.graph.edit.gates import insert_gates
-from cloakify.graph.lowering.rename_collisions import make_way
+from cloakify.graph.lowering.passes import Pass
+from cloakify.graph.lowering.rename_collisions import free_names
+from cloakify.graph.lowering.run_once import run_once
+from cloakify.graph.lowering.specialise import lower, specialise
 from tests.support.classifiers import mlp_classifier, target_of, threat_of
 
 NAMES = ("a", "h", "logits", "w1", "b1", "w2")
@@ -78,7 +81,7 @@ def test_an_input_of_such_a_name_is_refused():
         "(float[N, 2] y) { y = Relu(cloakify_labels) }"
     )
     with pytest.raises(ModelError, match=r"input is called 'cloakify_labels'.*rename it"):
-        make_way(model, ["y"])
+        specialise(model, {"cloakify_labels": (1, 2)}, outputs=["y"])
 
 
 def test_gates_of_the_models_own_are_no_gates():
@@ -101,8 +104,25 @@ def test_names_inside_subgraphs_follow():
             >
         }"""
     )
-    changed, names = make_way(model, ["cloakify_loss", "y"])
-    assert names == ["model_cloakify_loss", "y"]
-    onnx.checker.check_model(changed)
+    changed = lower(model, {}, None, ["cloakify_loss", "y"], [Pass("free names", free_names)])
+    assert changed.outputs == ["model_cloakify_loss", "y"]
+    onnx.checker.check_model(changed.model)
     assert "cloakify_loss" in onnx.printer.to_text(model)
-    assert changed.graph.node[1].attribute[0].g.node[0].input[0] == "model_cloakify_loss"
+    inner = changed.model.graph.node[1].attribute[0].g.node[0]
+    assert inner.input[0] == "model_cloakify_loss"
+
+
+def test_weights_follow_and_go_by_their_old_names_outside():
+    weight = np.random.default_rng(0).random((64, 64), np.float32)
+    model = onnx.parser.parse_model(
+        """<ir_version: 8, opset_import: ["" : 18]> f (float[N, 64] x) => (float[N, 64] y)
+        { cloakify_logits = MatMul (x, cloakify_gradient)  y = Relu (cloakify_logits) }"""
+    )
+    model.graph.initializer.append(onnx.numpy_helper.from_array(weight, "cloakify_gradient"))
+    working = specialise(model, {"x": (2, 64)}, outputs=["cloakify_logits"])
+    assert working.tensor("cloakify_logits").name == "model_cloakify_logits"
+    (product,) = working.graph.nodes
+    np.testing.assert_array_equal(product.inputs[1].values, weight)
+    x = np.ones((2, 64), np.float32)
+    np.testing.assert_allclose(run_once(working.export(), {"x": x})[0], x @ weight, rtol=1e-5)
+    assert model.graph.initializer[0].name == "cloakify_gradient"
