@@ -14,8 +14,8 @@ import onnx_graphsurgeon as gs
 from onnx import ModelProto
 from onnx.reference import ReferenceEvaluator
 
-from cloakify.graph.gradient.engine import has_rule
 from cloakify.graph.gradient.gradients import gradients_of
+from cloakify.graph.gradient.rule import has_rule
 from cloakify.graph.lowering.specialise import specialise
 from tests.support.reference_ops import OPS
 

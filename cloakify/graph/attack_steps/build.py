@@ -23,8 +23,8 @@ from cloakify.graph.attack_steps.label_losses import (
 from cloakify.graph.attack_steps.losses import FOR_STEPS, LOSSES, TARGETED
 from cloakify.graph.attack_steps.steps import ITERATION_STEPS, add_input, add_step, finite
 from cloakify.graph.gradient.builder import Builder, Tensor
-from cloakify.graph.gradient.engine import Context, has_rule
 from cloakify.graph.gradient.gradients import gradients_of
+from cloakify.graph.gradient.rule import Context, has_rule
 from cloakify.graph.lowering.specialise import specialise
 from cloakify.graph.lowering.state import Shape
 

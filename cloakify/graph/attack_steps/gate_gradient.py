@@ -15,8 +15,8 @@ from onnx import ModelProto
 
 from cloakify.graph.attack_steps.build import LOGITS, LOSS
 from cloakify.graph.attack_steps.steps import add_input, finite
-from cloakify.graph.gradient.engine import Context, has_rule
 from cloakify.graph.gradient.gradients import gradients_of
+from cloakify.graph.gradient.rule import Context, has_rule
 from cloakify.graph.lowering.specialise import specialise
 from cloakify.graph.lowering.state import Shape
 

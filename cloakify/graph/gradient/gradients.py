@@ -1,4 +1,4 @@
-"""Gradients of a working graph, all that is to be done for them: checked, written, made fast."""
+"""Gradients of a working graph, all that is to be done for them: asked for, written, made fast."""
 
 from __future__ import annotations
 
@@ -6,21 +6,20 @@ from collections.abc import Sequence
 
 import onnx_graphsurgeon as gs
 
-import cloakify.graph.gradient.rules  # noqa: F401  (registers the rules)
 from cloakify.errors import NoGradientError, UnsupportedOperatorError
 from cloakify.graph.gradient.blocks import enter_blocks, keep_blocks
 from cloakify.graph.gradient.builder import Tensor
-from cloakify.graph.gradient.engine import differentiate, unsupported
+from cloakify.graph.gradient.engine import Seeds, differentiate
+from cloakify.graph.gradient.refusals import Refusal, refusals
+
+# Reasons that an error names, besides all operators without a rule.
+_NAMED = 3
 
 
 def gradients_of(
-    graph: gs.Graph,
-    seeds: Sequence[tuple[Tensor, Tensor]],
-    wanted: Sequence[Tensor],
-    *,
-    straight_through: bool = False,
+    graph: gs.Graph, seeds: Seeds, wanted: Sequence[Tensor], *, straight_through: bool = False
 ) -> list[Tensor]:
-    """Differentiate; name all operators that lack a rule, not only the first.
+    """Append the gradients of the wanted tensors to a graph, in place.
 
     Parameters
     ----------
@@ -30,32 +29,45 @@ def gradients_of(
     Raises
     ------
     UnsupportedOperatorError
-        Operators on the way have no gradient rule.
+        Operators on the way have no gradient rule, or none for what they do; all are named.
     NoGradientError
         The logits do not depend on the input smoothly.
     """
-    missing = [
-        node
-        for tensor in wanted
-        for target, _ in seeds
-        for node in unsupported(graph, tensor, target)
-    ]
-    if missing:
-        kinds = {node.op: node.name for node in reversed(missing)}
-        listed = ", ".join(f"{op} (node {name!r})" for op, name in sorted(kinds.items()))
-        raise UnsupportedOperatorError(
-            f"no gradient rule for {listed}; --attack square needs no gradient"
-        )
+    refused = refusals(
+        graph.nodes,
+        [tensor.name for tensor in wanted],
+        [tensor.name for tensor, _ in seeds],
+        lambda tensor: isinstance(tensor, gs.Constant),
+        is_lowered=True,
+        straight_through=straight_through,
+    )
+    if refused:
+        raise UnsupportedOperatorError(f"{_told(refused)}; --attack square needs no gradient")
     keep_blocks(graph)
     written = len(graph.nodes)
-    found = differentiate(graph, seeds, wanted, straight_through=straight_through)
+    gradients = differentiate(graph, seeds, wanted, straight_through=straight_through)
     enter_blocks(graph, written)
-    if any(gradient is None for gradient in found):
+    reaching = [gradient for gradient in gradients if gradient is not None]
+    if len(reaching) < len(wanted):
         raise NoGradientError(
             "no gradient reaches the input: the logits do not depend on it smoothly; "
             "--attack square needs no gradient"
         )
-    for tensor, gradient in zip(wanted, found, strict=True):
+    for tensor, gradient in zip(wanted, reaching, strict=True):
         if isinstance(gradient, gs.Variable):
             gradient.shape = tensor.shape
-    return [gradient for gradient in found if gradient is not None]
+    return reaching
+
+
+def _told(refused: Sequence[Refusal]) -> str:
+    """Return one line for all operators without a rule, and the first of the other reasons."""
+    parts: list[str] = []
+    without = {each.node.op: each.name for each in reversed(refused) if not each.reason}
+    if without:
+        listed = ", ".join(f"{op} (node {name!r})" for op, name in sorted(without.items()))
+        parts.append(f"no gradient rule for {listed}")
+    reasons = [f"{each.node.op} {each.name!r} {each.reason}" for each in refused if each.reason]
+    parts += reasons[:_NAMED]
+    if len(reasons) > _NAMED:
+        parts.append(f"{len(reasons) - _NAMED} more have none")
+    return ", and ".join(parts)

@@ -74,11 +74,11 @@ def shaped_by_values(nodes: Sequence[NodeProto], sources: Iterable[str]) -> list
 
     Unless other values make up for it: some of these shapes turn out to be fixed.
     """
-    moving = reached_from(nodes, sources, passes=_passes_values)
+    moving = reached_from(nodes, sources, passes=passes_values)
     return [node for node in moving.nodes if _is_shaped_by(node, moving.values)]
 
 
-def _passes_values(node: NodeProto) -> bool:
+def passes_values(node: NodeProto) -> bool:
     """Tell whether anything but sizes is read of a node's input."""
     return bool(node.domain) or node.op_type not in ("Shape", "Size")
 

@@ -10,7 +10,7 @@ import pytest
 from onnx import ModelProto, NodeProto, TensorProto
 
 from cloakify.graph.attack_steps import build, steps
-from cloakify.graph.gradient.engine import has_rule
+from cloakify.graph.gradient.rule import has_rule
 from cloakify.graph.lowering.decompositions.catalogue import write_out
 from cloakify.graph.lowering.fold_shapes import fold_constants
 from cloakify.graph.lowering.functions import expand_functions

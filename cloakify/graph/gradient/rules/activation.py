@@ -9,9 +9,7 @@ from __future__ import annotations
 import onnx_graphsurgeon as gs
 
 from cloakify.graph.gradient.builder import Tensor
-from cloakify.graph.gradient.engine import Context, rule, unary
-
-Gradients = list[Tensor | None]
+from cloakify.graph.gradient.rule import Context, Gradients, rule, unary
 
 
 @unary("Relu")

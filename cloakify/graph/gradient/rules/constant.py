@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import onnx_graphsurgeon as gs
 
-from cloakify.graph.gradient.builder import Tensor
-from cloakify.graph.gradient.engine import Context, rule
-
-Gradients = list[Tensor | None]
+from cloakify.graph.gradient.rule import Context, Gradients, rule
 
 # Steps that a gradient can be let through, since they put out what they take, roughly.
 PASSABLE = ("Ceil", "Floor", "Round", "Sign")
@@ -43,13 +40,14 @@ PASSABLE = ("Ceil", "Floor", "Round", "Sign")
     "Shape",
     "Size",
     "Xor",
+    passes=lambda node, straight_through: False,
 )
 def constant(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
     """``y`` is constant piece by piece, or counts rather than measures: nothing flows back."""
     return [None] * len(node.inputs)
 
 
-@rule(*PASSABLE)
+@rule(*PASSABLE, passes=lambda node, straight_through: straight_through)
 def steps(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
     """``y`` is constant piece by piece; straight through ``∂x = g``, for `Sign` where |x| ≤ 1."""
     (g,) = grads

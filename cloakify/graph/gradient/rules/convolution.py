@@ -8,28 +8,22 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from cloakify.graph.gradient.builder import Tensor
-from cloakify.graph.gradient.engine import Context, rule
 from cloakify.graph.gradient.phases import flipped, gradient_by_phase, phases_of
-from cloakify.graph.gradient.rules.static import (
-    constant_values,
-    refuse_gradient,
-    resize_with_zeros,
-)
+from cloakify.graph.gradient.rule import Context, Gradients, rule
+from cloakify.graph.gradient.rules.static import constant_values, resize_with_zeros
+from cloakify.graph.gradient.support import no_gradient_for
 from cloakify.graph.gradient.windows import Window, window_of
 from cloakify.graph.gradient.zero_insertion import gradient_by_zeros
-
-Gradients = list[Tensor | None]
 
 _NARROW = 4
 
 
-@rule("Conv")
+@rule("Conv", supports=no_gradient_for((1, 2), "weights"))
 def conv(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
     """``y = x ∗ W``: ``∂x`` is the transposed convolution of g by W."""
     (g,) = grads
     assert g is not None
     x, w = node.inputs[:2]
-    refuse_gradient(context, node, [1, 2], "weights")
     return [conv_gradient(context, node, g, x, w)]
 
 
@@ -70,13 +64,12 @@ def _is_narrow(weights: np.ndarray, group: int) -> bool:
     return group == 1 and weights.shape[1] <= _NARROW and math.prod(weights.shape[2:]) > 1
 
 
-@rule("ConvTranspose")
+@rule("ConvTranspose", supports=no_gradient_for((1, 2), "weights"))
 def conv_transpose(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
     """``y`` spreads x by W: ``∂x`` is the `Conv` of g with the same W, strides and pads."""
     (g,) = grads
     assert g is not None
     x, w = node.inputs[:2]
-    refuse_gradient(context, node, [1, 2], "weights")
     window, size, out = _transposed_window(node), x.shape[2:], node.outputs[0].shape[2:]
     ends = [
         s * (n - 1) + e - y - p

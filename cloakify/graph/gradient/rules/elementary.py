@@ -10,7 +10,7 @@ import math
 import onnx_graphsurgeon as gs
 
 from cloakify.graph.gradient.builder import Tensor
-from cloakify.graph.gradient.engine import Context, unary
+from cloakify.graph.gradient.rule import Context, unary
 
 
 @unary("Neg")

@@ -8,20 +8,18 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from cloakify.graph.gradient.builder import Tensor
-from cloakify.graph.gradient.engine import Context, rule
+from cloakify.graph.gradient.rule import Context, Gradients, rule
 from cloakify.graph.gradient.rules.static import (
     integers,
-    refuse_gradient,
     resize_with_zeros,
     values,
     zeros,
 )
+from cloakify.graph.gradient.support import known
 from cloakify.graph.model.constants import given
 
-Gradients = list[Tensor | None]
 
-
-@rule("Slice")
+@rule("Slice", supports=known({1: "starts", 2: "ends", 3: "axes", 4: "steps"}))
 def slice_(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
     """``y = x[start:end:step]``: ``∂x`` is g, spread by the steps, in zeros.
 
@@ -30,9 +28,9 @@ def slice_(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
     (g,) = grads
     assert g is not None
     shape, taken = node.inputs[0].shape, list(node.outputs[0].shape)
-    starts, ends = integers(node, 1, "starts"), integers(node, 2, "ends")
-    axes = integers(node, 3, "axes") if given(node, 3) else list(range(len(starts)))
-    steps = integers(node, 4, "steps") if given(node, 4) else [1] * len(starts)
+    starts, ends = integers(node, 1), integers(node, 2)
+    axes = integers(node, 3) if given(node, 3) else list(range(len(starts)))
+    steps = integers(node, 4) if given(node, 4) else [1] * len(starts)
     before, after = [0] * len(shape), [0] * len(shape)
     positions = {}
     for axis, start, end, step in zip(axes, starts, ends, steps, strict=True):
@@ -143,13 +141,13 @@ def top_k(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
     return [context.op("ScatterElements", zeros(context, x.shape, g), indices, g, axis=axis)]
 
 
-@rule("Compress")
+@rule("Compress", supports=known({1: "condition"}))
 def compress(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
     """``y = x`` where a constant condition holds: g goes back to those positions."""
     (g,) = grads
     assert g is not None
     x = node.inputs[0]
-    kept = np.flatnonzero(values(node, 1, "condition"))
+    kept = np.flatnonzero(values(node, 1))
     axis = node.attrs.get("axis")
     shape = list(x.shape) if axis is not None else [math.prod(x.shape)]
     axis = 0 if axis is None else axis % len(shape)
@@ -184,13 +182,12 @@ def reverse_sequence(context: Context, node: gs.Node, grads: Gradients) -> Gradi
 _REVERSED_AXES = {"batch_axis": 1, "time_axis": 0}
 
 
-@rule("Col2Im")
+@rule("Col2Im", supports=known({1: "sizes", 2: "sizes"}))
 def col2im(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
     """``y`` adds columns up to an image: ``∂x`` reads g back, block position by block position."""
     (g,) = grads
     assert g is not None
-    refuse_gradient(context, node, [1, 2], "sizes")
-    image, block = integers(node, 1, "image shape"), integers(node, 2, "block shape")
+    image, block = integers(node, 1), integers(node, 2)
     rank = len(image)
     strides = node.attrs.get("strides") or [1] * rank
     dilations = node.attrs.get("dilations") or [1] * rank

@@ -7,9 +7,7 @@ import math
 import onnx_graphsurgeon as gs
 
 from cloakify.graph.gradient.builder import Tensor
-from cloakify.graph.gradient.engine import Context, rule
-
-Gradients = list[Tensor | None]
+from cloakify.graph.gradient.rule import Context, Gradients, rule
 
 
 @rule("MatMul")

@@ -14,27 +14,35 @@ from collections.abc import Sequence
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from cloakify.errors import UnsupportedOperatorError
 from cloakify.graph.gradient.builder import Tensor
-from cloakify.graph.gradient.engine import Context, rule, unary
-from cloakify.graph.gradient.rules.static import constant_values, refuse_gradient
+from cloakify.graph.gradient.rule import Context, Gradients, rule, unary
+from cloakify.graph.gradient.rules.static import constant_values
+from cloakify.graph.gradient.support import (
+    all_of,
+    no_gradient_for,
+    no_gradient_through,
+    without,
+)
 from cloakify.graph.model.constants import given
-
-Gradients = list[Tensor | None]
 
 MICROSOFT = "com.microsoft"
 
+_STATISTICS = "means or deviations"
 
-@rule("BatchNormalization")
+
+@rule(
+    "BatchNormalization",
+    supports=all_of(
+        without("training_mode", "is in training mode; export the model for inference"),
+        no_gradient_for((1, 2, 3, 4), "parameters"),
+        no_gradient_through((1, 2, 3, 4), _STATISTICS),
+    ),
+)
 def batch_normalization(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
     """``y = s · (x − μ) / √(σ² + ε) + b`` with stored μ, σ²: ``∂x = g · s / √(σ² + ε)``."""
-    g = _only_first(node, grads)
+    g = grads[0]
+    assert g is not None
     x, scale, _, _, variance = node.inputs
-    if node.attrs.get("training_mode", 0):
-        raise UnsupportedOperatorError(
-            f"BatchNormalization {node.name!r} is in training mode; export the model for inference"
-        )
-    refuse_gradient(context, node, range(1, len(node.inputs)), "parameters")
     epsilon = node.attrs.get("epsilon", 1e-5)
     factors, spread = constant_values(scale), constant_values(variance)
     if len(x.shape) == 4 and g.dtype == np.float32 and factors is not None and spread is not None:
@@ -45,10 +53,11 @@ def batch_normalization(context: Context, node: gs.Node, grads: Gradients) -> Gr
     return [context.mul(g, context.reshape(slope, _by_channel(x)))]
 
 
-@rule("LayerNormalization")
+@rule("LayerNormalization", supports=no_gradient_through((1, 2), _STATISTICS))
 def layer_normalization(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
     """``y = s · (x − μ) · r + b`` over the last axes: see the module; ``∂s = g · c · r``."""
-    g = _only_first(node, grads)
+    g = grads[0]
+    assert g is not None
     x, scale = node.inputs[:2]
     axes = _axes_from(node)
     spread = _stored_spread(context, node) or _spread(
@@ -67,13 +76,18 @@ def layer_normalization(context: Context, node: gs.Node, grads: Gradients) -> Gr
     return found
 
 
-@rule("RMSNormalization", "SimplifiedLayerNormalization")
+@rule(
+    "RMSNormalization",
+    "SimplifiedLayerNormalization",
+    supports=no_gradient_through((1,), _STATISTICS),
+)
 def rms_normalization(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
     """``y = s · x · r`` with ``r = 1/√(mean x² + ε)``: ``∂x = r · (h − x · r² · mean(h · x))``.
 
     h is ``g · s``, and ``∂s = g · x · r``.
     """
-    g = _only_first(node, grads)
+    g = grads[0]
+    assert g is not None
     x, scale = node.inputs[:2]
     axes = _axes_from(node)
     r = _inverse_root(context, context.mul(x, x), axes, x, node.attrs.get("epsilon", 1e-5))
@@ -86,7 +100,14 @@ def rms_normalization(context: Context, node: gs.Node, grads: Gradients) -> Grad
     return found
 
 
-@rule("SkipLayerNormalization", "SkipSimplifiedLayerNormalization", domain=MICROSOFT)
+@rule(
+    "SkipLayerNormalization",
+    "SkipSimplifiedLayerNormalization",
+    domain=MICROSOFT,
+    supports=all_of(
+        no_gradient_for((2, 3, 4), "parameters"), no_gradient_through((1, 2), _STATISTICS)
+    ),
+)
 def skip_layer_normalization(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
     """Normalise ``t = x + skip (+ bias)``; t itself may be the fourth output. ``∂x = ∂skip = ∂t``.
 
@@ -96,7 +117,6 @@ def skip_layer_normalization(context: Context, node: gs.Node, grads: Gradients) 
     simple = node.op == "SkipSimplifiedLayerNormalization"
     x, skip, scale = node.inputs[:3]
     bias_place = 3 if simple else 4
-    refuse_gradient(context, node, range(2, len(node.inputs)), "parameters")
     if g is not None:
         t = context.add(x, skip)
         if given(node, bias_place):
@@ -115,24 +135,24 @@ def skip_layer_normalization(context: Context, node: gs.Node, grads: Gradients) 
     return [total, context.sum_to(total, x.shape, skip.shape) if context.needs(skip) else None]
 
 
-@rule("InstanceNormalization")
+@rule("InstanceNormalization", supports=no_gradient_for((1, 2), "parameters"))
 def instance_normalization(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
     """``y = s · (x − μ) · r + b`` over the positions of each channel: see the module."""
-    g = _only_first(node, grads)
+    g = grads[0]
+    assert g is not None
     x, scale = node.inputs[:2]
-    refuse_gradient(context, node, range(1, len(node.inputs)), "parameters")
     axes = list(range(2, len(x.shape)))
     mean, r = _spread(context, x, axes, node.attrs.get("epsilon", 1e-5))
     h = context.mul(g, context.reshape(scale, _by_channel(x)))
     return [_through(context, h, context.sub(x, mean), r, axes)]
 
 
-@rule("GroupNormalization")
+@rule("GroupNormalization", supports=no_gradient_for((1, 2), "parameters"))
 def group_normalization(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
     """``y = s · (x − μ) · r + b`` over groups of channels, one s a channel (opset 21)."""
-    g = _only_first(node, grads)
+    g = grads[0]
+    assert g is not None
     x, scale = node.inputs[:2]
-    refuse_gradient(context, node, range(1, len(node.inputs)), "parameters")
     groups = [x.shape[0], node.attrs["num_groups"], -1]
     grouped = context.reshape(x, groups)
     mean, r = _spread(context, grouped, [2], node.attrs.get("epsilon", 1e-5))
@@ -254,13 +274,3 @@ def _axes_from(node: gs.Node) -> list[int]:
 
 def _by_channel(x: Tensor) -> list[int]:
     return [1, x.shape[1], *[1] * (len(x.shape) - 2)]
-
-
-def _only_first(node: gs.Node, grads: Gradients) -> Tensor:
-    g, *statistics = grads
-    if g is None or any(gradient is not None for gradient in statistics):
-        raise UnsupportedOperatorError(
-            f"{node.op} {node.name!r}: the logits depend on its mean or deviation outputs; no "
-            "gradient rule for that"
-        )
-    return g

@@ -8,13 +8,27 @@ from collections.abc import Sequence
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from cloakify.errors import UnsupportedOperatorError
 from cloakify.graph.gradient.builder import Tensor
-from cloakify.graph.gradient.engine import Context, rule
+from cloakify.graph.gradient.rule import Context, Gradients, Situation, rule
 from cloakify.graph.gradient.rules.static import resize_with_zeros
+from cloakify.graph.gradient.support import all_of
 from cloakify.graph.gradient.windows import Window, window_of
 
-Gradients = list[Tensor | None]
+
+def settled_padding(node: gs.Node, at: Situation) -> str | None:
+    """Say where the standard leaves open how a pool is padded."""
+    # ONNX Runtime pads for a window without gaps, onnx's shape inference for the dilated one.
+    dilated = max(node.attrs.get("dilations") or [1]) > 1
+    automatic = node.attrs.get("auto_pad", "NOTSET").startswith("SAME")
+    if not (dilated and automatic):
+        return None
+    return "is dilated and has auto_pad; export it with explicit pads"
+
+
+def _indices_in_order(node: gs.Node, at: Situation) -> str | None:
+    # The rule scatters by the indices that are there.
+    turned = len(node.outputs) > 1 and node.attrs.get("storage_order", 0)
+    return "returns indices in storage_order 1" if turned else None
 
 
 @rule("GlobalAveragePool")
@@ -44,13 +58,13 @@ def global_max_pool(context: Context, node: gs.Node, grads: Gradients) -> Gradie
     return [context.reshape(context.op("ScatterElements", zeros, place, update, axis=2), x.shape)]
 
 
-@rule("MaxPool")
+@rule("MaxPool", supports=all_of(settled_padding, _indices_in_order))
 def max_pool(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
     """``y`` = largest of each window: g is added at the position MaxPool's `Indices` name."""
     g = grads[0]
     assert g is not None
     x = node.inputs[0]
-    window = _window(node)
+    window = window_of(node)
     if len(node.outputs) < 2 and _is_tiling(window, node.outputs[0].shape, x):
         return [_to_the_first_largest(context, node.outputs[0], g, x, window)]
     if len(node.outputs) < 2:
@@ -59,11 +73,6 @@ def max_pool(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
         settings = {key: value for key, value in node.attrs.items() if key != "storage_order"}
         _, places = context.ops("MaxPool", x, count=2, **settings)
         places.dtype = np.int64
-    elif node.attrs.get("storage_order", 0):
-        raise UnsupportedOperatorError(
-            f"MaxPool {node.name!r} returns indices in storage_order 1; there is no gradient "
-            "rule for that, and --attack square needs none"
-        )
     else:
         places = node.outputs[1]
     size = math.prod(x.shape)
@@ -122,7 +131,7 @@ def _to_the_first_largest(
     return resize_with_zeros(context, found, none, [0, 0, *(-n for n in rest)])
 
 
-@rule("AveragePool")
+@rule("AveragePool", supports=settled_padding)
 def average_pool(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
     """``y`` = mean of each window: ``∂x`` adds g / (window's count) over each window."""
     (g,) = grads
@@ -133,7 +142,7 @@ def average_pool(context: Context, node: gs.Node, grads: Gradients) -> Gradients
 def average_pool_gradient(context: Context, node: gs.Node, g: Tensor) -> Tensor:
     """Append the gradient of a node with `AveragePool`'s attributes."""
     x, y = node.inputs[0], node.outputs[0]
-    window = _window(node)
+    window = window_of(node)
     counts = _counts(window, x.shape[2:], y.shape[2:], bool(node.attrs.get("count_include_pad", 0)))
     g = context.mul(g, context.constant((1 / counts).astype(g.dtype)[None, None]))
     return _spread(context, g, window, list(x.shape), list(y.shape))
@@ -149,7 +158,7 @@ def global_lp_pool(context: Context, node: gs.Node, grads: Gradients) -> Gradien
     return [context.mul(_signed_power(context, node.inputs[0], p), scaled)]
 
 
-@rule("LpPool")
+@rule("LpPool", supports=settled_padding)
 def lp_pool(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
     """``y = ‖x‖_p`` of each window: ``∂x = sign(x) |x|ᵖ⁻¹`` times g y¹⁻ᵖ added over windows."""
     (g,) = grads
@@ -157,26 +166,8 @@ def lp_pool(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
     x, y = node.inputs[0], node.outputs[0]
     p = node.attrs.get("p", 2)
     scaled = _over_power(context, g, y, p)
-    spread = _spread(context, scaled, _window(node), list(x.shape), list(y.shape))
+    spread = _spread(context, scaled, window_of(node), list(x.shape), list(y.shape))
     return [context.mul(_signed_power(context, x, p), spread)]
-
-
-def _window(node: gs.Node) -> Window:
-    """Read a pool's window.
-
-    Raises
-    ------
-    UnsupportedOperatorError
-        Its padding is not settled by the standard.
-    """
-    window = window_of(node)
-    if node.attrs.get("auto_pad", "NOTSET").startswith("SAME") and max(window.dilations) > 1:
-        # ONNX Runtime pads for a window without gaps, onnx's shape inference for the dilated one.
-        raise UnsupportedOperatorError(
-            f"{node.op} {node.name!r} is dilated and has auto_pad; export it with explicit pads, "
-            "or use --attack square, which needs no gradient"
-        )
-    return window
 
 
 def _signed_power(context: Context, x: Tensor, p: int) -> Tensor:

@@ -9,29 +9,60 @@ Scales and zero points count as constants, also where they are computed from dat
 from __future__ import annotations
 
 import numpy as np
+import onnx
 import onnx_graphsurgeon as gs
 
-from cloakify.errors import UnsupportedOperatorError
 from cloakify.graph.gradient.builder import Tensor
-from cloakify.graph.gradient.engine import Context, rule
+from cloakify.graph.gradient.rule import Context, Gradients, Situation, Supports, rule
 from cloakify.graph.gradient.rules.convolution import conv_gradient
-from cloakify.graph.gradient.rules.static import along, constant_values, refuse_gradient
+from cloakify.graph.gradient.rules.static import along, constant_values
+from cloakify.graph.gradient.support import all_of, no_gradient_for, without
 from cloakify.graph.model.constants import given
 
-Gradients = list[Tensor | None]
+_INTEGERS = {np.dtype(f"{sign}int{bits}") for sign in ("", "u") for bits in (8, 16, 32)}
 
 
-@rule("QuantizeLinear")
-@rule("QuantizeLinear", domain="com.microsoft")
+def quantises_TO_INTEGERS(node: gs.Node, at: Situation) -> str | None:
+    """Say what else a node quantises to, in place of integers of at least eight bits."""
+    dtype = node.outputs[0].dtype
+    if dtype is None or dtype in _INTEGERS:
+        return None
+    return f"quantises to {_name_of(dtype)}"
+
+
+def matrices(*places: int) -> Supports:
+    """Return what is supported where the inputs at these places are no vectors."""
+
+    def supports(node: gs.Node, at: Situation) -> str | None:
+        shapes = [node.inputs[place].shape for place in places]
+        vectors = any(shape is not None and len(shape) < 2 for shape in shapes)
+        return "multiplies vectors" if vectors else None
+
+    return supports
+
+
+def _name_of(dtype: object) -> str:
+    # graphsurgeon leaves types that numpy has not as the standard's codes.
+    if isinstance(dtype, int):
+        return str(onnx.TensorProto.DataType.Name(dtype))
+    return str(dtype)
+
+
+_WHOLE = without("block_size", "quantises in blocks")
+_TO_INTEGERS = all_of(_WHOLE, quantises_TO_INTEGERS)
+_PRODUCT = all_of(matrices(0, 3), quantises_TO_INTEGERS)
+
+
+@rule("QuantizeLinear", supports=_TO_INTEGERS)
+@rule("QuantizeLinear", domain="com.microsoft", supports=_TO_INTEGERS)
 def quantize_linear(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
     """``q = clip(round(x / s) + z)``: ``∂x = g / s`` where x was not clipped, else 0."""
     (g,) = grads
     assert g is not None
-    _refuse_blocks(node)
     x, q = node.inputs[0], node.outputs[0]
     axis = node.attrs.get("axis", 1)
     scale = parameter(context, node, 1, axis, g)
-    low, high = integer_range(node, q)
+    low, high = integer_range(q)
     zero = parameter(context, node, 2, axis, g)
     # Compared in steps of s: half a step beyond the last integer is where clipping begins.
     steps = context.div(context.cast(x, g.dtype), scale)
@@ -46,13 +77,12 @@ def quantize_linear(context: Context, node: gs.Node, grads: Gradients) -> Gradie
     return [context.cast(passed, x.dtype)]
 
 
-@rule("DequantizeLinear")
-@rule("DequantizeLinear", domain="com.microsoft")
+@rule("DequantizeLinear", supports=_WHOLE)
+@rule("DequantizeLinear", domain="com.microsoft", supports=_WHOLE)
 def dequantize_linear(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
     """``x = (q − z) · s``: ``∂q = g · s``."""
     (g,) = grads
     assert g is not None
-    _refuse_blocks(node)
     return [context.mul(g, parameter(context, node, 1, node.attrs.get("axis", 1), g))]
 
 
@@ -63,17 +93,16 @@ def dynamic_quantize_linear(context: Context, node: gs.Node, grads: Gradients) -
     return [None if g is None else context.div(g, node.outputs[1])]
 
 
-@rule("ConvInteger")
+@rule("ConvInteger", supports=no_gradient_for((1,), "weights"))
 def conv_integer(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
     """``y = (x − zₓ) ∗ (W − z_w)``, exact: as `Conv`."""
     (g,) = grads
     assert g is not None
-    refuse_gradient(context, node, [1], "weights")
     w = dequantised(context, node, (1, None, 3), 0, g)
     return [conv_gradient(context, node, g, node.inputs[0], w)]
 
 
-@rule("MatMulInteger")
+@rule("MatMulInteger", supports=matrices(0, 1))
 def matmul_integer(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
     """``Y = (A − z_a)(B − z_b)``, exact: as `MatMul`."""
     (g,) = grads
@@ -81,19 +110,18 @@ def matmul_integer(context: Context, node: gs.Node, grads: Gradients) -> Gradien
     return product_gradients(context, node, g, (0, None, 2), (1, None, 3))
 
 
-@rule("QLinearConv")
+@rule("QLinearConv", supports=all_of(no_gradient_for((3, 8), "weights"), quantises_TO_INTEGERS))
 def qlinear_conv(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
     """`DequantizeLinear`, `Conv` and `QuantizeLinear` in one."""
     (g,) = grads
     assert g is not None
-    refuse_gradient(context, node, [3, 8], "weights")
     g = requantised(context, node, g, 6)
     w = dequantised(context, node, (3, 4, 5), 0, g)
     return [rescaled(context, node, 1, conv_gradient(context, node, g, node.inputs[0], w))]
 
 
-@rule("QLinearMatMul")
-@rule("QLinearMatMul", domain="com.microsoft")
+@rule("QLinearMatMul", supports=_PRODUCT)
+@rule("QLinearMatMul", domain="com.microsoft", supports=_PRODUCT)
 def qlinear_matmul(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
     """`DequantizeLinear`, `MatMul` and `QuantizeLinear` in one."""
     (g,) = grads
@@ -156,7 +184,7 @@ def requantised(context: Context, node: gs.Node, g: Tensor, scale: int) -> Tenso
     Only the integer is known of the output: at the ends of its range it counts as clipped.
     """
     q = node.outputs[0]
-    low, high = integer_range(node, q)
+    low, high = integer_range(q)
     real = context.cast(q, g.dtype)
     inside = context.op(
         "And",
@@ -183,11 +211,6 @@ def product_gradients(
         if not context.needs(tensor):
             continue
         shape, across = list(tensor.shape), list(node.inputs[other[0]].shape)
-        if min(len(shape), len(across)) < 2:
-            raise UnsupportedOperatorError(
-                f"{node.op} {node.name!r} multiplies vectors; there is no gradient rule for that, "
-                "and --attack square needs none"
-            )
         # Zero points and scales go with the rows of A and with the columns of B.
         real = dequantised(context, node, other, len(across) - (2 if other is a else 1), g)
         perm = list(range(len(across)))
@@ -204,21 +227,7 @@ def product_gradients(
     return found
 
 
-def integer_range(node: gs.Node, q: Tensor) -> tuple[int, int]:
+def integer_range(q: Tensor) -> tuple[int, int]:
     """Return the least and the largest integer of a tensor's type."""
-    kind = np.dtype(q.dtype)
-    if kind.kind not in "iu":
-        raise UnsupportedOperatorError(
-            f"{node.op} {node.name!r} quantises to {kind.name}; there is no gradient rule for "
-            "that, and --attack square needs none"
-        )
-    limits = np.iinfo(kind)
+    limits = np.iinfo(q.dtype)
     return int(limits.min), int(limits.max)
-
-
-def _refuse_blocks(node: gs.Node) -> None:
-    if node.attrs.get("block_size", 0):
-        raise UnsupportedOperatorError(
-            f"{node.op} {node.name!r} quantises in blocks; there is no gradient rule for that, and "
-            "--attack square needs none"
-        )

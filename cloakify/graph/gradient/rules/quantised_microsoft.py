@@ -10,20 +10,17 @@ import math
 
 import onnx_graphsurgeon as gs
 
-from cloakify.errors import UnsupportedOperatorError
-from cloakify.graph.gradient.builder import Tensor
-from cloakify.graph.gradient.engine import Context, rule
-from cloakify.graph.gradient.rules.pooling import average_pool_gradient
+from cloakify.graph.gradient.rule import Context, Gradients, rule
+from cloakify.graph.gradient.rules.pooling import average_pool_gradient, settled_padding
 from cloakify.graph.gradient.rules.quantised import (
     dequantised,
+    matrices,
     product_gradients,
     requantised,
     rescaled,
 )
-from cloakify.graph.gradient.rules.static import refuse_gradient
+from cloakify.graph.gradient.support import all_of, no_gradient_for, without
 from cloakify.graph.model.constants import given
-
-Gradients = list[Tensor | None]
 
 DOMAIN = "com.microsoft"
 
@@ -112,26 +109,24 @@ def global_average_pool(context: Context, node: gs.Node, grads: Gradients) -> Gr
     return [rescaled(context, node, 1, context.expand(share, shape))]
 
 
-@rule("QLinearAveragePool", domain=DOMAIN)
+@rule(
+    "QLinearAveragePool",
+    domain=DOMAIN,
+    supports=all_of(without("channels_last", "has its channels last"), settled_padding),
+)
 def average_pool(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
     """``y`` = mean of each window: as `AveragePool`."""
     (g,) = grads
     assert g is not None
-    if node.attrs.get("channels_last", 0):
-        raise UnsupportedOperatorError(
-            f"{node.op} {node.name!r} has its channels last; there is no gradient rule for that, "
-            "and --attack square needs none"
-        )
     g = requantised(context, node, g, 3)
     return [rescaled(context, node, 1, average_pool_gradient(context, node, g))]
 
 
-@rule("QGemm", domain=DOMAIN)
+@rule("QGemm", domain=DOMAIN, supports=no_gradient_for((3, 6), "weights"))
 def gemm(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
     """``Y = α A' B' + C``, quantised only where an output scale is given: ``∂A' = α G B'ᵀ``."""
     (g,) = grads
     assert g is not None
-    refuse_gradient(context, node, [3, 6], "weights")
     if given(node, 7):
         g = requantised(context, node, g, 7)
     trans_a, trans_b = node.attrs.get("transA", 0), node.attrs.get("transB", 0)
@@ -144,7 +139,7 @@ def gemm(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
     return [rescaled(context, node, 1, found)]
 
 
-@rule("MatMulIntegerToFloat", domain=DOMAIN)
+@rule("MatMulIntegerToFloat", domain=DOMAIN, supports=matrices(0, 1))
 def matmul_integer_to_float(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
     """``Y = A B + bias`` of two quantised matrices, in floating point."""
     (g,) = grads
@@ -152,10 +147,13 @@ def matmul_integer_to_float(context: Context, node: gs.Node, grads: Gradients) -
     return product_gradients(context, node, g, (0, 2, 4), (1, 3, 5))
 
 
-@rule("DynamicQuantizeMatMul", domain=DOMAIN)
+@rule(
+    "DynamicQuantizeMatMul",
+    domain=DOMAIN,
+    supports=all_of(no_gradient_for((1,), "weights"), matrices(0, 1)),
+)
 def dynamic_quantize_matmul(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
     """``Y = A B + bias``, A quantised on the way to a range that holds all of it: ``∂A = G Bᵀ``."""
     (g,) = grads
     assert g is not None
-    refuse_gradient(context, node, [1], "weights")
     return product_gradients(context, node, g, (0, None, None), (1, 2, 3))

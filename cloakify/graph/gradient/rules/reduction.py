@@ -8,12 +8,15 @@ from collections.abc import Sequence
 import onnx_graphsurgeon as gs
 
 from cloakify.graph.gradient.builder import Tensor
-from cloakify.graph.gradient.engine import Context, unary
+from cloakify.graph.gradient.rule import Context, unary
 from cloakify.graph.gradient.rules.static import integers
+from cloakify.graph.gradient.support import known
 from cloakify.graph.model.constants import given
 
+_AXES = known({1: "axes"})
 
-@unary("ReduceSum", "ReduceMean")
+
+@unary("ReduceSum", "ReduceMean", supports=_AXES)
 def reduce_linear(context: Context, node: gs.Node, g: Tensor) -> Tensor:
     """``y = Σ x`` or its mean over n elements: ``∂x = g`` or ``g / n``, expanded to x."""
     x = node.inputs[0]
@@ -22,7 +25,7 @@ def reduce_linear(context: Context, node: gs.Node, g: Tensor) -> Tensor:
     return context.expand(_kept(context, node, g), x.shape)
 
 
-@unary("ReduceMax", "ReduceMin")
+@unary("ReduceMax", "ReduceMin", supports=_AXES)
 def reduce_extreme(context: Context, node: gs.Node, g: Tensor) -> Tensor:
     """``y`` = largest or smallest of x: g goes to it, in equal parts where several are."""
     x = node.inputs[0]
@@ -32,7 +35,7 @@ def reduce_extreme(context: Context, node: gs.Node, g: Tensor) -> Tensor:
     return context.mul(reached, context.div(_kept(context, node, g), parts))
 
 
-@unary("ReduceProd")
+@unary("ReduceProd", supports=_AXES)
 def reduce_prod(context: Context, node: gs.Node, g: Tensor) -> Tensor:
     """``y = Π x``: ``∂xᵢ = g · Π_{j≠i} xⱼ``, also where an x is 0.
 
@@ -51,33 +54,33 @@ def reduce_prod(context: Context, node: gs.Node, g: Tensor) -> Tensor:
     return context.mul(_kept(context, node, g), rest)
 
 
-@unary("ReduceL1")
+@unary("ReduceL1", supports=_AXES)
 def reduce_l1(context: Context, node: gs.Node, g: Tensor) -> Tensor:
     """``y = Σ |x|``: ``∂x = g · sign x``, 0 at 0."""
     return context.mul(_kept(context, node, g), context.op("Sign", node.inputs[0]))
 
 
-@unary("ReduceL2")
+@unary("ReduceL2", supports=_AXES)
 def reduce_l2(context: Context, node: gs.Node, g: Tensor) -> Tensor:
     """``y = √(Σ x²)``: ``∂x = g · x / y``, 0 where ``y = 0``."""
     x, y = node.inputs[0], node.outputs[0]
     return context.mul(x, _kept(context, node, safe_div(context, g, y)))
 
 
-@unary("ReduceSumSquare")
+@unary("ReduceSumSquare", supports=_AXES)
 def reduce_sum_square(context: Context, node: gs.Node, g: Tensor) -> Tensor:
     """``y = Σ x²``: ``∂x = g · 2x``."""
     return context.mul(node.inputs[0], _kept(context, node, context.scale(g, 2.0)))
 
 
-@unary("ReduceLogSum")
+@unary("ReduceLogSum", supports=_AXES)
 def reduce_log_sum(context: Context, node: gs.Node, g: Tensor) -> Tensor:
     """``y = ln Σ x``: ``∂x = g · e⁻ʸ``, expanded to x."""
     slope = context.mul(g, context.op("Exp", context.neg(node.outputs[0])))
     return context.expand(_kept(context, node, slope), node.inputs[0].shape)
 
 
-@unary("ReduceLogSumExp")
+@unary("ReduceLogSumExp", supports=_AXES)
 def reduce_log_sum_exp(context: Context, node: gs.Node, g: Tensor) -> Tensor:
     """``y = ln Σ eˣ``: ``∂x = g · exp(x − y)``."""
     x = node.inputs[0]
@@ -93,17 +96,11 @@ def safe_div(context: Context, above: Tensor, below: Tensor) -> Tensor:
 
 
 def reduced_axes(node: gs.Node) -> list[int]:
-    """Return the non-negative axes that a reduction node runs over.
-
-    Raises
-    ------
-    UnsupportedOperatorError
-        The axes are computed from data.
-    """
+    """Return the non-negative axes that a reduction node runs over."""
     rank = len(node.inputs[0].shape)
     axes = node.attrs.get("axes")
     if given(node, 1):
-        axes = integers(node, 1, "axes")
+        axes = integers(node, 1)
     if axes:
         return sorted(axis % rank for axis in axes)
     return [] if node.attrs.get("noop_with_empty_axes", 0) else list(range(rank))

@@ -11,20 +11,23 @@ import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 
-from cloakify.errors import UnsupportedOperatorError
 from cloakify.graph.gradient.builder import Tensor
-from cloakify.graph.gradient.engine import Context, rule
-from cloakify.graph.gradient.rules.static import refuse_gradient, values
+from cloakify.graph.gradient.rule import Context, Gradients, Situation, rule
+from cloakify.graph.gradient.rules.static import values
+from cloakify.graph.gradient.support import all_of, known
 from cloakify.graph.lowering.run_once import run_once
 from cloakify.graph.model.constants import given
-
-Gradients = list[Tensor | None]
 
 # The opset whose Resize is asked: that of the working graph (axes and antialias came with 18).
 _OPSET = 19
 
 
-@rule("Resize")
+def _stretches(node: gs.Node, at: Situation) -> str | None:
+    policy = node.attrs.get("keep_aspect_ratio_policy", "stretch")
+    return None if policy == "stretch" else "keeps the aspect ratio"
+
+
+@rule("Resize", supports=all_of(known({1: "region", 2: "scales", 3: "sizes"}), _stretches))
 def resize(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
     """``y = (R₁ ⊗ R₂ ⊗ …) x``: each axis of g is multiplied with its Rᵀ.
 
@@ -32,12 +35,6 @@ def resize(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
     """
     (g,) = grads
     assert g is not None
-    refuse_gradient(context, node, [1, 2, 3], "sizes")
-    if node.attrs.get("keep_aspect_ratio_policy", "stretch") != "stretch":
-        raise UnsupportedOperatorError(
-            f"Resize {node.name!r} keeps the aspect ratio; there is no gradient rule for that, and "
-            "--attack square needs none"
-        )
     shape, out = list(node.inputs[0].shape), list(node.outputs[0].shape)
     if out == shape:
         return [g]  # the runtime copies, whatever the scales' fractions
@@ -81,12 +78,12 @@ def _matrix(node: gs.Node, place: int, size: int, out: int) -> np.ndarray:
     inputs = ["x", "", "", ""]
     constants = {}
     if given(node, 1) and node.inputs[1].shape != [0]:
-        roi = values(node, 1, "region").astype(np.float32)
+        roi = values(node, 1).astype(np.float32)
         start, end = roi[place], roi[place + len(roi) // 2]
         constants["roi"] = np.array([0, 0, 0, start, 1, 1, 1, end], np.float32)
         inputs[1] = "roi"
     if given(node, 2) and len(node.inputs[2].values):
-        scale = values(node, 2, "scales")[place]
+        scale = values(node, 2)[place]
         constants["scales"] = np.array([1, 1, 2, scale], np.float32)
         inputs[2] = "scales"
     else:

@@ -5,10 +5,8 @@ from __future__ import annotations
 import onnx_graphsurgeon as gs
 
 from cloakify.graph.gradient.builder import Tensor
-from cloakify.graph.gradient.engine import Context, rule
+from cloakify.graph.gradient.rule import Context, Gradients, rule
 from cloakify.graph.gradient.rules.static import zeros
-
-Gradients = list[Tensor | None]
 
 
 @rule("ScatterElements", "Scatter", "ScatterND")

@@ -8,12 +8,9 @@ from __future__ import annotations
 
 import onnx_graphsurgeon as gs
 
-from cloakify.graph.gradient.builder import Tensor
-from cloakify.graph.gradient.engine import Context, rule
+from cloakify.graph.gradient.rule import Context, Gradients, rule
 from cloakify.graph.gradient.rules.arithmetic import like
 from cloakify.graph.model.constants import given
-
-Gradients = list[Tensor | None]
 
 # ONNX Runtime computes a Clip inside these operators as long as nothing else reads their output.
 _FUSE_CLIP = {"Conv", "BatchNormalization"}

@@ -5,13 +5,11 @@ from __future__ import annotations
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from cloakify.errors import UnsupportedOperatorError
 from cloakify.graph.gradient.builder import Tensor
-from cloakify.graph.gradient.engine import Context, rule
-from cloakify.graph.gradient.rules.static import integers, resize_with_zeros, zeros
+from cloakify.graph.gradient.rule import Context, Gradients, Situation, rule
+from cloakify.graph.gradient.rules.static import constant_values, integers, resize_with_zeros, zeros
+from cloakify.graph.gradient.support import known
 from cloakify.graph.model.constants import given
-
-Gradients = list[Tensor | None]
 
 _INTEGER_PRODUCTS = ("ConvInteger", "MatMulInteger")
 
@@ -30,27 +28,35 @@ def identity(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
     return [grads[0]]
 
 
-@rule("Dropout")
-def dropout(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
-    """``y = x`` in inference, which drops nothing: ``∂x = g``. In training there is no one y.
+def _drops_nothing(node: gs.Node, at: Situation) -> str | None:
+    training = node.inputs[2] if given(node, 2) else None
+    if training is None:
+        return None
+    values = constant_values(training)
+    if at.is_fixed(training) and (values is None or not values.any()):
+        return None
+    return (
+        "is in training mode: its answers are random, and have no gradient; export the model for "
+        "inference"
+    )
 
-    Raises
-    ------
-    UnsupportedOperatorError
-        The node drops values at random.
-    """
-    training = node.inputs[2] if len(node.inputs) > 2 else gs.Variable.empty()
-    if not training.is_empty() and not (
-        isinstance(training, gs.Constant) and not training.values.any()
-    ):
-        raise UnsupportedOperatorError(
-            f"Dropout {node.name!r} is in training mode: its answers are random, and have no "
-            "gradient; export the model for inference"
-        )
+
+@rule("Dropout", supports=_drops_nothing)
+def dropout(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
+    """``y = x`` in inference, which drops nothing: ``∂x = g``. In training there is no one y."""
     return [grads[0]]
 
 
-@rule("Cast", "CastLike")
+def _passes_cast(node: gs.Node, straight_through: bool) -> bool:
+    x, y = node.inputs[0], node.outputs[0]
+    if any(producer.op in _INTEGER_PRODUCTS for producer in x.inputs):
+        return True
+    return all(
+        tensor.dtype is None or np.issubdtype(tensor.dtype, np.floating) for tensor in (x, y)
+    )
+
+
+@rule("Cast", "CastLike", passes=_passes_cast)
 def cast(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
     """Between floating types ``∂x = g`` in x's type; nothing flows through integers.
 
@@ -61,10 +67,7 @@ def cast(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
     x = node.inputs[0]
     if any(producer.op in _INTEGER_PRODUCTS for producer in x.inputs):
         return [g]
-    kinds = (np.dtype(x.dtype), np.dtype(node.outputs[0].dtype))
-    if not all(np.issubdtype(kind, np.floating) for kind in kinds):
-        return [None]
-    return [context.cast(g, x.dtype)]
+    return [context.cast(g, x.dtype) if _passes_cast(node, context.straight_through) else None]
 
 
 @rule("Transpose")
@@ -117,13 +120,13 @@ def expand(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
     return [context.sum_to(g, node.outputs[0].shape, node.inputs[0].shape)]
 
 
-@rule("Tile")
+@rule("Tile", supports=known({1: "repeats"}))
 def tile(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
     """``repeats`` copies along each axis: ``∂x`` sums g over the copies."""
     (g,) = grads
     assert g is not None
     shape = node.inputs[0].shape
-    repeats = integers(node, 1, "repeats")
+    repeats = integers(node, 1)
     apart = [size for pair in zip(repeats, shape, strict=True) for size in pair]
     copied = [2 * axis for axis, count in enumerate(repeats) if count != 1]
     return [context.reshape(context.sum(context.reshape(g, apart), copied), shape)]
@@ -173,7 +176,7 @@ def center_crop_pad(context: Context, node: gs.Node, grads: Gradients) -> Gradie
     return [resize_with_zeros(context, g, before, after), None]
 
 
-@rule("Pad")
+@rule("Pad", supports=known({1: "pads", 3: "axes"}))
 def pad(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
     """Constant padding: ``∂x`` is the middle of g; other modes add g up where x was copied from."""
     (g,) = grads
@@ -183,8 +186,8 @@ def pad(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
     rank = len(x.shape)
     axes = list(range(rank))
     if given(node, 3):
-        axes = [axis % rank for axis in integers(node, 3, "axes")]
-    pads = integers(node, 1, "pads")
+        axes = [axis % rank for axis in integers(node, 3)]
+    pads = integers(node, 1)
     before, after = [0] * rank, [0] * rank
     for place, axis in enumerate(axes):
         before[axis], after[axis] = pads[place], pads[place + len(axes)]

@@ -11,10 +11,8 @@ from collections.abc import Callable
 import onnx_graphsurgeon as gs
 
 from cloakify.graph.gradient.builder import Tensor
-from cloakify.graph.gradient.engine import Context, rule, unary
+from cloakify.graph.gradient.rule import Context, Gradients, rule, unary
 from cloakify.graph.model.constants import given
-
-Gradients = list[Tensor | None]
 
 MICROSOFT = "com.microsoft"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import onnx_graphsurgeon as gs
 
 from cloakify.graph.gradient.builder import Tensor
-from cloakify.graph.gradient.engine import Context, unary
+from cloakify.graph.gradient.rule import Context, unary
 
 
 @unary("Softmax")

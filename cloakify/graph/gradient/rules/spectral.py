@@ -10,38 +10,48 @@ from __future__ import annotations
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from cloakify.errors import UnsupportedOperatorError
 from cloakify.graph.gradient.builder import Tensor
-from cloakify.graph.gradient.engine import Context, rule
-from cloakify.graph.gradient.rules.static import integers, refuse_gradient, resize_with_zeros, zeros
-from cloakify.graph.model.constants import given
+from cloakify.graph.gradient.rule import Context, Gradients, Situation, rule
+from cloakify.graph.gradient.rules.static import integers, resize_with_zeros, zeros
+from cloakify.graph.gradient.support import all_of, known, no_gradient_for
+from cloakify.graph.model.constants import constant_integers, given
 
-Gradients = list[Tensor | None]
+
+def _frequencies_fit(node: gs.Node, at: Situation) -> str | None:
+    """Say where real numbers are made of too few or too many frequencies.
+
+    ONNX Runtime (1.31) has values there that the standard has not.
+    """
+    shape = node.inputs[0].shape
+    inverse, onesided = (bool(node.attrs.get(name, 0)) for name in ("inverse", "onesided"))
+    if shape is None or not (inverse and onesided and given(node, 1)):
+        return None
+    length = constant_integers(node.inputs[1])
+    axis = constant_integers(node.inputs[2]) if given(node, 2) else [len(shape) - 2]
+    if length is None or axis is None or not isinstance(shape[axis[0]], int):
+        return None
+    own, fitting = shape[axis[0]], length[0] // 2 + 1
+    if own == fitting:
+        return None
+    return f"makes {length[0]} real numbers of {own} frequencies, not of {fitting}"
 
 
-@rule("DFT")
+@rule("DFT", supports=all_of(known({1: "length", 2: "axis"}), _frequencies_fit))
 def dft(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
     """The transform of an axis that is cut, or filled up with zeros, to the length L first."""
     (g,) = grads
     assert g is not None
     x = node.inputs[0]
     rank = len(x.shape)
-    axis = integers(node, 2, "axis")[0] % rank if given(node, 2) else rank - 2
+    axis = integers(node, 2)[0] % rank if given(node, 2) else rank - 2
     inverse, onesided = (bool(node.attrs.get(name, 0)) for name in ("inverse", "onesided"))
     if given(node, 1):
-        (length,) = integers(node, 1, "length")
+        (length,) = integers(node, 1)
     else:
         length = 2 * (x.shape[axis] - 1) if inverse and onesided else x.shape[axis]
     spectrum, signal = list(node.outputs[0].shape), list(x.shape)
     if inverse and onesided:
         transformed = length // 2 + 1
-        if signal[axis] != transformed:
-            # ONNX Runtime (1.31) has values there that the standard has not.
-            raise UnsupportedOperatorError(
-                f"DFT {node.name!r} makes {length} real numbers of {signal[axis]} frequencies, not "
-                f"of {transformed}; there is no gradient rule for that, and --attack square needs "
-                "none"
-            )
         found = _transposed_real_inverse(context, g, length, axis, rank)
     else:
         missing = length - spectrum[axis]
@@ -53,18 +63,20 @@ def dft(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
     return [resize_with_zeros(context, found, [0] * rank, cut)]
 
 
-@rule("STFT")
+@rule(
+    "STFT",
+    supports=all_of(known({1: "frame step", 3: "frame length"}), no_gradient_for((2,), "window")),
+)
 def stft(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
     """Frames of the signal times a window, transformed: the transpose of each is added up."""
     (g,) = grads
     assert g is not None
-    refuse_gradient(context, node, [2], "window")
     x, y = node.inputs[0], node.outputs[0]
     samples, total, parts = x.shape
     _, frames, frequencies, _ = y.shape
-    (step,) = integers(node, 1, "frame step")
+    (step,) = integers(node, 1)
     if given(node, 3):
-        (length,) = integers(node, 3, "frame length")
+        (length,) = integers(node, 3)
     else:
         length = node.inputs[2].shape[0] if given(node, 2) else total
     g = resize_with_zeros(context, g, [0] * 4, [0, 0, length - frequencies, 0])

@@ -7,26 +7,14 @@ from collections.abc import Sequence
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from cloakify.errors import UnsupportedOperatorError
 from cloakify.graph.gradient.builder import Tensor
-from cloakify.graph.gradient.engine import Context
-from cloakify.graph.model.constants import given
+from cloakify.graph.gradient.rule import Context
 
 
-def values(node: gs.Node, place: int, what: str) -> np.ndarray:
-    """Return a constant input.
-
-    Raises
-    ------
-    UnsupportedOperatorError
-        It is computed from data.
-    """
+def values(node: gs.Node, place: int) -> np.ndarray:
+    """Return an input that is a constant; that it is one the rule must have asked for."""
     tensor = node.inputs[place]
-    if not isinstance(tensor, gs.Constant):
-        raise UnsupportedOperatorError(
-            f"{node.op} {node.name!r} computes its {what} from data; there is no gradient rule for "
-            "that, and --attack square needs none"
-        )
+    assert isinstance(tensor, gs.Constant), tensor
     found: np.ndarray = tensor.values
     return found
 
@@ -42,6 +30,9 @@ def constant_values(tensor: Tensor) -> np.ndarray | None:
     if not tensor.inputs:
         return None
     node = tensor.inputs[0]
+    if node.op == "Constant" and "value" in node.attrs:
+        stored: np.ndarray = node.attrs["value"].values
+        return stored
     if node.op not in ("Identity", "Cast", "Transpose", "DequantizeLinear"):
         return None
     inner = constant_values(node.inputs[0])
@@ -78,30 +69,9 @@ def along(parameter: np.ndarray, rank: int, axis: int) -> np.ndarray:
     return parameter.reshape(shape)
 
 
-def integers(node: gs.Node, place: int, what: str) -> list[int]:
-    """Return a constant integer input as a flat list.
-
-    Raises
-    ------
-    UnsupportedOperatorError
-        It is computed from data.
-    """
-    return [int(value) for value in values(node, place, what).ravel()]
-
-
-def refuse_gradient(context: Context, node: gs.Node, places: Sequence[int], what: str) -> None:
-    """Refuse a node that needs a gradient for inputs that the rule has none for.
-
-    Raises
-    ------
-    UnsupportedOperatorError
-        One of the inputs ``places`` depends on the data.
-    """
-    if any(given(node, place) and context.needs(node.inputs[place]) for place in places):
-        raise UnsupportedOperatorError(
-            f"{node.op} {node.name!r} computes its {what} from data; there is no gradient rule for "
-            "that, and --attack square needs none"
-        )
+def integers(node: gs.Node, place: int) -> list[int]:
+    """Return a constant integer input, see :func:`values`, as a flat list."""
+    return [int(value) for value in values(node, place).ravel()]
 
 
 def resize_with_zeros(

@@ -1,24 +1,24 @@
-"""Operators that are written out as others before gradients are taken.
+"""Operators that lowering writes out as others: what is met of them in a lowered graph has no rule.
 
-Those met here could not be: they are refused, with the reason.
+Before that, those are supported that will be written out.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import onnx
 import onnx_graphsurgeon as gs
 
-from cloakify.errors import UnsupportedOperatorError
 from cloakify.graph.gradient.builder import Tensor
-from cloakify.graph.gradient.engine import Context, rule
+from cloakify.graph.gradient.rule import Context, Gradients, Situation, Supports, rule, rule_of
+from cloakify.graph.lowering.control_flow import MOST_NODES
 from cloakify.graph.lowering.decompositions.catalogue import KINDS, WrittenOut
+from cloakify.graph.model.dataflow import reached_from
 
-Gradients = list[Tensor | None]
 
-
-def _refuse(kind: WrittenOut) -> None:
-    @rule(*kind.op_types, domain=kind.domain)
-    def refuse(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
+def _is_written_out(kind: WrittenOut) -> Supports:
+    def supports(node: gs.Node, at: Situation) -> str | None:
         message = onnx.helper.make_node(
             node.op,
             [tensor.name for tensor in node.inputs],
@@ -26,16 +26,51 @@ def _refuse(kind: WrittenOut) -> None:
             domain=kind.domain,
             **node.attrs,
         )
-        tensors = [*node.inputs, *node.outputs]
         shapes = {
-            tensor.name: tuple(tensor.shape) for tensor in tensors if tensor.shape is not None
+            tensor.name: tuple(tensor.shape)
+            for tensor in (*node.inputs, *node.outputs)
+            if tensor.shape is not None and all(isinstance(size, int) for size in tensor.shape)
         }
-        reason = kind.unsupported_reason(message, shapes) or "stands where it is not written out"
-        raise UnsupportedOperatorError(
-            f"{node.op} {node.name!r} {reason}; there is no gradient rule for that, and "
-            "--attack square needs none"
-        )
+        if not at.is_lowered and any(name and name not in shapes for name in message.input):
+            # That is for later to see.
+            return None
+        reason = kind.unsupported_reason(message, shapes)
+        return reason or ("stands where it is not written out" if at.is_lowered else None)
+
+    return supports
+
+
+def _branch_is_known(node: gs.Node, at: Situation) -> str | None:
+    if not at.is_fixed(node.inputs[0]):
+        return "chooses by the values of the data"
+    return _lacks_rules(node, at)
+
+
+def _course_is_known(node: gs.Node, at: Situation) -> str | None:
+    if node.op == "Loop" and not all(map(at.is_fixed, node.inputs[:2])):
+        return "goes on for as long as the values of the data say"
+    return _lacks_rules(node, at)
+
+
+def _lacks_rules(node: gs.Node, at: Situation) -> str | None:
+    """Say what is in a subgraph that has no rule."""
+    if at.is_lowered:
+        return f"ends by itself, or takes more than {MOST_NODES} nodes"
+    missing: set[str] = set()
+    for body in node.attrs.values():
+        if isinstance(body, gs.Graph):
+            read = [tensor for inner in body.nodes for tensor in inner.inputs if at.needs(tensor)]
+            sources = [tensor.name for tensor in (*body.inputs, *read)]
+            moving = reached_from(body.nodes, sources).nodes
+            missing.update(inner.op for inner in moving if rule_of(inner) is None)
+    return f"holds {', '.join(sorted(missing))}" if missing else None
+
+
+def _not_called(context: Context, node: gs.Node, grads: Gradients) -> Sequence[Tensor | None]:
+    raise AssertionError(f"{node.op} is not supported in a lowered graph")
 
 
 for _kind in KINDS:
-    _refuse(_kind)
+    rule(*_kind.op_types, domain=_kind.domain, supports=_is_written_out(_kind))(_not_called)
+rule("If", supports=_branch_is_known)(_not_called)
+rule("Loop", "Scan", supports=_course_is_known)(_not_called)

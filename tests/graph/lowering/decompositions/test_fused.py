@@ -102,5 +102,5 @@ def test_value_and_gradient_of_the_parts(name: str):
 def test_what_can_not_be_taken_apart_is_refused():
     constants = {"w": np.ones((2, 4, 5), np.float32)}
     model = parse("y = com.microsoft.FusedMatMul <transBatchA = 1> (x, w)", 3, constants)
-    with pytest.raises(UnsupportedOperatorError, match=r"FusedMatMul '' moves .*square"):
+    with pytest.raises(UnsupportedOperatorError, match=r"FusedMatMul 'y' moves .*square"):
         gradient_model(model, {"x": (3, 2, 4)}, ["x"])

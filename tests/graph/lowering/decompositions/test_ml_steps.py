@@ -11,7 +11,7 @@ from cloakify.attacks.target import Target
 from cloakify.graph.analysis.classifier import find_classifier
 from cloakify.graph.analysis.inputs import find_input
 from cloakify.graph.gradient.coverage import gradient_coverage
-from cloakify.graph.gradient.engine import has_rule
+from cloakify.graph.gradient.rule import has_rule
 from cloakify.graph.lowering.specialise import specialise
 from cloakify.runtime import Device
 
