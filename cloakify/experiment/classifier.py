@@ -132,7 +132,7 @@ def open_classifier(
     options
         What is said of it.
     any_mixed
-        As for :func:`~cloakify.graph.analysis.head.find_head`.
+        As for :func:`~cloakify.graph.analysis.head_search.find_head`.
 
     Raises
     ------

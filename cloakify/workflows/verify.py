@@ -13,7 +13,8 @@ from onnx import ModelProto
 
 from cloakify.errors import HeadError, ModelError
 from cloakify.graph.analysis.attack_point import find_attack_point
-from cloakify.graph.analysis.head import Head, find_head
+from cloakify.graph.analysis.head import Head
+from cloakify.graph.analysis.head_search import find_head
 from cloakify.graph.analysis.inputs import InputSpec
 from cloakify.graph.edit.taps import tap
 from cloakify.limits.stages import comparing, opening

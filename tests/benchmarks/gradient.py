@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from cloakify.graph.analysis.head import find_head
+from cloakify.graph.analysis.head_search import find_head
 from cloakify.graph.analysis.inputs import find_input
 from cloakify.graph.attack_steps.build import LABELS, GradientSpec, build_gradient
 from cloakify.runtime import Session, Workers, fitting_batch_size, resolve_device

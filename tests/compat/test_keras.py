@@ -18,7 +18,7 @@ import pytest
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ["KERAS_BACKEND"] = "tensorflow"
 
-from cloakify.graph.analysis.head import find_head
+from cloakify.graph.analysis.head_search import find_head
 from cloakify.graph.analysis.inputs import find_input
 from cloakify.graph.attack_steps.build import GRADIENT, LABELS, GradientSpec, build_gradient
 from cloakify.runtime import Device, Session

@@ -285,7 +285,7 @@ def _outside() -> Seed:
 
 
 def _masked() -> Seed:
-    from cloakify.graph.analysis.head import find_head
+    from cloakify.graph.analysis.head_search import find_head
     from cloakify.graph.edit.mask import insert_mask, mask_digest
 
     model = _model(PLAIN, {"w1": (8, 6), "w": (6, 3), "b": (3,)}, {})

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cloakify.graph.analysis.head import find_head
+from cloakify.graph.analysis.head_search import find_head
 from cloakify.graph.edit.gates import insert_gates, read_gates
 from cloakify.graph.edit.mask import insert_mask
 from cloakify.hardening.gate_method import gated_sites

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cloakify.graph.analysis.head import find_head
+from cloakify.graph.analysis.head_search import find_head
 from cloakify.masking.linear_head import LinearHead, at_answer, by_feature, read_head
 
 HEADER = '<ir_version: 8, opset_import: ["" : 18]>'

@@ -59,7 +59,7 @@ def an_attack() -> None:
 def an_operators_gradient() -> None:
     """The gradient of a matrix's inverse is that of finite differences."""
     from cloakify.attacks import Target
-    from cloakify.graph.analysis.head import find_head
+    from cloakify.graph.analysis.head_search import find_head
     from cloakify.graph.analysis.inputs import find_input
     from cloakify.runtime import Device
 
@@ -148,7 +148,7 @@ def a_verdict_rule() -> None:
 
 def a_head_shape() -> None:
     """The fused product is found, masked, and what it computes is read off it."""
-    from cloakify.graph.analysis.head import find_head
+    from cloakify.graph.analysis.head_search import find_head
     from cloakify.graph.edit.mask import insert_mask
     from cloakify.masking.linear_head import read_head
 

@@ -11,7 +11,8 @@ import onnx
 import pytest
 from onnx import ModelProto
 
-from cloakify.graph.analysis.head import Head, find_head
+from cloakify.graph.analysis.head import Head
+from cloakify.graph.analysis.head_search import find_head
 from cloakify.graph.edit.fold import fold_gates, settle_gates
 from cloakify.graph.edit.gates import gates_digest, insert_gates
 from cloakify.onnxfile import OnnxFile, open_model

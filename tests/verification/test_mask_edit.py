@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import ModelProto
 
-from cloakify.graph.analysis.head import find_head
+from cloakify.graph.analysis.head_search import find_head
 from cloakify.graph.edit.mask import MASK, insert_mask
 from cloakify.runtime import Device
 from cloakify.verification.mask_edit import TOLERANCE, runtime_faults

@@ -10,7 +10,7 @@ import pytest
 
 from cloakify.data import split
 from cloakify.errors import DataError, GateError, ModelError, UsageError
-from cloakify.graph.analysis.head import find_head
+from cloakify.graph.analysis.head_search import find_head
 from cloakify.graph.analysis.inputs import find_input
 from cloakify.graph.edit.mask import strip_mask
 from cloakify.onnxfile import compare_models, open_model, read_metadata

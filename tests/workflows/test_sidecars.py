@@ -12,7 +12,7 @@ from onnx import ModelProto
 from cloakify.errors import ModelError
 from cloakify.experiment.classifier import open_classifier
 from cloakify.graph.analysis.gate_sites import find_gate_sites
-from cloakify.graph.analysis.head import find_head
+from cloakify.graph.analysis.head_search import find_head
 from cloakify.graph.edit.mask import insert_mask, mask_digest
 from cloakify.onnxfile import open_model, read_metadata, save_model
 from cloakify.settings import HardenSetting

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from cloakify.errors import ModelError
 from cloakify.graph.analysis.gate_sites import find_gate_sites
-from cloakify.graph.analysis.head import find_head
+from cloakify.graph.analysis.head_search import find_head
 from cloakify.graph.edit.gates import gates_digest, insert_gates
 from cloakify.graph.edit.mask import MASK, insert_mask, mask_digest
 from cloakify.onnxfile import open_model

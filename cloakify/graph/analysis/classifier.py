@@ -9,7 +9,8 @@ import onnx_graphsurgeon as gs
 from onnx import ModelProto
 
 from cloakify.errors import HeadError, UsageError
-from cloakify.graph.analysis.head import Head, answers_in, find_head_in
+from cloakify.graph.analysis.head import Head
+from cloakify.graph.analysis.head_search import answers_in, find_head_in
 from cloakify.graph.analysis.other_models import (
     kind_without_head,
     refuse_detector,
@@ -72,7 +73,7 @@ def find_classifier(
     wanted
         What is known of it already.
     any_mixed
-        As for :func:`~cloakify.graph.analysis.head.find_head`.
+        As for :func:`~cloakify.graph.analysis.head_search.find_head`.
 
     Raises
     ------

@@ -18,7 +18,8 @@ import onnx
 import pytest
 from numpy.typing import NDArray
 
-from cloakify.graph.analysis.head import Head, find_head
+from cloakify.graph.analysis.head import Head
+from cloakify.graph.analysis.head_search import find_head
 from cloakify.graph.analysis.inputs import find_input
 from cloakify.graph.attack_steps.build import GRADIENT, LABELS, GradientSpec, build_gradient
 from cloakify.runtime.resolve import resolve_device

@@ -15,7 +15,7 @@ from cloakify.graph.analysis.answer import answers_of
 from cloakify.graph.analysis.attack_point import find_attack_point
 from cloakify.graph.analysis.classifier import find_classifier
 from cloakify.graph.analysis.gate_sites import find_gate_sites
-from cloakify.graph.analysis.head import find_head
+from cloakify.graph.analysis.head_search import find_head
 from cloakify.graph.gradient.coverage import gradient_coverage
 
 WIDTH = 4

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx.reference import ReferenceEvaluator
 
-from cloakify.graph.analysis.head import find_head
+from cloakify.graph.analysis.head_search import find_head
 from cloakify.graph.edit.taps import tap
 from cloakify.masking.linear_head import read_head
 

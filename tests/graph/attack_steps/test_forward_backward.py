@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 import pytest
 
-from cloakify.graph.analysis.head import find_head
+from cloakify.graph.analysis.head_search import find_head
 from cloakify.graph.analysis.inputs import find_input
 from cloakify.graph.attack_steps.build import (
     GRADIENT,

@@ -8,7 +8,7 @@ import pytest
 from onnx.reference import ReferenceEvaluator
 
 from cloakify.graph.analysis.gate_sites import find_gate_sites
-from cloakify.graph.analysis.head import find_head
+from cloakify.graph.analysis.head_search import find_head
 from cloakify.graph.attack_steps.gate_gradient import SUFFIX, build_gate_gradient
 from cloakify.graph.edit.gates import gate_name, open_gates
 from cloakify.graph.lowering.run_once import run_once

@@ -11,7 +11,7 @@ from onnx import ModelProto, TensorProto
 
 from cloakify.errors import ModelError
 from cloakify.graph.analysis.gate_sites import GateSite, find_gate_sites
-from cloakify.graph.analysis.head import find_head
+from cloakify.graph.analysis.head_search import find_head
 from cloakify.graph.edit.fold import fold_gates, recover_gates, round_gates, settle_gates
 from cloakify.graph.edit.gates import insert_gates
 from cloakify.graph.lowering.run_once import run_once

@@ -9,7 +9,7 @@ from onnx import ModelProto
 
 from cloakify.errors import ModelError, UsageError
 from cloakify.graph.analysis.gate_sites import BiasInput, GateSite, choose_sites, find_gate_sites
-from cloakify.graph.analysis.head import find_head
+from cloakify.graph.analysis.head_search import find_head
 from cloakify.graph.edit.gates import (
     gates_digest,
     has_gates,

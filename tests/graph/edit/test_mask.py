@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from onnx import ModelProto, TensorProto
 
 from cloakify.errors import HeadError, ModelError
-from cloakify.graph.analysis.head import find_head
+from cloakify.graph.analysis.head_search import find_head
 from cloakify.graph.edit.mask import (
     MASK,
     MASK_NODE,

@@ -9,7 +9,7 @@ import pytest
 from cloakify.attacks import Pgd
 from cloakify.errors import ModelError
 from cloakify.graph.analysis.gate_sites import find_gate_sites
-from cloakify.graph.analysis.head import find_head
+from cloakify.graph.analysis.head_search import find_head
 from cloakify.graph.attack_steps.gate_gradient import build_gate_gradient
 from cloakify.graph.edit.gates import insert_gates
 from cloakify.graph.lowering.passes import Pass

@@ -7,7 +7,7 @@ import pytest
 from onnx import ModelProto
 
 from cloakify.errors import HeadError
-from cloakify.graph.analysis.head import find_head
+from cloakify.graph.analysis.head_search import find_head
 
 WEIGHTS = "float[4, 3] w = {1,2,3,4,5,6,7,8,9,10,11,12}, float[3] b = {1,2,3}"
 TURNED = "float[3, 4] w = {1,2,3,4,5,6,7,8,9,10,11,12}, float[3] b = {1,2,3}"

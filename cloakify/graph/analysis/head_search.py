@@ -1,0 +1,159 @@
+"""Find the head: the last linear layer, which turns features into logits.
+
+The search walks back from the graph's outputs through whatever comes after a classifier's logits
+(Softmax, reshapes, casts, label look-ups, …) until it meets linear layers; see
+:mod:`~cloakify.graph.analysis.linear_layers`. Exactly one must be met. More than one (two
+classifiers, auxiliary outputs, layers whose scores are mixed) is refused with the list of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import onnx_graphsurgeon as gs
+from onnx import ModelProto
+
+from cloakify.errors import HeadError
+from cloakify.graph.analysis.head import Head
+from cloakify.graph.analysis.linear_layers import as_head
+from cloakify.graph.analysis.score_path import ScorePaths
+from cloakify.graph.model.constants import Constants
+from cloakify.graph.model.dataflow import leading_to
+from cloakify.graph.model.shapes import import_with_shapes
+
+# Layers with weights that are no mask's place: a search that meets one first has no head.
+_OTHER_LAYERS = {"Conv", "ConvTranspose", "Gemm", "LSTM", "GRU", "RNN"}
+
+_IN_FUNCTION = (
+    "the last layer is inside the local function {0!r}, which a mask can't be put into; "
+    "write the functions out first (onnx.inliner.inline_local_functions)"
+)
+
+
+@dataclass(frozen=True)
+class HeadSearch:
+    """The head that was found, and the linear layers that were not taken, nearest to it first."""
+
+    head: Head
+    alternatives: tuple[Head, ...]
+
+
+def find_head(
+    model: ModelProto, wanted: str | None = None, *, any_mixed: bool = False
+) -> HeadSearch:
+    """Find the head of a classifier.
+
+    Parameters
+    ----------
+    model
+        The model; its weights need not be loaded.
+    wanted
+        Name of the node to take (or of its output) instead of the one found.
+    any_mixed
+        Of several layers whose scores the model mixes into one answer take the nearest to the
+        outputs: which one matters to a mask, not to an attack or a judgement.
+
+    Raises
+    ------
+    HeadError
+        There is no linear layer, more than one could be the head, or none is called ``wanted``.
+    """
+    return find_head_in(import_with_shapes(model), model, wanted, any_mixed=any_mixed)
+
+
+def find_head_in(
+    graph: gs.Graph, model: ModelProto, wanted: str | None = None, *, any_mixed: bool = False
+) -> HeadSearch:
+    """As :func:`find_head`, in a graph that was imported from the model already."""
+    hidden = _functions_with_layers(model)
+    # In file order; the last one is the nearest to the outputs.
+    constants = Constants(graph)
+    paths = ScorePaths(graph, constants)
+    layers = [head for node in reversed(graph.nodes) if (head := as_head(node, constants, paths))]
+    if not layers:
+        if hidden:
+            raise HeadError(_IN_FUNCTION.format(min(hidden)[1]))
+        raise HeadError(
+            "no linear layer with constant weights (Gemm, MatMul or 1×1 Conv) in the graph; "
+            "it is no classifier that a mask can harden"
+        )
+    if wanted is not None:
+        chosen = [head for head in layers if wanted in (head.node, head.linear)]
+        if not chosen:
+            listed = ", ".join(repr(head.node) for head in layers[:5])
+            raise HeadError(f"no linear layer is called {wanted!r}; the last ones are {listed}")
+        found = chosen[0]
+    else:
+        found = _only_one(graph, layers, hidden, any_mixed)
+    return HeadSearch(found, tuple(head for head in layers if head is not found))
+
+
+def answers_in(graph: gs.Graph) -> list[gs.Tensor]:
+    """Return the outputs that no other output is computed from: features may be given out too."""
+    read = {
+        tensor.name
+        for node in leading_to(graph.nodes, [output.name for output in graph.outputs]).nodes
+        for tensor in node.inputs
+    }
+    return [output for output in graph.outputs if output.name not in read]
+
+
+def _functions_with_layers(model: ModelProto) -> set[tuple[str, str]]:
+    """Return domain and name of the local functions in which a layer may be, at any depth."""
+    found: set[tuple[str, str]] = set()
+    layers = _OTHER_LAYERS | {"MatMul"}
+    for _ in model.functions:
+        for function in model.functions:
+            calls = {(node.domain, node.op_type) for node in function.node}
+            if calls & found or layers & {kind for _, kind in calls}:
+                found.add((function.domain, function.name))
+    return found
+
+
+def _only_one(
+    graph: gs.Graph, layers: list[Head], hidden: set[tuple[str, str]], any_mixed: bool
+) -> Head:
+    by_output = {head.linear: head for head in layers}
+    met: dict[str, Head] = {}
+    seen: set[int] = set()
+    branches: list[gs.Node] = []
+    waiting = answers_in(graph)
+    while waiting:
+        tensor = waiting.pop()
+        if id(tensor) in seen:
+            continue
+        seen.add(id(tensor))
+        head = by_output.get(tensor.name)
+        if head is not None:
+            met[head.node] = head
+            continue
+        for node in tensor.inputs:
+            if (node.domain or "", node.op) in hidden:
+                raise HeadError(_IN_FUNCTION.format(node.op))
+            if node.op in _OTHER_LAYERS:
+                raise HeadError(
+                    f"the last layer is {node.op} {node.name!r}, which is not linear from features "
+                    f"to logits; name the head with --head, candidates are {_listed(layers)}"
+                )
+            branches += [node] * (node.op in ("If", "Loop", "Scan"))
+            waiting.extend(node.inputs)
+    mixed = len({head.logits for head in met.values()}) == 1
+    if len(met) == 1 or (mixed and any_mixed):
+        return next(head for head in layers if head.node in met)
+    if not met and branches:
+        raise HeadError(
+            f"the output comes out of {branches[0].op} {branches[0].name!r}, which is not looked "
+            "into; simplify the model where it always goes one way, or name the head with --head"
+        )
+    if not met:
+        raise HeadError("no linear layer leads to an output; it is no classifier")
+    raise HeadError(
+        f"{len(met)} layers could be the head; choose with --head among "
+        f"{_listed(list(met.values()))}"
+        + "; their scores are mixed into one answer, and to attack or evaluate takes no choice"
+        * mixed
+    )
+
+
+def _listed(heads: list[Head]) -> str:
+    return ", ".join(f"{h.node!r} ({h.num_features} → {h.num_classes})" for h in heads[:5])
