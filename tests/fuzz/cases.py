@@ -6,6 +6,7 @@ import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 
@@ -24,6 +25,13 @@ class Case:
 
     files: Files
     commands: list[list[str]]
+
+    def write(self, folder: Path) -> None:
+        """Write the files into a folder."""
+        for name, content in self.files.items():
+            path = folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
 
 
 def make_case(kind: str, seed: int, number: int) -> Case:
@@ -89,7 +97,7 @@ def _of_model(seed: Seed, model: bytes, random: np.random.Generator) -> Case:
     verbs = [
         ["evaluate", *data, "--attack", attack, "--steps", "2", "--queries", "4"],
         ["harden", *data, "-o", "h.onnx", "--evaluation-steps", "2", "--rounds", "1"],
-        ["attack", *data, "-o", "a.npz", "--attack", attack],
+        ["attack", *data, "-o", "a.npz", "--attack", "pgd", "--steps", "2"],
         ["verify", "m.onnx", "--against", "seed.onnx", "--device", "cpu"],
     ]
     return Case(files, [["inspect", "m.onnx"], verbs[random.integers(len(verbs))]])

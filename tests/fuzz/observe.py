@@ -60,7 +60,7 @@ def observe(command: list[str], folder: Path) -> Outcome:
     )
     peak = 0
     while process.poll() is None:
-        peak = max(peak, sum(map(_held, _with_children(process.pid))))
+        peak = max(peak, sum(map(held, _with_children(process.pid))))
         if time.monotonic() - begun > PATIENCE:
             for each in _with_children(process.pid):
                 os.kill(each, 9)
@@ -81,7 +81,8 @@ def _with_children(process: int) -> list[int]:
     return found
 
 
-def _held(process: int) -> int:
+def held(process: int) -> int:
+    """Return the memory that a process holds, in bytes."""
     try:
         pages = int(Path(f"/proc/{process}/statm").read_text().split()[1])
     except (OSError, IndexError):

@@ -18,10 +18,7 @@ DOCUMENTED = range(6)
 
 def try_case(case: Case, folder: Path) -> list[str]:
     """Run a case's commands in a folder; return what is wrong, nothing where all is right."""
-    for name, content in case.files.items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
+    case.write(folder)
     found = []
     for command in case.commands:
         code, said = run_here(command, folder)
@@ -66,9 +63,8 @@ def run_here(command: list[str], folder: Path) -> tuple[int | str, str]:
 
 
 def main(kind: str, seed: int, first: int, last: int) -> None:
-    """Try cases, and write a line of JSON before and behind each to standard output."""
+    """Try cases, and write a line of JSON behind each to standard output."""
     for number in range(first, last):
-        print(json.dumps({"begins": number}), flush=True)
         with tempfile.TemporaryDirectory(prefix="cloakify-fuzz-") as folder:
             faults = try_case(make_case(kind, seed, number), Path(folder))
         print(json.dumps({"ended": number, "faults": faults}), flush=True)
