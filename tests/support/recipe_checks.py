@@ -59,7 +59,7 @@ def an_attack() -> None:
 def an_operators_gradient() -> None:
     """The gradient of a matrix's inverse is that of finite differences."""
     from cloakify.attacks import Target
-    from cloakify.graph.analysis.head_search import find_head
+    from cloakify.graph.analysis.classifier import find_classifier
     from cloakify.graph.analysis.inputs import find_input
     from cloakify.runtime import Device
 
@@ -71,7 +71,7 @@ def an_operators_gradient() -> None:
         w=rng.standard_normal((9, 4)),
         b=rng.standard_normal(4),
     )
-    target = Target(model, find_input(model), find_head(model).head, Device("cpu"))
+    target = Target(model, find_input(model), find_classifier(model).scores, Device("cpu"))
     x = (np.eye(3) + 0.2 * rng.standard_normal((2, 3, 3))).astype(np.float32)
     y = np.array([0, 2])
     way = rng.standard_normal(x.shape).astype(np.float32)
