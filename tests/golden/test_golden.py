@@ -24,7 +24,7 @@ from cloakify.graph.edit.gates import insert_gates, read_gates
 from cloakify.graph.edit.mask import insert_mask
 from cloakify.hardening.gate_method import gated_sites
 from cloakify.onnxfile import open_model, read_metadata
-from cloakify.report import load_schema, render_json
+from cloakify.report import as_document, load_schema
 from cloakify.report.facts import verdicts
 from cloakify.report.html import render_html
 from cloakify.report.json_report import read_json
@@ -106,7 +106,7 @@ def test_a_kept_report_fits_the_schema(name: str) -> None:
 def test_a_kept_report_is_read_and_written_again(name: str) -> None:
     text = (KEPT / f"{name}.json").read_text(encoding="utf-8")
     report = read_json(text)
-    assert render_json(report) == text
+    assert kept_in(json.loads(text), as_document(report))
     for _, sentence in verdicts(report):
         assert escape(sentence) in render_markdown(report)
         assert sentence in html.unescape(render_html(report))
@@ -151,6 +151,15 @@ def check(name: str, out: Path) -> None:
         assert set(fields(kept_report(name))) <= set(fields(report))
         old, new = (set(each["mask"]["indices"]) for each in (kept_report(name), report))
         assert len(old & new) >= 0.9 * len(old | new)
+
+
+def kept_in(old: object, new: object) -> bool:
+    """Tell whether all that an older report holds stands in a newer one, which may hold more."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        return all(key in new and kept_in(part, new[key]) for key, part in old.items())
+    if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        return all(map(kept_in, old, new))
+    return type(old) is type(new) and old == new
 
 
 def fields(report: object, where: str = "") -> Iterator[tuple[str, str]]:
