@@ -24,6 +24,7 @@ from cloakify.report.records import (
     FileRef,
     GivenCopies,
     HardenData,
+    HardenLabels,
     HardenReport,
     HeadInfo,
     MaskInfo,
@@ -108,6 +109,7 @@ def harden_report(
     output: Path | None,
     timing: Mapping[str, float],
     copies: GivenCopies | None,
+    labels: HardenLabels | None,
     command: str,
 ) -> HardenReport:
     """Put the report together.
@@ -124,6 +126,8 @@ def harden_report(
         Seconds by stage.
     copies
         Those that calibrated in the calibration attack's place.
+    labels
+        How independent labels fare, where samples have some.
     command
         What a shell repeats the run with.
     """
@@ -157,6 +161,7 @@ def harden_report(
         timing=timing,
         perturbs=experiment.perturbs,
         copies=copies,
+        labels=labels,
         command=command,
     )
 

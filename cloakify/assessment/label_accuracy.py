@@ -11,10 +11,11 @@ from collections.abc import Callable
 import numpy as np
 
 from cloakify.attacks import Attack, Target, ThreatModel
-from cloakify.data import Dataset
+from cloakify.data import Dataset, Splits
 from cloakify.evaluation.label_figures import label_figures
+from cloakify.experiment.experiment import Experiment
 from cloakify.numeric.arrays import Indices, floats
-from cloakify.report.records import LabelAccuracy
+from cloakify.report.records import HardenLabels, LabelAccuracy
 
 
 def label_accuracy(
@@ -49,3 +50,23 @@ def label_accuracy(
     y = np.concatenate(labels)
     figures = (label_figures(np.concatenate(logits), y) for logits in (clean, attacked))
     return LabelAccuracy(attack.name, threat.eps, *figures)
+
+
+def harden_labels(
+    source: Target, hardened: Target, attack: Attack, experiment: Experiment, splits: Splits
+) -> HardenLabels | None:
+    """Measure how labels fare on source and hardened model; ``None`` where samples have classes."""
+    if not source.independent:
+        return None
+    measured = (
+        label_accuracy(
+            target,
+            attack,
+            experiment.threat,
+            experiment.dataset,
+            splits.report,
+            lambda done: None,
+        )
+        for target in (source, hardened)
+    )
+    return HardenLabels(*measured)

@@ -60,3 +60,8 @@ def evaluation_attack(
         return make_attack("square", steps=QUERIES_A_STEP * steps, seed=setting.run.seed)
     name = "apgd" if setting.evaluation.attack == "auto" else setting.evaluation.attack
     return make_attack(name, steps=steps, stop_early=stop_early, seed=setting.run.seed)
+
+
+def label_attack(setting: HardenSetting) -> Attack:
+    """Return what drives all of a sample's labels to their highest loss at once."""
+    return evaluation_attack(setting.replace(evaluation_attack="apgd"), stop_early=False)

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloakify.masking.captured import pooled
+from cloakify.masking.label_curve import matches_at_every_size
 from cloakify.masking.linear_head import LinearHead
 from cloakify.numeric.arrays import Array, Counts, Doubles, Labels
 
@@ -46,7 +47,7 @@ class Group:
     features
         A row of float32 [D] for each of the n samples, where it lies in the part it came with.
     y
-        Labels, int64 [n], ascending.
+        Labels, int64 [n], ascending; or [n, K] of 0 and 1, in any order.
     attacked
         Which samples are attacked ones, bool [n].
     """
@@ -67,7 +68,7 @@ class Group:
         y = np.concatenate([labels for *_, labels in parts for _ in range(2)])
         lengths = [len(array) for array in arrays]
         attacked = np.repeat(np.arange(len(arrays)) % 2 == 1, lengths)
-        order = np.argsort(y, kind="stable")
+        order = np.argsort(y, kind="stable") if y.ndim == 1 else np.arange(len(y))
         rows = [row for array in arrays for row in array]
         return cls([rows[place] for place in order.tolist()], y[order], attacked[order])
 
@@ -126,7 +127,13 @@ class MaskCurve:
 
     def update(self, head: LinearHead, group: Group) -> MaskCurve:
         """Return the curve with a group's samples counted in."""
-        kept, won, attacked = right_at_every_size(head, group, self.ranking)
+        if group.y.ndim == 2:
+            counts = matches_at_every_size(
+                head, group.features, group.y, group.attacked, self.ranking
+            )
+        else:
+            counts = right_at_every_size(head, group, self.ranking)
+        kept, won, attacked = counts
         return MaskCurve(
             self.ranking,
             self.count + group.count,

@@ -108,7 +108,7 @@ class GatedModel:
             Samples [n, …].
         soft_labels
             [n, C]: the distribution that the cross-entropy is taken with, times the sample's
-            weight.
+            weight; of K labels [n, 2 K], the weights with which each is to hold and not to hold.
         """
         return self.target.within_memory(lambda: self._gradient(x, soft_labels))
 
@@ -150,7 +150,11 @@ class GatedModel:
         shape = (size, *self._sample_shape)
         names = [gate_name(number) for number in range(len(self.sites))]
         built = build_gate_gradient(
-            self._model, {target.spec.name: shape}, target.scores.logits, names
+            self._model,
+            {target.spec.name: shape},
+            target.scores.logits,
+            names,
+            independent=target.independent,
         )
         return Session(built, target.device, threads=target.workers.threads, both_ways=True)
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from cloakify.masking.captured import Captured
 from cloakify.masking.linear_head import LinearHead
-from cloakify.numeric.arrays import Array, Doubles, Labels, softmax
+from cloakify.numeric.arrays import Array, Doubles, Labels, floats, sigmoid, softmax
 
 # Looks at the gradient; each takes an equal share of the features away.
 ROUNDS = 64
@@ -79,8 +79,12 @@ def _slopes(head: LinearHead, features: Array, y: Labels, masks: Array) -> Doubl
     # Side by side: a look at the features, of which there are many, serves all masks.
     weight = (masks.T[:, :, None] * head.weight[:, None, :]).reshape(len(head.weight), -1)
     logits = (features @ weight).reshape(len(features), -1, classes) + head.bias
-    error = softmax(logits, axis=2)
-    error[np.arange(len(y)), :, y] -= 1
+    if y.ndim == 2:
+        # Each label has a cross-entropy of its own, and their sum is what counts.
+        error = sigmoid(logits) - floats(y)[:, None]
+    else:
+        error = softmax(logits, axis=2)
+        error[np.arange(len(y)), :, y] -= 1
     # Σ_i φ_ij (e_i·W_j) = Σ_c W_jc (φᵀ e)_jc
     pulled = (features.T @ error.reshape(len(y), -1)).reshape(len(head.weight), -1, classes)
     slopes: Doubles = np.einsum("jc,jkc->kj", head.weight, pulled).astype(np.float64) / len(y)

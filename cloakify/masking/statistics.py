@@ -13,6 +13,7 @@ import numpy as np
 
 from cloakify.masking.captured import pooled
 from cloakify.numeric.arrays import Array, Doubles, Labels
+from cloakify.numeric.judging import is_right, nearest_rivals, signs
 
 
 @dataclass(frozen=True)
@@ -62,21 +63,17 @@ class FeatureStatistics:
         clean_logits, attacked_logits
             [n, C].
         y
-            Labels [n].
+            Labels [n], or [n, K].
         weight
             The head's weight, [D, C].
         """
-        rows = np.arange(len(y))
-        rivals = attacked_logits.copy()
-        rivals[rows, y] = -np.inf
-        toward = (weight.T[rivals.argmax(axis=1)] - weight.T[y]).astype(np.float64)
         moved = np.abs(attacked.astype(np.float64) - clean)
         return cls(
             count=len(y),
-            clean_correct=int((clean_logits.argmax(axis=1) == y).sum()),
-            attacked_correct=int((attacked_logits.argmax(axis=1) == y).sum()),
+            clean_correct=int(is_right(clean_logits, y).sum()),
+            attacked_correct=int(is_right(attacked_logits, y).sum()),
             shift=moved.reshape(-1, clean.shape[-1]).sum(axis=0),
-            margin=(pooled(attacked) * toward).sum(axis=0),
+            margin=(pooled(attacked) * _toward_rival(attacked_logits, y, weight)).sum(axis=0),
         )
 
     def merge(self, other: Self) -> Self:
@@ -84,3 +81,16 @@ class FeatureStatistics:
         return type(self)(
             *(getattr(self, part.name) + getattr(other, part.name) for part in fields(self))
         )
+
+
+def _toward_rival(logits: Array, y: Labels, weight: Array) -> Doubles:
+    """Return the weights [n, D] by which features count for the strongest wrong class.
+
+    Of independent labels that is the one that is nearest to being the other way.
+    """
+    rival = nearest_rivals(logits, y, 1)[:, 0]
+    rows = np.arange(len(y))
+    if y.ndim == 2:
+        own = signs(y, np.dtype(np.float64))[rows, rival]
+        return np.asarray(-own[:, None] * weight.T[rival], np.float64)
+    return np.asarray(weight.T[rival] - weight.T[y], np.float64)

@@ -32,7 +32,8 @@ from cloakify.masking.gated import GatedModel
 from cloakify.masking.mixing import mixed
 from cloakify.masking.optimiser import Kind, cosine, gates_of, neutral, stepped
 from cloakify.numeric.adam import Adam
-from cloakify.numeric.arrays import Array, Doubles, Labels, floats, softmax
+from cloakify.numeric.arrays import Array, Doubles, Labels, floats, sigmoid, softmax
+from cloakify.numeric.judging import is_right
 
 # The share of samples that withstand one step but not PGD from which on one step is too weak; at
 # small budgets it stays below. And the steps that are enough for any budget.
@@ -296,14 +297,19 @@ def _step(
     backward = model.gradient(x, soft_labels)
     rate = plan.rate * cosine(state.step, plan.steps)
     adam = stepped(state.adam, backward.gradient, rate, plan.kind)
-    right = float((backward.logits.argmax(axis=1) == batch.y)[left:].mean())
+    right = float(is_right(backward.logits, batch.y)[left:].mean())
     return replace(state, step=state.step + 1, adam=adam), backward.loss, right
 
 
 def _source_answers(model: GatedModel, batch: Batch) -> Array:
-    """Return the source's probabilities [n, C] on the samples as they are; sets gates of 1."""
+    """Return the source's probabilities [n, C] on the samples as they are; sets gates of 1.
+
+    Of K labels those that each holds, and that it does not: [n, 2 K].
+    """
     model.set(np.ones(model.count))
     logits = model.target.logits(floats(batch.x))
+    if model.target.independent:
+        return np.concatenate([sigmoid(logits), sigmoid(-logits)], axis=1)
     return softmax(logits, axis=1)
 
 

@@ -42,6 +42,11 @@ def filled(rows: NDArray[Element], size: int) -> NDArray[Element]:
     return np.concatenate([rows, np.repeat(rows[-1:], missing, axis=0)]) if missing > 0 else rows
 
 
+def sigmoid(logits: Array) -> Array:
+    """Return ``1 / (1 + exp −z)``, without overflow."""
+    return floats((1 + np.tanh(logits / 2)) / 2)
+
+
 def softmax(logits: Array, axis: int) -> Array:
     """Return ``exp z / Σ exp z`` along an axis, without overflow."""
     powers: Array = np.exp(logits - logits.max(axis=axis, keepdims=True))

@@ -246,7 +246,8 @@ class EvaluationOptions(Group, frozen=True, kw_only=True):
     attack: Annotated[
         Literal["auto", "apgd", "apgd-dlr", "apgd-t"],
         Option(
-            "Attack that judges the result; auto is apgd, or apgd-dlr where logits are small.",
+            "Attack that judges the result; auto is apgd, or apgd-dlr where logits are small, or "
+            "those of labels.",
             flag="--evaluation-attack",
         ),
     ] = "auto"

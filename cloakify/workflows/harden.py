@@ -13,6 +13,7 @@ from cloakify.assessment.harden_report import (
     judge_mask,
     missed_gate,
 )
+from cloakify.assessment.label_accuracy import harden_labels
 from cloakify.assessment.masking_checks import check_masking, codes_in_doubt
 from cloakify.attacks import Attack
 from cloakify.attacks.given import Given
@@ -23,6 +24,7 @@ from cloakify.experiment.chosen_attacks import (
     chosen_attack,
     evaluation_attack,
     follows_gradient,
+    label_attack,
 )
 from cloakify.experiment.classifier import open_source
 from cloakify.experiment.effort import samples_reported
@@ -30,7 +32,6 @@ from cloakify.experiment.experiment import Progress, open_experiment
 from cloakify.experiment.outputs import check_outputs
 from cloakify.experiment.preflight import preflight
 from cloakify.experiment.stage_times import StageTimes
-from cloakify.graph.analysis.classifier import single_label
 from cloakify.hardening.gate_method import find_gate_candidate, mixes_samples
 from cloakify.hardening.mask_method import find_mask_candidate
 from cloakify.onnxfile import find_model_file, save_model
@@ -122,14 +123,15 @@ def harden(
             *(data, attacked, setting.data.classes),
         )
         experiment = open_experiment(classifier, data, setting, progress)
-        single_label(experiment.classifier.search)
         splits = experiment.splits(samples_reported(setting))
         if mixes_samples(setting, len(splits.fit)):
             # Mixed, a quarter of the samples is as good to fit on as one half, and the other half
             # tells better what the gates cost.
             splits = splits.swap_fit_select
         target = experiment.target()
-        if preflight(experiment, target).small_logits and setting.evaluation.attack == "auto":
+        small = preflight(experiment, target).small_logits
+        # An exact match is lost with one label, which the ratio singles out and the sum does not.
+        if (small or target.independent) and setting.evaluation.attack == "auto":
             setting = setting.replace(evaluation_attack="apgd-dlr")
             experiment = replace(experiment, setting=setting)
         copies = None
@@ -155,6 +157,7 @@ def harden(
             experiment, hardened, splits, correctness[1], follows_gradient(setting), progress
         )
         accuracy, verdict = judge_mask(*correctness, doubts=codes_in_doubt(warnings))
+        labels = harden_labels(target, hardened, label_attack(setting), experiment, splits)
     gate = missed_gate(setting, accuracy.gain.adaptive.value, verdict)
     if gate is None:
         with clock.stage("write"):
@@ -169,6 +172,7 @@ def harden(
         written,
         clock.seconds,
         copies,
+        labels,
         command,
     )
     notes = (*experiment.notes, *_few(splits), *_strays(copies), *candidate.remarks)

@@ -27,18 +27,24 @@ def some_head(size: int, classes: int, seed: int) -> LinearHead:
 
 def cross_entropy(head: LinearHead, features: np.ndarray, y: np.ndarray, mask: np.ndarray) -> float:
     z = (features.astype(np.float64) * mask) @ head.weight.astype(np.float64) + head.bias
+    if y.ndim == 2:
+        return float(np.mean(np.logaddexp(0, z * (1 - 2 * y)).sum(axis=1)))
     return float(np.mean(np.logaddexp.reduce(z, axis=1) - z[np.arange(len(y)), y]))
 
 
-@given(st.integers(1, 8), st.integers(2, 5), st.integers(1, 6), st.integers(0, 1000))
-def test_slope_is_the_derivative(size: int, classes: int, n: int, seed: int) -> None:
+@given(st.integers(1, 8), st.integers(2, 5), st.integers(1, 6), st.integers(0, 1000), st.booleans())
+def test_slope_is_the_derivative(
+    size: int, classes: int, n: int, seed: int, independent: bool
+) -> None:
     rng = np.random.default_rng(seed)
+    # A class for each sample, or labels of 0 and 1.
+    top, shape = (2, (classes,)) if independent else (classes, ())
     head = some_head(size, classes, seed)
     captured = Captured(
         rng.standard_normal((n, size)).astype(np.float32),
         rng.standard_normal((2 * n, size)).astype(np.float32),
-        rng.integers(0, classes, n),
-        rng.integers(0, classes, 2 * n),
+        rng.integers(0, top, (n, *shape)),
+        rng.integers(0, top, (2 * n, *shape)),
     )
     masks, weights = rng.random((3, size)).astype(np.float32), (0.3, 1.0, 5.0)
 

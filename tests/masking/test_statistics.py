@@ -72,3 +72,20 @@ def test_positions_are_summed() -> None:
     once = FeatureStatistics.of_pairs(clean, attacked, z, z_attacked, y, weight)
     assert np.allclose(found.shift, 2 * once.shift)
     assert np.allclose(found.margin, once.margin)
+
+
+def test_labels_against_a_plain_loop() -> None:
+    clean, attacked, z, z_attacked, _, weight = some_pairs(9)
+    y = np.random.default_rng(1).integers(0, 2, (9, 4))
+    margin = np.zeros(7)
+    for i, labels in enumerate(y):
+        signs = [1 if label else -1 for label in labels]
+        nearest = min(range(4), key=lambda k: signs[k] * z_attacked[i, k])
+        for j in range(7):
+            margin[j] -= float(attacked[i, j]) * signs[nearest] * float(weight[j, nearest])
+    found = FeatureStatistics.of_pairs(clean, attacked, z, z_attacked, y, weight)
+    assert np.allclose(found.margin, margin)
+    assert found.clean_correct == sum(
+        all((value > 0) == bool(label) for value, label in zip(row, labels, strict=True))
+        for row, labels in zip(z, y, strict=True)
+    )

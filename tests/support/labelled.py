@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import ModelProto
 
 from cloakify.numeric.arrays import Labels
+from tests.support.fragile import fragile_model, write_fragile
 
 FEATURES, WIDTH, LABELS = 10, 16, 4
 
@@ -67,3 +70,19 @@ class Labelled:
             onnx.numpy_helper.from_array(values, name) for name, values in weights.items()
         )
         return model
+
+
+def write_labelled_fragile(folder: Path) -> tuple[Path, Path]:
+    """Write the fragile classifier with two labels in place of two classes; return both paths.
+
+    The first label is the class, the second its opposite, each with a sigmoid.
+    """
+    source, data = write_fragile(folder)
+    model = fragile_model()
+    model.graph.node[-1].output[0] = "z"
+    model.graph.node.append(onnx.helper.make_node("Sigmoid", ["z"], ["logits"]))
+    onnx.save(model, source)
+    with np.load(data) as file:
+        x, y = file["x"], file["y"]
+    np.savez(data, x=x, y=np.stack([1 - y, y], axis=1))
+    return source, data

@@ -8,14 +8,18 @@ import numpy as np
 import onnx
 import pytest
 
+from cloakify.data import split
 from cloakify.errors import DataError
 from cloakify.report import render_json
 from cloakify.report.tables import tables
-from cloakify.settings import AttackSetting, EvaluateSetting
+from cloakify.settings import AttackSetting, EvaluateSetting, HardenSetting
 from cloakify.workflows.attack import attack
 from cloakify.workflows.evaluate import evaluate
+from cloakify.workflows.harden import HardenResult, harden
 from cloakify.workflows.inspect import inspect
-from tests.support.labelled import FEATURES, LABELS, Labelled
+from cloakify.workflows.verify import verify
+from tests.support.fragile import EPS as FRAGILE
+from tests.support.labelled import FEATURES, LABELS, Labelled, write_labelled_fragile
 
 EPS = 0.03
 SAMPLES = 160
@@ -132,3 +136,72 @@ def test_inspect_says_so(folder: Path) -> None:
     assert found.answers == (
         f"any of {LABELS} independent labels (Sigmoid 'p'), each from a probability of 0.5"
     )
+
+
+def hardened(folder: Path, output: Path, **more: object) -> HardenResult:
+    options = {"eps": EPS, "device": "cpu", "evaluation_steps": 3, "write_anyway": True, **more}
+    return harden(folder / "sigmoid.onnx", folder / "data.npz", output, HardenSetting(**options))
+
+
+@pytest.mark.parametrize("score", ["deepcloak", "margin"])
+def test_mask_equals_an_independent_recomputation(
+    network: Labelled, folder: Path, tmp_path: Path, score: str
+) -> None:
+    """FGSM by the network's own derivative in double; rankings by a plain sum."""
+    result = hardened(folder, tmp_path / "h.onnx", score=score, mask_ratio=0.25, rounds=1)
+    with np.load(folder / "data.npz") as file:
+        x, y = file["x"].astype(np.float64), file["y"]
+    fit = split(SAMPLES, y, 0).fit
+    clean, labels = x[fit], y[fit]
+    slope = network.pulled_back(clean, 1 / (1 + np.exp(-network.logits(clean))) - labels)
+    attacked = np.clip(clean + EPS * np.sign(slope), 0, 1)
+    features = network.features(attacked)
+    scores = np.abs(features - network.features(clean)).sum(axis=0)
+    if score == "margin":
+        against = (1 - 2 * labels) * network.logits(attacked)
+        nearest = against.argmax(axis=1)
+        rows = np.arange(len(fit))
+        weight = network.second.T[nearest] * (1 - 2 * labels)[rows, nearest][:, None]
+        scores = (features * weight).sum(axis=0)
+    expected = sorted(np.argsort(-scores, kind="stable")[: len(scores) // 4].tolist())
+    assert list(result.report.mask.indices) == expected
+    assert verify(tmp_path / "h.onnx", folder / "sigmoid.onnx", "cpu").faults == ()
+
+
+def test_harden_reports_exact_matches_and_labels(
+    network: Labelled, folder: Path, tmp_path: Path
+) -> None:
+    result = hardened(folder, tmp_path / "h.onnx", score="auto", max_accuracy_drop=0.3)
+    report = result.report
+    assert (report.head.task, report.head.num_classes) == ("multilabel", LABELS)
+    with np.load(folder / "data.npz") as file:
+        x, y = file["x"], file["y"]
+    rows = split(SAMPLES, y, 0).report
+    mask = np.ones(len(network.second), np.float32)
+    mask[list(report.mask.indices)] = 0
+    masked = network.features(x[rows]) * mask @ network.second + network.bias
+    match = (masked > 0) == y[rows]
+    assert report.accuracy.hardened.clean.value == match.all(axis=1).mean()
+    assert report.labels is not None
+    fared = report.labels.hardened
+    assert fared.clean.by_label == pytest.approx(match.mean(axis=0))
+    assert fared.attacked.accuracy.value <= fared.clean.accuracy.value
+    assert [table.title for table in tables(report)] == ["Accuracy", "Labels"]
+
+
+@pytest.mark.parametrize("emit", ["mul", "fold"])
+def test_tuned_gates(tmp_path: Path, emit: str) -> None:
+    """Of two labels each has a fragile sign and firmer ones; tuning turns to those."""
+    source, data = write_labelled_fragile(tmp_path)
+    setting = HardenSetting(
+        method="tuned", tune_steps=60, emit=emit, eps=FRAGILE, device="cpu", max_accuracy_drop=0.2
+    )
+    result = harden(source, data, tmp_path / "h.onnx", setting)
+    accuracy = result.report.accuracy
+    assert accuracy.hardened.adaptive.value > accuracy.source.adaptive.value + 0.3
+    assert result.report.verdict.code == "hardened"
+    assert result.report.evaluation_attack.name == "apgd-dlr"
+    assert result.report.labels is not None
+    fared = result.report.labels
+    assert fared.hardened.attacked.accuracy.value > fared.source.attacked.accuracy.value
+    assert verify(tmp_path / "h.onnx", source, "cpu").faults == ()

@@ -15,6 +15,7 @@ from onnx import ModelProto
 
 from cloakify.graph.attack_steps.build import LOGITS, LOSS
 from cloakify.graph.attack_steps.steps import add_input, finite
+from cloakify.graph.gradient.builder import Builder, Tensor
 from cloakify.graph.gradient.gradients import gradients_of
 from cloakify.graph.gradient.rule import Context, has_rule
 from cloakify.graph.lowering.specialise import specialise
@@ -25,13 +26,20 @@ SUFFIX = "_gradient"
 
 
 def build_gate_gradient(
-    model: ModelProto, shapes: Mapping[str, Shape], logits: str, gates: Sequence[str]
+    model: ModelProto,
+    shapes: Mapping[str, Shape],
+    logits: str,
+    gates: Sequence[str],
+    *,
+    independent: bool = False,
 ) -> ModelProto:
     """Build the model that returns logits, loss and ∂(Σ loss)/∂gate.
 
     The loss of a sample is the cross-entropy with a distribution over the classes:
     ``−Σ_c P_c log softmax(Z)_c``, its gradient ``(Σ_c P_c)·softmax Z − P``. P need not add up to 1:
-    scaled, it gives the sample a weight.
+    scaled, it gives the sample a weight. Of K independent labels P is [A, B], the weights with
+    which each is to hold and not to hold, and the loss ``−Σ_k A_k log σ(Z_k) + B_k log σ(−Z_k)``,
+    its gradient ``(A + B)·σ(Z) − A``.
 
     Parameters
     ----------
@@ -44,11 +52,13 @@ def build_gate_gradient(
         Name of the logits in the model.
     gates
         Names of the inputs to differentiate with respect to.
+    independent
+        Whether the logits are those of labels.
 
     Returns
     -------
     ModelProto
-        Inputs: the model's own and ``cloakify_distribution`` P [N, C]. Outputs:
+        Inputs: the model's own and ``cloakify_distribution`` P [N, C], or [N, 2 K]. Outputs:
         ``cloakify_logits`` [N, C], ``cloakify_loss`` [N], and for each gate input the gradient,
         named after it with ``_gradient`` appended.
 
@@ -66,12 +76,11 @@ def build_gate_gradient(
     samples = scores.shape[0]
     classes = int(np.prod(scores.shape)) // samples
     flat = builder.reshape(scores, [samples, classes])
-    soft_labels = add_input(builder, DISTRIBUTION, flat.dtype, [samples, classes])
-    log_p = builder.op("LogSoftmax", flat, axis=-1)
-    loss = builder.neg(builder.sum(builder.mul(log_p, soft_labels), [1], keepdims=False))
+    flat.shape = [samples, classes]
+    add_loss = _labels_loss if independent else _classes_loss
+    loss, slope = add_loss(builder, flat)
     loss.shape = [samples]
-    share = builder.mul(builder.op("Exp", log_p), builder.sum(soft_labels, [1]))
-    seed = builder.reshape(builder.sub(share, soft_labels), scores.shape)
+    seed = builder.reshape(slope, scores.shape)
     found = gradients_of(graph, [(scores, seed)], [working.tensor(name) for name in gates])
     outputs = [(LOGITS, flat), (LOSS, loss)]
     for name, gradient in zip(gates, found, strict=True):
@@ -79,3 +88,31 @@ def build_gate_gradient(
         row = builder.reshape(gradient, [1, int(np.prod(gradient.shape))])
         outputs.append((name + SUFFIX, builder.reshape(finite(builder, row), gradient.shape)))
     return working.finish(outputs)
+
+
+def _classes_loss(builder: Builder, logits: Tensor) -> tuple[Tensor, Tensor]:
+    """Append the cross-entropy with a distribution over classes; return it and its slope."""
+    soft_labels = add_input(builder, DISTRIBUTION, logits.dtype, logits.shape)
+    log_p = builder.op("LogSoftmax", logits, axis=-1)
+    loss = builder.neg(builder.sum(builder.mul(log_p, soft_labels), [1], keepdims=False))
+    share = builder.mul(builder.op("Exp", log_p), builder.sum(soft_labels, [1]))
+    return loss, builder.sub(share, soft_labels)
+
+
+def _labels_loss(builder: Builder, logits: Tensor) -> tuple[Tensor, Tensor]:
+    """Append the sum of the labels' cross-entropies; return it and its slope."""
+    samples, count = logits.shape
+    both = add_input(builder, DISTRIBUTION, logits.dtype, [samples, 2 * count])
+    holds, fails = (
+        builder.op("Slice", both, builder.ints(start), builder.ints(start + count), builder.ints(1))
+        for start in (0, count)
+    )
+    # log σ(z) = min(z, 0) − log(1 + e^−|z|), and log σ(−z) = log σ(z) − z.
+    power = builder.op("Exp", builder.neg(builder.op("Abs", logits)))
+    tail = builder.op("Log", builder.add(power, builder.scalar(1.0, logits)))
+    log_p = builder.sub(builder.op("Min", logits, builder.scalar(0.0, logits)), tail)
+    log_q = builder.sub(log_p, logits)
+    terms = builder.add(builder.mul(holds, log_p), builder.mul(fails, log_q))
+    loss = builder.neg(builder.sum(terms, [1], keepdims=False))
+    share = builder.mul(builder.op("Sigmoid", logits), builder.add(holds, fails))
+    return loss, builder.sub(share, holds)

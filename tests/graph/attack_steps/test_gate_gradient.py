@@ -91,3 +91,39 @@ def test_gradient_equals_torch() -> None:
 
 def _floats(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
     return rng.uniform(0.5, 1.5, shape).astype(np.float32)
+
+
+@pytest.mark.parametrize("scale", [1.0, 3.0])
+def test_labels_have_a_loss_each(scale: float) -> None:
+    """Value and slope of the weighted binary cross-entropies, also where a sigmoid is 0 or 1."""
+    model = filled(CNN)
+    as_double(model)
+    head = find_head(model).head
+    sites = find_gate_sites(model, head)
+    rng = np.random.default_rng(0)
+    opened = open_gates(model, sites)
+    gates = {gate_name(k): scale * rng.uniform(0.5, 1.5, s.shape) for k, s in enumerate(sites)}
+    built = build_gate_gradient(
+        opened, {"x": (4, 3, 6, 6)}, head.logits, list(gates), independent=True
+    )
+    weights = rng.uniform(0, 1, (4, 6))
+    feeds = {"x": rng.standard_normal((4, 3, 6, 6)), "cloakify_distribution": weights}
+    names = [output.name for output in built.graph.output]
+    session = ReferenceEvaluator(built)
+
+    def run(values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return dict(zip(names, session.run(None, {**feeds, **values}), strict=True))
+
+    found = run(gates)
+    z = found["cloakify_logits"]
+    holds, fails = weights[:, :3], weights[:, 3:]
+    loss = (holds * np.logaddexp(0, -z) + fails * np.logaddexp(0, z)).sum(axis=1)
+    np.testing.assert_allclose(found["cloakify_loss"], loss, rtol=1e-9)
+    for name, values in gates.items():
+        direction, step = rng.standard_normal(values.shape), 1e-6 * scale
+        above, below = (
+            float(run({**gates, name: values + sign * step * direction})["cloakify_loss"].sum())
+            for sign in (1, -1)
+        )
+        exact = float((found[name + SUFFIX] * direction).sum())
+        assert (above - below) / (2 * step) == pytest.approx(exact, rel=1e-4, abs=1e-6)
