@@ -64,7 +64,7 @@ def main() -> int:
         limit = time_of(tree, tests, options.covering) * 3 + 30
         caught = 0
         for number, fault in enumerate(faults, 1):
-            own = covering(tree, fault) if options.covering else tests
+            own = covering(tree, fault, tests) if options.covering else tests
             survived, line = try_fault(tree, fault, own, limit)
             caught += not survived
             print(f"{number:4} {'SURVIVED' if survived else 'caught  '} {line}", flush=True)
@@ -147,15 +147,15 @@ def time_of(tree: Path, tests: list[str], with_coverage: bool) -> float:
     return seconds
 
 
-def covering(tree: Path, fault: MutationSpec) -> list[str]:
+def covering(tree: Path, fault: MutationSpec, all_tests: list[str]) -> list[str]:
     """Return the tests that pass through the statement with a fault."""
-    tests: set[str] = set()
     data = CoverageData(str(tree / ".coverage"))
     data.read()
     by_line = data.contexts_by_lineno(str(fault.module_path))
-    for line in lines_of_statement(fault.module_path, fault.start_pos[0]):
-        tests |= {context.rpartition("|")[0] for context in by_line.get(line, ()) if context}
-    return sorted(tests)
+    lines = lines_of_statement(fault.module_path, fault.start_pos[0])
+    contexts = {context for line in lines for context in by_line.get(line, ())}
+    # What runs while a module is imported runs before any test.
+    return all_tests if "" in contexts else sorted({c.rpartition("|")[0] for c in contexts})
 
 
 def lines_of_statement(path: Path, line: int) -> range:
@@ -163,14 +163,19 @@ def lines_of_statement(path: Path, line: int) -> range:
     around = [
         node
         for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.stmt) and node.lineno <= line <= (node.end_lineno or node.lineno)
+        if isinstance(node, ast.stmt) and first_line(node) <= line <= (node.end_lineno or 0)
     ]
     if not around:
         return range(line, line + 1)
     node = max(around, key=lambda node: node.lineno)
     body = getattr(node, "body", None)
     end = body[0].lineno if body else (node.end_lineno or node.lineno) + 1
-    return range(node.lineno, max(end, node.lineno + 1))
+    return range(first_line(node), max(end, node.lineno + 1))
+
+
+def first_line(node: ast.stmt) -> int:
+    """Return where a statement begins, with its decorators."""
+    return min([node.lineno, *(part.lineno for part in getattr(node, "decorator_list", ()))])
 
 
 def try_fault(tree: Path, fault: MutationSpec, tests: list[str], limit: float) -> tuple[bool, str]:

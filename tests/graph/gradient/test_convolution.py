@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -102,3 +103,50 @@ def test_conv_with_computed_weights_is_refused() -> None:
     )
     with pytest.raises(UnsupportedOperatorError, match="weights"):
         gradient_model(model, {"x": (1, 1, 4, 4), "w": (1, 1, 3, 3)}, ["w"])
+
+
+@pytest.mark.parametrize("constant", [True, False])
+@pytest.mark.parametrize("size", [[1, 4], [4, 1], [1, 1]])
+def test_windows_that_lie_in_the_padding_give_nothing(size: list[int], constant: bool) -> None:
+    """Along an axis of size 1 the only window is to the left of it; no other axis makes up."""
+    rng = np.random.default_rng(0)
+    weights = rng.standard_normal((2, 2, 2, 2)).round(2)
+    values = ", ".join(map(str, weights.ravel()))
+    given_so = f"<double[2, 2, 2, 2] w = {{{values}}}>" if constant else ""
+    inputs = "double[?, ?, ?, ?] x" + ("" if constant else ", double[?, ?, ?, ?] w")
+    text = f"""<ir_version: 8, opset_import: ["" : 18]> f ({inputs}) => (double y) {given_so} {{
+        y = Conv<pads = [2, 2, 0, 0], strides = [3, 3]>(x, w)
+    }}"""
+    x = rng.standard_normal((1, 2, *size))
+    check_both(text, {"x": x} if constant else {"x": x, "w": weights}, ["x"])
+
+
+@pytest.mark.parametrize("per_channel", [True, False])
+def test_weights_that_are_dequantised_are_the_numbers_they_stand_for(per_channel: bool) -> None:
+    rng = np.random.default_rng(0)
+    stored = rng.integers(-100, 100, (3, 2, 2, 2)).astype(np.int8)
+    scale = np.array([0.5, 0.25, 0.125] if per_channel else 0.5, np.float32)
+    zero = np.array([3, -7, 0] if per_channel else 5, np.int8)
+    wide = (3, 1, 1, 1) if per_channel else ()
+    real = (stored.astype(np.float32) - zero.reshape(wide)) * scale.reshape(wide)
+
+    def gradient(body: str, **constants: np.ndarray) -> np.ndarray:
+        model = onnx.parser.parse_model(
+            f"""<ir_version: 8, opset_import: ["" : 18]>
+            f (float[1, 2, 5, 5] x) => (float y) {{ {body} }}"""
+        )
+        for name, values in constants.items():
+            model.graph.initializer.append(onnx.numpy_helper.from_array(values, name))
+        built = gradient_model(model, {"x": x.shape}, ["x"]).SerializeToString()
+        session = ort.InferenceSession(built, providers=["CPUExecutionProvider"])
+        # The gradient may have no need of x.
+        feeds = {value.name: {"x": x}.get(value.name, g) for value in session.get_inputs()}
+        (found,) = session.run(None, feeds)
+        return np.asarray(found)
+
+    x = rng.standard_normal((1, 2, 5, 5)).astype(np.float32)
+    g = rng.standard_normal((1, 3, 4, 4)).astype(np.float32)
+    quantised = gradient(
+        "w = DequantizeLinear<axis = 0>(q, s, z) y = Conv(x, w)", q=stored, s=scale, z=zero
+    )
+    np.testing.assert_allclose(quantised, gradient("y = Conv(x, w)", w=real), rtol=1e-5)

@@ -80,10 +80,11 @@ def test_global_pool(op_type: str, size: tuple[int, ...]) -> None:
     check_both(one_node(f"y = {op_type}(x)", f"{unknown('double', x.ndim)} x"), {"x": x})
 
 
-@pytest.mark.parametrize("p", [1, 2, 3])
-def test_global_lp_pool(p: int) -> None:
+@pytest.mark.parametrize("p", [1, 2, 3, None])
+def test_global_lp_pool(p: int | None) -> None:
+    """Left out, p is 2."""
     x = np.random.default_rng(0).standard_normal((2, 3, 4, 2))
-    text = one_node(f"y = GlobalLpPool<p: int = {p}>(x)", "double[?, ?, ?, ?] x")
+    text = one_node(f"y = GlobalLpPool{attributes(p=p)}(x)", "double[?, ?, ?, ?] x")
     check_both(text, {"x": x})
 
 

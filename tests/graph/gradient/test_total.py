@@ -6,6 +6,7 @@ import itertools
 
 import numpy as np
 import onnx
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -97,3 +98,13 @@ def test_parts_of_a_part_are_summed(row: int, column: int, swapped: bool) -> Non
         one_node(" ".join(calls), f"{unknown('double', 3)} x", 18, constants),
         {"x": np.random.default_rng(0).standard_normal(SHAPE)},
     )
+
+
+@pytest.mark.parametrize("readers", [2, 3])
+def test_gradients_that_are_all_spread_out_have_the_shape_of_what_they_are_of(readers: int) -> None:
+    """Every reader sums x up, so that each of its gradients is one number in every place."""
+    calls = [f"r{number} = ReduceSum(x)" for number in range(readers)]
+    calls += [f"s{number} = Sin(r{number})" for number in range(readers)]
+    calls.append(f"y = Sum({', '.join(f's{number}' for number in range(readers))})")
+    text = one_node(" ".join(calls), f"{unknown('double', 3)} x", 18)
+    check_both(text, {"x": np.random.default_rng(0).standard_normal(SHAPE)})
