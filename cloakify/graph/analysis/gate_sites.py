@@ -155,15 +155,15 @@ def find_gate_sites(model: ModelProto, head: Head, *, by_position: bool = False)
         sites.append(GateSite(name, node.op, output, count, shape, element_type, scaled))
         if layer.bias is None:
             continue
-        reader, place = layer.bias
-        added = reader.inputs[place]
+        adder, place = layer.bias
+        added = adder.inputs[place]
         stored = isinstance(added, gs.Constant) or added.inputs[0].op == "Constant"
         if not stored or ranks.element_type(added) != element_type:
             continue
         scaled = _foldable(layer.constants[-1:], initializers.keys() - inputs)
         shape = (layer.channels,)
         spread = None if layer.shape == shape else layer.shape
-        source = BiasInput(added.name, reader.outputs[0].name, place, spread)
+        source = BiasInput(added.name, adder.outputs[0].name, place, spread)
         sites.append(
             GateSite(name, node.op, output, layer.channels, shape, element_type, scaled, source)
         )

@@ -49,11 +49,11 @@ def kind_without_head(graph: gs.Graph, answers: Sequence[gs.Tensor]) -> str:
         if node.op.startswith("TreeEnsemble"):
             what = "an ensemble of trees, without a linear layer that a mask could stand before"
             return f"{_called(node)}: {what}"
-    maps = [tensor for tensor in answers if _is_map(graph, tensor.shape)]
-    if not maps or len(maps) < len(answers):
+    first = answers[0].shape if answers else None
+    if first is None or not all(_is_map(graph, tensor.shape) for tensor in answers):
         return ""
-    found = f"output {maps[0].name!r} holds {_shown(maps[0].shape)} numbers"
-    return str(_no_classifier(found, _kind_of_map(graph, maps[0].shape)))
+    found = f"output {answers[0].name!r} holds {_shown(first)} numbers"
+    return str(_no_classifier(found, _kind_of_map(graph, first)))
 
 
 def refuse_positions(graph: gs.Graph, scores: gs.Tensor, head: Head) -> None:
@@ -64,7 +64,7 @@ def refuse_positions(graph: gs.Graph, scores: gs.Tensor, head: Head) -> None:
     if scores.shape is None:
         return
     sample = _without_batch(graph, scores.shape)
-    own = {size for value in _taken(graph) for size in value.shape if isinstance(size, str)}
+    own = {size for shape in _taken(graph) for size in shape if isinstance(size, str)}
     symbolic = [size for size in sample if not isinstance(size, int)]
     named = [size for size in symbolic if size in own]
     count = math.prod(size for size in sample if isinstance(size, int)) // head.num_classes
@@ -87,7 +87,7 @@ def refuse_numbers(graph: gs.Graph, scores: gs.Tensor, head: Head, reading: Task
         return
     # A layer that widens what it takes chooses between no classes.
     if head.num_features < head.num_classes and head.num_classes >= _COPY:
-        samples = [_without_batch(graph, value.shape) for value in _taken(graph)]
+        samples = [_without_batch(graph, shape) for shape in _taken(graph)]
         if any(_total(sample) == head.num_classes for sample in samples):
             found = f"{head.num_classes} numbers come out, as many as go in"
             raise _no_classifier(found, "an autoencoder or another generator")
@@ -115,14 +115,14 @@ def _nodes_before(tensors: Sequence[gs.Tensor]) -> list[gs.Node]:
     return list(found.values())
 
 
-def _taken(graph: gs.Graph) -> list[gs.Variable]:
-    """Return the data inputs of known rank."""
-    return [value for value in graph.inputs if isinstance(value, gs.Variable) and value.shape]
+def _taken(graph: gs.Graph) -> list[Sizes]:
+    """Return the shapes of the data inputs of known rank."""
+    return [value.shape for value in graph.inputs if isinstance(value, gs.Variable) and value.shape]
 
 
 def _without_batch(graph: gs.Graph, shape: Sizes) -> list[int | str | None]:
     """Return a shape without its batch axis: the one that is called as an input's, or the first."""
-    batch = {value.shape[0] for value in _taken(graph) if isinstance(value.shape[0], str)}
+    batch = {taken[0] for taken in _taken(graph) if isinstance(taken[0], str)}
     place = next((axis for axis, size in enumerate(shape) if size in batch), 0)
     return [size for axis, size in enumerate(shape) if axis != place]
 
@@ -146,7 +146,7 @@ def _holds_boxes(shape: Sizes | None) -> bool:
 def _kind_of_map(graph: gs.Graph, shape: Sizes) -> str:
     """Name what gives each sample many numbers, by their shape."""
     sample = _without_batch(graph, shape)
-    if any(_without_batch(graph, value.shape) == sample for value in _taken(graph)):
+    if any(_without_batch(graph, taken) == sample for taken in _taken(graph)):
         return "what goes in comes out, an autoencoder or another generator"
     if len(sample) == 2:
         return "a recogniser, a tagger or a detector"

@@ -29,6 +29,7 @@ from cloakify.graph.attack_steps.steps import (
     over_samples,
 )
 from cloakify.graph.gradient.builder import Builder, Tensor
+from cloakify.graph.model.shapes import shape_of
 
 PREVIOUS = "cloakify_previous"
 BEST = "cloakify_best"
@@ -61,7 +62,7 @@ def add_apgd_step(
     Start with best and last losses −∞ and ∞, step sizes 2ε, ``rises`` 0, ``halved`` 1.
     """
     ball = Ball(builder, norm, x)
-    samples = x.shape[0]
+    samples = shape_of(x)[0]
     large = [add_input(builder, name, x.dtype, ball.shape) for name in CARRIED[:3]]
     previous, best, best_gradient = large
     best_loss, last_loss, sizes, rises, checked_loss, halved = (

@@ -27,6 +27,7 @@ from cloakify.graph.gradient.gradients import gradients_of
 from cloakify.graph.gradient.rule import Context, has_rule
 from cloakify.graph.lowering.specialise import specialise
 from cloakify.graph.lowering.state import Shape
+from cloakify.graph.model.shapes import shape_of
 
 LABELS = "cloakify_labels"
 TARGETS = "cloakify_targets"
@@ -110,9 +111,9 @@ def build_gradient(
     x, logits = working.tensor(spec.input), working.tensor(spec.logits)
     outputs = [(FEATURES, working.tensor(name)) for name in features]
     builder = Context(graph)
-    samples = x.shape[0]
+    samples = shape_of(x)[0]
     scores = builder.reshape(logits, [samples, -1])
-    classes = int(np.prod(logits.shape)) // samples
+    classes = int(np.prod(shape_of(logits))) // samples
     scores.shape = [samples, classes]
     outputs.append((LOGITS, scores))
     if spec.loss is None:
@@ -123,7 +124,7 @@ def build_gradient(
         outputs.append((LOSS, loss))
     (gradient,) = gradients_of(
         graph,
-        [(logits, builder.reshape(seed, logits.shape))],
+        [(logits, builder.reshape(seed, shape_of(logits)))],
         [x],
         straight_through=spec.straight_through,
     )
@@ -148,7 +149,7 @@ def _add_loss(
     builder: Builder, scores: Tensor, name: str, spec: GradientSpec
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Append a loss; return it [N], its gradient in the scores, and who is fooled: bool [N]."""
-    samples, count = scores.shape
+    samples, count = shape_of(scores)
     shape = [samples, count] if spec.independent else [samples]
     labels = add_input(builder, LABELS, np.int64, shape)
     targets = None

@@ -20,6 +20,7 @@ from cloakify.graph.gradient.gradients import gradients_of
 from cloakify.graph.gradient.rule import Context, has_rule
 from cloakify.graph.lowering.specialise import specialise
 from cloakify.graph.lowering.state import Shape
+from cloakify.graph.model.shapes import shape_of
 
 DISTRIBUTION = "cloakify_distribution"
 SUFFIX = "_gradient"
@@ -73,26 +74,26 @@ def build_gate_gradient(
     graph = working.graph
     scores = working.tensor(logits)
     builder = Context(graph)
-    samples = scores.shape[0]
-    classes = int(np.prod(scores.shape)) // samples
+    samples = shape_of(scores)[0]
+    classes = int(np.prod(shape_of(scores))) // samples
     flat = builder.reshape(scores, [samples, classes])
     flat.shape = [samples, classes]
     add_loss = _labels_loss if independent else _classes_loss
     loss, slope = add_loss(builder, flat)
     loss.shape = [samples]
-    seed = builder.reshape(slope, scores.shape)
+    seed = builder.reshape(slope, shape_of(scores))
     found = gradients_of(graph, [(scores, seed)], [working.tensor(name) for name in gates])
     outputs = [(LOGITS, flat), (LOSS, loss)]
     for name, gradient in zip(gates, found, strict=True):
         # As one sample: what is no number moves no gate.
-        row = builder.reshape(gradient, [1, int(np.prod(gradient.shape))])
-        outputs.append((name + SUFFIX, builder.reshape(finite(builder, row), gradient.shape)))
+        row = builder.reshape(gradient, [1, int(np.prod(shape_of(gradient)))])
+        outputs.append((name + SUFFIX, builder.reshape(finite(builder, row), shape_of(gradient))))
     return working.finish(outputs)
 
 
 def _classes_loss(builder: Builder, logits: Tensor) -> tuple[Tensor, Tensor]:
     """Append the cross-entropy with a distribution over classes; return it and its slope."""
-    soft_labels = add_input(builder, DISTRIBUTION, logits.dtype, logits.shape)
+    soft_labels = add_input(builder, DISTRIBUTION, logits.dtype, shape_of(logits))
     log_p = builder.op("LogSoftmax", logits, axis=-1)
     loss = builder.neg(builder.sum(builder.mul(log_p, soft_labels), [1], keepdims=False))
     share = builder.mul(builder.op("Exp", log_p), builder.sum(soft_labels, [1]))
@@ -101,7 +102,7 @@ def _classes_loss(builder: Builder, logits: Tensor) -> tuple[Tensor, Tensor]:
 
 def _labels_loss(builder: Builder, logits: Tensor) -> tuple[Tensor, Tensor]:
     """Append the sum of the labels' cross-entropies; return it and its slope."""
-    samples, count = logits.shape
+    samples, count = shape_of(logits)
     both = add_input(builder, DISTRIBUTION, logits.dtype, [samples, 2 * count])
     holds, fails = (
         builder.op("Slice", both, builder.ints(start), builder.ints(start + count), builder.ints(1))

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cloakify.graph.gradient.builder import Builder, Tensor
+from cloakify.graph.model.shapes import shape_of
 
 # Below this log-odds, log(1 + eᵗ) is eᵗ − e²ᵗ/2 to the precision of float32.
 _FAR = -7.0
@@ -40,13 +41,13 @@ class LabelChoice:
 
     def back(self, builder: Builder, gradient: Tensor) -> Tensor:
         """Return the gradient with respect to the labels' logits [N, K] from that of L."""
-        own = _of_labels(builder, gradient, self._signs.shape[1])
+        own = _of_labels(builder, gradient, shape_of(self._signs)[1])
         return builder.neg(builder.mul(own, self._signs))
 
 
 def as_choice(builder: Builder, logits: Tensor, labels: Tensor) -> LabelChoice:
     """Return logits [N, K] and labels int64 [N, K] of 0 and 1 as a choice among K + 1."""
-    samples, count = logits.shape
+    samples, count = shape_of(logits)
     y = builder.cast(labels, logits.dtype)
     two, one = builder.scalar(2.0, logits), builder.scalar(1.0, logits)
     signs = builder.sub(builder.mul(y, two), one)
@@ -92,7 +93,7 @@ def log_label_sum(
     total = builder.sum(values, [1])
     loss = builder.add(builder.op("Log", total), shift)
     gradient = builder.div(slopes, total)
-    return builder.reshape(loss, [logits.shape[0]]), _with_class_0(builder, logits, gradient)
+    return builder.reshape(loss, [shape_of(logits)[0]]), _with_class_0(builder, logits, gradient)
 
 
 LABEL_LOSSES = {"ce": label_sum}
@@ -104,7 +105,7 @@ LABEL_LOSSES_FOR_STEPS = {"ce": log_label_sum}
 
 def _odds(builder: Builder, logits: Tensor) -> Tensor:
     """Return the log-odds [N, K] against each label."""
-    samples, count = logits.shape
+    samples, count = shape_of(logits)
     odds = _of_labels(builder, logits, count - 1)
     odds.shape = [samples, count - 1]
     return odds
@@ -116,7 +117,7 @@ def _of_labels(builder: Builder, values: Tensor, count: int) -> Tensor:
 
 
 def _with_class_0(builder: Builder, logits: Tensor, slopes: Tensor) -> Tensor:
-    nothing = builder.constant(np.zeros((logits.shape[0], 1), logits.dtype))
+    nothing = builder.constant(np.zeros((shape_of(logits)[0], 1), logits.dtype))
     return builder.op("Concat", nothing, slopes, axis=1)
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 import numpy as np
 
 from cloakify.graph.gradient.builder import Builder, Tensor
+from cloakify.graph.model.shapes import shape_of
 
 # (builder, logits [N, C], labels int64 [N], targets int64 [N] or None)
 # -> (loss [N], its gradient [N, C])
@@ -28,7 +29,7 @@ def cross_entropy(
     the attack would stand still there.
     """
     odds, gradient = log_odds(builder, logits, labels, targets)
-    t = builder.reshape(odds, [logits.shape[0], 1])
+    t = builder.reshape(odds, [shape_of(logits)[0], 1])
     # log(1 + eᵗ) = max(t, 0) + log(1 + e⁻ᵗ'), t' = |t|. The logarithm loses its digits where the
     # power p is small; p − p²/2 has them all from t' = 7 on.
     power = builder.op("Exp", builder.neg(builder.op("Abs", t)))
@@ -38,7 +39,7 @@ def cross_entropy(
     tail = builder.where(far, builder.sub(power, half), log)
     loss = builder.add(builder.op("Max", t, builder.scalar(0.0, t)), tail)
     slope = builder.op("Exp", builder.sub(t, loss))
-    return builder.reshape(loss, [logits.shape[0]]), builder.mul(gradient, slope)
+    return builder.reshape(loss, [shape_of(logits)[0]]), builder.mul(gradient, slope)
 
 
 def log_odds(
@@ -50,7 +51,7 @@ def log_odds(
     to the input points where t's does. For steps that take no more of it than that, t is better,
     since neither it nor its gradient underflows, however sure the model is.
     """
-    samples = logits.shape[0]
+    samples = shape_of(logits)[0]
     chosen = one_hot(builder, logits, labels)
     others = _without(builder, logits, chosen)
     largest = builder.op("ReduceMax", others, builder.ints(1))
@@ -126,7 +127,7 @@ TARGETED = {"targeted-dlr", "targeted-margin"}
 
 def one_hot(builder: Builder, logits: Tensor, classes: Tensor) -> Tensor:
     """Return [N, C], 1 where the column is the row's class, in the dtype of ``logits``."""
-    samples, count = logits.shape
+    samples, count = shape_of(logits)
     columns = builder.constant(np.arange(count, dtype=np.int64)[None])
     return builder.cast(
         builder.compare("Equal", builder.reshape(classes, [samples, 1]), columns), logits.dtype
@@ -170,7 +171,7 @@ def _ratio(builder: Builder, logits: Tensor, gap: Tensor, spread: Tensor) -> tup
 
     b gets AutoAttack's 1e-12, without which equal logits would divide by zero.
     """
-    samples = logits.shape[0]
+    samples = shape_of(logits)[0]
     tiny = builder.scalar(1e-12, logits)
     below = builder.add(builder.reshape(_dot(builder, logits, spread), [samples, 1]), tiny)
     value = builder.div(builder.reshape(_dot(builder, logits, gap), [samples, 1]), below)

@@ -15,6 +15,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from cloakify.graph.gradient.builder import Builder, Tensor
+from cloakify.graph.model.shapes import shape_of
 
 CLEAN = "cloakify_clean"
 STEP_SIZE = "cloakify_step_size"
@@ -66,7 +67,7 @@ class Ball:
     def __init__(self, builder: Builder, norm: str, x: Tensor) -> None:
         self.builder = builder
         self.norm = norm
-        self.shape = list(x.shape)
+        self.shape = shape_of(x)
         self.axes = list(range(1, len(self.shape)))
         self.clean = add_input(builder, CLEAN, x.dtype, self.shape)
         self.eps = add_input(builder, EPS, x.dtype, [])
@@ -139,7 +140,7 @@ def finite(builder: Builder, gradient: Tensor) -> Tensor:
     point that is none, and one along a number that only stands for an infinite one would go nowhere
     else. The largest is that of each sample, which axis 0 counts.
     """
-    axes = list(range(1, len(gradient.shape)))
+    axes = list(range(1, len(shape_of(gradient))))
     zero = builder.scalar(0.0, gradient)
     lost = builder.op("IsNaN", gradient, dtype=np.bool_)
     size = builder.op("Abs", gradient)
@@ -150,7 +151,7 @@ def finite(builder: Builder, gradient: Tensor) -> Tensor:
     largest = builder.where(some, largest, builder.scalar(1.0, gradient))
     bounded = builder.op("Max", builder.op("Min", gradient, largest), builder.neg(largest))
     found = builder.where(lost, zero, bounded)
-    found.shape = gradient.shape
+    found.shape = shape_of(gradient)
     return found
 
 
@@ -196,7 +197,7 @@ def add_resting(builder: Builder, x: Tensor, fooled: Tensor) -> tuple[Tensor, Te
     The latter are those that are not live, and with ``cloakify_hold`` those that fool the model.
     Adds the inputs ``cloakify_live`` (bool [N]) and ``cloakify_hold`` (a bool scalar).
     """
-    samples = x.shape[0]
+    samples = shape_of(x)[0]
     live = add_input(builder, LIVE, np.bool_, [samples])
     hold = add_input(builder, HOLD, np.bool_, [])
     held = builder.op("And", fooled, hold, dtype=np.bool_)
@@ -206,7 +207,7 @@ def add_resting(builder: Builder, x: Tensor, fooled: Tensor) -> tuple[Tensor, Te
 
 def over_samples(builder: Builder, vector: Tensor, x: Tensor) -> Tensor:
     """Give a vector [N] the rank of x: [N, 1, …]."""
-    return builder.reshape(vector, [x.shape[0], *[1] * (len(x.shape) - 1)])
+    return builder.reshape(vector, [shape_of(x)[0], *[1] * (len(shape_of(x)) - 1)])
 
 
 def add_input(

@@ -15,6 +15,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from cloakify.graph.gradient.builder import Builder, Tensor
+from cloakify.graph.model.shapes import shape_of
 
 # Operators of one input that go by elements, and those of several with inputs of equal shape, that
 # ONNX Runtime runs on blocks.
@@ -62,7 +63,7 @@ def enter_blocks(graph: gs.Graph, first: int) -> None:
                 for tensor in outside:
                     if id(tensor) not in entered:
                         entered[id(tensor)] = builder.op(
-                            "AveragePool", tensor, shape=tensor.shape, kernel_shape=[1, 1]
+                            "AveragePool", tensor, shape=shape_of(tensor), kernel_shape=[1, 1]
                         )
                         ordered.append(entered[id(tensor)].inputs[0])
                 node.inputs = [entered.get(id(tensor), tensor) for tensor in node.inputs]
@@ -94,7 +95,7 @@ def _all_alike(tensors: list[Tensor]) -> bool:
     """Tell whether all are images of one shape, none of them a constant."""
     if any(isinstance(tensor, gs.Constant) or not tensor.shape for tensor in tensors):
         return False
-    shapes = {tuple(tensor.shape) for tensor in tensors}
+    shapes = {tuple(shape_of(tensor)) for tensor in tensors}
     return len(shapes) == 1 and all(_is_image(tensor) for tensor in tensors)
 
 
@@ -112,11 +113,11 @@ def _over_positions(node: gs.Node) -> bool:
 
 
 def _repeat_gate(builder: Builder, node: gs.Node) -> None:
-    shape = node.outputs[0].shape
+    shape = shape_of(node.outputs[0])
     for place, gate in enumerate(node.inputs):
         x = node.inputs[1 - place]
         single = _is_image(gate) and not isinstance(gate, gs.Constant)
-        if single and list(gate.shape) == [*shape[:2], 1, 1] and list(x.shape) == list(shape):
+        if single and shape_of(gate) == [*shape[:2], 1, 1] and shape_of(x) == list(shape):
             repeated = builder.magnify(gate, shape[2:])
             repeated.shape = list(shape)
             node.inputs[place] = repeated
@@ -124,4 +125,4 @@ def _repeat_gate(builder: Builder, node: gs.Node) -> None:
 
 
 def _is_image(tensor: Tensor) -> bool:
-    return tensor.dtype == np.float32 and len(tensor.shape) == 4
+    return tensor.dtype == np.float32 and len(shape_of(tensor)) == 4

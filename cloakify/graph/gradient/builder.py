@@ -10,6 +10,7 @@ import onnx
 import onnx_graphsurgeon as gs
 
 from cloakify.graph.model.names import names_of
+from cloakify.graph.model.shapes import shape_of
 
 Tensor: TypeAlias = gs.Tensor
 
@@ -232,10 +233,10 @@ class Builder:
         As a depthwise convolution: ONNX Runtime runs it in blocks of channels, unlike products with
         constants, and adds another image in the same pass.
         """
-        weights = factors.reshape(-1, *[1] * (len(image.shape) - 1)).astype(image.dtype)
+        weights = factors.reshape(-1, *[1] * (len(shape_of(image)) - 1)).astype(image.dtype)
         bias = None if offsets is None else self.constant(offsets.astype(image.dtype))
         inputs = [image, self.constant(weights), *([] if bias is None else [bias])]
-        return self.op("Conv", *inputs, shape=image.shape, group=len(factors))
+        return self.op("Conv", *inputs, shape=shape_of(image), group=len(factors))
 
     def magnify(self, image: Tensor, times: Sequence[int]) -> Tensor:
         """Repeat each position of an NC… tensor ``times`` along its axis.

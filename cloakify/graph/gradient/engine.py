@@ -16,6 +16,7 @@ from cloakify.graph.gradient.builder import Tensor
 from cloakify.graph.gradient.rule import Context, rule_of
 from cloakify.graph.gradient.total import total
 from cloakify.graph.model.dataflow import reached_from
+from cloakify.graph.model.shapes import shape_of
 
 # Tensors of a graph, each with the gradient of the objective with respect to it.
 Seeds = Sequence[tuple[Tensor, Tensor]]
@@ -71,7 +72,7 @@ def differentiate(
 def _shaped(gradient: Tensor, tensor: Tensor) -> Tensor:
     """Write down the shape of a tensor's gradient, where its rule did not."""
     if isinstance(gradient, gs.Variable) and gradient.shape is None:
-        gradient.shape = tensor.shape
+        gradient.shape = shape_of(tensor)
     return gradient
 
 

@@ -11,6 +11,7 @@ from cloakify.graph.gradient.blocks import enter_blocks, keep_blocks
 from cloakify.graph.gradient.builder import Tensor
 from cloakify.graph.gradient.engine import Seeds, differentiate
 from cloakify.graph.gradient.refusals import Refusal, refusals
+from cloakify.graph.model.shapes import shape_of
 
 # Reasons that an error names, besides all operators without a rule.
 _NAMED = 3
@@ -55,7 +56,7 @@ def gradients_of(
         )
     for tensor, gradient in zip(wanted, reaching, strict=True):
         if isinstance(gradient, gs.Variable):
-            gradient.shape = tensor.shape
+            gradient.shape = shape_of(tensor)
     return reaching
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from cloakify.graph.gradient.builder import Builder, Tensor
+from cloakify.graph.model.shapes import shape_of
 
 
 def total(builder: Builder, gradients: Sequence[Tensor]) -> Tensor:
@@ -48,7 +49,7 @@ def _side_by_side(builder: Builder, gradients: Sequence[Tensor]) -> list[Tensor]
     ((axis, pieces),) = parts.items()
     pieces.sort(key=lambda piece: piece[0])
     edges = [0, *(end for _, end, _ in pieces)]
-    whole = gradients[0].shape
+    whole = shape_of(gradients[0])
     if [start for start, _, _ in pieces] != edges[:-1] or edges[-1] != whole[axis]:
         return list(gradients)
     joined = builder.op("Concat", *(part for _, _, part in pieces), axis=axis, shape=whole)
@@ -70,4 +71,4 @@ def _place(gradient: Tensor) -> tuple[int, int, int, Tensor] | None:
     if len(axes) != 1 or before.min() < 0 or after.min() < 0:
         return None
     axis = int(axes[0])
-    return axis, int(before[axis]), gradient.shape[axis] - int(after[axis]), part
+    return axis, int(before[axis]), shape_of(gradient)[axis] - int(after[axis]), part

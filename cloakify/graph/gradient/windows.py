@@ -10,6 +10,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from cloakify.graph.gradient.builder import Builder, Tensor
+from cloakify.graph.model.shapes import shape_of
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ def window_of(node: gs.Node, kernel: Sequence[int] | None = None) -> Window:
     ``kernel`` is its size, where that is no attribute.
     """
     attributes = node.attrs
-    size = node.inputs[0].shape[2:]
+    size = shape_of(node.inputs[0])[2:]
     kernel = kernel or attributes["kernel_shape"]
     rank = len(kernel)
     strides = attributes.get("strides") or [1] * rank

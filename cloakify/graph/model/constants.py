@@ -7,6 +7,7 @@ import math
 import onnx_graphsurgeon as gs
 
 from cloakify.graph.model.dataflow import reached_from, values_made
+from cloakify.graph.model.shapes import static_shape
 
 _RANDOM = ("RandomNormal", "RandomUniform", "Multinomial", "Bernoulli")
 
@@ -69,8 +70,7 @@ def _shape(node: gs.Node, output: gs.Tensor, known: dict[str, Shape]) -> Shape |
         wanted = [inner[axis] if size == 0 else size for axis, size in enumerate(wanted)]
         rest = math.prod(inner) // max(1, math.prod(size for size in wanted if size > 0))
         return tuple(rest if size == -1 else size for size in wanted)
-    declared = output.shape is not None and all(isinstance(size, int) for size in output.shape)
-    return tuple(output.shape) if declared else None
+    return static_shape(output)
 
 
 def given(node: gs.Node, place: int) -> bool:
@@ -97,7 +97,8 @@ def constant_numbers(tensor: gs.Tensor) -> list[float] | None:
 
 
 def _plain(tensor: gs.Tensor) -> gs.Constant | None:
-    node = None if isinstance(tensor, gs.Constant) or not tensor.inputs else tensor.inputs[0]
-    if node is not None:
-        tensor = node.attrs.get("value") if node.op == "Constant" else None
-    return tensor if isinstance(tensor, gs.Constant) else None
+    if isinstance(tensor, gs.Constant) or not tensor.inputs:
+        return tensor if isinstance(tensor, gs.Constant) else None
+    node = tensor.inputs[0]
+    value = node.attrs.get("value") if node.op == "Constant" else None
+    return value if isinstance(value, gs.Constant) else None

@@ -32,3 +32,17 @@ def import_with_shapes(model: ModelProto) -> gs.Graph:
                 for dim in kind.shape.dim
             ]
     return graph
+
+
+def static_shape(tensor: gs.Tensor) -> tuple[int, ...] | None:
+    """Return a tensor's shape where all its sizes are numbers, else ``None``."""
+    sizes = [size for size in tensor.shape or () if isinstance(size, int)]
+    known = tensor.shape is not None and len(sizes) == len(tensor.shape)
+    return tuple(sizes) if known else None
+
+
+def shape_of(tensor: gs.Tensor) -> list[int]:
+    """Return the shape of a tensor in a lowered graph, where all sizes are numbers."""
+    shape = static_shape(tensor)
+    assert shape is not None, tensor
+    return list(shape)

@@ -48,13 +48,14 @@ class WorkingGraph:
 
     def export(self) -> ModelProto:
         """Return the graph as a model with its weights."""
-        aside: list[tuple[gs.Constant, object]] = []
+        aside: list[tuple[gs.Variable, object]] = []
         for tensor in self.graph.tensors().values():
             if isinstance(tensor, gs.Constant) and tensor.name in self.weights:
-                aside.append((tensor, tensor._values))
+                values = tensor._values
                 # graphsurgeon would copy the weights twice; they are added to the message below.
-                tensor.to_variable(shape=tensor.shape, dtype=tensor.dtype)
-                tensor.type = "tensor_type"
+                variable = tensor.to_variable(shape=tensor.shape, dtype=tensor.dtype)
+                variable.type = "tensor_type"
+                aside.append((variable, values))
         try:
             with boundary("the working graph can't be written"):
                 model: ModelProto = gs.export_onnx(self.graph)
@@ -91,12 +92,12 @@ def import_working(skeleton: ModelProto, weights: Weights) -> WorkingGraph:
     """Import a message whose weights are declared as inputs; these become constants, unread."""
     drop_inputs(skeleton, weights)
     # Stand-ins with no bytes: graphsurgeon reads values only when asked for them.
-    for name, tensor in weights.items():
+    for name, weight in weights.items():
         skeleton.graph.initializer.append(
-            TensorProto(name=name, data_type=tensor.data_type, dims=tensor.dims)
+            TensorProto(name=name, data_type=weight.data_type, dims=weight.dims)
         )
     graph = import_graph(skeleton)
     for name, tensor in graph.tensors().items():
-        if name in weights:
+        if name in weights and isinstance(tensor, gs.Constant):
             tensor._values = gs.ir.tensor.LazyValues(weights[name])
     return WorkingGraph(graph, weights)

@@ -10,6 +10,7 @@ import onnx_graphsurgeon as gs
 
 from cloakify.graph.gradient.builder import Tensor
 from cloakify.graph.gradient.rule import Context, Gradients, rule, unary
+from cloakify.graph.model.shapes import shape_of
 
 
 @unary("Relu")
@@ -36,7 +37,7 @@ def prelu(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
         found[0] = _below_zero(context, x, context.mul(g, slope), g)
     if context.needs(slope):
         below = _below_zero(context, x, context.mul(g, x), context.scalar(0.0, g))
-        found[1] = context.sum_to(below, x.shape, slope.shape)
+        found[1] = context.sum_to(below, shape_of(x), shape_of(slope))
     return found
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from cloakify.graph.gradient.rule import Context, Gradients, rule
+from cloakify.graph.model.shapes import shape_of
 
 
 @rule("AffineGrid")
@@ -17,7 +18,7 @@ def affine_grid(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
     (g,) = grads
     assert g is not None
     theta, grid = node.inputs[0], node.outputs[0]
-    samples, *size, rank = grid.shape
+    samples, *size, rank = shape_of(grid)
     places = _places(size, bool(node.attrs.get("align_corners", 0)))
     flat = context.reshape(g, [samples, len(places), rank])
     turned = context.transpose(flat, [0, 2, 1])

@@ -12,6 +12,10 @@ import onnx_graphsurgeon as gs
 
 from cloakify.graph.gradient.builder import Tensor
 from cloakify.graph.gradient.rule import Context, Gradients, rule
+from cloakify.graph.model.shapes import shape_of
+
+# Exponents that are looked at one by one.
+_FEW = 16
 
 
 @rule("Add", "Sum")
@@ -116,7 +120,9 @@ def power(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
 
 def _power_slope(context: Context, a: Tensor, b: Tensor, y: Tensor) -> Tensor:
     """Return ``b · aᵇ⁻¹``; products stand in for the powers that models are full of."""
-    exponents = {float(value) for value in b.values.flat} if _is_small(b) else set()
+    exponents: set[float] = set()
+    if isinstance(b, gs.Constant) and math.prod(b.shape) <= _FEW:
+        exponents = {float(value) for value in b.values.flat}
     if exponents == {2.0}:
         return context.add(a, a)
     if exponents == {0.5}:
@@ -135,10 +141,6 @@ def _power_slope(context: Context, a: Tensor, b: Tensor, y: Tensor) -> Tensor:
     # a⁰ is constant, but 0 · 0⁻¹ is not a number.
     zero = context.scalar(0.0, a)
     return context.where(context.compare("Equal", exponent, zero), zero, slope)
-
-
-def _is_small(tensor: Tensor) -> bool:
-    return isinstance(tensor, gs.Constant) and math.prod(tensor.shape) <= 16
 
 
 def _is_share_of(gate: Tensor, x: Tensor) -> bool:
@@ -162,7 +164,7 @@ def _slope(context: Context, x: Tensor, gate: Tensor, y: Tensor) -> Tensor:
     if gate.inputs[0].op == "HardSigmoid":
         return _hard_swish_slope(context, x, gate)
     if _is_convolved(x):
-        ones = np.ones(x.shape[1])
+        ones = np.ones(shape_of(x)[1])
         bend = context.add(context.scale_channels(y, -ones, ones), x)
         return context.mul(gate, bend)
     return context.add(gate, context.mul(y, context.complement(gate)))
@@ -171,7 +173,7 @@ def _slope(context: Context, x: Tensor, gate: Tensor, y: Tensor) -> Tensor:
 def _is_convolved(x: Tensor) -> bool:
     """Tell whether a tensor is in blocks of channels, where a sum is fused into a convolution."""
     convolved = any(node.op in ("Conv", "BatchNormalization") for node in x.inputs)
-    return convolved and len(x.shape) == 4 and x.dtype == np.float32
+    return convolved and len(shape_of(x)) == 4 and x.dtype == np.float32
 
 
 def _hard_swish_slope(context: Context, x: Tensor, share: Tensor) -> Tensor:
@@ -182,9 +184,9 @@ def _hard_swish_slope(context: Context, x: Tensor, share: Tensor) -> Tensor:
         inside = context.op("HardSigmoid", square, alpha=-3e37, beta=2.7e38)
     else:
         inside = context.step(context.sub(context.scalar(9.0, x), square))
-    kept = context.op("Mul", x, inside, shape=x.shape)
+    kept = context.op("Mul", x, inside, shape=shape_of(x))
     if _is_convolved(x):
-        return context.add(context.scale_channels(kept, np.full(x.shape[1], 1 / 6)), share)
+        return context.add(context.scale_channels(kept, np.full(shape_of(x)[1], 1 / 6)), share)
     return context.add(share, context.scale(kept, 1 / 6))
 
 
@@ -192,4 +194,4 @@ def like(context: Context, gradient: Tensor, node: gs.Node, tensor: Tensor) -> T
     """Sum a gradient of the output's shape down to an input's, if that input needs one."""
     if not context.needs(tensor):
         return None
-    return context.sum_to(gradient, node.outputs[0].shape, tensor.shape)
+    return context.sum_to(gradient, shape_of(node.outputs[0]), shape_of(tensor))

@@ -14,6 +14,7 @@ from cloakify.graph.gradient.rules.static import constant_values, resize_with_ze
 from cloakify.graph.gradient.support import no_gradient_for
 from cloakify.graph.gradient.windows import Window, window_of
 from cloakify.graph.gradient.zero_insertion import gradient_by_zeros
+from cloakify.graph.model.shapes import shape_of
 
 _NARROW = 4
 
@@ -34,24 +35,24 @@ def conv_gradient(context: Context, node: gs.Node, g: Tensor, x: Tensor, w: Tens
     strides have a way of their own where the runtime's `Conv` kernels are faster than those of
     `ConvTranspose`.
     """
-    window = window_of(node, w.shape[2:])
+    window = window_of(node, shape_of(w)[2:])
     group = node.attrs.get("group", 1)
-    out = node.outputs[0].shape[2:]
+    out = shape_of(node.outputs[0])[2:]
     weights = constant_values(w)
     if weights is None:
-        return window.transposed(context, g, w, x.shape, out, group)
-    pads = _flipped_pads(window, x.shape[2:], out)
+        return window.transposed(context, g, w, shape_of(x), out, group)
+    pads = _flipped_pads(window, shape_of(x)[2:], out)
     if all(s == 1 for s in window.strides) and _is_narrow(weights, group):
-        return window.transposed(context, g, w, x.shape, out, group)
+        return window.transposed(context, g, w, shape_of(x), out, group)
     if all(s == 1 for s in window.strides) and min(pads) >= 0:
         kernel = context.constant(flipped(weights, group))
         dilations = list(window.dilations)
         return context.op("Conv", g, kernel, pads=pads, dilations=dilations, group=group)
-    found = gradient_by_zeros(context, g, weights, window, x.shape, out, group)
-    axes = phases_of(window, x.shape, out)
+    found = gradient_by_zeros(context, g, weights, window, shape_of(x), out, group)
+    axes = phases_of(window, shape_of(x), out)
     if found is None and axes is not None:
-        found = gradient_by_phase(context, g, weights, axes, x.shape, group)
-    return found or window.transposed(context, g, w, x.shape, out, group)
+        found = gradient_by_phase(context, g, weights, axes, shape_of(x), group)
+    return found or window.transposed(context, g, w, shape_of(x), out, group)
 
 
 def _is_narrow(weights: np.ndarray, group: int) -> bool:
@@ -70,7 +71,7 @@ def conv_transpose(context: Context, node: gs.Node, grads: Gradients) -> Gradien
     (g,) = grads
     assert g is not None
     x, w = node.inputs[:2]
-    window, size, out = _transposed_window(node), x.shape[2:], node.outputs[0].shape[2:]
+    window, size, out = _transposed_window(node), shape_of(x)[2:], shape_of(node.outputs[0])[2:]
     ends = [
         s * (n - 1) + e - y - p
         for s, n, e, y, p in zip(
@@ -79,7 +80,7 @@ def conv_transpose(context: Context, node: gs.Node, grads: Gradients) -> Gradien
     ]
     # What output padding appended was reached by no tap: it is cut off before.
     cuts = [min(0, end) for end in ends]
-    g = resize_with_zeros(context, g, [0] * len(x.shape), [0, 0, *cuts])
+    g = resize_with_zeros(context, g, [0] * len(shape_of(x)), [0, 0, *cuts])
     return [
         context.op(
             "Conv",
@@ -96,8 +97,8 @@ def conv_transpose(context: Context, node: gs.Node, grads: Gradients) -> Gradien
 def _transposed_window(node: gs.Node) -> Window:
     """Read the window of a `ConvTranspose`; only its begin pads are right where it names none."""
     attributes = node.attrs
-    size, out = node.inputs[0].shape[2:], node.outputs[0].shape[2:]
-    kernel = tuple(node.inputs[1].shape[2:])
+    size, out = shape_of(node.inputs[0])[2:], shape_of(node.outputs[0])[2:]
+    kernel = tuple(shape_of(node.inputs[1])[2:])
     rank = len(kernel)
     strides = attributes.get("strides") or [1] * rank
     dilations = attributes.get("dilations") or [1] * rank

@@ -11,6 +11,7 @@ import onnx_graphsurgeon as gs
 
 from cloakify.graph.gradient.builder import Tensor
 from cloakify.graph.gradient.rule import Context, Gradients, rule
+from cloakify.graph.model.shapes import shape_of
 
 
 @rule("Einsum")
@@ -38,13 +39,13 @@ def einsum(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
         others += terms.diagonals
         tensors += eyes
         known = set(terms.output).union(*others)
-        sizes = dict(zip(own, operand.shape, strict=True))
+        sizes = dict(zip(own, shape_of(operand), strict=True))
         kept = "".join(i for i in own if i in known and sizes[i] == terms.sizes[i])
         equation = f"{','.join((terms.output, *others))}->{kept}"
         product = context.op("Einsum", g, *tensors, equation=equation)
         product = context.reshape(product, [sizes[i] if i in kept else 1 for i in own])
         alone = any(i not in known and sizes[i] > 1 for i in own)
-        found.append(context.expand(product, operand.shape) if alone else product)
+        found.append(context.expand(product, shape_of(operand)) if alone else product)
     return found
 
 
@@ -73,7 +74,7 @@ def parse(node: gs.Node) -> Terms:
     equation = node.attrs["equation"].replace(" ", "")
     left, arrow, output = equation.partition("->")
     inputs = left.split(",")
-    ranks = [len(tensor.shape) for tensor in node.inputs]
+    ranks = [len(shape_of(tensor)) for tensor in node.inputs]
     hidden = max(
         (rank - len(term) + 3 for term, rank in zip(inputs, ranks, strict=True) if "..." in term),
         default=0,
@@ -106,6 +107,6 @@ def parse(node: gs.Node) -> Terms:
 def _sizes(terms: Sequence[str], operands: Sequence[Tensor]) -> dict[str, int]:
     sizes: dict[str, int] = {}
     for term, operand in zip(terms, operands, strict=True):
-        for index, size in zip(term, operand.shape, strict=True):
+        for index, size in zip(term, shape_of(operand), strict=True):
             sizes[index] = max(size, sizes.get(index, 1))
     return sizes

@@ -17,6 +17,7 @@ from cloakify.graph.gradient.rules.static import (
 )
 from cloakify.graph.gradient.support import known
 from cloakify.graph.model.constants import given
+from cloakify.graph.model.shapes import shape_of
 
 
 @rule("Slice", supports=known({1: "starts", 2: "ends", 3: "axes", 4: "steps"}))
@@ -27,7 +28,7 @@ def slice_(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
     """
     (g,) = grads
     assert g is not None
-    shape, taken = node.inputs[0].shape, list(node.outputs[0].shape)
+    shape, taken = shape_of(node.inputs[0]), shape_of(node.outputs[0])
     starts, ends = integers(node, 1), integers(node, 2)
     axes = integers(node, 3) if given(node, 3) else list(range(len(starts)))
     steps = integers(node, 4) if given(node, 4) else [1] * len(starts)
@@ -75,19 +76,19 @@ def gather(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
     (g,) = grads
     assert g is not None
     x, indices = node.inputs
-    axis = node.attrs.get("axis", 0) % len(x.shape)
-    size, count = x.shape[axis], math.prod(indices.shape)
-    lead, tail = list(x.shape[:axis]), list(x.shape[axis + 1 :])
+    axis = node.attrs.get("axis", 0) % len(shape_of(x))
+    size, count = shape_of(x)[axis], math.prod(shape_of(indices))
+    lead, tail = list(shape_of(x)[:axis]), list(shape_of(x)[axis + 1 :])
     g = context.reshape(g, [*lead, count, *tail])
     if isinstance(indices, gs.Constant):
         places = np.where(indices.values < 0, indices.values + size, indices.values).ravel()
         if count and np.array_equal(places, np.arange(places[0], places[0] + count)):
-            before, after = [0] * len(x.shape), [0] * len(x.shape)
+            before, after = [0] * len(shape_of(x)), [0] * len(shape_of(x))
             before[axis], after[axis] = int(places[0]), size - count - int(places[0])
             return [resize_with_zeros(context, g, before, after)]
         if len(set(places.tolist())) == count == size:
             return [context.op("Gather", g, context.ints(*np.argsort(places)), axis=axis)]
-    perm = [axis, *(place for place in range(len(x.shape)) if place != axis)]
+    perm = [axis, *(place for place in range(len(shape_of(x))) if place != axis)]
     rows = context.reshape(context.cast(indices, np.int64), [count, 1])
     summed = context.op(
         "ScatterND",
@@ -108,7 +109,12 @@ def gather_elements(context: Context, node: gs.Node, grads: Gradients) -> Gradie
     axis = node.attrs.get("axis", 0)
     return [
         context.op(
-            "ScatterElements", zeros(context, x.shape, g), indices, g, axis=axis, reduction="add"
+            "ScatterElements",
+            zeros(context, shape_of(x), g),
+            indices,
+            g,
+            axis=axis,
+            reduction="add",
         )
     ]
 
@@ -125,10 +131,10 @@ def gather_nd(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
     batch = node.attrs.get("batch_dims", 0)
     tuples = context.cast(indices, np.int64)
     if batch:
-        lead = list(indices.shape[:-1])
+        lead = list(shape_of(indices)[:-1])
         grid = np.indices(lead, dtype=np.int64)[:batch]
         tuples = context.op("Concat", context.constant(np.moveaxis(grid, 0, -1)), tuples, axis=-1)
-    return [context.op("ScatterND", zeros(context, x.shape, g), tuples, g, reduction="add")]
+    return [context.op("ScatterND", zeros(context, shape_of(x), g), tuples, g, reduction="add")]
 
 
 @rule("TopK")
@@ -138,7 +144,7 @@ def top_k(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
     assert g is not None
     x, indices = node.inputs[0], node.outputs[1]
     axis = node.attrs.get("axis", -1)
-    return [context.op("ScatterElements", zeros(context, x.shape, g), indices, g, axis=axis)]
+    return [context.op("ScatterElements", zeros(context, shape_of(x), g), indices, g, axis=axis)]
 
 
 @rule("Compress", supports=known({1: "condition"}))
@@ -149,7 +155,7 @@ def compress(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
     x = node.inputs[0]
     kept = np.flatnonzero(values(node, 1))
     axis = node.attrs.get("axis")
-    shape = list(x.shape) if axis is not None else [math.prod(x.shape)]
+    shape = shape_of(x) if axis is not None else [math.prod(shape_of(x))]
     axis = 0 if axis is None else axis % len(shape)
     perm = [axis, *(place for place in range(len(shape)) if place != axis)]
     spread = context.op(
@@ -158,7 +164,7 @@ def compress(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
         context.constant(kept[:, None].astype(np.int64)),
         context.transpose(g, perm),
     )
-    return [context.reshape(context.transpose(spread, np.argsort(perm).tolist()), x.shape)]
+    return [context.reshape(context.transpose(spread, np.argsort(perm).tolist()), shape_of(x))]
 
 
 @rule("Trilu")
@@ -202,7 +208,7 @@ def col2im(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
         shape = [1] * 2 * rank
         shape[axis], shape[rank + axis] = len(taps), len(columns)
         places = places * padded[axis] + np.add.outer(taps, columns).reshape(shape)
-    samples, channels = node.outputs[0].shape[:2]
+    samples, channels = shape_of(node.outputs[0])[:2]
     flat = context.reshape(g, [samples, channels, math.prod(padded)])
     taken = context.op("Gather", flat, context.constant(places.reshape(-1)), axis=2)
-    return [context.reshape(taken, node.inputs[0].shape)]
+    return [context.reshape(taken, shape_of(node.inputs[0]))]

@@ -8,6 +8,7 @@ import onnx_graphsurgeon as gs
 
 from cloakify.graph.gradient.builder import Tensor
 from cloakify.graph.gradient.rule import Context, Gradients, rule
+from cloakify.graph.model.shapes import shape_of
 
 
 @rule("MatMul")
@@ -17,25 +18,25 @@ def matmul(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
     assert g is not None
     a, b = node.inputs
     # A vector is a matrix with one row (left) or one column (right), as in numpy.
-    a_shape = list(a.shape) if len(a.shape) > 1 else [1, *a.shape]
-    b_shape = list(b.shape) if len(b.shape) > 1 else [*b.shape, 1]
+    a_shape = shape_of(a) if len(shape_of(a)) > 1 else [1, *shape_of(a)]
+    b_shape = shape_of(b) if len(shape_of(b)) > 1 else [*shape_of(b), 1]
     batch = _broadcast(a_shape[:-2], b_shape[:-2])
     rows, columns = a_shape[-2], b_shape[-1]
-    if len(a.shape) == 1 or len(b.shape) == 1:
+    if len(shape_of(a)) == 1 or len(shape_of(b)) == 1:
         g = context.reshape(g, [*batch, rows, columns])
     found: Gradients = [None, None]
-    if context.needs(a) and len(b.shape) == 2 and len(a.shape) > 1:
+    if context.needs(a) and len(shape_of(b)) == 2 and len(shape_of(a)) > 1:
         # A layer's weights are read as they are: a transposed copy would be as large again.
-        flat = context.reshape(g, [math.prod(a.shape[:-1]), columns])
-        found[0] = context.reshape(context.op("Gemm", flat, b, transB=1), a.shape)
+        flat = context.reshape(g, [math.prod(shape_of(a)[:-1]), columns])
+        found[0] = context.reshape(context.op("Gemm", flat, b, transB=1), shape_of(a))
     elif context.needs(a):
         product = context.op("MatMul", g, _swap(context, b, b_shape))
         product = context.sum_to(product, [*batch, rows, a_shape[-1]], a_shape)
-        found[0] = context.reshape(product, a.shape) if len(a.shape) == 1 else product
+        found[0] = context.reshape(product, shape_of(a)) if len(shape_of(a)) == 1 else product
     if context.needs(b):
         product = context.op("MatMul", _swap(context, a, a_shape), g)
         product = context.sum_to(product, [*batch, b_shape[-2], columns], b_shape)
-        found[1] = context.reshape(product, b.shape) if len(b.shape) == 1 else product
+        found[1] = context.reshape(product, shape_of(b)) if len(shape_of(b)) == 1 else product
     return found
 
 
@@ -60,13 +61,13 @@ def gemm(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
             found[1] = context.op("Gemm", a, g, alpha=alpha, transA=1 - trans_a)
     if len(node.inputs) > 2 and context.needs(node.inputs[2]):
         scaled = g if beta == 1.0 else context.mul(g, context.scalar(beta, g))
-        found[2] = context.sum_to(scaled, node.outputs[0].shape, node.inputs[2].shape)
+        found[2] = context.sum_to(scaled, shape_of(node.outputs[0]), shape_of(node.inputs[2]))
     return found
 
 
 def _swap(context: Context, tensor: Tensor, shape: list[int]) -> Tensor:
     """Transpose the last two axes; ``shape`` is the tensor's, at least a matrix's."""
-    if len(tensor.shape) == 1:
+    if len(shape_of(tensor)) == 1:
         return context.reshape(tensor, shape[::-1])
     perm = list(range(len(shape)))
     perm[-2:] = perm[-1], perm[-2]

@@ -24,6 +24,7 @@ from cloakify.graph.gradient.support import (
     without,
 )
 from cloakify.graph.model.constants import given
+from cloakify.graph.model.shapes import shape_of
 
 MICROSOFT = "com.microsoft"
 
@@ -45,7 +46,12 @@ def batch_normalization(context: Context, node: gs.Node, grads: Gradients) -> Gr
     x, scale, _, _, variance = node.inputs
     epsilon = node.attrs.get("epsilon", 1e-5)
     factors, spread = constant_values(scale), constant_values(variance)
-    if len(x.shape) == 4 and g.dtype == np.float32 and factors is not None and spread is not None:
+    if (
+        len(shape_of(x)) == 4
+        and g.dtype == np.float32
+        and factors is not None
+        and spread is not None
+    ):
         wide = factors.astype(np.float64) / np.sqrt(spread.astype(np.float64) + epsilon)
         return [context.scale_channels(g, wide)]
     deviation = context.op("Sqrt", context.add(variance, context.scalar(epsilon, variance)))
@@ -70,9 +76,9 @@ def layer_normalization(context: Context, node: gs.Node, grads: Gradients) -> Gr
         found[0] = _through(context, h, centred, spread[1], axes)
     if context.needs(scale):
         product = context.mul(g, context.mul(centred, spread[1]))
-        found[1] = context.sum_to(product, x.shape, scale.shape)
+        found[1] = context.sum_to(product, shape_of(x), shape_of(scale))
     if given(node, 2) and context.needs(node.inputs[2]):
-        found[2] = context.sum_to(g, x.shape, node.inputs[2].shape)
+        found[2] = context.sum_to(g, shape_of(x), shape_of(node.inputs[2]))
     return found
 
 
@@ -96,7 +102,7 @@ def rms_normalization(context: Context, node: gs.Node, grads: Gradients) -> Grad
         found[0] = _through(context, context.mul(g, scale), x, r, axes, centre=False)
     if context.needs(scale):
         product = context.mul(g, context.mul(x, r))
-        found[1] = context.sum_to(product, x.shape, scale.shape)
+        found[1] = context.sum_to(product, shape_of(x), shape_of(scale))
     return found
 
 
@@ -121,7 +127,7 @@ def skip_layer_normalization(context: Context, node: gs.Node, grads: Gradients) 
         t = context.add(x, skip)
         if given(node, bias_place):
             t = context.add(t, node.inputs[bias_place])
-        axes, epsilon = [len(x.shape) - 1], node.attrs.get("epsilon", 1e-12)
+        axes, epsilon = [len(shape_of(x)) - 1], node.attrs.get("epsilon", 1e-12)
         h = context.mul(g, scale)
         if simple:
             r = _inverse_root(context, context.mul(t, t), axes, t, epsilon)
@@ -132,7 +138,10 @@ def skip_layer_normalization(context: Context, node: gs.Node, grads: Gradients) 
         total = inner if total is None else context.add(total, inner)
     if total is None:
         return [None, None]
-    return [total, context.sum_to(total, x.shape, skip.shape) if context.needs(skip) else None]
+    return [
+        total,
+        context.sum_to(total, shape_of(x), shape_of(skip)) if context.needs(skip) else None,
+    ]
 
 
 @rule("InstanceNormalization", supports=no_gradient_for((1, 2), "parameters"))
@@ -141,7 +150,7 @@ def instance_normalization(context: Context, node: gs.Node, grads: Gradients) ->
     g = grads[0]
     assert g is not None
     x, scale = node.inputs[:2]
-    axes = list(range(2, len(x.shape)))
+    axes = list(range(2, len(shape_of(x))))
     mean, r = _spread(context, x, axes, node.attrs.get("epsilon", 1e-5))
     h = context.mul(g, context.reshape(scale, _by_channel(x)))
     return [_through(context, h, context.sub(x, mean), r, axes)]
@@ -153,12 +162,12 @@ def group_normalization(context: Context, node: gs.Node, grads: Gradients) -> Gr
     g = grads[0]
     assert g is not None
     x, scale = node.inputs[:2]
-    groups = [x.shape[0], node.attrs["num_groups"], -1]
+    groups = [shape_of(x)[0], node.attrs["num_groups"], -1]
     grouped = context.reshape(x, groups)
     mean, r = _spread(context, grouped, [2], node.attrs.get("epsilon", 1e-5))
     h = context.reshape(context.mul(g, context.reshape(scale, _by_channel(x))), groups)
     centred = context.sub(grouped, mean)
-    return [context.reshape(_through(context, h, centred, r, [2]), x.shape)]
+    return [context.reshape(_through(context, h, centred, r, [2]), shape_of(x))]
 
 
 @unary("MeanVarianceNormalization")
@@ -197,21 +206,21 @@ def local_response_normalization(context: Context, node: gs.Node, g: Tensor) -> 
     x, y = node.inputs[0], node.outputs[0]
     size = node.attrs["size"]
     alpha, beta = node.attrs.get("alpha", 1e-4), node.attrs.get("beta", 0.75)
-    rows = np.arange(x.shape[1])
+    rows = np.arange(shape_of(x)[1])
     offset = rows[None, :] - rows[:, None]
     band = (offset >= -((size - 1) // 2)) & (offset <= math.ceil((size - 1) / 2))
     # A product with a 0/1 matrix sums over neighbours: exact, and it has kernels everywhere.
-    flat = [x.shape[0], x.shape[1], math.prod(x.shape[2:])]
+    flat = [shape_of(x)[0], shape_of(x)[1], math.prod(shape_of(x)[2:])]
     near = context.constant(band.astype(x.dtype))
     reached_by = context.constant(np.ascontiguousarray(band.T).astype(x.dtype))
     squares = context.op("MatMul", near, context.reshape(context.mul(x, x), flat))
     s = context.add(
         context.scale(squares, alpha / size), context.scalar(node.attrs.get("bias", 1.0), x)
     )
-    s = context.reshape(s, x.shape)
+    s = context.reshape(s, shape_of(x))
     direct = context.mul(g, context.op("Pow", s, context.scalar(-beta, x)))
     pull = context.reshape(context.div(context.mul(g, y), s), flat)
-    pull = context.reshape(context.op("MatMul", reached_by, pull), x.shape)
+    pull = context.reshape(context.op("MatMul", reached_by, pull), shape_of(x))
     return context.sub(direct, context.mul(context.scale(x, 2 * alpha * beta / size), pull))
 
 
@@ -254,7 +263,7 @@ def _stored_spread(context: Context, node: gs.Node) -> tuple[Tensor, Tensor] | N
     # By the standard they are float32 whatever x is; in a double graph they are computed anew.
     if node.inputs[0].dtype != np.float32 or any(tensor.is_empty() for tensor in node.outputs):
         return None
-    shape = [*node.inputs[0].shape]
+    shape = shape_of(node.inputs[0])
     for axis in _axes_from(node):
         shape[axis] = 1
     for stem in ("mean", "deviation")[len(node.outputs) - 1 :]:
@@ -268,9 +277,9 @@ def _mean(context: Context, tensor: Tensor, axes: Sequence[int]) -> Tensor:
 
 
 def _axes_from(node: gs.Node) -> list[int]:
-    rank = len(node.inputs[0].shape)
+    rank = len(shape_of(node.inputs[0]))
     return list(range(node.attrs.get("axis", -1) % rank, rank))
 
 
 def _by_channel(x: Tensor) -> list[int]:
-    return [1, x.shape[1], *[1] * (len(x.shape) - 2)]
+    return [1, shape_of(x)[1], *[1] * (len(shape_of(x)) - 2)]

@@ -13,6 +13,7 @@ from cloakify.graph.gradient.rule import Context, Gradients, Situation, rule
 from cloakify.graph.gradient.rules.static import resize_with_zeros
 from cloakify.graph.gradient.support import all_of
 from cloakify.graph.gradient.windows import Window, window_of
+from cloakify.graph.model.shapes import shape_of
 
 
 def settled_padding(node: gs.Node, at: Situation) -> str | None:
@@ -36,7 +37,7 @@ def global_average_pool(context: Context, node: gs.Node, grads: Gradients) -> Gr
     """``y`` = mean over the n positions: ``∂x = g / n``, expanded."""
     (g,) = grads
     assert g is not None
-    shape = node.inputs[0].shape
+    shape = shape_of(node.inputs[0])
     share = 1 / math.prod(shape[2:])
     if len(shape) != 4 or g.dtype != np.float32:
         return [context.expand(context.mul(g, context.scalar(share, g)), shape)]
@@ -51,11 +52,13 @@ def global_max_pool(context: Context, node: gs.Node, grads: Gradients) -> Gradie
     (g,) = grads
     assert g is not None
     x = node.inputs[0]
-    flat = [*x.shape[:2], math.prod(x.shape[2:])]
+    flat = [*shape_of(x)[:2], math.prod(shape_of(x)[2:])]
     place = context.op("ArgMax", context.reshape(x, flat), dtype=np.int64, axis=2, keepdims=1)
     zeros = context.constant(np.zeros(flat, g.dtype))
-    update = context.reshape(g, [*x.shape[:2], 1])
-    return [context.reshape(context.op("ScatterElements", zeros, place, update, axis=2), x.shape)]
+    update = context.reshape(g, [*shape_of(x)[:2], 1])
+    return [
+        context.reshape(context.op("ScatterElements", zeros, place, update, axis=2), shape_of(x))
+    ]
 
 
 @rule("MaxPool", supports=all_of(settled_padding, _indices_in_order))
@@ -65,7 +68,7 @@ def max_pool(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
     assert g is not None
     x = node.inputs[0]
     window = window_of(node)
-    if len(node.outputs) < 2 and _is_tiling(window, node.outputs[0].shape, x):
+    if len(node.outputs) < 2 and _is_tiling(window, shape_of(node.outputs[0]), x):
         return [_to_the_first_largest(context, node.outputs[0], g, x, window)]
     if len(node.outputs) < 2:
         # By a pool of their own: the model's stays in the runtime's blocks of channels, which know
@@ -75,7 +78,7 @@ def max_pool(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
         places.dtype = np.int64
     else:
         places = node.outputs[1]
-    size = math.prod(x.shape)
+    size = math.prod(shape_of(x))
     # With storage_order 0 (the default) an index counts through the whole batch.
     indices = context.reshape(places, [-1])
     zeros = context.op(
@@ -88,18 +91,18 @@ def max_pool(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
     flat = context.op(
         "ScatterElements", zeros, indices, context.reshape(g, [-1]), axis=0, reduction=reduction
     )
-    return [context.reshape(flat, x.shape)]
+    return [context.reshape(flat, shape_of(x))]
 
 
 def _is_tiling(window: Window, out: Sequence[int], x: Tensor) -> bool:
     """Tell whether windows of an image lie side by side, each whole, without padding."""
     return (
-        len(x.shape) == 4
+        len(shape_of(x)) == 4
         and x.dtype == np.float32
         and window.strides == window.kernel
         and max(window.dilations) == 1
         and max(window.pads_begin + window.pads_end) == 0
-        and all(n * k <= m for n, k, m in zip(out[2:], window.kernel, x.shape[2:], strict=True))
+        and all(n * k <= m for n, k, m in zip(out[2:], window.kernel, shape_of(x)[2:], strict=True))
     )
 
 
@@ -113,12 +116,14 @@ def _to_the_first_largest(
     pool. That is a dozen passes over x, and takes ONNX Runtime half to a third of the time that it
     needs for finding indices and scattering by them.
     """
-    rest = [n * k - m for n, k, m in zip(y.shape[2:], window.kernel, x.shape[2:], strict=True)]
+    rest = [
+        n * k - m for n, k, m in zip(shape_of(y)[2:], window.kernel, shape_of(x)[2:], strict=True)
+    ]
     none = [0] * 4
     x = resize_with_zeros(context, x, none, [0, 0, *rest])
     is_largest = context.op("Equal", x, context.magnify(y, window.kernel), dtype=np.bool_)
     numbers = np.arange(math.prod(window.kernel), 0, -1, dtype=np.float32)
-    numbers = np.tile(numbers.reshape(window.kernel), y.shape[2:])[None, None]
+    numbers = np.tile(numbers.reshape(window.kernel), shape_of(y)[2:])[None, None]
     numbered = context.mul(
         context.op("Cast", is_largest, dtype=np.float32, to=1), context.constant(numbers)
     )
@@ -143,9 +148,11 @@ def average_pool_gradient(context: Context, node: gs.Node, g: Tensor) -> Tensor:
     """Append the gradient of a node with `AveragePool`'s attributes."""
     x, y = node.inputs[0], node.outputs[0]
     window = window_of(node)
-    counts = _counts(window, x.shape[2:], y.shape[2:], bool(node.attrs.get("count_include_pad", 0)))
+    counts = _counts(
+        window, shape_of(x)[2:], shape_of(y)[2:], bool(node.attrs.get("count_include_pad", 0))
+    )
     g = context.mul(g, context.constant((1 / counts).astype(g.dtype)[None, None]))
-    return _spread(context, g, window, list(x.shape), list(y.shape))
+    return _spread(context, g, window, shape_of(x), shape_of(y))
 
 
 @rule("GlobalLpPool")
@@ -166,7 +173,7 @@ def lp_pool(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
     x, y = node.inputs[0], node.outputs[0]
     p = node.attrs.get("p", 2)
     scaled = _over_power(context, g, y, p)
-    spread = _spread(context, scaled, window_of(node), list(x.shape), list(y.shape))
+    spread = _spread(context, scaled, window_of(node), shape_of(x), shape_of(y))
     return [context.mul(_signed_power(context, x, p), spread)]
 
 

@@ -18,6 +18,7 @@ from cloakify.graph.gradient.rules.convolution import conv_gradient
 from cloakify.graph.gradient.rules.static import along, constant_values
 from cloakify.graph.gradient.support import all_of, no_gradient_for, without
 from cloakify.graph.model.constants import given
+from cloakify.graph.model.shapes import shape_of
 
 _INTEGERS = {np.dtype(f"{sign}int{bits}") for sign in ("", "u") for bits in (8, 16, 32)}
 
@@ -34,7 +35,7 @@ def matrices(*places: int) -> Supports:
     """Return what is supported where the inputs at these places are no vectors."""
 
     def supports(node: gs.Node, at: Situation) -> str | None:
-        shapes = [node.inputs[place].shape for place in places]
+        shapes = [shape_of(node.inputs[place]) for place in places]
         vectors = any(shape is not None and len(shape) < 2 for shape in shapes)
         return "multiplies vectors" if vectors else None
 
@@ -61,7 +62,7 @@ def quantize_linear(context: Context, node: gs.Node, grads: Gradients) -> Gradie
     assert g is not None
     x, q = node.inputs[0], node.outputs[0]
     axis = node.attrs.get("axis", 1)
-    scale = parameter(context, node, 1, axis, g)
+    scale = scale_at(context, node, 1, axis, g)
     low, high = integer_range(q)
     zero = parameter(context, node, 2, axis, g)
     # Compared in steps of s: half a step beyond the last integer is where clipping begins.
@@ -83,7 +84,7 @@ def dequantize_linear(context: Context, node: gs.Node, grads: Gradients) -> Grad
     """``x = (q − z) · s``: ``∂q = g · s``."""
     (g,) = grads
     assert g is not None
-    return [context.mul(g, parameter(context, node, 1, node.attrs.get("axis", 1), g))]
+    return [context.mul(g, scale_at(context, node, 1, node.attrs.get("axis", 1), g))]
 
 
 @rule("DynamicQuantizeLinear")
@@ -147,34 +148,46 @@ def parameter(
     if place is None or not given(node, place):
         return None
     tensor = node.inputs[place]
-    rank = len(node.inputs[0].shape) if rank is None else rank
+    rank = len(shape_of(node.inputs[0])) if rank is None else rank
     known = constant_values(tensor)
     if known is not None:
         return context.constant(along(known.astype(g.dtype), rank, axis))
     shape: list[int] = []
-    if np.prod(tensor.shape) > 1:
+    if np.prod(shape_of(tensor)) > 1:
         shape = [1] * rank
-        shape[axis] = int(np.prod(tensor.shape))
+        shape[axis] = int(np.prod(shape_of(tensor)))
     return context.reshape(context.cast(tensor, g.dtype), shape)
+
+
+def scale_at(
+    context: Context, node: gs.Node, place: int, axis: int, g: Tensor, rank: int | None = None
+) -> Tensor:
+    """Return a scale that the operator can't be without; see :func:`parameter`."""
+    scale = parameter(context, node, place, axis, g, rank)
+    assert scale is not None, node.op
+    return scale
 
 
 def dequantised(context: Context, node: gs.Node, places: Places, axis: int, g: Tensor) -> Tensor:
     """Return ``(q − z) · s`` in the dtype of g; the scale or the zero point may be missing."""
     tensor = node.inputs[places[0]]
-    rank = len(tensor.shape)
+    rank = len(shape_of(tensor))
     scale = parameter(context, node, places[1], axis, g, rank)
     zero = parameter(context, node, places[2], axis, g, rank)
     stored = constant_values(tensor)
-    fixed = all(part is None or isinstance(part, gs.Constant) for part in (scale, zero))
-    if stored is not None and fixed:
+    if (
+        stored is not None
+        and (scale is None or isinstance(scale, gs.Constant))
+        and (zero is None or isinstance(zero, gs.Constant))
+    ):
         values = stored.astype(g.dtype)
         values = values if zero is None else values - zero.values
         return context.constant(values if scale is None else values * scale.values)
     real = context.cast(tensor, g.dtype)
-    real.shape = list(tensor.shape)
+    real.shape = shape_of(tensor)
     real = real if zero is None else context.sub(real, zero)
     real = real if scale is None else context.mul(real, scale)
-    real.shape = list(tensor.shape)
+    real.shape = shape_of(tensor)
     return real
 
 
@@ -192,12 +205,12 @@ def requantised(context: Context, node: gs.Node, g: Tensor, scale: int) -> Tenso
         context.compare("Less", real, context.scalar(high, g)),
     )
     passed = context.where(inside, g, context.scalar(0.0, g))
-    return context.div(passed, parameter(context, node, scale, 1, g))
+    return context.div(passed, scale_at(context, node, scale, 1, g))
 
 
 def rescaled(context: Context, node: gs.Node, scale: int, gradient: Tensor) -> Tensor:
     """Turn the gradient of a real input into that of its integer: times the scale there."""
-    return context.mul(gradient, parameter(context, node, scale, 1, gradient))
+    return context.mul(gradient, scale_at(context, node, scale, 1, gradient))
 
 
 def product_gradients(
@@ -205,12 +218,12 @@ def product_gradients(
 ) -> Gradients:
     """Return the gradients of a matrix product's inputs at the first of ``a`` and of ``b``."""
     found: Gradients = [None] * len(node.inputs)
-    out = list(node.outputs[0].shape)
+    out = shape_of(node.outputs[0])
     for own, other in ((a, b), (b, a)):
         tensor = node.inputs[own[0]]
         if not context.needs(tensor):
             continue
-        shape, across = list(tensor.shape), list(node.inputs[other[0]].shape)
+        shape, across = shape_of(tensor), shape_of(node.inputs[other[0]])
         # Zero points and scales go with the rows of A and with the columns of B.
         real = dequantised(context, node, other, len(across) - (2 if other is a else 1), g)
         perm = list(range(len(across)))
@@ -221,7 +234,7 @@ def product_gradients(
         product = context.sum_to(product, [*out[:-2], *shape[-2:]], shape)
         if own[1] is not None:
             axis = len(shape) - (2 if own is a else 1)
-            scale = parameter(context, node, own[1], axis, g, len(shape))
+            scale = scale_at(context, node, own[1], axis, g, len(shape))
             product = context.mul(product, scale)
         found[own[0]] = product
     return found

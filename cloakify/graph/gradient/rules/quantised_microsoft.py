@@ -21,6 +21,7 @@ from cloakify.graph.gradient.rules.quantised import (
 )
 from cloakify.graph.gradient.support import all_of, no_gradient_for, without
 from cloakify.graph.model.constants import given
+from cloakify.graph.model.shapes import shape_of
 
 DOMAIN = "com.microsoft"
 
@@ -35,7 +36,7 @@ def add(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
     for place in (0, 3):
         tensor = node.inputs[place]
         if context.needs(tensor):
-            summed = context.sum_to(g, node.outputs[0].shape, tensor.shape)
+            summed = context.sum_to(g, shape_of(node.outputs[0]), shape_of(tensor))
             found[place] = rescaled(context, node, place + 1, summed)
     return found
 
@@ -51,7 +52,9 @@ def mul(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
         tensor = node.inputs[place]
         if context.needs(tensor):
             factor = dequantised(context, node, (other, other + 1, other + 2), 1, g)
-            summed = context.sum_to(context.mul(g, factor), node.outputs[0].shape, tensor.shape)
+            summed = context.sum_to(
+                context.mul(g, factor), shape_of(node.outputs[0]), shape_of(tensor)
+            )
             found[place] = rescaled(context, node, place + 1, summed)
     return found
 
@@ -66,7 +69,7 @@ def concat(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
     found: Gradients = [None] * len(node.inputs)
     start = 0
     for place in range(2, len(node.inputs), 3):
-        end = start + node.inputs[place].shape[axis]
+        end = start + shape_of(node.inputs[place])[axis]
         if context.needs(node.inputs[place]):
             limits = (context.ints(start), context.ints(end), context.ints(axis))
             found[place] = rescaled(context, node, place + 1, context.op("Slice", g, *limits))
@@ -102,7 +105,7 @@ def global_average_pool(context: Context, node: gs.Node, grads: Gradients) -> Gr
     """``y`` = mean over the n positions: ``∂x = g / n``, expanded."""
     (g,) = grads
     assert g is not None
-    shape = list(node.inputs[0].shape)
+    shape = shape_of(node.inputs[0])
     g = requantised(context, node, g, 3)
     positions = shape[1:-1] if node.attrs.get("channels_last", 0) else shape[2:]
     share = context.mul(g, context.scalar(1 / math.prod(positions), g))

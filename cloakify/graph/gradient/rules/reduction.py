@@ -12,6 +12,7 @@ from cloakify.graph.gradient.rule import Context, unary
 from cloakify.graph.gradient.rules.static import integers
 from cloakify.graph.gradient.support import known
 from cloakify.graph.model.constants import given
+from cloakify.graph.model.shapes import shape_of
 
 _AXES = known({1: "axes"})
 
@@ -21,8 +22,8 @@ def reduce_linear(context: Context, node: gs.Node, g: Tensor) -> Tensor:
     """``y = Σ x`` or its mean over n elements: ``∂x = g`` or ``g / n``, expanded to x."""
     x = node.inputs[0]
     if node.op == "ReduceMean":
-        g = context.scale(g, 1 / math.prod(x.shape[axis] for axis in reduced_axes(node)))
-    return context.expand(_kept(context, node, g), x.shape)
+        g = context.scale(g, 1 / math.prod(shape_of(x)[axis] for axis in reduced_axes(node)))
+    return context.expand(_kept(context, node, g), shape_of(x))
 
 
 @unary("ReduceMax", "ReduceMin", supports=_AXES)
@@ -77,7 +78,7 @@ def reduce_sum_square(context: Context, node: gs.Node, g: Tensor) -> Tensor:
 def reduce_log_sum(context: Context, node: gs.Node, g: Tensor) -> Tensor:
     """``y = ln Σ x``: ``∂x = g · e⁻ʸ``, expanded to x."""
     slope = context.mul(g, context.op("Exp", context.neg(node.outputs[0])))
-    return context.expand(_kept(context, node, slope), node.inputs[0].shape)
+    return context.expand(_kept(context, node, slope), shape_of(node.inputs[0]))
 
 
 @unary("ReduceLogSumExp", supports=_AXES)
@@ -97,7 +98,7 @@ def safe_div(context: Context, above: Tensor, below: Tensor) -> Tensor:
 
 def reduced_axes(node: gs.Node) -> list[int]:
     """Return the non-negative axes that a reduction node runs over."""
-    rank = len(node.inputs[0].shape)
+    rank = len(shape_of(node.inputs[0]))
     axes = node.attrs.get("axes")
     if given(node, 1):
         axes = integers(node, 1)
@@ -115,4 +116,4 @@ def _kept(context: Context, node: gs.Node, tensor: Tensor) -> Tensor:
     """Give a tensor of the output's shape the reduced axes back, at size 1."""
     if node.attrs.get("keepdims", 1):
         return tensor
-    return context.reshape(tensor, kept_shape(node.inputs[0].shape, reduced_axes(node)))
+    return context.reshape(tensor, kept_shape(shape_of(node.inputs[0]), reduced_axes(node)))

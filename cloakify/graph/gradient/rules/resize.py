@@ -17,6 +17,7 @@ from cloakify.graph.gradient.rules.static import values
 from cloakify.graph.gradient.support import all_of, known
 from cloakify.graph.lowering.run_once import run_once
 from cloakify.graph.model.constants import given
+from cloakify.graph.model.shapes import shape_of
 
 # The opset whose Resize is asked: that of the working graph (axes and antialias came with 18).
 _OPSET = 19
@@ -35,7 +36,7 @@ def resize(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
     """
     (g,) = grads
     assert g is not None
-    shape, out = list(node.inputs[0].shape), list(node.outputs[0].shape)
+    shape, out = shape_of(node.inputs[0]), shape_of(node.outputs[0])
     if out == shape:
         return [g]  # the runtime copies, whatever the scales' fractions
     if len(shape) == 4 and shape[2:] == [1, 1] and out[:2] == shape[:2]:
@@ -77,12 +78,12 @@ def _matrix(node: gs.Node, place: int, size: int, out: int) -> np.ndarray:
     # copy rather than interpolate if no axis changed its size.
     inputs = ["x", "", "", ""]
     constants = {}
-    if given(node, 1) and node.inputs[1].shape != [0]:
+    if given(node, 1) and shape_of(node.inputs[1]) != [0]:
         roi = values(node, 1).astype(np.float32)
         start, end = roi[place], roi[place + len(roi) // 2]
         constants["roi"] = np.array([0, 0, 0, start, 1, 1, 1, end], np.float32)
         inputs[1] = "roi"
-    if given(node, 2) and len(node.inputs[2].values):
+    if given(node, 2) and len(values(node, 2)):
         scale = values(node, 2)[place]
         constants["scales"] = np.array([1, 1, 2, scale], np.float32)
         inputs[2] = "scales"

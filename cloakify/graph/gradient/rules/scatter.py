@@ -7,6 +7,7 @@ import onnx_graphsurgeon as gs
 from cloakify.graph.gradient.builder import Tensor
 from cloakify.graph.gradient.rule import Context, Gradients, rule
 from cloakify.graph.gradient.rules.static import zeros
+from cloakify.graph.model.shapes import shape_of
 
 
 @rule("ScatterElements", "Scatter", "ScatterND")
@@ -32,7 +33,7 @@ def scatter(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
     else:
         kept = None
         if reduction == "none" and context.needs(x):
-            kept = places.write(g, zeros(context, updates.shape, g))
+            kept = places.write(g, zeros(context, shape_of(updates), g))
         return [kept or g, None, places.read(g) if context.needs(updates) else None]
     of_x, of_updates = slopes
     return [

@@ -10,6 +10,7 @@ from cloakify.graph.gradient.rule import Context, Gradients, Situation, rule
 from cloakify.graph.gradient.rules.static import constant_values, integers, resize_with_zeros, zeros
 from cloakify.graph.gradient.support import known
 from cloakify.graph.model.constants import given
+from cloakify.graph.model.shapes import shape_of
 
 _INTEGER_PRODUCTS = ("ConvInteger", "MatMulInteger")
 
@@ -19,7 +20,7 @@ def reshape(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
     """The same elements in another shape: ``∂x = g`` in x's shape."""
     (g,) = grads
     assert g is not None
-    return [context.reshape(g, node.inputs[0].shape)]
+    return [context.reshape(g, shape_of(node.inputs[0]))]
 
 
 @rule("Identity")
@@ -75,7 +76,7 @@ def transpose(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
     """``y = x`` with permuted axes: ``∂x = g`` with the inverse permutation."""
     (g,) = grads
     assert g is not None
-    rank = len(node.inputs[0].shape)
+    rank = len(shape_of(node.inputs[0]))
     perm = node.attrs.get("perm", list(range(rank))[::-1])
     return [context.transpose(g, np.argsort(perm).tolist())]
 
@@ -89,7 +90,7 @@ def concat(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
     start = 0
     found: Gradients = []
     for tensor in node.inputs:
-        end = start + tensor.shape[axis]
+        end = start + shape_of(tensor)[axis]
         found.append(
             context.op("Slice", g, context.ints(start), context.ints(end), context.ints(axis))
             if context.needs(tensor)
@@ -107,7 +108,7 @@ def split(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
     for gradient, tensor in zip(grads, node.outputs, strict=True):
         if gradient is None:
             like = gs.Variable("like", dtype=kind)
-            gradient = zeros(context, tensor.shape, like)
+            gradient = zeros(context, shape_of(tensor), like)
         parts.append(gradient)
     return [context.op("Concat", *parts, axis=node.attrs.get("axis", 0))]
 
@@ -117,7 +118,7 @@ def expand(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
     """Broadcasting: ``∂x`` sums g over the copies."""
     (g,) = grads
     assert g is not None
-    return [context.sum_to(g, node.outputs[0].shape, node.inputs[0].shape)]
+    return [context.sum_to(g, shape_of(node.outputs[0]), shape_of(node.inputs[0]))]
 
 
 @rule("Tile", supports=known({1: "repeats"}))
@@ -125,7 +126,7 @@ def tile(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
     """``repeats`` copies along each axis: ``∂x`` sums g over the copies."""
     (g,) = grads
     assert g is not None
-    shape = node.inputs[0].shape
+    shape = shape_of(node.inputs[0])
     repeats = integers(node, 1)
     apart = [size for pair in zip(repeats, shape, strict=True) for size in pair]
     copied = [2 * axis for axis, count in enumerate(repeats) if count != 1]
@@ -142,11 +143,11 @@ def depth_to_space(context: Context, node: gs.Node, grads: Gradients) -> Gradien
     (g,) = grads
     assert g is not None
     block = node.attrs["blocksize"]
-    n, channels, height, width = node.inputs[0].shape
+    n, channels, height, width = shape_of(node.inputs[0])
     apart = context.reshape(g, [n, channels // block**2, height, block, width, block])
     mode = node.attrs.get("mode", "DCR")
     order = [0, 3, 5, 1, 2, 4] if mode == "DCR" else [0, 1, 3, 5, 2, 4]
-    return [context.reshape(context.transpose(apart, order), node.inputs[0].shape)]
+    return [context.reshape(context.transpose(apart, order), shape_of(node.inputs[0]))]
 
 
 @rule("SpaceToDepth")
@@ -167,7 +168,7 @@ def center_crop_pad(context: Context, node: gs.Node, grads: Gradients) -> Gradie
     (g,) = grads
     assert g is not None
     before, after = [], []
-    for size, wanted in zip(node.inputs[0].shape, node.outputs[0].shape, strict=True):
+    for size, wanted in zip(shape_of(node.inputs[0]), shape_of(node.outputs[0]), strict=True):
         low = abs(size - wanted) // 2
         high = abs(size - wanted) - low
         sign = 1 if size > wanted else -1
@@ -183,7 +184,7 @@ def pad(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
     assert g is not None
     mode = node.attrs.get("mode", "constant")
     x = node.inputs[0]
-    rank = len(x.shape)
+    rank = len(shape_of(x))
     axes = list(range(rank))
     if given(node, 3):
         axes = [axis % rank for axis in integers(node, 3)]
@@ -201,11 +202,11 @@ def _unpad_by_index(
     context: Context, g: Tensor, x: Tensor, before: list[int], after: list[int], mode: str
 ) -> Tensor:
     """Add up, axis by axis, the positions of g that were copied from one position of x."""
-    shape = [size + low + high for size, low, high in zip(x.shape, before, after, strict=True)]
+    shape = [size + low + high for size, low, high in zip(shape_of(x), before, after, strict=True)]
     for axis, (low, high) in enumerate(zip(before, after, strict=True)):
         if not low and not high:
             continue
-        size = x.shape[axis]
+        size = shape_of(x)[axis]
         source = np.arange(size)[max(0, -low) : size - max(0, -high)]
         source = np.pad(source, (max(0, low), max(0, high)), mode=mode)  # type: ignore[call-overload]
         copies = np.zeros((shape[axis], size), g.dtype)

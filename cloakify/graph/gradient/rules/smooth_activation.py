@@ -13,6 +13,7 @@ import onnx_graphsurgeon as gs
 from cloakify.graph.gradient.builder import Tensor
 from cloakify.graph.gradient.rule import Context, Gradients, rule, unary
 from cloakify.graph.model.constants import given
+from cloakify.graph.model.shapes import shape_of
 
 MICROSOFT = "com.microsoft"
 
@@ -126,5 +127,5 @@ def _biased(
     found: Gradients = [g if context.needs(x) else None]
     if bias is not None:
         needed = context.needs(bias)
-        found.append(context.sum_to(g, x.shape, bias.shape) if needed else None)
+        found.append(context.sum_to(g, shape_of(x), shape_of(bias)) if needed else None)
     return found

@@ -15,6 +15,7 @@ from cloakify.graph.gradient.rule import Context, Gradients, Situation, rule
 from cloakify.graph.gradient.rules.static import integers, resize_with_zeros, zeros
 from cloakify.graph.gradient.support import all_of, known, no_gradient_for
 from cloakify.graph.model.constants import constant_integers, given
+from cloakify.graph.model.shapes import shape_of
 
 
 def _frequencies_fit(node: gs.Node, at: Situation) -> str | None:
@@ -22,7 +23,7 @@ def _frequencies_fit(node: gs.Node, at: Situation) -> str | None:
 
     ONNX Runtime (1.31) has values there that the standard has not.
     """
-    shape = node.inputs[0].shape
+    shape = shape_of(node.inputs[0])
     inverse, onesided = (bool(node.attrs.get(name, 0)) for name in ("inverse", "onesided"))
     if shape is None or not (inverse and onesided and given(node, 1)):
         return None
@@ -42,14 +43,14 @@ def dft(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
     (g,) = grads
     assert g is not None
     x = node.inputs[0]
-    rank = len(x.shape)
+    rank = len(shape_of(x))
     axis = integers(node, 2)[0] % rank if given(node, 2) else rank - 2
     inverse, onesided = (bool(node.attrs.get(name, 0)) for name in ("inverse", "onesided"))
     if given(node, 1):
         (length,) = integers(node, 1)
     else:
-        length = 2 * (x.shape[axis] - 1) if inverse and onesided else x.shape[axis]
-    spectrum, signal = list(node.outputs[0].shape), list(x.shape)
+        length = 2 * (shape_of(x)[axis] - 1) if inverse and onesided else shape_of(x)[axis]
+    spectrum, signal = shape_of(node.outputs[0]), shape_of(x)
     if inverse and onesided:
         transformed = length // 2 + 1
         found = _transposed_real_inverse(context, g, length, axis, rank)
@@ -72,13 +73,13 @@ def stft(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
     (g,) = grads
     assert g is not None
     x, y = node.inputs[0], node.outputs[0]
-    samples, total, parts = x.shape
-    _, frames, frequencies, _ = y.shape
+    samples, total, parts = shape_of(x)
+    _, frames, frequencies, _ = shape_of(y)
     (step,) = integers(node, 1)
     if given(node, 3):
         (length,) = integers(node, 3)
     else:
-        length = node.inputs[2].shape[0] if given(node, 2) else total
+        length = shape_of(node.inputs[2])[0] if given(node, 2) else total
     g = resize_with_zeros(context, g, [0] * 4, [0, 0, length - frequencies, 0])
     found = _transposed(context, g, length, 2, inverse=False)
     found = resize_with_zeros(context, found, [0] * 4, [0, 0, 0, parts - 2])

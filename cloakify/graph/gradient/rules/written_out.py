@@ -15,6 +15,7 @@ from cloakify.graph.gradient.rule import Context, Gradients, Situation, Supports
 from cloakify.graph.lowering.control_flow import MOST_NODES
 from cloakify.graph.lowering.decompositions.catalogue import KINDS, WrittenOut
 from cloakify.graph.model.dataflow import reached_from
+from cloakify.graph.model.shapes import static_shape
 
 
 def _is_written_out(kind: WrittenOut) -> Supports:
@@ -27,9 +28,9 @@ def _is_written_out(kind: WrittenOut) -> Supports:
             **node.attrs,
         )
         shapes = {
-            tensor.name: tuple(tensor.shape)
+            tensor.name: shape
             for tensor in (*node.inputs, *node.outputs)
-            if tensor.shape is not None and all(isinstance(size, int) for size in tensor.shape)
+            if (shape := static_shape(tensor)) is not None
         }
         if not at.is_lowered and any(name and name not in shapes for name in message.input):
             # That is for later to see.

@@ -1,0 +1,6 @@
+class Logger:
+    CRITICAL: int
+    ERROR: int
+    severity: int
+
+G_LOGGER: Logger
