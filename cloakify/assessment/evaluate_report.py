@@ -80,6 +80,7 @@ def evaluate_report(
         labels=experiment.setting.data.labels,
         preprocessing=str(inputs),
         preprocessing_source=inputs.source,
+        classes=dataset.class_names,
         task=scores.task.value,
     )
     warnings = [

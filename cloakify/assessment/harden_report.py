@@ -153,6 +153,7 @@ def harden_report(
             labels=experiment.setting.data.labels,
             preprocessing=str(inputs),
             preprocessing_source=inputs.source,
+            classes=dataset.class_names,
         ),
         mask=mask,
         accuracy=accuracy,

@@ -75,7 +75,7 @@ def open_npz(path: Path, input_name: str, *, labelled: bool) -> ArraySource:
             "model's own answers"
         )
     else:
-        y = archive.open(y_name)
+        y = archive.open(y_name, texts=True)
     return _source(path, archive.open(x_name), y)
 
 
@@ -112,7 +112,7 @@ def open_npy_folder(path: Path, *, labelled: bool) -> ArraySource:
                 f"{shown(path)} holds x.npy but no y.npy: add the labels, or pass --labels model "
                 "to take the model's own answers"
             )
-        y = open_npy(file)
+        y = open_npy(file, texts=True)
     return _source(path, open_npy(path / "x.npy"), y)
 
 

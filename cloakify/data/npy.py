@@ -82,8 +82,8 @@ class StoredArray:
             raise _broken(self.where, error) from None
 
 
-def open_npy(path: Path) -> StoredArray:
-    """Read the header of a ``.npy`` file.
+def open_npy(path: Path, *, texts: bool = False) -> StoredArray:
+    """Read the header of a ``.npy`` file; ``texts`` tells whether it may hold text.
 
     Raises
     ------
@@ -93,7 +93,7 @@ def open_npy(path: Path) -> StoredArray:
     where = shown(path)
     try:
         with open(path, "rb") as file:
-            shape, fortran, dtype = _header(file, where)
+            shape, fortran, dtype = _header(file, where, texts)
             offset = file.tell()
         size = path.stat().st_size
     except OSError as error:
@@ -125,8 +125,8 @@ class NpzFile:
         """The arrays' names, as stored."""
         return list(self._members)
 
-    def open(self, name: str) -> StoredArray:
-        """Find one array.
+    def open(self, name: str, *, texts: bool = False) -> StoredArray:
+        """Find one array; ``texts`` tells whether it may hold text in place of numbers.
 
         Raises
         ------
@@ -138,7 +138,7 @@ class NpzFile:
         where = f"{shown(self._path)} array {shown(name)!r}"
         try:
             with zipfile.ZipFile(self._path) as archive, archive.open(info) as member:
-                shape, fortran, dtype = _header(member, where)
+                shape, fortran, dtype = _header(member, where, texts)
                 header = member.tell()
                 # Checked before anything is unpacked: a zip bomb announces itself here.
                 if info.file_size - header != _bytes(shape, dtype):
@@ -174,7 +174,9 @@ class NpzFile:
         return int(info.header_offset + 30 + name_length + extra_length)
 
 
-def _header(file: IO[bytes], where: str) -> tuple[tuple[int, ...], bool, np.dtype[np.generic]]:
+def _header(
+    file: IO[bytes], where: str, texts: bool
+) -> tuple[tuple[int, ...], bool, np.dtype[np.generic]]:
     try:
         version = npy_format.read_magic(file)
         read = {
@@ -193,7 +195,7 @@ def _header(file: IO[bytes], where: str) -> tuple[tuple[int, ...], bool, np.dtyp
         raise DataError(
             f"{where} holds Python objects, which are never unpickled: save it as plain numbers"
         )
-    if dtype.kind not in "biuf":
+    if dtype.kind not in ("biufU" if texts else "biuf"):
         raise DataError(f"{where} holds {dtype}: save it as plain numbers")
     if not shape:
         raise DataError(f"{where} is a single number: its first axis must count the samples")

@@ -51,6 +51,7 @@ class EvaluateData:
     """The samples that every model was tried on.
 
     With ``labels`` ``model`` accuracy means agreement with the first model's clean predictions.
+    ``classes`` are the names of classes or labels, in the model's order, where data or model tell.
     """
 
     path: Name
@@ -60,6 +61,7 @@ class EvaluateData:
     labels: Labels
     preprocessing: str | None = None
     preprocessing_source: str | None = None
+    classes: tuple[Name, ...] | None = None
     task: Task = "single"
 
     @property

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from msgspec import UNSET
 
 from cloakify.evaluation import VerdictCode
 from cloakify.report import wording
 from cloakify.report.comparison import EvaluateReport
-from cloakify.report.records import THE_INPUT, FileRef, HardenReport
+from cloakify.report.records import THE_INPUT, FileRef, HardenReport, HeadInfo
 from cloakify.report.tables import model_names
 
 Fact = tuple[str, str]
+
+# Classes that are named; the JSON report has them all.
+_LISTED = 20
 
 
 def title(report: HardenReport | EvaluateReport) -> str:
@@ -81,7 +84,7 @@ def _of_harden(report: HardenReport) -> Iterable[Fact]:
         yield from _file("Output", report.output)
     yield (
         "Head",
-        f"{head.op_type} {head.node}: {head.num_features} features, {head.num_classes} classes",
+        f"{head.op_type} {head.node}: {head.num_features} features, {_answers(head)}",
     )
     score = "" if mask.score is None else f", score {mask.score}"
     share = 100 * mask.removed / mask.total
@@ -98,6 +101,7 @@ def _of_harden(report: HardenReport) -> Iterable[Fact]:
     )
     yield "Data sha256", data.sha256
     yield "Labels", data.labels
+    yield from _classes(data.classes)
     if report.copies is not None:
         (at,) = report.copies.within
         total = data.fit + data.select + data.report
@@ -115,6 +119,7 @@ def _of_evaluate(report: EvaluateReport) -> Iterable[Fact]:
     yield "Data", f"{report.data.path}: {report.data.samples} samples"
     yield "Data sha256", report.data.sha256
     yield "Labels", report.data.labels
+    yield from _classes(report.data.classes)
     if report.copies is not None:
         yield "Given copies", report.copies.path
         yield "Given copies sha256", report.copies.sha256
@@ -123,3 +128,18 @@ def _of_evaluate(report: EvaluateReport) -> Iterable[Fact]:
 def _file(label: str, file: FileRef) -> Iterable[Fact]:
     yield label, file.path
     yield f"{label} sha256", file.sha256
+
+
+def _classes(names: Sequence[str] | None) -> Iterable[Fact]:
+    """List the first classes by their indices."""
+    if names is not None:
+        listed = ", ".join(f"{index} {name}" for index, name in enumerate(names[:_LISTED]))
+        yield "Classes", listed + f" and {len(names) - _LISTED} more" * (len(names) > _LISTED)
+
+
+def _answers(head: HeadInfo) -> str:
+    """Say what the head's scores choose between."""
+    if head.task == "multilabel":
+        return f"{head.num_classes} independent labels"
+    one = " by one logit" * (head.task == "binary")
+    return f"{head.num_classes} classes{one}"

@@ -92,7 +92,10 @@ class AttackInfo:
 
 @dataclass(frozen=True)
 class HardenData:
-    """The calibration data and the sizes of its three disjoint splits."""
+    """The calibration data and the sizes of its three disjoint splits.
+
+    ``classes`` are the names of classes or labels, in the model's order, where data or model tell.
+    """
 
     path: Name
     sha256: Sha256
@@ -102,6 +105,7 @@ class HardenData:
     labels: Labels
     preprocessing: str | None = None
     preprocessing_source: str | None = None
+    classes: tuple[Name, ...] | None = None
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto
 
 from cloakify.errors import ModelError, UsageError
-from cloakify.graph.analysis.classifier import Wanted, find_classifier, single_label
+from cloakify.graph.analysis.classifier import Wanted, find_classifier
 from cloakify.graph.analysis.inputs import find_input
 from cloakify.graph.edit.class_logits import with_class_scores
 from cloakify.onnxfile import open_model
@@ -54,7 +54,7 @@ class OnnxModule(torch.nn.Module):
     ----------
     input, head, scores
         The input, the head and the class scores that were found. One logit z counts as the two
-        logits 0 and z.
+        logits 0 and z; independent labels have one each.
     anchor
         A parameter of no use but to show libraries a device and a dtype; it needs no gradient.
 
@@ -100,7 +100,7 @@ class OnnxModule(torch.nn.Module):
             raise UsageError(f"threads must be at least 0 (all cores), not {threads}")
         message = model if isinstance(model, ModelProto) else open_model(model).load_weights()
         self.input = find_input(message)
-        search = single_label(find_classifier(message, Wanted(head), any_mixed=True))
+        search = find_classifier(message, Wanted(head), any_mixed=True)
         self.head, self.scores = search.head, search.scores
         if self.input.dtype.kind != "f":
             raise ModelError(

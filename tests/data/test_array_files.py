@@ -256,3 +256,14 @@ def test_a_row_of_labels_for_each_sample(load, kind):
     labels = data.labels
     assert labels.dtype == np.int64
     np.testing.assert_array_equal(labels, y)
+
+
+def test_labels_may_be_names(load, tmp_path, spec):
+    names = np.array(["cat", "dog", "bird", "dog", "cat", "bird"])
+    _, data = load(x=X, y=names)
+    assert data.class_names == ("bird", "cat", "dog")
+    assert data.labels.tolist() == [1, 2, 0, 2, 1, 0]
+    assert data.for_classes(3, None, ("dog", "cat", "bird")).labels.tolist() == [1, 0, 2, 0, 1, 2]
+    np.save(tmp_path / "x.npy", X)
+    np.save(tmp_path / "y.npy", names)
+    assert open_data(tmp_path, spec(1, 4, 4), PLAIN).labels.tolist() == [1, 2, 0, 2, 1, 0]

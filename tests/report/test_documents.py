@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree
@@ -15,6 +16,7 @@ import pytest
 from cloakify.errors import CloakifyError, UsageError
 from cloakify.printable import printable
 from cloakify.report import EvaluateReport, HardenReport, write_report
+from cloakify.report.facts import circumstances
 from cloakify.report.html import render_html
 from cloakify.report.markdown import escape, render_markdown
 
@@ -172,3 +174,17 @@ def test_a_missing_folder_is_one_line(make_harden: MakeHarden, tmp_path: Path) -
 def test_every_form_says_which_version_made_it(make_harden: MakeHarden) -> None:
     assert "<dt>Made by</dt><dd>cloakify 0.1.0</dd>" in render_html(make_harden())
     assert "- Made by: cloakify 0.1.0\n" in render_markdown(make_harden())
+
+
+def test_answers_and_names_of_classes_are_told(make_harden: MakeHarden) -> None:
+    harden_report = make_harden()
+    head = replace(harden_report.head, task="binary", num_classes=2)
+    data = replace(harden_report.data, classes=("no", "yes"))
+    told = dict(circumstances(msgspec.structs.replace(harden_report, head=head, data=data)))
+    assert told["Head"].endswith("2 classes by one logit")
+    assert told["Classes"] == "0 no, 1 yes"
+    many = replace(data, classes=tuple(f"c{place}" for place in range(25)))
+    labelled = replace(head, task="multilabel", num_classes=25)
+    told = dict(circumstances(msgspec.structs.replace(harden_report, head=labelled, data=many)))
+    assert told["Head"].endswith("25 independent labels")
+    assert told["Classes"].endswith("19 c19 and 5 more")

@@ -132,21 +132,3 @@ def _with_threshold(scores: Scores, threshold: float) -> Scores:
     boundary = replace(scores.boundary, bounds=(bound,))
     outputs = scores.outputs if boundary == scores.boundary else ()
     return replace(scores.with_boundary(boundary), outputs=outputs)
-
-
-def single_label(search: ClassifierSearch) -> ClassifierSearch:
-    """Return a search whose scores are those of one class among several.
-
-    Raises
-    ------
-    HeadError
-        They are those of independent labels.
-    """
-    head, reading = search.head, search.reading
-    if reading.task is Task.MULTILABEL:
-        raise HeadError(
-            f"{head.num_classes} independent labels ({reading.sign} is behind the scores): a "
-            "multi-label model; cloakify takes classifiers, one answer a sample (--task single "
-            "where that holds all the same)"
-        )
-    return search

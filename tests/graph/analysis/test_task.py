@@ -5,8 +5,7 @@ from __future__ import annotations
 import onnx
 import pytest
 
-from cloakify.errors import HeadError
-from cloakify.graph.analysis.classifier import find_classifier, single_label
+from cloakify.graph.analysis.classifier import find_classifier
 from cloakify.graph.analysis.task import Task
 
 CONSTANTS = (
@@ -78,14 +77,3 @@ def test_a_bound_on_each_score_makes_labels():
 def test_scores_that_are_given_out_beside_their_sigmoid():
     after = "p = Sigmoid (l)  y = Identity (l)"
     assert task_of(after, 3, "float[N, 3] y, float[N, 3] p") == (Task.MULTILABEL, "Sigmoid")
-
-
-def test_labels_are_not_judged_as_classes():
-    weight = ", ".join(["1"] * 12)
-    model = onnx.parser.parse_model(
-        f"""<ir_version: 8, opset_import: ["" : 17]>
-        f (float[N, 4] x) => (float[N, 3] y) <float[4, 3] w = {{{weight}}}>
-        {{ l = MatMul (x, w)  [out] y = Sigmoid (l) }}"""
-    )
-    with pytest.raises(HeadError, match=r"3 independent labels \(Sigmoid 'out'.* multi-label"):
-        single_label(find_classifier(model))
