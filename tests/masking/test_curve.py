@@ -148,6 +148,17 @@ def test_no_size_is_cheap_enough() -> None:
         raise refusal(curve, 0.01)
 
 
+@given(st.lists(st.integers(0, 100), min_size=2, max_size=9), st.floats(0, 0.2))
+def test_a_refusal_tells_the_cheapest_mask(clean: list[int], drop: float) -> None:
+    counts = np.array(clean)
+    whole = MaskCurve(np.arange(len(clean) - 1), 100, counts, counts, counts)
+    best = max(range(1, len(clean)), key=lambda size: (clean[size], -size))
+    told = str(refusal(whole, drop))
+    assert f"every mask costs more than {drop:.1%} of clean accuracy" in told
+    cost = (clean[0] - clean[best]) / 100
+    assert f"the cheapest, {best} of {len(clean) - 1} features, costs {cost:.1%}" in told
+
+
 @given(st.integers(1, 5000), st.fractions(0, 1).filter(lambda r: 0 < float(r) < 1))
 def test_ratio_is_floored(features: int, ratio: object) -> None:
     exact = int(features * ratio)  # type: ignore[operator]

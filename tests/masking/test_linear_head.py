@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cloakify.graph.analysis.head_search import find_head
-from cloakify.masking.linear_head import LinearHead, at_answer, by_feature, read_head
+from cloakify.masking.linear_head import PICKED, LinearHead, at_answer, by_feature, read_head
 
 HEADER = '<ir_version: 8, opset_import: ["" : 18]>'
 FORMS = {
@@ -88,3 +88,26 @@ def test_the_position_that_is_answered_from(n: int, positions: int, seed: int, m
     found = at_answer(features, scores[np.arange(n), places], head, mask)
     np.testing.assert_array_equal(found, places)
     assert at_answer(features, scores.mean(axis=1), head, mask) is None
+
+
+@given(
+    size=st.floats(1e-2, 1e4),
+    apart=st.floats(0.1, 10).filter(lambda share: abs(share - 1) > 0.05),
+    seed=st.integers(0, 99),
+)
+def test_what_is_near_is_so_by_the_size_of_the_logits(size: float, apart: float, seed: int) -> None:
+    """A thousandth of the largest, or of 1 where all are small, is what sums may be rounded by."""
+    random = np.random.default_rng(seed)
+    head = LinearHead(np.eye(3, dtype=np.float32), np.zeros(3, np.float32))
+    features = random.uniform(-1, 1, (4, 5, 3))
+    features *= size / np.abs(features[:, 2]).max()
+    logits = features[:, 2].copy()
+    # In the opposite direction of the nearest number, so that it stays the nearest position.
+    logits[:, 0] += apart * PICKED * max(1.0, size) * np.sign(-logits[:, 0])
+    places = at_answer(features.astype(np.float32), logits.astype(np.float32), head)
+    if apart > 1:
+        assert places is None or (places != 2).any()
+    elif size >= 1:
+        np.testing.assert_array_equal(places, 2)
+    else:
+        assert places is not None
