@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.test_layering import ORDER
+
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted(
     path
@@ -48,3 +50,9 @@ def test_hooks_run_what_ci_runs() -> None:
     # What follows the installation.
     last = max(number for number, line in enumerate(script) if line.startswith("pip install"))
     assert hooks == script[last + 1 :]
+
+
+def test_layers_are_those_that_are_held() -> None:
+    text = (ROOT / "cloakify" / "README.md").read_text()
+    section = text[text.index("## Layers") : text.index("## Decisions")]
+    assert re.findall(r"^\| `([\w.]+)` \|", section, re.M) == ORDER
