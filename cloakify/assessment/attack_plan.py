@@ -9,25 +9,18 @@ from itertools import pairwise
 import numpy as np
 
 from cloakify.attacks import Attack, ThreatModel
-from cloakify.attacks.apgd import ApgdBpda
+from cloakify.attacks.apgd import Apgd, ApgdBpda
+from cloakify.attacks.apgd_t import ApgdT
 from cloakify.attacks.cascade import AutoAttack
 from cloakify.attacks.fab import FabT
+from cloakify.attacks.fgsm import Fgsm
 from cloakify.attacks.registry import make_attack
 from cloakify.attacks.threat import check_width
 from cloakify.data import Copies
 from cloakify.errors import UsageError
 from cloakify.evaluation.attack_results import AttackPlan
+from cloakify.experiment.effort import thoroughness_of
 from cloakify.settings import EvaluateSetting
-
-# Queries of the gradient-free check: a fifth of the full attack's, on what white-box attacks left.
-CHECK_QUERIES = 1000
-
-# The search for the nearest point. On the sample models, the adversarially trained one too, three
-# classes find the same median as nine; with 20 steps it comes out a third too large.
-NEAREST_STEPS = 60
-NEAREST_TARGETS = 3
-# The 95 % interval of a median of so many goes from their 46th to their 54th percentile.
-NEAREST_SAMPLES = 500
 
 
 def plan_attacks(
@@ -75,27 +68,34 @@ def plan_attacks(
         and "apgd-bpda" not in names
         and "white-box" in [attack.gradient for attack in attacks]
     ):
-        attacks.append(_configured(ApgdBpda(), setting))
+        attacks.append(_by_effort(ApgdBpda(), setting))
     # Those that follow the gradient come first, so that it can be told what they leave.
     attacks.sort(key=lambda attack: attack.gradient != "white-box")
     white_box = attacks[0].gradient == "white-box"
     gradient_free = attacks[-1].gradient == "gradient-free"
-    queries = setting.attack.queries or CHECK_QUERIES
+    effort = thoroughness_of(setting)
+    queries = setting.attack.queries or effort.checking_queries
     first, seed = attacks[0], setting.run.seed
-    nearest_steps = min(NEAREST_STEPS, setting.attack.steps or NEAREST_STEPS)
+    nearest_steps = min(effort.searching_steps, setting.attack.steps or effort.searching_steps)
+    extending_steps = min(first.steps, effort.extending_steps or first.steps)
     return AttackPlan(
         budgets=budgets,
         extended_budgets=_extended_budgets(budgets[-1], _unbounded_budget(threat, sample_shape)),
         attacks=tuple(attacks),
-        doubled=None if first.steps == 1 else _configured(first, setting, steps=2 * first.steps),
-        transfer_attack=_configured(first, setting, stop_early=False) if models > 1 else None,
+        doubled=None if first.steps == 1 else _again(first, seed, steps=2 * first.steps),
+        doubled_stride=_stride(samples, effort.doubled_on),
+        transfer_attack=_again(first, seed, stop_early=False) if models > 1 else None,
         gradient_free_check=None
         if gradient_free
         else make_attack("square", steps=queries, seed=seed),
-        nearest_search=FabT(steps=nearest_steps, num_targets=NEAREST_TARGETS, stop_early=False)
+        check_stride=_stride(samples, effort.checked),
+        extending=_again(first, seed, steps=extending_steps),
+        nearest_search=FabT(
+            steps=nearest_steps, num_targets=effort.searching_targets, stop_early=False
+        )
         if white_box
         else None,
-        search_stride=-(-samples // NEAREST_SAMPLES),
+        search_stride=_stride(samples, effort.searched),
         given_copies=given,
         seed=seed,
     )
@@ -130,8 +130,11 @@ def chosen_attacks(setting: EvaluateSetting) -> list[Attack]:
     attacks: list[Attack] = []
     for name in setting.attack.names.split(","):
         attack = make_attack(name.strip(), seed=setting.run.seed)
-        parts = attack.attacks if isinstance(attack, AutoAttack) else (attack,)
-        attacks += [_configured(part, setting) for part in parts]
+        if isinstance(attack, AutoAttack):
+            # The standard is no standard with other settings than its authors', unless asked for.
+            attacks += [_as_asked(part, setting) for part in attack.attacks]
+        else:
+            attacks.append(_by_effort(attack, setting))
     for place, attack in enumerate(attacks):
         if attack.name in [other.name for other in attacks[:place]]:
             raise UsageError(f"--attack names {attack.name} twice")
@@ -140,16 +143,47 @@ def chosen_attacks(setting: EvaluateSetting) -> list[Attack]:
 
 def label_attack(setting: EvaluateSetting, chosen: Sequence[Attack]) -> Attack:
     """Return the first attack as it drives every label of a sample as far as it goes."""
-    return _configured(chosen[0], setting, stop_early=False)
+    return _again(chosen[0], setting.run.seed, stop_early=False)
 
 
-def _configured(
-    attack: Attack, setting: EvaluateSetting, *, steps: int | None = None, stop_early: bool = True
+def _by_effort(attack: Attack, setting: EvaluateSetting) -> Attack:
+    """Make an attack anew with the settings that were asked for; Auto-PGD's else by effort."""
+    effort = thoroughness_of(setting)
+    if isinstance(attack, ApgdT):
+        return ApgdT(
+            steps=setting.attack.steps or effort.targeted_steps or attack.steps,
+            num_targets=effort.targets,
+            by_slope=effort.by_slope,
+            seed=setting.run.seed,
+        )
+    if isinstance(attack, Apgd) and setting.attack.steps is None:
+        return _again(attack, setting.run.seed, steps=effort.steps or attack.steps)
+    return _as_asked(attack, setting)
+
+
+def _as_asked(attack: Attack, setting: EvaluateSetting) -> Attack:
+    """Make an attack anew with the steps that were asked for, where any were."""
+    steps = setting.attack.steps if attack.gradient == "white-box" else setting.attack.queries
+    return _again(attack, setting.run.seed, steps=steps)
+
+
+def _again(
+    attack: Attack, seed: int, *, steps: int | None = None, stop_early: bool = True
 ) -> Attack:
-    """Make an attack anew with the steps that were asked for, or with those given here."""
-    if steps is None and attack.steps != 1:
-        steps = setting.attack.steps if attack.gradient == "white-box" else setting.attack.queries
-    return make_attack(attack.name, steps=steps, stop_early=stop_early, seed=setting.run.seed)
+    """Make an attack anew, with its own steps where no others are given."""
+    steps = steps or attack.steps
+    if isinstance(attack, ApgdT):
+        targets, by_slope = attack.num_targets, attack.by_slope
+        return ApgdT(
+            steps=steps, num_targets=targets, by_slope=by_slope, stop_early=stop_early, seed=seed
+        )
+    own = None if isinstance(attack, Fgsm) else steps
+    return make_attack(attack.name, steps=own, stop_early=stop_early, seed=seed)
+
+
+def _stride(samples: int, most: int | None) -> int:
+    """Return of how many samples to take the first, so that there are at most so many."""
+    return 1 if most is None else max(1, -(-samples // most))
 
 
 def _unbounded_budget(threat: ThreatModel, sample_shape: tuple[int, ...]) -> float:

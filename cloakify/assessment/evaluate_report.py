@@ -199,8 +199,8 @@ def _model(
                 plan.attacks[0].name,
                 eps,
                 plan.attacks[0].steps,
-                accuracy_figure(results.first_attack[k]),
-                accuracy_figure(results.doubled[k]),
+                accuracy_figure(results.first_attack[k, results.doubled_on]),
+                accuracy_figure(results.doubled[k, results.doubled_on]),
             )
             for k, eps in convergence
         ),

@@ -12,6 +12,7 @@ from cloakify.attacks.base import Attack, not_fooled
 from cloakify.attacks.lanes import Iteration, Job, Rows, Runner, run_lanes
 from cloakify.attacks.starts import random_on_sphere
 from cloakify.attacks.target import Target
+from cloakify.attacks.target_order import steepest_rivals
 from cloakify.attacks.threat import ThreatModel
 from cloakify.graph.attack_steps import apgd_step as state
 from cloakify.graph.attack_steps.build import LABELS, TARGETS
@@ -134,6 +135,7 @@ def run_apgd(
     steps: int,
     restarts: int,
     num_targets: int = 0,
+    by_slope: bool = False,
     stop_early: bool,
     seed: int,
     straight_through: bool = False,
@@ -145,11 +147,13 @@ def run_apgd(
     looked at.
 
     With ``num_targets`` the loss is a targeted one, and each sample is led towards that many other
-    classes in turn, those of the largest logits first, ``restarts`` times each.
+    classes in turn, those of the largest logits first, ``restarts`` times each; ``by_slope`` takes
+    those first whose border is nearest to first order.
     """
     x, y, _ = samples
     logits = target.logits(x)
     worthwhile = is_right(logits, y) if stop_early else np.ones(len(x), np.bool_)
+    rows = np.flatnonzero(worthwhile)
 
     def tried() -> _Run:
         iteration = target.iteration(
@@ -159,8 +163,11 @@ def run_apgd(
         run.runs = restarts
         if num_targets:
             run.targets = nearest_rivals(logits, y, num_targets)
+            if by_slope:
+                at = (x[rows], y[rows], logits[rows])
+                run.targets[rows] = steepest_rivals(target, *at, threat, num_targets)
             run.runs = restarts * run.targets.shape[1]
-        run_lanes(run.iteration, run, [Job(int(row), 0) for row in np.flatnonzero(worthwhile)])
+        run_lanes(run.iteration, run, [Job(int(row), 0) for row in rows])
         return run
 
     run = target.within_memory(tried)
@@ -178,6 +185,7 @@ def run_apgd(
             steps=steps,
             restarts=restarts,
             num_targets=num_targets,
+            by_slope=by_slope,
             stop_early=False,
             seed=seed,
             straight_through=straight_through,

@@ -23,6 +23,10 @@ class ApgdT(Attack):
         Steps for each target class.
     num_targets
         How many classes to try; at most all the others.
+    by_slope
+        Try those first whose border is nearest to first order (see
+        :func:`~cloakify.attacks.target_order.steepest_rivals`), not those of the largest logits:
+        where few are tried, they are the better ones.
     restarts
         How often to start for each of them.
     stop_early, seed
@@ -36,12 +40,14 @@ class ApgdT(Attack):
         *,
         steps: int = 100,
         num_targets: int = 9,
+        by_slope: bool = False,
         restarts: int = 1,
         stop_early: bool = True,
         seed: int = 0,
     ) -> None:
         self._steps = steps
         self.num_targets = num_targets
+        self.by_slope = by_slope
         self.restarts = restarts
         self.stop_early = stop_early
         self.seed = seed
@@ -61,6 +67,7 @@ class ApgdT(Attack):
             steps=self.steps,
             restarts=self.restarts,
             num_targets=self.num_targets,
+            by_slope=self.by_slope,
             stop_early=self.stop_early,
             seed=self.seed,
         )

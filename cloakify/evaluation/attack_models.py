@@ -14,7 +14,7 @@ from cloakify.attacks.given import within
 from cloakify.attacks.starts import random_in_ball, random_on_sphere
 from cloakify.data import Batch, Dataset
 from cloakify.errors import NoGradientError
-from cloakify.evaluation.attack_results import AttackPlan, AttackResults, work_of
+from cloakify.evaluation.attack_results import AttackPlan, AttackResults, first_of_every, work_of
 from cloakify.evaluation.samples import Samples
 from cloakify.numeric.arrays import Array, Flags, floats
 
@@ -51,7 +51,7 @@ def attack_models(
         An attack follows the gradient and an operator has no rule.
     """
     every = [AttackResults.of(plan, len(targets), len(dataset)) for _ in targets]
-    meter = _Meter(progress, plan.work * len(targets) * len(dataset))
+    meter = _Meter(progress, plan.work(np.arange(len(dataset))) * len(targets))
     for batch in _batches(dataset, targets[0]):
         samples = Samples(floats(batch.x), batch.y, batch.index)
         parts = [AttackResults.of(plan, len(targets), len(batch.y)) for _ in targets]
@@ -106,9 +106,13 @@ class _ModelAttack:
         plan, results, samples = self.plan, self.results, self.samples
         results.clean[:] = self.target.correct(samples.x, samples.y)
         if plan.nearest_search is not None:
-            results.searched[:] = samples.index % plan.search_stride == 0
+            results.searched[:] = first_of_every(plan.search_stride, samples.index)
             searched = results.searched
             results.distance[searched] = self._distance(plan.nearest_search, searched)
+        if plan.doubled is not None:
+            results.doubled_on[:] = first_of_every(plan.doubled_stride, samples.index)
+        if plan.gradient_free_check is not None:
+            results.checked_on[:] = first_of_every(plan.check_stride, samples.index)
         standing = results.clean
         for number, eps in enumerate(plan.budgets):
             ball = self.threat.with_eps(eps)
@@ -125,10 +129,14 @@ class _ModelAttack:
                 results.surviving[number, place] = standing
             results.doubled[number] = first
             if plan.doubled is not None:
-                results.doubled[number] = self._withstands(plan.doubled, ball, first)
+                results.doubled[number] = self._withstands(
+                    plan.doubled, ball, first, results.doubled_on
+                )
         if plan.gradient_free_check is not None:
             ball = self.threat.with_eps(plan.budgets[-1])
-            results.checked[:] = self._withstands(plan.gradient_free_check, ball, standing)
+            results.checked[:] = self._withstands(
+                plan.gradient_free_check, ball, standing, results.checked_on
+            )
 
     def craft_transfer(
         self, targets: Sequence[Target], number: int, parts: Sequence[AttackResults]
@@ -159,17 +167,20 @@ class _ModelAttack:
         """Continue the curve of the worst case beyond the budgets."""
         standing = self.results.worst_case[-1]
         for number, eps in enumerate(self.plan.extended_budgets):
-            standing = self._withstands(self.plan.attacks[0], self.threat.with_eps(eps), standing)
+            standing = self._withstands(self.plan.extending, self.threat.with_eps(eps), standing)
             self.results.extended[number] = standing
 
-    def _withstands(self, attack: Attack, ball: ThreatModel, standing: Flags) -> Flags:
-        """Run an attack on some of the samples; tell which of these are still right."""
+    def _withstands(
+        self, attack: Attack, ball: ThreatModel, standing: Flags, chosen: Flags | None = None
+    ) -> Flags:
+        """Run an attack on what stands, of the chosen samples alone; tell what still does."""
         still = standing.copy()
-        rows = np.flatnonzero(standing)
+        rows = np.flatnonzero(standing if chosen is None else standing & chosen)
         if len(rows):
             part = self.samples.at(rows)
             still[rows] = self.target.correct(craft(attack, self.target, part, ball), part.y)
-        self.meter.add(len(standing) * work_of(attack))
+        tried = len(standing) if chosen is None else int(chosen.sum())
+        self.meter.add(tried * work_of(attack))
         return still
 
     def _distance(self, search: FabT, searched: Flags) -> NDArray[np.float64]:

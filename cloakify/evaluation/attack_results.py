@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from cloakify.attacks import ApgdT, Attack
 from cloakify.attacks.fab import FabT
+from cloakify.attacks.target_order import CANDIDATES
 from cloakify.data import Copies
 from cloakify.numeric.arrays import Flags, Labels
 
@@ -31,11 +32,17 @@ class AttackPlan:
         The cascade, those that follow the gradient first; A of them.
     doubled
         The first attack with twice its steps, where it has steps.
+    doubled_stride
+        It is run on the first of every so many samples.
     transfer_attack
         What crafts samples to be tried on the other models: the first attack, driving each to its
         highest loss and not only over the nearest border; ``None`` for a single model.
     gradient_free_check
         A gradient-free attack that is run on what the cascade leaves at the largest budget.
+    check_stride
+        Of the first of every so many samples.
+    extending
+        The first attack, with steps of its own, for the extended budgets.
     nearest_search
         Searches for the nearest misclassified point of samples.
     search_stride
@@ -50,23 +57,34 @@ class AttackPlan:
     extended_budgets: tuple[float, ...]
     attacks: tuple[Attack, ...]
     doubled: Attack | None
+    doubled_stride: int
     transfer_attack: Attack | None
     gradient_free_check: Attack | None
+    check_stride: int
+    extending: Attack
     nearest_search: FabT | None
     search_stride: int
     given_copies: Copies | None
     seed: int
 
-    @property
-    def work(self) -> int:
-        """What one model takes for each sample, at most, in steps along a gradient."""
-        each = [*self.attacks, self.doubled, self.transfer_attack]
-        once = [self.gradient_free_check, *[self.attacks[0]] * len(self.extended_budgets)]
+    def work(self, index: Labels) -> int:
+        """What one model takes for samples of these indices, at most, in steps along a gradient."""
+        each = sum(map(work_of, [*self.attacks, self.transfer_attack]))
+        once = len(self.extended_budgets) * work_of(self.extending)
         return (
-            len(self.budgets) * sum(map(work_of, each))
-            + sum(map(work_of, once))
-            + work_of(self.nearest_search) // self.search_stride
+            len(index) * (len(self.budgets) * each + once)
+            + int(first_of_every(self.doubled_stride, index).sum())
+            * (len(self.budgets) * work_of(self.doubled))
+            + int(first_of_every(self.check_stride, index).sum())
+            * work_of(self.gradient_free_check)
+            + int(first_of_every(self.search_stride, index).sum()) * work_of(self.nearest_search)
         )
+
+
+def first_of_every(stride: int, index: Labels) -> Flags:
+    """Tell of which samples, by their indices, each is the first of so many."""
+    flags: Flags = index % stride == 0
+    return flags
 
 
 def work_of(attack: Attack | None) -> int:
@@ -76,6 +94,8 @@ def work_of(attack: Attack | None) -> int:
     steps = attack.steps
     if isinstance(attack, ApgdT | FabT):
         steps *= attack.num_targets
+    if isinstance(attack, ApgdT) and attack.by_slope:
+        steps += CANDIDATES * attack.num_targets
     # A query is a forward pass alone, about a third of a step.
     return steps if attack.gradient == "white-box" else -(-steps // 3)
 
@@ -97,8 +117,9 @@ class AttackResults:
     surviving
         bool [E, A, n], after each attack of the cascade: run on what those before it and the
         smaller budgets leave, for a point of the smaller ball is in the larger one too.
-    doubled
-        bool [E, n], ``first_attack`` and under the first attack with twice its steps.
+    doubled, doubled_on
+        bool [E, n] and [n]: ``first_attack`` and under the first attack with twice its steps; and
+        which samples these were tried on.
     transferred
         bool [M, E, n], on the samples of highest loss crafted against each of the M models; for a
         single model all of them are right.
@@ -106,8 +127,9 @@ class AttackResults:
         bool [n], on the attacked copy that was given.
     in_ball, in_box
         bool [E, n] and [n]: where that copy lies.
-    checked
-        bool [n], after the gradient-free check on what the cascade leaves at the largest budget.
+    checked, checked_on
+        bool [n], after the gradient-free check on what the cascade leaves at the largest budget;
+        and which samples it was to be tried on.
     extended
         bool [F, n]: the worst case at the extended budgets, under the first attack.
     searched
@@ -123,11 +145,13 @@ class AttackResults:
     first_attack: Flags
     surviving: Flags
     doubled: Flags
+    doubled_on: Flags
     transferred: Flags
     on_copies: Flags
     in_ball: Flags
     in_box: Flags
     checked: Flags
+    checked_on: Flags
     extended: Flags
     searched: Flags
     distance: NDArray[np.float64]
@@ -147,11 +171,13 @@ class AttackResults:
             first_attack=right(many),
             surviving=right(many, len(plan.attacks)),
             doubled=right(many),
+            doubled_on=np.zeros(n, np.bool_),
             transferred=right(models, many),
             on_copies=right(),
             in_ball=right(many),
             in_box=right(),
             checked=right(),
+            checked_on=np.zeros(n, np.bool_),
             extended=right(len(plan.extended_budgets)),
             searched=np.zeros(n, np.bool_),
             distance=np.full(n, np.inf),

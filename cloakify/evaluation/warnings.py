@@ -252,16 +252,19 @@ def attack_warnings(
         others = [crafted[place] for i, crafted in enumerate(results.transferred) if i != number]
         signs = [
             transfer_stronger(surviving[-1], others),
-            not_converged(results.first_attack[place], results.doubled[place], names[0]),
         ]
+        twice = results.doubled_on
+        if twice.any():
+            once, doubled = results.first_attack[place, twice], results.doubled[place, twice]
+            signs.append(not_converged(once, doubled, names[0]))
         if 0 < white_box < len(names):
             signs.append(
                 gradient_free_stronger(surviving[white_box - 1], surviving[-1], names[white_box])
             )
         elif check is not None and place == len(results.budgets) - 1:
-            signs.append(
-                gradient_free_stronger(surviving[-1], surviving[-1] & results.checked, check)
-            )
+            on = results.checked_on
+            left = surviving[-1, on]
+            signs.append(gradient_free_stronger(left, left & results.checked[on], check))
         for sign in signs:
             if sign is not None and (
                 sign.code not in per_budget or sign.value > per_budget[sign.code].value

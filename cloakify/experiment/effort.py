@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cloakify.numeric.intervals import samples_for
-from cloakify.settings import HardenSetting
+from cloakify.settings import EvaluateSetting, HardenSetting
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,53 @@ EFFORTS = {
 }
 
 
+@dataclass(frozen=True)
+class Thoroughness:
+    """What an effort stands for where models are evaluated.
+
+    Attributes
+    ----------
+    steps
+        Of Auto-PGD; ``None`` for its own number.
+    targets, targeted_steps
+        How many classes the targeted one tries, and its steps for each.
+    by_slope
+        Whether it ranks classes by the distance of their border rather than by logits.
+    extending_steps
+        Of the attack that continues the curve beyond the budgets.
+    doubled_on
+        On how many samples twice the steps are tried at most.
+    checked, checking_queries
+        On how many samples the gradient-free check is run at most, and how far.
+    searched, searching_targets, searching_steps
+        For how many samples the nearest misclassified point is searched for at most, among how many
+        classes, and with how many steps for each.
+    """
+
+    steps: int | None
+    targets: int
+    targeted_steps: int | None
+    by_slope: bool
+    extending_steps: int | None
+    doubled_on: int | None
+    checked: int | None
+    checking_queries: int
+    searched: int
+    searching_targets: int
+    searching_steps: int
+
+
+# The search for the nearest point: on the sample models, the adversarially trained one too, three
+# classes find the same median as nine; with 20 steps it comes out a third too large. The 95 %
+# interval of a median of 500 goes from their 46th to their 54th percentile, of 64 from the 38th to
+# the 62nd. 1,000 queries are a fifth of Square's own.
+THOROUGHNESS = {
+    "quick": Thoroughness(10, 1, 10, True, 5, 16, 64, 25, 16, 1, 30),
+    "standard": Thoroughness(30, 3, 25, True, 20, 64, 128, 100, 64, 2, 60),
+    "thorough": Thoroughness(None, 9, None, False, None, None, None, 1000, 500, 3, 60),
+}
+
+
 def effort_of(setting: HardenSetting) -> Effort:
     """Return what the effort that was asked for stands for."""
     return EFFORTS[setting.evaluation.effort]
@@ -54,3 +101,8 @@ def samples_reported(setting: HardenSetting) -> int:
         return setting.evaluation.report_limit
     points = setting.evaluation.precision
     return samples_for(effort_of(setting).half_width if points is None else points / 100)
+
+
+def thoroughness_of(setting: EvaluateSetting) -> Thoroughness:
+    """Return what the effort that was asked for stands for in an evaluation."""
+    return THOROUGHNESS[setting.evaluation.effort]

@@ -83,7 +83,7 @@ class AttackAccuracy:
     """Accuracy that is left after one attack of the cascade.
 
     An attack is run on the samples that those before it, and all of them at smaller budgets,
-    have left.
+    have left; the check that follows no gradient, on some of these.
     """
 
     attack: Name
@@ -122,7 +122,10 @@ class CurvePoint:
 
 @dataclass(frozen=True)
 class Convergence:
-    """What doubling an attack's steps changes; nothing, if the attack has converged."""
+    """What doubling an attack's steps changes; nothing, if the attack has converged.
+
+    Both accuracies are of the samples that this was tried on, which may be some of them.
+    """
 
     attack: Name
     eps: Eps

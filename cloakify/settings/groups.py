@@ -130,13 +130,16 @@ class AttacksOptions(Group, frozen=True, kw_only=True):
     ] = "apgd,apgd-t"
     steps: Annotated[
         Count | None,
-        Option("Steps of the attacks that follow the gradient.", unset="each attack's own number"),
+        Option(
+            "Steps of the attacks that follow the gradient.",
+            unset="of Auto-PGD by effort, else each attack's own number",
+        ),
     ] = None
     queries: Annotated[
         Count | None,
         Option(
             "Queries of the attacks that follow no gradient, and of the check by one.",
-            unset="each attack's own number",
+            unset="each attack's own number; of the check by effort",
         ),
     ] = None
 
@@ -287,10 +290,17 @@ class EvaluationOptions(Group, frozen=True, kw_only=True):
 
 
 class ComparisonOptions(Group, frozen=True, kw_only=True):
-    """What the models that are compared have to reach."""
+    """How thoroughly models are compared, and what they have to reach."""
 
     heading: ClassVar[str] = "Evaluation"
 
+    effort: Annotated[
+        Literal["quick", "standard", "thorough"],
+        Option(
+            "How much work goes into the figures: steps and target classes of Auto-PGD, and on how "
+            "many samples it is checked; autoattack stays as it is."
+        ),
+    ] = "standard"
     require_gain: Annotated[
         Share | None,
         Option(

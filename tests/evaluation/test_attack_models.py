@@ -84,8 +84,11 @@ def plan_of(**changes: Any) -> AttackPlan:
         "extended_budgets": EXTENDED,
         "attacks": attacks,
         "doubled": Push("first", 4),
+        "doubled_stride": 1,
         "transfer_attack": Push("first", 3.5),
         "gradient_free_check": Push("check", 7, "gradient-free"),
+        "check_stride": 1,
+        "extending": Push("first", 3),
         "nearest_search": None,
         "search_stride": 1,
         "given_copies": None,
@@ -172,13 +175,28 @@ def test_given_copies_count_within_the_budget() -> None:
     assert not (mine.worst_case[1] & ~mine.on_copies).any()
 
 
-def test_progress_ends_at_the_whole_work() -> None:
+def test_what_is_run_on_some_samples_says_nothing_of_the_others() -> None:
+    plan = plan_of(doubled_stride=3, check_stride=2, extended_budgets=(), transfer_attack=None)
+    (mine,) = run(plan, (1.5,))
+    assert np.flatnonzero(mine.doubled_on).tolist() == list(range(0, N, 3))
+    assert np.flatnonzero(mine.checked_on).tolist() == list(range(0, N, 2))
+    for place, eps in enumerate(BUDGETS):
+        stronger = stands(4 * eps * 1.5, 1.5) | ~mine.doubled_on
+        np.testing.assert_array_equal(mine.doubled[place], mine.first_attack[place] & stronger)
+    standing = mine.surviving[-1, -1]
+    stronger = stands(7 * BUDGETS[-1] * 1.5, 1.5) | ~mine.checked_on
+    np.testing.assert_array_equal(mine.checked, standing & stronger)
+    assert 0 < mine.checked.sum() < standing.sum()
+
+
+@pytest.mark.parametrize("strides", [{}, {"doubled_stride": 3, "check_stride": 5}])
+def test_progress_ends_at_the_whole_work(strides: dict[str, int]) -> None:
     told: list[tuple[int, int]] = []
-    plan = plan_of()
+    plan = plan_of(**strides)
     wide = linear_classifier(np.ones((1, 2), np.float32), np.zeros(2, np.float32))
     threat = threat_of(target_of(wide), "linf", max(BUDGETS), box=None)
     models: Any = [FrailModel(1.0), FrailModel(1.5)]
     data: Any = Pushed()
     attack_models(models, plan, threat, data, lambda done, total: told.append((done, total)))
     done, totals = [pair[0] for pair in told], {pair[1] for pair in told}
-    assert done == sorted(done) and {done[-1]} == totals == {plan.work * 2 * N}
+    assert done == sorted(done) and {done[-1]} == totals == {2 * plan.work(np.arange(N))}

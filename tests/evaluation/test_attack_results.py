@@ -19,11 +19,13 @@ SHAPES = {
     "first_attack": (3, N),
     "surviving": (3, ATTACKS, N),
     "doubled": (3, N),
+    "doubled_on": (N,),
     "transferred": (MODELS, 3, N),
     "on_copies": (N,),
     "in_ball": (3, N),
     "in_box": (N,),
     "checked": (N,),
+    "checked_on": (N,),
     "extended": (1, N),
     "searched": (N,),
 }
