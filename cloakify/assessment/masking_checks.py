@@ -81,6 +81,7 @@ def _gradient_free(
     chosen = some_of(indices[rows], experiment.labels, effort.checked, setting.run.seed)
     standing: list[Flags] = []
     done = 0
+    progress("trying without gradients", done, len(chosen))
     for batch in experiment.dataset.batches(chosen, target.span):
         x = floats(batch.x)
         attacked = square.run(target, x, batch.y, batch.index, experiment.threat)

@@ -17,6 +17,7 @@ from cloakify.cli.process import begin_work
 from cloakify.printable import printable
 
 if TYPE_CHECKING:
+    from cloakify.experiment.outlook import Outlook
     from cloakify.report import EvaluateReport, HardenReport
 
 Progress = Callable[[str, int, int], None]
@@ -36,16 +37,19 @@ INTERRUPTED = "interrupted"
 def progress_bars(quiet: bool) -> Iterator[Progress]:
     """Yield a callback ``(stage, done, total)`` that draws one bar a stage.
 
-    Where standard error is no terminal, it prints a plain line now and then instead. What takes
-    long begins here, with everything imported.
+    Where standard error is no terminal, it prints a plain line now and then instead. Between two
+    calls it tells of single runs of the model. What takes long begins here, with everything
+    imported.
     """
     begin_work()
     if quiet:
         yield lambda stage, done, total: None
         return
+    from cloakify.experiment.steady import steady
+
     if not sys.stderr.isatty():
-        with _Lines() as report_line:
-            yield report_line
+        with _Lines() as report_line, steady(report_line) as progress:
+            yield progress
         return
     from rich.console import Console
     from rich.progress import (
@@ -74,7 +78,8 @@ def progress_bars(quiet: bool) -> Iterator[Progress]:
                 tasks[name] = bars.add_task(printable(stage), total=total)
             bars.update(tasks[name], description=printable(stage), completed=done, total=total)  # type: ignore[arg-type]
 
-        yield report
+        with steady(report) as progress:
+            yield progress
 
 
 class _Lines:
@@ -122,6 +127,23 @@ class _Lines:
             left = (now - self._since) * (self._total - self._done) / self._done
             line += f", about {lasting(left)} to go"
         return line
+
+
+def outlook_teller(quiet: bool) -> Callable[[Outlook], None] | None:
+    """Return what says on one line what a run is about to do and how long that will take."""
+    if quiet:
+        return None
+
+    def tell(outlook: Outlook) -> None:
+        pace = outlook.pace
+        say(
+            f"About {lasting(outlook.seconds)}: {outlook.task}; a forward pass takes "
+            f"{1000 * pace.forward:.3g} ms, a step of an attack {1000 * pace.step:.3g} ms, and "
+            f"{100 * pace.left[-1]:.0f} % withstand a short one",
+            err=True,
+        )
+
+    return tell
 
 
 def lasting(seconds: float) -> str:

@@ -7,7 +7,14 @@ from typing import Any
 
 import click
 
-from cloakify.cli.console import progress_bars, remark_data, say, say_json, say_report
+from cloakify.cli.console import (
+    outlook_teller,
+    progress_bars,
+    remark_data,
+    say,
+    say_json,
+    say_report,
+)
 from cloakify.cli.options import MODEL, check_reports, declared_options, take
 from cloakify.cli.verb import Verb
 from cloakify.settings import EvaluateSetting
@@ -38,8 +45,9 @@ def evaluate(models: tuple[Path, ...], **options: Any) -> int:
     data, attacked = take(DataFile, options).data, take(CopiesFile, options).attacked
     reports = take(ReportFiles, options).report
     check_reports(reports, [], [data, attacked])
+    setting = take(EvaluateSetting, options)
     with progress_bars(quiet) as progress:
-        result = run(models, data, take(EvaluateSetting, options), progress, attacked, reports)
+        result = run(models, data, setting, progress, attacked, reports, outlook_teller(quiet))
     remark_data(result.notes, result.class_names, quiet)
     if as_json:
         say_json(render_json(result.report))

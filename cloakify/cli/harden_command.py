@@ -7,7 +7,14 @@ from typing import Any
 
 import click
 
-from cloakify.cli.console import progress_bars, remark_data, say, say_json, say_report
+from cloakify.cli.console import (
+    outlook_teller,
+    progress_bars,
+    remark_data,
+    say,
+    say_json,
+    say_report,
+)
 from cloakify.cli.options import MODEL, check_reports, declared_options, take
 from cloakify.cli.verb import Verb
 from cloakify.settings import HardenSetting
@@ -51,7 +58,9 @@ def harden(model: Path, **options: Any) -> int:
     setting = take(HardenSetting, options)
     check_reports(reports, [output, setting.tuning.state], [data, attacked])
     with progress_bars(quiet) as progress:
-        result = run(model, data, output, setting, progress, attacked, reports)
+        result = run(
+            model, data, output, setting, progress, attacked, reports, outlook_teller(quiet)
+        )
     remark_data(result.notes, result.class_names, quiet)
     if as_json:
         say_json(render_json(result.report))

@@ -52,6 +52,7 @@ def attack_models(
     """
     every = [AttackResults.of(plan, len(targets), len(dataset)) for _ in targets]
     meter = _Meter(progress, plan.work(np.arange(len(dataset))) * len(targets))
+    meter.add(0)
     for batch in _batches(dataset, targets[0]):
         samples = Samples(floats(batch.x), batch.y, batch.index)
         parts = [AttackResults.of(plan, len(targets), len(batch.y)) for _ in targets]

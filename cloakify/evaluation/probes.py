@@ -94,6 +94,7 @@ def probe_model(
     """
     parts: list[Probes] = []
     done = 0
+    progress(done)
     for batch in dataset.batches(indices, target.span):
         x = floats(batch.x)
         features, logits = target.features_and_logits(x)

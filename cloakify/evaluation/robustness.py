@@ -79,6 +79,7 @@ def compare_targets(
     baseline = targets[0]
     results: list[list[Correctness]] = [[] for _ in targets]
     done = 0
+    progress(done)
     # Several batches at once, so that attacks which drop fooled samples still fill theirs.
     for batch in dataset.batches(indices, baseline.span):
         x = floats(batch.x)

@@ -270,6 +270,7 @@ def _batch_size(setting: Setting, dataset: Dataset, device: Device) -> int:
 def _predictions(target: Target, dataset: Dataset, progress: Progress) -> Labels:
     shape = (len(dataset), *[target.num_classes] * target.independent)
     predictions = np.empty(shape, np.int64)
+    progress("labelling by the model", 0, len(dataset))
     for batch in dataset.batches(batch_size=target.span):
         logits = target.logits(floats(batch.x))
         predictions[batch.index] = predicted(logits, independent=target.independent)

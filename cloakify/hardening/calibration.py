@@ -51,6 +51,7 @@ def calibrate(
     kept = chosen_for_capture(fit, head.num_features, experiment.setting.run.seed)
     statistics = FeatureStatistics.empty(head.num_features)
     linear: LinearHead | None = None
+    progress("calibrating", 0, len(fit))
     parts: list[tuple[Array, Array, Indices]] = []
     for pairs in attacked_pairs(target, attack, experiment.threat, experiment.dataset, fit):
         if linear is None:

@@ -85,9 +85,10 @@ class MaskRace:
 
         Of equally robust ones an earlier winner stays, else the first counts.
         """
+        total = len(self._attacks) * len(self._parts) * len(choices)
+        progress(stage, 0, total)
         contenders = [] if self._leader is None else [self._leader]
         contenders += self._enter(choices)
-        total = len(self._attacks) * len(self._parts) * len(choices)
         for done in range(1, total + 1):
             leader = max(contenders, key=lambda contender: contender.bound)
             part = min(range(len(self._parts)), key=leader.tried.__getitem__)

@@ -119,6 +119,7 @@ def _count(
     """Return the curves of all rankings over the samples of the select split."""
     curves = {name: [MaskCurve.empty(way) for way in ways] for name, ways in rankings.items()}
     done = 0
+    progress("mask sizes", done, total)
     for group in in_groups(parts):
         for name, ways in curves.items():
             curves[name] = [curve.update(head, group) for curve in ways]

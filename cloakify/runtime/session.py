@@ -21,6 +21,7 @@ from cloakify.limits.stages import MEMORY, Stage
 from cloakify.onnxfile.walk import iter_graphs
 from cloakify.ort import ORT_ERRORS, one_line
 from cloakify.runtime.devices import Device
+from cloakify.runtime.runs import tell_of_run
 from cloakify.runtime.weights import weights_as_values
 
 # What protobuf can put into one message; a larger model is handed over apart from its weights.
@@ -169,6 +170,7 @@ class Session:
                 self._session.run_with_iobinding(binding)
         except ORT_ERRORS as error:
             raise _running_error(error) from error
+        tell_of_run()
         return dict(zip(wanted, binding.get_outputs(), strict=True))
 
     def _bounds(self, feeds: Mapping[str, Value]) -> AbstractContextManager[None]:

@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from cloakify.assessment.attack_plan import (
     check_budgets,
     chosen_attacks,
@@ -14,6 +16,7 @@ from cloakify.assessment.attack_plan import (
     plan_attacks,
 )
 from cloakify.assessment.evaluate_report import evaluate_report
+from cloakify.assessment.expected_work import outlook_of_plan
 from cloakify.assessment.label_accuracy import label_accuracy
 from cloakify.errors import UsageError
 from cloakify.evaluation.attack_models import attack_models
@@ -23,6 +26,7 @@ from cloakify.experiment.experiment import (
     Progress,
     open_experiment,
 )
+from cloakify.experiment.outlook import Outlook, measure_pace
 from cloakify.experiment.outputs import check_outputs
 from cloakify.experiment.preflight import preflight
 from cloakify.experiment.stage_times import StageTimes
@@ -61,6 +65,7 @@ def evaluate(
     progress: Progress = lambda stage, done, total: None,
     attacked: str | os.PathLike[str] | None = None,
     reports: Sequence[str | os.PathLike[str]] = (),
+    told: Callable[[Outlook], None] | None = None,
 ) -> EvaluateResult:
     """Measure the clean and robust accuracy of models on the same samples.
 
@@ -80,6 +85,8 @@ def evaluate(
         within a budget count there.
     reports
         Where the caller will write reports: looked at before the long work.
+    told
+        Called once before that with what it will take, which is measured for it.
 
     Raises
     ------
@@ -118,6 +125,15 @@ def evaluate(
     with clock.stage("look"):
         for experiment, target in zip(experiments, targets, strict=True):
             preflight(experiment, target)
+        if told is not None:
+            pace = measure_pace(
+                targets[0],
+                [first.threat.with_eps(eps) for eps in plan.budgets],
+                first.dataset,
+                np.arange(len(first.dataset)),
+                gradients=plan.attacks[0].gradient == "white-box",
+            )
+            told(outlook_of_plan(plan, len(first.dataset), len(targets), pace))
         probes = [
             probe_model(
                 target,

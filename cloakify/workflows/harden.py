@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from cloakify.assessment.expected_work import outlook_of_hardening
 from cloakify.assessment.harden_report import (
     given_copies,
     harden_report,
@@ -29,6 +30,7 @@ from cloakify.experiment.chosen_attacks import (
 from cloakify.experiment.classifier import open_source
 from cloakify.experiment.effort import samples_reported
 from cloakify.experiment.experiment import Progress, open_experiment
+from cloakify.experiment.outlook import Outlook, measure_pace
 from cloakify.experiment.outputs import check_outputs
 from cloakify.experiment.preflight import preflight
 from cloakify.experiment.stage_times import StageTimes
@@ -80,6 +82,7 @@ def harden(
     progress: Progress = lambda stage, done, total: None,
     attacked: str | os.PathLike[str] | None = None,
     reports: Sequence[str | os.PathLike[str]] = (),
+    told: Callable[[Outlook], None] | None = None,
 ) -> HardenResult:
     """Write a hardened copy of an ONNX classifier and report what that buys.
 
@@ -100,6 +103,8 @@ def harden(
         them instead of the attack's. What is reported is attacked all the same.
     reports
         Where the caller will write reports: looked at before the long work, as the output is.
+    told
+        Called once before that with what it will take, which is measured for it.
 
     Raises
     ------
@@ -139,6 +144,16 @@ def harden(
             given = experiment.copies(attacked)
             attack, copies = Given(given), given_copies(given, experiment)
         evaluation = evaluation_attack(setting, stop_early=True)
+    if told is not None:
+        with clock.stage("pace"):
+            pace = measure_pace(
+                target,
+                [experiment.threat],
+                experiment.dataset,
+                splits.report,
+                gradients=follows_gradient(setting),
+            )
+        told(outlook_of_hardening(setting, splits, attack, pace))
     if setting.masking.method == "tuned":
         candidate = find_gate_candidate(experiment, splits, attack, clock, progress)
     else:

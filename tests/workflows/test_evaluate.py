@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from cloakify.attacks import Apgd
 from cloakify.cli.main import run
 from cloakify.errors import DataError, HeadError, UsageError
 from cloakify.experiment.classifier import open_classifier
+from cloakify.experiment.effort import THOROUGHNESS
 from cloakify.experiment.experiment import open_experiment
 from cloakify.report import EvaluateReport, as_document, load_schema, report_text
 from cloakify.settings import EvaluateSetting, HardenSetting
@@ -326,11 +328,10 @@ def test_command_line_refuses_bad_budgets(
 def test_the_nearest_point_is_searched_for_some_of_many(
     planted: Planted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from cloakify.assessment import attack_plan
-
     changes = {"attack": "fgsm", "steps": None, "limit": 40}
     whole = quick([planted.model()], planted.data, **changes).report
-    monkeypatch.setattr(attack_plan, "NEAREST_SAMPLES", 15)
+    fewer = replace(THOROUGHNESS["standard"], searched=15)
+    monkeypatch.setitem(THOROUGHNESS, "standard", fewer)
     some = quick([planted.model()], planted.data, **changes).report
     distances = [report.models[0].median_distance for report in (whole, some)]
     assert [distance and distance.n for distance in distances] == [40, 14]

@@ -1,0 +1,94 @@
+"""What an evaluation or a hardening will take, from what a short attack leaves.
+
+Counted in passes, with the shares of :class:`~cloakify.experiment.outlook.Pace`. Beyond the
+budgets half of what stands is taken to fall with each doubling.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from cloakify.attacks import Attack
+from cloakify.data import Splits
+from cloakify.evaluation.attack_results import AttackPlan, first_of_every, work_of
+from cloakify.experiment.chosen_attacks import evaluation_attack
+from cloakify.experiment.effort import effort_of
+from cloakify.experiment.outlook import FALLEN, Outlook, Pace, Work
+from cloakify.settings import HardenSetting
+
+# Two runs, a gradient, and three looks at whether the whole model overrules its head.
+PROBES = Work(forwards=5, steps=1)
+# Graphs with a gradient that are built for a model: one for each loss, and for few samples.
+GRAPHS = 6
+# Of the masks that race in a round, those that have to be attacked on most samples.
+RACING = 2
+
+
+def outlook_of_plan(plan: AttackPlan, samples: int, models: int, pace: Pace) -> Outlook:
+    """Return what an evaluation of models that are all like the first will take."""
+    index = np.arange(samples)
+    on = {
+        stride: float(first_of_every(stride, index).mean())
+        for stride in (plan.doubled_stride, plan.check_stride, plan.search_stride)
+    }
+    work = PROBES + Work(forwards=2)
+    work += Work(steps=on[plan.search_stride] * pace.right * work_of(plan.nearest_search))
+    for place, left in enumerate(pace.left):
+        work += _attack(plan.attacks[0], pace.iterations(1, place))
+        for attack in [*plan.attacks[1:], plan.doubled]:
+            share = on[plan.doubled_stride] if attack is plan.doubled else 1.0
+            work += _attack(attack, left).times(share)
+        work += _attack(plan.transfer_attack, 1.0)
+        # Noise, and the verdicts.
+        work += Work(forwards=2 + len(plan.attacks) * left)
+    work += _attack(plan.gradient_free_check, pace.left[-1]).times(on[plan.check_stride])
+    standing = pace.left[-1]
+    for _ in plan.extended_budgets:
+        work += _attack(plan.extending, standing * (0.5 + 0.5 * FALLEN))
+        standing /= 2
+    names = ", ".join(f"{attack.name} ({attack.steps})" for attack in plan.attacks)
+    kinds = f"{models} models" if models > 1 else "1 model"
+    budgets = f"{len(plan.budgets)} budgets" if len(plan.budgets) > 1 else "1 budget"
+    task = f"{samples} samples, {kinds}, {budgets}: {names}"
+    whole = work.times(samples * models) + Work(graphs=GRAPHS * models)
+    return Outlook(task, whole.seconds(pace), pace)
+
+
+def outlook_of_hardening(
+    setting: HardenSetting, splits: Splits, attack: Attack, pace: Pace
+) -> Outlook:
+    """Return what choosing a mask and judging it will take; of gates, what judging them will."""
+    effort, left = effort_of(setting), pace.left[-1]
+    judging = evaluation_attack(setting, stop_early=True)
+    report = PROBES + Work(forwards=10) + _attack(attack, 1.0)
+    report += _attack(judging, 1.0) + _attack(judging, left).times(2)
+    # Of the source, the hardened model and the control.
+    work = report.times(len(splits.report)) + Work(graphs=GRAPHS)
+    checked = min(effort.checked, left * len(splits.report))
+    work += Work(forwards=checked * effort.checking_queries)
+    judged = f"{len(splits.report)} samples judge it by {judging.name} ({judging.steps})"
+    if setting.masking.method == "tuned":
+        return Outlook(f"when gates are tuned, {judged}", work.seconds(pace), pace)
+    pairs = _attack(attack, 1.0) + Work(forwards=1)
+    rounds = 1
+    if setting.masking.score == "auto":
+        rounds = setting.masking.rounds or effort.rounds
+        race = Work(
+            forwards=1 + RACING * left * effort.comparing_queries,
+            steps=RACING * pace.iterations(effort.comparing_steps + 1),
+        )
+        work += race.times(rounds * len(splits.select))
+        # Later rounds know attacks on the best mask so far.
+        work += pairs.times((rounds - 1) * len(splits.fit))
+    work += pairs.times(len(splits.fit) + rounds * len(splits.select))
+    chosen = f"{len(splits.fit)} samples calibrate, {len(splits.select)} choose a mask"
+    return Outlook(f"{chosen}, {judged}", work.seconds(pace), pace)
+
+
+def _attack(attack: Attack | None, share: float) -> Work:
+    """Return the passes of an attack on a share of the samples."""
+    if attack is None:
+        return Work()
+    if attack.gradient == "white-box":
+        return Work(steps=share * (work_of(attack) + 1))
+    return Work(forwards=share * attack.steps)
