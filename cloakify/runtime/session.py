@@ -22,7 +22,7 @@ from cloakify.onnxfile.walk import iter_graphs
 from cloakify.ort import ORT_ERRORS, one_line
 from cloakify.runtime.devices import Device
 from cloakify.runtime.runs import tell_of_run
-from cloakify.runtime.weights import weights_as_values
+from cloakify.runtime.weights_beside import weights_as_values
 
 # What protobuf can put into one message; a larger model is handed over apart from its weights.
 MESSAGE_LIMIT = (1 << 31) - (1 << 26)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto
 
 from cloakify.errors import ModelError, UsageError
-from cloakify.graph.analysis.classifier import Wanted, find_classifier
+from cloakify.graph.analysis.classifier_search import Wanted, find_classifier
 from cloakify.graph.analysis.inputs import find_input
 from cloakify.graph.edit.class_logits import with_class_scores
 from cloakify.onnxfile import open_model

@@ -14,7 +14,7 @@ from cloakify.errors import CloakifyError, HeadError, about
 from cloakify.experiment.classifier import wanted_of
 from cloakify.experiment.model_settings import input_settings, names_of_classes
 from cloakify.graph.analysis.attack_point import AttackPoint, find_attack_point
-from cloakify.graph.analysis.classifier import ClassifierSearch, Wanted, find_classifier
+from cloakify.graph.analysis.classifier_search import ClassifierSearch, Wanted, find_classifier
 from cloakify.graph.analysis.head import Head
 from cloakify.graph.analysis.inputs import InputSpec
 from cloakify.graph.analysis.scores import describe

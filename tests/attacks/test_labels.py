@@ -7,7 +7,7 @@ import pytest
 from onnx import ModelProto
 
 from cloakify.attacks import Apgd, ApgdDlr, ApgdT, Attack, FabT, Fgsm, Pgd, Square
-from cloakify.graph.analysis.classifier import Wanted
+from cloakify.graph.analysis.classifier_search import Wanted
 from cloakify.graph.analysis.task import Task
 from tests.support.classifiers import target_of, threat_of
 from tests.support.labelled import FEATURES, LABELS, Labelled

@@ -7,7 +7,7 @@ import pytest
 
 from cloakify.attacks import Apgd, ApgdT, FabT, Fgsm, MiFgsm, Pgd, Square, Target
 from cloakify.errors import OutOfMemoryError
-from cloakify.graph.analysis.classifier import find_classifier
+from cloakify.graph.analysis.classifier_search import find_classifier
 from cloakify.graph.analysis.gate_sites import find_gate_sites
 from cloakify.graph.analysis.inputs import find_input
 from cloakify.masking.gated import GatedModel

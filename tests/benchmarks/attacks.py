@@ -51,7 +51,7 @@ Task = Callable[[], np.ndarray]
 def cloakify_task(attack: str, x, y, eps: float, threads: int, stop_early: bool) -> Task:
     from cloakify.attacks import Target, make_attack, make_threat
     from cloakify.data import Preprocessing
-    from cloakify.graph.analysis.classifier import find_classifier
+    from cloakify.graph.analysis.classifier_search import find_classifier
     from cloakify.graph.analysis.inputs import find_input
     from cloakify.onnxfile import open_model
     from cloakify.runtime import fitting_batch_size, resolve_device

@@ -7,7 +7,7 @@ import onnx
 import onnxruntime as ort
 import pytest
 
-from cloakify.graph.analysis.classifier import find_classifier
+from cloakify.graph.analysis.classifier_search import find_classifier
 from cloakify.graph.edit.mask import insert_mask
 from cloakify.graph.edit.taps import tap
 from cloakify.masking.masked_head import MaskedHead

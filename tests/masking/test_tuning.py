@@ -11,7 +11,7 @@ from cloakify.attacks import make_threat
 from cloakify.attacks.threat import ThreatModel
 from cloakify.data import Dataset, Preprocessing, open_data, split
 from cloakify.errors import DataError
-from cloakify.graph.analysis.classifier import find_classifier
+from cloakify.graph.analysis.classifier_search import find_classifier
 from cloakify.graph.analysis.gate_sites import find_gate_sites
 from cloakify.graph.analysis.inputs import find_input
 from cloakify.masking.gated import GatedModel

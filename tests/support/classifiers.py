@@ -9,7 +9,7 @@ from onnx import ModelProto
 
 from cloakify.attacks import Target, ThreatModel, make_threat
 from cloakify.data import Preprocessing
-from cloakify.graph.analysis.classifier import Wanted, find_classifier
+from cloakify.graph.analysis.classifier_search import Wanted, find_classifier
 from cloakify.graph.analysis.inputs import find_input
 from cloakify.graph.edit.class_logits import with_class_scores
 from cloakify.runtime import resolve_device

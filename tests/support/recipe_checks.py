@@ -59,7 +59,7 @@ def an_attack() -> None:
 def an_operators_gradient() -> None:
     """The gradient of a matrix's inverse is that of finite differences."""
     from cloakify.attacks import Target
-    from cloakify.graph.analysis.classifier import find_classifier
+    from cloakify.graph.analysis.classifier_search import find_classifier
     from cloakify.graph.analysis.inputs import find_input
     from cloakify.runtime import Device
 

@@ -1,4 +1,4 @@
-"""Types of the part of onnx-graphsurgeon (0.5.8 to 0.6) that cloakify uses; it ships none itself.
+"""Types of the part of onnx-graphsurgeon (0.6) that cloakify uses; it ships none itself.
 
 Shapes are what a file may hold: sizes, names of symbolic ones, or no shape at all. Element types
 are numpy's; where numpy has none they are the standard's codes, which nothing but the rules of

@@ -60,16 +60,16 @@ def answers_of(model: ModelProto, scores: Scores) -> tuple[Answer, ...]:
     """
     makers = {name: node for node in model.graph.node for name in node.output}
     made = reached_from(model.graph.node, [scores.shipped]).values
-    found: dict[Answer, bool] = {}
+    candidates: dict[Answer, bool] = {}
     outputs = [output for output in model.graph.output if output.name in scores.outputs]
     for output in outputs:
         answer = _answer(output, makers, scores)
         if answer is not None:
-            found[answer] = output.name in made
-    own = tuple(answer for answer, of_logits in found.items() if of_logits)
+            candidates[answer] = output.name in made
+    own = tuple(answer for answer, of_logits in candidates.items() if of_logits)
     if own or scores.shipped in scores.outputs:
         return own
-    return tuple(found)[:1]
+    return tuple(candidates)[:1]
 
 
 def _answer(

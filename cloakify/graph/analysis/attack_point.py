@@ -99,12 +99,12 @@ def find_attack_point(model: ModelProto) -> AttackPoint:
     floats = [value for value in inputs if types[value.name] in FLOATS]
     if len(inputs) == 1 and floats:
         return AttackPoint(input_spec(inputs[0]), (), inputs[0].name, "input")
-    found = [value for value in floats if not _is_beside(value.name)]
-    if len(found) > 1:
-        only_one(found)
+    candidates = [value for value in floats if not _is_beside(value.name)]
+    if len(candidates) > 1:
+        only_one(candidates)
     specs = {value.name: input_spec(value) for value in inputs}
-    if found:
-        main = found[0].name
+    if candidates:
+        main = candidates[0].name
         return AttackPoint(specs[main], _without(specs, main), main, "input")
     return _inside(model, specs, types)
 

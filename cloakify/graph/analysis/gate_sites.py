@@ -131,8 +131,8 @@ def find_gate_sites(model: ModelProto, head: Head, *, by_position: bool = False)
     ranks = _Ranks(model)
     constants = Constants(graph)
     leading = {id(node) for node in leading_to(graph.nodes, [head.features]).nodes}
-    initializers = {tensor.name: tensor for tensor in model.graph.initializer}
     inputs = {value.name for value in model.graph.input} if model.ir_version >= 4 else set()
+    writable = {tensor.name for tensor in model.graph.initializer} - inputs
     sites: list[GateSite] = []
     for node in graph.nodes:
         reader = _LAYERS.get(node.op)
@@ -149,25 +149,28 @@ def find_gate_sites(model: ModelProto, head: Head, *, by_position: bool = False)
         name = node.name or node.outputs[0].name
         output = layer.output.name
         positions = ranks.image_shape(layer) if by_position else None
-        scaled = () if positions else _foldable(layer.constants, initializers.keys() - inputs)
+        scaled = () if positions else _foldable(layer.constants, writable)
         shape = positions or layer.shape
         count = math.prod(shape)
-        sites.append(GateSite(name, node.op, output, count, shape, element_type, scaled))
-        if layer.bias is None:
-            continue
-        adder, place = layer.bias
-        added = adder.inputs[place]
-        stored = isinstance(added, gs.Constant) or added.inputs[0].op == "Constant"
-        if not stored or ranks.element_type(added) != element_type:
-            continue
-        scaled = _foldable(layer.constants[-1:], initializers.keys() - inputs)
-        shape = (layer.channels,)
-        spread = None if layer.shape == shape else layer.shape
-        source = BiasInput(added.name, adder.outputs[0].name, place, spread)
-        sites.append(
-            GateSite(name, node.op, output, layer.channels, shape, element_type, scaled, source)
-        )
+        site = GateSite(name, node.op, output, count, shape, element_type, scaled)
+        sites += [site, *_bias_site(site, layer, ranks, writable)]
     return sites
+
+
+def _bias_site(site: GateSite, layer: _Layer, ranks: _Ranks, writable: Set[str]) -> list[GateSite]:
+    """Return the site of a layer's bias; none where it has no bias that can be gated."""
+    if layer.bias is None:
+        return []
+    adder, place = layer.bias
+    added = adder.inputs[place]
+    stored = isinstance(added, gs.Constant) or added.inputs[0].op == "Constant"
+    if not stored or ranks.element_type(added) != site.element_type:
+        return []
+    shape = (layer.channels,)
+    spread = None if layer.shape == shape else layer.shape
+    scaled = _foldable(layer.constants[-1:], writable)
+    source = BiasInput(added.name, adder.outputs[0].name, place, spread)
+    return [replace(site, channels=layer.channels, shape=shape, scaled=scaled, bias=source)]
 
 
 def _foldable(

@@ -82,10 +82,10 @@ def find_head_in(
         if not chosen:
             listed = ", ".join(repr(head.node) for head in layers[:5])
             raise HeadError(f"no linear layer is called {wanted!r}; the last ones are {listed}")
-        found = chosen[0]
+        taken = chosen[0]
     else:
-        found = _only_one(graph, layers, hidden, any_mixed)
-    return HeadSearch(found, tuple(head for head in layers if head is not found))
+        taken = _only_one(graph, layers, hidden, any_mixed)
+    return HeadSearch(taken, tuple(head for head in layers if head is not taken))
 
 
 def answers_in(graph: gs.Graph) -> list[gs.Tensor]:
@@ -100,14 +100,14 @@ def answers_in(graph: gs.Graph) -> list[gs.Tensor]:
 
 def _functions_with_layers(model: ModelProto) -> set[tuple[str, str]]:
     """Return domain and name of the local functions in which a layer may be, at any depth."""
-    found: set[tuple[str, str]] = set()
+    holding: set[tuple[str, str]] = set()
     layers = _OTHER_LAYERS | {"MatMul"}
     for _ in model.functions:
         for function in model.functions:
             calls = {(node.domain, node.op_type) for node in function.node}
-            if calls & found or layers & {kind for _, kind in calls}:
-                found.add((function.domain, function.name))
-    return found
+            if calls & holding or layers & {kind for _, kind in calls}:
+                holding.add((function.domain, function.name))
+    return holding
 
 
 def _only_one(

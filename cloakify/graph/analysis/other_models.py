@@ -15,6 +15,7 @@ import onnx_graphsurgeon as gs
 from cloakify.errors import HeadError
 from cloakify.graph.analysis.head import Head
 from cloakify.graph.analysis.task import Task, TaskReading, nodes_behind
+from cloakify.graph.model.dataflow import leading_to
 
 Sizes = Sequence[int | str | None]
 
@@ -32,28 +33,28 @@ _NORMS = {"LpNormalization", "ReduceL2", "ReduceSumSquare"}
 _BENDS = {"Elu", "Exp", "LeakyRelu", "Relu", "Softplus", "Tanh"}
 
 
-def refuse_detector(answers: Sequence[gs.Tensor]) -> None:
+def refuse_detector(graph: gs.Graph, answers: Sequence[gs.Tensor]) -> None:
     """Raise HeadError where a model answers with boxes."""
-    node = next((node for node in _nodes_before(answers) if node.op in _OF_DETECTORS), None)
+    node = next((node for node in _nodes_before(graph, answers) if node.op in _OF_DETECTORS), None)
     if node is not None:
         raise _no_classifier(f"{_called(node)} works on boxes", "a detector")
     boxes = [tensor for tensor in answers if _holds_boxes(tensor.shape)]
     if boxes and len(answers) > 1:
-        found = f"output {boxes[0].name!r} holds {_shown(boxes[0].shape)} numbers"
-        raise _no_classifier(found, "the boxes of a detector")
+        seen = f"output {boxes[0].name!r} holds {_shown(boxes[0].shape)} numbers"
+        raise _no_classifier(seen, "the boxes of a detector")
 
 
 def kind_without_head(graph: gs.Graph, answers: Sequence[gs.Tensor]) -> str:
     """Say what a model without a head is; empty where nothing tells it."""
-    for node in _nodes_before(answers):
+    for node in _nodes_before(graph, answers):
         if node.op.startswith("TreeEnsemble"):
             what = "an ensemble of trees, without a linear layer that a mask could stand before"
             return f"{_called(node)}: {what}"
     first = answers[0].shape if answers else None
     if first is None or not all(_is_map(graph, tensor.shape) for tensor in answers):
         return ""
-    found = f"output {answers[0].name!r} holds {_shown(first)} numbers"
-    return str(_no_classifier(found, _kind_of_map(graph, first)))
+    seen = f"output {answers[0].name!r} holds {_shown(first)} numbers"
+    return str(_no_classifier(seen, _kind_of_map(graph, first)))
 
 
 def refuse_positions(graph: gs.Graph, scores: gs.Tensor, head: Head) -> None:
@@ -74,8 +75,8 @@ def refuse_positions(graph: gs.Graph, scores: gs.Tensor, head: Head) -> None:
         return
     else:
         where = f"{count} positions"
-    found = f"{head.num_classes} scores at {where}"
-    raise _no_classifier(found, _kind_of_map(graph, scores.shape))
+    seen = f"{head.num_classes} scores at {where}"
+    raise _no_classifier(seen, _kind_of_map(graph, scores.shape))
 
 
 def refuse_numbers(graph: gs.Graph, scores: gs.Tensor, head: Head, reading: TaskReading) -> None:
@@ -89,8 +90,8 @@ def refuse_numbers(graph: gs.Graph, scores: gs.Tensor, head: Head, reading: Task
     if head.num_features < head.num_classes and head.num_classes >= _COPY:
         samples = [_without_batch(graph, shape) for shape in _taken(graph)]
         if any(_total(sample) == head.num_classes for sample in samples):
-            found = f"{head.num_classes} numbers come out, as many as go in"
-            raise _no_classifier(found, "an autoencoder or another generator")
+            seen = f"{head.num_classes} numbers come out, as many as go in"
+            raise _no_classifier(seen, "an autoencoder or another generator")
     if reading.sign:
         return
     behind = nodes_behind(scores)
@@ -104,15 +105,8 @@ def refuse_numbers(graph: gs.Graph, scores: gs.Tensor, head: Head, reading: Task
         raise _no_classifier(f"scores through {_called(bend)}", "an embedding or a regression")
 
 
-def _nodes_before(tensors: Sequence[gs.Tensor]) -> list[gs.Node]:
-    found: dict[int, gs.Node] = {}
-    waiting = [node for tensor in tensors for node in tensor.inputs]
-    while waiting:
-        node = waiting.pop()
-        if id(node) not in found:
-            found[id(node)] = node
-            waiting.extend(maker for tensor in node.inputs for maker in tensor.inputs)
-    return list(found.values())
+def _nodes_before(graph: gs.Graph, tensors: Sequence[gs.Tensor]) -> list[gs.Node]:
+    return leading_to(graph.nodes, [tensor.name for tensor in tensors]).nodes
 
 
 def _taken(graph: gs.Graph) -> list[Sizes]:
@@ -153,8 +147,8 @@ def _kind_of_map(graph: gs.Graph, shape: Sizes) -> str:
     return "a segmenter, a detector or a generator of images"
 
 
-def _no_classifier(found: str, what: str) -> HeadError:
-    return HeadError(f"{found}: {what}; cloakify takes classifiers, one answer a sample")
+def _no_classifier(seen: str, what: str) -> HeadError:
+    return HeadError(f"{seen}: {what}; cloakify takes classifiers, one answer a sample")
 
 
 def _called(node: gs.Node) -> str:

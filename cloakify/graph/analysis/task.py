@@ -115,16 +115,16 @@ def read_task(scores: gs.Tensor, count: int, constants: Constants) -> TaskReadin
 
 def nodes_behind(tensor: gs.Tensor) -> list[gs.Node]:
     """Return the nodes that a tensor leads to, the nearest first."""
-    found: list[gs.Node] = []
+    behind: list[gs.Node] = []
     seen: set[int] = set()
     waiting = [tensor]
     while waiting:
         for node in waiting.pop(0).outputs:
             if id(node) not in seen:
                 seen.add(id(node))
-                found.append(node)
+                behind.append(node)
                 waiting.extend(node.outputs)
-    return found
+    return behind
 
 
 def _is_sigmoid(node: gs.Node, constants: Constants) -> bool:

@@ -15,6 +15,8 @@ the device meanwhile.
 
 from __future__ import annotations
 
+from dataclasses import dataclass, fields, replace
+
 import numpy as np
 
 from cloakify.graph.attack_steps.steps import (
@@ -64,52 +66,86 @@ def add_apgd_step(
     ball = Ball(builder, norm, x)
     samples = shape_of(x)[0]
     large = [add_input(builder, name, x.dtype, ball.shape) for name in CARRIED[:3]]
-    previous, best, best_gradient = large
-    best_loss, last_loss, sizes, rises, checked_loss, halved = (
-        add_input(builder, name, x.dtype, [samples]) for name in VECTORS
-    )
+    small = [add_input(builder, name, x.dtype, [samples]) for name in VECTORS]
+    before = _Carried(*large, *small)
     alpha = over_samples(builder, add_input(builder, INERTIA, x.dtype, [samples]), x)
     threshold = add_input(builder, THRESHOLD, x.dtype, [samples])
     live, resting = add_resting(builder, x, fooled)
-    loss = builder.cast(loss, x.dtype)
-    zero = builder.scalar(0.0, x)
-
-    improved = _both(builder, builder.compare("Greater", loss, best_loss), live)
-    wide = over_samples(builder, improved, x)
-    best = builder.where(wide, x, best)
-    best_gradient = builder.where(wide, gradient, best_gradient)
-    best_loss = builder.where(improved, loss, best_loss)
-    rose = builder.cast(builder.compare("Greater", loss, last_loss), x.dtype)
-    rises = builder.add(rises, rose)
-
-    checking = builder.compare("Greater", threshold, zero)
-    oscillates = builder.compare("Less", rises, threshold)
-    stuck = _both(
-        builder,
-        builder.compare("Equal", halved, zero),
-        builder.compare("Equal", checked_loss, best_loss),
-    )
-    back = _both(builder, checking, builder.op("Or", oscillates, stuck, dtype=np.bool_))
-    half = builder.mul(sizes, builder.scalar(0.5, x))
-    sizes = builder.where(back, half, sizes)
-    halved = builder.where(checking, builder.cast(back, x.dtype), halved)
-    checked_loss = builder.where(checking, best_loss, checked_loss)
-    rises = builder.where(checking, zero, rises)
+    seen = _look(builder, before, x, builder.cast(loss, x.dtype), gradient, live)
+    checked, back = _check(builder, seen, threshold)
 
     wide = over_samples(builder, back, x)
-    base = builder.where(wide, best, x)
-    slope = builder.where(wide, best_gradient, gradient)
-    ahead = ball.project(ball.climb(base, slope, over_samples(builder, sizes, x)))
+    base = builder.where(wide, checked.best, x)
+    slope = builder.where(wide, checked.best_gradient, gradient)
+    ahead = ball.project(ball.climb(base, slope, over_samples(builder, checked.sizes, x)))
     step = builder.mul(builder.sub(ahead, base), alpha)
     rest = builder.sub(builder.scalar(1.0, x), alpha)
-    drift = builder.mul(builder.sub(base, previous), rest)
+    drift = builder.mul(builder.sub(base, before.previous), rest)
     moved = ball.project(builder.add(base, builder.add(step, drift)))
-    carried = (base, best, best_gradient, best_loss, loss, sizes, rises, checked_loss, halved)
+    after = replace(checked, previous=base)
     return [
         (NEXT, builder.where(resting, x, moved)),
         (FOOLED, fooled),
-        *((name + AFTER, tensor) for name, tensor in zip(CARRIED, carried, strict=True)),
+        *((name + AFTER, tensor) for name, tensor in zip(CARRIED, after.in_order(), strict=True)),
     ]
+
+
+@dataclass(frozen=True)
+class _Carried:
+    """What is carried from one iteration to the next, in the order of ``CARRIED``."""
+
+    previous: Tensor
+    best: Tensor
+    best_gradient: Tensor
+    best_loss: Tensor
+    last_loss: Tensor
+    sizes: Tensor
+    rises: Tensor
+    checked_loss: Tensor
+    halved: Tensor
+
+    def in_order(self) -> list[Tensor]:
+        return [getattr(self, field.name) for field in fields(self)]
+
+
+def _look(
+    builder: Builder, before: _Carried, x: Tensor, loss: Tensor, gradient: Tensor, live: Tensor
+) -> _Carried:
+    """Take note of where x is the best point so far, and of where the loss rose."""
+    improved = _both(builder, builder.compare("Greater", loss, before.best_loss), live)
+    wide = over_samples(builder, improved, x)
+    best = builder.where(wide, x, before.best)
+    best_gradient = builder.where(wide, gradient, before.best_gradient)
+    best_loss = builder.where(improved, loss, before.best_loss)
+    rose = builder.cast(builder.compare("Greater", loss, before.last_loss), x.dtype)
+    return replace(
+        before,
+        best=best,
+        best_gradient=best_gradient,
+        best_loss=best_loss,
+        last_loss=loss,
+        rises=builder.add(before.rises, rose),
+    )
+
+
+def _check(builder: Builder, seen: _Carried, threshold: Tensor) -> tuple[_Carried, Tensor]:
+    """Halve the steps of samples that get no further, at their checkpoints; tell of which, [N]."""
+    zero = builder.scalar(0.0, seen.sizes)
+    checking = builder.compare("Greater", threshold, zero)
+    oscillates = builder.compare("Less", seen.rises, threshold)
+    stuck = _both(
+        builder,
+        builder.compare("Equal", seen.halved, zero),
+        builder.compare("Equal", seen.checked_loss, seen.best_loss),
+    )
+    back = _both(builder, checking, builder.op("Or", oscillates, stuck, dtype=np.bool_))
+    half = builder.mul(seen.sizes, builder.scalar(0.5, seen.sizes))
+    sizes = builder.where(back, half, seen.sizes)
+    halved = builder.where(checking, builder.cast(back, seen.sizes.dtype), seen.halved)
+    checked_loss = builder.where(checking, seen.best_loss, seen.checked_loss)
+    rises = builder.where(checking, zero, seen.rises)
+    after = replace(seen, sizes=sizes, rises=rises, checked_loss=checked_loss, halved=halved)
+    return after, back
 
 
 def _both(builder: Builder, first: Tensor, second: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ from cloakify.graph.attack_steps.label_losses import (
     rival_class,
 )
 from cloakify.graph.attack_steps.losses import FOR_STEPS, LOSSES, TARGETED
-from cloakify.graph.attack_steps.steps import ITERATION_STEPS, add_input, add_step, finite
+from cloakify.graph.attack_steps.steps import ITERATION_STEPS, Outputs, add_input, add_step, finite
 from cloakify.graph.gradient.builder import Builder, Tensor
 from cloakify.graph.gradient.gradients import gradients_of
 from cloakify.graph.gradient.rule import Context, has_rule
@@ -116,33 +116,45 @@ def build_gradient(
     classes = int(np.prod(shape_of(logits))) // samples
     scores.shape = [samples, classes]
     outputs.append((LOGITS, scores))
+    judged: tuple[Tensor, Tensor] | None = None
     if spec.loss is None:
         seed: Tensor = add_input(builder, LOGITS_GRADIENT, scores.dtype, [samples, classes])
     else:
         loss, seed, fooled = _add_loss(builder, scores, spec.loss, spec)
         loss.shape = [samples]
         outputs.append((LOSS, loss))
+        judged = loss, fooled
     (gradient,) = gradients_of(
         graph,
         [(logits, builder.reshape(seed, shape_of(logits)))],
         [x],
         straight_through=spec.straight_through,
     )
-    # The gradients were written by a builder of their own; another one knows the names it took.
-    builder = Context(graph)
-    if spec.loss is not None:
+    return working.finish([*outputs, *_add_step(Context(graph), spec, x, gradient, judged)])
+
+
+def _add_step(
+    builder: Builder,
+    spec: GradientSpec,
+    x: Tensor,
+    gradient: Tensor,
+    judged: tuple[Tensor, Tensor] | None,
+) -> Outputs:
+    """Append what is done with the gradient; return the gradient, or what comes of it.
+
+    ``judged`` is the loss and who is fooled, if there is a loss.
+    """
+    if judged is not None:
         # What is handed through for a loss outside is its reader's to judge.
         gradient = finite(builder, gradient)
     if spec.step is None:
-        outputs.append((GRADIENT, gradient))
-        return working.finish(outputs)
+        return [(GRADIENT, gradient)]
     if spec.step == "step":
-        outputs += add_step(builder, spec.norm, x, gradient)
-    else:
-        if spec.loss is None:
-            raise ValueError(f"the step {spec.step!r} needs a loss")
-        outputs += ITERATION_STEPS[spec.step](builder, spec.norm, x, loss, gradient, fooled)
-    return working.finish(outputs)
+        return add_step(builder, spec.norm, x, gradient)
+    if judged is None:
+        raise ValueError(f"the step {spec.step!r} needs a loss")
+    loss, fooled = judged
+    return ITERATION_STEPS[spec.step](builder, spec.norm, x, loss, gradient, fooled)
 
 
 def _add_loss(

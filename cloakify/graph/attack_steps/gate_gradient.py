@@ -82,9 +82,9 @@ def build_gate_gradient(
     loss, slope = add_loss(builder, flat)
     loss.shape = [samples]
     seed = builder.reshape(slope, shape_of(scores))
-    found = gradients_of(graph, [(scores, seed)], [working.tensor(name) for name in gates])
+    gradients = gradients_of(graph, [(scores, seed)], [working.tensor(name) for name in gates])
     outputs = [(LOGITS, flat), (LOSS, loss)]
-    for name, gradient in zip(gates, found, strict=True):
+    for name, gradient in zip(gates, gradients, strict=True):
         # As one sample: what is no number moves no gate.
         row = builder.reshape(gradient, [1, int(np.prod(shape_of(gradient)))])
         outputs.append((name + SUFFIX, builder.reshape(finite(builder, row), shape_of(gradient))))

@@ -150,9 +150,9 @@ def finite(builder: Builder, gradient: Tensor) -> Tensor:
     some = builder.compare("Greater", largest, zero)
     largest = builder.where(some, largest, builder.scalar(1.0, gradient))
     bounded = builder.op("Max", builder.op("Min", gradient, largest), builder.neg(largest))
-    found = builder.where(lost, zero, bounded)
-    found.shape = shape_of(gradient)
-    return found
+    usable = builder.where(lost, zero, bounded)
+    usable.shape = shape_of(gradient)
+    return usable
 
 
 def add_step(builder: Builder, norm: str, x: Tensor, gradient: Tensor) -> Outputs:

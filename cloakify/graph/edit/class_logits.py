@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 from onnx import ModelProto
 
-from cloakify.graph.analysis.classifier import ClassifierSearch
+from cloakify.graph.analysis.classifier_search import ClassifierSearch
 from cloakify.graph.analysis.scores import CLASS_LOGITS
 from cloakify.graph.analysis.task import Task
 from cloakify.graph.edit.mask import features_type

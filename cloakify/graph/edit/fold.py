@@ -101,7 +101,7 @@ def recover_gates(source: ModelProto, folded: ModelProto, sites: Sequence[GateSi
     # What the gates read so far make of the source, of what is scaled more than once.
     partly: dict[str, np.ndarray] = {}
     last = _last_scaled(sites)
-    found: list[Array] = []
+    recovered: list[Array] = []
     for number, site in enumerate(sites):
         check_foldable(site, before)
         old, new = [], []
@@ -116,8 +116,8 @@ def recover_gates(source: ModelProto, folded: ModelProto, sites: Sequence[GateSi
         for name, axis in site.scaled:
             if last[name] > number:
                 partly[name] = _scaled(values_of(before[name]), axis, gates)
-        found.append(gates)
-    return found
+        recovered.append(gates)
+    return recovered
 
 
 def settle_gates(model: ModelProto, sites: Sequence[GateSite], gates: Gates) -> list[Array]:

@@ -180,12 +180,12 @@ def read_gates(model: ModelProto) -> list[np.ndarray]:
         A gate's node or its constant is missing or not as :func:`insert_gates` made it.
     """
     tensors = {tensor.name: tensor for tensor in model.graph.initializer}
-    found: list[np.ndarray] = []
+    gates: list[np.ndarray] = []
     for name in _gate_names(model):
         if name not in tensors:
             raise ModelError(f"the gates {name!r} are no initializer; the file was edited")
-        found.append(values_of(tensors[name]).reshape(-1))
-    return found
+        gates.append(values_of(tensors[name]).reshape(-1))
+    return gates
 
 
 def strip_gates(model: ModelProto) -> ModelProto:

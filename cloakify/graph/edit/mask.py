@@ -180,8 +180,8 @@ def _multiply(features: str, suffix: str) -> NodeProto:
 
 def _suffix_of(node: NodeProto) -> str | None:
     """Return what stands behind the name of a node that is called as ours are, or ``None``."""
-    found = re.fullmatch(rf"{MASK_NODE}(|_\d+)", node.name, re.ASCII)
-    return None if found is None else found.group(1)
+    match = re.fullmatch(rf"{MASK_NODE}(|_\d+)", node.name, re.ASCII)
+    return None if match is None else match.group(1)
 
 
 def _free_suffix(model: ModelProto) -> str:
@@ -211,8 +211,8 @@ def _is_ours(node: NodeProto, tensors: Mapping[str, TensorProto]) -> bool:
         (tensor, onnx.numpy_helper.from_array(values, MASK + suffix)),
     )
     return all(
-        found.SerializeToString(deterministic=True) == made.SerializeToString(deterministic=True)
-        for found, made in pairs
+        there.SerializeToString(deterministic=True) == made.SerializeToString(deterministic=True)
+        for there, made in pairs
     )
 
 

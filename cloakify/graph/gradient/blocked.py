@@ -47,7 +47,7 @@ def blocked_at(graph: gs.Graph, source: gs.Tensor, logits: gs.Tensor) -> list[gs
     needed = leading_to(graph.nodes, [logits.name], passes=_passes_values).values
     # Values that change with the source: those with a gradient, and yes-or-no of such a value.
     smooth, chosen = {source.name}, set[str]()
-    found = []
+    ends_at = []
     for node in graph.nodes:
         inputs = [tensor.name for tensor in node.inputs]
         outputs = list(values_made(node))
@@ -59,13 +59,13 @@ def blocked_at(graph: gs.Graph, source: gs.Tensor, logits: gs.Tensor) -> list[gs
         # What an end puts out is not looked for again.
         ends = _ends(node, inputs, smooth, chosen)
         if ends:
-            found += [node] * _any(outputs, needed)
+            ends_at += [node] * _any(outputs, needed)
         if _any(inputs, smooth) and not _is_step(node):
             smooth.update(outputs)
         elif not ends:
             # What is made of a yes or no alone may still switch something with a gradient.
             chosen.update(outputs)
-    return found
+    return ends_at
 
 
 def _is_step(node: gs.Node) -> bool:

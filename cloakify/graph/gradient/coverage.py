@@ -19,7 +19,7 @@ from cloakify.graph.gradient.refusals import refusals
 from cloakify.graph.gradient.rule import has_rule
 from cloakify.graph.gradient.rules.constant import PASSABLE
 from cloakify.graph.lowering.data_dependent_shapes import passes_values, shaped_by_values
-from cloakify.graph.lowering.passes import UNRUN
+from cloakify.graph.lowering.pass_list import UNRUN
 from cloakify.graph.lowering.specialise import lower
 from cloakify.graph.lowering.state import Lowering, Shape
 from cloakify.graph.model.dataflow import leading_to, reached_from

@@ -142,9 +142,9 @@ def _phases(window: Window, axis: int, size: int, out: int) -> Phases:
     taps, first = [], []
     for phase in range(stride):
         c, r = divmod(phase + window.pads_begin[axis], stride)
-        found = range(r, kernel, stride)[::-1]
-        taps.append(found)
-        first.append(c - len(found) + 1)
+        own = range(r, kernel, stride)[::-1]
+        taps.append(own)
+        first.append(c - len(own) + 1)
     return Phases(math.ceil(size / stride), out, tuple(taps), tuple(first))
 
 

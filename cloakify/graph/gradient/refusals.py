@@ -64,8 +64,8 @@ def refusals(
     """
 
     def passes(node: gs.Node) -> bool:
-        found = rule_of(node)
-        return found is None or found.passes(node, straight_through)
+        rule = rule_of(node)
+        return rule is None or rule.passes(node, straight_through)
 
     reached = reached_from(nodes, sources)
     carried = leading_to(reached.nodes, targets, passes=passes)
@@ -75,10 +75,10 @@ def refusals(
         is_fixed=is_fixed,
         is_lowered=is_lowered,
     )
-    found: list[Refusal] = []
+    refused: list[Refusal] = []
     for node in carried.nodes:
         rule = rule_of(node)
         reason = "" if rule is None else rule.supports(node, at)
         if reason is not None:
-            found.append(Refusal(node, reason))
-    return found
+            refused.append(Refusal(node, reason))
+    return refused

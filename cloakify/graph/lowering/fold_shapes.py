@@ -178,7 +178,7 @@ def _observe(model: ModelProto, weights: Weights, unknown: list[str]) -> list[on
         )
         for value in whole.graph.input
     }
-    found = []
+    observed = []
     makers = {name: node for node in model.graph.node for name in node.output}
     for name, value in zip(unknown, run_once(whole, feeds), strict=True):
         if not isinstance(value, np.ndarray):
@@ -187,5 +187,5 @@ def _observe(model: ModelProto, weights: Weights, unknown: list[str]) -> list[on
                 "there is no gradient rule for that, and --attack square needs none"
             )
         kind = onnx.helper.np_dtype_to_tensor_dtype(value.dtype)
-        found.append(onnx.helper.make_tensor_value_info(name, kind, value.shape))
-    return found
+        observed.append(onnx.helper.make_tensor_value_info(name, kind, value.shape))
+    return observed

@@ -49,9 +49,11 @@ def expand_functions(model: ModelProto, keep: Keep) -> ModelProto:
     tried: set[tuple[str, str]] = set()
     while True:
         # A body may hold function operators in its turn.
-        found = {_key(node) for graph in iter_graphs(model.graph) for node in graph.node} - tried
+        operators = {
+            _key(node) for graph in iter_graphs(model.graph) for node in graph.node
+        } - tried
         versions = {entry.domain: entry.version for entry in model.opset_import}
-        chosen = sorted(key for key in found if not keep(*key) and _has_body(key, versions))
+        chosen = sorted(key for key in operators if not keep(*key) and _has_body(key, versions))
         if not chosen:
             if tried:
                 _restore_softmax(model)

@@ -3,7 +3,7 @@
 The shipped file keeps its symbolic sizes; attacks run on a copy that is specialised to the shapes
 of the data. Fixing them turns the shape arithmetic that exporters emit (Shape, Gather, Concat,
 Reshape, …) into constants, which leaves the rules no dynamic case. How that is done is the list of
-:mod:`~cloakify.graph.lowering.passes`.
+:mod:`~cloakify.graph.lowering.pass_list`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 
 from onnx import ModelProto
 
-from cloakify.graph.lowering.passes import PASSES, Pass
+from cloakify.graph.lowering.pass_list import PASSES, Pass
 from cloakify.graph.lowering.state import Keep, Lowering, Shape
 from cloakify.graph.model.weights import set_weights_aside
 from cloakify.graph.model.working_graph import WorkingGraph, import_working

@@ -54,14 +54,14 @@ def leading_to(
         Tells of a node whether it counts; by default each does.
     """
     needed = set(values)
-    found: list[Node] = []
+    leading: list[Node] = []
     for node in reversed(nodes):
         if any(name in needed and name not in given for name in values_made(node)) and (
             passes is None or passes(node)
         ):
-            found.append(node)
+            leading.append(node)
             needed.update(values_read(node))
-    return Flow(found[::-1], needed)
+    return Flow(leading[::-1], needed)
 
 
 def reached_from(
@@ -75,12 +75,12 @@ def reached_from(
     See :func:`leading_to`.
     """
     reached = set(values)
-    found: list[Node] = []
+    passed: list[Node] = []
     for node in nodes:
         if any(name in reached for name in values_read(node)) and (passes is None or passes(node)):
-            found.append(node)
+            passed.append(node)
             reached.update(values_made(node))
-    return Flow(found, reached)
+    return Flow(passed, reached)
 
 
 def between(nodes: Sequence[Node], source: str, target: str) -> list[Node]:

@@ -7,7 +7,7 @@ import onnx
 import pytest
 
 from cloakify.graph.analysis.answer import Answer, agreeing, answers_of
-from cloakify.graph.analysis.classifier import Wanted, find_classifier
+from cloakify.graph.analysis.classifier_search import Wanted, find_classifier
 
 BOTH = (Answer("k", "index", 3), Answer("z", "scores", 3))
 SCORES = "p = Softmax (l)  z = Mul (p, p)"

@@ -9,7 +9,7 @@ import pytest
 
 from cloakify.attacks.target import Target
 from cloakify.errors import HeadError
-from cloakify.graph.analysis.classifier import find_classifier
+from cloakify.graph.analysis.classifier_search import find_classifier
 from cloakify.graph.analysis.head_search import find_head
 from cloakify.graph.analysis.inputs import find_input
 from cloakify.graph.edit.mask import insert_mask

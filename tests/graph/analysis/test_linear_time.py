@@ -13,7 +13,7 @@ from onnx import ModelProto, NodeProto, TensorProto, helper
 
 from cloakify.graph.analysis.answer import answers_of
 from cloakify.graph.analysis.attack_point import find_attack_point
-from cloakify.graph.analysis.classifier import find_classifier
+from cloakify.graph.analysis.classifier_search import find_classifier
 from cloakify.graph.analysis.gate_sites import find_gate_sites
 from cloakify.graph.analysis.head_search import find_head
 from cloakify.graph.gradient.coverage import gradient_coverage

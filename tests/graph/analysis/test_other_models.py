@@ -8,7 +8,7 @@ import pytest
 from onnx import ModelProto, TensorProto, helper
 
 from cloakify.errors import HeadError
-from cloakify.graph.analysis.classifier import find_classifier
+from cloakify.graph.analysis.classifier_search import find_classifier
 
 
 def model(

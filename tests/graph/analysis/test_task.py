@@ -5,7 +5,7 @@ from __future__ import annotations
 import onnx
 import pytest
 
-from cloakify.graph.analysis.classifier import find_classifier
+from cloakify.graph.analysis.classifier_search import find_classifier
 from cloakify.graph.analysis.task import Task
 
 CONSTANTS = (

@@ -8,7 +8,7 @@ import pytest
 from onnx import ModelProto
 
 from cloakify.errors import UsageError
-from cloakify.graph.analysis.classifier import Wanted, find_classifier
+from cloakify.graph.analysis.classifier_search import Wanted, find_classifier
 from cloakify.graph.analysis.task import Task
 from cloakify.graph.edit.class_logits import with_class_scores
 from cloakify.runtime import resolve_device

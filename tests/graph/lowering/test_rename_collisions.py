@@ -12,7 +12,7 @@ from cloakify.graph.analysis.gate_sites import find_gate_sites
 from cloakify.graph.analysis.head_search import find_head
 from cloakify.graph.attack_steps.gate_gradient import build_gate_gradient
 from cloakify.graph.edit.gates import insert_gates
-from cloakify.graph.lowering.passes import Pass
+from cloakify.graph.lowering.pass_list import Pass
 from cloakify.graph.lowering.rename_collisions import free_names
 from cloakify.graph.lowering.run_once import run_once
 from cloakify.graph.lowering.specialise import lower, specialise

@@ -9,7 +9,7 @@ from onnx import ModelProto, TensorProto
 
 from cloakify.graph.model.weights import SMALL, set_weights_aside, split_weights
 from cloakify.graph.model.working_graph import import_working
-from cloakify.runtime.weights import weights_as_values
+from cloakify.runtime.weights_beside import weights_as_values
 
 
 @pytest.fixture

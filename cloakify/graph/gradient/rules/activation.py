@@ -32,13 +32,13 @@ def prelu(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
     (g,) = grads
     assert g is not None
     x, slope = node.inputs
-    found: Gradients = [None, None]
+    gradients: Gradients = [None, None]
     if context.needs(x):
-        found[0] = _below_zero(context, x, context.mul(g, slope), g)
+        gradients[0] = _below_zero(context, x, context.mul(g, slope), g)
     if context.needs(slope):
         below = _below_zero(context, x, context.mul(g, x), context.scalar(0.0, g))
-        found[1] = context.sum_to(below, shape_of(x), shape_of(slope))
-    return found
+        gradients[1] = context.sum_to(below, shape_of(x), shape_of(slope))
+    return gradients
 
 
 @unary("Elu")

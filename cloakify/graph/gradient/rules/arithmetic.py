@@ -91,11 +91,11 @@ def mod(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
     (g,) = grads
     assert g is not None
     a, b = node.inputs
-    found: Gradients = [like(context, g, node, a), None]
+    gradients: Gradients = [like(context, g, node, a), None]
     if context.needs(b):
         whole = context.op("Round", context.div(context.sub(a, node.outputs[0]), b))
-        found[1] = like(context, context.neg(context.mul(g, whole)), node, b)
-    return found
+        gradients[1] = like(context, context.neg(context.mul(g, whole)), node, b)
+    return gradients
 
 
 @rule("Pow")
@@ -105,17 +105,17 @@ def power(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
     assert g is not None
     a, b = node.inputs
     (y,) = node.outputs
-    found: Gradients = [None, None]
+    gradients: Gradients = [None, None]
     if context.needs(a):
-        found[0] = like(context, context.mul(g, _power_slope(context, a, b, y)), node, a)
+        gradients[0] = like(context, context.mul(g, _power_slope(context, a, b, y)), node, a)
     if context.needs(b):
         zero = context.scalar(0.0, a)
         logarithm = context.op(
             "Log", context.where(context.compare("Equal", a, zero), context.scalar(1.0, a), a)
         )
         slope = context.cast(context.mul(g, context.mul(y, logarithm)), b.dtype)
-        found[1] = like(context, slope, node, b)
-    return found
+        gradients[1] = like(context, slope, node, b)
+    return gradients
 
 
 def _power_slope(context: Context, a: Tensor, b: Tensor, y: Tensor) -> Tensor:

@@ -48,11 +48,11 @@ def conv_gradient(context: Context, node: gs.Node, g: Tensor, x: Tensor, w: Tens
         kernel = context.constant(flipped(weights, group))
         dilations = list(window.dilations)
         return context.op("Conv", g, kernel, pads=pads, dilations=dilations, group=group)
-    found = gradient_by_zeros(context, g, weights, window, shape_of(x), out, group)
+    gradient = gradient_by_zeros(context, g, weights, window, shape_of(x), out, group)
     axes = phases_of(window, shape_of(x), out)
-    if found is None and axes is not None:
-        found = gradient_by_phase(context, g, weights, axes, shape_of(x), group)
-    return found or window.transposed(context, g, w, shape_of(x), out, group)
+    if gradient is None and axes is not None:
+        gradient = gradient_by_phase(context, g, weights, axes, shape_of(x), group)
+    return gradient or window.transposed(context, g, w, shape_of(x), out, group)
 
 
 def _is_narrow(weights: np.ndarray, group: int) -> bool:

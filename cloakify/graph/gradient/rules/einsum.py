@@ -28,10 +28,10 @@ def einsum(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
     eyes = [
         context.constant(np.eye(terms.sizes[pair[0]], dtype=g.dtype)) for pair in terms.diagonals
     ]
-    found: Gradients = []
+    gradients: Gradients = []
     for place, operand in enumerate(node.inputs):
         if not context.needs(operand):
-            found.append(None)
+            gradients.append(None)
             continue
         own = terms.inputs[place]
         others = [term for other, term in enumerate(terms.inputs) if other != place]
@@ -45,8 +45,8 @@ def einsum(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
         product = context.op("Einsum", g, *tensors, equation=equation)
         product = context.reshape(product, [sizes[i] if i in kept else 1 for i in own])
         alone = any(i not in known and sizes[i] > 1 for i in own)
-        found.append(context.expand(product, shape_of(operand)) if alone else product)
-    return found
+        gradients.append(context.expand(product, shape_of(operand)) if alone else product)
+    return gradients
 
 
 @dataclass(frozen=True)
@@ -93,14 +93,14 @@ def parse(node: gs.Node) -> Terms:
     free = iter(c for c in string.ascii_letters if c not in {*equation, *letters})
     apart, diagonals = [], []
     for term in explicit:
-        found = ""
+        indices = ""
         for index in term:
-            if index in found:
+            if index in indices:
                 twin = next(free)
                 diagonals.append(index + twin)
                 index = twin
-            found += index
-        apart.append(found)
+            indices += index
+        apart.append(indices)
     return Terms(tuple(apart), output, tuple(diagonals), _sizes(apart, node.inputs))
 
 

@@ -24,20 +24,20 @@ def matmul(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
     rows, columns = a_shape[-2], b_shape[-1]
     if len(shape_of(a)) == 1 or len(shape_of(b)) == 1:
         g = context.reshape(g, [*batch, rows, columns])
-    found: Gradients = [None, None]
+    gradients: Gradients = [None, None]
     if context.needs(a) and len(shape_of(b)) == 2 and len(shape_of(a)) > 1:
         # A layer's weights are read as they are: a transposed copy would be as large again.
         flat = context.reshape(g, [math.prod(shape_of(a)[:-1]), columns])
-        found[0] = context.reshape(context.op("Gemm", flat, b, transB=1), shape_of(a))
+        gradients[0] = context.reshape(context.op("Gemm", flat, b, transB=1), shape_of(a))
     elif context.needs(a):
         product = context.op("MatMul", g, _swap(context, b, b_shape))
         product = context.sum_to(product, [*batch, rows, a_shape[-1]], a_shape)
-        found[0] = context.reshape(product, shape_of(a)) if len(shape_of(a)) == 1 else product
+        gradients[0] = context.reshape(product, shape_of(a)) if len(shape_of(a)) == 1 else product
     if context.needs(b):
         product = context.op("MatMul", _swap(context, a, a_shape), g)
         product = context.sum_to(product, [*batch, b_shape[-2], columns], b_shape)
-        found[1] = context.reshape(product, shape_of(b)) if len(shape_of(b)) == 1 else product
-    return found
+        gradients[1] = context.reshape(product, shape_of(b)) if len(shape_of(b)) == 1 else product
+    return gradients
 
 
 @rule("Gemm")
@@ -48,21 +48,21 @@ def gemm(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
     a, b = node.inputs[:2]
     alpha, beta = node.attrs.get("alpha", 1.0), node.attrs.get("beta", 1.0)
     trans_a, trans_b = node.attrs.get("transA", 0), node.attrs.get("transB", 0)
-    found: Gradients = [None, None, None]
+    gradients: Gradients = [None, None, None]
     if context.needs(a):
         if trans_a:  # ∂A = α B' Gᵀ
-            found[0] = context.op("Gemm", b, g, alpha=alpha, transA=trans_b, transB=1)
+            gradients[0] = context.op("Gemm", b, g, alpha=alpha, transA=trans_b, transB=1)
         else:
-            found[0] = context.op("Gemm", g, b, alpha=alpha, transB=1 - trans_b)
+            gradients[0] = context.op("Gemm", g, b, alpha=alpha, transB=1 - trans_b)
     if context.needs(b):
         if trans_b:  # ∂B = α Gᵀ A'
-            found[1] = context.op("Gemm", g, a, alpha=alpha, transA=1, transB=trans_a)
+            gradients[1] = context.op("Gemm", g, a, alpha=alpha, transA=1, transB=trans_a)
         else:
-            found[1] = context.op("Gemm", a, g, alpha=alpha, transA=1 - trans_a)
+            gradients[1] = context.op("Gemm", a, g, alpha=alpha, transA=1 - trans_a)
     if len(node.inputs) > 2 and context.needs(node.inputs[2]):
         scaled = g if beta == 1.0 else context.mul(g, context.scalar(beta, g))
-        found[2] = context.sum_to(scaled, shape_of(node.outputs[0]), shape_of(node.inputs[2]))
-    return found
+        gradients[2] = context.sum_to(scaled, shape_of(node.outputs[0]), shape_of(node.inputs[2]))
+    return gradients
 
 
 def _swap(context: Context, tensor: Tensor, shape: list[int]) -> Tensor:

@@ -70,16 +70,16 @@ def layer_normalization(context: Context, node: gs.Node, grads: Gradients) -> Gr
         context, x, axes, node.attrs.get("epsilon", 1e-5)
     )
     centred = context.sub(x, spread[0])
-    found: Gradients = [None, None, None]
+    gradients: Gradients = [None, None, None]
     if context.needs(x):
         h = context.mul(g, scale)
-        found[0] = _through(context, h, centred, spread[1], axes)
+        gradients[0] = _through(context, h, centred, spread[1], axes)
     if context.needs(scale):
         product = context.mul(g, context.mul(centred, spread[1]))
-        found[1] = context.sum_to(product, shape_of(x), shape_of(scale))
+        gradients[1] = context.sum_to(product, shape_of(x), shape_of(scale))
     if given(node, 2) and context.needs(node.inputs[2]):
-        found[2] = context.sum_to(g, shape_of(x), shape_of(node.inputs[2]))
-    return found
+        gradients[2] = context.sum_to(g, shape_of(x), shape_of(node.inputs[2]))
+    return gradients
 
 
 @rule(
@@ -97,13 +97,13 @@ def rms_normalization(context: Context, node: gs.Node, grads: Gradients) -> Grad
     x, scale = node.inputs[:2]
     axes = _axes_from(node)
     r = _inverse_root(context, context.mul(x, x), axes, x, node.attrs.get("epsilon", 1e-5))
-    found: Gradients = [None, None]
+    gradients: Gradients = [None, None]
     if context.needs(x):
-        found[0] = _through(context, context.mul(g, scale), x, r, axes, centre=False)
+        gradients[0] = _through(context, context.mul(g, scale), x, r, axes, centre=False)
     if context.needs(scale):
         product = context.mul(g, context.mul(x, r))
-        found[1] = context.sum_to(product, shape_of(x), shape_of(scale))
-    return found
+        gradients[1] = context.sum_to(product, shape_of(x), shape_of(scale))
+    return gradients
 
 
 @rule(

@@ -132,8 +132,8 @@ def _to_the_first_largest(
     )
     is_first = context.op("Equal", numbered, context.magnify(first, window.kernel), dtype=np.bool_)
     chosen = context.op("Cast", is_first, dtype=np.float32, to=1)
-    found = context.mul(chosen, context.magnify(g, window.kernel))
-    return resize_with_zeros(context, found, none, [0, 0, *(-n for n in rest)])
+    placed = context.mul(chosen, context.magnify(g, window.kernel))
+    return resize_with_zeros(context, placed, none, [0, 0, *(-n for n in rest)])
 
 
 @rule("AveragePool", supports=settled_padding)

@@ -217,7 +217,7 @@ def product_gradients(
     context: Context, node: gs.Node, g: Tensor, a: Places, b: Places
 ) -> Gradients:
     """Return the gradients of a matrix product's inputs at the first of ``a`` and of ``b``."""
-    found: Gradients = [None] * len(node.inputs)
+    gradients: Gradients = [None] * len(node.inputs)
     out = shape_of(node.outputs[0])
     for own, other in ((a, b), (b, a)):
         tensor = node.inputs[own[0]]
@@ -236,8 +236,8 @@ def product_gradients(
             axis = len(shape) - (2 if own is a else 1)
             scale = scale_at(context, node, own[1], axis, g, len(shape))
             product = context.mul(product, scale)
-        found[own[0]] = product
-    return found
+        gradients[own[0]] = product
+    return gradients
 
 
 def integer_range(q: Tensor) -> tuple[int, int]:

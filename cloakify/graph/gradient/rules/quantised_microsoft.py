@@ -32,13 +32,13 @@ def add(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
     (g,) = grads
     assert g is not None
     g = requantised(context, node, g, 6)
-    found: Gradients = [None] * len(node.inputs)
+    gradients: Gradients = [None] * len(node.inputs)
     for place in (0, 3):
         tensor = node.inputs[place]
         if context.needs(tensor):
             summed = context.sum_to(g, shape_of(node.outputs[0]), shape_of(tensor))
-            found[place] = rescaled(context, node, place + 1, summed)
-    return found
+            gradients[place] = rescaled(context, node, place + 1, summed)
+    return gradients
 
 
 @rule("QLinearMul", domain=DOMAIN)
@@ -47,7 +47,7 @@ def mul(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
     (g,) = grads
     assert g is not None
     g = requantised(context, node, g, 6)
-    found: Gradients = [None] * len(node.inputs)
+    gradients: Gradients = [None] * len(node.inputs)
     for place, other in ((0, 3), (3, 0)):
         tensor = node.inputs[place]
         if context.needs(tensor):
@@ -55,8 +55,8 @@ def mul(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
             summed = context.sum_to(
                 context.mul(g, factor), shape_of(node.outputs[0]), shape_of(tensor)
             )
-            found[place] = rescaled(context, node, place + 1, summed)
-    return found
+            gradients[place] = rescaled(context, node, place + 1, summed)
+    return gradients
 
 
 @rule("QLinearConcat", domain=DOMAIN)
@@ -66,15 +66,15 @@ def concat(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
     assert g is not None
     g = requantised(context, node, g, 0)
     axis = node.attrs["axis"]
-    found: Gradients = [None] * len(node.inputs)
+    gradients: Gradients = [None] * len(node.inputs)
     start = 0
     for place in range(2, len(node.inputs), 3):
         end = start + shape_of(node.inputs[place])[axis]
         if context.needs(node.inputs[place]):
             limits = (context.ints(start), context.ints(end), context.ints(axis))
-            found[place] = rescaled(context, node, place + 1, context.op("Slice", g, *limits))
+            gradients[place] = rescaled(context, node, place + 1, context.op("Slice", g, *limits))
         start = end
-    return found
+    return gradients
 
 
 @rule("QLinearLeakyRelu", domain=DOMAIN)
@@ -136,10 +136,10 @@ def gemm(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
     b = dequantised(context, node, (3, 4, 5), 0 if trans_b else 1, g)
     alpha = node.attrs.get("alpha", 1.0)
     if trans_a:
-        found = context.op("Gemm", b, g, alpha=alpha, transA=trans_b, transB=1)
+        product = context.op("Gemm", b, g, alpha=alpha, transA=trans_b, transB=1)
     else:
-        found = context.op("Gemm", g, b, alpha=alpha, transB=1 - trans_b)
-    return [rescaled(context, node, 1, found)]
+        product = context.op("Gemm", g, b, alpha=alpha, transB=1 - trans_b)
+    return [rescaled(context, node, 1, product)]
 
 
 @rule("MatMulIntegerToFloat", domain=DOMAIN, supports=matrices(0, 1))

@@ -100,5 +100,5 @@ def _matrix(node: gs.Node, place: int, size: int, out: int) -> np.ndarray:
     opset = onnx.helper.make_opsetid("", _OPSET)
     model = onnx.helper.make_model(graph, opset_imports=[opset], ir_version=8)
     identity = np.eye(size, dtype=np.float32)[:, None, None]
-    (found,) = run_once(model, {"x": identity})
-    return np.asarray(found[:, 0, 0].T)
+    (resized,) = run_once(model, {"x": identity})
+    return np.asarray(resized[:, 0, 0].T)

@@ -65,12 +65,12 @@ def extreme(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
     assert g is not None
     (y,) = node.outputs
     zero = context.scalar(0.0, g)
-    found: Gradients = [None] * len(node.inputs)
+    gradients: Gradients = [None] * len(node.inputs)
     last = max(place for place, tensor in enumerate(node.inputs) if context.needs(tensor))
     for place, tensor in enumerate(node.inputs[: last + 1]):
         chosen = context.compare("Equal", tensor, y)
         if context.needs(tensor):
-            found[place] = like(context, context.where(chosen, g, zero), node, tensor)
+            gradients[place] = like(context, context.where(chosen, g, zero), node, tensor)
         if place < last:
             g = context.where(chosen, zero, g)
-    return found
+    return gradients

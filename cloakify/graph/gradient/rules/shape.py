@@ -88,16 +88,16 @@ def concat(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
     assert g is not None
     axis = node.attrs["axis"]
     start = 0
-    found: Gradients = []
+    gradients: Gradients = []
     for tensor in node.inputs:
         end = start + shape_of(tensor)[axis]
-        found.append(
+        gradients.append(
             context.op("Slice", g, context.ints(start), context.ints(end), context.ints(axis))
             if context.needs(tensor)
             else None
         )
         start = end
-    return found
+    return gradients
 
 
 @rule("Split")

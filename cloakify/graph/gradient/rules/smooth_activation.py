@@ -124,8 +124,8 @@ def _biased(
     bias = node.inputs[1] if given(node, 1) else None
     total = x if bias is None else context.add(x, bias)
     g = context.mul(g, slope(context, total))
-    found: Gradients = [g if context.needs(x) else None]
+    gradients: Gradients = [g if context.needs(x) else None]
     if bias is not None:
         needed = context.needs(bias)
-        found.append(context.sum_to(g, shape_of(x), shape_of(bias)) if needed else None)
-    return found
+        gradients.append(context.sum_to(g, shape_of(x), shape_of(bias)) if needed else None)
+    return gradients

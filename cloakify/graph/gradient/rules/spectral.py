@@ -53,15 +53,15 @@ def dft(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
     spectrum, signal = shape_of(node.outputs[0]), shape_of(x)
     if inverse and onesided:
         transformed = length // 2 + 1
-        found = _transposed_real_inverse(context, g, length, axis, rank)
+        signal_gradient = _transposed_real_inverse(context, g, length, axis, rank)
     else:
         missing = length - spectrum[axis]
         g = resize_with_zeros(context, g, [0] * rank, _only(axis, missing, rank))
-        found = _transposed(context, g, length, axis, inverse)
+        signal_gradient = _transposed(context, g, length, axis, inverse)
         transformed = length
     cut = [0] * rank
     cut[axis], cut[-1] = signal[axis] - transformed, signal[-1] - 2
-    return [resize_with_zeros(context, found, [0] * rank, cut)]
+    return [resize_with_zeros(context, signal_gradient, [0] * rank, cut)]
 
 
 @rule(
@@ -81,13 +81,13 @@ def stft(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
     else:
         length = shape_of(node.inputs[2])[0] if given(node, 2) else total
     g = resize_with_zeros(context, g, [0] * 4, [0, 0, length - frequencies, 0])
-    found = _transposed(context, g, length, 2, inverse=False)
-    found = resize_with_zeros(context, found, [0] * 4, [0, 0, 0, parts - 2])
+    framed = _transposed(context, g, length, 2, inverse=False)
+    framed = resize_with_zeros(context, framed, [0] * 4, [0, 0, 0, parts - 2])
     if given(node, 2):
         window = context.reshape(context.cast(node.inputs[2], g.dtype), [length, 1])
-        found = context.mul(found, window)
+        framed = context.mul(framed, window)
     places = np.arange(frames)[:, None] * step + np.arange(length)
-    rows = context.transpose(context.reshape(found, [samples, frames * length, parts]), [1, 0, 2])
+    rows = context.transpose(context.reshape(framed, [samples, frames * length, parts]), [1, 0, 2])
     summed = context.op(
         "ScatterND",
         zeros(context, [total, samples, parts], g),

@@ -15,8 +15,7 @@ def values(node: gs.Node, place: int) -> np.ndarray:
     """Return an input that is a constant; that it is one the rule must have asked for."""
     tensor = node.inputs[place]
     assert isinstance(tensor, gs.Constant), tensor
-    found: np.ndarray = tensor.values
-    return found
+    return tensor.values
 
 
 def constant_values(tensor: Tensor) -> np.ndarray | None:
@@ -25,8 +24,7 @@ def constant_values(tensor: Tensor) -> np.ndarray | None:
     ``None`` where it is computed from data, or in a way that is not looked into.
     """
     if isinstance(tensor, gs.Constant):
-        found: np.ndarray = tensor.values
-        return found
+        return tensor.values
     if not tensor.inputs:
         return None
     node = tensor.inputs[0]

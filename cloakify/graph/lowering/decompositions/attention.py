@@ -132,18 +132,18 @@ class _Heads:
 
     def _added(self, samples: int, queries: int, keys: int) -> list[str]:
         """Return what is added to the scores [B, N, S, T]."""
-        write, found = self.writer, []
+        write, added = self.writer, []
         mask = given(self.node, _MASK[self.node.op_type])
         if mask:
             filtered = self._number(attribute(self.node, "mask_filter_value", _FILTER))
             shown = self._shown(mask, samples, keys)
-            found.append(write.op("Where", shown, self._number(0), filtered))
+            added.append(write.op("Where", shown, self._number(0), filtered))
         if attribute(self.node, "unidirectional", 0):
             later = np.triu(np.ones((queries, keys), bool), 1)
             lowest = np.finfo(np.float32).min
-            found.append(write.constant(np.where(later, lowest, 0).astype(self.dtype)))
+            added.append(write.constant(np.where(later, lowest, 0).astype(self.dtype)))
         bias = given(self.node, _BIAS)
-        return [*found, bias] if bias else found
+        return [*added, bias] if bias else added
 
     def _shown(self, mask: str, samples: int, keys: int) -> str:
         """Return which keys may be looked at: bool [B, 1, 1 or S, T]."""

@@ -97,5 +97,5 @@ def _parameters(node: NodeProto, names: Sequence[str]) -> dict[str, Any]:
     listed = attribute(node, "activation_params")
     if listed is not None:
         return dict(zip(names, listed, strict=False))
-    found = {name: attribute(node, f"activation_{name}") for name in names}
-    return {name: value for name, value in found.items() if value is not None}
+    given = {name: attribute(node, f"activation_{name}") for name in names}
+    return {name: value for name, value in given.items() if value is not None}

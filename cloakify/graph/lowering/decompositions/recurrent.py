@@ -96,22 +96,22 @@ def write(writer: Writer, node: NodeProto, shapes: Shapes, types: Mapping[str, i
         projected = writer.op("MatMul", x, writer.op("Transpose", part.weights))
         if part.bias_x is not None:
             projected = writer.op("Add", projected, part.bias_x)
-        states, found = part.states, [""] * steps
+        states, hidden = part.states, [""] * steps
         order = range(steps)[::-1] if back else range(steps)
         for time in order:
             now = writer.op("Gather", projected, writer.constant(np.array(time, np.int64)), axis=0)
             after = step(part, now, states)
-            found[time] = lengths.where_inside(time, after[0])
+            hidden[time] = lengths.where_inside(time, after[0])
             states = [
                 lengths.where_inside(time, new, old) for new, old in zip(after, states, strict=True)
             ]
-        outputs.append(found)
+        outputs.append(hidden)
         lasts.append([lengths.where_inside(0, state) for state in states])
     if node.output[0]:
         axis = writer.ints(0)
         rows = []
         for time in range(steps):
-            sides = [writer.op("Unsqueeze", found[time], axis) for found in outputs]
+            sides = [writer.op("Unsqueeze", side[time], axis) for side in outputs]
             both = sides[0] if len(sides) == 1 else writer.op("Concat", *sides, axis=0)
             rows.append(writer.op("Unsqueeze", both, axis))
         _yield(writer, rows, node.output[0], [2, 0, 1, 3] if batch_first else [])

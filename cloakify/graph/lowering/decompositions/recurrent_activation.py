@@ -64,11 +64,13 @@ def read_activations(node: NodeProto) -> list[list[Activation]] | str:
     # As given, or the default, for every direction; a list for both directions has twice as many.
     chosen = attribute(node, "activations") or each * directions
     lists = {key: iter(attribute(node, f"activation_{key}") or ()) for key in ("alpha", "beta")}
-    found = []
+    activations = []
     for given in chosen:
         name = _NAMES.get(given.lower())
         if name is None:
             return f"has the activation {given!r}"
         own = {key: next(lists[key], value) for key, value in _PARAMETERS[name].items()}
-        found.append(Activation(name, own))
-    return [found[place : place + len(each)] for place in range(0, len(found), len(each))]
+        activations.append(Activation(name, own))
+    return [
+        activations[place : place + len(each)] for place in range(0, len(activations), len(each))
+    ]

@@ -8,7 +8,7 @@ import onnxruntime as ort
 import pytest
 
 from cloakify.attacks.target import Target
-from cloakify.graph.analysis.classifier import find_classifier
+from cloakify.graph.analysis.classifier_search import find_classifier
 from cloakify.graph.analysis.inputs import find_input
 from cloakify.graph.gradient.coverage import gradient_coverage
 from cloakify.graph.gradient.rule import has_rule

@@ -88,7 +88,7 @@ def find_classifier(
         graph.outputs = [_output(graph, wanted.output)]
     answers = answers_in(graph)
     if wanted.head is None:
-        refuse_detector(answers)
+        refuse_detector(graph, answers)
     try:
         search = find_head_in(graph, model, wanted.head, any_mixed=any_mixed)
     except HeadError as error:
@@ -108,11 +108,11 @@ def find_classifier(
 
 
 def _output(graph: gs.Graph, name: str) -> gs.Tensor:
-    found = [output for output in graph.outputs if output.name == name]
-    if not found:
+    named = [output for output in graph.outputs if output.name == name]
+    if not named:
         names = ", ".join(repr(output.name) for output in graph.outputs[:5])
         raise UsageError(f"--output-name: the model has no output {name!r}; it has {names}")
-    return found[0]
+    return named[0]
 
 
 def _as_wanted(reading: TaskReading, head: Head, task: Task) -> TaskReading:

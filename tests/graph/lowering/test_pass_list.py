@@ -15,7 +15,7 @@ from cloakify.graph.lowering.decompositions.catalogue import write_out
 from cloakify.graph.lowering.fold_shapes import fold_constants
 from cloakify.graph.lowering.functions import expand_functions
 from cloakify.graph.lowering.opset import WORKING_OPSET
-from cloakify.graph.lowering.passes import PASSES, UNRUN, Pass, Property
+from cloakify.graph.lowering.pass_list import PASSES, UNRUN, Pass, Property
 from cloakify.graph.lowering.run_once import run_once
 from cloakify.graph.lowering.specialise import lower
 from cloakify.graph.lowering.state import Lowering
