@@ -50,8 +50,9 @@ def plan_attacks(
     given
         Attacked copies of the samples.
     passable
-        Whether a model makes steps that a gradient can be let through: an attack that does is added
-        to those that follow it.
+        Whether a model makes steps or levels that a gradient can be let through: an attack that
+        does is added to those that follow it, before other kinds of Auto-PGD, for what is told
+        beyond the budgets is told by the first attack.
 
     Raises
     ------
@@ -62,13 +63,12 @@ def plan_attacks(
     for eps in budgets:
         check_width(threat, eps)
     attacks = list(chosen)
-    names = [attack.name for attack in attacks]
-    if (
-        passable
-        and "apgd-bpda" not in names
-        and "white-box" in [attack.gradient for attack in attacks]
-    ):
-        attacks.append(_by_effort(ApgdBpda(), setting))
+    if passable and "white-box" in [attack.gradient for attack in attacks]:
+        through: list[Attack] = [each for each in attacks if isinstance(each, ApgdBpda)]
+        attacks = [attack for attack in attacks if attack not in through]
+        leading = bool(attacks) and isinstance(attacks[0], Apgd | ApgdT)
+        place = 0 if leading else len(attacks)
+        attacks[place:place] = through or [_by_effort(ApgdBpda(), setting)]
     # Those that follow the gradient come first, so that it can be told what they leave.
     attacks.sort(key=lambda attack: attack.gradient != "white-box")
     white_box = attacks[0].gradient == "white-box"
@@ -91,7 +91,10 @@ def plan_attacks(
         check_stride=_stride(samples, effort.checked),
         extending=_again(first, seed, steps=extending_steps),
         nearest_search=FabT(
-            steps=nearest_steps, num_targets=effort.searching_targets, stop_early=False
+            steps=nearest_steps,
+            num_targets=effort.searching_targets,
+            stop_early=False,
+            straight_through=passable,
         )
         if white_box
         else None,

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloakify.data import Copies, Dataset
-from cloakify.evaluation import accuracy_figure, compare, judge, median_distance
+from cloakify.evaluation import Distance, accuracy_figure, compare, judge, median_distance
 from cloakify.evaluation.attack_results import AttackPlan, AttackResults
 from cloakify.evaluation.probes import Probes
 from cloakify.evaluation.warnings import (
@@ -17,6 +17,7 @@ from cloakify.evaluation.warnings import (
     EvaluationWarning,
     attack_warnings,
     blocked_gradients,
+    distance_is_budget,
     probe_warnings,
     unbounded_fails,
 )
@@ -168,6 +169,12 @@ def _warnings(
     warnings = probe_warnings(probes) + attack_warnings(results, number, names, white_box, check)
     if plan.extended_budgets:
         warnings += filter(None, [unbounded_fails(results.extended[-1], chance)])
+    distance = _median_distance(plan, results)
+    if distance is not None:
+        unfound = (_distances(plan, results) < results.distance) & results.clean
+        budgets = (*plan.budgets, *plan.extended_budgets)
+        bound = distance_is_budget(distance, budgets, unfound[results.searched])
+        warnings += filter(None, [bound])
     return warnings
 
 
@@ -191,9 +198,7 @@ def _model(
             for k, eps in budgets
         ),
         curve=_curve(plan, results, chance),
-        median_distance=None
-        if plan.nearest_search is None
-        else median_distance(_distances(plan, results)[results.searched]),
+        median_distance=_median_distance(plan, results),
         convergence=tuple(
             Convergence(
                 plan.attacks[0].name,
@@ -226,6 +231,12 @@ def _given(copies: Copies, results: AttackResults) -> GivenCopies:
         )
     ]
     return GivenCopies(str(copies.data.path), copies.data.sha256, tuple(within))
+
+
+def _median_distance(plan: AttackPlan, results: AttackResults) -> Distance | None:
+    if plan.nearest_search is None:
+        return None
+    return median_distance(_distances(plan, results)[results.searched])
 
 
 def _distances(plan: AttackPlan, results: AttackResults) -> NDArray[np.float64]:

@@ -115,11 +115,12 @@ class ApgdDlr(Apgd):
 
 
 class ApgdBpda(Apgd):
-    """Auto-PGD on the cross-entropy, its gradient straight through steps.
+    """Auto-PGD on the cross-entropy, its gradient straight through steps and levels.
 
-    What passes `Ceil`, `Floor`, `Round` or `Sign` in the forward pass comes back as if they were
-    the identity (Athalye, Carlini & Wagner, arXiv 1802.00420, section 4.1), so that defences which
-    quantise their input are attacked in what they quantise. The shipped graph is what is judged.
+    Quantisers, dead zones, hard clips and whatever else has a derivative that hides what it does
+    are gone back through by secants that span the step (BPDA: Athalye, Carlini & Wagner, arXiv
+    1802.00420, section 4.1; :mod:`~cloakify.graph.gradient.secant`). The shipped graph is what is
+    judged.
     """
 
     name = "apgd-bpda"

@@ -38,14 +38,24 @@ class FabT(Attack):
         How many classes to try, those of the largest logits; at most all the others.
     stop_early
         Be content with a misclassified point within the budget. Without, look for the nearest.
+    straight_through
+        Take the boundary as :class:`~cloakify.attacks.apgd.ApgdBpda` takes the loss.
     """
 
     name = "fab-t"
 
-    def __init__(self, *, steps: int = 100, num_targets: int = 9, stop_early: bool = True) -> None:
+    def __init__(
+        self,
+        *,
+        steps: int = 100,
+        num_targets: int = 9,
+        stop_early: bool = True,
+        straight_through: bool = False,
+    ) -> None:
         self._steps = steps
         self.num_targets = num_targets
         self.stop_early = stop_early
+        self.straight_through = straight_through
 
     @property
     def steps(self) -> int:
@@ -159,7 +169,13 @@ class _Walk:
 
     def _next(self) -> Array:
         lanes, threat = self.lanes, self.threat
-        seen = self.target.evaluate(lanes.x, lanes.y, "targeted-margin", lanes.towards)
+        seen = self.target.evaluate(
+            lanes.x,
+            lanes.y,
+            "targeted-margin",
+            lanes.towards,
+            straight_through=self.attack.straight_through,
+        )
         factor = np.broadcast_to(threat.factor, lanes.x.shape).astype(np.float64)
         # All in moves away from the sample, in data units.
         here = _rows((lanes.x - lanes.clean) / factor)

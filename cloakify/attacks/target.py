@@ -34,9 +34,10 @@ from cloakify.graph.attack_steps.build import (
     GradientSpec,
     build_gradient,
 )
+from cloakify.graph.attack_steps.hidden_slopes import HIDDEN, build_hidden_slopes
 from cloakify.graph.attack_steps.steps import CLEAN, EPS, FACTOR, LOWER, NEXT, STEP_SIZE, UPPER
 from cloakify.graph.edit.taps import tap
-from cloakify.numeric.arrays import Array, Labels, floats
+from cloakify.numeric.arrays import Array, Labels, filled, floats
 from cloakify.numeric.judging import is_right, predicted, rivals_of
 from cloakify.runtime import DEFAULT_BATCH_SIZE, BatchSize, Device, Session, Workers
 
@@ -168,13 +169,44 @@ class Target:
         logits, said = self._logits_and_answers(x)
         return is_right(logits, y) & agreeing(self._answers, said, y)
 
+    def hidden_slopes(self, x: Array) -> float:
+        """Return how much of what the model does on samples its derivatives do not tell.
+
+        The share of the numbers at which a function in the graph, of one number each, is level
+        although it is not on either side: the largest share of any such function, up to 1. See
+        :func:`~cloakify.graph.gradient.secant.hidden_share`.
+
+        Parameters
+        ----------
+        x
+            A few samples [n, …]: as many as one batch holds are looked at.
+        """
+        size = self._size_for(len(x))
+
+        def work() -> float:
+            shape = {self.spec.name: (size, *x.shape[1:])}
+            built = build_hidden_slopes(self.model, shape, self.spec.name, self.scores.logits)
+            if built is None:
+                return 0.0
+            session = Session(built, self.device, threads=self.workers.threads)
+            fed = {self.spec.name: filled(x[:size], size), **self.constants}
+            return float(session.run(self._feeds(session, fed), [HIDDEN])[HIDDEN].max())
+
+        return self.within_memory(work)
+
     def _logits_and_answers(self, x: Array) -> tuple[Array, list[Array]]:
         names = [self.scores.logits, *(answer.name for answer in self._answers)]
         logits, *said = (outputs.reshape(len(x), -1) for outputs in self._forward(x, names))
         return logits, said
 
     def evaluate(
-        self, x: Array, y: Labels, loss: str = "ce", targets: Labels | None = None
+        self,
+        x: Array,
+        y: Labels,
+        loss: str = "ce",
+        targets: Labels | None = None,
+        *,
+        straight_through: bool = False,
     ) -> Evaluation:
         """Return logits, loss and input gradient of n samples.
 
@@ -186,6 +218,8 @@ class Target:
             A key of :data:`~cloakify.graph.attack_steps.losses.LOSSES`.
         targets
             Target classes [n], or labels, for a targeted loss.
+        straight_through
+            See :class:`~cloakify.graph.attack_steps.build.GradientSpec`.
 
         Raises
         ------
@@ -193,7 +227,12 @@ class Target:
             The graph has no gradient.
         """
         spec = GradientSpec(
-            self.spec.name, self.scores.logits, None, loss, independent=self.independent
+            self.spec.name,
+            self.scores.logits,
+            None,
+            loss,
+            independent=self.independent,
+            straight_through=straight_through,
         )
         names = [LOGITS, LOSS, GRADIENT]
         return Evaluation(*self._run(x, {LABELS: y, TARGETS: targets}, spec, self.constants, names))

@@ -52,11 +52,15 @@ class Attacks:
         The evaluation attack, driving every sample to its highest loss.
     adaptive
         The evaluation attack, stopping where it has fooled the model.
+    through
+        One that goes straight through what hides its slope, for what withstands the others; where
+        the models do not, ``None``.
     """
 
     calibration: Attack
     transfer: Attack
     adaptive: Attack
+    through: Attack | None = None
 
 
 def compare_targets(
@@ -94,6 +98,9 @@ def compare_targets(
             tried = standing & fooled if target is baseline else standing
             adaptive = transferred & clean
             adaptive[tried] = _withstand(attacks.adaptive, target, samples.at(tried), threat)
+            if attacks.through is not None:
+                left = adaptive.copy()
+                adaptive[left] = _withstand(attacks.through, target, samples.at(left), threat)
             parts.append(
                 Correctness(
                     clean=clean,

@@ -19,7 +19,7 @@ from itertools import pairwise
 import numpy as np
 
 from cloakify.evaluation.attack_results import AttackResults
-from cloakify.evaluation.figures import compare
+from cloakify.evaluation.figures import Distance, compare
 from cloakify.evaluation.probes import Probes
 from cloakify.numeric.arrays import Flags
 
@@ -53,11 +53,13 @@ class WarningCode(StrEnum):
     CALIBRATION_DATA = "calibration-data"
     NEAR_COPIES = "near-copies"
     BLOCKED = "gradient-blocked"
+    DISTANCE = "distance-is-a-budget"
 
 
-HARMLESS = frozenset({WarningCode.SATURATED})
-"""Codes that say something of the model without putting the attacks in doubt: the losses are
-taken on logits, and neither they nor their gradients are rounded away."""
+HARMLESS = frozenset({WarningCode.SATURATED, WarningCode.DISTANCE})
+"""Codes that put no accuracy in doubt. With logits far apart neither losses, which are taken on
+them, nor their gradients are rounded away; and where the search for the nearest misclassified point
+fails, all attacks at the budgets have been tried as well."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,32 @@ def blocked_gradients(operators: Sequence[str], passable: bool) -> EvaluationWar
         + " (apgd-bpda goes straight through steps)"
         * passable,
         len(operators),
+    )
+
+
+def distance_is_budget(
+    distance: Distance, budgets: Sequence[float], unfound: Flags
+) -> EvaluationWarning | None:
+    """Warn where the median distance is no distance, but a budget at which an attack succeeded.
+
+    Parameters
+    ----------
+    distance
+        The median.
+    budgets
+        All of them, also those beyond what was asked for.
+    unfound
+        bool [n], of which samples the search found no nearer point than the budgets tell.
+    """
+    if distance.value not in budgets or not unfound.any():
+        return None
+    share = float(unfound.mean())
+    return EvaluationWarning(
+        WarningCode.DISTANCE,
+        f"the median distance is a budget, {distance.value:.4g}, and no more than an upper bound: "
+        f"of {100 * share:.1f} % of the samples the search for the nearest misclassified point "
+        "found none that is nearer than what fooled the model within a budget",
+        share,
     )
 
 

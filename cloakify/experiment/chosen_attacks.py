@@ -39,6 +39,12 @@ def follows_gradient(setting: AttackSetting) -> bool:
     return chosen_attack(setting).gradient == "white-box"
 
 
+def straight_attack(setting: HardenSetting) -> Attack:
+    """Return the attack that judges what hides its slopes, beside :func:`evaluation_attack`."""
+    steps = setting.evaluation.steps or effort_of(setting).steps
+    return make_attack("apgd-bpda", steps=steps, seed=setting.run.seed)
+
+
 def evaluation_attack(
     setting: HardenSetting, *, stop_early: bool, steps: int | None = None
 ) -> Attack:

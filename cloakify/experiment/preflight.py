@@ -21,6 +21,10 @@ from cloakify.numeric.judging import is_right
 # for two of them that have changed places to be seen.
 TRIED = 2048
 
+# A function of one number hides its slope where it is level for more of the numbers than that; the
+# bounded activations of usual models are for fewer.
+HIDDEN = 0.05
+
 # Samples up to which low accuracy is no reason to stop where samples may have been picked.
 FEW = 64
 
@@ -44,12 +48,15 @@ class Preflight:
         How many get another answer from the whole model than from its head.
     spread
         From the smallest to the largest logit of a sample, the median.
+    hidden
+        See :meth:`~cloakify.attacks.Target.hidden_slopes`; 0 where nobody follows gradients.
     """
 
     count: int
     correct: int
     overruled: int
     spread: float
+    hidden: float = 0.0
 
     @property
     def small_logits(self) -> bool:
@@ -59,14 +66,23 @@ class Preflight:
         """
         return self.spread < SMALL
 
+    @property
+    def hides_slopes(self) -> bool:
+        """Whether attacks should go through steps and levels that their gradient stops at."""
+        return self.hidden > HIDDEN
 
-def preflight(experiment: Experiment, target: Target, *, few: bool = False) -> Preflight:
+
+def preflight(
+    experiment: Experiment, target: Target, *, few: bool = False, gradients: bool = True
+) -> Preflight:
     """Run a target on clean samples.
 
     Parameters
     ----------
     few
         Whether a few samples may well be ones that the model errs on.
+    gradients
+        Whether attacks will follow them, so that it counts what they do not tell.
 
     Raises
     ------
@@ -109,7 +125,12 @@ def preflight(experiment: Experiment, target: Target, *, few: bool = False) -> P
     with np.errstate(invalid="ignore"):
         # Of labels each has a loss of its own, and none leads to another.
         spread = np.inf if target.independent else float(np.median(np.ptp(logits, axis=1)))
-    return Preflight(count, int(is_right(logits, labels).sum()), other, spread)
+    hidden = 0.0
+    if gradients:
+        few_indices = indices[:: -(-count // target.batch_size)]
+        (batch,) = dataset.batches(few_indices, target.batch_size)
+        hidden = target.hidden_slopes(floats(batch.x))
+    return Preflight(count, int(is_right(logits, labels).sum()), other, spread, hidden)
 
 
 def _check_labels(experiment: Experiment, labels: Labels, logits: Array, few: bool) -> None:

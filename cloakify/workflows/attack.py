@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cloakify.attacks.apgd import ApgdBpda
 from cloakify.data.npz_writer import NpzWriter
 from cloakify.errors import UsageError
 from cloakify.evaluation import Figure, accuracy_figure
@@ -84,7 +85,8 @@ def attack(
     check_outputs([path], [classifier], data, setting.data.classes)
     experiment = open_experiment(classifier, data, setting, progress)
     target, dataset = experiment.target(), experiment.dataset
-    first_look = preflight(experiment, target, few=True)
+    white_box = method.gradient == "white-box"
+    first_look = preflight(experiment, target, few=True, gradients=white_box)
     right = np.empty((2, len(dataset)), bool)
     logits = np.empty((2, len(dataset) * target.independent, target.num_classes), np.float32)
     inside = experiment.inside
@@ -109,6 +111,11 @@ def attack(
         notes += (
             f"{first_look.overruled} of {first_look.count} clean samples get another answer from "
             "the whole model than from its head, and both figures are of the head alone",
+        )
+    if first_look.hides_slopes and not isinstance(method, ApgdBpda):
+        notes += (
+            f"the model hides its slopes: a function in it is level for {first_look.hidden:.0%} of "
+            "the numbers though it is not on either side; --attack apgd-bpda goes through",
         )
     labels = None
     if target.independent:

@@ -109,6 +109,15 @@ def evaluate(
         given = None
         if attacked is not None:
             given = whole.copies(attacked).of(whole.dataset.distinct)
+        experiments = [first, *(first.of(other) for other in classifiers[1:])]
+        classifiers = [experiment.classifier for experiment in experiments]
+        targets = [experiment.target() for experiment in experiments]
+    with clock.stage("look"):
+        gradients = any(attack.gradient == "white-box" for attack in attacks)
+        looks = [
+            preflight(experiment, target, gradients=gradients)
+            for experiment, target in zip(experiments, targets, strict=True)
+        ]
         plan = plan_attacks(
             setting,
             attacks,
@@ -117,21 +126,16 @@ def evaluate(
             len(first.dataset),
             len(paths),
             given,
-            any(each.coverage.passable for each in classifiers),
+            any(each.coverage.passable for each in classifiers)
+            or any(look.hides_slopes for look in looks),
         )
-        experiments = [first, *(first.of(other) for other in classifiers[1:])]
-        classifiers = [experiment.classifier for experiment in experiments]
-        targets = [experiment.target() for experiment in experiments]
-    with clock.stage("look"):
-        for experiment, target in zip(experiments, targets, strict=True):
-            preflight(experiment, target)
         if told is not None:
             pace = measure_pace(
                 targets[0],
                 [first.threat.with_eps(eps) for eps in plan.budgets],
                 first.dataset,
                 np.arange(len(first.dataset)),
-                gradients=plan.attacks[0].gradient == "white-box",
+                gradients=gradients,
             )
             told(outlook_of_plan(plan, len(first.dataset), len(targets), pace))
         probes = [
@@ -139,7 +143,7 @@ def evaluate(
                 target,
                 first.threat,
                 first.dataset,
-                gradients=plan.attacks[0].gradient == "white-box",
+                gradients=gradients,
                 progress=_stage(progress, "looking", number, len(targets), len(first.dataset)),
             )
             for number, target in enumerate(targets)

@@ -26,6 +26,7 @@ from cloakify.experiment.chosen_attacks import (
     evaluation_attack,
     follows_gradient,
     label_attack,
+    straight_attack,
 )
 from cloakify.experiment.classifier import open_source
 from cloakify.experiment.effort import samples_reported
@@ -134,9 +135,11 @@ def harden(
             # tells better what the gates cost.
             splits = splits.swap_fit_select
         target = experiment.target()
-        small = preflight(experiment, target).small_logits
+        white_box = follows_gradient(setting)
+        look = preflight(experiment, target, gradients=white_box)
         # An exact match is lost with one label, which the ratio singles out and the sum does not.
-        if (small or target.independent) and setting.evaluation.attack == "auto":
+        singled = look.small_logits or target.independent
+        if singled and setting.evaluation.attack == "auto":
             setting = setting.replace(evaluation_attack="apgd-dlr")
             experiment = replace(experiment, setting=setting)
         copies = None
@@ -144,6 +147,7 @@ def harden(
             given = experiment.copies(attacked)
             attack, copies = Given(given), given_copies(given, experiment)
         evaluation = evaluation_attack(setting, stop_early=True)
+        hides = white_box and (look.hides_slopes or classifier.coverage.passable)
     if told is not None:
         with clock.stage("pace"):
             pace = measure_pace(
@@ -151,7 +155,7 @@ def harden(
                 [experiment.threat],
                 experiment.dataset,
                 splits.report,
-                gradients=follows_gradient(setting),
+                gradients=white_box,
             )
         told(outlook_of_hardening(setting, splits, attack, pace))
     if setting.masking.method == "tuned":
@@ -162,15 +166,18 @@ def harden(
         hardened = experiment.target(candidate.model)
         correctness = compare_targets(
             [target, hardened, experiment.target(candidate.control)],
-            Attacks(attack, evaluation_attack(setting, stop_early=False), evaluation),
+            Attacks(
+                attack,
+                evaluation_attack(setting, stop_early=False),
+                evaluation,
+                straight_attack(setting) if hides else None,
+            ),
             experiment.threat,
             experiment.dataset,
             splits.report,
             lambda done: progress("evaluating", done, len(splits.report)),
         )
-        warnings = check_masking(
-            experiment, hardened, splits, correctness[1], follows_gradient(setting), progress
-        )
+        warnings = check_masking(experiment, hardened, splits, correctness[1], white_box, progress)
         accuracy, verdict = judge_mask(*correctness, doubts=codes_in_doubt(warnings))
         labels = harden_labels(target, hardened, label_attack(setting), experiment, splits)
     gate = missed_gate(setting, accuracy.gain.adaptive.value, verdict)

@@ -19,7 +19,12 @@ def by_hand(target, threat, x, y, steps: int, step_size: float, momentum: float)
         velocity = momentum * velocity + gradient / np.abs(gradient).sum(axis=1, keepdims=True)
         way = np.sign(velocity)
         if threat.norm == "l2":
-            way = velocity / np.linalg.norm(velocity, axis=1, keepdims=True)
+            # What stands at a bound and would leave the box has no share in the length.
+            stuck = (moved <= threat.lower) & (velocity < 0) | (moved >= threat.upper) & (
+                velocity > 0
+            )
+            way = np.where(stuck, 0, velocity)
+            way = way / np.linalg.norm(way, axis=1, keepdims=True)
         moved = threat.project((moved + step_size * way).astype(np.float32), x)
     return moved
 

@@ -57,6 +57,29 @@ DEFENCES = {
 }
 
 
+# A zone around the features' mean within which they are the mean: d from it, `width` wide.
+_ZONE = "d = Sub (r, mean) a = Abs (d)"
+_OVER = f"{_ZONE} o = Sub (a, width)"
+_TIMES = "k = Mul (d, m) f = Add (k, mean)"
+# Features in steps of `width`.
+_PARTS = "u = Div (r, width)"
+DEAD_ZONES = {
+    "zone-where": f"{_ZONE} c = Less (a, width) f = Where (c, mean, r)",
+    "zone-product": f"{_ZONE} c = Greater (a, width) m = Cast <to = 1> (c) {_TIMES}",
+    "zone-leak": f"{_ZONE} c = Less (a, width) v = Mul (d, least) e = Add (v, mean) "
+    "f = Where (c, e, r)",
+    "zone-shrink": "d = Sub (r, mean) u = Div (d, width) "
+    "v = Shrink <lambd: float = 1.0, bias: float = 0.0> (u) k = Mul (v, width) f = Add (k, mean)",
+    "zone-steep": f"{_OVER} t = Mul (o, steep) m = Sigmoid (t) {_TIMES}",
+    "zone-clip": f"{_OVER} t = Mul (o, steep) m = Clip (t, zero, one) {_TIMES}",
+    "zone-sign": f"{_OVER} t = Sign (o) m = Relu (t) {_TIMES}",
+    "zone-whole": f"{_PARTS} v = Cast <to = 6> (u) e = Cast <to = 1> (v) f = Mul (e, width)",
+    "zone-floor": f"{_PARTS} v = Floor (u) f = Mul (v, width)",
+    "zone-rest": f"{_PARTS} v = Mod <fmod = 1> (u, one) e = Sub (u, v) f = Mul (e, width)",
+}
+DEFENCES |= {name: {"features": text} for name, text in DEAD_ZONES.items()}
+
+
 @dataclass(frozen=True)
 class Planted:
     """Data in an .npz file, and the weights of a model for it.
@@ -80,7 +103,8 @@ class Planted:
             <ir_version: 8, opset_import: ["" : 18]>
             f (float[N, 1, {SIDE}, {SIDE}] x) => (float[N, {CLASSES}] z)
             <float seven = {{7.0}}, float one = {{1.0}}, float zero = {{0.0}}, float half = {{0.5}},
-             float hundred = {{100.0}}, float levels = {{255.0}}, float little = {{0.01}}>
+             float hundred = {{100.0}}, float levels = {{255.0}}, float little = {{0.01}},
+             float least = {{0.0001}}, float steep = {{3000.0}}>
             {{
               {parts["input"]}
               g = Flatten (i)

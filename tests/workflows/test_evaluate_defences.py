@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from cloakify.report import EvaluateReport, ModelEvaluation
-from cloakify.settings import EvaluateSetting
+from cloakify.settings import EvaluateSetting, HardenSetting
 from cloakify.workflows.evaluate import evaluate
+from cloakify.workflows.harden import harden
 from cloakify.workflows.inspect import inspect
-from tests.support.planted import Planted, plant
+from tests.support.planted import DEAD_ZONES, Planted, plant
 
 BUDGETS = (0.04, 0.1)
 
@@ -46,7 +47,7 @@ def test_an_ordinary_model_raises_no_warning(planted: Planted) -> None:
         ("stepped", {"gradient-blocked"}),
         ("off-grid", {"head-overruled"}),
         ("random-layer", {"randomised-outputs"}),
-        ("hard-threshold", {"zero-gradients", "gradient-free-stronger"}),
+        ("hard-threshold", {"zero-gradients", "gradient-blocked"}),
         ("mean-sparse", {"zero-gradients"}),
     ],
 )
@@ -65,7 +66,8 @@ def test_a_quantised_input_withstands_no_more_than_none(planted: Planted) -> Non
     for plain, hidden in zip(bare.robust, quantised.robust, strict=True):
         by_attack = {entry.attack: entry.accuracy.value for entry in hidden.attacks}
         assert by_attack["apgd-bpda"] <= plain.worst_case.value + 0.02
-    assert by_attack["apgd-t"] > by_attack["apgd-bpda"]
+    # It leads, so that the curve beyond the budgets is its.
+    assert [*by_attack] == ["apgd-bpda", "apgd", "apgd-t", "square"]
     # Where there are no steps there is nothing to let it through.
     (model,) = report(planted, None).models
     assert [entry.attack for entry in model.robust[0].attacks] == ["apgd", "apgd-t"]
@@ -89,7 +91,7 @@ def test_an_answer_that_is_turned_around_behind_the_head_is_not_called_hardened(
 
 @pytest.mark.parametrize(
     ("defence", "hides"),
-    [("quantised-input", False), ("hard-threshold", True), ("softmax-inside", True)],
+    [("quantised-input", False), ("hard-threshold", False), ("softmax-inside", True)],
 )
 def test_no_planted_defence_is_called_hardened(planted: Planted, defence: str, hides: bool) -> None:
     found = report(planted, None, defence)
@@ -100,9 +102,40 @@ def test_no_planted_defence_is_called_hardened(planted: Planted, defence: str, h
     # What was crafted on the bare model finds what the masked gradient hides.
     assert ("transfer-stronger" in codes(found.models[1])) is hides
     assert codes(found.models[0]) == set()
-    # Its median distance follows from them too, though no search by gradient finds a point.
+    # Its median distance follows from them too, though no search by gradient finds a point; and
+    # that it is a budget is said.
     distance = found.models[1].median_distance
-    assert distance is not None and distance.value == BUDGETS[-1]
+    assert distance is not None and distance.value is not None
+    assert distance.value == BUDGETS[-1] or not hides
+    said = "distance-is-a-budget" in codes(found.models[1])
+    assert said is (distance.value in BUDGETS)
+
+
+@pytest.mark.parametrize("defence", sorted(DEAD_ZONES))
+def test_a_dead_zone_withstands_no_more_than_none(planted: Planted, defence: str) -> None:
+    """However it is built, what gradients do not tell is gone through, without being asked for."""
+    bare, blind = report(planted, None, defence).models
+    by_attack = {entry.attack: entry.accuracy.value for entry in blind.robust[0].attacks}
+    assert "apgd-bpda" in by_attack
+    for plain, hidden in zip(bare.robust, blind.robust, strict=True):
+        assert hidden.worst_case.value <= plain.worst_case.value + 0.1
+    assert "gradient-free-stronger" not in codes(blind)
+
+
+def test_harden_is_not_fooled_by_dead_zones(planted: Planted, tmp_path: Path) -> None:
+    """The source's figure is the one of an attack that goes through them."""
+    figures = {}
+    for defence in (None, "zone-where"):
+        setting = HardenSetting(
+            eps=0.04,
+            score="deepcloak",
+            mask_ratio=0.1,
+            evaluation_steps=20,
+            device="cpu",
+        )
+        found = harden(planted.model(defence), planted.data, tmp_path / "h.onnx", setting)
+        figures[defence] = found.report.accuracy.source.adaptive.value
+    assert figures["zone-where"] <= figures[None] + 0.1
 
 
 def test_a_saturated_model_is_no_harder_to_fool(planted: Planted) -> None:

@@ -61,8 +61,8 @@ class GradientSpec:
         Whether the logits are those of independent labels: the labels are int64 [N, K] then, and
         losses are taken as :mod:`~cloakify.graph.attack_steps.label_losses` says.
     straight_through
-        Whether the gradient passes `Ceil`, `Floor`, `Round` and `Sign` as if they were not there
-        (BPDA with the identity: Athalye, Carlini & Wagner, arXiv 1802.00420, section 4.1).
+        Whether the gradient passes steps and levels by secants that span them (BPDA: Athalye,
+        Carlini & Wagner, arXiv 1802.00420, section 4.1), and choices as if both were taken.
     """
 
     input: str

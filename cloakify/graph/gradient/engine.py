@@ -8,12 +8,14 @@ from the wanted tensors are never entered, so nothing is spent on the gradient o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import onnx_graphsurgeon as gs
 
 from cloakify.graph.gradient.builder import Tensor
 from cloakify.graph.gradient.rule import Context, rule_of
+from cloakify.graph.gradient.secant import secant_gradient
+from cloakify.graph.gradient.segments import Segment, find_segments
 from cloakify.graph.gradient.total import total
 from cloakify.graph.model.dataflow import reached_from
 from cloakify.graph.model.shapes import shape_of
@@ -48,6 +50,7 @@ def differentiate(
     forward = list(graph.nodes)
     active = reached_from(forward, [tensor.name for tensor in wanted]).values
     context = Context(graph, active, straight_through=straight_through)
+    hidden = _hidden_steps(graph, active) if straight_through else {}
     pending: dict[int, list[Tensor]] = {}
     for tensor, seed in seeds:
         pending.setdefault(id(tensor), []).append(seed)
@@ -60,6 +63,12 @@ def differentiate(
         for tensor, gradient in zip(node.outputs, incoming, strict=True):
             if gradient is not None:
                 pending[id(tensor)] = [_shaped(gradient, tensor)]
+        segment = hidden.get(node.outputs[0].name)
+        if segment is not None:
+            assert incoming[0] is not None
+            through = secant_gradient(context, segment, incoming[0])
+            pending.setdefault(id(segment.source), []).append(_shaped(through, segment.source))
+            continue
         rule = rule_of(node)
         assert rule is not None, node.op
         outgoing = rule.write(context, node, incoming)
@@ -67,6 +76,12 @@ def differentiate(
             if gradient is not None and context.needs(tensor):
                 pending.setdefault(id(tensor), []).append(_shaped(gradient, tensor))
     return [_total(context, pending.get(id(tensor))) for tensor in wanted]
+
+
+def _hidden_steps(graph: gs.Graph, active: Collection[str]) -> dict[str, Segment]:
+    """Return by the name of its end what gradients have to be let through."""
+    segments = find_segments(graph, active)
+    return {segment.target.name: segment for segment in segments if segment.may_hide}
 
 
 def _shaped(gradient: Tensor, tensor: Tensor) -> Tensor:

@@ -28,8 +28,8 @@ def test_an_ordinary_model() -> None:
     ("body", "blocked", "passable"),
     [
         ("h = Round (x)  d = MatMul (x, v)  y = Add (h, d)", ("Round (n0)",), True),
-        ("c = Less (x, zero)  h = Where (c, one, zero)  y = MatMul (h, v)", ("Where (n1)",), False),
-        ("c = Cast <to = 7> (x)  h = Cast <to = 1> (c)  y = Add (h, x)", ("Cast (n0)",), False),
+        ("c = Less (x, zero)  h = Where (c, one, zero)  y = MatMul (h, v)", ("Where (n1)",), True),
+        ("c = Cast <to = 7> (x)  h = Cast <to = 1> (c)  y = Add (h, x)", ("Cast (n0)",), True),
         (
             "c = Greater (x, zero)  g = Cast <to = 1> (c)  h = Floor (x)  s = Add (g, x) "
             "y = Add (h, s)",

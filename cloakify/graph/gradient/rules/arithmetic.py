@@ -53,7 +53,7 @@ def mul(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
 
     Where b is ``σ(a)`` (SiLU, as exporters write it), at once ``∂a = g · b · (1 + a − y)``, and
     where it is HardSwish's share of a, ``∂a = g · (b + a/6)`` or ``g · b``: fewer passes over
-    memory.
+    memory. Straight through, a yes or no that the data give is a yes.
     """
     (g,) = grads
     assert g is not None
@@ -63,6 +63,12 @@ def mul(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
         return [None, context.mul(g, _slope(context, b, a, y))]
     if _is_share_of(b, a):
         return [context.mul(g, _slope(context, a, b, y)), None]
+    if context.straight_through and (_is_choice(a) or _is_choice(b)):
+        return (
+            [None, like(context, g, node, b)]
+            if _is_choice(a)
+            else [like(context, g, node, a), None]
+        )
     return [
         like(context, context.mul(g, b), node, a) if context.needs(a) else None,
         like(context, context.mul(g, a), node, b) if context.needs(b) else None,
@@ -141,6 +147,11 @@ def _power_slope(context: Context, a: Tensor, b: Tensor, y: Tensor) -> Tensor:
     # a⁰ is constant, but 0 · 0⁻¹ is not a number.
     zero = context.scalar(0.0, a)
     return context.where(context.compare("Equal", exponent, zero), zero, slope)
+
+
+def _is_choice(tensor: Tensor) -> bool:
+    """Tell whether a tensor holds yes or no as numbers."""
+    return any(node.op == "Cast" and node.inputs[0].dtype == np.bool_ for node in tensor.inputs)
 
 
 def _is_share_of(gate: Tensor, x: Tensor) -> bool:

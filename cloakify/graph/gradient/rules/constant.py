@@ -6,56 +6,21 @@ import onnx_graphsurgeon as gs
 
 from cloakify.graph.gradient.rule import Context, Gradients, rule
 
-# Steps that a gradient can be let through, since they put out what they take, roughly.
-PASSABLE = ("Ceil", "Floor", "Round", "Sign")
-
-
-@rule(
-    "And",
-    "ArgMax",
-    "ArgMin",
-    "BitwiseAnd",
-    "BitwiseNot",
-    "BitwiseOr",
-    "BitwiseXor",
-    "BitShift",
-    "Bernoulli",
-    "ConstantOfShape",
-    "Equal",
-    "EyeLike",
-    "Greater",
-    "GreaterOrEqual",
-    "Hardmax",
-    "IsInf",
-    "IsNaN",
-    "Less",
-    "LessOrEqual",
-    "NonZero",
-    "Not",
-    "OneHot",
-    "Or",
-    "RandomNormalLike",
-    "RandomUniformLike",
-    "Range",
-    "Shape",
-    "Size",
-    "Xor",
-    passes=lambda node, straight_through: False,
+# What puts out a step, or yes or no, for each element. Straight through, secants go over those
+# (see :mod:`~cloakify.graph.gradient.secant`), and so gradients get to what is before them.
+_BY_ELEMENT = (
+    *("And", "BitShift", "BitwiseAnd", "BitwiseNot", "BitwiseOr", "BitwiseXor", "Ceil", "Equal"),
+    *("Floor", "Greater", "GreaterOrEqual", "IsInf", "IsNaN", "Less", "LessOrEqual", "Not", "Or"),
+    *("Round", "Sign", "Xor"),
 )
+_OTHERS = (
+    *("ArgMax", "ArgMin", "Bernoulli", "ConstantOfShape", "EyeLike", "Hardmax", "NonZero"),
+    *("OneHot", "RandomNormalLike", "RandomUniformLike", "Range", "Shape", "Size"),
+)
+
+
+@rule(*_OTHERS, passes=lambda node, straight_through: False)
+@rule(*_BY_ELEMENT, passes=lambda node, straight_through: straight_through)
 def constant(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
     """``y`` is constant piece by piece, or counts rather than measures: nothing flows back."""
     return [None] * len(node.inputs)
-
-
-@rule(*PASSABLE, passes=lambda node, straight_through: straight_through)
-def steps(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
-    """``y`` is constant piece by piece; straight through ``∂x = g``, for `Sign` where |x| ≤ 1."""
-    (g,) = grads
-    assert g is not None
-    if not context.straight_through:
-        return [None]
-    if node.op != "Sign":
-        return [g]
-    x = node.inputs[0]
-    inside = context.compare("Less", context.op("Abs", x), context.scalar(1.0, x))
-    return [context.where(inside, g, context.scalar(0.0, g))]

@@ -18,10 +18,15 @@ _FUSE_CLIP = {"Conv", "BatchNormalization"}
 
 @rule("Where")
 def where(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
-    """``y = a`` where c holds, else ``b``: each gets g where it was chosen, 0 elsewhere."""
+    """``y = a`` where c holds, else ``b``: each gets g where it was chosen, 0 elsewhere.
+
+    Straight through, a choice that the data make is none: both get g.
+    """
     (g,) = grads
     assert g is not None
     condition, a, b = node.inputs
+    if context.straight_through and context.needs(condition):
+        return [None, like(context, g, node, a), like(context, g, node, b)]
     zero = context.scalar(0.0, g)
     return [
         None,

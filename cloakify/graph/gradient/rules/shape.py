@@ -48,7 +48,7 @@ def dropout(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
     return [grads[0]]
 
 
-def _passes_cast(node: gs.Node, straight_through: bool) -> bool:
+def _passes_cast(node: gs.Node) -> bool:
     x, y = node.inputs[0], node.outputs[0]
     if any(producer.op in _INTEGER_PRODUCTS for producer in x.inputs):
         return True
@@ -57,7 +57,7 @@ def _passes_cast(node: gs.Node, straight_through: bool) -> bool:
     )
 
 
-@rule("Cast", "CastLike", passes=_passes_cast)
+@rule("Cast", "CastLike", passes=lambda node, through: through or _passes_cast(node))
 def cast(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
     """Between floating types ``∂x = g`` in x's type; nothing flows through integers.
 
@@ -68,7 +68,7 @@ def cast(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
     x = node.inputs[0]
     if any(producer.op in _INTEGER_PRODUCTS for producer in x.inputs):
         return [g]
-    return [context.cast(g, x.dtype) if _passes_cast(node, context.straight_through) else None]
+    return [context.cast(g, x.dtype) if _passes_cast(node) else None]
 
 
 @rule("Transpose")

@@ -1,0 +1,141 @@
+"""Slopes over widths at which a function of one number can't hide what it does.
+
+The derivative of a quantiser is 0 wherever it exists, that of a dead zone or of a hard clip is 0
+where most of the data lie, and an attack that follows it is blind. A secant over a width that spans
+the step sees the function as it is for inputs that far apart: a differentiable approximation as
+Athalye, Carlini & Wagner, arXiv 1802.00420, section 4.1, ask for it, found by measuring.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from cloakify.graph.gradient.builder import Builder, Tensor
+from cloakify.graph.gradient.segments import Segment
+from cloakify.graph.model.shapes import shape_of
+
+# Half of the widths of secants, in standard deviations of what a sample puts in.
+WIDTHS = (0.3, 1.0, 3.0)
+# And of the one that stands for the derivative.
+NARROW = 1e-3
+# The least deviation that counts, of the root mean square: float32 can't tell narrower widths.
+LEAST = 1 / 32
+
+# Differences count from so much of the value on: float32 rounds others away, all the more where
+# they are those of a narrow width.
+RESOLVED, RESOLVED_WIDE = 1e-5, 1e-2
+
+# A derivative that is so many times flatter than the secants hides something, and one that is as
+# many times steeper is that of a step just there.
+FLATTER, STEEPER = 0.1, 10.0
+
+
+def secant_gradient(builder: Builder, segment: Segment, g: Tensor) -> Tensor:
+    """Return the gradient of a segment's source, given that of its target.
+
+    By the derivative where it tells as much as the secants do, else by the mean of these.
+    """
+    spread = _spread(builder, segment.source)
+    secants = [_slope(builder, segment, builder.scale(spread, width)) for width in WIDTHS]
+    mean = builder.scale(builder.op("Sum", *secants), 1 / len(WIDTHS))
+    narrow = builder.scale(spread, NARROW)
+    derivative = _slope(builder, segment, narrow)
+    size, broad = builder.op("Abs", derivative), builder.op("Abs", mean)
+    moved = builder.mul(size, builder.scale(narrow, 2.0))
+    telling = _all(
+        builder,
+        builder.compare("GreaterOrEqual", size, builder.scale(broad, FLATTER)),
+        builder.compare("LessOrEqual", size, builder.scale(broad, STEEPER)),
+        builder.compare("Greater", moved, _least(builder, segment.target, RESOLVED)),
+    )
+    return builder.mul(g, builder.where(telling, derivative, mean))
+
+
+def hidden_share(builder: Builder, segment: Segment) -> Tensor:
+    """Return for which share of the numbers the derivative hides what a segment does: [1].
+
+    That is where it is 0 next to the secants of one deviation to both sides, and these do not
+    contradict each other as they do around a minimum. Where it is next to that of one side only, as
+    below a ReLU's bend, it counts only as far as there are as many on the level of the other side:
+    a ReLU has one level, a hard clip two.
+    """
+    x, y = segment.source, segment.target
+    spread = _spread(builder, x)
+    above = builder.sub(
+        _applied(builder, segment, builder.op("Add", x, spread, shape=shape_of(x))), y
+    )
+    below = builder.sub(
+        y, _applied(builder, segment, builder.op("Sub", x, spread, shape=shape_of(x)))
+    )
+    right, left = (builder.op("Abs", builder.div(rise, spread)) for rise in (above, below))
+    least = builder.scale(builder.op("Max", right, left), FLATTER)
+    flat = builder.op("Abs", _slope(builder, segment, builder.scale(spread, NARROW)))
+    moved = builder.op("Max", builder.op("Abs", above), builder.op("Abs", below))
+    hidden = _all(
+        builder,
+        builder.compare("Less", flat, least),
+        builder.compare("Greater", moved, _least(builder, y, RESOLVED_WIDE)),
+    )
+    one_way = builder.compare("Greater", builder.mul(above, below), builder.scalar(0.0, x))
+    sides = [builder.compare("GreaterOrEqual", side, least) for side in (right, left)]
+    levels = [builder.op("Not", side, dtype=np.bool_) for side in sides]
+    both, only_right, only_left = (
+        _share(builder, x, _all(builder, hidden, *flags))
+        for flags in ([*sides, one_way], [sides[0], levels[1]], [sides[1], levels[0]])
+    )
+    return builder.add(both, builder.op("Min", only_right, only_left))
+
+
+def _all(builder: Builder, first: Tensor, *others: Tensor) -> Tensor:
+    for other in others:
+        first = builder.op("And", first, other, dtype=np.bool_)
+    return first
+
+
+def _least(builder: Builder, y: Tensor, part: float) -> Tensor:
+    """Return a part of the values' size, below which a difference is rounding."""
+    return builder.scale(builder.op("Abs", y), part)
+
+
+def _share(builder: Builder, x: Tensor, flags: Tensor) -> Tensor:
+    """Return the share of the numbers for which a flag holds: [1]."""
+    flat = builder.reshape(builder.cast(flags, x.dtype), [-1])
+    return builder.op("ReduceMean", flat, builder.ints(0))
+
+
+def _spread(builder: Builder, x: Tensor) -> Tensor:
+    """Return the standard deviation of a sample's numbers, to be broadcast.
+
+    Of images and the like that is of all; where the axes may be time, samples and features in any
+    order, of the features.
+    """
+    rank = len(shape_of(x))
+    axes = builder.ints(*(range(1, rank) if rank > 3 else [rank - 1]))
+    mean = builder.op("ReduceMean", x, axes)
+    squares = builder.op("ReduceMean", builder.mul(x, x), axes)
+    variance = builder.sub(squares, builder.mul(mean, mean))
+    tiny = builder.scalar(float(np.finfo(x.dtype).tiny), x)
+    least = builder.op("Max", builder.scale(squares, LEAST**2), tiny)
+    return builder.op("Sqrt", builder.op("Max", variance, least))
+
+
+def _slope(builder: Builder, segment: Segment, width: Tensor) -> Tensor:
+    """Return the slope of the secant from one width below to one above."""
+    x = segment.source
+    above, below = (
+        _applied(builder, segment, builder.op(op_type, x, width, shape=shape_of(x)))
+        for op_type in ("Add", "Sub")
+    )
+    return builder.div(builder.sub(above, below), builder.scale(width, 2.0))
+
+
+def _applied(builder: Builder, segment: Segment, x: Tensor) -> Tensor:
+    """Append what a segment does once more, with another source."""
+    made = {segment.source.name: x}
+    for node in segment.nodes:
+        (target,) = node.outputs
+        inputs = [made.get(tensor.name, tensor) if tensor.name else None for tensor in node.inputs]
+        made[target.name] = builder.op(
+            node.op, *inputs, shape=shape_of(target), dtype=target.dtype, **node.attrs
+        )
+    return made[segment.target.name]

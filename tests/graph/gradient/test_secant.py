@@ -1,0 +1,205 @@
+"""Gradients straight through steps and levels, against the same secants taken in NumPy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cloakify.errors import NoGradientError
+from cloakify.graph.attack_steps.build import GRADIENT, LABELS, LOGITS, GradientSpec, build_gradient
+from cloakify.graph.attack_steps.hidden_slopes import HIDDEN, build_hidden_slopes
+from cloakify.graph.gradient.secant import WIDTHS
+from cloakify.runtime import Device, Session
+
+Function = Callable[[np.ndarray], np.ndarray]
+
+
+def dead(h: np.ndarray, width: float = 0.5) -> np.ndarray:
+    return np.where(np.abs(h) < width, 0, h)
+
+
+# In ONNX, from h to s, and in NumPy.
+FUNCTIONS: dict[str, tuple[str, Function]] = {
+    "round": ("s = Round (h)", np.rint),
+    "floor": ("s = Floor (h)", np.floor),
+    "sign": ("s = Sign (h)", np.sign),
+    "whole": ("i = Cast <to = 7> (h) s = Cast <to = 1> (i)", np.trunc),
+    "rest": ("r = Mod <fmod = 1> (h, one) s = Sub (h, r)", np.trunc),
+    "choice": ("a = Abs (h) c = Less (a, half) s = Where (c, zero, h)", dead),
+    "product": (
+        "a = Abs (h) c = GreaterOrEqual (a, half) m = Cast <to = 1> (c) s = Mul (h, m)",
+        dead,
+    ),
+    "shrink": ("s = Shrink <lambd = 0.5> (h)", dead),
+    "clip": ("s = Clip (h, zero, half)", lambda h: np.clip(h, 0, 0.5)),
+    "threshold": ("s = ThresholdedRelu <alpha = 0.5> (h)", lambda h: np.where(h > 0.5, h, 0)),
+    "steep": (
+        "t = Mul (h, many) s = Sigmoid (t)",
+        lambda h: 1 / (1 + np.exp(-np.clip(200 * h, -80, 80))),
+    ),
+    "two bends": (
+        "a = Sub (h, half) b = Relu (a) n = Neg (h) m = Sub (n, half) r = Relu (m) s = Sub (b, r)",
+        lambda h: np.sign(h) * np.maximum(np.abs(h) - 0.5, 0),
+    ),
+}
+
+
+def model_of(text: str, v: np.ndarray, w: np.ndarray) -> onnx.ModelProto:
+    model = onnx.parser.parse_model(
+        f"""<ir_version: 8, opset_import: ["" : 20]> f (float[N, 4] x) => (float[N, 3] y)
+        <float half = {{0.5}}, float zero = {{0.0}}, float one = {{1.0}}, float many = {{200.0}},
+         int64[1] last = {{1}}>
+        {{ h = MatMul (x, v)  {text}  y = MatMul (s, w) }}"""
+    )
+    for name, values in (("v", v), ("w", w)):
+        model.graph.initializer.append(onnx.numpy_helper.from_array(values, name))
+    return model
+
+
+def mean_secant(function: Function, h: np.ndarray) -> np.ndarray:
+    spread = h.std(axis=1, keepdims=True)
+    slopes = [
+        (function(h + width * spread) - function(h - width * spread)) / (2 * width * spread)
+        for width in WIDTHS
+    ]
+    return np.mean(slopes, axis=0)
+
+
+@settings(max_examples=8, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1))
+@pytest.mark.parametrize("name", sorted(FUNCTIONS))
+def test_by_secants_where_the_derivative_tells_less(name: str, seed: int) -> None:
+    text, function = FUNCTIONS[name]
+    rng = np.random.default_rng(seed)
+    v, w = (rng.standard_normal(shape).astype(np.float32) for shape in ((4, 30), (30, 3)))
+    x = rng.standard_normal((6, 4)).astype(np.float32)
+    # ∂logits/∂x comes with a seed from outside, so that only the middle is in question.
+    spec = GradientSpec("x", "y", loss=None, straight_through=True)
+    session = Session(build_gradient(model_of(text, v, w), {"x": x.shape}, spec), Device("cpu"))
+    seeds = rng.standard_normal((6, 3)).astype(np.float32)
+    found = session.run({"x": x, "cloakify_logits_gradient": seeds}, [LOGITS, GRADIENT])
+    h = (x @ v).astype(np.float64)
+    # What is computed is the model as it is.
+    near = np.abs(h - np.rint(2 * h) / 2).min(axis=1) > 1e-4
+    np.testing.assert_allclose(found[LOGITS][near], (function(h) @ w)[near], rtol=1e-3, atol=1e-3)
+    mean = mean_secant(function, h)
+    step = 1e-3 * h.std(axis=1, keepdims=True)
+    derivative = (function(h + step) - function(h - step)) / (2 * step)
+    size, broad = np.abs(derivative), np.abs(mean)
+    slope = np.where((size >= 0.1 * broad) & (size <= 10 * broad), derivative, mean)
+    expected = ((seeds @ w.T) * slope) @ v.T
+    # Where float32 puts a step or a bend on the other side of a number.
+    ends = np.stack(
+        [
+            h + sign * width * h.std(axis=1, keepdims=True)
+            for width in (*WIDTHS, 1e-3, 0)
+            for sign in (1, -1)
+        ]
+    )
+    clear = (np.abs(ends - np.rint(2 * ends) / 2) > 1e-4).all(axis=(0, 2))
+    for times in (0.1, 10):
+        clear &= (np.abs(size - times * broad) > 1e-3).all(axis=1)
+    np.testing.assert_allclose(found[GRADIENT][clear], expected[clear], rtol=2e-2, atol=2e-2)
+
+
+def test_a_sample_does_not_depend_on_its_neighbours() -> None:
+    rng = np.random.default_rng(0)
+    v, w = (rng.standard_normal(shape).astype(np.float32) for shape in ((4, 30), (30, 3)))
+    x = rng.standard_normal((5, 4)).astype(np.float32)
+    spec = GradientSpec("x", "y", loss="margin", straight_through=True)
+    model = model_of(FUNCTIONS["choice"][0], v, w)
+    feeds = {"x": x, LABELS: np.zeros(5, np.int64)}
+    together = Session(build_gradient(model, {"x": (5, 4)}, spec), Device("cpu")).run(feeds)
+    alone = Session(build_gradient(model, {"x": (1, 4)}, spec), Device("cpu"))
+    for row in range(5):
+        one = alone.run({name: values[row : row + 1] for name, values in feeds.items()})
+        np.testing.assert_allclose(one[GRADIENT][0], together[GRADIENT][row], rtol=1e-4, atol=1e-6)
+
+
+def test_only_where_it_is_asked_for() -> None:
+    model = model_of("s = Round (h)", np.ones((4, 5), np.float32), np.ones((5, 3), np.float32))
+    with pytest.raises(NoGradientError):
+        build_gradient(model, {"x": (2, 4)}, GradientSpec("x", "y"))
+    build_gradient(model, {"x": (2, 4)}, GradientSpec("x", "y", straight_through=True))
+
+
+@pytest.mark.parametrize(
+    "text", ["s = Tanh (h)", "s = Sigmoid (h)", "a = Sigmoid (h) s = Mul (h, a)"]
+)
+def test_gentle_bends_keep_their_derivative(text: str) -> None:
+    rng = np.random.default_rng(0)
+    v, w = (0.3 * rng.standard_normal(shape).astype(np.float32) for shape in ((4, 30), (30, 3)))
+    x, labels = rng.standard_normal((6, 4)).astype(np.float32), np.zeros(6, np.int64)
+    found = [
+        Session(
+            build_gradient(
+                model_of(text, v, w),
+                {"x": x.shape},
+                GradientSpec("x", "y", loss="margin", straight_through=through),
+            ),
+            Device("cpu"),
+        ).run({"x": x, LABELS: labels}, [GRADIENT])[GRADIENT]
+        for through in (False, True)
+    ]
+    np.testing.assert_allclose(found[1], found[0], rtol=0.02, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        # The choice hangs on a mean of all features, so it is no function of one.
+        "m = ReduceMean (h, last) c = Less (h, m) s = Where (c, m, h)",
+        "m = ReduceMean (h, last) c = Greater (h, m) k = Cast <to = 1> (c) s = Mul (h, k)",
+    ],
+)
+def test_choices_of_the_data_are_gone_through_both_ways(text: str) -> None:
+    """What is not chosen gets the gradient of what would be."""
+    rng = np.random.default_rng(0)
+    v, w = np.eye(4, dtype=np.float32), rng.standard_normal((4, 3)).astype(np.float32)
+    x = rng.standard_normal((6, 4)).astype(np.float32)
+    seeds = rng.standard_normal((6, 3)).astype(np.float32)
+    spec = GradientSpec("x", "y", loss=None, straight_through=True)
+    session = Session(build_gradient(model_of(text, v, w), {"x": x.shape}, spec), Device("cpu"))
+    found = session.run({"x": x, "cloakify_logits_gradient": seeds}, [GRADIENT])[GRADIENT]
+    through = seeds @ w.T
+    if "Where" in text:
+        through = through + through.mean(axis=1, keepdims=True)
+    np.testing.assert_allclose(found, through, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("text", "low", "high"),
+    [
+        ("s = Relu (h)", 0, 0),
+        ("s = LeakyRelu (h)", 0, 0),
+        ("s = Tanh (h)", 0, 0.05),
+        ("a = Sigmoid (h) s = Mul (h, a)", 0, 0.01),
+        ("s = Gelu (h)", 0, 0.01),
+        ("s = HardSwish (h)", 0, 0.02),
+        # |h| < 1/2 of a normal distribution with deviation 1: 38 %.
+        (FUNCTIONS["choice"][0], 0.3, 0.46),
+        (FUNCTIONS["product"][0], 0.3, 0.46),
+        (FUNCTIONS["shrink"][0], 0.3, 0.46),
+        (FUNCTIONS["two bends"][0], 0.3, 0.46),
+        # All but what is next to a step.
+        (FUNCTIONS["round"][0], 0.95, 1),
+        (FUNCTIONS["whole"][0], 0.6, 1),
+        (FUNCTIONS["steep"][0], 0.2, 0.5),
+        # On either level of a clip at ±1/2, as far as it can be left by one deviation.
+        ("k = Neg (half) s = Clip (h, k, half)", 0.2, 0.35),
+    ],
+)
+def test_hidden_slopes_are_counted(text: str, low: float, high: float) -> None:
+    rng = np.random.default_rng(0)
+    v, w = (rng.standard_normal(shape).astype(np.float32) for shape in ((4, 30), (30, 3)))
+    x = rng.standard_normal((64, 4)).astype(np.float32)
+    # A deviation of 1 for each sample.
+    x /= (x @ v).std(axis=1, keepdims=True)
+    built = build_hidden_slopes(model_of(text, v, w), {"x": x.shape}, "x", "y")
+    found = 0.0 if built is None else Session(built, Device("cpu")).run({"x": x})[HIDDEN].max()
+    assert low <= found <= high
