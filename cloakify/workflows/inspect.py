@@ -26,6 +26,9 @@ from cloakify.limits.stages import opening
 from cloakify.onnxfile import OnnxFile, open_model, read_metadata
 from cloakify.settings import DataOptions, ModelOptions
 
+# The standard's domain goes by two names.
+STANDARD = ("", "ai.onnx")
+
 
 @dataclass(frozen=True)
 class Inspection:
@@ -156,7 +159,7 @@ def inspect(path: str | os.PathLike[str], options: ModelOptions | None = None) -
     return Inspection(
         path=file.path,
         sha256=file.sha256,
-        opset=max((e.version for e in model.opset_import if not e.domain), default=0),
+        opset=max((e.version for e in model.opset_import if e.domain in STANDARD), default=0),
         producer=f"{model.producer_name} {model.producer_version}".strip(),
         num_nodes=len(model.graph.node),
         entry=entry,

@@ -72,7 +72,8 @@ def dense(sparse: SparseTensorProto) -> TensorProto:
 def set_weights_aside(model: ModelProto) -> tuple[ModelProto, Weights]:
     """Split off the large initializers; in the skeleton they are inputs of known type and shape.
 
-    Declared shapes of inner values are dropped: they hold for the symbolic sizes.
+    Declared shapes of inner values are dropped: they hold for the symbolic sizes. The standard's
+    domain goes by its short name: "" and "ai.onnx" are one.
     """
     skeleton, weights = split_weights(model)
     for sparse in skeleton.graph.sparse_initializer:
@@ -89,6 +90,7 @@ def set_weights_aside(model: ModelProto) -> tuple[ModelProto, Weights]:
         skeleton.graph.input.append(
             onnx.helper.make_tensor_value_info(name, tensor.data_type, list(tensor.dims))
         )
+    _name_domain(skeleton)
     # An initializer that is no input needs IR version 4.
     skeleton.ir_version = max(skeleton.ir_version, 10)
     return skeleton, weights
@@ -100,3 +102,15 @@ def drop_inputs(model: ModelProto, names: Iterable[str]) -> None:
     data = [value for value in model.graph.input if value.name not in constants]
     del model.graph.input[:]
     model.graph.input.extend(data)
+
+
+def _name_domain(skeleton: ModelProto) -> None:
+    """Write the standard's domain as "", in place; of nodes only where one goes by the other."""
+    versions = {entry.domain: entry.version for entry in skeleton.opset_import}
+    if "ai.onnx" not in versions:
+        return
+    versions[""] = max(versions.pop("ai.onnx"), versions.get("", 0))
+    del skeleton.opset_import[:]
+    skeleton.opset_import.extend(
+        onnx.helper.make_opsetid(domain, version) for domain, version in versions.items()
+    )

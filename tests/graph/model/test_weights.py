@@ -68,3 +68,13 @@ def test_what_numpy_has_no_type_for_stays_in_the_message(model: ModelProto) -> N
     kept = {tensor.name: tensor.data_location for tensor in skeleton.graph.initializer}
     external, default = TensorProto.EXTERNAL, TensorProto.DEFAULT
     assert kept == {"w": external, "b": default, "axes": default, "z": default}
+
+
+def test_the_standards_domain_goes_by_its_short_name() -> None:
+    model = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["ai.onnx" : 18]> f (float[N] x) => (float[N] y) '
+        "{ y = Relu (x) }"
+    )
+    skeleton, _ = set_weights_aside(model)
+    assert [(entry.domain, entry.version) for entry in skeleton.opset_import] == [("", 18)]
+    assert model.opset_import[0].domain == "ai.onnx"
