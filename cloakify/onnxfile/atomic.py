@@ -109,6 +109,7 @@ class Part:
         """Rename the finished file, over what is there."""
         with named(self.target):
             os.replace(self.path, place)
+        self._named = False
 
     def discard(self) -> None:
         """Remove the file unless it was published, and end its lock."""
@@ -120,6 +121,8 @@ class Part:
         if self._named and os.getpid() == self._owner:
             with suppress(OSError):
                 self.path.unlink()
+        # Once: an interrupt within a finalizer would be lost.
+        self._named = False
         self._release()
 
     def _release(self) -> None:

@@ -174,7 +174,7 @@ def faults_of(
     if not killed and ended.code not in (DONE, INTERRUPTED):
         yield f"ended with {ended.code}: {ended.said[-300:]}"
     if "Traceback" in ended.said:
-        yield f"a traceback: {ended.said[-300:]}"
+        yield f"a traceback: {ended.said[ended.said.index('Traceback') - 100 :][:900]}"
     if killed:
         check_places([folder / "out" / "next.json"], [])
     found = content(folder)
@@ -248,7 +248,7 @@ def try_scenario(scenario: Scenario, folder: Path, count: int, seed: int) -> lis
     folder.mkdir()
     begun = time.monotonic()
     start, states, unhindered = prepare(scenario, folder)
-    seconds = (time.monotonic() - begun) / 2
+    seconds = (time.monotonic() - begun) / 3
     tally: Counter[str] = Counter()
     faults = []
     for number, end in enumerate(ends_for(unhindered.moments, seconds, count, seed)):
