@@ -20,8 +20,9 @@ from cloakify.limits import stages
 
 # Seconds between two looks at a child whose stage has limits.
 PAUSE = 0.01
-# A child that waits for something, rather than computes, may take so many times longer.
-PATIENCE = 3.0
+# A child that waits for something, rather than computes, may take so many times longer. It waits
+# where it computes for less than this share of the time.
+PATIENCE, IDLE = 3.0, 0.01
 
 # The exit code of errors about a model.
 MODEL = 3
@@ -80,9 +81,10 @@ class _Watched:
         if grown > self.memory:
             return f"more than {self.memory / 1e9:.1f} GB"
         passed = time.monotonic() - self._since
-        # Of a busy machine a process gets a part only.
         computed = _processor_time(self._child) - self._computed
-        if min(passed, computed) > self.seconds or passed > PATIENCE * self.seconds:
+        # Of a busy machine a process gets a part only.
+        waits = computed < IDLE * passed
+        if min(passed, computed) > self.seconds or (waits and passed > PATIENCE * self.seconds):
             return f"more than {self.seconds:.0f} s"
         return None
 
