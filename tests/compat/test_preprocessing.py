@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from cloakify.data import open_data
-from cloakify.experiment.experiment import open_classifier
+from cloakify.experiment.classifier import open_classifier
 from cloakify.settings import DataOptions
 from tests.compat.support.torchvision_ops import torchvision
 
