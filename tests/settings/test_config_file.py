@@ -34,7 +34,7 @@ def test_an_empty_file_has_every_option_with_its_default(verb: str, tmp_path: Pa
     options = {declared.name: default for declared, default in options_of(verb)}
     assert found == {name: options[name] for name in found}
     told = set(re.findall(r"^(?:# )?([a-z-]+) =", text, flags=re.MULTILINE))
-    hidden = {"config", "init-config"}
+    hidden = {"config", "init-config", "trust"}
     assert told == {name.replace("_", "-") for name in options} - hidden
 
 
