@@ -45,8 +45,13 @@ def _option(declared: Declaration, value: Any) -> Iterable[str]:
     if declared.kind is bool:
         return [declared.flag if value else f"--no-{declared.flag.removeprefix('--')}"]
     if declared.several:
-        return [word for each in value for word in (declared.flag, str(each))]
-    return [declared.flag, declared.write(value)]
+        return [word for each in value for word in _valued(declared.flag, str(each))]
+    return _valued(declared.flag, declared.write(value))
+
+
+def _valued(flag: str, text: str) -> list[str]:
+    # What looks like an option is a value only within one word.
+    return [f"{flag}={text}"] if text.startswith("-") else [flag, text]
 
 
 def _path(model: str | os.PathLike[str]) -> str:

@@ -141,6 +141,15 @@ def test_a_first_file_needs_no_model(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert (tmp_path / "cloakify.toml").is_file()
 
 
+@pytest.mark.parametrize("name", ["--", "--step-size", "-o", "--0", "-"])
+def test_files_may_be_called_as_options_are(name: str) -> None:
+    wanted = AttackSetting()
+    line = command_line("attack", [Path(name)], wanted, data=Path(name), output=Path(name))
+    _, verb, *words = shlex.split(line)
+    arguments = asked(verb, *words)
+    assert wanted in arguments and arguments.count(Path(name)) == 3
+
+
 @given(data=st.data(), verb=st.sampled_from(sorted(SETTINGS)), path=PATHS)
 def test_the_command_repeats_the_settings(data: st.DataObject, verb: str, path: Path) -> None:
     kind = SETTINGS[verb]
