@@ -44,17 +44,15 @@ def command_line(
 def _option(declared: Declaration, value: Any) -> Iterable[str]:
     if declared.kind is bool:
         return [declared.flag if value else f"--no-{declared.flag.removeprefix('--')}"]
-    if declared.several:
-        return [word for each in value for word in _valued(declared.flag, str(each))]
-    return _valued(declared.flag, declared.write(value))
+    values = value if declared.several else [value]
+    return [word for each in values for word in (declared.flag, _text(declared, each))]
 
 
-def _valued(flag: str, text: str) -> list[str]:
-    # What looks like an option is a value only within one word.
-    return [f"{flag}={text}"] if text.startswith("-") else [flag, text]
+def _text(declared: Declaration, value: Any) -> str:
+    return _path(value) if isinstance(value, os.PathLike) else declared.write(value)
 
 
-def _path(model: str | os.PathLike[str]) -> str:
+def _path(path: str | os.PathLike[str]) -> str:
     # A name that looks like an option is none in a folder.
-    path = os.fspath(model)
-    return os.path.join(os.curdir, path) if path.startswith("-") else path
+    text = os.fspath(path)
+    return os.path.join(os.curdir, text) if text.startswith("-") else text
