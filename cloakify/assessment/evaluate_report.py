@@ -72,15 +72,14 @@ def evaluate_report(
     """
     paths = [str(classifier.file.path) for classifier in classifiers]
     dataset, scores = experiment.dataset, classifiers[0].scores
-    inputs = classifiers[0].inputs(experiment.setting.data)
     data = EvaluateData(
         path=str(dataset.path),
         sha256=dataset.sha256,
         samples=len(dataset),
         num_classes=scores.num_classes,
         labels=experiment.setting.data.labels,
-        preprocessing=str(inputs),
-        preprocessing_source=inputs.source,
+        preprocessing=str(experiment.inputs),
+        preprocessing_source=experiment.inputs.source,
         classes=dataset.class_names,
         task=scores.task.value,
     )

@@ -132,7 +132,6 @@ def harden_report(
         What a shell repeats the run with.
     """
     classifier, dataset = experiment.classifier, experiment.dataset
-    inputs = classifier.inputs(experiment.setting.data)
     accuracy, verdict, warnings = judged
     calibration, evaluation = (_attack_info(attack, experiment) for attack in attacks)
     return HardenReport(
@@ -151,8 +150,8 @@ def harden_report(
             select=len(splits.select),
             report=len(splits.report),
             labels=experiment.setting.data.labels,
-            preprocessing=str(inputs),
-            preprocessing_source=inputs.source,
+            preprocessing=str(experiment.inputs),
+            preprocessing_source=experiment.inputs.source,
             classes=dataset.class_names,
         ),
         mask=mask,

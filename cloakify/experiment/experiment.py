@@ -23,6 +23,7 @@ from cloakify.experiment.latent_input import (
     open_latent_input,
     root_mean_square,
 )
+from cloakify.experiment.model_settings import InputSettings
 from cloakify.graph.analysis.inputs import InputSpec
 from cloakify.graph.analysis.scores import describe
 from cloakify.graph.analysis.task import Task
@@ -45,7 +46,8 @@ class Experiment:
     """A classifier with data that fits it, on a device, under a threat model.
 
     ``inside`` is there where samples are values of a tensor inside the graph, and ``perturbs`` says
-    what attacks perturb. ``batching`` is shared by all targets, of other models too.
+    what attacks perturb. ``batching`` is shared by all targets, of other models too. ``inputs`` is
+    how samples become what the classifier takes: read once, when the data is opened.
     """
 
     classifier: Classifier
@@ -56,6 +58,7 @@ class Experiment:
     setting: Setting
     perturbs: str
     batching: BatchSize
+    inputs: InputSettings
     inside: LatentInput | None = None
 
     def splits(self, report_limit: int | None = None) -> Splits:
@@ -85,9 +88,8 @@ class Experiment:
     def notes(self) -> tuple[str, ...]:
         """Remarks on the data, and on memory, that a user should be told; more as a run goes on."""
         notes = (*self._task_notes, *self.dataset.notes, *self.batching.remark)
-        inputs = self.classifier.inputs(self.setting.data)
-        if inputs.source is not None:
-            notes = (f"inputs as {inputs.source} says: {inputs}", *notes)
+        if self.inputs.source is not None:
+            notes = (f"inputs as {self.inputs.source} says: {self.inputs}", *notes)
         copies = len(self.dataset) - len(self.dataset.distinct)
         if not copies:
             return notes
@@ -155,13 +157,12 @@ class Experiment:
         """
         if self.inside is not None:
             raise UsageError(f"--attacked takes inputs, but attacks perturb {self.perturbs}")
-        inputs = self.classifier.inputs(self.setting.data)
         return open_copies(
             os.fspath(path),
             self.dataset,
             self.classifier.spec,
-            inputs.preprocessing,
-            inputs.fit,
+            self.inputs.preprocessing,
+            self.inputs.fit,
         )
 
     def of(self, other: Classifier) -> Experiment:
@@ -252,7 +253,7 @@ def open_experiment(
     perturbs = described(entry, unit)
     batching = BatchSize(_batch_size(setting, dataset, device))
     experiment = Experiment(
-        classifier, dataset, labels, threat, device, setting, perturbs, batching, inside
+        classifier, dataset, labels, threat, device, setting, perturbs, batching, inputs, inside
     )
     if dataset.labels is not None:
         return experiment
