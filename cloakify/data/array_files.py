@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloakify.data.bounds import check_count
-from cloakify.data.labels import LABEL_NAMES, labels_of_numbers, labels_of_texts
+from cloakify.data.labels import LABEL_NAMES, label_name, labels_of_numbers, labels_of_texts
 from cloakify.data.naming import shown, some
 from cloakify.data.npy import NpzFile, StoredArray, open_npy
 from cloakify.data.source import RowSource
@@ -66,7 +66,7 @@ def open_npz(path: Path, input_name: str, *, labelled: bool) -> ArraySource:
         raise DataError(
             f"{shown(path)} holds {some(names) or 'nothing'}: name the samples {wanted}"
         )
-    y_name = next((name for name in LABEL_NAMES if name in names and name != x_name), None)
+    y_name = label_name(names, x_name)
     if not labelled:
         y = None
     elif y_name is None:

@@ -255,8 +255,9 @@ def open_data(
     Parameters
     ----------
     path
-        Folder of class folders with images, ``.npz``, ``.npy``, folder with ``x.npy`` and
-        ``y.npy``, ``.tar`` or ``.parquet`` (or a folder of such shards).
+        Folder of class folders with images (or of splits that are such folders), of images with
+        ``metadata.csv`` or ``metadata.jsonl``, or with ``x.npy`` and ``y.npy``; ``.npz``, ``.npy``,
+        ``.csv``, ``.tar`` or ``.parquet`` (or a folder of shards of the last two).
     spec
         What the model takes.
     preprocessing

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,11 @@ LABEL_NAMES = ("y", "labels", "label", "target", "class", "fine_label")
 
 # A column of so many different texts is no list of classes.
 _MOST_CLASSES = 100_000
+
+
+def label_name(names: Collection[str], apart: str | None = None) -> str | None:
+    """Return the first name of labels among names; ``apart`` is that of the samples."""
+    return next((name for name in LABEL_NAMES if name in names and name != apart), None)
 
 
 def labels_of_texts(texts: Sequence[str], where: str) -> tuple[Labels, tuple[str, ...] | None]:

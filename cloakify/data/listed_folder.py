@@ -14,8 +14,9 @@ from pathlib import Path
 
 from cloakify.data.bounds import check_count
 from cloakify.data.folder import EXTENSIONS, ImageFolder
-from cloakify.data.labels import LABEL_NAMES, labels_of_texts
+from cloakify.data.labels import LABEL_NAMES, label_name, labels_of_texts
 from cloakify.data.naming import shown, some
+from cloakify.data.text_errors import text_errors
 from cloakify.errors import DataError
 
 FILES = ("metadata.csv", "metadata.jsonl")
@@ -47,7 +48,7 @@ def open_listed(path: Path, file: Path) -> ImageFolder:
     rows = _rows(file)
     check_count(len(rows), str(file))
     columns = list(rows[0])
-    label = next((name for name in LABEL_NAMES if name in columns), None)
+    label = label_name(columns)
     if label is None:
         raise DataError(
             f"{shown(file)} has columns {some(columns)}: call that of the labels "
@@ -77,21 +78,14 @@ def _checked(path: Path, file: Path, name: object) -> str:
 
 
 def _rows(file: Path) -> Sequence[Mapping[str, object]]:
-    try:
+    with text_errors(file):
         if file.stat().st_size > _LARGEST:
             raise DataError(f"{shown(file)} is over a gigabyte: is it a list of images?")
-        text = file.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError:
-        raise DataError(f"{shown(file)} is no text in UTF-8: save it so") from None
-    except OSError as error:
-        raise DataError(f"{shown(file)} can't be read ({error.strerror})") from None
-    if file.suffix == ".csv":
-        try:
-            return list(csv.DictReader(text.splitlines()))
-        except csv.Error as error:
-            raise DataError(f"{shown(file)} is no CSV ({error}): mend it") from None
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
+        if file.suffix == ".csv":
+            return list(csv.DictReader(lines))
     rows = []
-    for number, line in enumerate(text.splitlines()):
+    for number, line in enumerate(lines):
         if not line.strip():
             continue
         try:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from cloakify.printable import printable
+
 
 def shown(name: str | Path) -> str:
     """``name`` as it stands where it can be printed; line breaks and odd bytes as escapes."""
-    text = str(name)
-    return text if text.isprintable() else ascii(text)[1:-1]
+    return printable(str(name))
 
 
 def some(names: list[str], most: int = 3) -> str:

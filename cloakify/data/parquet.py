@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloakify.data.bounds import check_count
-from cloakify.data.labels import LABEL_NAMES, labels_of_numbers
+from cloakify.data.labels import LABEL_NAMES, label_name, labels_of_numbers
 from cloakify.data.naming import shown, some
 from cloakify.data.parquet_column import (
     ParquetColumn,
@@ -70,7 +70,7 @@ def open_parquet(path: Path, files: list[Path], input_name: str, *, labelled: bo
     check_count(len(table), str(path))
     labels, names = None, None
     if labelled:
-        y_name = next((n for n in LABEL_NAMES if n in columns and n != x_name), None)
+        y_name = label_name(columns, x_name)
         if y_name is None:
             raise DataError(
                 f"{shown(files[0])} has no column of labels ({some(columns)}): add 'label', or "
@@ -116,7 +116,7 @@ def _open_table(path: Path, files: list[Path], schema: Any, *, labelled: bool) -
         else:
             column = ParquetColumn(files, label)
             texts = [_text(column, row) for row in range(len(column))]
-    columns = {name: _column(files, name) for name in wanted}
+    columns = {name: _column(files, name, "cells") for name in wanted}
     return table_of_columns(path, columns, texts, label)
 
 
@@ -125,12 +125,17 @@ def _text(column: ParquetColumn, row: int) -> str:
     return "" if value is None else str(value)
 
 
-def _column(files: list[Path], name: str) -> NDArray[np.generic]:
-    """Return a column of numbers of all files."""
-    where = f"{shown(files[0])} column {shown(name)!r}"
-    parts = [_label_column(file, name, where) for file in files]
+def _where(files: list[Path], name: str) -> str:
+    return f"{shown(files[0])} column {shown(name)!r}"
+
+
+def _column(files: list[Path], name: str, what: str) -> NDArray[np.generic]:
+    """Return a column of numbers of all files; ``what`` its rows hold, as an error calls it."""
+    where = _where(files, name)
+    parts = [_read_column(file, name, where) for file in files]
     if any(part.null_count for part in parts):
-        raise DataError(f"{where} has empty cells: fill them in, or remove the rows")
+        raise DataError(f"{where} has empty {what}: fill them in, or remove the rows")
+    # An empty shard has no chunks, and its type would spoil that of the others.
     return np.concatenate([np.asarray(part.to_numpy()) for part in parts if len(part)])
 
 
@@ -234,16 +239,10 @@ def _is_list(type_: Any) -> bool:
 
 
 def _labels(files: list[Path], name: str) -> NDArray[np.int64]:
-    where = f"{shown(files[0])} column {shown(name)!r}"
-    parts = [_label_column(file, name, where) for file in files]
-    if any(part.null_count for part in parts):
-        raise DataError(f"{where} has empty labels: fill them in, or remove the rows")
-    # An empty shard has no chunks, and its type would spoil that of the others.
-    arrays = [np.asarray(part.to_numpy()) for part in parts if len(part)]
-    return labels_of_numbers(np.concatenate(arrays), where)
+    return labels_of_numbers(_column(files, name, "labels"), _where(files, name))
 
 
-def _label_column(file: Path, name: str, where: str) -> Any:
+def _read_column(file: Path, name: str, where: str) -> Any:
     pyarrow = pyarrow_module()
     opened = with_column(file, name)
     kind = opened.schema_arrow.field(name).type

@@ -13,13 +13,12 @@ from cloakify.data.bounds import check_count
 from cloakify.data.labels import LABEL_NAMES, labels_of_numbers, labels_of_texts
 from cloakify.data.naming import shown, some
 from cloakify.data.source import RowSource
+from cloakify.data.text_errors import text_errors
 from cloakify.errors import DataError
 from cloakify.numeric.arrays import Doubles, Labels
 
 # Bytes of a CSV file, and columns: text is read into memory.
 _LARGEST, _MOST_COLUMNS = 1 << 31, 1 << 20
-# Characters of one cell.
-_LONGEST_CELL = 1 << 17
 
 
 class TableRows(RowSource):
@@ -148,16 +147,8 @@ def _read(path: Path) -> tuple[list[str], list[list[str]]]:
             f"{shown(path)} is {path.stat().st_size / 1e9:.1f} GB large: give it as .parquet, or "
             "a part of it"
         )
-    csv.field_size_limit(_LONGEST_CELL)
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            rows = list(_rows(path, file))
-    except UnicodeDecodeError:
-        raise DataError(f"{shown(path)} is no text in UTF-8: save it so") from None
-    except csv.Error as error:
-        raise DataError(f"{shown(path)} is no CSV ({error}): mend it") from None
-    except OSError as error:
-        raise DataError(f"{shown(path)} can't be read ({error.strerror})") from None
+    with text_errors(path), open(path, encoding="utf-8-sig", newline="") as file:
+        rows = list(_rows(path, file))
     if not rows:
         raise DataError(f"{shown(path)} is empty: give a header and at least one row")
     header, *values = rows

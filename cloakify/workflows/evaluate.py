@@ -75,7 +75,7 @@ def evaluate(
         An ``.onnx`` file, or several; the first one is what the others are compared with. They take
         inputs of one shape, preprocessed in one way, and have the same classes.
     data
-        Samples: class folders of images, ``.npz``, ``.npy``, ``.tar`` or ``.parquet``.
+        Samples: class folders of images, ``.npz``, ``.npy``, ``.csv``, ``.tar`` or ``.parquet``.
     setting
         Everything else.
     progress
