@@ -14,7 +14,7 @@ from cloakify.graph.analysis.head import Head
 from cloakify.graph.analysis.scores import Scores
 from cloakify.graph.analysis.task import Task
 from cloakify.graph.edit.mask import features_type
-from cloakify.graph.edit.taps import head_model
+from cloakify.graph.edit.taps import head_model, value_of_rank
 from cloakify.numeric.arrays import Array, floats
 from cloakify.runtime import CPU, Device, Session
 
@@ -84,8 +84,7 @@ def read_head(model: ModelProto, head: Head, features: Array, host: Device = CPU
     # Captured features are float32 whatever the model computes in; the head takes its own type.
     element_type = features_type(model, head)
     dtype = onnx.helper.tensor_dtype_to_np_dtype(element_type)
-    declared: list[int | None] = [None] * features.ndim
-    value = onnx.helper.make_tensor_value_info(head.features, element_type, declared)
+    value = value_of_rank(head.features, element_type, features.ndim)
     session = Session(head_model(model, value, head.linear), host)
     (outputs,) = session.run({head.features: units.reshape(shape).astype(dtype)}).values()
     table = outputs.astype(np.float32).reshape(head.num_features + 1, head.num_classes)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import onnx
 from onnx import ModelProto
 
 from cloakify.errors import HeadError
 from cloakify.graph.analysis.head import Head
 from cloakify.graph.edit.mask import features_type, mask_values
-from cloakify.graph.edit.taps import head_model
+from cloakify.graph.edit.taps import head_model, value_of_rank
 from cloakify.numeric.arrays import Array, floats
 from cloakify.runtime import Device, Session
 
@@ -61,7 +60,6 @@ class MaskedHead:
         return self._sessions[rank]
 
     def _part(self, rank: int) -> ModelProto:
-        declared: list[int | None] = [None] * rank
         kind = features_type(self._model, self._head)
-        value = onnx.helper.make_tensor_value_info(self._head.features, kind, declared)
+        value = value_of_rank(self._head.features, kind, rank)
         return head_model(self._model, value, self._logits)

@@ -14,7 +14,7 @@ from cloakify.boundary import boundary
 from cloakify.errors import HeadError, ModelError
 from cloakify.graph.analysis.head import Head
 from cloakify.graph.edit.mask import find_mask, insert_mask, mask_digest
-from cloakify.graph.edit.taps import head_model, tap
+from cloakify.graph.edit.taps import head_model, tap, value_of_rank
 from cloakify.onnxfile import OnnxFile, compare_models, read_metadata, values_of
 from cloakify.runtime import Device, Session
 
@@ -125,11 +125,8 @@ def runtime_faults(
     # The head's own output: what picks among its scores may read the inputs too.
     masked = Session(tap(hardened, [head.linear]), device).run(feeds)[head.linear]
     product = features * values_of(_mask_tensor(hardened))
-    declared = onnx.helper.make_tensor_value_info(
-        head.features,
-        onnx.helper.np_dtype_to_tensor_dtype(product.dtype),
-        [None] * product.ndim,
-    )
+    element_type = onnx.helper.np_dtype_to_tensor_dtype(product.dtype)
+    declared = value_of_rank(head.features, element_type, product.ndim)
     try:
         part = head_model(source, declared, head.linear)
     except HeadError as error:

@@ -25,21 +25,23 @@ def as_head(node: gs.Node, constants: Constants, paths: ScorePaths) -> Head | No
         return _linear_classifier(node, constants)
     if node.domain not in (None, "", "ai.onnx") or not node.inputs or not node.outputs:
         return None
-    described = {
-        "Gemm": _gemm,
-        "MatMul": _matmul,
-        "Conv": _conv,
-        "Transpose": _turned,
-        "Einsum": _einsum,
-        "DynamicQuantizeLinear": _quantised_on_the_way,
-    }.get(node.op)
+    # With a weight of their own, and with one that a later node holds.
+    whole = {"Gemm": _gemm, "MatMul": _matmul, "Conv": _conv, "Einsum": _einsum}
+    begun = {"Transpose": _turned, "DynamicQuantizeLinear": _quantised_on_the_way}
+    described = begun.get(node.op) or (whole.get(node.op) if len(node.inputs) > 1 else None)
     return None if described is None else described(node, constants, paths)
+
+
+def _matrix(tensor: gs.Tensor, constants: Constants) -> tuple[int, int] | None:
+    """Return how many rows and columns a constant matrix has; ``None`` of anything else."""
+    shape = constants.shape(tensor)
+    return None if shape is None or len(shape) != 2 else (shape[0], shape[1])
 
 
 def _gemm(node: gs.Node, constants: Constants, paths: ScorePaths) -> Head | None:
     features, weight = node.inputs[:2]
-    shape = constants.shape(weight)
-    if features in constants or shape is None or len(shape) != 2:
+    shape = _matrix(weight, constants)
+    if features in constants or shape is None:
         return None
     num_features, num_classes = shape[::-1] if node.attrs.get("transB", 0) else shape
     axis = -2 if node.attrs.get("transA", 0) else -1
@@ -49,8 +51,8 @@ def _gemm(node: gs.Node, constants: Constants, paths: ScorePaths) -> Head | None
 
 def _matmul(node: gs.Node, constants: Constants, paths: ScorePaths) -> Head | None:
     slot = 1 if node.inputs[0] in constants else 0
-    shape = constants.shape(node.inputs[1 - slot])
-    if node.inputs[slot] in constants or shape is None or len(shape) != 2:
+    shape = _matrix(node.inputs[1 - slot], constants)
+    if node.inputs[slot] in constants or shape is None:
         return None
     # W φ has its features along the rows of φ, φ W along the columns.
     num_features, num_classes = shape if slot == 0 else shape[::-1]
@@ -72,10 +74,10 @@ def _einsum(node: gs.Node, constants: Constants, paths: ScorePaths) -> Head | No
     if len(node.inputs) != 2:
         return None
     slot = 1 if node.inputs[0] in constants else 0
-    shape = constants.shape(node.inputs[1 - slot])
+    shape = _matrix(node.inputs[1 - slot], constants)
     terms, arrow, result = str(node.attrs.get("equation", "")).replace(" ", "").partition("->")
     letters = terms.split(",")
-    if node.inputs[slot] in constants or shape is None or len(shape) != 2 or not arrow:
+    if node.inputs[slot] in constants or shape is None or not arrow:
         return None
     if len(letters) != 2 or len(letters[1 - slot]) != 2 or not letters[slot] or not result:
         return None
@@ -117,33 +119,18 @@ def _quantised_on_the_way(node: gs.Node, constants: Constants, paths: ScorePaths
 
     The node that reads the features as floats is the first.
     """
-    chain = [node]
+    output = node.outputs[0]
+    product = _only_reader(output, "MatMulInteger")
     for op in ("MatMulInteger", "Cast", "Mul"):
-        readers = chain[-1].outputs[0].outputs
-        if len(readers) != 1 or readers[0].op != op:
+        reader = _only_reader(output, op)
+        if reader is None or reader.inputs[0] is not output:
             return None
-        if readers[0].inputs[0] is not chain[-1].outputs[0]:
-            return None
-        chain.append(readers[0])
-    weight = chain[1].inputs[1]
-    shape = constants.shape(weight)
-    if weight not in constants or shape is None or len(shape) != 2:
+        output = reader.outputs[0]
+    shape = None if product is None else _matrix(product.inputs[1], constants)
+    if shape is None:
         return None
-    num_features, num_classes = shape
-    output = chain[-1].outputs[0]
-    scores = paths.reworked(_with_bias(output, constants), None, 0, num_classes)
-    return Head(
-        node=node.name or node.outputs[0].name,
-        op_type=node.op,
-        features=node.inputs[0].name,
-        features_slot=0,
-        features_axis=-1,
-        num_features=int(num_features),
-        weight="",
-        linear=scores[0].name,
-        logits=paths.scores_of(scores[0], is_map=False).name,
-        num_classes=int(scores[1]),
-    )
+    scores = paths.reworked(_with_bias(output, constants), None, 0, shape[1])
+    return _head(node, paths, 0, -1, shape[0], *scores)
 
 
 def _turned(node: gs.Node, constants: Constants, paths: ScorePaths) -> Head | None:
@@ -152,10 +139,8 @@ def _turned(node: gs.Node, constants: Constants, paths: ScorePaths) -> Head | No
     if product is None or product.inputs[1] is not node.outputs[0] or not _turns(node):
         return None
     weight, back = product.inputs[0], _only_reader(product.outputs[0], "Transpose")
-    shape = constants.shape(weight)
-    if back is None or not _turns(back) or weight not in constants:
-        return None
-    if shape is None or len(shape) != 2 or node.inputs[0] in constants:
+    shape = _matrix(weight, constants)
+    if back is None or not _turns(back) or shape is None or node.inputs[0] in constants:
         return None
     output = _with_bias(back.outputs[0], constants)
     head = _head(node, paths, 0, -1, shape[1], *paths.reworked(output, 2, 0, shape[0]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import onnx
 from onnx import ModelProto, ValueInfoProto
 
 from cloakify.errors import HeadError
@@ -24,6 +25,12 @@ def tap(model: ModelProto, outputs: Sequence[str]) -> ModelProto:
     # ONNX Runtime infers the type of an output that is only named.
     cut.graph.output.extend(ValueInfoProto(name=name) for name in outputs)
     return cut
+
+
+def value_of_rank(name: str, element_type: int, rank: int) -> ValueInfoProto:
+    """Describe a value by its type and how many axes it has, of any size."""
+    sizes: list[int | None] = [None] * rank
+    return onnx.helper.make_tensor_value_info(name, element_type, sizes)
 
 
 def head_model(model: ModelProto, features: ValueInfoProto, logits: str) -> ModelProto:
