@@ -80,3 +80,26 @@ def batches(
         for name, array in arrays.items():
             feeds[name] = filled(array[start : start + part], filled_size)
         yield part, feeds
+
+
+def check_scores(
+    outputs: Mapping[str, NDArray[np.generic]], name: str, samples: int, num_classes: int
+) -> None:
+    """Raise ModelError where scores were asked for and are not one for each sample and class.
+
+    Parameters
+    ----------
+    outputs
+        What a pass returned, by name.
+    name
+        Of the scores.
+    """
+    scores = outputs.get(name)
+    if scores is None or (len(scores) == samples and scores.size == samples * num_classes):
+        return
+    shape = "×".join(map(str, scores.shape))
+    raise ModelError(
+        f"the scores {name!r} of {samples} samples have shape {shape}, not one for each of "
+        f"{num_classes} classes a sample: what answers at many positions (a segmenter, a "
+        "recogniser) is no classifier"
+    )

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
-from threading import Lock
 from typing import TypeVar
 
 import numpy as np
@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from onnx import ModelProto
 
 from cloakify.attacks.lanes import Iteration, as_floats
-from cloakify.attacks.passes import Batch, Evaluation, Step, batches
+from cloakify.attacks.passes import Batch, Evaluation, Step, batches, check_scores
+from cloakify.attacks.target_sessions import TargetSessions
 from cloakify.attacks.threat import ThreatModel
-from cloakify.errors import ModelError, about
+from cloakify.errors import about
 from cloakify.graph.analysis.answer import Answer, agreeing, answers_of
 from cloakify.graph.analysis.inputs import InputSpec
 from cloakify.graph.analysis.scores import Scores
@@ -32,11 +33,9 @@ from cloakify.graph.attack_steps.build import (
     LOSS,
     TARGETS,
     GradientSpec,
-    build_gradient,
 )
 from cloakify.graph.attack_steps.hidden_slopes import HIDDEN, build_hidden_slopes
 from cloakify.graph.attack_steps.steps import CLEAN, EPS, FACTOR, LOWER, NEXT, STEP_SIZE, UPPER
-from cloakify.graph.edit.taps import tap
 from cloakify.numeric.arrays import Array, Labels, filled, floats
 from cloakify.numeric.judging import is_right, predicted, rivals_of
 from cloakify.runtime import DEFAULT_BATCH_SIZE, BatchSize, Device, Session, Workers
@@ -92,13 +91,11 @@ class Target:
         self.scores = scores
         self.device = device
         self._batching = BatchSize(batch_size) if isinstance(batch_size, int) else batch_size
-        self._batching.let_go_by(self)
         self.workers = Workers(device, threads)
         self.constants = dict(constants or {})
         self.name = name
-        self._sessions: dict[object, Session] = {}
-        # Workers may ask for the same session at the same time.
-        self._opening = Lock()
+        self.sessions = TargetSessions(model, device, self.workers.threads, name)
+        self._batching.let_go_by(self.sessions)
 
     @property
     def batch_size(self) -> int:
@@ -115,11 +112,6 @@ class Target:
         """
         own = self.spec.batch_size
         return self._batching.within_memory(work, 1 if own is None else self._batching.now)
-
-    def let_go(self) -> None:
-        """Close all sessions that are not running; they are opened again where they are needed."""
-        with self._opening:
-            self._sessions.clear()
 
     @property
     def num_classes(self) -> int:
@@ -184,8 +176,8 @@ class Target:
         size = self._size_for(len(x))
 
         def work() -> float:
-            shape = {self.spec.name: (size, *x.shape[1:])}
-            built = build_hidden_slopes(self.model, shape, self.spec.name, self.scores.logits)
+            shapes = self._shapes(size, x.shape[1:])
+            built = build_hidden_slopes(self.model, shapes, self.spec.name, self.scores.logits)
             if built is None:
                 return 0.0
             session = Session(built, self.device, threads=self.workers.threads)
@@ -226,14 +218,7 @@ class Target:
         UnsupportedOperatorError
             The graph has no gradient.
         """
-        spec = GradientSpec(
-            self.spec.name,
-            self.scores.logits,
-            None,
-            loss,
-            independent=self.independent,
-            straight_through=straight_through,
-        )
+        spec = replace(self._differentiated, loss=loss, straight_through=straight_through)
         names = [LOGITS, LOSS, GRADIENT]
         return Evaluation(*self._run(x, {LABELS: y, TARGETS: targets}, spec, self.constants, names))
 
@@ -249,17 +234,11 @@ class Target:
         step_size
             In data units.
         """
-        names = GradientSpec(
-            self.spec.name,
-            self.scores.logits,
-            self.scores.features,
-            step="step",
-            norm=threat.norm,
-            independent=self.independent,
-        )
+        features = self.scores.features
+        spec = replace(self._differentiated, features=features, step="step", norm=threat.norm)
         constants = self._bounds(threat) | {STEP_SIZE: np.array(step_size, np.float32)}
         wanted = [LOGITS, FEATURES, NEXT]
-        return Step(*self._run(x, {LABELS: y, CLEAN: clean}, names, constants, wanted))
+        return Step(*self._run(x, {LABELS: y, CLEAN: clean}, spec, constants, wanted))
 
     def iteration(
         self,
@@ -281,18 +260,16 @@ class Target:
         threat
             Ball and box.
         """
-        spec = GradientSpec(
-            self.spec.name,
-            self.scores.logits,
+        spec = replace(
+            self._differentiated,
             loss=loss,
             step=step,
             norm=threat.norm,
-            independent=self.independent,
             straight_through=straight_through,
         )
         return Iteration(
             self._sizes,
-            lambda size: self._gradient_session((size, *sample_shape), spec),
+            lambda size: self.sessions.gradient(self._shapes(size, sample_shape), spec),
             self.spec.name,
             self._gradient_dtype,
             self._bounds(threat),
@@ -300,6 +277,11 @@ class Target:
             # Fetching results is a copy within memory on the CPU, and one over the bus elsewhere.
             0.0 if self.device.kind == "cpu" else 1 / 8,
         )
+
+    @property
+    def _differentiated(self) -> GradientSpec:
+        """What all gradients are of."""
+        return GradientSpec(self.spec.name, self.scores.logits, independent=self.independent)
 
     def _bounds(self, threat: ThreatModel) -> dict[str, NDArray[np.generic]]:
         bounds = {FACTOR: threat.factor, LOWER: threat.lower, UPPER: threat.upper}
@@ -313,6 +295,10 @@ class Target:
         # The last few samples would otherwise pay for a full batch in every iteration.
         return [self.batch_size // TAIL, self.batch_size]
 
+    def _shapes(self, size: int, sample_shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
+        """Return the shape of the samples' input, by its name."""
+        return {self.spec.name: (size, *sample_shape)}
+
     def _size_for(self, samples: int) -> int:
         return next((size for size in self._sizes if size >= samples), self.batch_size)
 
@@ -321,25 +307,13 @@ class Target:
             part, feeds = batch
             fed = {self.spec.name: feeds[self.spec.name].astype(self.spec.dtype, copy=False)}
             outputs = session.run(fed | self.constants, names)
-            self._check_scores(outputs, len(feeds[self.spec.name]))
+            check_scores(outputs, self.scores.logits, len(fed[self.spec.name]), self.num_classes)
             return [floats(outputs[name])[:part] for name in names]
 
         def cut() -> Iterator[Batch]:
             return batches({self.spec.name: x}, self.batch_size, self._forward_size)
 
         return self._joined(run, lambda: self._forward_session(names), cut)
-
-    def _check_scores(self, outputs: Mapping[str, NDArray[np.generic]], samples: int) -> None:
-        """Raise ModelError unless there is one score for each sample and class."""
-        scores = outputs.get(self.scores.logits)
-        if scores is None or (len(scores) == samples and scores.size == samples * self.num_classes):
-            return
-        shape = "×".join(map(str, scores.shape))
-        raise ModelError(
-            f"the scores {self.scores.logits!r} of {samples} samples have shape {shape}, not one "
-            f"for each of {self.num_classes} classes a sample: what answers at many positions (a "
-            "segmenter, a recogniser) is no classifier"
-        )
 
     def _run(
         self,
@@ -355,7 +329,7 @@ class Target:
         arrays |= {name: array for name, array in others.items() if array is not None}
 
         def opened() -> Session:
-            return self._gradient_session((self._size_for(len(x)), *x.shape[1:]), spec)
+            return self.sessions.gradient(self._shapes(self._size_for(len(x)), x.shape[1:]), spec)
 
         def run(session: Session, batch: Batch) -> list[Array]:
             part, feeds = batch
@@ -385,35 +359,11 @@ class Target:
         answers = (answer.name for answer in self._answers)
         usual = (self.scores.features, self.scores.logits, *answers)
         wanted = usual if set(names) <= set(usual) else names
-        return self._session(
-            tuple(wanted),
-            lambda: Session(
-                tap(self.model, list(dict.fromkeys(wanted))),
-                self.device,
-                threads=self.workers.threads,
-            ),
-        )
+        return self.sessions.forward(wanted)
 
     @cached_property
     def _answers(self) -> tuple[Answer, ...]:
         return answers_of(self.model, self.scores)
-
-    def _gradient_session(self, shape: tuple[int, ...], spec: GradientSpec) -> Session:
-        return self._session(
-            (shape, spec),
-            lambda: Session(
-                build_gradient(self.model, {self.spec.name: shape}, spec),
-                self.device,
-                threads=self.workers.threads,
-                both_ways=True,
-            ),
-        )
-
-    def _session(self, key: object, opened: Callable[[], Session]) -> Session:
-        with self._opening, about(self.name):
-            if key not in self._sessions:
-                self._sessions[key] = opened()
-            return self._sessions[key]
 
     @property
     def _gradient_dtype(self) -> np.dtype[np.generic]:
