@@ -92,7 +92,8 @@ def harden(
     model
         The ``.onnx`` file.
     data
-        Calibration data: class folders of images, ``.npz``, ``.npy``, ``.csv``, ``.tar`` or ``.parquet``.
+        Calibration data: class folders of images, ``.npz``, ``.npy``, ``.csv``, ``.tar`` or
+        ``.parquet``.
     output
         Where to write; ``<stem>.hardened.onnx`` beside the source when left out.
     setting

@@ -13,8 +13,9 @@ import pytest
 from cloakify.data import Preprocessing
 from cloakify.errors import ModelError, UsageError
 from cloakify.experiment.classifier import open_classifier
+from cloakify.experiment.experiment import open_experiment
 from cloakify.experiment.model_settings import InputSettings
-from cloakify.settings import DataOptions
+from cloakify.settings import AttackSetting, DataOptions
 
 BODY = "p = GlobalAveragePool(x)  f = Flatten(p)  y = MatMul(f, w)"
 
@@ -172,3 +173,19 @@ def _empty(folder: Path) -> Path:
 def test_an_unknown_preset_names_the_nearest(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"did you mean ResNet50_Weights\.IMAGENET1K_V2"):
         inputs_of(write(tmp_path), preset="ResNet50_Weight.IMAGENET1K_V2")
+
+
+def test_what_was_read_holds_for_the_run(tmp_path: Path) -> None:
+    """A file that is broken by the time that a report is written changes nothing of it."""
+    path = write(tmp_path)
+    processor = {"size": {"height": 32, "width": 32}, "image_mean": [0.5] * 3}
+    file = tmp_path / "preprocessor_config.json"
+    file.write_text(json.dumps(processor))
+    np.save(tmp_path / "x.npy", np.zeros((4, 3, 32, 32), np.float32))
+    setting = AttackSetting(labels="model", device="cpu")
+    experiment = open_experiment(
+        open_classifier(path), tmp_path / "x.npy", setting, lambda *_: None
+    )
+    told = experiment.notes
+    file.write_text("{")
+    assert experiment.notes == told and "preprocessor_config.json" in told[0]
