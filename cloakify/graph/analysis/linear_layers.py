@@ -185,6 +185,8 @@ def _head(
     output: gs.Tensor,
     classes: int,
 ) -> Head:
+    # W φ has its scores along the rows of what it puts out.
+    behind = slot if node.op == "MatMul" else 0
     return Head(
         node=node.name or node.outputs[0].name,
         op_type=node.op,
@@ -194,6 +196,6 @@ def _head(
         num_features=int(features),
         weight=node.inputs[1 - slot].name if len(node.inputs) > 1 else "",
         linear=output.name,
-        logits=paths.scores_of(output, is_map=node.op == "Conv").name,
+        logits=paths.scores_of(output, behind, is_map=node.op == "Conv").name,
         num_classes=int(classes),
     )

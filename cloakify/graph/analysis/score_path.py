@@ -11,14 +11,16 @@ from __future__ import annotations
 
 import onnx_graphsurgeon as gs
 
+from cloakify.graph.analysis.score_walk import (
+    MOVES,
+    SAME,
+    axes_of,
+    follow,
+    only_reader,
+    setting,
+)
 from cloakify.graph.analysis.task import begins_sigmoid
-from cloakify.graph.model.constants import Constants, constant_integers, constant_number
-
-# What may follow scores and leave them scores; a map of them may also be pooled.
-_SAME = {"Identity", "Dropout"}
-_MOVES = {"Flatten", "Reshape", "Squeeze", *_SAME}
-_SIZES = {"Shape", "Size"}
-_POOLS = {"Relu", "GlobalAveragePool", "GlobalMaxPool", "AveragePool", "ReduceMean", "ReduceMax"}
+from cloakify.graph.model.constants import Constants, constant_number
 
 # What mixes scores with others, or with constants.
 _SUMS = {"Add", "Sub", "Sum", "Mean"}
@@ -38,7 +40,7 @@ class ScorePaths:
         self._outputs = {tensor.name for tensor in graph.outputs}
         self._layers: dict[str, frozenset[str]] | None = None
         # By tensor and kind of layer: what the last mixture behind it becomes.
-        self._mixtures: dict[tuple[str, bool], gs.Tensor | None] = {}
+        self._mixtures: dict[tuple[str, int, bool], gs.Tensor | None] = {}
 
     def reworked(
         self, linear: gs.Tensor, rank: int | None, behind: int, classes: int
@@ -66,13 +68,13 @@ class ScorePaths:
         tensor = last = linear
         count = classes
         while tensor.name not in self._outputs:
-            node = _only_reader(tensor)
+            node = only_reader(tensor)
             if node is None or begins_sigmoid(node, self._constants):
                 break
             picked = self._picked_classes(node, tensor, rank, behind, count)
             if picked is not None:
                 count = picked
-            elif node.op not in ("Neg", *_SAME) and not self._is_by_class(
+            elif node.op not in ("Neg", *SAME) and not self._is_by_class(
                 node, tensor, behind, count
             ):
                 break
@@ -82,7 +84,7 @@ class ScorePaths:
                 last, classes = tensor, count
         return last, classes
 
-    def scores_of(self, linear: gs.Tensor, is_map: bool) -> gs.Tensor:
+    def scores_of(self, linear: gs.Tensor, behind: int, *, is_map: bool) -> gs.Tensor:
         """Return the class scores that a linear layer's output becomes.
 
         The model answers with the mixture, not with what one of its layers says: where several
@@ -92,18 +94,18 @@ class ScorePaths:
         ----------
         linear
             What the layer puts out, bias included.
-        is_map
-            Whether that has the classes along its second axis and positions behind, as a `Conv`'s.
+        behind, is_map
+            As for :func:`~cloakify.graph.analysis.score_walk.follow`.
         """
-        own = _scores(linear, is_map)
-        return self._mixture_behind(own, is_map) or own
+        own = follow(linear, behind, is_map=is_map)
+        return self._mixture_behind(own, behind, is_map) or own
 
-    def _mixture_behind(self, tensor: gs.Tensor, is_map: bool) -> gs.Tensor | None:
+    def _mixture_behind(self, tensor: gs.Tensor, behind: int, is_map: bool) -> gs.Tensor | None:
         """Return the scores that the last mixture of several layers behind a tensor becomes."""
         passed = []
         last = None
-        while (tensor.name, is_map) not in self._mixtures:
-            passed.append((tensor.name, is_map))
+        while (tensor.name, behind, is_map) not in self._mixtures:
+            passed.append((tensor.name, behind, is_map))
             mixed = _mixed(tensor)
             layers = frozenset[str]() if mixed is None else self._layers_behind(mixed)
             if mixed is None or not layers:
@@ -111,8 +113,8 @@ class ScorePaths:
             tensor = mixed
             # Scores of one layer that are only scaled stay what they were.
             if len(layers) > 1:
-                tensor = last = _scores(mixed, is_map)
-        last = self._mixtures.get((tensor.name, is_map)) or last
+                tensor = last = follow(mixed, behind, is_map=is_map)
+        last = self._mixtures.get((tensor.name, behind, is_map)) or last
         self._mixtures.update(dict.fromkeys(passed, last))
         return last
 
@@ -137,7 +139,7 @@ class ScorePaths:
             return {node.outputs[0].name}
         if node.op in _SUMS | {"Concat"} or (node.op in _SCALES and self._is_scaled(node)):
             mixed = list(node.inputs)
-        elif node.op in _MOVES | _REDUCTIONS | {"Unsqueeze"}:
+        elif node.op in MOVES | _REDUCTIONS | {"Unsqueeze"}:
             mixed = node.inputs[:1]
         else:
             return None
@@ -184,7 +186,7 @@ class ScorePaths:
         """
         if node.op not in ("Gather", "Slice") or node.inputs[0] is not tensor:
             return None
-        axes = [node.attrs.get("axis", 0)] if node.op == "Gather" else _axes(node)
+        axes = [node.attrs.get("axis", 0)] if node.op == "Gather" else axes_of(node)
         if axes is None or len(axes) != 1 or (axes[0] >= 0 and rank is None):
             return None
         if axes[0] - (rank or 0) * (axes[0] >= 0) != -1 - behind:
@@ -192,8 +194,8 @@ class ScorePaths:
         if node.op == "Gather":
             shape = self._constants.shape(node.inputs[1])
             return shape[0] if shape is not None and len(shape) == 1 and shape[0] > 1 else None
-        bounds = [_setting(node, name, slot) for slot, name in ((1, "starts"), (2, "ends"))]
-        bounds.append(_setting(node, "steps", 4) if len(node.inputs) > 4 else [1])
+        bounds = [setting(node, name, slot) for slot, name in ((1, "starts"), (2, "ends"))]
+        bounds.append(setting(node, "steps", 4) if len(node.inputs) > 4 else [1])
         if any(bound is None or len(bound) != 1 for bound in bounds):
             return None
         count = len(range(*slice(*(bound[0] for bound in bounds if bound)).indices(classes)))
@@ -202,7 +204,7 @@ class ScorePaths:
 
 def _is_neutral(node: gs.Node, tensor: gs.Tensor) -> bool:
     """Tell whether a sum or product with constants leaves the largest score the largest."""
-    if node.op in _SAME:
+    if node.op in SAME:
         return True
     first = node.inputs[0] is tensor
     number = constant_number(node.inputs[1 if first else 0])
@@ -211,42 +213,9 @@ def _is_neutral(node: gs.Node, tensor: gs.Tensor) -> bool:
     return first or node.op == "Add" if node.op in ("Add", "Sub") else number > 0
 
 
-def _scores(linear: gs.Tensor, is_map: bool) -> gs.Tensor:
-    """Follow a linear output over what only moves, pools or picks it: class scores must be [N, C].
-
-    A 1×1 `Conv` yields a map of scores; its pooled form (SqueezeNet: after a Relu) is what the
-    class is read from. A `MatMul` may yield scores for every token, of which one is picked. The
-    walk ends before Softmax, and where a value is read twice (a decomposed Softmax does that).
-    """
-    followed = _MOVES | _POOLS if is_map else _MOVES
-    tensor = linear
-    while True:
-        node = _only_reader(tensor)
-        if node is None or node.inputs[0] is not tensor:
-            return tensor
-        if node.op not in followed and (is_map or not _picks(node)):
-            return tensor
-        tensor = node.outputs[0]
-
-
-def _picks(node: gs.Node) -> bool:
-    """Tell whether a node picks or pools positions of its input, and leaves the classes."""
-    if node.op == "GatherND":
-        return True
-    if node.op not in ("Gather", "ReduceMean", "ReduceMax", "Slice"):
-        return False
-    axes = [node.attrs.get("axis", 0)] if node.op == "Gather" else _axes(node)
-    if node.op == "Gather" and axes == [0]:
-        return True
-    shape = node.inputs[0].shape
-    if axes is None or shape is None:
-        return False
-    return all(0 <= axis + len(shape) * (axis < 0) < len(shape) - 1 for axis in axes)
-
-
 def _mixed(tensor: gs.Tensor) -> gs.Tensor | None:
     """Return what scores become with others or with constants, or ``None`` where they do not."""
-    node = _only_reader(tensor)
+    node = only_reader(tensor)
     if node is None:
         return None
     if node.op in _SUMS or (node.op in _SCALES and (node.op == "Mul" or node.inputs[0] is tensor)):
@@ -254,28 +223,10 @@ def _mixed(tensor: gs.Tensor) -> gs.Tensor | None:
     if node.op != "Unsqueeze" or node.inputs[0] is not tensor:
         return None
     # One layer's scores beside another's along a new axis, which is reduced at once.
-    stack = _only_reader(node.outputs[0])
-    reduction = None if stack is None else _only_reader(stack.outputs[0])
+    stack = only_reader(node.outputs[0])
+    reduction = None if stack is None else only_reader(stack.outputs[0])
     if stack is None or reduction is None or stack.op != "Concat":
         return None
     axes = [stack.attrs.get("axis")]
     reduced = reduction.op in _REDUCTIONS and not reduction.attrs.get("keepdims", 1)
-    return reduction.outputs[0] if reduced and _axes(node) == _axes(reduction) == axes else None
-
-
-def _only_reader(tensor: gs.Tensor) -> gs.Node | None:
-    readers = [node for node in tensor.outputs if node.op not in _SIZES]
-    return readers[0] if len(readers) == 1 and len(readers[0].outputs) == 1 else None
-
-
-def _axes(node: gs.Node) -> list[int] | None:
-    """Return a node's axes; ``None`` where they aren't known."""
-    return _setting(node, "axes", 3 if node.op == "Slice" else 1)
-
-
-def _setting(node: gs.Node, name: str, slot: int) -> list[int] | None:
-    """Return integers that are an attribute or an input by opset; ``None`` where not known."""
-    values = node.attrs.get(name)
-    if values is None and len(node.inputs) > slot:
-        values = constant_integers(node.inputs[slot])
-    return None if values is None else [int(value) for value in values]
+    return reduction.outputs[0] if reduced and axes_of(node) == axes_of(reduction) == axes else None

@@ -9,29 +9,90 @@ from cloakify.errors import ModelError
 from cloakify.graph.model.imported import import_graph, infer_shapes
 from cloakify.graph.model.weights import set_weights_aside
 
+# What symbolic sizes are tried with, batch first: numbers that nothing else in a graph has.
+_TRIALS = ((10_007, 10_037, 10_061, 10_067), (10_009, 10_039, 10_063, 10_069))
+
+Size = int | str | None
+
 
 def import_with_shapes(model: ModelProto) -> gs.Graph:
     """Import a model; values whose shape the file does not declare have the one onnx infers.
 
-    Sizes are whole numbers or the names of symbolic ones. What can't be inferred has no shape.
+    Sizes are whole numbers, the names of symbolic ones of the inputs, or ``None``. What can't be
+    inferred has no shape.
+
+    Notes
+    -----
+    Exporters compute shapes from those of the inputs, and onnx can't follow symbols through that.
+    So numbers are put in the place of symbols, and others a second time: a size that does not
+    change is fixed, and one that is the symbol's number both times is the symbol's.
     """
     graph = import_graph(model)
-    skeleton, _ = set_weights_aside(model)
+    symbols = _name_sizes(graph)
     try:
-        inferred = infer_shapes(skeleton, data_prop=True).graph
+        trials = [
+            _inferred(model, graph, dict(zip(symbols, sizes, strict=False))) for sizes in _TRIALS
+        ]
     except ModelError:
         # Whoever runs the model says where it contradicts itself.
         return graph
+    named: dict[tuple[Size, Size], str] = dict(
+        zip(zip(*_TRIALS, strict=True), symbols, strict=False)
+    )
     tensors = graph.tensors()
+    for name in trials[0].keys() & trials[1].keys():
+        tensor, shapes = tensors.get(name), (trials[0][name], trials[1][name])
+        declared = isinstance(tensor, gs.Variable) and _is_declared(graph, tensor)
+        if not isinstance(tensor, gs.Variable) or declared or len(set(map(len, shapes))) > 1:
+            continue
+        pairs = zip(*shapes, strict=True)
+        tensor.shape = [one if one == other else named.get((one, other)) for one, other in pairs]
+    return graph
+
+
+def _is_declared(graph: gs.Graph, tensor: gs.Variable) -> bool:
+    """Tell whether the file says all of a shape; names that are no input's say nothing."""
+    own = {size for value in graph.inputs for size in value.shape or ()}
+    return tensor.shape is not None and all(
+        isinstance(size, int) or size in own for size in tensor.shape
+    )
+
+
+def _name_sizes(graph: gs.Graph) -> list[str]:
+    """Name what is not known of the inputs' sizes; return all names, the batch's first."""
+    data = [value for value in graph.inputs if isinstance(value, gs.Variable) and value.shape]
+    for number, value in enumerate(data):
+        value.shape = [
+            size or (f"size {axis} of input {number}" if axis else "batch")
+            for axis, size in enumerate(value.shape or ())
+        ]
+    shapes = [list(value.shape or ()) for value in data]
+    first = [shape[0] for shape in shapes]
+    rest = [size for shape in shapes for size in shape[1:]]
+    return list(dict.fromkeys(size for size in first + rest if isinstance(size, str)))
+
+
+def _inferred(model: ModelProto, graph: gs.Graph, sizes: dict[str, int]) -> dict[str, list[Size]]:
+    """Return the shapes that onnx infers with numbers for the inputs' symbolic sizes."""
+    skeleton, _ = set_weights_aside(model)
+    shapes = {value.name: value.shape for value in graph.inputs if isinstance(value, gs.Variable)}
+    for value in skeleton.graph.input:
+        dims = value.type.tensor_type.shape.dim
+        for dim, size in zip(dims, shapes.get(value.name) or (), strict=False):
+            if size in sizes:
+                dim.dim_value = sizes[size]
+    for value in skeleton.graph.output:
+        # What is declared of outputs is said in symbols.
+        value.type.tensor_type.ClearField("shape")
+    inferred = infer_shapes(skeleton, data_prop=True).graph
+    found: dict[str, list[Size]] = {}
     for value in (*inferred.value_info, *inferred.output):
         kind = value.type.tensor_type
-        tensor = tensors.get(value.name)
-        if isinstance(tensor, gs.Variable) and tensor.shape is None and kind.HasField("shape"):
-            tensor.shape = [
-                dim.dim_value if dim.HasField("dim_value") else dim.dim_param or None
-                for dim in kind.shape.dim
+        if value.type.HasField("tensor_type") and kind.HasField("shape"):
+            found[value.name] = [
+                dim.dim_value if dim.HasField("dim_value") else None for dim in kind.shape.dim
             ]
-    return graph
+    return found
 
 
 def static_shape(tensor: gs.Tensor) -> tuple[int, ...] | None:

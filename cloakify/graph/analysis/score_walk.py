@@ -1,0 +1,144 @@
+"""Follow a linear layer's output over what only moves, pools or picks it: one step a node.
+
+A layer may be applied at many positions (tokens, pixels), of which one is picked or which are
+pooled, before or after they are moved about. What is followed is the tensor and where in it the
+classes are; what does something to the classes ends the walk.
+"""
+
+from __future__ import annotations
+
+import math
+
+import onnx_graphsurgeon as gs
+
+from cloakify.graph.model.constants import constant_integers
+
+Sizes = list[int | str | None]
+
+# What leaves values what and where they are.
+SAME = {"Identity", "Dropout"}
+_SIZES = {"Shape", "Size"}
+# What gives values another shape.
+MOVES = {"Flatten", "Reshape", "Squeeze", *SAME}
+_RESHAPES = {"Flatten", "Reshape", "Squeeze", "GatherND"}
+_POOLS = {"GlobalAveragePool", "GlobalMaxPool", "AveragePool", "MaxPool"}
+_REDUCTIONS = {"ReduceMean", "ReduceMax", "ReduceMin", "ReduceSum", "ReduceLogSumExp"}
+# What may be done to a map of scores before it is pooled (SqueezeNet).
+_ON_MAPS = {"Relu"}
+
+
+def follow(linear: gs.Tensor, behind: int, *, is_map: bool) -> gs.Tensor:
+    """Return the class scores that a layer's output becomes.
+
+    The walk ends before Softmax, and where a value is read twice (a decomposed Softmax does that).
+
+    Parameters
+    ----------
+    linear
+        What the layer puts out, bias included.
+    behind
+        How many axes there are behind that of the classes, if it is no map.
+    is_map
+        Whether it is a `Conv`'s, with the classes along its second axis and positions behind.
+    """
+    tensor = linear
+    axis = None if linear.shape is None else len(linear.shape) - 1 - behind
+    axis = 1 if is_map else axis
+    while True:
+        node = only_reader(tensor)
+        if node is None or not node.inputs or node.inputs[0] is not tensor:
+            return tensor
+        if node.op in SAME or (is_map and node.op in _ON_MAPS):
+            place = axis
+        elif axis is None or tensor.shape is None or node.outputs[0].shape is None:
+            if not _may_follow(node, is_map):
+                return tensor
+            place = None
+        else:
+            place = _moved(node, axis)
+            # Behind another shape the classes may be anywhere.
+            if place is None and node.op not in _RESHAPES:
+                return tensor
+        tensor, axis = node.outputs[0], place
+
+
+def _may_follow(node: gs.Node, is_map: bool) -> bool:
+    """Tell whether a node is a step where shapes are not known: most likely ones are taken."""
+    if node.op in _RESHAPES:
+        return True
+    if is_map:
+        return node.op in _POOLS | _REDUCTIONS
+    return node.op == "Gather" and node.attrs.get("axis", 0) == 0
+
+
+def _moved(node: gs.Node, axis: int) -> int | None:
+    """Return where a node leaves the classes; ``None`` where it is no step."""
+    before, after = list(node.inputs[0].shape or ()), list(node.outputs[0].shape or ())
+    if node.op in _RESHAPES:
+        return _kept(before, after, axis)
+    if node.op == "Transpose":
+        perm = list(node.attrs.get("perm", range(len(before))[::-1]))
+        return perm.index(axis) if axis in perm else None
+    if node.op in _POOLS:
+        return axis if axis == 1 and len(before) > 2 else None
+    if node.op == "Slice" or node.op in _REDUCTIONS:
+        axes = _inside(axes_of(node), len(before))
+        if axes is None or not axes or axis in axes:
+            return None
+        gone = node.op != "Slice" and not node.attrs.get("keepdims", 1)
+        return axis - gone * sum(each < axis for each in axes)
+    if node.op != "Gather":
+        return None
+    along = node.attrs.get("axis", 0)
+    along += len(before) * (along < 0)
+    if along == axis:
+        return None
+    # The shape of the indices takes the place of the axis.
+    added = len(after) - len(before)
+    return axis + added if along < axis else axis
+
+
+def _kept(before: Sizes, after: Sizes, axis: int) -> int | None:
+    """Return where a change of shape alone leaves the classes, if that is plain to see."""
+    count = before[axis]
+    places = [place for place, size in enumerate(after) if size == count]
+    if axis == 0 or not places:
+        return None
+    if after[: axis + 1] == before[: axis + 1]:
+        # Only what lies behind the classes was changed.
+        return axis
+    if axis == len(before) - 1 and after[-1] == count:
+        # And here only what lies before them: rows of tokens may be made of samples of tokens.
+        return len(after) - 1
+    # One position: nothing but sizes of 1 came or went.
+    others = [size for place, size in enumerate(before) if place not in (0, axis)]
+    numbers = [size for size in after if isinstance(size, int)]
+    single = all(size == 1 for size in others) and math.prod(numbers) == count
+    return places[-1] if single and len(numbers) >= len(after) - 1 else None
+
+
+def _inside(axes: list[int] | None, rank: int) -> list[int] | None:
+    """Return axes counted from the front; ``None`` where one is the batch's or none is known."""
+    if axes is None:
+        return None
+    counted = [axis + rank * (axis < 0) for axis in axes]
+    return counted if all(0 < axis < rank for axis in counted) else None
+
+
+def only_reader(tensor: gs.Tensor) -> gs.Node | None:
+    """Return the node that alone reads a tensor, but for its size, and has one output."""
+    readers = [node for node in tensor.outputs if node.op not in _SIZES]
+    return readers[0] if len(readers) == 1 and len(readers[0].outputs) == 1 else None
+
+
+def axes_of(node: gs.Node) -> list[int] | None:
+    """Return a node's axes; ``None`` where they aren't known."""
+    return setting(node, "axes", 3 if node.op == "Slice" else 1)
+
+
+def setting(node: gs.Node, name: str, slot: int) -> list[int] | None:
+    """Return integers that are an attribute or an input by opset; ``None`` where not known."""
+    values = node.attrs.get(name)
+    if values is None and len(node.inputs) > slot:
+        values = constant_integers(node.inputs[slot])
+    return None if values is None else [int(value) for value in values]
