@@ -1,0 +1,58 @@
+"""Shapes of inner values: against those that values have when the model runs."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from onnx.reference import ReferenceEvaluator
+
+from cloakify.graph.edit.taps import tap
+from cloakify.graph.model.shapes import import_with_shapes
+
+BODIES = {
+    # A shape of ours, kept through computations that symbols do not survive.
+    "batch from the input": "s = Shape <start = 0, end = 1> (x)  t = Concat <axis = 0> (s, minus)  "
+    "v = Reshape (x, t)",
+    "halves": "s = Shape <start = 1, end = 2> (x)  h = Div (s, two)  t = Concat <axis = 0> "
+    "(minus, two, h, three)  v = Reshape (x, t)",
+    "sizes added up": "v = Concat <axis = 1> (x, x)",
+    "a size that the values decide": "n = NonZero (x)  v = Transpose (n)",
+    "turned": "v = Transpose <perm = [2, 0, 1]> (x)",
+}
+
+
+def model(body: str, x: str = "N, T, 3") -> onnx.ModelProto:
+    return onnx.parser.parse_model(
+        f"""<ir_version: 8, opset_import: ["" : 17]> f (float[{x}] x) => (float[A] y)
+        <int64[1] minus = {{-1}}, int64[1] two = {{2}}, int64[1] three = {{3}}>
+        {{ {body}  y = Identity (v) }}"""
+    )
+
+
+@pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
+@pytest.mark.parametrize("x", ["N, T, 3", "N, 4, 3", "?, ?, 3", "2, T, 3"])
+def test_sizes_that_are_told_are_those_of_the_run(body, x):
+    built = model(body, x)
+    graph = import_with_shapes(built)
+    told = graph.tensors()["v"].shape
+    symbols = graph.inputs[0].shape
+    for batch, length in ((2, 4), (2, 8), (6, 4)):
+        if ("4" in x and length != 4) or (x.startswith("2") and batch != 2):
+            continue
+        sample = np.ones((batch, length, 3), np.float32)
+        v = ReferenceEvaluator(tap(built, ["v"])).run(["v"], {"x": sample})[0]
+        sizes = dict(zip(symbols, sample.shape, strict=True))
+        assert len(told) == v.ndim
+        for size, is_size in zip(told, v.shape, strict=True):
+            assert size is None or sizes.get(size, size) == is_size
+
+
+def test_what_follows_from_the_inputs_is_told():
+    told = {
+        name: import_with_shapes(model(body)).tensors()["v"].shape for name, body in BODIES.items()
+    }
+    assert told["batch from the input"] == ["N", None]
+    assert told["halves"] == [None, 2, None, 3]
+    assert told["sizes added up"] == ["N", None, 3]
+    assert told["turned"] == [3, "N", "T"]
