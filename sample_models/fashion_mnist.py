@@ -31,6 +31,9 @@ CLASS_FOLDERS = (
     "9_ankle-boot",
 )
 
+# What is worn above the waist: t-shirt, pullover, coat, shirt.
+SHIRTS = (0, 2, 4, 6)
+
 _PREFIX = {"train": "train", "test": "t10k"}
 _UNSIGNED_BYTE = 0x08
 
@@ -71,12 +74,17 @@ def to_unit(images: NDArray[np.uint8]) -> NDArray[np.float32]:
     return images.astype(np.float32) / np.float32(255)
 
 
+def is_shirt(labels: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return 1 for what is worn above the waist, 0 for everything else."""
+    return np.isin(labels, SHIRTS).astype(np.int64)
+
+
 def pick_per_class(labels: NDArray[np.int64], per_class: int, seed: int) -> NDArray[np.int64]:
     """Draw `per_class` indices of every class without repetition; sorted."""
     rng = np.random.default_rng(seed)
     picks = [
         rng.choice(np.flatnonzero(labels == k), per_class, replace=False)
-        for k in range(len(CLASS_FOLDERS))
+        for k in range(int(labels.max()) + 1)
     ]
     return np.sort(np.concatenate(picks))
 

@@ -1,4 +1,4 @@
-"""Write the sample data: ``calib/`` (training images) and ``test.npz`` (test images).
+"""Write the sample data: ``calib/`` (training images), ``test.npz``, ``shirts.npz`` (test images).
 
 To make them again, byte for byte::
 
@@ -16,7 +16,14 @@ import shutil
 from pathlib import Path
 
 import numpy as np
-from fashion_mnist import CLASS_FOLDERS, add_folder_option, load, pick_per_class, to_unit
+from fashion_mnist import (
+    CLASS_FOLDERS,
+    add_folder_option,
+    is_shirt,
+    load,
+    pick_per_class,
+    to_unit,
+)
 from PIL import Image
 
 
@@ -41,12 +48,20 @@ def write_test(source: Path, out: Path, per_class: int, seed: int) -> None:
     np.savez_compressed(out, x=to_unit(images[chosen])[:, None], y=labels[chosen])
 
 
+def write_shirts(source: Path, out: Path, per_class: int, seed: int) -> None:
+    """Write x (float32 [n, 28, 28, 1], in [0, 1]) and y (int64 [n]: 1 above the waist, 0 else)."""
+    images, labels = load(source, "test")
+    chosen = pick_per_class(is_shirt(labels), per_class, seed)
+    np.savez_compressed(out, x=to_unit(images[chosen])[..., None], y=is_shirt(labels[chosen]))
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Write calib/ and test.npz.")
+    parser = argparse.ArgumentParser(description="Write calib/, test.npz and shirts.npz.")
     add_folder_option(parser)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent, metavar="DIR")
     parser.add_argument("--calib-per-class", type=int, default=100, metavar="N")
     parser.add_argument("--test-per-class", type=int, default=200, metavar="N")
+    parser.add_argument("--shirts-per-class", type=int, default=200, metavar="N")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
 
@@ -55,6 +70,9 @@ def main() -> None:
     )
     write_test(
         options.fashion_mnist, options.out / "test.npz", options.test_per_class, options.seed
+    )
+    write_shirts(
+        options.fashion_mnist, options.out / "shirts.npz", options.shirts_per_class, options.seed
     )
 
 

@@ -34,13 +34,17 @@ def write(model: onnx.ModelProto, path: Path, metadata: dict[str, str]) -> None:
 
 
 def accuracy(path: Path, x: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
-    """Share of `x`, in the model's layout, that the file classifies rightly on the CPU."""
+    """Share of `x`, in the model's layout, that the file classifies rightly on the CPU.
+
+    A single probability is that of class 1.
+    """
     session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
     right = 0
     for start in range(0, len(x), 500):
         (scores,) = session.run(None, {name: x[start : start + 500]})
-        right += int((scores.argmax(1) == labels[start : start + 500]).sum())
+        answers = scores[:, 0] > 0.5 if scores.shape[1] == 1 else scores.argmax(1)
+        right += int((answers == labels[start : start + 500]).sum())
     return right / len(x)
 
 

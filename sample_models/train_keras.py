@@ -1,11 +1,14 @@
-"""Train the Keras sample model on Fashion-MNIST and export it to ONNX.
+"""Train the Keras sample models on Fashion-MNIST and export them to ONNX.
 
-To make it again, with ``pip install tensorflow-cpu tf2onnx onnxruntime``::
+To make them again, with ``pip install tensorflow-cpu tf2onnx onnxruntime``::
 
-    python sample_models/train_keras.py
+    python sample_models/train_keras.py          # fashion_keras.onnx
+    python sample_models/train_keras.py shirt    # fashion_shirt.onnx
 
-Writes ``fashion_keras.onnx``: NHWC input, and a graph that ends in MatMul, Add, Softmax. The seed
-fixes the result on one machine and one TensorFlow version; elsewhere it differs in the last digits.
+Both take NHWC images. ``fashion_keras`` tells ten classes apart and ends in MatMul, Add, Softmax;
+``fashion_shirt`` tells what is worn above the waist from everything else by a single logit and ends
+in MatMul, Add, Sigmoid. The seed fixes the result on one machine and one TensorFlow version;
+elsewhere it differs in the last digits.
 """
 
 from __future__ import annotations
@@ -29,11 +32,13 @@ from keras import layers
 BATCH = 128
 
 
-def build() -> keras.Model:
-    """Three convolutions with max pooling, 128 features, ten probabilities.
+def build(name: str) -> keras.Model:
+    """Three convolutions with max pooling, then features and probabilities.
 
-    Takes float32 [batch, 28, 28, 1] in [0, 1].
+    128 features and ten probabilities, or for ``shirt`` 64 features and one. Takes float32 [batch,
+    28, 28, 1] in [0, 1].
     """
+    features, probabilities = (64, 1) if name == "shirt" else (128, 10)
     stages = []
     for channels in (16, 32, 64):
         stages += [
@@ -47,11 +52,15 @@ def build() -> keras.Model:
             keras.Input((28, 28, 1), name="input"),
             *stages,
             layers.Flatten(),
-            layers.Dense(128, activation="relu"),
+            layers.Dense(features, activation="relu"),
             layers.Dropout(0.3),
-            layers.Dense(10, activation="softmax", name="probabilities"),
+            layers.Dense(
+                probabilities,
+                activation="sigmoid" if probabilities == 1 else "softmax",
+                name="probabilities",
+            ),
         ],
-        name="fashion_keras",
+        name=f"fashion_{name}",
     )
 
 
@@ -66,19 +75,18 @@ def train(model: keras.Model, x: np.ndarray, y: np.ndarray, epochs: int, seed: i
     mirror = layers.RandomFlip("horizontal", seed=seed)
     batches = batches.map(lambda images, labels: (mirror(images, training=True), labels))
     rate = keras.optimizers.schedules.CosineDecay(2e-3, epochs * steps)
-    model.compile(
-        keras.optimizers.Adam(rate), "sparse_categorical_crossentropy", metrics=["accuracy"]
-    )
+    loss = "binary_crossentropy" if y.max() == 1 else "sparse_categorical_crossentropy"
+    model.compile(keras.optimizers.Adam(rate), loss, metrics=["accuracy"])
     model.fit(batches, epochs=epochs, verbose=2)
 
 
-def export(model: keras.Model, path: Path) -> None:
+def export(model: keras.Model, path: Path, metadata: dict[str, str]) -> None:
     """Export by Keras's own ONNX exporter, with a symbolic batch."""
     with tempfile.TemporaryDirectory() as folder:
         exported = Path(folder) / "model.onnx"
         model.export(exported, format="onnx", verbose=False)
         proto = onnx.load(exported)
-    metadata = {
+    metadata |= {
         "input_layout": "NHWC",
         "framework": f"Keras {keras.__version__}, TensorFlow {tf.__version__}",
         "training": "clean images",
@@ -87,7 +95,8 @@ def export(model: keras.Model, path: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Train and export the Keras sample model.")
+    parser = argparse.ArgumentParser(description="Train and export a Keras sample model.")
+    parser.add_argument("name", nargs="?", default="keras", choices=["keras", "shirt"])
     fashion_mnist.add_folder_option(parser)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent, metavar="DIR")
     parser.add_argument("--epochs", type=int, default=10)
@@ -99,10 +108,13 @@ def main() -> None:
     images, labels = fashion_mnist.load(options.fashion_mnist, "train")
     test_images, test_labels = fashion_mnist.load(options.fashion_mnist, "test")
 
-    model = build()
+    if options.name == "shirt":
+        labels, test_labels = fashion_mnist.is_shirt(labels), fashion_mnist.is_shirt(test_labels)
+    model = build(options.name)
     train(model, fashion_mnist.to_unit(images)[..., None], labels, options.epochs, options.seed)
-    path = options.out / "fashion_keras.onnx"
-    export(model, path)
+    path = options.out / f"{model.name}.onnx"
+    shirt = {"classes": '["other", "shirt"]'}
+    export(model, path, shirt if options.name == "shirt" else {})
 
     clean = onnx_output.accuracy(path, fashion_mnist.to_unit(test_images)[..., None], test_labels)
     print(f"{path.stem}: {clean:.2%} on {len(test_labels)} test images")
