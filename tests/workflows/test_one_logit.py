@@ -144,3 +144,17 @@ def test_inspect_says_so(network: OneLogit, tmp_path: Path) -> None:
     assert isinstance(task, dict)
     assert (task["name"], task["num_classes"]) == ("binary", 2)
     assert open_model(tmp_path / "m.onnx").model.graph.output[0].name == "y"
+
+
+def test_the_sample_model_of_one_logit_is_hardened_and_proven(tmp_path: Path) -> None:
+    """A Keras export, whose classes its metadata name."""
+    root = Path(__file__).parents[2] / "sample_models"
+    source, path = root / "fashion_shirt.onnx", tmp_path / "hardened.onnx"
+    setting = HardenSetting(eps=4 / 255, device="cpu", mask_ratio=0.25, evaluation_steps=2)
+    result = harden(source, root / "shirts.npz", path, setting)
+    assert result.report.head.num_classes == 2
+    assert result.report.mask.removed == 16
+    assert result.class_names == ("other", "shirt")
+    proof = verify(path, source, "cpu")
+    assert proof.faults == ()
+    assert "16 of 64 features" in proof.summary
