@@ -257,7 +257,8 @@ def open_data(
     path
         Folder of class folders with images (or of splits that are such folders), of images with
         ``metadata.csv`` or ``metadata.jsonl``, or with ``x.npy`` and ``y.npy``; ``.npz``, ``.npy``,
-        ``.csv``, ``.tar`` or ``.parquet`` (or a folder of shards of the last two).
+        ``.csv``; ``.tar``, ``.parquet`` or ``.arrow``, or a folder of such shards, as Hugging
+        Face's ``datasets`` saves them.
     spec
         What the model takes.
     preprocessing

@@ -20,8 +20,9 @@ _MOST_CLASSES = 100_000
 
 
 def label_name(names: Collection[str], apart: str | None = None) -> str | None:
-    """Return the first name of labels among names; ``apart`` is that of the samples."""
-    return next((name for name in LABEL_NAMES if name in names and name != apart), None)
+    """Return the first name of labels among names, in any case; ``apart`` is the samples'."""
+    lowered = {name.strip().lower(): name for name in names if name != apart}
+    return next((lowered[name] for name in LABEL_NAMES if name in lowered), None)
 
 
 def labels_of_texts(texts: Sequence[str], where: str) -> tuple[Labels, tuple[str, ...] | None]:
@@ -55,7 +56,7 @@ def labels_of_texts(texts: Sequence[str], where: str) -> tuple[Labels, tuple[str
 
 
 def labels_of_numbers(values: NDArray[np.generic], where: str) -> Labels:
-    """Read class indices; floats must be whole numbers.
+    """Read class indices; floats must be whole numbers, false and true are 0 and 1.
 
     Raises
     ------
@@ -69,5 +70,7 @@ def labels_of_numbers(values: NDArray[np.generic], where: str) -> Labels:
             raise DataError(
                 f"{where} row {row} is {values.flat[row]:g}, no class index: store whole numbers"
             )
+        values = values.astype(np.int64)
+    if values.dtype.kind == "b" and values.ndim == 1:
         values = values.astype(np.int64)
     return read_labels(values, len(values), where)

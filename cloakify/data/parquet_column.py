@@ -1,4 +1,4 @@
-"""One column of parquet files, read a piece at a time and within bounds.
+"""Columns of Parquet files, read a piece at a time and within bounds.
 
 What a row group unpacks to is not bounded by its size in the file: a run of a million equal values
 is stored as one. Needs pyarrow (``pip install cloakify[parquet]``).
@@ -11,10 +11,10 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from cloakify.data.bounds import check_unpacked
+from cloakify.data.columns import ColumnFiles, pyarrow_module, stored, stored_schema
 from cloakify.data.naming import shown
 from cloakify.errors import DataError
 
@@ -128,7 +128,7 @@ def _pieces(file: Path, column: str, group: int, rows: int) -> Iterator[Any]:
     pyarrow = pyarrow_module()
     try:
         for batch in with_column(file, column).iter_batches(rows, [group], [column]):
-            yield batch.column(0)
+            yield stored(batch.column(0))
     except (OSError, pyarrow.ArrowException) as error:
         raise broken(file, error) from None
 
@@ -156,15 +156,27 @@ def broken(file: Path, error: Exception) -> DataError:
     return DataError(f"{shown(file)} can't be read as parquet ({reason}): write it again")
 
 
-def pyarrow_module() -> ModuleType:
-    """Return pyarrow with the parts that are used; DataError where it is not installed."""
+class ParquetFiles(ColumnFiles):
+    """Parquet files as one table."""
+
+    def _read_schema(self) -> Any:
+        return stored_schema(open_parquet_file(self.files[0]).schema_arrow)
+
+    def __len__(self) -> int:
+        return sum(open_parquet_file(file).metadata.num_rows for file in self.files)
+
+    def column(self, name: str) -> ParquetColumn:
+        """See :meth:`ColumnFiles.column`."""
+        return ParquetColumn(self.files, name)
+
+    def parts(self, name: str) -> list[Any]:
+        """See :meth:`ColumnFiles.parts`."""
+        return [_whole(file, name) for file in self.files]
+
+
+def _whole(file: Path, name: str) -> Any:
+    pyarrow = pyarrow_module()
     try:
-        import pyarrow
-        import pyarrow.compute
-        import pyarrow.parquet
-        import pyarrow.types
-    except ImportError:
-        raise DataError(
-            "parquet files need pyarrow: install it with pip install 'cloakify[parquet]'"
-        ) from None
-    return pyarrow  # type: ignore[no-any-return]
+        return with_column(file, name).read(columns=[name]).column(name)
+    except (OSError, pyarrow.ArrowException) as error:
+        raise broken(file, error) from None

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloakify.data.bounds import check_count
-from cloakify.data.labels import LABEL_NAMES, labels_of_numbers, labels_of_texts
+from cloakify.data.labels import LABEL_NAMES, label_name, labels_of_texts
 from cloakify.data.naming import shown, some
 from cloakify.data.source import RowSource
 from cloakify.data.text_errors import text_errors
@@ -76,8 +76,10 @@ def open_csv(path: Path, *, labelled: bool) -> TableRows:
         There is no header or no such column, a cell is no number, or rows differ in length.
     """
     header, rows = _read(path)
-    place = label_column(header, path) if labelled else _label_place(header)
-    features = [column for column in range(len(header)) if column != place]
+    label = label_name(header)
+    if label is None and labelled:
+        raise no_labels(path, header)
+    features = [column for column in range(len(header)) if header[column] != label]
     if not features:
         raise DataError(f"{shown(path)} has no column but that of the labels: add the features")
     values = np.empty((len(rows), len(features)))
@@ -85,59 +87,28 @@ def open_csv(path: Path, *, labelled: bool) -> TableRows:
         values[:, slot] = _numbers(path, header[column], [row[column] for row in rows])
     if not labelled:
         return TableRows(path, values, None, None)
-    assert place is not None
-    where = f"{shown(path)} column {shown(header[place])!r}"
+    assert label is not None
+    where, place = f"{shown(path)} column {shown(label)!r}", header.index(label)
     return TableRows(path, values, *labels_of_texts([row[place] for row in rows], where))
 
 
-def label_column(names: Sequence[str], path: Path) -> int:
-    """Return which column holds the labels.
-
-    Raises
-    ------
-    DataError
-        None goes by a name of labels.
-    """
-    place = _label_place(names)
-    if place is None:
-        wanted = ", ".join(map(repr, LABEL_NAMES))
-        raise DataError(
-            f"{shown(path)} has columns {some([*names])}: call that of the labels one of {wanted}, "
-            "or pass --labels model to take the model's own answers"
-        )
-    return place
+def no_labels(path: Path, names: Sequence[str]) -> DataError:
+    """Return the error for a table none of whose columns goes by a name of labels."""
+    wanted = ", ".join(map(repr, LABEL_NAMES))
+    return DataError(
+        f"{shown(path)} has no column of labels ({some([*names])}): call that of the labels one of "
+        f"{wanted}, or pass --labels model to take the model's own answers"
+    )
 
 
 def table_of_columns(
     path: Path,
     columns: dict[str, NDArray[np.generic]],
-    texts: Sequence[str] | None,
-    label: str | None,
+    labels: tuple[Labels, tuple[str, ...] | None] | None,
 ) -> TableRows:
-    """Make a table of columns of numbers [n] each.
-
-    Parameters
-    ----------
-    columns
-        By name; that of the labels among them, unless they are ``texts``.
-    label
-        Name of the column of labels; ``None`` for none.
-    """
-    features = [values.astype(np.float64) for name, values in columns.items() if name != label]
-    if not features:
-        raise DataError(f"{shown(path)} has no column of numbers but the labels: add the features")
-    values = np.stack(features, axis=1)
-    if label is None:
-        return TableRows(path, values, None, None)
-    where = f"{shown(path)} column {shown(label)!r}"
-    if texts is not None:
-        return TableRows(path, values, *labels_of_texts(texts, where))
-    return TableRows(path, values, labels_of_numbers(columns[label], where), None)
-
-
-def _label_place(names: Sequence[str]) -> int | None:
-    lowered = [name.strip().lower() for name in names]
-    return next((lowered.index(name) for name in LABEL_NAMES if name in lowered), None)
+    """Make a table of columns of numbers [n] each, by name, and of labels with classes' names."""
+    values = np.stack([column.astype(np.float64) for column in columns.values()], axis=1)
+    return TableRows(path, values, *(labels or (None, None)))
 
 
 def _read(path: Path) -> tuple[list[str], list[list[str]]]:

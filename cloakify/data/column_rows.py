@@ -1,0 +1,105 @@
+"""Samples in a column: image files, or arrays as lists."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cloakify.data.columns import Column, is_list, pyarrow_module
+from cloakify.data.source import EncodedSource, RowSource
+from cloakify.errors import DataError
+from cloakify.numeric.arrays import Labels
+
+
+class ColumnImages(EncodedSource):
+    """Image files in a column, as structs ``{bytes, path}`` or as plain bytes."""
+
+    def __init__(
+        self,
+        path: Path,
+        column: Column,
+        labels: Labels | None,
+        class_names: tuple[str, ...] | None,
+    ) -> None:
+        super().__init__(path, labels, class_names)
+        self._column = column
+
+    def __len__(self) -> int:
+        return len(self._column)
+
+    def where(self, row: int) -> str:
+        return self._column.where(row)
+
+    def key(self, row: int) -> str:
+        return ""
+
+    def read(self, row: int) -> bytes:
+        value = self._column.value(row).as_py()
+        data = value.get("bytes") if isinstance(value, dict) else value
+        if not isinstance(data, bytes):
+            raise DataError(
+                f"{self.where(row)} holds no image bytes: embed the images (datasets does so in "
+                "to_parquet and save_to_disk), or remove the row"
+            )
+        return data
+
+
+class ColumnRows(RowSource):
+    """Arrays in a column of lists, one level of lists for each axis."""
+
+    def __init__(
+        self,
+        path: Path,
+        column: Column,
+        labels: Labels | None,
+        class_names: tuple[str, ...] | None,
+    ) -> None:
+        super().__init__(path, labels, class_names)
+        self._column = column
+        self._first = self._row(0)
+
+    def __len__(self) -> int:
+        return len(self._column)
+
+    @property
+    def sample_shape(self) -> tuple[int, ...]:
+        return self._first.shape
+
+    @property
+    def dtype(self) -> np.dtype[np.generic]:
+        return self._first.dtype
+
+    def where(self, row: int) -> str:
+        return self._column.where(row)
+
+    def take(self, rows: NDArray[np.int64]) -> NDArray[np.generic]:
+        taken = np.empty((len(rows), *self.sample_shape), self.dtype)
+        for slot, row in enumerate(rows.tolist()):
+            values = self._row(row)
+            if values.shape != self.sample_shape:
+                raise DataError(
+                    f"{self.where(row)} has shape {values.shape} but the first row has "
+                    f"{self.sample_shape}: make all rows one shape"
+                )
+            taken[slot] = values
+        return taken
+
+    def _row(self, row: int) -> NDArray[np.generic]:
+        """Lists in lists → an array, one axis for each level."""
+        compute = pyarrow_module().compute
+        values = self._column.value(row).values
+        shape = [0 if values is None else len(values)]
+        while values is not None and not values.null_count and is_list(values.type):
+            lengths = set(compute.list_value_length(values).to_pylist())
+            if len(lengths) != 1:
+                raise DataError(f"{self.where(row)} holds lists of several lengths: mend the row")
+            shape.append(lengths.pop())
+            values = values.flatten()
+        if values is None or values.null_count or 0 in shape:
+            raise DataError(f"{self.where(row)} holds empty values: fill or remove the row")
+        numbers = np.asarray(values.to_numpy(zero_copy_only=False))
+        if numbers.dtype.kind not in "biuf":
+            raise DataError(f"{self.where(row)} holds {values.type}, not numbers")
+        return numbers.reshape(shape)

@@ -1,0 +1,172 @@
+"""What a folder holds: shards, a data set as Hugging Face's ``datasets`` saves it, or images.
+
+A data set may lie in folders for its splits (``train/``, ``val/``), in files that name them
+(``data/train-00000-of-00002.parquet``), or as ``save_to_disk`` writes it: Arrow files that a
+`state.json` lists, and above the folders of several splits a `dataset_dict.json`.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from cloakify.data.naming import shown, some
+from cloakify.data.split_names import one_split, preferred, split_note
+from cloakify.errors import DataError
+
+SHARDS = (".tar", ".parquet", ".arrow", ".feather")
+"""Endings of files that may be several and count as one source."""
+
+_STATE, _DICT = "state.json", "dataset_dict.json"
+# More than any such file holds.
+_LARGEST = 1 << 24
+# Folders within folders that are looked into: a repository's, a configuration's, a split's.
+_DEEPEST = 3
+
+
+@dataclass(frozen=True)
+class Found:
+    """Where in a folder samples are.
+
+    Attributes
+    ----------
+    folder
+        That of the samples.
+    files
+        The shards there, in order; none where it holds images.
+    notes
+        What was chosen of several.
+    """
+
+    folder: Path
+    files: tuple[Path, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def find_data(path: Path, depth: int = _DEEPEST) -> Found:
+    """Find the samples in a folder.
+
+    Raises
+    ------
+    DataError
+        It holds shards of several kinds, or several data sets, or says of itself what is not so.
+    """
+    if (path / _STATE).is_file():
+        return Found(path, _saved_files(path))
+    if (path / _DICT).is_file():
+        names = _texts(path / _DICT, _json(path / _DICT).get("splits"))
+        return _of_splits(path, names, preferred(names) or names[0], depth)
+    files, folders = _entries(path)
+    kinds = [kind for kind in SHARDS if any(file.suffix.lower() == kind for file in files)]
+    if len(kinds) > 1:
+        first, second, *_ = (next(f for f in files if f.suffix.lower() == kind) for kind in kinds)
+        raise DataError(
+            f"{shown(path)} holds both {shown(first.name)} and {shown(second.name)}: "
+            "give a folder of one kind, or one file"
+        )
+    if files:
+        kept, notes = one_split(files)
+        return Found(path, tuple(kept), notes)
+    chosen = preferred(folders)
+    if chosen is not None and depth:
+        return _of_splits(path, folders, chosen, depth)
+    within = _within(path, folders, depth)
+    return within or Found(path)
+
+
+def _of_splits(path: Path, names: list[str], chosen: str, depth: int) -> Found:
+    """Take one split of several, which are folders."""
+    if not (path / chosen).is_dir():
+        raise DataError(f"{shown(path)} has no folder {shown(chosen)}, which it lists: mend it")
+    found = find_data(path / chosen, max(0, depth - 1))
+    if len(names) == 1:
+        return found
+    return replace(found, notes=(*found.notes, split_note(path, names, chosen)))
+
+
+def _within(path: Path, folders: list[str], depth: int) -> Found | None:
+    """Return the data set in a folder below, as in a repository's `data/`; ``None`` without one."""
+    if not depth:
+        return None
+    sets: dict[str, Found] = {}
+    for name in folders[:_MOST_FOLDERS]:
+        if _holds_shards(path / name):
+            sets[name] = find_data(path / name, depth - 1)
+    if len(sets) > 1:
+        raise DataError(
+            f"{shown(path)} holds several data sets ({some(list(sets))}): give the folder of one"
+        )
+    return next(iter(sets.values()), None)
+
+
+# A folder of more is one of classes.
+_MOST_FOLDERS = 100
+
+
+def _holds_shards(path: Path) -> bool:
+    files, folders = _entries(path)
+    if files or (path / _STATE).is_file():
+        return True
+    split = preferred(folders)
+    return split is not None and bool(_entries(path / split)[0])
+
+
+def _entries(path: Path) -> tuple[list[Path], list[str]]:
+    """Return the shards and the folders in a folder, both sorted; what is hidden is left out."""
+    files, folders = [], []
+    try:
+        for entry in sorted(path.iterdir()):
+            if entry.name.startswith((".", "__MACOSX")):
+                continue
+            if entry.suffix.lower() in SHARDS and not entry.is_dir():
+                files.append(entry)
+            elif entry.is_dir():
+                folders.append(entry.name)
+    except OSError as error:
+        raise DataError(
+            f"{shown(path)} can't be listed ({error.strerror}): check the path and permissions"
+        ) from None
+    return files, folders
+
+
+def _saved_files(path: Path) -> tuple[Path, ...]:
+    """Return the files of a data set that ``save_to_disk`` has written."""
+    state = _json(path / _STATE)
+    listed = state.get("_data_files")
+    if not isinstance(listed, list) or not all(isinstance(each, dict) for each in listed):
+        raise DataError(f"{shown(path / _STATE)} lists no data files: save the data set again")
+    if state.get("_indices_data_files"):
+        raise DataError(
+            f"{shown(path)} was saved as a choice of rows by an old version of datasets: load and "
+            "save it again"
+        )
+    names = _texts(path / _STATE, [each.get("filename") for each in listed])
+    missing = [name for name in names if not (path / name).is_file()]
+    if missing:
+        raise DataError(f"{shown(path)} lacks {some(missing)}, which it lists: copy it again")
+    return tuple(path / name for name in names)
+
+
+def _texts(file: Path, values: object) -> list[str]:
+    """Return names of files or folders beside a file that lists them."""
+    if not isinstance(values, list) or not values:
+        raise DataError(f"{shown(file)} lists nothing: save the data set again")
+    for value in values:
+        if not isinstance(value, str) or not value or Path(value).name != value or value == "..":
+            raise DataError(f"{shown(file)} lists {shown(str(value))}, no name of a file beside it")
+    return list(values)
+
+
+def _json(file: Path) -> dict[str, Any]:
+    try:
+        with open(file, "rb") as opened:
+            read = json.loads(opened.read(_LARGEST))
+    except OSError as error:
+        raise DataError(f"{shown(file)} can't be read ({error.strerror})") from None
+    except (ValueError, RecursionError):
+        read = None
+    if not isinstance(read, dict):
+        raise DataError(f"{shown(file)} is no JSON object: save the data set again")
+    return read

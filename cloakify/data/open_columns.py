@@ -1,0 +1,107 @@
+"""Tables in columns, Parquet or Arrow: images, arrays in lists, or numbers as a DataFrame has them.
+
+Images are in a column ``image`` (or ``img``, or the only one of images) of structs ``{bytes,
+path}`` or of plain bytes; arrays in a column named as the model's input, or ``x``, as lists, nested
+as the sample's axes are. Labels are class indices or names in ``y``, ``labels`` or ``label``, or in
+the only column of classes. Several shards count as one source, in the order of their names.
+"""
+
+from __future__ import annotations
+
+from cloakify.data.bounds import check_count
+from cloakify.data.column_rows import ColumnImages, ColumnRows
+from cloakify.data.columns import ColumnFiles
+from cloakify.data.features import Features
+from cloakify.data.labels import labels_of_numbers, labels_of_texts
+from cloakify.data.naming import shown, some
+from cloakify.data.source import Source
+from cloakify.data.table import TableRows, no_labels, table_of_columns
+from cloakify.errors import DataError
+from cloakify.numeric.arrays import Labels
+
+# Bytes of columns of numbers that are held in memory together.
+_LARGEST_TABLE = 1 << 32
+
+
+def open_columns(files: ColumnFiles, input_name: str, *, labelled: bool) -> Source:
+    """Open the samples of a table.
+
+    Parameters
+    ----------
+    files
+        The table.
+    input_name
+        Name of the model's input.
+    labelled
+        Whether a column of labels is needed.
+
+    Raises
+    ------
+    DataError
+        A file is damaged, columns are missing or of no use.
+    """
+    features = Features(files.schema)
+    x_name = features.samples(input_name)
+    if x_name is None and features.numbers:
+        return _open_table(files, features, labelled=labelled)
+    if x_name is None:
+        wanted = "'image' or 'x'"
+        if input_name not in ("image", "x"):
+            wanted += f", or {shown(input_name)!r} as the model does"
+        raise DataError(
+            f"{shown(files.files[0])} has columns {some(features.names)}: name the samples {wanted}"
+        )
+    if features.kind(x_name) == "Audio":
+        raise DataError(
+            f"{files.where(x_name)} holds audio files, which are not decoded: store the samples as "
+            "lists of numbers, as the model takes them"
+        )
+    samples = files.column(x_name)
+    check_count(len(samples), str(files.path))
+    labels, names = None, None
+    if labelled:
+        y_name = features.label(x_name)
+        if y_name is None:
+            raise no_labels(files.files[0], features.names)
+        labels, names = read_label_column(files, features, y_name)
+    if features.is_list(x_name):
+        return ColumnRows(files.path, samples, labels, names)
+    return ColumnImages(files.path, samples, labels, names)
+
+
+def read_label_column(
+    files: ColumnFiles, features: Features, name: str
+) -> tuple[Labels, tuple[str, ...] | None]:
+    """Read the labels in a column: class indices, or names of classes.
+
+    Returns
+    -------
+    tuple
+        int64 [n], and the classes' names where they are known.
+
+    Raises
+    ------
+    DataError
+        It holds neither, or not in every row.
+    """
+    if features.is_text(name):
+        return labels_of_texts(files.texts(name), files.where(name))
+    labels = labels_of_numbers(files.numbers(name, "labels"), files.where(name))
+    return labels, features.class_names(name)
+
+
+def _open_table(files: ColumnFiles, features: Features, *, labelled: bool) -> TableRows:
+    """Open columns of numbers, and one of labels, as a table."""
+    label = features.label() if labelled else None
+    if labelled and label is None:
+        raise no_labels(files.path, features.names)
+    count, width = len(files), len(features.numbers)
+    check_count(count, str(files.path))
+    if 8 * count * width > _LARGEST_TABLE:
+        raise DataError(
+            f"{shown(files.path)} holds {count} rows of {width} numbers, more than fit in memory "
+            "together: give a part of it"
+        )
+    columns = {name: files.numbers(name, "cells") for name in features.numbers}
+    labels = None if label is None else read_label_column(files, features, label)
+    return table_of_columns(files.path, columns, labels)
