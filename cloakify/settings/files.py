@@ -18,8 +18,11 @@ class DataFile(Group, frozen=True, kw_only=True):
     heading: ClassVar[str] = DataOptions.heading
 
     data: Annotated[
-        File, Option("Class folders of images, a Hugging Face data set, or a .npz, .npy, .csv, .tar, "
-            ".parquet or .arrow file.")
+        File,
+        Option(
+            "Class folders of images, a Hugging Face data set, or a .npz, .npy, .csv, .tar, "
+            ".parquet or .arrow file."
+        ),
     ]
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import json
 import tarfile
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -38,6 +40,11 @@ def data_seeds() -> dict[str, Callable[[], Files]]:
         "tar": lambda: {"d.tar": _tar()},
         "parquet": lambda: {"d.parquet": _parquet()},
         "parquet images": lambda: {"d.parquet": _parquet_images()},
+        "arrow": lambda: {"d.arrow": _arrow(_lists(), None)},
+        "feather": lambda: {"d.feather": _arrow(_lists(), "zstd")},
+        "saved": _saved,
+        "csv": lambda: {"d.csv": b"x,label\n0.5,1\n0.25,cat\n1,dog\n"},
+        "listed": _listed,
     }
 
 
@@ -89,7 +96,6 @@ def _tar() -> bytes:
 
 
 def _parquet() -> bytes:
-    import pyarrow
     import pyarrow.parquet
 
     arrays = _arrays()
@@ -100,11 +106,53 @@ def _parquet() -> bytes:
 
 
 def _parquet_images() -> bytes:
-    import pyarrow
     import pyarrow.parquet
 
-    images = [{"bytes": _encoded(n, "png", {}), "path": f"{n}.png"} for n in range(COUNT)]
     file = io.BytesIO()
-    table = pyarrow.table({"image": images, "label": [n % 4 for n in range(COUNT)]})
-    pyarrow.parquet.write_table(table, file)
+    pyarrow.parquet.write_table(_images(), file)
     return file.getvalue()
+
+
+def _images() -> Any:
+    import pyarrow
+
+    images = [{"bytes": _encoded(n, "png", {}), "path": f"{n}.png"} for n in range(COUNT)]
+    classes = {"_type": "ClassLabel", "names": ["a", "b", "c", "d"]}
+    told = {"info": {"features": {"image": {"_type": "Image"}, "label": classes}}}
+    table = pyarrow.table({"image": images, "label": [n % 4 for n in range(COUNT)]})
+    return table.replace_schema_metadata({"huggingface": json.dumps(told)})
+
+
+def _lists() -> Any:
+    import pyarrow
+
+    arrays = _arrays()
+    names = pyarrow.array([f"class {each}" for each in arrays["y"]]).dictionary_encode()
+    return pyarrow.table({"x": arrays["x"].tolist(), "label": names})
+
+
+def _arrow(table: Any, packing: str | None) -> bytes:
+    """As a stream, or packed as a file."""
+    import pyarrow.ipc
+
+    file = io.BytesIO()
+    options = pyarrow.ipc.IpcWriteOptions(compression=packing)
+    make = pyarrow.ipc.new_file if packing else pyarrow.ipc.new_stream
+    with make(file, table.schema, options=options) as writer:
+        writer.write_table(table, 4)
+    return file.getvalue()
+
+
+def _saved() -> Files:
+    state = {"_data_files": [{"filename": "data.arrow"}]}
+    return {
+        "d/data.arrow": _arrow(_images(), None),
+        "d/state.json": json.dumps(state).encode(),
+        "d/dataset_info.json": b"{}",
+    }
+
+
+def _listed() -> Files:
+    rows = [{"file_name": f"{n}.png", "label": f"c{n % 4}"} for n in range(COUNT)]
+    images = {f"d/{n}.png": _encoded(n, "png", {}) for n in range(COUNT)}
+    return images | {"d/metadata.jsonl": "\n".join(map(json.dumps, rows)).encode()}
