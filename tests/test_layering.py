@@ -20,6 +20,7 @@ ORDER = [
     "hardening",
     "assessment",
     "experiment",
+    "engine",
     "report",
     "evaluation",
     "masking",

@@ -6,27 +6,54 @@ one by one is told by samples driven to the highest sum of their losses.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from cloakify.attacks import Attack, Target, ThreatModel
-from cloakify.data import Dataset, Splits
+from cloakify.attacks import Attack
+from cloakify.data import Batch
+from cloakify.engine.engine import Engine
+from cloakify.engine.task import Arrays, Job, Task, Tell, in_chunks
 from cloakify.evaluation.label_figures import label_figures
-from cloakify.experiment.experiment import Experiment
+from cloakify.experiment.subject import Subject, Which, name_of
 from cloakify.numeric.arrays import Indices, floats
-from cloakify.report.records import HardenLabels, LabelAccuracy
+from cloakify.report.records import LabelAccuracy
 
 
-def label_accuracy(
-    target: Target,
-    attack: Attack,
-    threat: ThreatModel,
-    dataset: Dataset,
-    indices: Indices | None,
-    progress: Callable[[int], None],
-) -> LabelAccuracy:
-    """Attack samples with independent labels, and measure how each fares.
+@dataclass(frozen=True)
+class AttackLabels(Task[Subject]):
+    """Attacks samples with independent labels.
+
+    Attributes
+    ----------
+    which
+        The model.
+    attack
+        One that drives samples to their highest loss.
+    """
+
+    which: Which
+    attack: Attack
+
+    @property
+    def name(self) -> str:
+        """See :attr:`Task.name`."""
+        return f"labels-{name_of(self.which)}"
+
+    def run(self, subject: Subject, batch: Batch, tell: Tell) -> Arrays:
+        """See :meth:`Task.run`."""
+        target, threat, x = subject.target(self.which), subject.first.threat, floats(batch.x)
+        moved = self.attack.run(target, x, batch.y, batch.index, threat)
+        return {"clean": target.logits(x), "attacked": target.logits(moved)}
+
+
+def attacking_labels(
+    subject: Subject, models: Sequence[Which], attack: Attack, indices: Indices | None = None
+) -> list[Job[Subject]]:
+    """Return the jobs of attacking samples with independent labels, for each model.
+
+    None where samples have classes.
 
     Parameters
     ----------
@@ -34,39 +61,26 @@ def label_accuracy(
         One that drives samples to their highest loss.
     indices
         Which samples; all of them when left out.
-    progress
-        Called with the number of samples done.
     """
-    clean, attacked, labels = [], [], []
-    done = 0
-    for batch in dataset.batches(indices, target.span):
-        x = floats(batch.x)
-        moved = attack.run(target, x, batch.y, batch.index, threat)
-        clean.append(target.logits(x))
-        attacked.append(target.logits(moved))
-        labels.append(batch.y)
-        done += len(x)
-        progress(done)
-    y = np.concatenate(labels)
-    figures = (label_figures(np.concatenate(logits), y) for logits in (clean, attacked))
-    return LabelAccuracy(attack.name, threat.eps, *figures)
+    target = subject.targets[0]
+    if not target.independent:
+        return []
+    if indices is None:
+        indices = np.arange(len(subject.first.dataset))
+    chunks = in_chunks(indices, target.span)
+    return [Job(AttackLabels(which, attack), chunks) for which in models]
 
 
-def harden_labels(
-    source: Target, hardened: Target, attack: Attack, experiment: Experiment, splits: Splits
-) -> HardenLabels | None:
-    """Measure how labels fare on source and hardened model; ``None`` where samples have classes."""
-    if not source.independent:
-        return None
-    measured = (
-        label_accuracy(
-            target,
-            attack,
-            experiment.threat,
-            experiment.dataset,
-            splits.report,
-            lambda done: None,
-        )
-        for target in (source, hardened)
+def label_accuracy(
+    subject: Subject, engine: Engine[Subject], job: Job[Subject], tell: Callable[[int], None]
+) -> LabelAccuracy:
+    """Do one of these jobs; measure how each label fares."""
+    task = job.task
+    assert isinstance(task, AttackLabels)
+    parts = list(engine.map(job, tell))
+    y = subject.first.labels[np.concatenate(job.chunks)]
+    figures = (
+        label_figures(floats(np.concatenate([part[side] for part in parts])), y)
+        for side in ("clean", "attacked")
     )
-    return HardenLabels(*measured)
+    return LabelAccuracy(task.attack.name, subject.first.threat.eps, *figures)

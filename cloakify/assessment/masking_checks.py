@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
-from cloakify.attacks import Target
 from cloakify.attacks.square import Square
-from cloakify.data import Splits
+from cloakify.data import Batch, Splits
 from cloakify.data.splits import some_of
+from cloakify.engine.engine import Engine
+from cloakify.engine.task import Arrays, Job, Task, Tell, in_chunks, work_of
 from cloakify.evaluation.near_copies import near_copies
-from cloakify.evaluation.probes import probe_model
 from cloakify.evaluation.robustness import Correctness
 from cloakify.evaluation.warnings import (
     HARMLESS,
@@ -20,8 +22,11 @@ from cloakify.evaluation.warnings import (
     near_copies_reported,
     probe_warnings,
 )
+from cloakify.experiment.counting import counted
 from cloakify.experiment.effort import effort_of
+from cloakify.experiment.evaluation_tasks import look, looking
 from cloakify.experiment.experiment import Experiment, Progress
+from cloakify.experiment.subject import Subject, Which
 from cloakify.numeric.arrays import Flags, Indices, floats
 from cloakify.settings import HardenSetting
 
@@ -29,8 +34,9 @@ STAGE = "looking for masked gradients"
 
 
 def check_masking(
-    experiment: Experiment,
-    target: Target,
+    subject: Subject,
+    engine: Engine[Subject],
+    which: Which,
     splits: Splits,
     correctness: Correctness,
     white_box: bool,
@@ -40,37 +46,52 @@ def check_masking(
 
     Parameters
     ----------
-    target
+    which
         The hardened model.
     splits, correctness
         How the samples were dealt, and what the attacks did to the report split.
     white_box
         Whether they followed the gradient; where they did not, that is itself a doubt.
     """
-    indices = splits.report
+    experiment, indices = subject.first, splits.report
     coverage = experiment.classifier.coverage
     known = [
         *_copies(experiment, splits, progress),
         *filter(None, [blocked_gradients(coverage.blocked, coverage.passable)]),
     ]
-    probes = probe_model(
-        target,
-        experiment.threat,
-        experiment.dataset,
-        indices=indices,
-        gradients=white_box,
-        progress=lambda done: progress(STAGE, done, len(indices)),
-    )
+    looks = [looking(subject, which, white_box, indices)]
+    (probes,) = look(engine, looks, counted(progress, STAGE, work_of(looks)))
     if not white_box:
         return [*known, *probe_warnings(probes), NO_WHITE_BOX]
-    stronger = _gradient_free(experiment, target, indices, correctness.adaptive, progress)
+    stronger = _gradient_free(subject, engine, which, indices, correctness.adaptive, progress)
     return [*known, *probe_warnings(probes), *filter(None, [stronger])]
 
 
+@dataclass(frozen=True)
+class TryingBlind(Task[Subject]):
+    """Attacks a model without gradients; tells which samples withstand it."""
+
+    which: Which
+    square: Square
+    name = "blind"
+
+    def run(self, subject: Subject, batch: Batch, tell: Tell) -> Arrays:
+        """See :meth:`Task.run`."""
+        target, threat, x = subject.target(self.which), subject.first.threat, floats(batch.x)
+        attacked = self.square.run(target, x, batch.y, batch.index, threat)
+        return {"standing": target.correct(attacked, batch.y)}
+
+
 def _gradient_free(
-    experiment: Experiment, target: Target, indices: Indices, right: Flags, progress: Progress
+    subject: Subject,
+    engine: Engine[Subject],
+    which: Which,
+    indices: Indices,
+    right: Flags,
+    progress: Progress,
 ) -> EvaluationWarning | None:
     """Run Square on some of the samples that stand, as a share of which it is then counted."""
+    experiment = subject.first
     setting = experiment.setting
     assert isinstance(setting, HardenSetting)
     effort = effort_of(setting)
@@ -79,16 +100,9 @@ def _gradient_free(
     if not len(rows):
         return None
     chosen = some_of(indices[rows], experiment.labels, effort.checked, setting.run.seed)
-    standing: list[Flags] = []
-    done = 0
-    progress("trying without gradients", done, len(chosen))
-    for batch in experiment.dataset.batches(chosen, target.span):
-        x = floats(batch.x)
-        attacked = square.run(target, x, batch.y, batch.index, experiment.threat)
-        standing.append(target.correct(attacked, batch.y))
-        done += len(batch.y)
-        progress("trying without gradients", done, len(chosen))
-    left = np.concatenate(standing)
+    job = Job(TryingBlind(which, square), in_chunks(chosen, subject.target(which).span))
+    tell = counted(progress, "trying without gradients", job.work)
+    left = np.concatenate([part["standing"] for part in engine.map(job, tell)], dtype=np.bool_)
     # Those that fell to the other attacks count as well: they are in the same proportion here.
     fallen = np.zeros(round(len(chosen) * (len(right) - len(rows)) / len(rows)), np.bool_)
     before = np.concatenate([np.ones(len(chosen), np.bool_), fallen])

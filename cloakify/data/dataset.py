@@ -231,9 +231,16 @@ class Dataset:
         elif len(indices) and not 0 <= indices.min() <= indices.max() < len(self):
             raise IndexError(f"sample indices must be in 0 … {len(self) - 1}")
         starts = range(0, len(indices), batch_size)
-        return prefetch(self._batch, (indices[start : start + batch_size] for start in starts))
+        return prefetch(self.batch, (indices[start : start + batch_size] for start in starts))
 
-    def _batch(self, index: NDArray[np.int64]) -> Batch:
+    def batch(self, index: NDArray[np.int64]) -> Batch:
+        """Read these samples, all at once.
+
+        Raises
+        ------
+        DataError
+            A sample can't be read or does not fit the model.
+        """
         y = np.full(len(index), -1) if self.labels is None else self.labels[index]
         return Batch(self._feed.load(self.rows[index]), y, index)
 

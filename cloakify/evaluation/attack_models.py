@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,11 +12,10 @@ from cloakify.attacks import Attack, Target, ThreatModel
 from cloakify.attacks.fab import FabT
 from cloakify.attacks.given import within
 from cloakify.attacks.starts import random_in_ball, random_on_sphere
-from cloakify.data import Batch, Dataset
 from cloakify.errors import NoGradientError
 from cloakify.evaluation.attack_results import AttackPlan, AttackResults, first_of_every, work_of
 from cloakify.evaluation.samples import Samples
-from cloakify.numeric.arrays import Array, Flags, floats
+from cloakify.numeric.arrays import Array, Flags, Indices
 
 # More small samples are attacked together than a target asks for, so that attacks which drop fooled
 # ones still fill their batches: as long as they take no more than so many bytes, up to so many.
@@ -31,8 +30,8 @@ def attack_models(
     targets: Sequence[Target],
     plan: AttackPlan,
     threat: ThreatModel,
-    dataset: Dataset,
-    progress: Callable[[int, int], None],
+    samples: Samples,
+    tell: Callable[[int], None],
 ) -> list[AttackResults]:
     """Try everything of the plan on every model, on the same samples.
 
@@ -42,53 +41,48 @@ def attack_models(
         The models; they take the same samples and have the same classes.
     threat
         Norm and box; its budget is not used.
-    progress
-        Called with the work done and the whole work.
+    samples
+        Of all samples a part such as :func:`attacked_together` deals them.
+    tell
+        Told of amounts of work as they are done: :meth:`AttackPlan.work` for each model.
 
     Raises
     ------
     UnsupportedOperatorError
         An attack follows the gradient and an operator has no rule.
     """
-    every = [AttackResults.of(plan, len(targets), len(dataset)) for _ in targets]
-    meter = _Meter(progress, plan.work(np.arange(len(dataset))) * len(targets))
-    meter.add(0)
-    for batch in _batches(dataset, targets[0]):
-        samples = Samples(floats(batch.x), batch.y, batch.index)
-        parts = [AttackResults.of(plan, len(targets), len(batch.y)) for _ in targets]
-        for number, target in enumerate(targets):
-            one = _ModelAttack(target, plan, threat, samples, parts[number], meter)
-            one.run_cascade()
-            one.craft_transfer(targets, number, parts)
-            one.try_given_copies()
-        # Only now is it known what every model's samples do to the others.
-        for target, part in zip(targets, parts, strict=True):
-            _ModelAttack(target, plan, threat, samples, part, meter).extend_curve()
-        for results, part in zip(every, parts, strict=True):
-            results.put(batch.index, part)
-    return every
+    parts = [AttackResults.of(plan, len(targets), len(samples.y)) for _ in targets]
+    for number, target in enumerate(targets):
+        one = _ModelAttack(target, plan, threat, samples, parts[number], tell)
+        one.run_cascade()
+        one.craft_transfer(targets, number, parts)
+        one.try_given_copies()
+    # Only now is it known what every model's samples do to the others.
+    for target, part in zip(targets, parts, strict=True):
+        _ModelAttack(target, plan, threat, samples, part, tell).extend_curve()
+    return parts
 
 
-def _batches(dataset: Dataset, target: Target) -> Iterator[Batch]:
-    """Read a small batch first, from all over the data: it tells how long the rest will take."""
-    stride = -(-len(dataset) // target.batch_size)
-    first = np.arange(0, len(dataset), stride)
-    yield from dataset.batches(first, target.batch_size)
-    rest = np.setdiff1d(np.arange(len(dataset)), first)
-    if len(rest):
-        fitting = BYTES // (4 * int(np.prod(dataset.sample_shape)))
-        yield from dataset.batches(rest, max(target.span, min(fitting, MOST)))
+def attacked_together(
+    count: int, sample_shape: Sequence[int], batch_size: int, span: int
+) -> list[Indices]:
+    """Deal samples into parts, each of which is attacked together.
 
+    The first is a small one, from all over the data: it tells how long the rest will take.
 
-class _Meter:
-    """Counts work."""
-
-    def __init__(self, progress: Callable[[int, int], None], total: int) -> None:
-        self.progress, self.total, self.done = progress, total, 0
-
-    def add(self, amount: int) -> None:
-        self.done += amount
-        self.progress(self.done, self.total)
+    Parameters
+    ----------
+    count, sample_shape
+        How many samples there are, and the shape of one.
+    batch_size, span
+        Of the first target.
+    """
+    stride = -(-count // batch_size)
+    first = np.arange(0, count, stride)
+    rest = np.setdiff1d(np.arange(count), first)
+    fitting = BYTES // (4 * int(np.prod(sample_shape)))
+    size = max(span, min(fitting, MOST))
+    return [first, *(rest[start : start + size] for start in range(0, len(rest), size))]
 
 
 @dataclass(frozen=True)
@@ -100,7 +94,7 @@ class _ModelAttack:
     threat: ThreatModel
     samples: Samples
     results: AttackResults
-    meter: _Meter
+    tell: Callable[[int], None]
 
     def run_cascade(self) -> None:
         """Try what does not depend on the other models."""
@@ -151,7 +145,7 @@ class _ModelAttack:
             attacked = craft(self.plan.transfer_attack, self.target, samples, ball)
             for target, part in zip(targets, parts, strict=True):
                 part.transferred[number, place] = target.correct(attacked, samples.y)
-            self.meter.add(len(samples.x) * work_of(self.plan.transfer_attack))
+            self.tell(len(samples.x) * work_of(self.plan.transfer_attack))
 
     def try_given_copies(self) -> None:
         """Try the attacked copies that were given."""
@@ -181,7 +175,7 @@ class _ModelAttack:
             part = self.samples.at(rows)
             still[rows] = self.target.correct(craft(attack, self.target, part, ball), part.y)
         tried = len(standing) if chosen is None else int(chosen.sum())
-        self.meter.add(tried * work_of(attack))
+        self.tell(tried * work_of(attack))
         return still
 
     def _distance(self, search: FabT, searched: Flags) -> NDArray[np.float64]:
@@ -192,7 +186,7 @@ class _ModelAttack:
             nearest = search.nearest(self.target, samples.x, samples.y, self.threat)
         except NoGradientError:
             nearest = samples.x
-        self.meter.add(len(samples.x) * work_of(search))
+        self.tell(len(samples.x) * work_of(search))
         right = self.target.correct(nearest, samples.y)
         return np.where(right, np.inf, self.threat.distance(nearest, samples.x))
 

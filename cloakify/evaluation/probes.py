@@ -6,15 +6,14 @@ Each probe yields one flag a sample; what share of flags is too large is for
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 
 from cloakify.attacks import Target, ThreatModel
 from cloakify.attacks.starts import random_in_ball
-from cloakify.data import Dataset
 from cloakify.errors import NoGradientError
+from cloakify.evaluation.samples import Samples
 from cloakify.numeric.arrays import Array, Flags, Labels, floats
 from cloakify.numeric.judging import is_right
 from cloakify.numeric.norms import dual_lengths
@@ -66,15 +65,9 @@ class Probes:
 
 
 def probe_model(
-    target: Target,
-    threat: ThreatModel,
-    dataset: Dataset,
-    *,
-    gradients: bool,
-    progress: Callable[[int], None],
-    indices: Labels | None = None,
+    target: Target, threat: ThreatModel, samples: Samples, *, gradients: bool
 ) -> Probes:
-    """Look at the clean samples.
+    """Look at clean samples.
 
     Parameters
     ----------
@@ -82,49 +75,28 @@ def probe_model(
         With the largest budget.
     gradients
         Whether to look at gradients; without, no sample counts as flat.
-    progress
-        Called with the number of samples done.
-    indices
-        Which samples; all of them when left out.
 
     Raises
     ------
     UnsupportedOperatorError
         Gradients are wanted and an operator has no rule.
     """
-    parts: list[Probes] = []
-    done = 0
-    progress(done)
-    for batch in dataset.batches(indices, target.span):
-        x = floats(batch.x)
-        features, logits = target.features_and_logits(x)
-        gradient = margin_gradient(target, x, batch.y) if gradients else np.zeros_like(x)
-        again = target.logits(x)
-        near = random_in_ball(x, batch.index, [0] * len(x), threat, _SEED)
-        uphill = floats(x + np.sign(gradient) * threat.radius)
-        parts.append(
-            Probes(
-                clean=is_right(logits, batch.y),
-                unstable=unstable(logits, again),
-                flat=flat_gradients(gradient, logits, threat) & gradients,
-                saturated=saturated(logits, independent=target.independent),
-                on_probabilities=_on_probabilities(target, features, logits),
-                overruled=np.any(
-                    [
-                        target.logits_and_overruled(part)[1]
-                        for part in (x, near, threat.project(uphill, x))
-                    ],
-                    axis=0,
-                ),
-            )
-        )
-        done += len(x)
-        progress(done)
+    x = samples.x
+    features, logits = target.features_and_logits(x)
+    gradient = margin_gradient(target, x, samples.y) if gradients else np.zeros_like(x)
+    again = target.logits(x)
+    near = random_in_ball(x, samples.index, [0] * len(x), threat, _SEED)
+    uphill = floats(x + np.sign(gradient) * threat.radius)
     return Probes(
-        *(
-            np.concatenate([getattr(part, column.name) for part in parts])
-            for column in fields(Probes)
-        )
+        clean=is_right(logits, samples.y),
+        unstable=unstable(logits, again),
+        flat=flat_gradients(gradient, logits, threat) & gradients,
+        saturated=saturated(logits, independent=target.independent),
+        on_probabilities=_on_probabilities(target, features, logits),
+        overruled=np.any(
+            [target.logits_and_overruled(part)[1] for part in (x, near, threat.project(uphill, x))],
+            axis=0,
+        ),
     )
 
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from cloakify.attacks import Attack, Target, ThreatModel
-from cloakify.data import Dataset
 from cloakify.evaluation.samples import Samples
-from cloakify.numeric.arrays import Flags, Labels, floats
+from cloakify.numeric.arrays import Flags
 
 
 @dataclass(frozen=True)
@@ -64,54 +63,34 @@ class Attacks:
 
 
 def compare_targets(
-    targets: Sequence[Target],
-    attacks: Attacks,
-    threat: ThreatModel,
-    dataset: Dataset,
-    indices: Labels,
-    progress: Callable[[int], None],
+    targets: Sequence[Target], attacks: Attacks, threat: ThreatModel, samples: Samples
 ) -> list[Correctness]:
-    """Attack several models on the same samples; the first is the baseline.
-
-    Parameters
-    ----------
-    indices
-        Samples to use: those of the report split.
-    progress
-        Called with the number of samples done.
-    """
+    """Attack several models on the same samples; the first is the baseline."""
     baseline = targets[0]
-    results: list[list[Correctness]] = [[] for _ in targets]
-    done = 0
-    progress(done)
-    # Several batches at once, so that attacks which drop fooled samples still fill theirs.
-    for batch in dataset.batches(indices, baseline.span):
-        x = floats(batch.x)
-        samples = Samples(x, batch.y, batch.index)
-        static = attacks.calibration.run(baseline, x, batch.y, batch.index, threat)
-        transfer, fooled = attacks.transfer.explore(baseline, x, batch.y, batch.index, threat)
-        for parts, target in zip(results, targets, strict=True):
-            clean = target.correct(x, batch.y)
-            transferred = target.correct(transfer, batch.y)
-            standing = clean & transferred
-            # Of the baseline, the same attack would go the same way again where it never succeeded.
-            tried = standing & fooled if target is baseline else standing
-            adaptive = transferred & clean
-            adaptive[tried] = _withstand(attacks.adaptive, target, samples.at(tried), threat)
-            if attacks.through is not None:
-                left = adaptive.copy()
-                adaptive[left] = _withstand(attacks.through, target, samples.at(left), threat)
-            parts.append(
-                Correctness(
-                    clean=clean,
-                    static=target.correct(static, batch.y),
-                    transfer=adaptive if target is baseline else transferred,
-                    adaptive=adaptive,
-                )
+    x, y, index = samples.x, samples.y, samples.index
+    static = attacks.calibration.run(baseline, x, y, index, threat)
+    transfer, fooled = attacks.transfer.explore(baseline, x, y, index, threat)
+    results: list[Correctness] = []
+    for target in targets:
+        clean = target.correct(x, y)
+        transferred = target.correct(transfer, y)
+        standing = clean & transferred
+        # Of the baseline, the same attack would go the same way again where it never succeeded.
+        tried = standing & fooled if target is baseline else standing
+        adaptive = transferred & clean
+        adaptive[tried] = _withstand(attacks.adaptive, target, samples.at(tried), threat)
+        if attacks.through is not None:
+            left = adaptive.copy()
+            adaptive[left] = _withstand(attacks.through, target, samples.at(left), threat)
+        results.append(
+            Correctness(
+                clean=clean,
+                static=target.correct(static, y),
+                transfer=adaptive if target is baseline else transferred,
+                adaptive=adaptive,
             )
-        done += len(x)
-        progress(done)
-    return [_joined(parts) for parts in results]
+        )
+    return results
 
 
 def _withstand(attack: Attack, target: Target, samples: Samples, threat: ThreatModel) -> Flags:
@@ -120,13 +99,4 @@ def _withstand(attack: Attack, target: Target, samples: Samples, threat: ThreatM
         return np.empty(0, np.bool_)
     return target.correct(
         attack.run(target, samples.x, samples.y, samples.index, threat), samples.y
-    )
-
-
-def _joined(parts: Sequence[Correctness]) -> Correctness:
-    return Correctness(
-        *(
-            np.concatenate([getattr(part, column.name) for part in parts])
-            for column in fields(Correctness)
-        )
     )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cloakify.numeric.arrays import Array, Flags, Indices, Labels
+from cloakify.data import Batch
+from cloakify.numeric.arrays import Array, Flags, Indices, Labels, floats
 
 
 @dataclass(frozen=True)
@@ -14,6 +15,11 @@ class Samples:
     x: Array
     y: Labels
     index: Indices
+
+    @classmethod
+    def of(cls, batch: Batch) -> Samples:
+        """Return those of a batch, as attacks take them."""
+        return cls(floats(batch.x), batch.y, batch.index)
 
     def at(self, rows: Indices | Flags) -> Samples:
         """Return some of them."""

@@ -29,8 +29,7 @@ from cloakify.graph.analysis.scores import describe
 from cloakify.graph.analysis.task import Task
 from cloakify.graph.edit.class_logits import with_class_scores
 from cloakify.limits.stages import reading
-from cloakify.numeric.arrays import Labels, floats
-from cloakify.numeric.judging import predicted
+from cloakify.numeric.arrays import Labels
 from cloakify.runtime import BatchSize, Device, fitting_batch_size, resolve_device
 from cloakify.settings import Setting
 
@@ -113,6 +112,10 @@ class Experiment:
         labels = self.labels[self.dataset.distinct]
         return replace(self, dataset=self.dataset.without_copies(), labels=labels)
 
+    def labelled(self, labels: Labels) -> Experiment:
+        """Return the same with labels that the data does not hold: the model's own answers."""
+        return replace(self, dataset=self.dataset.with_labels(labels), labels=labels)
+
     def with_weights(self, model: ModelProto) -> ModelProto:
         """Return an edit of the classifier's message with the classifier's weights read into it."""
         file = self.classifier.file
@@ -193,9 +196,17 @@ class Experiment:
 
 
 def open_experiment(
-    classifier: Classifier, data: str | os.PathLike[str], setting: Setting, progress: Progress
+    classifier: Classifier,
+    data: str | os.PathLike[str],
+    setting: Setting,
+    label: Callable[[Experiment], Labels],
 ) -> Experiment:
     """Open the data, check that it fits the classifier, and label it.
+
+    Parameters
+    ----------
+    label
+        Returns the labels of an experiment that has none yet, where they are not the data's own.
 
     Raises
     ------
@@ -255,10 +266,7 @@ def open_experiment(
     experiment = Experiment(
         classifier, dataset, labels, threat, device, setting, perturbs, batching, inputs, inside
     )
-    if dataset.labels is not None:
-        return experiment
-    labels = _predictions(experiment.target(), dataset, progress)
-    return replace(experiment, dataset=dataset.with_labels(labels), labels=labels)
+    return experiment if dataset.labels is not None else experiment.labelled(label(experiment))
 
 
 def _batch_size(setting: Setting, dataset: Dataset, device: Device) -> int:
@@ -266,14 +274,3 @@ def _batch_size(setting: Setting, dataset: Dataset, device: Device) -> int:
         # No batch is filled up with more copies than there are samples.
         return min(setting.run.batch_size, len(dataset))
     return fitting_batch_size(dataset.sample_shape, device)
-
-
-def _predictions(target: Target, dataset: Dataset, progress: Progress) -> Labels:
-    shape = (len(dataset), *[target.num_classes] * target.independent)
-    predictions = np.empty(shape, np.int64)
-    progress("labelling by the model", 0, len(dataset))
-    for batch in dataset.batches(batch_size=target.span):
-        logits = target.logits(floats(batch.x))
-        predictions[batch.index] = predicted(logits, independent=target.independent)
-        progress("labelling by the model", int(batch.index[-1]) + 1, len(dataset))
-    return predictions

@@ -10,15 +10,19 @@ import numpy as np
 
 from cloakify.attacks.apgd import ApgdBpda
 from cloakify.data.npz_writer import NpzWriter
+from cloakify.engine.task import Job, in_chunks
 from cloakify.errors import UsageError
 from cloakify.evaluation import Figure, accuracy_figure
 from cloakify.evaluation.label_figures import LabelFigures, label_figures
 from cloakify.experiment.chosen_attacks import chosen_attack
 from cloakify.experiment.classifier import open_classifier
+from cloakify.experiment.counting import counted
+from cloakify.experiment.crafting import Crafting
+from cloakify.experiment.engines import Engines
 from cloakify.experiment.experiment import Progress, open_experiment
 from cloakify.experiment.outputs import check_outputs
 from cloakify.experiment.preflight import preflight
-from cloakify.numeric.arrays import floats
+from cloakify.experiment.subject import SOURCE, Subject
 from cloakify.onnxfile import atomic_write
 from cloakify.settings import AttackSetting
 
@@ -83,25 +87,25 @@ def attack(
     method = chosen_attack(setting)
     classifier = open_classifier(model, setting.model, any_mixed=True)
     check_outputs([path], [classifier], data, setting.data.classes)
-    experiment = open_experiment(classifier, data, setting, progress)
-    target, dataset = experiment.target(), experiment.dataset
+    engines = Engines(progress)
+    experiment = open_experiment(classifier, data, setting, engines.label)
+    subject = Subject([experiment])
+    target, dataset = subject.targets[SOURCE], experiment.dataset
     white_box = method.gradient == "white-box"
     first_look = preflight(experiment, target, few=True, gradients=white_box)
     right = np.empty((2, len(dataset)), bool)
     logits = np.empty((2, len(dataset) * target.independent, target.num_classes), np.float32)
+    job = Job(Crafting(method), in_chunks(np.arange(len(dataset)), target.span))
     inside = experiment.inside
     shape = dataset.sample_shape if inside is None else inside.packing.tensor_shape
+    parts = engines.on(subject).map(job, counted(progress, "attacking", job.work))
     with atomic_write(path) as file, NpzWriter(file) as archive:
         with archive.rows("x", (len(dataset), *shape), np.dtype(np.float32)) as write:
-            for batch in dataset.batches(batch_size=target.span):
-                clean = floats(batch.x)
-                attacked = method.run(target, clean, batch.y, batch.index, experiment.threat)
-                write(attacked if inside is None else inside.packing.tensor_of(attacked))
-                right[0, batch.index] = target.correct(clean, batch.y)
-                right[1, batch.index] = target.correct(attacked, batch.y)
+            for index, part in zip(job.chunks, parts, strict=True):
+                write(part["x"])
+                right[:, index] = part["right"]
                 if target.independent:
-                    logits[:, batch.index] = target.logits(clean), target.logits(attacked)
-                progress("attacking", int(batch.index[-1]) + 1, len(dataset))
+                    logits[:, index] = part["logits"]
         archive.put("y", experiment.labels)
         archive.put("index", dataset.rows)
         if inside is not None:

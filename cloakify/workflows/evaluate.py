@@ -17,19 +17,19 @@ from cloakify.assessment.attack_plan import (
 )
 from cloakify.assessment.evaluate_report import evaluate_report
 from cloakify.assessment.expected_work import outlook_of_plan
-from cloakify.assessment.label_accuracy import label_accuracy
+from cloakify.assessment.label_accuracy import attacking_labels, label_accuracy
+from cloakify.engine.task import work_of
 from cloakify.errors import UsageError
-from cloakify.evaluation.attack_models import attack_models
-from cloakify.evaluation.probes import probe_model
 from cloakify.experiment.classifier import Classifier, open_classifier
-from cloakify.experiment.experiment import (
-    Progress,
-    open_experiment,
-)
+from cloakify.experiment.counting import counted
+from cloakify.experiment.engines import Engines
+from cloakify.experiment.evaluation_tasks import attack, attacking, look, looking
+from cloakify.experiment.experiment import Progress, open_experiment
 from cloakify.experiment.outlook import Outlook, measure_pace
 from cloakify.experiment.outputs import check_outputs
 from cloakify.experiment.preflight import preflight
 from cloakify.experiment.stage_times import StageTimes
+from cloakify.experiment.subject import Subject
 from cloakify.report.comparison import EvaluateReport
 from cloakify.report.records import LabelAccuracy
 from cloakify.settings import EvaluateSetting
@@ -104,17 +104,20 @@ def evaluate(
         classifiers = [open_classifier(path, setting.model, any_mixed=True) for path in paths]
         check_outputs(reports, classifiers, data, attacked, setting.data.classes)
         _check_alike(classifiers)
-        whole = open_experiment(classifiers[0], data, setting.at(largest), progress)
+        engines = Engines(progress)
+        whole = open_experiment(classifiers[0], data, setting.at(largest), engines.label)
         first = whole.without_copies()
         given = None
         if attacked is not None:
             given = whole.copies(attacked).of(whole.dataset.distinct)
         experiments = [first, *(first.of(other) for other in classifiers[1:])]
         classifiers = [experiment.classifier for experiment in experiments]
-        targets = [experiment.target() for experiment in experiments]
+        subject = Subject(experiments, given)
+        targets = subject.targets
+        engine = engines.on(subject)
     with clock.stage("look"):
         gradients = any(attack.gradient == "white-box" for attack in attacks)
-        looks = [
+        seen = [
             preflight(experiment, target, gradients=gradients)
             for experiment, target in zip(experiments, targets, strict=True)
         ]
@@ -127,7 +130,7 @@ def evaluate(
             len(paths),
             given,
             any(each.coverage.passable for each in classifiers)
-            or any(look.hides_slopes for look in looks),
+            or any(each.hides_slopes for each in seen),
         )
         if told is not None:
             pace = measure_pace(
@@ -138,42 +141,23 @@ def evaluate(
                 gradients=gradients,
             )
             told(outlook_of_plan(plan, len(first.dataset), len(targets), pace))
-        probes = [
-            probe_model(
-                target,
-                first.threat,
-                first.dataset,
-                gradients=gradients,
-                progress=_stage(progress, "looking", number, len(targets), len(first.dataset)),
-            )
-            for number, target in enumerate(targets)
-        ]
+        numbers = range(len(paths))
+        looks = [looking(subject, number, gradients) for number in numbers]
+        attempts = attacking(subject, plan)
+        labels = attacking_labels(subject, numbers, label_attack(setting, attacks))
+        engine.begin([*looks, attempts, *labels])
+        probes = look(engine, looks, counted(progress, "looking", work_of(looks)))
     with clock.stage("attack"):
-        results = attack_models(
-            targets,
-            plan,
-            first.threat,
-            first.dataset,
-            lambda done, total: progress("attacking", done, total),
-        )
-    labels: list[LabelAccuracy | None] = [None for _ in targets]
-    if targets[0].independent:
+        tell = counted(progress, "attacking", attempts.work)
+        results = attack(engine, attempts, plan, tell)
+    fared: list[LabelAccuracy | None] = [None for _ in targets]
+    if labels:
         with clock.stage("labels"):
-            highest = label_attack(setting, attacks)
-            labels = [
-                label_accuracy(
-                    target,
-                    highest,
-                    first.threat,
-                    first.dataset,
-                    None,
-                    _stage(progress, "labels", number, len(targets), len(first.dataset)),
-                )
-                for number, target in enumerate(targets)
-            ]
+            tell = counted(progress, "labels", work_of(labels))
+            fared = [label_accuracy(subject, engine, job, tell) for job in labels]
     command = command_line("evaluate", paths, setting, data=data, attacked=attacked)
     report = evaluate_report(
-        first, classifiers, plan, probes, results, labels, clock.seconds, command
+        first, classifiers, plan, probes, results, fared, clock.seconds, command
     )
     class_names = whole.dataset.class_names
     return EvaluateResult(
@@ -226,12 +210,6 @@ def _check_alike(classifiers: Sequence[Classifier]) -> None:
                 f"{other.file.path} has {other.scores.num_classes} classes, "
                 f"{first.file.path} has {first.scores.num_classes}: they can't be compared"
             )
-
-
-def _stage(
-    progress: Progress, stage: str, number: int, models: int, samples: int
-) -> Callable[[int], None]:
-    return lambda done: progress(stage, number * samples + done, models * samples)
 
 
 def _shown(shape: tuple[int | None, ...]) -> str:

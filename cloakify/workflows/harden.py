@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from cloakify.assessment.comparing import compare, comparing
 from cloakify.assessment.expected_work import outlook_of_hardening
 from cloakify.assessment.harden_report import (
     given_copies,
@@ -14,13 +15,13 @@ from cloakify.assessment.harden_report import (
     judge_mask,
     missed_gate,
 )
-from cloakify.assessment.label_accuracy import harden_labels
+from cloakify.assessment.label_accuracy import attacking_labels, label_accuracy
 from cloakify.assessment.masking_checks import check_masking, codes_in_doubt
 from cloakify.attacks import Attack
 from cloakify.attacks.given import Given
 from cloakify.data import Splits
 from cloakify.errors import UsageError
-from cloakify.evaluation.robustness import Attacks, compare_targets
+from cloakify.evaluation.robustness import Attacks
 from cloakify.experiment.chosen_attacks import (
     chosen_attack,
     evaluation_attack,
@@ -29,16 +30,19 @@ from cloakify.experiment.chosen_attacks import (
     straight_attack,
 )
 from cloakify.experiment.classifier import open_source
+from cloakify.experiment.counting import counted
 from cloakify.experiment.effort import samples_reported
+from cloakify.experiment.engines import Engines
 from cloakify.experiment.experiment import Progress, open_experiment
 from cloakify.experiment.outlook import Outlook, measure_pace
 from cloakify.experiment.outputs import check_outputs
 from cloakify.experiment.preflight import preflight
 from cloakify.experiment.stage_times import StageTimes
+from cloakify.experiment.subject import SOURCE, Edit, Subject
 from cloakify.hardening.gate_method import find_gate_candidate, mixes_samples
 from cloakify.hardening.mask_method import find_mask_candidate
 from cloakify.onnxfile import find_model_file, save_model
-from cloakify.report.records import GivenCopies, HardenReport
+from cloakify.report.records import GivenCopies, HardenLabels, HardenReport
 from cloakify.settings import HardenSetting
 from cloakify.settings.command_line import command_line
 
@@ -129,13 +133,15 @@ def harden(
             [classifier],
             *(data, attacked, setting.data.classes),
         )
-        experiment = open_experiment(classifier, data, setting, progress)
+        engines = Engines(progress)
+        experiment = open_experiment(classifier, data, setting, engines.label)
         splits = experiment.splits(samples_reported(setting))
         if mixes_samples(setting, len(splits.fit)):
             # Mixed, a quarter of the samples is as good to fit on as one half, and the other half
             # tells better what the gates cost.
             splits = splits.swap_fit_select
-        target = experiment.target()
+        subject = Subject([experiment])
+        engine, target = engines.on(subject), subject.targets[SOURCE]
         white_box = follows_gradient(setting)
         look = preflight(experiment, target, gradients=white_box)
         # An exact match is lost with one label, which the ratio singles out and the sum does not.
@@ -164,23 +170,23 @@ def harden(
     else:
         candidate = find_mask_candidate(experiment, target, splits, attack, clock, progress)
     with clock.stage("evaluate"):
-        hardened = experiment.target(candidate.model)
-        correctness = compare_targets(
-            [target, hardened, experiment.target(candidate.control)],
-            Attacks(
-                attack,
-                evaluation_attack(setting, stop_early=False),
-                evaluation,
-                straight_attack(setting) if hides else None,
-            ),
-            experiment.threat,
-            experiment.dataset,
-            splits.report,
-            lambda done: progress("evaluating", done, len(splits.report)),
+        hardened = Edit("hardened", candidate.model)
+        models = (SOURCE, hardened, Edit("control", candidate.control))
+        attacks = Attacks(
+            attack,
+            evaluation_attack(setting, stop_early=False),
+            evaluation,
+            straight_attack(setting) if hides else None,
         )
-        warnings = check_masking(experiment, hardened, splits, correctness[1], white_box, progress)
+        job = comparing(subject, models, attacks, splits.report)
+        correctness = compare(engine, job, counted(progress, "evaluating", job.work))
+        warnings = check_masking(
+            subject, engine, hardened, splits, correctness[1], white_box, progress
+        )
         accuracy, verdict = judge_mask(*correctness, doubts=codes_in_doubt(warnings))
-        labels = harden_labels(target, hardened, label_attack(setting), experiment, splits)
+        jobs = attacking_labels(subject, models[:2], label_attack(setting), splits.report)
+        fared = [label_accuracy(subject, engine, job, lambda done: None) for job in jobs]
+        labels = HardenLabels(*fared) if fared else None
     gate = missed_gate(setting, accuracy.gain.adaptive.value, verdict)
     if gate is None:
         with clock.stage("write"):

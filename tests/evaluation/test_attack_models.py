@@ -7,7 +7,7 @@ an attack of strength s pushes it by s·ε, as far again on a model of frailty 2
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,9 +16,9 @@ import pytest
 
 from cloakify.attacks import Attack
 from cloakify.attacks.threat import ThreatModel
-from cloakify.data import Batch
-from cloakify.evaluation.attack_models import attack_models
+from cloakify.evaluation.attack_models import attack_models, attacked_together
 from cloakify.evaluation.attack_results import AttackPlan, AttackResults
+from cloakify.evaluation.samples import Samples
 from cloakify.numeric.arrays import Array, Flags, Labels
 from tests.support.classifiers import linear_classifier, target_of, threat_of
 
@@ -68,10 +68,8 @@ class Pushed:
     def __len__(self) -> int:
         return N
 
-    def batches(self, indices: Labels, size: int) -> Iterator[Batch]:
-        for start in range(0, len(indices), size):
-            rows = indices[start : start + size]
-            yield Batch(self.x[rows], PUSHES[rows], rows)
+    def samples(self, rows: Labels) -> Samples:
+        return Samples(self.x[rows], PUSHES[rows], rows)
 
     def load(self, index: Labels) -> Array:
         return self.x[index]
@@ -101,7 +99,13 @@ def run(plan: AttackPlan, frailties: Sequence[float] = (1.0, 1.5)) -> list[Attac
     wide = linear_classifier(np.ones((1, 2), np.float32), np.zeros(2, np.float32))
     threat = threat_of(target_of(wide), "linf", max(BUDGETS), box=None)
     models = [FrailModel(frailty) for frailty in frailties]
-    return attack_models(models, plan, threat, Pushed(), lambda done, total: None)  # type: ignore[arg-type]
+    every = [AttackResults.of(plan, len(models), N) for _ in models]
+    data = Pushed()
+    for index in attacked_together(N, data.sample_shape, 8, 16):
+        parts = attack_models(models, plan, threat, data.samples(index), lambda amount: None)  # type: ignore[arg-type]
+        for results, part in zip(every, parts, strict=True):
+            results.put(index, part)
+    return every
 
 
 def stands(push: float, frailty: float) -> Flags:
@@ -190,13 +194,21 @@ def test_what_is_run_on_some_samples_says_nothing_of_the_others() -> None:
 
 
 @pytest.mark.parametrize("strides", [{}, {"doubled_stride": 3, "check_stride": 5}])
-def test_progress_ends_at_the_whole_work(strides: dict[str, int]) -> None:
-    told: list[tuple[int, int]] = []
+def test_what_is_told_is_the_whole_work(strides: dict[str, int]) -> None:
+    told: list[int] = []
     plan = plan_of(**strides)
     wide = linear_classifier(np.ones((1, 2), np.float32), np.zeros(2, np.float32))
     threat = threat_of(target_of(wide), "linf", max(BUDGETS), box=None)
     models: Any = [FrailModel(1.0), FrailModel(1.5)]
-    data: Any = Pushed()
-    attack_models(models, plan, threat, data, lambda done, total: told.append((done, total)))
-    done, totals = [pair[0] for pair in told], {pair[1] for pair in told}
-    assert done == sorted(done) and {done[-1]} == totals == {2 * plan.work(np.arange(N))}
+    for index in attacked_together(N, Pushed.sample_shape, 8, 16):
+        told.clear()
+        attack_models(models, plan, threat, Pushed().samples(index), told.append)
+        assert min(told) >= 0 and sum(told) == 2 * plan.work(index)
+
+
+def test_every_sample_is_dealt_once_and_the_first_part_is_from_all_over() -> None:
+    for count, batch_size, span in ((1, 8, 16), (8, 8, 16), (97, 8, 16), (9000, 2, 16)):
+        first, *rest = attacked_together(count, (5,), batch_size, span)
+        dealt = np.sort(np.concatenate([first, *rest]))
+        np.testing.assert_array_equal(dealt, np.arange(count))
+        assert len(first) <= batch_size and np.ptp(first) >= count * (1 - 1 / len(first)) - 1

@@ -9,6 +9,7 @@ import pytest
 
 from cloakify.attacks import Apgd, Fgsm
 from cloakify.evaluation.robustness import Attacks, compare_targets
+from cloakify.evaluation.samples import Samples
 from cloakify.experiment.classifier import open_classifier
 from cloakify.experiment.experiment import Experiment, open_experiment
 from cloakify.graph.edit.mask import insert_mask
@@ -37,15 +38,9 @@ def test_every_verdict_is_that_of_attacking_every_sample(experiment: Experiment)
     driven, stopping = Apgd(steps=5, stop_early=False), Apgd(steps=5)
     indices = np.arange(SAMPLES)
     fgsm, threat = Fgsm(), experiment.threat
-    results = compare_targets(
-        targets,
-        Attacks(fgsm, driven, stopping),
-        threat,
-        experiment.dataset,
-        indices,
-        lambda done: None,
-    )
-    (batch,) = experiment.dataset.batches(indices, SAMPLES)
+    batch = experiment.dataset.batch(indices)
+    attacks = Attacks(fgsm, driven, stopping)
+    results = compare_targets(targets, attacks, threat, Samples.of(batch))
     x, y, index = batch.x.astype(np.float32), batch.y, batch.index
     static = fgsm.run(targets[0], x, y, index, threat)
     transfer = driven.run(targets[0], x, y, index, threat)

@@ -1,0 +1,122 @@
+"""What is done with some samples of an opened subject, wherever that happens."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Generic, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cloakify.data import Batch
+from cloakify.numeric.arrays import Indices
+
+# What a task makes of a chunk: arrays by name, so that it can be sent, and kept in a file.
+Arrays = Mapping[str, NDArray[np.generic]]
+
+# Takes an amount of work that was done.
+Tell = Callable[[int], None]
+
+Record = TypeVar("Record")
+
+
+class Subject(Protocol):
+    """Opened models and data."""
+
+    def load(self, indices: Indices) -> Batch:
+        """Read samples."""
+
+
+S = TypeVar("S", bound=Subject)
+
+
+class Task(ABC, Generic[S]):
+    """Work on samples, a chunk at a time.
+
+    It travels to other processes: its attributes are plain data. What it makes of a chunk depends
+    on nothing but the subject, its attributes and the chunk.
+    """
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """What tells it from other tasks of the same run; a part of files' names."""
+
+    @abstractmethod
+    def run(self, subject: S, batch: Batch, tell: Tell) -> Arrays:
+        """Do it on the samples of a chunk.
+
+        Parameters
+        ----------
+        tell
+            May be told of amounts of work as they are done, :meth:`work` in all; who does not tell
+            is taken to have done it all at the end.
+        """
+
+    def work(self, index: Indices) -> int:
+        """Return how much work a chunk is: as a rule, as much as it has samples."""
+        return len(index)
+
+
+@dataclass(frozen=True)
+class Job(Generic[S]):
+    """A task, and the chunks that it is to be done on.
+
+    Where a chunk begins and ends is part of the plan, as is the order of what comes out: both may
+    decide the last bits of a sum, and neither may depend on who does the work.
+    """
+
+    task: Task[S]
+    chunks: Sequence[Indices]
+
+    @property
+    def work(self) -> int:
+        """All of it."""
+        return sum(map(self.task.work, self.chunks))
+
+
+def work_of(jobs: Iterable[Job[S]]) -> int:
+    """Return the work of all jobs together."""
+    return sum(job.work for job in jobs)
+
+
+def in_chunks(indices: Indices, size: int) -> list[Indices]:
+    """Cut indices into chunks of a size; the last one may be smaller."""
+    return [indices[start : start + size] for start in range(0, len(indices), size)]
+
+
+def to_arrays(records: Sequence[Any]) -> Arrays:
+    """Return the fields of dataclasses of arrays under names such as ``0.clean``."""
+    return {
+        f"{number}.{column.name}": np.asarray(getattr(record, column.name))
+        for number, record in enumerate(records)
+        for column in fields(record)
+    }
+
+
+def to_records(kind: type[Record], arrays: Arrays) -> list[Record]:
+    """Return the dataclasses that :func:`to_arrays` was given."""
+    found: dict[int, dict[str, NDArray[np.generic]]] = {}
+    for name, array in arrays.items():
+        number, _, column = name.partition(".")
+        found.setdefault(int(number), {})[column] = array
+    return [kind(**found[number]) for number in sorted(found)]
+
+
+def join(records: Sequence[Record]) -> Record:
+    """Return one dataclass of arrays with the samples of several, in order.
+
+    Parameters
+    ----------
+    records
+        At least one; in every array the samples are the first axis.
+    """
+    kind: Any = type(records[0])
+    return kind(  # type: ignore[no-any-return]
+        *(
+            np.concatenate([getattr(record, column.name) for record in records])
+            for column in fields(kind)
+        )
+    )
