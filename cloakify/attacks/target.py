@@ -306,7 +306,8 @@ class Target:
         def run(session: Session, batch: Batch) -> list[Array]:
             part, feeds = batch
             fed = {self.spec.name: feeds[self.spec.name].astype(self.spec.dtype, copy=False)}
-            outputs = session.run(fed | self.constants, names)
+            # Without a head the scores are their own features.
+            outputs = session.run(fed | self.constants, list(dict.fromkeys(names)))
             check_scores(outputs, self.scores.logits, len(fed[self.spec.name]), self.num_classes)
             return [floats(outputs[name])[:part] for name in names]
 

@@ -54,12 +54,15 @@ def _lines(inspection: Inspection) -> list[tuple[str, str]]:
         lines.append(("", "with " + ", ".join(other.name for other in inspection.entry.others)))
     if inspection.entry.kind != "input":
         lines.append(("attacks", f"perturb {inspection.entry}"))
+    if inspection.search is not None:
+        lines.append(("answers", inspection.answers))
     if inspection.head is None:
         lines.append(("head", f"none: {inspection.problem}"))
     else:
-        lines += [("answers", inspection.answers), ("head", str(inspection.head))]
+        lines.append(("head", str(inspection.head)))
         lines.append(("features", inspection.head.features))
-        lines.append(("logits", inspection.head.logits))
+    if inspection.search is not None:
+        lines.append(("logits", inspection.search.scores.shipped))
     if inspection.class_names is not None:
         from cloakify.data.naming import some
 

@@ -8,7 +8,7 @@ from functools import cached_property
 
 from onnx import ModelProto
 
-from cloakify.errors import DataError, ModelError, about
+from cloakify.errors import DataError, HeadError, ModelError, about
 from cloakify.experiment.model_settings import InputSettings, input_settings, names_of_classes
 from cloakify.graph.analysis.attack_point import AttackPoint, find_attack_point
 from cloakify.graph.analysis.classifier_search import ClassifierSearch, Wanted, find_classifier
@@ -35,7 +35,15 @@ class Classifier:
 
     @property
     def head(self) -> Head:
-        """The last linear layer."""
+        """The last linear layer.
+
+        Raises
+        ------
+        HeadError
+            There is none: the model was opened to be judged.
+        """
+        if self.search.head is None:
+            raise HeadError(self.search.problem)
         return self.search.head
 
     @cached_property
@@ -113,7 +121,7 @@ class Classifier:
     @cached_property
     def coverage(self) -> Coverage:
         """How gradients go from what attacks perturb to the logits."""
-        return gradient_coverage(self.file.outline, self.entry.tensor, self.head.logits)
+        return gradient_coverage(self.file.outline, self.entry.tensor, self.scores.shipped)
 
 
 def wanted_of(options: ModelOptions) -> Wanted:
@@ -123,7 +131,7 @@ def wanted_of(options: ModelOptions) -> Wanted:
 
 
 def open_classifier(
-    path: str | os.PathLike[str], options: ModelOptions | None = None, *, any_mixed: bool = False
+    path: str | os.PathLike[str], options: ModelOptions | None = None, *, needs_head: bool = True
 ) -> Classifier:
     """Open a model file and find its input, its head and its task.
 
@@ -131,8 +139,8 @@ def open_classifier(
     ----------
     options
         What is said of it.
-    any_mixed
-        As for :func:`~cloakify.graph.analysis.head_search.find_head`.
+    needs_head
+        As for :func:`~cloakify.graph.analysis.classifier_search.find_classifier`.
 
     Raises
     ------
@@ -142,7 +150,7 @@ def open_classifier(
         What is said of the model does not hold.
     """
     with opening(path), about(path):
-        return _classifier(open_model(path), options or ModelOptions(), any_mixed=any_mixed)
+        return _classifier(open_model(path), options or ModelOptions(), needs_head=needs_head)
 
 
 def open_source(
@@ -184,6 +192,6 @@ def open_source(
         return _classifier(replace(classifier.file, model=bare, content=content), options)
 
 
-def _classifier(file: OnnxFile, options: ModelOptions, *, any_mixed: bool = False) -> Classifier:
-    search = find_classifier(file.outline, wanted_of(options), any_mixed=any_mixed)
+def _classifier(file: OnnxFile, options: ModelOptions, *, needs_head: bool = True) -> Classifier:
+    search = find_classifier(file.outline, wanted_of(options), needs_head=needs_head)
     return Classifier(file, find_attack_point(file.outline), search)

@@ -134,7 +134,7 @@ class Experiment:
     def attacked(self, model: ModelProto | None = None) -> ModelProto:
         """Return the part of the classifier, or of an edit of it, that samples go through."""
         chosen = self.classifier.model if model is None else self.with_weights(model)
-        part = chosen if self.inside is None else self.inside.cut(chosen, self.classifier.head)
+        part = chosen if self.inside is None else self.inside.cut(chosen, self.classifier.scores)
         return with_class_scores(part, self.classifier.search)
 
     def target(self, model: ModelProto | None = None) -> Target:
@@ -183,7 +183,7 @@ class Experiment:
         if self.inside is None or other.entry.kind != self.inside.entry.kind:
             raise UsageError(f"{paths} are attacked at different tensors: compare them apart")
         inside = open_latent_input(
-            other.model, other.entry, other.head, self.dataset, self.device, self.batch_size
+            other.model, other.entry, other.scores, self.dataset, self.device, self.batch_size
         )
         some = self.dataset.inputs(np.arange(min(SAME, len(self.dataset))))
         alike = inside.packing.sample_shape == self.inside.packing.sample_shape
@@ -255,7 +255,9 @@ def open_experiment(
     inside, unit = None, 1.0
     if not entry.is_plain:
         size = _batch_size(setting, dataset, device)
-        inside = open_latent_input(classifier.model, entry, classifier.head, dataset, device, size)
+        inside = open_latent_input(
+            classifier.model, entry, classifier.scores, dataset, device, size
+        )
         if entry.kind == "embedding":
             unit = root_mean_square(inside, dataset)
         threat = inside.threat(setting, preprocessing, unit)

@@ -19,8 +19,8 @@ from cloakify.attacks.threat import ThreatModel, make_relative_threat, make_thre
 from cloakify.data import Dataset, Preprocessing
 from cloakify.errors import DataError, ModelError
 from cloakify.graph.analysis.attack_point import AttackPoint
-from cloakify.graph.analysis.head import Head
 from cloakify.graph.analysis.inputs import InputSpec, find_channel_axis
+from cloakify.graph.analysis.scores import Scores
 from cloakify.graph.edit.cut import Packing, check_exact, cut_inside, inputs_beside, part_of
 from cloakify.graph.edit.taps import tap
 from cloakify.numeric.arrays import filled
@@ -52,7 +52,7 @@ class LatentInput:
     entry: AttackPoint
     packing: Packing
     _model: ModelProto
-    _head: Head
+    _scores: Scores
     _device: Device
     _batch_size: int
 
@@ -66,18 +66,18 @@ class LatentInput:
     @cached_property
     def spec(self) -> InputSpec:
         """The input of :meth:`cut`'s models."""
-        name = self._cut(self._model, self._head)[1]
+        name = self._cut(self._model, self._scores)[1]
         spec = self.tensor_spec
         if len(self.packing.parts) == 1:
             return InputSpec(name, spec.shape, spec.dtype, spec.channel_axis)
         return InputSpec(name, (spec.batch_size, *self.packing.sample_shape), spec.dtype, None)
 
-    def cut(self, model: ModelProto, head: Head) -> ModelProto:
+    def cut(self, model: ModelProto, scores: Scores) -> ModelProto:
         """Return the part of a model behind the tensor: the classifier, or one hardened from it."""
-        return self._cut(model, head)[0]
+        return self._cut(model, scores)[0]
 
-    def _cut(self, model: ModelProto, head: Head) -> tuple[ModelProto, str]:
-        outputs = list(dict.fromkeys([head.features, head.logits]))
+    def _cut(self, model: ModelProto, scores: Scores) -> tuple[ModelProto, str]:
+        outputs = list(dict.fromkeys([scores.features, scores.shipped]))
         batch = self.entry.input.batch_size
         return cut_inside(model, self.entry.tensor, self.packing, outputs, batch)
 
@@ -135,11 +135,11 @@ class LatentInput:
         ``inputs`` are as many samples as the model takes. They are fed to the cut one in reverse
         order: a tensor whose first axis only looks as if it counted them does not pass.
         """
-        logits = self._head.logits
+        logits = self._scores.shipped
         whole = Session(tap(model, [logits]), self._device)
         run = whole.run({name: inputs[name] for name in whole.inputs})
         expected = run[logits].astype(np.float64)
-        cut = Session(tap(self.cut(model, self._head), [logits]), self._device)
+        cut = Session(tap(self.cut(model, self._scores), [logits]), self._device)
         run = cut.run({self.spec.name: self.pack(inputs)[::-1]})
         from_cut = run[logits][::-1].astype(np.float64)
         apart = float(np.abs(from_cut - expected).max(initial=0.0))
@@ -153,7 +153,7 @@ class LatentInput:
 def open_latent_input(
     model: ModelProto,
     entry: AttackPoint,
-    head: Head,
+    scores: Scores,
     dataset: Dataset,
     device: Device,
     batch_size: int,
@@ -183,11 +183,11 @@ def open_latent_input(
         values = run_prefix(open_prefix(model, entry, device), entry, inputs, batch_size)
         if values.dtype.kind != "f":
             raise ModelError(f"{entry} is {values.dtype}, not floats, and can't be attacked")
-    outputs = [head.features, head.logits]
+    outputs = [scores.features, scores.shipped]
     beside = inputs_beside(model, entry.tensor, outputs)
     parts = [part_of(entry.tensor, values, samples)]
     parts += [part_of(name, inputs[name], samples) for name in beside]
-    inside = LatentInput(entry, Packing(tuple(parts)), model, head, device, batch_size)
+    inside = LatentInput(entry, Packing(tuple(parts)), model, scores, device, batch_size)
     inside.check(model, inputs)
     return inside
 

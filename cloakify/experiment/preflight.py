@@ -111,8 +111,9 @@ def preflight(
     if other > MOST * count:
         raise ModelError(
             f"{path}: on {other} of {count} clean samples it answers with another class than its "
-            f"head {experiment.classifier.head.node!r}: what stands behind the head changes the "
-            "answer; name another with --head, or export the model with its class scores as output"
+            f"scores {experiment.classifier.scores.shipped!r}: what stands behind them changes the "
+            "answer; name another head with --head, or export the model with its class scores as "
+            "output"
         )
     logits = np.concatenate(answers)
     labels = experiment.labels[indices]

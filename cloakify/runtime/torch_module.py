@@ -53,7 +53,7 @@ class OnnxModule(torch.nn.Module):
     Attributes
     ----------
     input, head, scores
-        The input, the head and the class scores that were found. One logit z counts as the two
+        The input, the head, if there is one, and the class scores. One logit z counts as the two
         logits 0 and z; independent labels have one each.
     anchor
         A parameter of no use but to show libraries a device and a dtype; it needs no gradient.
@@ -61,7 +61,7 @@ class OnnxModule(torch.nn.Module):
     Raises
     ------
     ModelError
-        The model can't be read, has no usable head, or takes no floating input.
+        The model can't be read, has no scores, or takes no floating input.
     DeviceError
         The device can't be had.
 
@@ -100,7 +100,7 @@ class OnnxModule(torch.nn.Module):
             raise UsageError(f"threads must be at least 0 (all cores), not {threads}")
         message = model if isinstance(model, ModelProto) else open_model(model).load_weights()
         self.input = find_input(message)
-        search = find_classifier(message, Wanted(head), any_mixed=True)
+        search = find_classifier(message, Wanted(head), needs_head=False)
         self.head, self.scores = search.head, search.scores
         if self.input.dtype.kind != "f":
             raise ModelError(
@@ -142,7 +142,7 @@ class OnnxModule(torch.nn.Module):
     def extra_repr(self) -> str:
         """Show input and head."""
         shape = "×".join("?" if size is None else str(size) for size in self.input.shape)
-        return f"{self.input.name} {shape}, {self.head}"
+        return f"{self.input.name} {shape}, {self.head or self.scores.shipped}"
 
 
 class _Logits(torch.autograd.Function):

@@ -85,7 +85,7 @@ def attack(
     if path.suffix != ".npz":
         raise UsageError(f"-o takes an .npz file, not {path.name!r}")
     method = chosen_attack(setting)
-    classifier = open_classifier(model, setting.model, any_mixed=True)
+    classifier = open_classifier(model, setting.model, needs_head=False)
     check_outputs([path], [classifier], data, setting.data.classes)
     engines = Engines(progress)
     experiment = open_experiment(classifier, data, setting, engines.label)

@@ -101,7 +101,7 @@ def evaluate(
     attacks = chosen_attacks(setting)
     clock = StageTimes()
     with clock.stage("open"):
-        classifiers = [open_classifier(path, setting.model, any_mixed=True) for path in paths]
+        classifiers = [open_classifier(path, setting.model, needs_head=False) for path in paths]
         check_outputs(reports, classifiers, data, attacked, setting.data.classes)
         _check_alike(classifiers)
         engines = Engines(progress)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +40,8 @@ class Inspection:
         Which tensor attacks perturb: the input, or one inside the graph.
     search
         The head, the linear layers that were not taken, and the task; ``None`` where the model is
-        no classifier, or its head is not unique; ``problem`` then says why.
+        no classifier. Where it can be attacked and judged alone it has no head. ``problem`` says
+        why there is none.
     coverage
         Whether every operator on the way from input to logits has a gradient rule.
     masked
@@ -144,15 +145,8 @@ def inspect(path: str | os.PathLike[str], options: ModelOptions | None = None) -
         model = file.outline
         entry = find_attack_point(model)
         wanted = wanted_of(options or ModelOptions())
-        search: ClassifierSearch | None = None
-        logits: str | None = None
-        problem: str | None = None
-        try:
-            search = find_classifier(model, wanted)
-            logits = search.head.logits
-        except HeadError as error:
-            problem = str(error)
-            logits = _mixed_scores(model, wanted)
+        search, problem = _search(model, wanted)
+        logits = None if search is None else search.scores.shipped
         own = read_metadata(model)
         coverage = None if logits is None else gradient_coverage(model, entry.tensor, logits)
         masked = _masked(model, own)
@@ -186,12 +180,17 @@ def _inputs(file: OnnxFile, entry: AttackPoint) -> str:
     return f"{made} ({made.source or 'nothing says otherwise'})"
 
 
-def _mixed_scores(model: ModelProto, wanted: Wanted) -> str | None:
-    """Return the scores that several layers' are mixed into: enough for an attack, no head."""
+def _search(model: ModelProto, wanted: Wanted) -> tuple[ClassifierSearch | None, str | None]:
+    """Return what is found in a model, without a head where it has none for a mask, and why not."""
     try:
-        return find_classifier(model, wanted, any_mixed=True).head.logits
+        return find_classifier(model, wanted), None
+    except HeadError as error:
+        problem = str(error)
+    try:
+        judged = find_classifier(model, wanted, needs_head=False)
     except HeadError:
-        return None
+        return None, problem
+    return replace(judged, head=None, alternatives=(), problem=problem), problem
 
 
 def _masked(model: ModelProto, said: Mapping[str, str]) -> tuple[int, int] | None:

@@ -41,7 +41,7 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Planted:
 @pytest.mark.parametrize("verb", sorted(VERBS))
 def test_an_answer_that_is_never_the_heads(planted: Planted, tmp_path: Path, verb: str) -> None:
     """Its data are all right: clean accuracy near chance would be the wrong reason."""
-    with pytest.raises(ModelError, match=r"samples it answers with another class than its head"):
+    with pytest.raises(ModelError, match=r"samples it answers with another class than its scores"):
         VERBS[verb](planted.model("overruled"), planted.data, tmp_path)
     assert not list(tmp_path.iterdir())
 

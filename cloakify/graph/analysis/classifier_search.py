@@ -1,4 +1,7 @@
-"""Find a classifier's head and what its scores mean, or say what a model is that is none."""
+"""Find a classifier's head and what its scores mean, or say what a model is that is none.
+
+To attack and to judge it takes scores alone, so that where nobody needs a head there may be none.
+"""
 
 from __future__ import annotations
 
@@ -9,15 +12,17 @@ import onnx_graphsurgeon as gs
 from onnx import ModelProto
 
 from cloakify.errors import HeadError, UsageError
+from cloakify.graph.analysis.bare_scores import BareScores, find_bare_scores
 from cloakify.graph.analysis.head import Head
 from cloakify.graph.analysis.head_search import answers_in, find_head_in
 from cloakify.graph.analysis.other_models import (
-    kind_without_head,
     refuse_detector,
+    refuse_map,
     refuse_numbers,
     refuse_positions,
+    trees_in,
 )
-from cloakify.graph.analysis.scores import Scores, scores_of
+from cloakify.graph.analysis.scores import Scores, scores_at, scores_of
 from cloakify.graph.analysis.task import Task, TaskReading, read_task
 from cloakify.graph.model.constants import Constants
 from cloakify.graph.model.shapes import import_with_shapes
@@ -47,22 +52,36 @@ class Wanted:
 
 @dataclass(frozen=True)
 class ClassifierSearch:
-    """A classifier's head, the linear layers that were not taken, and what the scores mean."""
+    """A classifier's head, the linear layers that were not taken, and what the scores mean.
 
-    head: Head
+    Attributes
+    ----------
+    head
+        ``None`` where there is none and nobody needs one; ``problem`` then says why.
+    """
+
+    head: Head | None
     alternatives: tuple[Head, ...]
     reading: TaskReading
     scores: Scores
+    problem: str = ""
+
+    @property
+    def shipped_count(self) -> int:
+        """How many numbers the shipped graph's scores have for a sample: 1 for one logit."""
+        return 1 if self.scores.task is Task.BINARY else self.scores.num_classes
 
     def as_labels(self, sign: str) -> ClassifierSearch:
         """Return the same with scores that are those of independent labels, and what tells so."""
         reading = replace(self.reading, task=Task.MULTILABEL, sign=sign)
-        scores = scores_of(self.head, reading, self.scores.outputs)
+        own = self.scores
+        scores = scores_at(own.shipped, self.shipped_count, reading, own.outputs)
+        scores = replace(scores, features=own.features, probabilities=own.probabilities)
         return replace(self, reading=reading, scores=scores)
 
 
 def find_classifier(
-    model: ModelProto, wanted: Wanted | None = None, *, any_mixed: bool = False
+    model: ModelProto, wanted: Wanted | None = None, *, needs_head: bool = True
 ) -> ClassifierSearch:
     """Find the head and the task of a classifier.
 
@@ -72,13 +91,15 @@ def find_classifier(
         The model; its weights need not be loaded.
     wanted
         What is known of it already.
-    any_mixed
-        As for :func:`~cloakify.graph.analysis.head_search.find_head`.
+    needs_head
+        Whether features are to be masked. To attack or to judge any of several layers does whose
+        scores are mixed, and where there is none, what the outputs are made of.
 
     Raises
     ------
     HeadError
-        The model is no classifier, with what it is; or as ``find_head`` raises it.
+        The model is no classifier, with what it is; or as
+        :func:`~cloakify.graph.analysis.head_search.find_head` raises it.
     UsageError
         What is wanted the model has not.
     """
@@ -89,22 +110,38 @@ def find_classifier(
     answers = answers_in(graph)
     if wanted.head is None:
         refuse_detector(graph, answers)
+    head: Head | None = None
+    alternatives: tuple[Head, ...] = ()
+    problem = ""
     try:
-        search = find_head_in(graph, model, wanted.head, any_mixed=any_mixed)
+        search = find_head_in(graph, model, wanted.head, any_mixed=not needs_head)
+        head, alternatives = search.head, search.alternatives
     except HeadError as error:
-        raise HeadError(kind_without_head(graph, answers) or str(error)) from None
-    head = search.head
-    logits = graph.tensors()[head.logits]
-    refuse_positions(graph, logits, head)
-    reading = read_task(logits, head.num_classes, Constants(graph))
+        refuse_map(graph, answers)
+        problem = trees_in(graph, answers) or str(error)
+        if needs_head or wanted.head is not None:
+            raise HeadError(problem) from None
+    found = find_bare_scores(answers) if head is None else _scores_behind(graph, head)
+    refuse_positions(graph, found.tensor, found.count)
+    reading = read_task(found.tensor, found.count, Constants(graph))
+    if found.sign and not reading.sign:
+        reading = replace(reading, sign=found.sign)
     if wanted.task is None:
-        refuse_numbers(graph, logits, head, reading)
+        features = None if head is None else head.num_features
+        refuse_numbers(graph, found.tensor, reading, found.count, features)
     else:
-        reading = _as_wanted(reading, head, wanted.task)
-    scores = scores_of(head, reading, [output.name for output in graph.outputs])
+        reading = _as_wanted(reading, found, wanted.task)
+    outputs = [output.name for output in graph.outputs]
+    scores = scores_at(found.tensor.name, found.count, reading, outputs)
+    if head is not None:
+        scores = scores_of(head, reading, outputs)
     if wanted.threshold is not None:
         scores = _with_threshold(scores, wanted.threshold)
-    return ClassifierSearch(head, search.alternatives, reading, scores)
+    return ClassifierSearch(head, alternatives, reading, scores, problem)
+
+
+def _scores_behind(graph: gs.Graph, head: Head) -> BareScores:
+    return BareScores(graph.tensors()[head.logits], head.num_classes, "")
 
 
 def _output(graph: gs.Graph, name: str) -> gs.Tensor:
@@ -115,12 +152,12 @@ def _output(graph: gs.Graph, name: str) -> gs.Tensor:
     return named[0]
 
 
-def _as_wanted(reading: TaskReading, head: Head, task: Task) -> TaskReading:
-    """Return the reading with the task that a user names, which the head must be able to have."""
-    if (task is Task.BINARY) != (head.num_classes == 1):
-        logits = "one logit" if head.num_classes == 1 else f"{head.num_classes} logits"
-        fitting = "binary" if head.num_classes == 1 else "single or multilabel"
-        raise UsageError(f"--task {task}: the head {head.node!r} has {logits}, which is {fitting}")
+def _as_wanted(reading: TaskReading, found: BareScores, task: Task) -> TaskReading:
+    """Return the reading with the task that a user names, which the scores must be able to have."""
+    if (task is Task.BINARY) != (found.count == 1):
+        logits = "one logit" if found.count == 1 else f"{found.count} logits"
+        fitting = "binary" if found.count == 1 else "single or multilabel"
+        raise UsageError(f"--task {task}: {found.tensor.name!r} has {logits}, which is {fitting}")
     return replace(reading, task=task, sign=f"--task {task}")
 
 

@@ -13,7 +13,6 @@ from collections.abc import Sequence
 import onnx_graphsurgeon as gs
 
 from cloakify.errors import HeadError
-from cloakify.graph.analysis.head import Head
 from cloakify.graph.analysis.task import Task, TaskReading, nodes_behind
 from cloakify.graph.model.dataflow import leading_to
 
@@ -44,20 +43,24 @@ def refuse_detector(graph: gs.Graph, answers: Sequence[gs.Tensor]) -> None:
         raise _no_classifier(seen, "the boxes of a detector")
 
 
-def kind_without_head(graph: gs.Graph, answers: Sequence[gs.Tensor]) -> str:
-    """Say what a model without a head is; empty where nothing tells it."""
+def trees_in(graph: gs.Graph, answers: Sequence[gs.Tensor]) -> str:
+    """Say so where a model without a head is made of trees; empty where it is not."""
     for node in _nodes_before(graph, answers):
         if node.op.startswith("TreeEnsemble"):
             what = "an ensemble of trees, without a linear layer that a mask could stand before"
-            return f"{_called(node)}: {what}"
+            return f"{_called(node)}: {what}; evaluate and attack take it with --attack square"
+    return ""
+
+
+def refuse_map(graph: gs.Graph, answers: Sequence[gs.Tensor]) -> None:
+    """Raise HeadError where a model without a head answers with many numbers at many positions."""
     first = answers[0].shape if answers else None
-    if first is None or not all(_is_map(graph, tensor.shape) for tensor in answers):
-        return ""
-    seen = f"output {answers[0].name!r} holds {_shown(first)} numbers"
-    return str(_no_classifier(seen, _kind_of_map(graph, first)))
+    if first is not None and all(_is_map(graph, tensor.shape) for tensor in answers):
+        seen = f"output {answers[0].name!r} holds {_shown(first)} numbers"
+        raise _no_classifier(seen, _kind_of_map(graph, first))
 
 
-def refuse_positions(graph: gs.Graph, scores: gs.Tensor, head: Head) -> None:
+def refuse_positions(graph: gs.Graph, scores: gs.Tensor, classes: int) -> None:
     """Raise HeadError where the graph says that there are scores at more than one position.
 
     What it leaves open shows when the model runs.
@@ -68,29 +71,38 @@ def refuse_positions(graph: gs.Graph, scores: gs.Tensor, head: Head) -> None:
     own = {size for shape in _taken(graph) for size in shape if isinstance(size, str)}
     symbolic = [size for size in sample if not isinstance(size, int)]
     named = [size for size in symbolic if size in own]
-    count = math.prod(size for size in sample if isinstance(size, int)) // head.num_classes
+    count = math.prod(size for size in sample if isinstance(size, int)) // classes
     if named:
         where = f"every position along {named[0]!r}"
     elif symbolic or count < 2:
         return
     else:
         where = f"{count} positions"
-    seen = f"{head.num_classes} scores at {where}"
+    seen = f"{classes} scores at {where}"
     raise _no_classifier(seen, _kind_of_map(graph, scores.shape))
 
 
-def refuse_numbers(graph: gs.Graph, scores: gs.Tensor, head: Head, reading: TaskReading) -> None:
+def refuse_numbers(
+    graph: gs.Graph, scores: gs.Tensor, reading: TaskReading, classes: int, features: int | None
+) -> None:
     """Raise HeadError where scores are numbers that stand for themselves.
 
     An answer that chooses one of several classes is none of those.
+
+    Parameters
+    ----------
+    scores, reading, classes
+        The scores, what is made of them, and how many there are for a sample.
+    features
+        How many features they are a linear map of; ``None`` where they are not known to be one.
     """
     if reading.task is Task.SINGLE and reading.sign:
         return
     # A layer that widens what it takes chooses between no classes.
-    if head.num_features < head.num_classes and head.num_classes >= _COPY:
+    if (features or 0) < classes and classes >= _COPY:
         samples = [_without_batch(graph, shape) for shape in _taken(graph)]
-        if any(_total(sample) == head.num_classes for sample in samples):
-            seen = f"{head.num_classes} numbers come out, as many as go in"
+        if any(_total(sample) == classes for sample in samples):
+            seen = f"{classes} numbers come out, as many as go in"
             raise _no_classifier(seen, "an autoencoder or another generator")
     if reading.sign:
         return
@@ -99,7 +111,7 @@ def refuse_numbers(graph: gs.Graph, scores: gs.Tensor, head: Head, reading: Task
     if norm is not None:
         raise _no_classifier(f"{_called(norm)} brings the answer to one length", "an embedding")
     bend = next((node for node in behind if node.op in _BENDS), None)
-    if bend is not None and head.num_classes == 1:
+    if bend is not None and classes == 1:
         raise _no_classifier(f"one number through {_called(bend)}", "a regression")
     if bend is not None and bend.op == "Tanh":
         raise _no_classifier(f"scores through {_called(bend)}", "an embedding or a regression")

@@ -31,7 +31,7 @@ class Scores:
     num_classes
         How many classes, or labels, there are.
     features
-        Name of what the head takes.
+        Name of what the head takes; without a head, of the scores themselves.
     outputs
         Names of the outputs that may hold the model's own answer.
     boundary
@@ -58,15 +58,19 @@ class Scores:
 
 def scores_of(head: Head, reading: TaskReading, outputs: Sequence[str]) -> Scores:
     """Return the scores of a head."""
-    binary = reading.task is Task.BINARY
+    scores = scores_at(head.logits, head.num_classes, reading, outputs)
+    return replace(scores, features=head.features, probabilities=head.gives_probabilities)
+
+
+def scores_at(shipped: str, count: int, reading: TaskReading, outputs: Sequence[str]) -> Scores:
+    """Return the scores that a value of that name holds, ``count`` for a sample."""
     scores = Scores(
         task=reading.task,
-        shipped=head.logits,
-        logits=head.logits,
-        num_classes=2 if binary else head.num_classes,
-        features=head.features,
+        shipped=shipped,
+        logits=shipped,
+        num_classes=2 if reading.task is Task.BINARY else count,
+        features=shipped,
         outputs=tuple(outputs),
-        probabilities=head.gives_probabilities,
     )
     return scores.with_boundary(reading.boundary)
 

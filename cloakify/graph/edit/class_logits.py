@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
-from onnx import ModelProto
+from onnx import ModelProto, TensorProto
 
 from cloakify.graph.analysis.classifier_search import ClassifierSearch
 from cloakify.graph.analysis.scores import CLASS_LOGITS
@@ -35,20 +35,26 @@ def with_class_scores(model: ModelProto, found: ClassifierSearch) -> ModelProto:
     edited = ModelProto()
     edited.CopyFrom(model)
     graph, boundary = edited.graph, scores.boundary
-    dtype = onnx.helper.tensor_dtype_to_np_dtype(features_type(model, found.head))
+    value, dtype = scores.shipped, np.dtype(np.float32)
+    if found.head is None:
+        value = f"{CLASS_LOGITS}_floats"
+        graph.node.append(
+            onnx.helper.make_node("Cast", [scores.shipped], [value], value, to=TensorProto.FLOAT)
+        )
+    else:
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(features_type(model, found.head))
     sign = np.array([[1.0 if boundary.rising else -1.0]])
     bound = sign * np.array([boundary.bounds])
     if scores.task is Task.BINARY:
         sign, bound = (np.pad(values, ((0, 0), (1, 0))) for values in (sign, bound))
     constants = {
-        "shape": np.array([-1, found.head.num_classes], np.int64),
+        "shape": np.array([-1, found.shipped_count], np.int64),
         "sign": sign.astype(dtype),
         "bound": bound.astype(dtype),
     }
     for name, values in constants.items():
         graph.initializer.append(onnx.numpy_helper.from_array(values, f"{CLASS_LOGITS}_{name}"))
     steps = [("Reshape", "shape", "rows"), ("Mul", "sign", "turned"), ("Sub", "bound", "")]
-    value = scores.shipped
     for op_type, constant, result in steps:
         output = f"{CLASS_LOGITS}_{result}" if result else CLASS_LOGITS
         inputs = [value, f"{CLASS_LOGITS}_{constant}"]

@@ -38,7 +38,12 @@ def modernise(model: ModelProto) -> ModelProto:
         There is no way from the model's opset.
     """
     _state_sides(model)
-    current = max((entry.version for entry in model.opset_import if not entry.domain), default=1)
+    versions = [entry.version for entry in model.opset_import if not entry.domain]
+    if not versions:
+        # Whoever uses none of the standard's operators (trees) need not name its version.
+        model.opset_import.append(onnx.helper.make_opsetid("", WORKING_OPSET))
+        return model
+    current = max(versions)
     if current >= WORKING_OPSET:
         return model
     resized = _outputs_of(model, "Upsample", "Resize") if current < _PIXEL_CENTRES else set()

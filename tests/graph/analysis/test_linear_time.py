@@ -76,10 +76,10 @@ def logits(model: ModelProto) -> str:
 
 
 QUESTIONS: dict[str, Callable[[ModelProto], object]] = {
-    "classifier": lambda model: find_classifier(model, any_mixed=True),
+    "classifier": lambda model: find_classifier(model, needs_head=False),
     "attack point": find_attack_point,
     "gate sites": lambda model: find_gate_sites(model, find_head(model, any_mixed=True).head),
-    "answers": lambda model: answers_of(model, find_classifier(model, any_mixed=True).scores),
+    "answers": lambda model: answers_of(model, find_classifier(model, needs_head=False).scores),
     "coverage": lambda model: gradient_coverage(model, "x", logits(model)),
 }
 

@@ -1,0 +1,147 @@
+"""Find a classifier's scores by its outputs alone, where no linear layer tells them.
+
+Attacks and judgements need scores, and no head: trees, nearest neighbours, kernels and layers of
+any other form have a number for each class as well. The search walks back from the outputs over
+what only names, rounds, moves or squashes scores, and takes what it comes to.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_graphsurgeon as gs
+
+from cloakify.errors import HeadError
+from cloakify.onnxfile import FLOATS
+
+# What leaves scores scores, or makes probabilities of them.
+_SQUASHES = {"LogSoftmax", "Sigmoid", "Softmax"}
+_MOVES = {"Cast", "Dropout", "Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze", "ZipMap"}
+# What turns scores into the index or the name of a class, by the input that leads back to them.
+_LABELS = {"ArgMax": 0, "ArrayFeatureExtractor": 1, "LabelEncoder": 0, "TopK": 0}
+# Classifiers in one node: the label first, a number for each class second.
+_WHOLE = {"LinearClassifier", "SVMClassifier", "TreeEnsembleClassifier"}
+_REGRESSORS = {"LinearRegressor", "SVMRegressor", "TreeEnsembleRegressor", "TreeEnsemble"}
+_RECURRENT = {"GRU", "LSTM", "RNN"}
+
+
+@dataclass(frozen=True)
+class BareScores:
+    """Scores that no linear layer was found for.
+
+    Attributes
+    ----------
+    tensor
+        What holds them, [N, C].
+    count
+        C; 1 for one number a sample.
+    sign
+        The node that says that they are scores; empty where none does.
+    """
+
+    tensor: gs.Tensor
+    count: int
+    sign: str
+
+
+def find_bare_scores(answers: list[gs.Tensor]) -> BareScores:
+    """Find the scores that a model's outputs are made of.
+
+    Parameters
+    ----------
+    answers
+        The outputs that no other output is computed from.
+
+    Raises
+    ------
+    HeadError
+        There are none, or the outputs are made of different ones.
+    """
+    ends = {tensor.name: _behind(tensor) for tensor in answers}
+    found = {end.tensor.name: end for end in ends.values() if end is not None and not end.by_label}
+    # An output that only says which class it is was made of scores, too.
+    found = found or {end.tensor.name: end for end in ends.values() if end is not None}
+    if not found:
+        raise HeadError("no output holds scores, a number for each class; it can't be judged")
+    if len(found) > 1:
+        names = ", ".join(repr(name) for name, end in ends.items() if end is not None)
+        raise HeadError(f"outputs {names} hold different scores; choose one with --output-name")
+    (end,) = found.values()
+    made = end.tensor.inputs[0] if end.tensor.inputs else None
+    if made is not None and made.op in _REGRESSORS:
+        raise HeadError(
+            f"{made.op} {_called(made)!r} answers with numbers that stand for themselves: a "
+            "regression; cloakify takes classifiers"
+        )
+    if made is not None and made.op in _RECURRENT and not end.sign:
+        raise HeadError(
+            f"the answer is the state of {made.op} {_called(made)!r}: an embedding; cloakify takes "
+            "classifiers"
+        )
+    if end.count is None:
+        raise HeadError(f"how many scores {end.tensor.name!r} holds for a sample is not known")
+    return BareScores(end.tensor, end.count, end.sign)
+
+
+@dataclass(frozen=True)
+class _End:
+    """Where the walk back from an output ends, and what was seen on the way."""
+
+    tensor: gs.Tensor
+    count: int | None
+    sign: str
+    by_label: bool
+
+
+def _behind(answer: gs.Tensor) -> _End | None:
+    """Walk back from an output to the scores that it is made of; ``None`` where there are none."""
+    tensor, sign, named, by_label = answer, "", None, False
+    count = _count(answer)
+    while tensor.inputs:
+        node = tensor.inputs[0]
+        told = node.op in _LABELS or node.op in _SQUASHES | _WHOLE or node.op == "ZipMap"
+        if not told and node.op not in _MOVES:
+            break
+        if told:
+            sign = sign or f"{node.op} {_called(node)!r}"
+            named = named or _named_classes(node)
+        by_label |= node.op in _LABELS
+        if node.op in _WHOLE:
+            by_label |= tensor is node.outputs[0]
+            tensor = node.outputs[1]
+            break
+        tensor = node.inputs[_LABELS.get(node.op, 0)]
+        count = _count(tensor) or count
+    floats = _is_float(answer) and _is_float(tensor)
+    if not tensor.inputs or not (sign or floats):
+        return None
+    return _End(tensor, _count(tensor) or named or (None if by_label else count), sign, by_label)
+
+
+def _is_float(tensor: gs.Tensor) -> bool:
+    """Tell whether a tensor holds floats, as far as the file says."""
+    kind: object = tensor.dtype
+    if kind is None or isinstance(kind, int):
+        # Types that NumPy has no name for are given by number, 0 where there is none.
+        return not kind or kind in FLOATS
+    return np.issubdtype(tensor.dtype, np.floating)
+
+
+def _count(tensor: gs.Tensor) -> int | None:
+    """Return how many numbers a sample has, where all sizes but the batch's are known."""
+    if tensor.shape is None:
+        return None
+    sizes = [size for size in tensor.shape[1:] if isinstance(size, int)]
+    return math.prod(sizes) if len(sizes) == len(tensor.shape[1:]) else None
+
+
+def _named_classes(node: gs.Node) -> int | None:
+    """Return how many classes a node has names for."""
+    names = [values for key, values in node.attrs.items() if key.startswith("classlabels")]
+    return next((len(each) for each in names if len(each)), None)
+
+
+def _called(node: gs.Node) -> str:
+    return str(node.name or node.outputs[0].name)
