@@ -24,6 +24,7 @@ from cloakify.graph.analysis.other_models import (
 )
 from cloakify.graph.analysis.scores import Scores, scores_at, scores_of
 from cloakify.graph.analysis.task import Task, TaskReading, read_task
+from cloakify.graph.model.branches import write_out_branches
 from cloakify.graph.model.constants import Constants
 from cloakify.graph.model.shapes import import_with_shapes
 
@@ -104,6 +105,7 @@ def find_classifier(
         What is wanted the model has not.
     """
     wanted = wanted or Wanted()
+    model = write_out_branches(model)
     graph = import_with_shapes(model)
     if wanted.output is not None:
         graph.outputs = [_output(graph, wanted.output)]

@@ -17,6 +17,7 @@ from cloakify.errors import HeadError
 from cloakify.graph.analysis.head import Head
 from cloakify.graph.analysis.linear_layers import as_head
 from cloakify.graph.analysis.score_path import ScorePaths
+from cloakify.graph.model.branches import write_out_branches
 from cloakify.graph.model.constants import Constants
 from cloakify.graph.model.dataflow import leading_to
 from cloakify.graph.model.shapes import import_with_shapes
@@ -24,9 +25,15 @@ from cloakify.graph.model.shapes import import_with_shapes
 # Layers with weights that are no mask's place: a search that meets one first has no head.
 _OTHER_LAYERS = {"Conv", "ConvTranspose", "Gemm", "LSTM", "GRU", "RNN"}
 
+_LAYERS = _OTHER_LAYERS | {"MatMul"}
+
 _IN_FUNCTION = (
     "the last layer is inside the local function {0!r}, which a mask can't be put into; "
     "write the functions out first (onnx.inliner.inline_local_functions)"
+)
+_IN_BRANCH = (
+    "the last layer is inside {0} {1!r}, whose course the data decide: a mask has no one place in "
+    "it; evaluate and attack take the model"
 )
 
 
@@ -58,6 +65,7 @@ def find_head(
     HeadError
         There is no linear layer, more than one could be the head, or none is called ``wanted``.
     """
+    model = write_out_branches(model)
     return find_head_in(import_with_shapes(model), model, wanted, any_mixed=any_mixed)
 
 
@@ -73,6 +81,9 @@ def find_head_in(
     if not layers:
         if hidden:
             raise HeadError(_IN_FUNCTION.format(min(hidden)[1]))
+        for node in graph.nodes:
+            if _holds_layer(node):
+                raise HeadError(_IN_BRANCH.format(node.op, node.name or node.outputs[0].name))
         raise HeadError(
             "no linear layer with constant weights (Gemm, MatMul or 1×1 Conv) in the graph; "
             "it is no classifier that a mask can harden"
@@ -98,14 +109,20 @@ def answers_in(graph: gs.Graph) -> list[gs.Tensor]:
     return [output for output in graph.outputs if output.name not in read]
 
 
+def _holds_layer(node: gs.Node) -> bool:
+    """Tell whether a layer is in a graph inside a node, at any depth."""
+    graphs = [value for value in node.attrs.values() if isinstance(value, gs.Graph)]
+    inner = [each for graph in graphs for each in graph.nodes]
+    return any(each.op in _LAYERS or _holds_layer(each) for each in inner)
+
+
 def _functions_with_layers(model: ModelProto) -> set[tuple[str, str]]:
     """Return domain and name of the local functions in which a layer may be, at any depth."""
     holding: set[tuple[str, str]] = set()
-    layers = _OTHER_LAYERS | {"MatMul"}
     for _ in model.functions:
         for function in model.functions:
             calls = {(node.domain, node.op_type) for node in function.node}
-            if calls & holding or layers & {kind for _, kind in calls}:
+            if calls & holding or _LAYERS & {kind for _, kind in calls}:
                 holding.add((function.domain, function.name))
     return holding
 
@@ -142,8 +159,8 @@ def _only_one(
         return next(head for head in layers if head.node in met)
     if not met and branches:
         raise HeadError(
-            f"the output comes out of {branches[0].op} {branches[0].name!r}, which is not looked "
-            "into; simplify the model where it always goes one way, or name the head with --head"
+            f"the output comes out of {branches[0].op} {branches[0].name!r}, whose course the data "
+            "decide: a mask has no one place in it; another head may be named with --head"
         )
     if not met:
         raise HeadError("no linear layer leads to an output; it is no classifier")

@@ -17,10 +17,13 @@ from cloakify.graph.analysis.classifier_search import ClassifierSearch
 from cloakify.graph.analysis.scores import CLASS_LOGITS
 from cloakify.graph.analysis.task import Task
 from cloakify.graph.edit.mask import features_type
+from cloakify.graph.model.branches import exposing
 
 
 def with_class_scores(model: ModelProto, found: ClassifierSearch) -> ModelProto:
     """Return ``model``, or where the shipped logits are others a copy with those that count.
+
+    What is needed of a branch that is always taken is no longer inside it.
 
     Parameters
     ----------
@@ -30,6 +33,7 @@ def with_class_scores(model: ModelProto, found: ClassifierSearch) -> ModelProto:
         What was found in it.
     """
     scores = found.scores
+    model = exposing(model, [scores.shipped, scores.features])
     if scores.logits != CLASS_LOGITS:
         return model
     edited = ModelProto()

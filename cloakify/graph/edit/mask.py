@@ -15,12 +15,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx
-from onnx import ModelProto, NodeProto, TensorProto
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto
 
 from cloakify.errors import HeadError, ModelError
 from cloakify.graph.analysis.head import Head
+from cloakify.graph.model.branches import exposing, graphs_taken
 from cloakify.graph.model.names import names_in
 from cloakify.onnxfile import FLOATS, read_metadata, values_of, write_metadata
+from cloakify.onnxfile.walk import iter_graphs
 
 MASK = "cloakify_mask"
 MASK_NODE = "cloakify_mask_mul"
@@ -74,7 +76,7 @@ def insert_mask(
     suffix = _free_suffix(model)
     hardened = ModelProto()
     hardened.CopyFrom(model)
-    place, node = _head_node(hardened, head)
+    graph, place, node = _head_node(hardened, head)
     element_type = features_type(hardened, head)
     values = mask_values(hardened, head, mask)
     hardened.graph.initializer.append(onnx.numpy_helper.from_array(values, MASK + suffix))
@@ -84,7 +86,7 @@ def insert_mask(
             onnx.helper.make_tensor_value_info(MASK + suffix, element_type, values.shape)
         )
     node.input[head.features_slot] = MASKED_FEATURES + suffix
-    hardened.graph.node.insert(place, _multiply(head.features, suffix))
+    graph.node.insert(place, _multiply(head.features, suffix))
     write_metadata(hardened, metadata)
     return hardened
 
@@ -123,14 +125,21 @@ def find_mask(model: ModelProto) -> InstalledMask | None:
     ModelError
         There are traces of a mask (node, initializer or metadata) that do not make one.
     """
-    nodes = [node for node in model.graph.node if _suffix_of(node) is not None]
+    tensors = {tensor.name: tensor for tensor in model.graph.initializer}
+    nodes = [
+        node
+        for graph in iter_graphs(model.graph)
+        for node in graph.node
+        # In a branch others may have such names as well; ours reads what is stored outside.
+        if _suffix_of(node) is not None
+        and (graph is model.graph or any(name in tensors for name in node.input[1:]))
+    ]
     said = read_metadata(model)
     claimed = "mask.sha256" in said and said.get("method") != "tuned"
     if not nodes and not claimed:
         return None
-    if not nodes and MASK not in {tensor.name for tensor in model.graph.initializer}:
+    if not nodes and MASK not in tensors:
         raise ModelError("the metadata speaks of a cloakify mask, but the graph holds none")
-    tensors = {tensor.name: tensor for tensor in model.graph.initializer}
     if len(nodes) != 1 or not _is_ours(nodes[0], tensors):
         raise ModelError("the graph holds parts of a cloakify mask; it was edited after hardening")
     return InstalledMask(values_of(tensors[nodes[0].input[1]]).reshape(-1), nodes[0])
@@ -150,13 +159,16 @@ def strip_mask(model: ModelProto) -> ModelProto:
     source = ModelProto()
     source.CopyFrom(model)
     features, masked = installed.node.input[0], installed.node.output[0]
-    _remove(source.graph.node, installed.node.name)
     _remove(source.graph.initializer, installed.name)
     _remove(source.graph.input, installed.name)
-    for node in source.graph.node:
-        for slot, name in enumerate(node.input):
-            if name == masked:
-                node.input[slot] = features
+    for graph in iter_graphs(source.graph):
+        for place in reversed(range(len(graph.node))):
+            if masked in graph.node[place].output:
+                del graph.node[place]
+        for node in graph.node:
+            for slot, name in enumerate(node.input):
+                if name == masked:
+                    node.input[slot] = features
     write_metadata(source, {})
     return source
 
@@ -216,18 +228,21 @@ def _is_ours(node: NodeProto, tensors: Mapping[str, TensorProto]) -> bool:
     )
 
 
-def _head_node(model: ModelProto, head: Head) -> tuple[int, NodeProto]:
-    for place, node in enumerate(model.graph.node):
-        # Names may be repeated in a file; what a node reads tells them apart.
-        reads = list(node.input)[head.features_slot : head.features_slot + 1] == [head.features]
-        named = head.node in (node.name, *node.output) and node.op_type == head.op_type
-        if named and reads and (node.op_type in _APART or head.weight in node.input):
-            return place, node
+def _head_node(model: ModelProto, head: Head) -> tuple[GraphProto, int, NodeProto]:
+    """Return the head's node, the graph that it is in, and its place there."""
+    for graph in graphs_taken(model):
+        for place, node in enumerate(graph.node):
+            # Names may be repeated in a file; what a node reads tells them apart.
+            reads = list(node.input)[head.features_slot : head.features_slot + 1] == [head.features]
+            named = head.node in (node.name, *node.output) and node.op_type == head.op_type
+            if named and reads and (node.op_type in _APART or head.weight in node.input):
+                return graph, place, node
     raise HeadError(f"the graph has no {head.op_type} called {head.node!r}")
 
 
 def features_type(model: ModelProto, head: Head) -> int:
     """Return the features' element type: that of the weights, by the operators' definitions."""
+    model = exposing(model, [name for name in (head.features, head.weight) if name])
     if not head.weight:
         # What DynamicQuantizeLinear takes, and a pipeline's last step, unless it says otherwise.
         values = (*model.graph.input, *model.graph.value_info)

@@ -8,6 +8,7 @@ import onnx
 from onnx import ModelProto, ValueInfoProto
 
 from cloakify.errors import HeadError
+from cloakify.graph.model.branches import exposing
 from cloakify.graph.model.dataflow import leading_to
 
 
@@ -15,8 +16,10 @@ def tap(model: ModelProto, outputs: Sequence[str]) -> ModelProto:
     """Return a copy of ``model`` whose outputs are the values of these names, in this order.
 
     Nodes that they do not need are dropped, so what follows the logits (label look-ups, maps)
-    costs nothing and can break nothing. Initializers stay; the runtime drops unused ones.
+    costs nothing and can break nothing. Initializers stay; the runtime drops unused ones. Values
+    inside a branch that is always taken can be asked for as well.
     """
+    model = exposing(model, outputs)
     cut = ModelProto()
     cut.CopyFrom(model)
     del cut.graph.node[:]

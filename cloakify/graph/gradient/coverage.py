@@ -21,6 +21,7 @@ from cloakify.graph.lowering.data_dependent_shapes import passes_values, shaped_
 from cloakify.graph.lowering.pass_list import UNRUN
 from cloakify.graph.lowering.specialise import lower
 from cloakify.graph.lowering.state import Lowering, Shape
+from cloakify.graph.model.branches import exposing
 from cloakify.graph.model.dataflow import leading_to, reached_from
 from cloakify.graph.model.imported import import_graph, infer_shapes
 
@@ -59,6 +60,7 @@ class Coverage:
 
 def gradient_coverage(model: ModelProto, source: str, logits: str) -> Coverage:
     """Tell which operators between two tensors of ``model`` have no gradient, and why."""
+    model = exposing(model, [logits])
     graph = import_graph(model)
     tensors = graph.tensors()
     if source not in tensors or logits not in tensors:

@@ -218,14 +218,18 @@ def test_no_layer_at_all_is_refused():
 
 
 def test_a_layer_that_is_read_inside_a_branch():
-    found = onnx.parser.parse_model(
-        '<ir_version: 8, opset_import: ["" : 17]> f (float[N, 4] x) => (float[N, 3] y) '
-        f"<{WEIGHTS}, bool yes = {{1}}> {{ l = Gemm (x, w, b)  y = If (yes) <"
-        "then_branch = t () => (float[N, 3] a) { a = Identity (l) }, "
-        "else_branch = e () => (float[N, 3] c) { c = Neg (l) }> }"
-    )
-    with pytest.raises(HeadError, match=r"comes out of If .* not looked into"):
-        find_head(found)
+    def read_by(condition: str) -> onnx.ModelProto:
+        return onnx.parser.parse_model(
+            '<ir_version: 8, opset_import: ["" : 17]> f (float[N, 4] x) => (float[N, 3] y) '
+            f"<{WEIGHTS}, bool yes = {{1}}, float zero = {{0}}> {{ l = Gemm (x, w, b)  "
+            f"{condition}  y = If (c) <"
+            "then_branch = t () => (float[N, 3] a) { a = Identity (l) }, "
+            "else_branch = e () => (float[N, 3] d) { d = Neg (l) }> }"
+        )
+
+    assert find_head(read_by("c = Identity (yes)")).head.linear == "l"
+    with pytest.raises(HeadError, match=r"comes out of If .*, whose course the data decide"):
+        find_head(read_by("s = ReduceMax <keepdims = 0> (x)  c = Greater (s, zero)"))
 
 
 def test_a_layer_that_no_output_needs_is_not_the_head():

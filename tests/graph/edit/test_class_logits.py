@@ -83,7 +83,7 @@ def test_a_model_with_two_logits_is_left_alone() -> None:
     assert with_class_scores(model, find_classifier(model)) is model
     with pytest.raises(UsageError, match="--threshold is for a single logit"):
         find_classifier(model, Wanted(threshold=0.3))
-    with pytest.raises(UsageError, match="--task binary: the head 'z' has 2 logits"):
+    with pytest.raises(UsageError, match="--task binary: 'z' has 2 logits"):
         find_classifier(model, Wanted(task=Task.BINARY))
 
 
