@@ -75,7 +75,7 @@ class GateEvaluator:
 
     @cached_property
     def _source_right(self) -> NDArray[np.bool_]:
-        return self._right(np.ones(self._model.count))
+        return self._right(self._model.neutral)
 
     def _right(self, gates: Doubles) -> NDArray[np.bool_]:
         """Set gates; tell of each clean sample whether it is answered rightly."""

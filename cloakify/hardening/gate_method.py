@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, replace
 
 import numpy as np
@@ -16,7 +16,7 @@ from cloakify.experiment.experiment import Experiment, Progress
 from cloakify.experiment.stage_times import StageTimes
 from cloakify.graph.analysis.gate_sites import GateSite, find_gate_sites
 from cloakify.graph.edit.fold import check_foldable, fold_gates, settle_gates
-from cloakify.graph.edit.gates import gates_digest, insert_gates
+from cloakify.graph.edit.gates import insert_gates
 from cloakify.hardening.candidate import (
     HardenedCandidate,
     check_both,
@@ -27,14 +27,17 @@ from cloakify.hardening.candidate import (
 from cloakify.hardening.gate_evaluator import GateEvaluator
 from cloakify.masking.gate_choice import GateChoice, choose_gates
 from cloakify.masking.gated import GatedModel
+from cloakify.masking.optimiser import Parameters
 from cloakify.masking.tuning import GateMetrics, Outcome, StepReport, TuningPlan, TuningState, tune
 from cloakify.masking.tuning_file import load_state, save_state
-from cloakify.numeric.arrays import Array
+from cloakify.numeric.arrays import Array, floats
 from cloakify.onnxfile import check_apart
 from cloakify.report.records import MaskInfo
 from cloakify.runtime import fitting_batch_size
 from cloakify.settings import HardenSetting
 from cloakify.verification.gate_edit import (
+    SHIFTS,
+    gate_facts,
     gate_faults,
     gate_runtime_faults,
     gated_sites,
@@ -58,7 +61,7 @@ class TunedGates:
     Attributes
     ----------
     sites, gates
-        The gated layers and the factors of each, [channels], settled.
+        The gated layers and the factors or shifts of each, [channels], settled.
     choice
         How they fared, and which checkpoint they are.
     outcome
@@ -79,7 +82,7 @@ class TunedGates:
         state, choice = self.outcome.state, self.choice
         layers = len({site.output for site in self.sites})
         told = [
-            f"tuned {sum(map(len, self.gates))} gates on {layers} layers; "
+            f"tuned {self._numbers} on {layers} layers; "
             f"under PGD on the fit split {self.fit.robust / self.fit.count:.1%}, "
             f"on the select split {choice.metrics.robust / choice.metrics.count:.1%} "
             f"(before {choice.before.robust / choice.before.count:.1%})"
@@ -91,6 +94,13 @@ class TunedGates:
         if choice.strength < 1:
             told.append(f"gates drawn back to strength {choice.strength:g} to keep clean accuracy")
         return tuple(told)
+
+    @property
+    def _numbers(self) -> str:
+        gates, shifts = (
+            sum(site.channels for site in self.sites if site.adds == adds) for adds in (False, True)
+        )
+        return f"{gates} gates and {shifts} shifts" if shifts else f"{gates} gates"
 
 
 def find_gate_candidate(
@@ -149,6 +159,9 @@ def tune_gates(experiment: Experiment, splits: Splits, progress: Progress) -> Tu
     def tell(now: StepReport) -> None:
         progress(_bar(now), now.step, now.steps)
 
+    some = np.sort(splits.fit[: plan.batch_size])
+    (batch,) = experiment.dataset.batches(some, len(some))
+    parameters = Parameters(plan.kind, model.shift_units(floats(batch.x)))
     evaluator = GateEvaluator(model, experiment.dataset, splits.select, experiment.threat, plan)
 
     outcome = tune(
@@ -157,6 +170,7 @@ def tune_gates(experiment: Experiment, splits: Splits, progress: Progress) -> Tu
         splits.fit,
         experiment.threat,
         plan,
+        parameters,
         evaluator.evaluate,
         state,
         tell,
@@ -167,7 +181,7 @@ def tune_gates(experiment: Experiment, splits: Splits, progress: Progress) -> Tu
     try:
         choice = choose_gates(
             outcome.state.checkpoints,
-            plan.kind,
+            parameters,
             setting.masking.max_accuracy_drop,
             evaluator.evaluate,
         )
@@ -224,7 +238,12 @@ def sites_for(model: ModelProto, experiment: Experiment, setting: HardenSetting)
             f"{path}: has no layer with channels before its head to tune; use --method deepcloak"
         )
     sites = gated_sites(
-        model, head, setting.tuning.layers, setting.tuning.gates, setting.tuning.emit
+        model,
+        head,
+        setting.tuning.layers,
+        setting.tuning.gates,
+        setting.tuning.emit,
+        shifts=setting.tuning.shifts,
     )
     if setting.tuning.gates == "position" and not any(site.by_position for site in sites):
         raise UsageError(
@@ -248,17 +267,12 @@ def _make(
     setting, classifier = experiment.setting, experiment.classifier
     assert isinstance(setting, HardenSetting)
     put_in = fold_gates if setting.tuning.emit == "fold" else insert_gates
-    every = np.concatenate(tuned.gates)
-    removed = np.flatnonzero(every == 0)
-    digest = gates_digest(tuned.gates)
     facts = {
         "method": "tuned",
         "emit": setting.tuning.emit,
         "layers": setting.tuning.layers,
         "gates": setting.tuning.gates,
-        "mask.sha256": digest,
-        "mask.removed": str(len(removed)),
-        "mask.total": str(len(every)),
+        **gate_facts(tuned.sites, tuned.gates, shifts=setting.tuning.shifts),
     }
     file = classifier.file
     if setting.tuning.emit == "fold":
@@ -277,26 +291,34 @@ def _make(
             experiment.device.host,
         )
     refuse(experiment, faults)
-    info = MaskInfo(
+    return HardenedCandidate(
+        hardened,
+        put_in(source, tuned.sites, shuffled(tuned.gates, setting.run.seed), {}),
+        _told(tuned, facts),
+        tuned.remarks,
+        tuned.outcome.end == "interrupted",
+    )
+
+
+def _told(tuned: TunedGates, facts: Mapping[str, str]) -> MaskInfo:
+    """Return what a report says of the gates; ``indices`` count them without the shifts."""
+    pairs = zip(tuned.sites, tuned.gates, strict=True)
+    every = np.concatenate([values for site, values in pairs if not site.adds])
+    removed = np.flatnonzero(every == 0)
+    return MaskInfo(
         method="tuned",
         score=None,
         ratio=len(removed) / len(every),
         removed=len(removed),
         total=len(every),
         indices=tuple(int(index) for index in removed),
-        sha256=digest,
-    )
-    return HardenedCandidate(
-        hardened,
-        put_in(source, tuned.sites, shuffled(tuned.gates, setting.run.seed), {}),
-        info,
-        tuned.remarks,
-        tuned.outcome.end == "interrupted",
+        sha256=facts["mask.sha256"],
+        shifts=int(facts.get(SHIFTS, 0)),
     )
 
 
 def shuffled(gates: Sequence[Array], seed: int) -> list[Array]:
-    """Return the same gates in random order within each layer: the control for tuned ones."""
+    """Return the same gates (and shifts) in random order within each layer: the control."""
     generator = np.random.default_rng(seed)
     return [generator.permutation(values) for values in gates]
 
@@ -312,6 +334,7 @@ def _name_of_run(experiment: Experiment, plan: TuningPlan) -> str:
         setting.tuning.layers,
         setting.tuning.gates,
         setting.tuning.emit,
+        setting.tuning.shifts,
         threat.norm,
         threat.eps,
         astuple(plan),

@@ -2,7 +2,7 @@
 
 The constraint is kept by construction: of all checkpoints only those within it count, by a
 standard error (:attr:`~cloakify.masking.tuning.GateMetrics.conservative_clean`), and where the
-firmest or the last costs too much it is drawn back towards 1, geometrically: ``gate^t``.
+firmest or the last costs too much it is drawn back towards the source: ``gate^t``, ``t · shift``.
 """
 
 from __future__ import annotations
@@ -10,10 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from cloakify.errors import GateError
-from cloakify.masking.optimiser import Kind, gates_of
+from cloakify.masking.optimiser import Parameters
 from cloakify.masking.tuning import Checkpoint, Evaluate, GateMetrics
 from cloakify.numeric.arrays import Doubles
 
@@ -32,7 +30,7 @@ class GateChoice:
     step
         After which step of the tuning they were.
     strength
-        t of ``gate^t``; 1 where they were taken as they were.
+        t of ``gate^t`` and ``t · shift``; 1 where they were taken as they were.
     metrics, before
         How the select split fared with them, and with gates of 1.
     """
@@ -45,7 +43,10 @@ class GateChoice:
 
 
 def choose_gates(
-    checkpoints: Sequence[Checkpoint], kind: Kind, max_accuracy_drop: float, evaluate: Evaluate
+    checkpoints: Sequence[Checkpoint],
+    parameters: Parameters,
+    max_accuracy_drop: float,
+    evaluate: Evaluate,
 ) -> GateChoice:
     """Choose the gates with the best accuracy under PGD within the accuracy budget.
 
@@ -53,8 +54,8 @@ def choose_gates(
     ----------
     checkpoints
         What was tried, gates of 1 first.
-    kind
-        What their parameters mean; binary gates can't be drawn back.
+    parameters
+        What they mean; binary gates can't be drawn back.
     max_accuracy_drop
         How much clean accuracy may be lost on the select split, as a fraction of its samples.
     evaluate
@@ -68,14 +69,14 @@ def choose_gates(
     before = checkpoints[0].metrics
     floor = before.clean - max_accuracy_drop * before.clean_count - 1e-9
     choices = [
-        GateChoice(gates_of(point.theta, kind), point.step, 1.0, point.metrics, before)
+        GateChoice(parameters.values(point.theta), point.step, 1.0, point.metrics, before)
         for point in checkpoints[1:]
     ]
-    if kind == "positive":
+    if parameters.kind == "positive":
         firmest = max(checkpoints, key=lambda point: point.metrics.robust)
         for point in {firmest.step: firmest, checkpoints[-1].step: checkpoints[-1]}.values():
             if point.metrics.conservative_clean < floor:
-                choices += _drawn_back(point, before, floor, evaluate)
+                choices += _drawn_back(point, parameters, before, floor, evaluate)
     allowed = [choice for choice in choices if choice.metrics.conservative_clean >= floor]
     best = max(allowed, key=lambda choice: choice.metrics.robust, default=None)
     if best is None or best.metrics.robust <= before.robust:
@@ -88,14 +89,18 @@ def choose_gates(
 
 
 def _drawn_back(
-    point: Checkpoint, before: GateMetrics, floor: float, evaluate: Evaluate
+    point: Checkpoint,
+    parameters: Parameters,
+    before: GateMetrics,
+    floor: float,
+    evaluate: Evaluate,
 ) -> list[GateChoice]:
     """Look for the strongest version within the budget by halving; return what was tried."""
     tried: list[GateChoice] = []
     weakest, strongest = 0, len(STRENGTHS)
     while weakest < strongest:
         middle = (weakest + strongest) // 2
-        gates = np.exp(STRENGTHS[middle] * point.theta)
+        gates = parameters.values(STRENGTHS[middle] * point.theta)
         tried.append(GateChoice(gates, point.step, STRENGTHS[middle], evaluate(gates), before))
         if tried[-1].metrics.conservative_clean >= floor:
             weakest = middle + 1

@@ -1,6 +1,7 @@
-"""A classifier whose gates can be set: attacks and ∂loss/∂gate for any values of them.
+"""A classifier whose gates and shifts can be set: attacks and gradients for any values of them.
 
-The gates are inputs of every graph, so one session each serves the whole of a tuning run.
+They are inputs of every graph, so one session each serves the whole of a tuning run. Where nothing
+else is said, "gates" speaks of shifts too.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from cloakify.graph.analysis.scores import Scores
 from cloakify.graph.attack_steps.build import LOGITS, LOSS
 from cloakify.graph.attack_steps.gate_gradient import DISTRIBUTION, SUFFIX, build_gate_gradient
 from cloakify.graph.edit.gates import gate_name, open_gates
+from cloakify.graph.edit.taps import tap
 from cloakify.numeric.arrays import Array, Doubles, filled, floats
 from cloakify.runtime import BatchSize, Device, Session
 
@@ -43,7 +45,7 @@ class GateGradient:
 
 
 class GatedModel:
-    """A classifier with gates on some of its layers, all 1 at first.
+    """A classifier with gates on some of its layers, all 1 at first, and perhaps shifts of 0.
 
     Parameters
     ----------
@@ -81,12 +83,17 @@ class GatedModel:
         self.target = Target(self._model, spec, scores, device, batch_size, threads)
         self._session: tuple[int, Session] | None = None
         self._ends = np.cumsum([site.channels for site in sites])
-        self.set(np.ones(self.count))
+        self.set(self.neutral)
 
     @property
     def count(self) -> int:
         """How many gates there are."""
         return int(self._ends[-1])
+
+    @property
+    def neutral(self) -> Doubles:
+        """Gates of 1 and shifts of 0: those of the source."""
+        return np.concatenate([np.full(site.channels, 1.0 - site.adds) for site in self.sites])
 
     def split(self, gates: Doubles) -> list[Doubles]:
         """Cut a vector of all gates into one for each site."""
@@ -95,9 +102,51 @@ class GatedModel:
     def set(self, gates: Doubles) -> None:
         """Set all gates, given as one vector in the order of the sites."""
         self.target.constants = {
-            gate_name(number): values.astype(_dtype(site)).reshape(site.shape)
+            gate_name(number, site): values.astype(_dtype(site)).reshape(site.shape)
             for number, (site, values) in enumerate(zip(self.sites, self.split(gates), strict=True))
         }
+
+    def shift_units(self, x: Array) -> Doubles:
+        """Return how large the outputs are that shifts are added to; sets gates of 1.
+
+        Parameters
+        ----------
+        x
+            Samples [n, …].
+
+        Returns
+        -------
+        Doubles
+            [count]: for a shift the root mean square of its layer's output on them (1 where that
+            is 0), for a gate 0.
+        """
+        self.set(self.neutral)
+        names = list(dict.fromkeys(site.output for site in self.sites if site.adds))
+        sizes = self.target.within_memory(lambda: self._sizes(x, names)) if names else {}
+        units = [
+            np.full(site.channels, (sizes[site.output] or 1.0) if site.adds else 0.0)
+            for site in self.sites
+        ]
+        return np.concatenate(units)
+
+    def _sizes(self, x: Array, names: Sequence[str]) -> dict[str, float]:
+        """Return the root mean square of each of these values on samples [n, …]."""
+        target, size = self.target, self.target.batch_size
+        session = Session(
+            tap(self._model, names), target.device, threads=target.workers.threads, both_ways=True
+        )
+
+        def run(start: int) -> Doubles:
+            part = x[start : start + size]
+            feeds = {target.spec.name: filled(part, size), **target.constants}
+            found = session.run(feeds)
+            # Sample by sample: their sum does not depend on how they were batched.
+            rows = [found[name].reshape(size, -1).astype(np.float64) for name in names]
+            return np.stack([np.square(row[: len(part)]).mean(axis=1) for row in rows])
+
+        parts = target.workers.map(run, range(0, len(x), size))
+        roots = np.sqrt(np.concatenate(list(parts), axis=1).mean(axis=1))
+        return dict(zip(names, roots.tolist(), strict=True))
 
     def gradient(self, x: Array, soft_labels: Array) -> GateGradient:
         """Return ∂(Σ loss)/∂gate.
@@ -148,7 +197,7 @@ class GatedModel:
     def _opened(self, size: int) -> Session:
         target = self.target
         shape = (size, *self._sample_shape)
-        names = [gate_name(number) for number in range(len(self.sites))]
+        names = [gate_name(number, site) for number, site in enumerate(self.sites)]
         built = build_gate_gradient(
             self._model,
             {target.spec.name: shape},

@@ -1,52 +1,74 @@
-"""What the parameters of gates mean, and how Adam moves them.
+"""What the parameters of gates and shifts mean, and how Adam moves them.
 
 Positive gates are ``exp θ``: they stay positive, and a step changes each by a factor. Binary gates
 are ``[θ > ½]`` with θ in [0, 1]; their gradient is taken as that of θ itself (the straight-through
-estimator; Bengio et al., arXiv 1308.3432; for masks Mallya et al., arXiv 1801.06519).
+estimator; Bengio et al., arXiv 1308.3432; for masks Mallya et al., arXiv 1801.06519). Shifts are
+``unit · θ``, of either kind: a layer's unit is as large as its output varies, so that a step moves
+a threshold as far in one network as in another.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
 from cloakify.numeric.adam import Adam
-from cloakify.numeric.arrays import Doubles
+from cloakify.numeric.arrays import Doubles, Flags
 
 Kind = Literal["positive", "binary"]
 
 
-def gates_of(theta: Doubles, kind: Kind) -> Doubles:
-    """Return the gates that parameters stand for."""
-    return np.exp(theta) if kind == "positive" else (theta > 0.5).astype(np.float64)
+@dataclass(frozen=True, eq=False)
+class Parameters:
+    """What a vector of parameters θ stands for.
 
-
-def neutral(count: int, kind: Kind) -> Doubles:
-    """Return the parameters of gates that are all 1."""
-    return np.zeros(count) if kind == "positive" else np.ones(count)
-
-
-def stepped(adam: Adam, gradient: Doubles, rate: float, kind: Kind) -> Adam:
-    """Return what follows after one step of Adam down.
-
-    Parameters
+    Attributes
     ----------
-    adam
-        The parameters under way.
-    gradient
-        ∂loss/∂gate.
-    rate
-        The learning rate.
     kind
-        What the parameters mean.
+        What it means of gates.
+    units
+        [count]: the unit of a shift; 0 where there is a gate.
     """
-    if kind == "positive":
-        # ∂/∂θ of exp θ is exp θ.
-        return adam.step(gradient * np.exp(adam.theta), rate)
-    adam = adam.step(gradient, rate)
-    return replace(adam, theta=np.clip(adam.theta, 0.0, 1.0))
+
+    kind: Kind
+    units: Doubles
+
+    @property
+    def neutral(self) -> Doubles:
+        """The parameters of gates of 1 and shifts of 0."""
+        return np.where(self._gates, float(self.kind == "binary"), 0.0)
+
+    def values(self, theta: Doubles) -> Doubles:
+        """Return the gates and shifts that parameters stand for."""
+        gates = np.exp(np.where(self._gates, theta, 0)) if self.kind == "positive" else theta > 0.5
+        return np.where(self._gates, gates, self.units * theta)
+
+    def stepped(self, adam: Adam, gradient: Doubles, rate: float) -> Adam:
+        """Return what follows after one step of Adam down.
+
+        Parameters
+        ----------
+        adam
+            The parameters under way.
+        gradient
+            ∂loss/∂gate and ∂loss/∂shift.
+        rate
+            The learning rate.
+        """
+        slope = np.where(self._gates, 1.0, self.units)
+        if self.kind == "positive":
+            # ∂/∂θ of exp θ is exp θ.
+            slope = np.where(self._gates, self.values(adam.theta), slope)
+        adam = adam.step(gradient * slope, rate)
+        if self.kind == "positive":
+            return adam
+        return replace(adam, theta=np.where(self._gates, np.clip(adam.theta, 0.0, 1.0), adam.theta))
+
+    @property
+    def _gates(self) -> Flags:
+        return np.equal(self.units, 0)
 
 
 def cosine(step: int, steps: int) -> float:

@@ -1,4 +1,4 @@
-"""Tune gates through the whole network: adversarial training of nothing but factors of channels.
+"""Tune gates through the whole network: adversarial training of factors and shifts of channels.
 
 Each step attacks a batch of the fit split once, from a random start (FGSM-RS; Wong, Rice and
 Kolter, arXiv 2001.03994: a step of 1.25 ε, cut to the ball), and moves the gates down the gradient
@@ -30,7 +30,7 @@ from cloakify.attacks.starts import random_in_ball
 from cloakify.data import Batch, Dataset
 from cloakify.masking.gated import GatedModel
 from cloakify.masking.mixing import mixed
-from cloakify.masking.optimiser import Kind, cosine, gates_of, neutral, stepped
+from cloakify.masking.optimiser import Kind, Parameters, cosine
 from cloakify.numeric.adam import Adam
 from cloakify.numeric.arrays import Array, Doubles, Labels, floats, sigmoid, softmax
 from cloakify.numeric.judging import is_right
@@ -163,9 +163,9 @@ class TuningState:
     checkpoints: tuple[Checkpoint, ...] = field(default=())
 
     @classmethod
-    def fresh(cls, count: int, kind: Kind) -> TuningState:
-        """Return the start of a run with so many gates."""
-        return cls(0, Adam.at(neutral(count, kind)))
+    def fresh(cls, parameters: Parameters) -> TuningState:
+        """Return the start of a run with such parameters."""
+        return cls(0, Adam.at(parameters.neutral))
 
     @property
     def best(self) -> Checkpoint:
@@ -198,6 +198,7 @@ def tune(
     fit: Labels,
     threat: ThreatModel,
     plan: TuningPlan,
+    parameters: Parameters,
     evaluate: Evaluate,
     state: TuningState | None = None,
     report: Callable[[StepReport], None] = lambda report: None,
@@ -217,6 +218,8 @@ def tune(
         What the attacker may do.
     plan
         How to tune.
+    parameters
+        What is tuned.
     evaluate
         Tries gates on the select split.
     state
@@ -231,16 +234,16 @@ def tune(
     UnsupportedOperatorError
         The graph has no gradient.
     """
-    state = state or TuningState.fresh(model.count, plan.kind)
+    state = state or TuningState.fresh(parameters)
     try:
         if not state.checkpoints:
-            state = _guarded(_checked(state, plan, evaluate))
+            state = _guarded(_checked(state, plan, parameters, evaluate))
         every = max(1, plan.steps // plan.checks)
         for batch in _batches(dataset, fit, plan, state.step):
-            state, loss, accuracy = _step(model, batch, threat, plan, state)
+            state, loss, accuracy = _step(model, batch, threat, plan, parameters, state)
             due = state.step % every == 0 or state.step == plan.steps
             if due:
-                state = _guarded(_checked(state, plan, evaluate))
+                state = _guarded(_checked(state, plan, parameters, evaluate))
                 keep(state)
             metrics = state.checkpoints[-1].metrics if due else None
             report(StepReport(state.step, plan.steps, loss, accuracy, metrics))
@@ -276,14 +279,19 @@ def attack_batch(
 
 
 def _step(
-    model: GatedModel, batch: Batch, threat: ThreatModel, plan: TuningPlan, state: TuningState
+    model: GatedModel,
+    batch: Batch,
+    threat: ThreatModel,
+    plan: TuningPlan,
+    parameters: Parameters,
+    state: TuningState,
 ) -> tuple[TuningState, float, float]:
     """Take one step; return the new state, the mean loss, and the share of right answers."""
     if plan.mix:
         # Told from the order's generators by a third number, and the same when a run goes on.
         batch = mixed(batch, np.random.default_rng([plan.seed, state.step, 1]))
     answers = _source_answers(model, batch)
-    model.set(gates_of(state.adam.theta, plan.kind))
+    model.set(parameters.values(state.adam.theta))
     rise = min(1.0, (state.step + 1) / max(1.0, plan.warmup * plan.steps))
     now = threat.with_eps(threat.eps * rise)
     count = len(batch.y)
@@ -296,7 +304,7 @@ def _step(
     soft_labels = answers * (weight / weight.sum())[:, None]
     backward = model.gradient(x, soft_labels)
     rate = plan.rate * cosine(state.step, plan.steps)
-    adam = stepped(state.adam, backward.gradient, rate, plan.kind)
+    adam = parameters.stepped(state.adam, backward.gradient, rate)
     right = float(is_right(backward.logits, batch.y)[left:].mean())
     return replace(state, step=state.step + 1, adam=adam), backward.loss, right
 
@@ -306,7 +314,7 @@ def _source_answers(model: GatedModel, batch: Batch) -> Array:
 
     Of K labels those that each holds, and that it does not: [n, 2 K].
     """
-    model.set(np.ones(model.count))
+    model.set(model.neutral)
     logits = model.target.logits(floats(batch.x))
     if model.target.independent:
         return np.concatenate([sigmoid(logits), sigmoid(-logits)], axis=1)
@@ -323,9 +331,11 @@ def _batches(dataset: Dataset, fit: Labels, plan: TuningPlan, done: int) -> Iter
     return dataset.batches(order[done * plan.batch_size : wanted], plan.batch_size)
 
 
-def _checked(state: TuningState, plan: TuningPlan, evaluate: Evaluate) -> TuningState:
+def _checked(
+    state: TuningState, plan: TuningPlan, parameters: Parameters, evaluate: Evaluate
+) -> TuningState:
     """Try the gates of a state and note how they fared."""
-    metrics = evaluate(gates_of(state.adam.theta, plan.kind))
+    metrics = evaluate(parameters.values(state.adam.theta))
     point = Checkpoint(state.step, state.adam.theta, metrics)
     checkpoints = (*state.checkpoints, point)
     lost = (checkpoints[0].metrics.clean - metrics.clean) / metrics.clean_count

@@ -110,7 +110,10 @@ class HardenData:
 
 @dataclass(frozen=True)
 class MaskInfo:
-    """The mask: ``removed`` of ``total`` features are 0, those at ``indices``."""
+    """The mask: ``removed`` of ``total`` features (or gates) are 0, those at ``indices``.
+
+    ``shifts`` is how many were tuned beside the gates.
+    """
 
     method: Name
     score: str | None
@@ -119,6 +122,7 @@ class MaskInfo:
     total: PositiveCount
     indices: Annotated[tuple[Count, ...], Meta(extra_json_schema={"uniqueItems": True})]
     sha256: Sha256
+    shifts: Count = 0
 
 
 @dataclass(frozen=True)

@@ -195,7 +195,7 @@ class TuningOptions(Group, frozen=True, kw_only=True):
     emit: Annotated[
         Literal["mul", "fold"],
         Option(
-            "Put gates in as Mul nodes, or multiply them into the weights before them.",
+            "Put gates in as nodes, Mul and Add, or fold them into the weights before them.",
             method="tuned",
         ),
     ] = "mul"
@@ -206,6 +206,13 @@ class TuningOptions(Group, frozen=True, kw_only=True):
             method="tuned",
         ),
     ] = "channel"
+    shifts: Annotated[
+        Flag,
+        Option(
+            "Beside each gate tune a shift, which is added to what the layer puts out.",
+            method="tuned",
+        ),
+    ] = False
     layers: Annotated[
         Text,
         Option(

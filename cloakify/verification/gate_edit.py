@@ -1,8 +1,9 @@
 """The proof that tuned gates are the only change: by building the file again, and by running it.
 
-What was done to the source is read off the hardened file alone: the constants of its `Mul` nodes,
-or the factor of each channel of its weights. Done to the source again it must give the hardened
-file to the last bit, which leaves no room for any other change.
+What was done to the source is read off the hardened file alone: the constants of its `Mul` and
+`Add` nodes, or the factor of each channel of its weights and the shift of its bias. Done to the
+source again it must give the hardened file to the last bit, which leaves no room for any other
+change.
 """
 
 from __future__ import annotations
@@ -27,6 +28,9 @@ from cloakify.verification.mask_edit import largest_difference, magnitude, metad
 TOLERANCE = 1e-4
 HALF_TOLERANCE = 2e-2
 
+# The metadata that tells of shifts.
+SHIFTS = "shifts"
+
 _HALF = {TensorProto.FLOAT16, TensorProto.BFLOAT16}
 
 
@@ -36,16 +40,16 @@ def is_tuned(model: ModelProto) -> bool:
 
 
 def gated_sites(
-    source: ModelProto, head: Head, layers: str, gates: str, emit: str
+    source: ModelProto, head: Head, layers: str, gates: str, emit: str, *, shifts: bool = False
 ) -> list[GateSite]:
-    """Return the layers that a tuned file has gates on.
+    """Return the layers that a tuned file has gates on, with their shifts if it has any.
 
     Raises
     ------
     UsageError
         No layer matches.
     """
-    found = find_gate_sites(source, head, by_position=gates == "position")
+    found = find_gate_sites(source, head, by_position=gates == "position", shifts=shifts)
     sites = choose_sites(found, layers)
     return [site for site in sites if site.foldable] if emit == "fold" else sites
 
@@ -65,7 +69,7 @@ def folded_names(source: ModelProto, head: Head, said: Mapping[str, str]) -> lis
 
 
 def scaled_names(sites: Sequence[GateSite]) -> list[str]:
-    """Return the initializers that folding multiplies."""
+    """Return the initializers of the source that folding changes."""
     return sorted({name for site in sites for name, _ in site.scaled})
 
 
@@ -90,24 +94,47 @@ def gate_faults(source: OnnxFile, hardened: ModelProto, head: Head) -> list[str]
     except (ModelError, UsageError) as error:
         return [str(error)]
     faults = [str(difference) for difference in compare_models(again, hardened)]
-    every = np.concatenate(gates)
     facts = {
         "source.sha256": source.sha256,
         "head": head.node,
         "method": "tuned",
-        "mask.sha256": gates_digest(gates),
-        "mask.removed": str(int((every == 0).sum())),
-        "mask.total": str(len(every)),
+        **gate_facts(sites, gates, shifts=SHIFTS in said),
     }
     faults += metadata_faults(said, facts, ("emit", "gates", "layers"))
-    if not np.isfinite(every).all() or (every < 0).any():
+    pairs = zip(sites, gates, strict=True)
+    if not all(np.isfinite(v).all() and (site.adds or v.min() >= 0) for site, v in pairs):
         faults.append("there are gates that are negative or not finite")
     return faults
 
 
+def gate_facts(
+    sites: Sequence[GateSite], gates: Sequence[NDArray[np.generic]], *, shifts: bool
+) -> dict[str, str]:
+    """Return the metadata that follows from gates: their digest and numbers.
+
+    Parameters
+    ----------
+    sites, gates
+        Gates and shifts of each site, [channels].
+    shifts
+        Whether shifts were asked for; the file tells how many there are then, and is silent else.
+    """
+    factors = [values for site, values in zip(sites, gates, strict=True) if not site.adds]
+    removed = sum(int((values == 0).sum()) for values in factors)
+    facts = {
+        "mask.sha256": gates_digest(gates),
+        "mask.removed": str(removed),
+        "mask.total": str(sum(map(len, factors))),
+    }
+    if shifts:
+        facts[SHIFTS] = str(sum(site.channels for site in sites if site.adds))
+    return facts
+
+
 def _sites_of(source: ModelProto, head: Head, said: Mapping[str, str]) -> list[GateSite]:
     """Return the gated layers by a file's metadata."""
-    return gated_sites(source, head, said["layers"], said["gates"], said["emit"])
+    layers, gates, emit = said["layers"], said["gates"], said["emit"]
+    return gated_sites(source, head, layers, gates, emit, shifts=SHIFTS in said)
 
 
 def found_gates(
@@ -141,8 +168,8 @@ def gate_runtime_faults(
 ) -> list[str]:
     """Run models on the same samples and list what does not agree.
 
-    Gates of 1 must give the source's logits to the bit, and the hardened file's logits must be
-    those of the other form, gates for folded weights and folded weights for gates.
+    Gates of 1 (and shifts of 0) must give the source's logits to the bit, and the hardened file's
+    logits must be those of the other form, gates for folded weights and folded weights for gates.
 
     Parameters
     ----------
@@ -163,7 +190,9 @@ def gate_runtime_faults(
         return session.run(feeds)[head.logits]
 
     faults: list[str] = []
-    ones = insert_gates(source, sites, [np.ones(site.channels) for site in sites], {})
+    # Added to −0.0, a shift of 0.0 would be felt.
+    idle = [np.full(site.channels, -0.0 if site.adds else 1.0) for site in sites]
+    ones = insert_gates(source, sites, idle, {})
     plain, neutral = logits(source), logits(ones)
     if plain.shape != neutral.shape or plain.tobytes() != neutral.tobytes():
         apart = largest_difference(plain, neutral)

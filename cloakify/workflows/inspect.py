@@ -199,7 +199,7 @@ def _masked(model: ModelProto, said: Mapping[str, str]) -> tuple[int, int] | Non
     if installed is not None:
         return int((installed.values == 0).sum()), len(installed.values)
     if has_gates(model):
-        gates = np.concatenate(read_gates(model))
+        gates = np.concatenate(read_gates(model, shifts=False))
         return int((gates == 0).sum()), len(gates)
     # Gates that were folded into the weights can't be seen without the source.
     removed, total = said.get("mask.removed", ""), said.get("mask.total", "")

@@ -20,7 +20,13 @@ from cloakify.graph.edit.taps import tap
 from cloakify.limits.stages import comparing, opening
 from cloakify.onnxfile import OnnxFile, open_model, read_metadata
 from cloakify.runtime import Device, Session, resolve_device
-from cloakify.verification.gate_edit import folded_names, gate_faults, gate_runtime_faults, is_tuned
+from cloakify.verification.gate_edit import (
+    SHIFTS,
+    folded_names,
+    gate_faults,
+    gate_runtime_faults,
+    is_tuned,
+)
 from cloakify.verification.mask_edit import check_valid, runtime_faults, structural_faults
 from cloakify.verification.sidecars import align_sidecars
 
@@ -118,8 +124,9 @@ def _summary(said: Mapping[str, str], head: Head, tuned: bool) -> str:
     removed, total = said.get("mask.removed"), said.get("mask.total")
     if not tuned:
         return f"{removed} of {total} features of {head.node!r} masked"
-    form = "folded into the weights" if said.get("emit") == "fold" else "as Mul nodes"
-    return f"{total} gates {form}, {removed} of them 0"
+    form = "folded into the weights" if said.get("emit") == "fold" else "as nodes of the graph"
+    shifts = f" and {said[SHIFTS]} shifts" if SHIFTS in said else ""
+    return f"{total} gates{shifts} {form}, {removed} of the gates 0"
 
 
 def _strange_source(before: OnnxFile, said: Mapping[str, str]) -> list[str]:

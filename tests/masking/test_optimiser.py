@@ -5,42 +5,62 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cloakify.masking.optimiser import cosine, gates_of, neutral, stepped
+from cloakify.masking.optimiser import Kind, Parameters, cosine
 from cloakify.numeric.adam import Adam
 
 
-def test_neutral_parameters_are_gates_of_one() -> None:
-    assert gates_of(neutral(3, "positive"), "positive").tolist() == [1, 1, 1]
-    assert gates_of(neutral(3, "binary"), "binary").tolist() == [1, 1, 1]
+def gates(count: int, kind: Kind) -> Parameters:
+    return Parameters(kind, np.zeros(count))
+
+
+@pytest.mark.parametrize("kind", ["positive", "binary"])
+def test_neutral_parameters_are_gates_of_one_and_shifts_of_zero(kind: Kind) -> None:
+    parameters = Parameters(kind, np.array([0.0, 2.5, 0.0]))
+    assert parameters.values(parameters.neutral).tolist() == [1, 0, 1]
 
 
 def test_positive_gates_stay_positive() -> None:
-    adam = Adam.at(neutral(2, "positive"))
+    parameters = gates(2, "positive")
+    adam = Adam.at(parameters.neutral)
     for _ in range(200):
-        adam = stepped(adam, np.array([1e3, -1e3]), 0.1, "positive")
-    gates = gates_of(adam.theta, "positive")
-    assert 0 < gates[0] < 1 < gates[1]
+        adam = parameters.stepped(adam, np.array([1e3, -1e3]), 0.1)
+    found = parameters.values(adam.theta)
+    assert 0 < found[0] < 1 < found[1]
 
 
 def test_binary_gates_switch_off_and_on_again() -> None:
-    adam = Adam.at(neutral(1, "binary"))
+    parameters = Parameters("binary", np.array([0.0, 3.0]))
+    adam = Adam.at(parameters.neutral)
     for _ in range(20):
-        adam = stepped(adam, np.array([1.0]), 0.1, "binary")
-    assert gates_of(adam.theta, "binary").tolist() == [0]
-    assert adam.theta.min() >= 0
+        adam = parameters.stepped(adam, np.array([1.0, 1.0]), 0.1)
+    gate, shift = parameters.values(adam.theta)
+    assert gate == 0 and adam.theta[0] >= 0
+    # Nothing holds a shift to what a gate's parameters are held to.
+    assert shift == pytest.approx(3 * -0.1 * 20, rel=0.01)
     for _ in range(40):
-        adam = stepped(adam, np.array([-1.0]), 0.1, "binary")
-    assert gates_of(adam.theta, "binary").tolist() == [1]
+        adam = parameters.stepped(adam, np.array([-1.0, 0.0]), 0.1)
+    assert parameters.values(adam.theta)[0] == 1
 
 
-def test_a_positive_gate_is_moved_by_its_own_slope() -> None:
-    adam = Adam.at(np.log([0.25, 4.0]))
-    gradient = np.array([2.0, -1.0])
-    moved = stepped(adam, gradient, 0.1, "positive")
-    # ∂loss/∂θ = ∂loss/∂gate · gate, for gates of exp θ.
-    by_hand = adam.step(gradient * [0.25, 4.0], 0.1)
-    np.testing.assert_allclose(moved.theta, by_hand.theta, rtol=1e-12)
-    np.testing.assert_allclose(moved.mean, by_hand.mean, rtol=1e-12)
+@pytest.mark.parametrize("kind", ["positive", "binary"])
+def test_the_slope_is_that_of_the_values(kind: Kind) -> None:
+    """∂loss/∂θ by central differences of a loss of the values."""
+    parameters = Parameters(kind, np.array([0.0, 0.0, 2.5, 0.1]))
+    theta, slopes = np.array([0.7, -0.3, 0.4, -2.0]), np.array([2.0, -1.0, 3.0, 0.5])
+    adam = parameters.stepped(Adam.at(theta), slopes, 0.1)
+    step = 1e-6
+
+    def loss(place: int, by: float) -> float:
+        moved = theta.copy()
+        moved[place] += by
+        return float(parameters.values(moved) @ slopes)
+
+    exact = [(loss(k, step) - loss(k, -step)) / (2 * step) for k in range(4)]
+    if kind == "binary":
+        # Straight through: as if a gate were θ itself.
+        exact[:2] = slopes[:2]
+    # Adam's first mean is a tenth of the gradient.
+    np.testing.assert_allclose(adam.mean, np.array(exact) / 10, rtol=1e-6)
 
 
 def test_cosine_falls_from_one_to_zero() -> None:

@@ -15,7 +15,7 @@ from cloakify.graph.analysis.classifier_search import find_classifier
 from cloakify.graph.analysis.gate_sites import find_gate_sites
 from cloakify.graph.analysis.inputs import find_input
 from cloakify.masking.gated import GatedModel
-from cloakify.masking.optimiser import gates_of
+from cloakify.masking.optimiser import Kind, Parameters
 from cloakify.masking.tuning import (
     Checkpoint,
     GateMetrics,
@@ -38,7 +38,7 @@ PLAN = TuningPlan(steps=60, batch_size=32, rate=0.1, checks=3)
 class Bench:
     """The fragile model with its data."""
 
-    def __init__(self, folder: Path, batch_size: int = 32) -> None:
+    def __init__(self, folder: Path, batch_size: int = 32, *, shifts: bool = False) -> None:
         model = fragile_model()
         _, data = write_fragile(folder)
         spec, found = find_input(model), find_classifier(model)
@@ -46,10 +46,14 @@ class Bench:
         assert self.dataset.labels is not None
         self.fit = split(len(self.dataset), self.dataset.labels, 0).fit
         self.threat: ThreatModel = make_threat("linf", EPS, spec, Preprocessing())
-        sites = find_gate_sites(model, found.head)
+        sites = find_gate_sites(model, found.head, shifts=shifts)
         self.model = GatedModel(
             model, sites, spec, found.scores, (8,), Device("cpu"), batch_size, threads=1
         )
+
+    def parameters(self, kind: Kind = "positive") -> Parameters:
+        (batch,) = self.dataset.batches(self.fit[:64], 64)
+        return Parameters(kind, self.model.shift_units(batch.x))
 
     def evaluate(self, gates: Doubles) -> GateMetrics:
         """Count right answers of all samples, clean and after one step."""
@@ -68,6 +72,7 @@ class Bench:
             self.fit,
             self.threat,
             plan,
+            self.parameters(plan.kind),
             self.evaluate,
             **more,  # type: ignore[arg-type]
         )
@@ -92,7 +97,7 @@ def test_tuning_mends_a_fragile_model(bench: Bench, kind: str) -> None:
     before, after = outcome.state.checkpoints[0].metrics, outcome.state.best.metrics
     assert before.clean == before.count and before.robust == 0
     assert after.robust >= 0.8 * after.count
-    gates = gates_of(outcome.state.best.theta, plan.kind)
+    gates = bench.parameters(plan.kind).values(outcome.state.best.theta)
     outputs, _ = bench.model.split(gates)
     assert outputs[0] > 2 * outputs[1:].max()
     if kind == "binary":
@@ -108,6 +113,16 @@ def test_same_seed_same_gates(tmp_path: Path, mix: bool) -> None:
         for seed in (0, 0, 1)
     )
     assert first.tobytes() == second.tobytes() != other.tobytes()
+
+
+def test_shifts_are_measured_by_what_they_are_added_to(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, 7, shifts=True)
+    (batch,) = bench.dataset.batches(np.arange(30), 30)
+    units = bench.model.shift_units(batch.x)
+    hidden = batch.x.astype(np.float64) - 0.5
+    assert units[:8].tolist() == [0] * 8
+    np.testing.assert_allclose(units[8:], np.sqrt(np.square(hidden).mean()), rtol=1e-6)
+    assert bench.model.shift_units(np.full_like(batch.x, 0.5))[8] == 1
 
 
 def test_gradient_does_not_depend_on_the_batch_size(tmp_path: Path) -> None:
@@ -132,18 +147,19 @@ def test_interruption_keeps_the_best(bench: Bench) -> None:
     assert [point.step for point in outcome.state.checkpoints] == [0, 20, 40]
 
 
-@pytest.mark.parametrize("mix", [False, True])
-def test_a_stopped_run_goes_on_from_its_file(tmp_path: Path, mix: bool) -> None:
+@pytest.mark.parametrize(("mix", "shifts"), [(False, False), (True, False), (False, True)])
+def test_a_stopped_run_goes_on_from_its_file(tmp_path: Path, mix: bool, shifts: bool) -> None:
     path = tmp_path / "state.npz"
     plan = TuningPlan(**{**vars(PLAN), "mix": mix})
-    whole = Bench(tmp_path).tune(plan)
+    whole = Bench(tmp_path, shifts=shifts).tune(plan)
 
     def interrupt(report: StepReport) -> None:
         if report.step == 30:
             raise KeyboardInterrupt
 
-    Bench(tmp_path).tune(plan, report=interrupt, keep=lambda state: save_state(state, path, "run"))
-    rest = Bench(tmp_path).tune(plan, state=load_state(path, "run"))
+    stopped = Bench(tmp_path, shifts=shifts)
+    stopped.tune(plan, report=interrupt, keep=lambda state: save_state(state, path, "run"))
+    rest = Bench(tmp_path, shifts=shifts).tune(plan, state=load_state(path, "run"))
     assert rest.state.adam.theta.tobytes() == whole.state.adam.theta.tobytes()
     assert [point.step for point in rest.state.checkpoints] == [0, 20, 40, 60]
     with pytest.raises(DataError, match="of another run"):
@@ -156,7 +172,15 @@ def test_a_stopped_run_goes_on_from_its_file(tmp_path: Path, mix: bool) -> None:
 def test_patience_ends_a_run_that_finds_nothing(bench: Bench) -> None:
     plan = TuningPlan(steps=60, batch_size=32, checks=6, patience=2)
     stuck = GateMetrics(10, 10, 10, 5, 5, 0)
-    outcome = tune(bench.model, bench.dataset, bench.fit, bench.threat, plan, lambda gates: stuck)
+    outcome = tune(
+        bench.model,
+        bench.dataset,
+        bench.fit,
+        bench.threat,
+        plan,
+        bench.parameters(),
+        lambda gates: stuck,
+    )
     assert (outcome.end, outcome.state.step) == ("patience", 20)
 
 

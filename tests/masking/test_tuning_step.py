@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from cloakify.attacks import ThreatModel
 from cloakify.attacks.passes import Step
 from cloakify.masking.gated import GatedModel, GateGradient
+from cloakify.masking.optimiser import Parameters
 from cloakify.masking.tuning import (
     BLIND,
     CLEAN_WEIGHT_RANGE,
@@ -34,6 +35,7 @@ from tests.support.fragile import EPS
 
 PLAN = TuningPlan(steps=20, batch_size=40, warmup=0.5, clean_share=0.25)
 LEFT = 10
+TWO = Parameters("positive", np.zeros(2))
 
 
 class Recorder:
@@ -56,7 +58,7 @@ def bench(tmp_path: Path) -> Bench:
 
 
 def state_at(bench: Bench, step: int, clean_weight: float = 1.0) -> TuningState:
-    fresh = TuningState.fresh(bench.model.count, "positive")
+    fresh = TuningState.fresh(bench.parameters())
     return TuningState(step, fresh.adam, clean_weight=clean_weight)
 
 
@@ -66,7 +68,7 @@ def test_budget_rises_to_its_full_size_over_the_warm_up(
 ) -> None:
     seen = Recorder(bench.model, monkeypatch)
     (batch,) = bench.dataset.batches(np.arange(40), 40)
-    _step(bench.model, batch, bench.threat, PLAN, state_at(bench, step))
+    _step(bench.model, batch, bench.threat, PLAN, bench.parameters(), state_at(bench, step))
     ((x, _),) = seen.calls
     moved = bench.threat.distance(x, batch.x)
     # A step of 1.25 ε from inside the ball ends on its surface, for one number of each sample.
@@ -100,7 +102,9 @@ def test_clean_samples_alone_are_weighted(
 ) -> None:
     seen = Recorder(bench.model, monkeypatch)
     (batch,) = bench.dataset.batches(np.arange(40), 40)
-    _step(bench.model, batch, bench.threat, PLAN, state_at(bench, 0, clean_weight))
+    _step(
+        bench.model, batch, bench.threat, PLAN, bench.parameters(), state_at(bench, 0, clean_weight)
+    )
     ((_, soft_labels),) = seen.calls
     weight = soft_labels.sum(axis=1)
     assert weight.sum() == pytest.approx(1, rel=1e-5)
@@ -117,7 +121,7 @@ def test_answers_are_those_of_the_source_on_clean_samples(
     state = state_at(bench, 5)
     # Gates that are no longer 1 must not be what is asked.
     state = TuningState(5, type(state.adam).at(np.full(bench.model.count, 0.7)))
-    _step(bench.model, batch, bench.threat, PLAN, state)
+    _step(bench.model, batch, bench.threat, PLAN, bench.parameters(), state)
     ((_, soft_labels),) = seen.calls
     shares = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     np.testing.assert_allclose(
@@ -139,16 +143,14 @@ def test_clean_weight_doubles_with_every_point_over_what_may_be_spent(
 
     plan = TuningPlan(max_accuracy_drop=drop)
     first = Checkpoint(0, np.zeros(2), metrics(before))
-    state = TuningState(
-        10, TuningState.fresh(2, "positive").adam, clean_weight=weight, checkpoints=(first,)
-    )
-    checked = _checked(state, plan, lambda gates: metrics(after))
+    state = TuningState(10, TuningState.fresh(TWO).adam, clean_weight=weight, checkpoints=(first,))
+    checked = _checked(state, plan, TWO, lambda gates: metrics(after))
     points_over = 100 * ((before - after) / 500 - drop)
     low, high = CLEAN_WEIGHT_RANGE
     assert checked.clean_weight == pytest.approx(min(max(weight * 2**points_over, low), high))
     # The first check is of gates of 1, which cost nothing.
     fresh = TuningState(0, state.adam, clean_weight=weight)
-    assert _checked(fresh, plan, lambda gates: metrics(after)).clean_weight == weight
+    assert _checked(fresh, plan, TWO, lambda gates: metrics(after)).clean_weight == weight
 
 
 @given(

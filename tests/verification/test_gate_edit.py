@@ -14,11 +14,12 @@ from onnx import ModelProto
 from cloakify.graph.analysis.head import Head
 from cloakify.graph.analysis.head_search import find_head
 from cloakify.graph.edit.fold import fold_gates, settle_gates
-from cloakify.graph.edit.gates import gates_digest, insert_gates
+from cloakify.graph.edit.gates import insert_gates
 from cloakify.onnxfile import OnnxFile, open_model
 from cloakify.runtime import Device
 from cloakify.verification.gate_edit import (
     folded_names,
+    gate_facts,
     gate_faults,
     gate_runtime_faults,
     gated_sites,
@@ -28,6 +29,7 @@ from tests.support.gate_models import CNN, TRANSFORMER, filled
 
 CPU = Device("cpu")
 forms = pytest.mark.parametrize("emit", ["mul", "fold"])
+with_shifts = pytest.mark.parametrize("shifts", [False, True])
 models = pytest.mark.parametrize("text", [CNN, TRANSFORMER], ids=["cnn", "transformer"])
 
 
@@ -58,17 +60,23 @@ class Tuned:
         return gate_runtime_faults(self.source.model, model, self.head, self.feeds, CPU)
 
 
-def tuned(folder: Path, text: str, emit: str, seed: int = 0, layers: str = "all") -> Tuned:
+def tuned(
+    folder: Path,
+    text: str,
+    emit: str,
+    seed: int = 0,
+    layers: str = "all",
+    shifts: bool = False,
+) -> Tuned:
     path = folder / "source.onnx"
     path.write_bytes(filled(text).SerializeToString())
     source = open_model(path)
     head = find_head(source.model).head
-    sites = gated_sites(source.model, head, layers, "channel", emit)
+    sites = gated_sites(source.model, head, layers, "channel", emit, shifts=shifts)
     rng = np.random.default_rng(seed)
     gates = [rng.uniform(0.5, 1.5, site.channels) for site in sites]
     gates[0][0] = 0
     settled = settle_gates(source.model, sites, gates)
-    every = np.concatenate(settled)
     said = {
         "version": "0.1.0",
         "source.sha256": source.sha256,
@@ -81,9 +89,7 @@ def tuned(folder: Path, text: str, emit: str, seed: int = 0, layers: str = "all"
         "emit": emit,
         "layers": layers,
         "gates": "channel",
-        "mask.sha256": gates_digest(settled),
-        "mask.removed": str(int((every == 0).sum())),
-        "mask.total": str(len(every)),
+        **gate_facts(sites, settled, shifts=shifts),
     }
     make = fold_gates if emit == "fold" else insert_gates
     shape = (4, 3, 6, 6) if text is CNN else (4, 5, 4)
@@ -93,9 +99,12 @@ def tuned(folder: Path, text: str, emit: str, seed: int = 0, layers: str = "all"
 
 @forms
 @models
+@with_shifts
 @pytest.mark.parametrize("seed", range(3))
-def test_what_was_written_is_proven(tmp_path: Path, text: str, emit: str, seed: int) -> None:
-    made = tuned(tmp_path, text, emit, seed)
+def test_what_was_written_is_proven(
+    tmp_path: Path, text: str, emit: str, seed: int, shifts: bool
+) -> None:
+    made = tuned(tmp_path, text, emit, seed, shifts=shifts)
     assert is_tuned(made.hardened)
     assert gate_faults(made.source, made.hardened, made.head) == []
     assert made.runtime_faults() == []
@@ -103,8 +112,9 @@ def test_what_was_written_is_proven(tmp_path: Path, text: str, emit: str, seed: 
 
 @forms
 @models
-def test_any_other_number_is_a_fault(tmp_path: Path, text: str, emit: str) -> None:
-    made = tuned(tmp_path, text, emit)
+@with_shifts
+def test_any_other_number_is_a_fault(tmp_path: Path, text: str, emit: str, shifts: bool) -> None:
+    made = tuned(tmp_path, text, emit, shifts=shifts)
     names = [tensor.name for tensor in made.hardened.graph.initializer]
     for name in names:
         changed = ModelProto()
@@ -125,6 +135,18 @@ def test_metadata_that_is_gone_or_false_is_a_fault(tmp_path: Path, emit: str, ke
         faults = made.faults(**{key: value})
         assert faults, value
         assert any(key in fault or "layer" in fault for fault in faults), faults
+
+
+@forms
+def test_shifts_are_told_of(tmp_path: Path, emit: str) -> None:
+    made = tuned(tmp_path, CNN, emit, shifts=True)
+    assert (made.said["shifts"], made.said["mask.total"]) == ("13", "13")
+    (fault,) = made.faults(shifts="12")
+    assert "cloakify.shifts says '12', found '13'" in fault
+    assert made.faults(shifts=None)
+    plain = tuned(tmp_path, CNN, emit)
+    plain.hardened.metadata_props.add(key="cloakify.shifts", value="13")
+    assert plain.faults()
 
 
 @forms

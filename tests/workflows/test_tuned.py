@@ -69,13 +69,22 @@ def test_robust_accuracy_rises_and_the_file_is_proven(
     assert any("under PGD on the fit split" in note for note in result.notes)
 
 
-def test_both_forms_are_the_same_gates(fragile: tuple[Path, Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize("shifts", [False, True])
+def test_both_forms_are_the_same_gates(
+    fragile: tuple[Path, Path], tmp_path: Path, shifts: bool
+) -> None:
+    some = {"tune_steps": 60, "shifts": shifts}
     results = {
-        emit: tuned(fragile, tmp_path / f"{emit}.onnx", emit=emit, tune_steps=60)
+        emit: tuned(fragile, tmp_path / f"{emit}.onnx", emit=emit, **some)
         for emit in ("mul", "fold")
     }
     assert results["mul"].report.mask == results["fold"].report.mask
-    again = tuned(fragile, tmp_path / "again.onnx", emit="fold", tune_steps=60)
+    assert results["mul"].report.mask.shifts == 8 * shifts
+    for emit in ("mul", "fold"):
+        proven = verify(tmp_path / f"{emit}.onnx", fragile[0], "cpu")
+        assert proven.faults == ()
+        assert proven.summary.startswith("8 gates and 8 shifts" if shifts else "16 gates")
+    again = tuned(fragile, tmp_path / "again.onnx", emit="fold", **some)
     assert (tmp_path / "again.onnx").read_bytes() == (tmp_path / "fold.onnx").read_bytes()
     assert again.report.mask == results["fold"].report.mask
     folded = onnx.load(tmp_path / "fold.onnx")
@@ -167,9 +176,10 @@ def test_a_negative_gate_is_a_fault(fragile: tuple[Path, Path], tmp_path: Path) 
     )
 
 
-def test_binary_gates(fragile: tuple[Path, Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize("shifts", [False, True])
+def test_binary_gates(fragile: tuple[Path, Path], tmp_path: Path, shifts: bool) -> None:
     output = tmp_path / "binary.onnx"
-    result = tuned(fragile, output, binary=True, emit="fold")
+    result = tuned(fragile, output, binary=True, emit="fold", shifts=shifts)
     mask = result.report.mask
     assert mask.removed == len(mask.indices) > 0
     assert result.report.accuracy.hardened.adaptive.value > 0.7
@@ -197,6 +207,34 @@ def test_positions_of_a_channel_have_gates_of_their_own(tmp_path: Path) -> None:
         changed = tmp_path / "changed.onnx"
         changed.write_bytes(model.SerializeToString())
         assert any(fault in found for found in verify(changed, images[0], "cpu").faults)
+
+
+@pytest.mark.parametrize(("layers", "emit"), [("last", "fold"), ("hid*", "mul")])
+def test_shifts_of_chosen_layers_go_on_from_a_file(
+    fragile: tuple[Path, Path], tmp_path: Path, layers: str, emit: str
+) -> None:
+    state, some = tmp_path / "state.npz", {"shifts": True, "tune_layers": layers, "emit": emit}
+    first = tuned(fragile, tmp_path / "first.onnx", tune_state=state, **some)
+    again = tuned(fragile, tmp_path / "again.onnx", tune_state=state, **some)
+    assert (tmp_path / "first.onnx").read_bytes() == (tmp_path / "again.onnx").read_bytes()
+    assert first.report.mask == again.report.mask
+    assert first.report.verdict.code == "hardened"
+    # The control is the same shifts in another order.
+    assert first.report.accuracy.random_mask.adaptive.value < 0.5
+    with pytest.raises(DataError, match="of another run"):
+        tuned(fragile, tmp_path / "x.onnx", tune_state=state, **{**some, "shifts": False})
+
+
+def test_positions_have_shifts_of_their_own(tmp_path: Path) -> None:
+    images = write_fragile(tmp_path, images=True)
+    output = tmp_path / "position.onnx"
+    result = tuned(images, output, gates="position", shifts=True)
+    assert (result.report.mask.total, result.report.mask.shifts) == (8, 8)
+    assert result.report.accuracy.hardened.adaptive.value > 0.7
+    assert verify(output, images[0], "cpu").faults == ()
+    again = tmp_path / "again.onnx"
+    tuned((output, images[1]), again, gates="position", shifts=True, replace_mask=True)
+    assert again.read_bytes() == output.read_bytes()
 
 
 def test_only_many_gates_on_few_samples_are_tuned_on_mixtures() -> None:

@@ -4,11 +4,13 @@
     Gemm, MatMul [+ Add bias]    the last axis; in attention, the projections of every head
     BatchNormalization, InstanceNormalization, LayerNormalization, GroupNormalization
 
-Where such a layer adds a constant, that is gated as well: y = gate · (W x + bias gate · b). The
-second gate moves the threshold of the activation behind, which no factor on y can do.
+The threshold of the activation behind is moved by one of two: a shift, y = gate · (W x + b) +
+shift, which every layer can have; or, where a layer adds a constant, by a gate on that,
+y = gate · (W x + bias gate · b).
 
-Layers of images (sequences, volumes) can have a gate at every position of every channel as well,
-where the file says how many positions there are. No weight takes those up: they stay in the graph.
+Layers of images (sequences, volumes) can have a gate (and a shift) at every position of every
+channel as well, where the file says how many positions there are. No weight takes those up: they
+stay in the graph.
 
 The head itself has none: its channels are the classes. A convolution that leads into a batch
 normalisation alone is gated behind that one.
@@ -56,7 +58,7 @@ class BiasInput:
 
 @dataclass(frozen=True)
 class GateSite:
-    """A layer whose output, or the constant that it adds, can be gated.
+    """A layer whose output, or the constant that it adds, can be gated; or to which can be added.
 
     Attributes
     ----------
@@ -77,6 +79,11 @@ class GateSite:
         channels; empty where one of them serves other nodes as well or is computed.
     bias
         The constant that is gated instead of the output, in what it adds to the output.
+    adds
+        Whether the constants are shifts: added to the output, behind its gate.
+    free_bias
+        Where a shift can be folded though the layer adds nothing yet: the node, by its first
+        output, and the number of the input that is left out.
     """
 
     name: str
@@ -87,6 +94,8 @@ class GateSite:
     element_type: int
     scaled: tuple[tuple[str, int], ...]
     bias: BiasInput | None = None
+    adds: bool = False
+    free_bias: tuple[str, int] | None = None
 
     @property
     def by_position(self) -> bool:
@@ -95,8 +104,8 @@ class GateSite:
 
     @property
     def foldable(self) -> bool:
-        """Whether the gates can be folded into the layer's weights."""
-        return bool(self.scaled)
+        """Whether the gates or shifts can be folded into the layer's weights."""
+        return bool(self.scaled) or self.free_bias is not None
 
 
 @dataclass(frozen=True)
@@ -112,10 +121,14 @@ class _Layer:
     constants: tuple[tuple[gs.Tensor, int], ...]
     # The node that adds a constant, and which of its inputs that is.
     bias: tuple[gs.Node, int] | None = None
+    # The same of a constant that it could add, and does not.
+    free_bias: tuple[gs.Node, int] | None = None
 
 
-def find_gate_sites(model: ModelProto, head: Head, *, by_position: bool = False) -> list[GateSite]:
-    """List the layers that can be gated, in file order, each followed by the bias that it adds.
+def find_gate_sites(
+    model: ModelProto, head: Head, *, by_position: bool = False, shifts: bool = False
+) -> list[GateSite]:
+    """List the layers that can be gated, in file order, each followed by its shift or its bias.
 
     Parameters
     ----------
@@ -126,6 +139,8 @@ def find_gate_sites(model: ModelProto, head: Head, *, by_position: bool = False)
     by_position
         Whether layers of images get a gate at every position of a channel; only where their sizes
         are known.
+    shifts
+        Whether each layer's output gets shifts, as many as it has gates, or else its bias gates.
     """
     graph = import_graph(model)
     ranks = _Ranks(model)
@@ -153,8 +168,24 @@ def find_gate_sites(model: ModelProto, head: Head, *, by_position: bool = False)
         shape = positions or layer.shape
         count = math.prod(shape)
         site = GateSite(name, node.op, output, count, shape, element_type, scaled)
-        sites += [site, *_bias_site(site, layer, ranks, writable)]
+        if shifts:
+            sites += [site, _shift_site(site, layer, ranks, writable)]
+        else:
+            sites += [site, *_bias_site(site, layer, ranks, writable)]
     return sites
+
+
+def _shift_site(site: GateSite, layer: _Layer, ranks: _Ranks, writable: Set[str]) -> GateSite:
+    """Return the site of what is added to a layer's gated output."""
+    shift = replace(site, scaled=(), adds=True)
+    if site.by_position:
+        return shift
+    if layer.free_bias is not None:
+        node, place = layer.free_bias
+        return replace(shift, free_bias=(node.outputs[0].name, place))
+    if layer.bias is None or ranks.element_type(layer.constants[-1][0]) != site.element_type:
+        return shift
+    return replace(shift, scaled=_foldable(layer.constants[-1:], writable))
 
 
 def _bias_site(site: GateSite, layer: _Layer, ranks: _Ranks, writable: Set[str]) -> list[GateSite]:
@@ -266,7 +297,8 @@ def _convolution(node: gs.Node, axis: int, constants: Constants) -> _Layer | Non
         return None
     channels = shape[axis]
     spread = (1, channels, *[1] * (len(shape) - 2))
-    return _Layer(node.outputs[0], channels, spread, tuple(stored), bias)
+    free = None if bias else (node, 2)
+    return _Layer(node.outputs[0], channels, spread, tuple(stored), bias, free)
 
 
 def _added(node: gs.Node, place: int) -> tuple[gs.Node, int] | None:
@@ -296,11 +328,16 @@ def _gemm(node: gs.Node, constants: Constants, ranks: _Ranks) -> _Layer | None:
     channels = shape[axis]
     layer = _Layer(node.outputs[0], channels, (channels,), tuple(stored), bias)
     if bias is None:
-        return layer
+        return replace(layer, free_bias=(node, 2)) if _adds_plainly(node) else layer
     if (constants.shape(node.inputs[2]) or (0,))[-1] != channels:
         # One number for all channels can take up neither their factors nor have any of its own.
         return replace(layer, constants=(), bias=None)
-    return layer if node.attrs.get("beta", 1.0) == 1 else replace(layer, bias=None)
+    return layer if _adds_plainly(node) else replace(layer, bias=None)
+
+
+def _adds_plainly(node: gs.Node) -> bool:
+    """Tell whether a `Gemm` adds its bias as it is."""
+    return bool(node.attrs.get("beta", 1.0) == 1)
 
 
 def _matmul(node: gs.Node, constants: Constants, ranks: _Ranks) -> _Layer | None:
@@ -342,7 +379,9 @@ def _layer_norm(node: gs.Node, constants: Constants, ranks: _Ranks) -> _Layer | 
     shape = _shape_of_all(stored, constants)
     if shape is None or len(shape) != 1:
         return None
-    return _Layer(node.outputs[0], shape[0], shape, tuple(stored), _added(node, 2))
+    bias = _added(node, 2)
+    free = None if bias else (node, 2)
+    return _Layer(node.outputs[0], shape[0], shape, tuple(stored), bias, free)
 
 
 def _shape_of_all(

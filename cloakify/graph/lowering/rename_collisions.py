@@ -14,7 +14,7 @@ from onnx import GraphProto, NodeProto, TensorProto
 
 from cloakify.errors import ModelError
 from cloakify.graph.edit.cut import OWN
-from cloakify.graph.edit.gates import GATE, UNGATED
+from cloakify.graph.edit.gates import GATE, SHIFT, UNGATED
 from cloakify.graph.edit.mask import MASK, MASKED_FEATURES
 from cloakify.graph.lowering.state import Lowering
 from cloakify.graph.model.names import names_in
@@ -23,7 +23,7 @@ from cloakify.graph.model.rewrite import rename
 PREFIX = "cloakify_"
 
 _MEANT = re.compile(
-    rf"({MASK}|{MASKED_FEATURES})(_\d+)?|({GATE}|{UNGATED})_\d+|({'|'.join(OWN)})(_\d+)?"
+    rf"({MASK}|{MASKED_FEATURES})(_\d+)?|({GATE}|{SHIFT}|{UNGATED})_\d+|({'|'.join(OWN)})(_\d+)?"
 )
 
 

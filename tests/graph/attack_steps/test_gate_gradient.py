@@ -23,15 +23,18 @@ def as_double(model: onnx.ModelProto) -> None:
         value.type.tensor_type.elem_type = onnx.TensorProto.DOUBLE
 
 
+@pytest.mark.parametrize("shifts", [False, True])
 @pytest.mark.parametrize(("text", "shape"), [(CNN, (4, 3, 6, 6)), (TRANSFORMER, (4, 5, 4))])
-def test_gradient_equals_central_differences(text: str, shape: tuple[int, ...]) -> None:
+def test_gradient_equals_central_differences(
+    text: str, shape: tuple[int, ...], shifts: bool
+) -> None:
     model = filled(text)
     as_double(model)
     head = find_head(model).head
-    sites = find_gate_sites(model, head)
+    sites = find_gate_sites(model, head, shifts=shifts)
     rng = np.random.default_rng(0)
     opened = open_gates(model, sites)
-    gates = {gate_name(k): rng.uniform(0.5, 1.5, site.shape) for k, site in enumerate(sites)}
+    gates = {gate_name(k, site): rng.uniform(0.5, 1.5, site.shape) for k, site in enumerate(sites)}
     built = build_gate_gradient(opened, {"x": shape}, head.logits, list(gates))
     onnx.checker.check_model(built)
     feeds = {
@@ -59,14 +62,15 @@ def test_gradient_equals_central_differences(text: str, shape: tuple[int, ...]) 
         assert (above - below) / (2 * step) == pytest.approx(exact, rel=1e-5, abs=1e-7)
 
 
-def test_gradient_equals_torch() -> None:
+@pytest.mark.parametrize("shifts", [False, True])
+def test_gradient_equals_torch(shifts: bool) -> None:
     torch = pytest.importorskip("torch")
     model = filled(CNN)
     head = find_head(model).head
-    sites = find_gate_sites(model, head)
+    sites = find_gate_sites(model, head, shifts=shifts)
     rng = np.random.default_rng(0)
     opened = open_gates(model, sites)
-    gates = {gate_name(k): _floats(rng, site.shape) for k, site in enumerate(sites)}
+    gates = {gate_name(k, site): _floats(rng, site.shape) for k, site in enumerate(sites)}
     built = build_gate_gradient(opened, {"x": (4, 3, 6, 6)}, head.logits, list(gates))
     x, y = _floats(rng, (4, 3, 6, 6)), np.array([0, 1, 2, 0])
     feeds = {"x": x, "cloakify_distribution": np.eye(3, dtype=np.float32)[y], **gates}
@@ -77,11 +81,20 @@ def test_gradient_equals_torch() -> None:
     g = [torch.tensor(values, requires_grad=True) for values in gates.values()]
     functional = torch.nn.functional
     h = functional.conv2d(torch.tensor(x), weight["w1"], weight["b1"], padding=1)
-    h = functional.batch_norm(
-        h, weight["mean"], weight["var"], weight["scale"], weight["shift"] * g[1], eps=1e-5
-    )
-    h = functional.conv2d((h * g[0]).relu(), weight["w2"], groups=4) * g[2]
-    h = (h.relu().mean((2, 3)) @ weight["w3"].T + weight["b3"] * g[4]) * g[3]
+
+    def normal(bias: object) -> object:
+        return functional.batch_norm(
+            h, weight["mean"], weight["var"], weight["scale"], bias, eps=1e-5
+        )
+
+    if shifts:
+        h = normal(weight["shift"]) * g[0] + g[1]
+        h = functional.conv2d(h.relu(), weight["w2"], groups=4) * g[2] + g[3]
+        h = (h.relu().mean((2, 3)) @ weight["w3"].T + weight["b3"]) * g[4] + g[5]
+    else:
+        h = normal(weight["shift"] * g[1]) * g[0]
+        h = functional.conv2d(h.relu(), weight["w2"], groups=4) * g[2]
+        h = (h.relu().mean((2, 3)) @ weight["w3"].T + weight["b3"] * g[4]) * g[3]
     logits = h.relu() @ weight["w4"] + weight["b4"]
     functional.cross_entropy(logits, torch.tensor(y), reduction="sum").backward()
     np.testing.assert_allclose(found["cloakify_logits"], logits.detach(), rtol=1e-4, atol=1e-5)
@@ -102,7 +115,7 @@ def test_labels_have_a_loss_each(scale: float) -> None:
     sites = find_gate_sites(model, head)
     rng = np.random.default_rng(0)
     opened = open_gates(model, sites)
-    gates = {gate_name(k): scale * rng.uniform(0.5, 1.5, s.shape) for k, s in enumerate(sites)}
+    gates = {gate_name(k, s): scale * rng.uniform(0.5, 1.5, s.shape) for k, s in enumerate(sites)}
     built = build_gate_gradient(
         opened, {"x": (4, 3, 6, 6)}, head.logits, list(gates), independent=True
     )

@@ -11,6 +11,7 @@ from cloakify.errors import ModelError, UsageError
 from cloakify.graph.analysis.gate_sites import BiasInput, GateSite, choose_sites, find_gate_sites
 from cloakify.graph.analysis.head_search import find_head
 from cloakify.graph.edit.gates import (
+    gate_name,
     gates_digest,
     has_gates,
     insert_gates,
@@ -18,12 +19,15 @@ from cloakify.graph.edit.gates import (
     read_gates,
     strip_gates,
 )
+from cloakify.graph.edit.taps import tap
 from cloakify.graph.lowering.run_once import run_once
 from tests.support.gate_models import CNN, TRANSFORMER, filled
 
+with_shifts = pytest.mark.parametrize("shifts", [False, True])
 
-def sites_of(model: ModelProto) -> list[GateSite]:
-    return find_gate_sites(model, find_head(model).head)
+
+def sites_of(model: ModelProto, shifts: bool = False) -> list[GateSite]:
+    return find_gate_sites(model, find_head(model).head, shifts=shifts)
 
 
 def random_gates(sites: list[GateSite], seed: int = 0) -> list[np.ndarray]:
@@ -63,6 +67,23 @@ def test_sites_of_a_transformer() -> None:
         ("MatMul", "mixed_b", True, BiasInput("bo", "mixed_b", 1, None)),
     ]
     assert sites[6].scaled == (("wo", 1), ("bo", -1))
+
+
+def test_every_gate_has_its_shift() -> None:
+    for text in (CNN, TRANSFORMER):
+        sites = sites_of(filled(text), shifts=True)
+        gates, shifts = sites[::2], sites[1::2]
+        assert gates == [site for site in sites_of(filled(text)) if site.bias is None]
+        assert all(shift.adds and not shift.bias for shift in shifts)
+        pairs = list(zip(gates, shifts, strict=True))
+        assert all((a.output, a.shape) == (b.output, b.shape) for a, b in pairs)
+    sites = sites_of(filled(CNN), shifts=True)
+    # The bias takes a shift up; a layer that has none can get one.
+    folds = [(site.scaled, site.free_bias) for site in sites[1::2]]
+    assert folds == [((("shift", 0),), None), ((), ("depth", 2)), ((("b3", -1),), None)]
+    found = [(site.output, site.foldable) for site in sites_of(filled(TRANSFORMER), shifts=True)]
+    # A product without a sum has nowhere to add to.
+    assert found[4:8] == [("k", False), ("k", False), ("v", False), ("v", False)]
 
 
 def test_sites_by_position() -> None:
@@ -115,11 +136,13 @@ def test_layers_by_pattern() -> None:
         choose_sites(sites, "conv*")
 
 
+@with_shifts
 @pytest.mark.parametrize("text", [CNN, TRANSFORMER])
-def test_gates_of_one_change_no_bit(text: str) -> None:
+def test_gates_of_one_change_no_bit(text: str, shifts: bool) -> None:
     model = filled(text)
-    sites = sites_of(model)
-    gated = insert_gates(model, sites, [np.ones(site.channels) for site in sites], {})
+    sites = sites_of(model, shifts)
+    idle = [np.full(site.channels, -0.0 if site.adds else 1.0) for site in sites]
+    gated = insert_gates(model, sites, idle, {})
     onnx.checker.check_model(gated, full_check=True)
     x = {model.graph.input[0].name: np.random.default_rng(1).random((2, 3, 6, 6), np.float32)}
     if text is TRANSFORMER:
@@ -128,10 +151,11 @@ def test_gates_of_one_change_no_bit(text: str) -> None:
     assert before.tobytes() == after.tobytes()
 
 
+@with_shifts
 @pytest.mark.parametrize("text", [CNN, TRANSFORMER])
-def test_stripping_gives_the_source_back(text: str) -> None:
+def test_stripping_gives_the_source_back(text: str, shifts: bool) -> None:
     model = filled(text)
-    sites = sites_of(model)
+    sites = sites_of(model, shifts)
     gates = random_gates(sites)
     gated = insert_gates(model, sites, gates, {"method": "tuned"})
     assert has_gates(gated) and not has_gates(model)
@@ -139,17 +163,21 @@ def test_stripping_gives_the_source_back(text: str) -> None:
     for found, given in zip(read_gates(gated), gates, strict=True):
         np.testing.assert_array_equal(found, given)
     assert gates_digest(read_gates(gated)) == gates_digest(gates)
+    factors = [values for site, values in zip(sites, gates, strict=True) if not site.adds]
+    for found, given in zip(read_gates(gated, shifts=False), factors, strict=True):
+        np.testing.assert_array_equal(found, given)
 
 
-def test_open_gates_are_inputs() -> None:
+@with_shifts
+def test_open_gates_are_inputs(shifts: bool) -> None:
     model = filled(CNN)
-    sites = sites_of(model)
+    sites = sites_of(model, shifts)
     gates = random_gates(sites)
     gated = insert_gates(model, sites, gates, {})
     opened = open_gates(model, sites)
     x = np.random.default_rng(2).random((2, 3, 6, 6), np.float32)
     feeds = {
-        f"cloakify_gate_{k}": values.reshape(site.shape)
+        gate_name(k, site): values.reshape(site.shape)
         for k, (site, values) in enumerate(zip(sites, gates, strict=True))
     }
     (expected,), (found,) = run_once(gated, {"x": x}), run_once(opened, {"x": x, **feeds})
@@ -178,6 +206,33 @@ def test_gates_multiply_outputs_and_biases(text: str) -> None:
     np.testing.assert_array_equal(found, expected)
 
 
+@pytest.mark.parametrize("ir_version", [3, 8])
+@pytest.mark.parametrize("by_position", [False, True])
+def test_shifts_are_added_behind_the_gates(ir_version: int, by_position: bool) -> None:
+    """Written out in NumPy from what the source's layers put out."""
+    model = filled(CNN)
+    model.ir_version = ir_version
+    if ir_version < 4:
+        for tensor in model.graph.initializer:
+            model.graph.input.append(
+                onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
+            )
+    sites = find_gate_sites(model, find_head(model).head, by_position=by_position, shifts=True)
+    rng = np.random.default_rng(5)
+    gates = [rng.uniform(-1, 1, site.channels).astype(np.float32) for site in sites]
+    gated = insert_gates(model, sites, gates, {})
+    onnx.checker.check_model(gated, full_check=True)
+    put_out = [site.output for site in sites[::2]]
+    inner = [f"cloakify_ungated_{k}" for k in range(0, len(sites), 2)]
+    x = {"x": rng.random((2, 3, 6, 6), np.float32)}
+    for name, before, gate, shift in zip(put_out, inner, gates[::2], gates[1::2], strict=True):
+        shape = next(site.shape for site in sites if site.output == name)
+        plain, found = run_once(tap(gated, [before, name]), x)
+        expected = plain * gate.reshape(shape) + shift.reshape(shape)
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+    assert strip_gates(gated).SerializeToString() == model.SerializeToString()
+
+
 def test_refusals() -> None:
     model = filled(CNN)
     sites = sites_of(model)
@@ -192,3 +247,12 @@ def test_refusals() -> None:
     node.op_type = "Div"
     with pytest.raises(ModelError, match="number 1 is not one"):
         read_gates(gated)
+    sites = sites_of(model, shifts=True)
+    shifted = insert_gates(model, sites, random_gates(sites), {})
+    node = next(node for node in shifted.graph.node if node.name == "cloakify_shift_add_1")
+    for op_type, reads in (("Mul", 0), ("Add", 1)):
+        node.op_type = op_type
+        if reads:
+            node.input[0], node.input[1] = node.input[1], node.input[0]
+        with pytest.raises(ModelError, match="number 1 is not one"):
+            read_gates(shifted)
