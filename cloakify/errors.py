@@ -79,6 +79,22 @@ class OutOfMemoryError(DeviceError):
     """Memory does not suffice, on the device or on the host; smaller batches may do."""
 
 
+class PartDone(Exception):
+    """A part of the work is done, and kept for whoever puts the parts together: no error.
+
+    Attributes
+    ----------
+    done, chunks
+        How many chunks of what was begun are done, by this run or others, and of how many.
+    """
+
+    def __init__(self, done: int, chunks: int) -> None:
+        left = chunks - done
+        then = f"{left} are left to other parts" if left else "run it without --shard to report"
+        super().__init__(f"{done} of {chunks} chunks are done; {then}")
+        self.done, self.chunks = done, chunks
+
+
 @contextmanager
 def about(path: str | os.PathLike[str]) -> Iterator[None]:
     """Name a model in those errors of the block that do not name it themselves."""

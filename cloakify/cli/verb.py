@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -11,9 +12,9 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from cloakify.cli.console import remark
+from cloakify.cli.console import remark, say, say_json
 from cloakify.cli.options import PREFIX, DeclaredOption
-from cloakify.errors import UsageError
+from cloakify.errors import PartDone, UsageError
 from cloakify.settings.command_line import NO_FILE
 from cloakify.settings.config_file import (
     NAME,
@@ -92,7 +93,14 @@ class Verb(click.Command):
             remark(f"Options from {ctx.meta[_FILE]}", quiet)
         for name in ("config", "init_config"):
             ctx.params.pop(name, None)
-        return super().invoke(ctx)
+        try:
+            return super().invoke(ctx)
+        except PartDone as part:
+            if ctx.params.get("json"):
+                say_json(json.dumps({"chunks": {"done": part.done, "of": part.chunks}}))
+            else:
+                say(f"Part {ctx.params['shard']}: {part}")
+            return 0
 
     def _model(self, typed: Mapping[str, Any]) -> str | None:
         """Return the model, or the first of several, of a command line that was not parsed yet."""

@@ -16,8 +16,8 @@ class Engine(ABC, Generic[S]):
     """
 
     @abstractmethod
-    def map(self, job: Job[S], tell: Tell) -> Iterator[Arrays]:
-        """Yield what the task makes of each chunk, in the order of the chunks.
+    def results(self, job: Job[S], tell: Tell) -> Iterator[tuple[int, Arrays]]:
+        """Yield what the task makes of each chunk with the chunk's number, as it is done.
 
         Parameters
         ----------
@@ -25,5 +25,18 @@ class Engine(ABC, Generic[S]):
             Told of amounts of work as they are done; each chunk's :meth:`Task.work` in all.
         """
 
+    def map(self, job: Job[S], tell: Tell) -> Iterator[Arrays]:
+        """Yield the :meth:`results` in the order of the chunks."""
+        early: dict[int, Arrays] = {}
+        due = 0
+        for number, made in self.results(job, tell):
+            early[number] = made
+            while due in early:
+                yield early.pop(due)
+                due += 1
+
     def begin(self, jobs: Sequence[Job[S]]) -> None:
-        """Be told of jobs that will be asked for, none of which waits for another."""
+        """Be told of all jobs that there will be, none of which waits for another."""
+
+    def finish(self) -> None:
+        """Be told that all was done that there was."""

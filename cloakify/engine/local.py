@@ -22,10 +22,10 @@ class LocalEngine(Engine[S]):
     def __init__(self, subject: S) -> None:
         self._subject = subject
 
-    def map(self, job: Job[S], tell: Tell) -> Iterator[Arrays]:
-        """See :meth:`Engine.map`."""
-        for batch in prefetch(self._subject.load, job.chunks):
-            yield run_chunk(job.task, self._subject, batch, tell)
+    def results(self, job: Job[S], tell: Tell) -> Iterator[tuple[int, Arrays]]:
+        """See :meth:`Engine.results`."""
+        for number, batch in enumerate(prefetch(self._subject.load, job.chunks)):
+            yield number, run_chunk(job.task, self._subject, batch, tell)
 
 
 def run_chunk(task: Task[S], subject: S, batch: Batch, tell: Tell) -> Arrays:

@@ -1,6 +1,7 @@
 """What a user may set: every option declared once, from which all its forms are made."""
 
 from cloakify.settings.data_options import DataOptions
+from cloakify.settings.engine_options import EngineOptions
 from cloakify.settings.groups import (
     AttackOptions,
     AttacksOptions,
@@ -24,6 +25,7 @@ __all__ = [
     "ComparisonOptions",
     "DataOptions",
     "DeviceOptions",
+    "EngineOptions",
     "EvaluateSetting",
     "EvaluationOptions",
     "HardenSetting",

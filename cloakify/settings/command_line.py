@@ -21,8 +21,9 @@ def command_line(
 ) -> str:
     """Return the command that runs a verb on models with these settings.
 
-    Options that have their defaults are left out. Where a file of options lies beside the model it
-    is told not to be read: what counted of it is in the settings.
+    Options that have their defaults are left out, and those that say nothing of what comes out.
+    Where a file of options lies beside the model it is told not to be read: what counted of it is
+    in the settings.
 
     Parameters
     ----------
@@ -35,7 +36,8 @@ def command_line(
         if value is not None:
             words += _option(options[name], options[name].check(value))
     for declared, value in setting.changed():
-        words += _option(declared, value)
+        if not declared.option.aside:
+            words += _option(declared, value)
     if config_beside(models[0]) is not None:
         words += ["--config", NO_FILE]
     return shlex.join(words)

@@ -31,6 +31,7 @@ HEADINGS = (
     "Tuning (--method tuned)",
     "Evaluation",
     "Running",
+    "Spreading and resuming",
     "Output",
     "Options from files",
 )

@@ -47,6 +47,8 @@ class Option:
         The only method that has a use for it.
     command_only
         Whether it makes sense on a command line alone, not in a file.
+    aside
+        Whether nothing of what comes out depends on it.
     """
 
     help: str
@@ -58,6 +60,7 @@ class Option:
     unset: str = ""
     method: str = ""
     command_only: bool = False
+    aside: bool = False
 
 
 class Group(msgspec.Struct, frozen=True, kw_only=True):

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from cloakify.errors import UsageError
 from cloakify.settings.data_options import DataOptions
+from cloakify.settings.engine_options import EngineOptions
 from cloakify.settings.groups import (
     DROP,
     AttackOptions,
@@ -116,6 +117,7 @@ class Setting(Settings):
     data: DataOptions = DataOptions()
     threat: ThreatOptions = ThreatOptions()
     run: RunOptions = RunOptions()
+    engine: EngineOptions = EngineOptions()
 
 
 @dataclass(frozen=True, init=False)
@@ -155,8 +157,9 @@ class EvaluateSetting(Settings):
     threat: BudgetOptions = BudgetOptions()
     evaluation: ComparisonOptions = ComparisonOptions()
     run: RunOptions = RunOptions()
+    engine: EngineOptions = EngineOptions()
 
     def at(self, eps: float) -> Setting:
         """Return what all verbs share, with one budget."""
         threat = ThreatOptions(norm=self.threat.norm, eps=eps)
-        return Setting(self.model, self.data, threat, self.run)
+        return Setting(self.model, self.data, threat, self.run, self.engine)

@@ -87,7 +87,7 @@ def attack(
     method = chosen_attack(setting)
     classifier = open_classifier(model, setting.model, needs_head=False)
     check_outputs([path], [classifier], data, setting.data.classes)
-    engines = Engines(progress)
+    engines = Engines("attack", setting, progress)
     experiment = open_experiment(classifier, data, setting, engines.label)
     subject = Subject([experiment])
     target, dataset = subject.targets[SOURCE], experiment.dataset
@@ -98,7 +98,9 @@ def attack(
     job = Job(Crafting(method), in_chunks(np.arange(len(dataset)), target.span))
     inside = experiment.inside
     shape = dataset.sample_shape if inside is None else inside.packing.tensor_shape
-    parts = engines.on(subject).map(job, counted(progress, "attacking", job.work))
+    engine = engines.on(subject)
+    engine.begin([job])
+    parts = engine.map(job, counted(progress, "attacking", job.work))
     with atomic_write(path) as file, NpzWriter(file) as archive:
         with archive.rows("x", (len(dataset), *shape), np.dtype(np.float32)) as write:
             for index, part in zip(job.chunks, parts, strict=True):

@@ -104,7 +104,7 @@ def evaluate(
         classifiers = [open_classifier(path, setting.model, needs_head=False) for path in paths]
         check_outputs(reports, classifiers, data, attacked, setting.data.classes)
         _check_alike(classifiers)
-        engines = Engines(progress)
+        engines = Engines("evaluate", setting, progress)
         whole = open_experiment(classifiers[0], data, setting.at(largest), engines.label)
         first = whole.without_copies()
         given = None

@@ -133,7 +133,7 @@ def harden(
             [classifier],
             *(data, attacked, setting.data.classes),
         )
-        engines = Engines(progress)
+        engines = Engines("harden", setting, progress)
         experiment = open_experiment(classifier, data, setting, engines.label)
         splits = experiment.splits(samples_reported(setting))
         if mixes_samples(setting, len(splits.fit)):
@@ -187,6 +187,7 @@ def harden(
         jobs = attacking_labels(subject, models[:2], label_attack(setting), splits.report)
         fared = [label_accuracy(subject, engine, job, lambda done: None) for job in jobs]
         labels = HardenLabels(*fared) if fared else None
+    engine.finish()
     gate = missed_gate(setting, accuracy.gain.adaptive.value, verdict)
     if gate is None:
         with clock.stage("write"):

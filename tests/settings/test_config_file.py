@@ -11,7 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cloakify.errors import UsageError
+from cloakify.settings import EngineOptions
 from cloakify.settings.config_file import config_beside, read_config, write_config
+from cloakify.settings.option import declarations
 from cloakify.settings.verbs import VERBS, options_of
 from tests.support.option_values import given_options
 
@@ -35,6 +37,7 @@ def test_an_empty_file_has_every_option_with_its_default(verb: str, tmp_path: Pa
     assert found == {name: options[name] for name in found}
     told = set(re.findall(r"^(?:# )?([a-z-]+) =", text, flags=re.MULTILINE))
     hidden = {"config", "init-config", "trust"}
+    hidden |= {declared.name.replace("_", "-") for declared in declarations(EngineOptions)}
     assert told == {name.replace("_", "-") for name in options} - hidden
 
 

@@ -58,6 +58,8 @@ def of_type(hint: Any) -> st.SearchStrategy[Any]:
         return st.booleans()
     if kind is Path:
         return PATHS
+    if meta is not None and meta.pattern is not None:
+        return st.from_regex(meta.pattern, fullmatch=True)
     return st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
 
 

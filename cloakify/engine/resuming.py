@@ -1,0 +1,110 @@
+"""Keep what another engine makes of chunks, and leave to it only what is not there yet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+from cloakify.engine.chunk_store import ChunkStore
+from cloakify.engine.engine import Engine
+from cloakify.engine.task import Arrays, Job, S, Tell
+from cloakify.errors import PartDone
+
+
+class ResumingEngine(Engine[S]):
+    """Goes on from the chunks that a folder holds, or does a part of them and stops.
+
+    Parameters
+    ----------
+    inner
+        Does the work.
+    store
+        Where it is kept.
+    part, parts
+        Do only the ``part``-th of every ``parts`` chunks, counted from 0. :class:`PartDone` is then
+        raised where something is asked for that takes chunks of other parts, and at the end.
+    telling
+        Makes of an amount of work what takes amounts that are done, for work on a part.
+    """
+
+    def __init__(
+        self,
+        inner: Engine[S],
+        store: ChunkStore,
+        part: int = 0,
+        parts: int = 1,
+        telling: Callable[[int], Tell] = lambda total: untold,
+    ) -> None:
+        self._inner, self._store = inner, store
+        self._part, self._parts, self._telling = part, parts, telling
+        self._asked = 0
+
+    def results(self, job: Job[S], tell: Tell) -> Iterator[tuple[int, Arrays]]:
+        """See :meth:`Engine.results`; they come in the order of the chunks."""
+        if self._parts > 1:
+            done, chunks = self._do_part([job])
+            if done < chunks:
+                raise PartDone(done, chunks)
+        self._asked += len(job.chunks)
+        todo = self._missing(job, tell)
+        fresh, left = self._fresh(job, todo, tell), set(todo)
+        for number, chunk in enumerate(job.chunks):
+            while number in left:
+                left.remove(next(fresh))
+            made = self._store.get(job.task.name, number, chunk)
+            if made is None:
+                # Meanwhile somebody has damaged it, or taken it away.
+                ((_, made),) = self._inner.results(Job(job.task, [chunk]), untold)
+            yield number, made
+
+    def begin(self, jobs: Sequence[Job[S]]) -> None:
+        """Do this part of all jobs, where there are several parts."""
+        if self._parts > 1:
+            raise PartDone(*self._do_part(jobs))
+        self._inner.begin(jobs)
+
+    def finish(self) -> None:
+        """Leave the end to a run of all parts."""
+        if self._parts > 1:
+            raise PartDone(self._asked, self._asked)
+        self._inner.finish()
+
+    def _do_part(self, jobs: Sequence[Job[S]]) -> tuple[int, int]:
+        """Do this part of jobs; return how many of all chunks are done, and of how many."""
+        tell = self._telling(sum(map(self._own_work, jobs)))
+        missing = 0
+        for job in jobs:
+            todo = self._missing(job, untold)
+            own = [number for number in todo if self._is_own(number)]
+            missing += len(todo) - sum(1 for _ in self._fresh(job, own, tell))
+        chunks = sum(len(job.chunks) for job in jobs)
+        return chunks - missing, chunks
+
+    def _is_own(self, number: int) -> bool:
+        return number % self._parts == self._part
+
+    def _own_work(self, job: Job[S]) -> int:
+        return sum(
+            job.task.work(chunk) for number, chunk in enumerate(job.chunks) if self._is_own(number)
+        )
+
+    def _missing(self, job: Job[S], tell: Tell) -> list[int]:
+        """Return the numbers of the chunks that are not there; tell of the work on the others."""
+        missing = []
+        for number, chunk in enumerate(job.chunks):
+            if self._store.has(job.task.name, number, chunk):
+                tell(job.task.work(chunk))
+            else:
+                missing.append(number)
+        return missing
+
+    def _fresh(self, job: Job[S], numbers: Sequence[int], tell: Tell) -> Iterator[int]:
+        """Do chunks and keep what comes out; yield their numbers."""
+        part = Job(job.task, [job.chunks[number] for number in numbers])
+        for place, made in self._inner.results(part, tell):
+            number = numbers[place]
+            self._store.put(job.task.name, number, job.chunks[number], made)
+            yield number
+
+
+def untold(amount: int) -> None:
+    """Tell nobody."""

@@ -1,0 +1,111 @@
+"""Runs of the command, as whole processes: small, but of several chunks."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from cloakify.cli.main import run
+from tests.support.fragile import write_fragile
+
+ROOT = Path(__file__).parents[2]
+# Batches of 2 make chunks of 16.
+QUICK = ["--device", "cpu", "--batch-size", "2", "--eps", "0.06", "--quiet"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A verb on the same model and data, in a folder of its own.
+
+    Attributes
+    ----------
+    verb, options
+        What is done.
+    output
+        What it writes.
+    """
+
+    verb: str
+    options: tuple[str, ...]
+    output: str
+
+    def command(self, folder: Path, *more: str) -> list[str]:
+        """Return the command line; the output goes into ``folder``."""
+        out = ("--report" if self.output.endswith(".json") else "-o", str(folder / self.output))
+        data = folder.parent / "in"
+        words = [self.verb, str(data / "fragile.onnx")]
+        return [*words, "--data", str(data / "data.npz"), *QUICK, *self.options, *out, *more]
+
+    def result(self, folder: Path) -> bytes:
+        """Return the output, without what may differ between two runs."""
+        content = (folder / self.output).read_bytes()
+        if not self.output.endswith(".json"):
+            return content
+        document = json.loads(content)
+        for aside in ("timing", "engine", "command"):
+            document.pop(aside, None)
+        # Where the output lies.
+        text = json.dumps(document, sort_keys=True)
+        return text.replace(str(folder), "").encode()
+
+
+ATTACK = Run("attack", ("--attack", "pgd", "--steps", "40"), "a.npz")
+EVALUATE = Run("evaluate", ("--attack", "autoattack", "--steps", "5", "--queries", "40"), "r.json")
+MODEL_LABELS = Run("attack", ("--labels", "model", "--steps", "3"), "a.npz")
+
+
+def write_inputs(folder: Path, samples: int = 120) -> None:
+    """Write model and data."""
+    (folder / "in").mkdir()
+    write_fragile(folder / "in", samples)
+
+
+def new(folder: Path, name: str) -> Path:
+    """Make a folder for outputs."""
+    made = folder / name
+    made.mkdir()
+    return made
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended, and what it has printed."""
+
+    code: int
+    out: str
+    err: str
+
+
+def done(command: list[str]) -> Ended:
+    """Run a command to its end, in this process."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = run(command)
+    return Ended(code, out.getvalue(), err.getvalue())
+
+
+def kill_at(command: list[str], seconds: float) -> bool:
+    """Run a command, and kill it after so long; tell whether it was still running."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "cloakify", *command],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    end = time.monotonic() + seconds
+    while process.poll() is None and time.monotonic() < end:
+        time.sleep(0.005)
+    alive = process.poll() is None
+    if alive:
+        # The one that watches, and with it the one that works.
+        os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    return alive
