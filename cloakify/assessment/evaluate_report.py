@@ -77,7 +77,7 @@ def evaluate_report(
         sha256=dataset.sha256,
         samples=len(dataset),
         num_classes=scores.num_classes,
-        labels=experiment.setting.data.labels,
+        labels="model" if experiment.setting.data.labels == "model" else "given",
         preprocessing=str(experiment.inputs),
         preprocessing_source=experiment.inputs.source,
         classes=dataset.class_names,

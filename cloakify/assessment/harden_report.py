@@ -149,7 +149,7 @@ def harden_report(
             fit=len(splits.fit),
             select=len(splits.select),
             report=len(splits.report),
-            labels=experiment.setting.data.labels,
+            labels="model" if experiment.setting.data.labels == "model" else "given",
             preprocessing=str(experiment.inputs),
             preprocessing_source=experiment.inputs.source,
             classes=dataset.class_names,

@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloakify.data.bounds import check_count
-from cloakify.data.labels import LABEL_NAMES, label_name, labels_of_numbers, labels_of_texts
+from cloakify.data.labels import LABEL_NAMES, labels_of_numbers, labels_of_texts
 from cloakify.data.naming import shown, some
 from cloakify.data.npy import NpzFile, StoredArray, open_npy
+from cloakify.data.request import Request
 from cloakify.data.source import RowSource
 from cloakify.errors import DataError
 from cloakify.numeric.arrays import Labels
@@ -50,7 +51,7 @@ class ArraySource(RowSource):
         return self._x.take(rows)
 
 
-def open_npz(path: Path, input_name: str, *, labelled: bool) -> ArraySource:
+def open_npz(path: Path, request: Request) -> ArraySource:
     """Open a ``.npz``: samples under the input's name or ``x``, labels under ``y`` or ``labels``.
 
     Raises
@@ -59,27 +60,26 @@ def open_npz(path: Path, input_name: str, *, labelled: bool) -> ArraySource:
         The samples or labels are missing or damaged, or their numbers differ.
     """
     archive = NpzFile(path)
-    names = archive.names()
+    names, input_name = archive.names(), request.input_name
     x_name = next((name for name in (input_name, "x") if name in names), None)
     if x_name is None:
         wanted = "'x'" if input_name == "x" else f"'x', or {shown(input_name)!r} as the model does"
         raise DataError(
             f"{shown(path)} holds {some(names) or 'nothing'}: name the samples {wanted}"
         )
-    y_name = label_name(names, x_name)
-    if not labelled:
-        y = None
-    elif y_name is None:
+    y = None
+    y_name = request.label_of(names, shown(path), x_name) if request.labelled else None
+    if y_name is not None:
+        y = archive.open(y_name, texts=True)
+    elif request.labelled:
         raise DataError(
             f"{shown(path)} holds no labels: add them as 'y', or pass --labels model to take the "
             "model's own answers"
         )
-    else:
-        y = archive.open(y_name, texts=True)
     return _source(path, archive.open(x_name), y)
 
 
-def open_npy_file(path: Path, *, labelled: bool) -> ArraySource:
+def open_npy_file(path: Path, request: Request) -> ArraySource:
     """Open one ``.npy`` file of samples.
 
     Raises
@@ -87,15 +87,16 @@ def open_npy_file(path: Path, *, labelled: bool) -> ArraySource:
     DataError
         Labels are wanted, or the file is damaged.
     """
-    if labelled:
+    if request.labelled:
+        request.refuse_label(shown(path))
         raise DataError(
-            f"{shown(path)} holds samples without labels: give a folder with x.npy and y.npy, or "
-            "pass --labels model to take the model's own answers"
+            f"{shown(path)} holds samples without labels: pass a file with them by --labels FILE, "
+            "or --labels model to take the model's own answers"
         )
     return _source(path, open_npy(path), None)
 
 
-def open_npy_folder(path: Path, *, labelled: bool) -> ArraySource:
+def open_npy_folder(path: Path, request: Request) -> ArraySource:
     """Open a folder with ``x.npy`` and, for labels, ``y.npy`` or ``labels.npy``.
 
     Raises
@@ -104,16 +105,31 @@ def open_npy_folder(path: Path, *, labelled: bool) -> ArraySource:
         The labels are missing, a file is damaged, or the numbers differ.
     """
     y = None
-    if labelled:
-        files = (path / f"{name}.npy" for name in LABEL_NAMES)
+    if request.labelled:
+        names = LABEL_NAMES if request.label is None else (request.label,)
+        files = (path / f"{name}.npy" for name in names)
         file = next((file for file in files if file.is_file()), None)
         if file is None:
             raise DataError(
-                f"{shown(path)} holds x.npy but no y.npy: add the labels, or pass --labels model "
-                "to take the model's own answers"
+                f"{shown(path)} holds x.npy but no {shown(names[0])}.npy: add the labels, or pass "
+                "--labels model to take the model's own answers"
             )
         y = open_npy(file, texts=True)
     return _source(path, open_npy(path / "x.npy"), y)
+
+
+def read_labels_of(array: StoredArray) -> tuple[Labels, tuple[str, ...] | None]:
+    """Read labels from an array of numbers or of text; see :func:`labels_of_texts`.
+
+    Raises
+    ------
+    DataError
+        It holds none.
+    """
+    stored = np.asarray(array.mapped())
+    if stored.dtype.kind == "U":
+        return labels_of_texts(stored.ravel().tolist(), array.where)
+    return labels_of_numbers(stored, array.where), None
 
 
 def read_index(path: Path) -> NDArray[np.generic] | None:
@@ -141,9 +157,5 @@ def _source(path: Path, x: StoredArray, y: StoredArray | None) -> ArraySource:
                 f"{y.where} has {y.shape[0]} labels but {x.where} has {x.shape[0]} samples: "
                 "give one label for each"
             )
-        stored = np.asarray(y.mapped())
-        if stored.dtype.kind == "U":
-            labels, names = labels_of_texts(stored.ravel().tolist(), y.where)
-        else:
-            labels = labels_of_numbers(stored, y.where)
+        labels, names = read_labels_of(y)
     return ArraySource(path, x, labels, names)

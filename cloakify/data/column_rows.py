@@ -1,4 +1,4 @@
-"""Samples in a column: image files, or arrays as lists."""
+"""Samples in a column: image files, arrays as lists, or text."""
 
 from __future__ import annotations
 
@@ -103,3 +103,19 @@ class ColumnRows(RowSource):
         if numbers.dtype.kind not in "biuf":
             raise DataError(f"{self.where(row)} holds {values.type}, not numbers")
         return numbers.reshape(shape)
+
+
+class ColumnTexts:
+    """A column of text."""
+
+    def __init__(self, column: Column) -> None:
+        self._column = column
+
+    def __len__(self) -> int:
+        return len(self._column)
+
+    def __getitem__(self, row: int) -> str:
+        value = self._column.value(row).as_py()
+        if not isinstance(value, str):
+            raise DataError(f"{self._column.where(row)} holds no text: fill or remove the row")
+        return value

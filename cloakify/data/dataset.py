@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,15 +18,21 @@ from cloakify.data.digest import Label, digest
 from cloakify.data.fitting import ImageFit
 from cloakify.data.images import ImageFeed
 from cloakify.data.joined import JoinedSource, Pack, PackedFeed, open_others
+from cloakify.data.label_list import read_label_list
+from cloakify.data.naming import shown
 from cloakify.data.open_source import open_source
 from cloakify.data.prefetch import prefetch
 from cloakify.data.preprocessing import Preprocessing
+from cloakify.data.request import Request
 from cloakify.data.rows import RowFeed
 from cloakify.data.sanity import check_classes, check_columns, read_labels
 from cloakify.data.source import EncodedSource, RowSource, Source
 from cloakify.data.splits import subset
-from cloakify.errors import UsageError
+from cloakify.data.text_source import TextSource
+from cloakify.data.tokens import Encoder, TokenFeed
+from cloakify.errors import DataError, UsageError
 from cloakify.graph.analysis.inputs import InputSpec
+from cloakify.numeric.arrays import Indices
 
 PLAIN_FIT = ImageFit()
 
@@ -52,7 +59,9 @@ class Batch:
 class Feed(Protocol):
     """Loads samples of a source as the model takes them."""
 
-    sample_shape: tuple[int, ...]
+    @property
+    def sample_shape(self) -> tuple[int, ...]:
+        """Shape of one sample."""
 
     def load(self, rows: NDArray[np.int64]) -> NDArray[np.generic]:
         """Samples of these rows of the source."""
@@ -250,12 +259,14 @@ def open_data(
     spec: InputSpec,
     preprocessing: Preprocessing,
     *,
-    labels: Literal["given", "model"] = "given",
+    labels: str = "given",
     limit: int | None = None,
     seed: int = 0,
     fit: ImageFit = PLAIN_FIT,
     box: tuple[float, float] | None = (0.0, 1.0),
     others: Sequence[InputSpec] = (),
+    ids: bool = False,
+    tokenizer: Path | None = None,
 ) -> Dataset:
     """Open calibration data and check what can be checked without reading all of it.
 
@@ -272,7 +283,8 @@ def open_data(
         Applied to images. Arrays are taken as the model takes them; for those it only says what
         range to expect.
     labels
-        ``given`` reads them from the data; ``model`` leaves them to `Dataset.with_labels`.
+        ``given`` reads them from the data; ``model`` leaves them to `Dataset.with_labels`; else a
+        file that holds them, or the name of the column or array in the data that does.
     limit, seed
         Take at most so many samples, chosen by the seed, each class in proportion.
     fit
@@ -281,7 +293,12 @@ def open_data(
         Range of the data, in data units; a value of an array outside it is an error. ``None``
         where there is no such range.
     others
-        Further inputs of the model; their arrays must be in the same ``.npz`` file.
+        Further inputs of the model; their arrays must be in the same ``.npz`` file, or come of
+        text.
+    ids
+        Whether the model takes token ids, which text may be turned into.
+    tokenizer
+        The model's `tokenizer.json`, which does that.
 
     Raises
     ------
@@ -291,9 +308,16 @@ def open_data(
         An option is out of its range.
     """
     path = Path(path)
-    source = open_source(path, spec.name, labelled=labels == "given")
+    named = None if labels in ("given", "model") else labels
+    listed = named is not None and os.path.isfile(named)
+    request = Request(
+        spec.name, labels != "model" and not listed, None if listed else named, ids=ids
+    )
+    source = open_source(path, request)
+    if listed:
+        read_label_list(Path(labels)).give(source)
     feeds: dict[str, Feed] = {}
-    if others:
+    if others and not isinstance(source, TextSource):
         beside = open_others(path, [other.name for other in others], len(source))
         assert isinstance(source, RowSource)
         source = JoinedSource(source, beside)
@@ -303,7 +327,11 @@ def open_data(
     rows = np.arange(len(source))
     if limit is not None:
         rows = subset(len(source), source.labels, limit, seed)
-    feed = _feed(source, spec, preprocessing, fit, box, first=int(rows[0]))
+    if isinstance(source, TextSource):
+        feeds = _token_feeds(source, rows, (spec, *others), tokenizer)
+        feed = feeds[spec.name]
+    else:
+        feed = _feed(source, spec, preprocessing, fit, box, first=int(rows[0]))
     return Dataset(
         path=path,
         labels=None if source.labels is None else source.labels[rows],
@@ -314,6 +342,19 @@ def open_data(
         _feed=feed,
         _inputs={spec.name: feed, **feeds},
     )
+
+
+def _token_feeds(
+    source: TextSource, rows: Indices, specs: Sequence[InputSpec], tokenizer: Path | None
+) -> dict[str, Feed]:
+    """Return what turns text into each of a model's inputs."""
+    if tokenizer is None:
+        raise DataError(
+            f"{shown(source.path)} holds text, and the model takes ids: put the model's "
+            "tokenizer.json beside it, or give the ids as arrays in a .npz file"
+        )
+    encoder = Encoder(source, rows, specs[0], specs[1:], tokenizer)
+    return {spec.name: TokenFeed(encoder, spec.name) for spec in specs}
 
 
 def _feed(

@@ -6,13 +6,14 @@ bytes, little-endian):
 
 ``key``
     In a class folder the path below the folder, with ``/`` between parts; in a tar file the
-    sample's key; empty for rows of an array or a parquet table. UTF-8, with bytes that are none
+    sample's key; empty for rows of an array or a table. UTF-8, with bytes that are none
     left as they are.
 ``payload``
     The image file's bytes; or for a row of an array its element type as NumPy writes it for
     little-endian data (``<f4``), a space, its shape (``1,28,28``), a newline, and the elements,
     little-endian and in C order. For a model with several inputs that of each array, the data
-    input's first and the others in the model's order, each preceded by its length in bytes.
+    input's first and the others in the model's order, each preceded by its length in bytes. For
+    text the UTF-8 of the sentence, or of both of a pair, each preceded by its length.
 ``label``
     The class index as 8 bytes, little-endian, two's complement; −1 where there is none. Of K
     independent labels so many bytes, 0 or 1 each.

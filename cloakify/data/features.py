@@ -10,7 +10,8 @@ import json
 from typing import Any
 
 from cloakify.data.columns import is_list, is_numeric, is_text, pyarrow_module
-from cloakify.data.labels import LABEL_NAMES, label_name
+from cloakify.data.labels import LABEL_NAMES
+from cloakify.data.request import Request
 
 IMAGE_NAMES = ("image", "img", "pixel_values")
 """Names that columns of images go by."""
@@ -26,14 +27,16 @@ class Features:
     ----------
     schema
         A ``pyarrow.Schema``, its types as they are stored.
-    label
-        Name of the column of labels, where the user gives it.
+    request
+        What is asked of it.
+    where
+        How messages name the table.
     """
 
-    def __init__(self, schema: Any, label: str | None = None) -> None:
+    def __init__(self, schema: Any, request: Request, where: str) -> None:
         self._types = {f.name: f.type for f in schema if not f.name.startswith(_INDEX)}
         self._described = _described(schema.metadata)
-        self._label = label
+        self._request, self._where = request, where
 
     @property
     def names(self) -> list[str]:
@@ -42,22 +45,21 @@ class Features:
 
     def label(self, apart: str | None = None) -> str | None:
         """Return the column of labels; ``apart`` is that of the samples."""
-        if self._label is not None:
-            return self._label if self._label in self._types else None
-        return label_name(self.names, apart) or self._only("ClassLabel")
+        named = self._request.label_of(self.names, self._where, apart)
+        return named or self._only("ClassLabel")
 
     def class_names(self, column: str) -> tuple[str, ...] | None:
         """Names of the classes that a column's numbers stand for, where they are told."""
         names = self._described.get(column, {}).get("names")
         return tuple(map(str, names)) if isinstance(names, list) else None
 
-    def samples(self, input_name: str) -> str | None:
+    def samples(self) -> str | None:
         """Return the column of images, or of arrays as lists, or ``None``.
 
         It is called as the model's input is, or ``x``, or as images are; or it is the only one of
         images.
         """
-        named = (input_name, "x", *IMAGE_NAMES)
+        named = (self._request.input_name, "x", *IMAGE_NAMES)
         found = next((name for name in named if name in self._types), None)
         if found is not None:
             return found
@@ -87,7 +89,8 @@ class Features:
         return plain if all(map(self.is_numeric, plain)) else []
 
     def _may_be_label(self, name: str) -> bool:
-        return name == self._label or (self._label is None and name.lower() in LABEL_NAMES)
+        given = self._request.label
+        return name == given if given else name.lower() in LABEL_NAMES
 
     def _only(self, kind: str) -> str | None:
         """Return the one column that ``datasets`` tells to be of a kind."""

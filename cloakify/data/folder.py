@@ -11,14 +11,15 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cloakify.data.bounds import check_file
+from cloakify.data.bounds import check_file, check_regular
 from cloakify.data.naming import shown, some
+from cloakify.data.request import Request
 from cloakify.data.source import EncodedSource
 from cloakify.errors import DataError
 
@@ -66,15 +67,15 @@ class ImageFolder(EncodedSource):
             ) from None
 
 
-def open_folder(path: Path, *, labelled: bool) -> ImageFolder:
+def open_folder(path: Path, request: Request) -> ImageFolder:
     """List the images below ``path``; none is opened.
 
     Parameters
     ----------
     path
         Folder of class folders; without labels, of images at any depth.
-    labelled
-        Whether the class folders' names are the labels.
+    request
+        What is asked of it: the class folders' names are the labels.
 
     Raises
     ------
@@ -83,12 +84,13 @@ def open_folder(path: Path, *, labelled: bool) -> ImageFolder:
         image endings, a link that leads nowhere or back to a folder above it.
     """
     skipped: list[str] = []
-    if not labelled:
+    if not request.labelled:
         names = sorted(_images(path, "", skipped))
         if not names:
             raise DataError(f"{shown(path)} holds no image{_endings(skipped)}")
         return ImageFolder(path, names, None, None, _skipped_note(path, skipped))
 
+    request.refuse_label(shown(path))
     classes, loose = _class_folders(path)
     if not classes and not loose:
         raise DataError(
@@ -98,7 +100,7 @@ def open_folder(path: Path, *, labelled: bool) -> ImageFolder:
         where = "beside its class folders" if classes else "and no class folders"
         raise DataError(
             f"{shown(path)} holds images {where} ({some(loose)}): put each image in the folder of "
-            "its class, or pass --labels model to do without labels"
+            "its class, or pass a file of labels by --labels FILE, or --labels model to do without"
         )
     names, labels = [], []
     for index, name in enumerate(classes):
@@ -115,13 +117,52 @@ def open_folder(path: Path, *, labelled: bool) -> ImageFolder:
     return ImageFolder(path, names, np.array(labels, np.int64), tuple(classes), notes)
 
 
+def open_images(path: Path, above: Path, files: Sequence[Path], request: Request) -> ImageFolder:
+    """Take some images, each of the class that the first folder below ``above`` is called.
+
+    Parameters
+    ----------
+    path
+        What the user gave.
+    above
+        The folder that all files lie below.
+    files
+        The images, and others, which are passed over.
+
+    Raises
+    ------
+    DataError
+        Labels are asked for, and an image lies in no folder below.
+    """
+    names = [file.relative_to(above).as_posix() for file in files]
+    skipped = [name for name in names if not is_image(name)]
+    names = [name for name in names if is_image(name)]
+    for name in names:
+        check_regular(above / name)
+    notes = _skipped_note(path, skipped)
+    if not request.labelled:
+        return ImageFolder(above, names, None, None, notes)
+    request.refuse_label(shown(path))
+    loose = [name for name in names if "/" not in name]
+    if loose:
+        raise DataError(
+            f"{shown(path)} matches images in no class folder ({some(loose)}): pass a file of "
+            "labels by --labels FILE, or --labels model to do without"
+        )
+    of = [name.partition("/")[0] for name in names]
+    classes = _sorted_classes(sorted(set(of)))
+    places = {name: place for place, name in enumerate(classes)}
+    labels = np.array([places[name] for name in of], np.int64)
+    return ImageFolder(above, names, labels, tuple(classes), notes + _order_note(classes))
+
+
 def _class_folders(path: Path) -> tuple[list[str], list[str]]:
     """Subfolders and image files directly in ``path``, each sorted."""
     folders, images = [], []
     for entry in _entries(path):
         if _is_folder(entry):
             folders.append(entry.name)
-        elif _is_image(entry.name):
+        elif is_image(entry.name):
             images.append(entry.name)
     return _sorted_classes(folders), sorted(images)
 
@@ -151,7 +192,7 @@ def _images(root: Path, below: str, skipped: list[str]) -> Iterator[str]:
                         f"{shown(root / name)} is a link to a folder above it: remove the link"
                     )
                 waiting.append((name, (*above, identity)))
-            elif not _is_image(entry.name):
+            elif not is_image(entry.name):
                 skipped.append(name)
             elif not (root / name).is_file():
                 raise DataError(
@@ -197,7 +238,8 @@ def _identity(folder: Path) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def _is_image(name: str) -> bool:
+def is_image(name: str) -> bool:
+    """Tell whether a file is taken for an image, by its ending."""
     return os.path.splitext(name)[1].lower() in EXTENSIONS
 
 

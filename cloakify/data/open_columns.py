@@ -9,13 +9,15 @@ the only column of classes. Several shards count as one source, in the order of 
 from __future__ import annotations
 
 from cloakify.data.bounds import check_count
-from cloakify.data.column_rows import ColumnImages, ColumnRows
+from cloakify.data.column_rows import ColumnImages, ColumnRows, ColumnTexts
 from cloakify.data.columns import ColumnFiles
 from cloakify.data.features import Features
 from cloakify.data.labels import labels_of_numbers, labels_of_texts
 from cloakify.data.naming import shown, some
+from cloakify.data.request import Request
 from cloakify.data.source import Source
 from cloakify.data.table import TableRows, no_labels, table_of_columns
+from cloakify.data.text_source import TextSource, text_columns
 from cloakify.errors import DataError
 from cloakify.numeric.arrays import Labels
 
@@ -23,31 +25,31 @@ from cloakify.numeric.arrays import Labels
 _LARGEST_TABLE = 1 << 32
 
 
-def open_columns(files: ColumnFiles, input_name: str, *, labelled: bool) -> Source:
+def open_columns(files: ColumnFiles, request: Request) -> Source:
     """Open the samples of a table.
 
     Parameters
     ----------
     files
         The table.
-    input_name
-        Name of the model's input.
-    labelled
-        Whether a column of labels is needed.
+    request
+        What is asked of it.
 
     Raises
     ------
     DataError
         A file is damaged, columns are missing or of no use.
     """
-    features = Features(files.schema)
-    x_name = features.samples(input_name)
+    features = Features(files.schema, request, shown(files.files[0]))
+    if request.ids and request.input_name not in features.names:
+        return _open_text(files, features, labelled=request.labelled)
+    x_name = features.samples()
     if x_name is None and features.numbers:
-        return _open_table(files, features, labelled=labelled)
+        return _open_table(files, features, labelled=request.labelled)
     if x_name is None:
         wanted = "'image' or 'x'"
-        if input_name not in ("image", "x"):
-            wanted += f", or {shown(input_name)!r} as the model does"
+        if request.input_name not in ("image", "x"):
+            wanted += f", or {shown(request.input_name)!r} as the model does"
         raise DataError(
             f"{shown(files.files[0])} has columns {some(features.names)}: name the samples {wanted}"
         )
@@ -58,32 +60,19 @@ def open_columns(files: ColumnFiles, input_name: str, *, labelled: bool) -> Sour
         )
     samples = files.column(x_name)
     check_count(len(samples), str(files.path))
-    labels, names = None, None
-    if labelled:
-        y_name = features.label(x_name)
-        if y_name is None:
-            raise no_labels(files.files[0], features.names)
-        labels, names = read_label_column(files, features, y_name)
+    labels, names = _labels(files, features, x_name) if request.labelled else (None, None)
     if features.is_list(x_name):
         return ColumnRows(files.path, samples, labels, names)
     return ColumnImages(files.path, samples, labels, names)
 
 
-def read_label_column(
-    files: ColumnFiles, features: Features, name: str
+def _labels(
+    files: ColumnFiles, features: Features, apart: str | None = None
 ) -> tuple[Labels, tuple[str, ...] | None]:
-    """Read the labels in a column: class indices, or names of classes.
-
-    Returns
-    -------
-    tuple
-        int64 [n], and the classes' names where they are known.
-
-    Raises
-    ------
-    DataError
-        It holds neither, or not in every row.
-    """
+    """Read the labels, class indices or names of classes; ``apart`` is the samples' column."""
+    name = features.label(apart)
+    if name is None:
+        raise no_labels(files.files[0], features.names)
     if features.is_text(name):
         return labels_of_texts(files.texts(name), files.where(name))
     labels = labels_of_numbers(files.numbers(name, "labels"), files.where(name))
@@ -92,9 +81,7 @@ def read_label_column(
 
 def _open_table(files: ColumnFiles, features: Features, *, labelled: bool) -> TableRows:
     """Open columns of numbers, and one of labels, as a table."""
-    label = features.label() if labelled else None
-    if labelled and label is None:
-        raise no_labels(files.path, features.names)
+    labels = _labels(files, features) if labelled else None
     count, width = len(files), len(features.numbers)
     check_count(count, str(files.path))
     if 8 * count * width > _LARGEST_TABLE:
@@ -103,5 +90,17 @@ def _open_table(files: ColumnFiles, features: Features, *, labelled: bool) -> Ta
             "together: give a part of it"
         )
     columns = {name: files.numbers(name, "cells") for name in features.numbers}
-    labels = None if label is None else read_label_column(files, features, label)
     return table_of_columns(files.path, columns, labels)
+
+
+def _open_text(files: ColumnFiles, features: Features, *, labelled: bool) -> TextSource:
+    """Open columns of text."""
+    label = features.label()
+    plain = [name for name in features.names if name != label]
+    of_text = [name for name in plain if features.is_text(name)]
+    chosen = text_columns(plain, of_text, shown(files.files[0]))
+    columns = [files.column(name) for name in chosen]
+    labels, names = _labels(files, features) if labelled else (None, None)
+    return TextSource(
+        files.path, [ColumnTexts(each) for each in columns], labels, names, columns[0].where
+    )

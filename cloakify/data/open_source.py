@@ -8,77 +8,110 @@ from pathlib import Path
 from cloakify.data.array_files import open_npy_file, open_npy_folder, open_npz
 from cloakify.data.arrow_file import ArrowFiles
 from cloakify.data.bounds import check_regular
+from cloakify.data.cells import ENDINGS
+from cloakify.data.chained import ChainedRows
 from cloakify.data.data_folder import SHARDS, find_data
-from cloakify.data.folder import open_folder
+from cloakify.data.folder import is_image, open_folder, open_images
 from cloakify.data.listed_folder import list_file, open_listed
 from cloakify.data.naming import shown
 from cloakify.data.open_columns import open_columns
 from cloakify.data.parquet_column import ParquetFiles
-from cloakify.data.source import Source
-from cloakify.data.table import open_csv
+from cloakify.data.patterns import is_pattern, matching, root
+from cloakify.data.request import Request
+from cloakify.data.source import RowSource, Source
+from cloakify.data.table import open_table
 from cloakify.data.tar import TarImages
 from cloakify.errors import DataError
 
 
-def open_source(path: Path, input_name: str, *, labelled: bool) -> Source:
+def open_source(path: Path, request: Request) -> Source:
     """Open whatever lies at ``path``.
 
     Parameters
     ----------
     path
-        File or folder.
-    input_name
-        Name of the model's input, which arrays may go by.
-    labelled
-        Whether the labels must come with the data.
+        File or folder, or a pattern of such (see :mod:`cloakify.data.patterns`).
+    request
+        What is asked of the data.
 
     Raises
     ------
     DataError
         Nothing is there, or nothing that is understood.
     """
+    if is_pattern(path):
+        return _open_matching(path, request)
     if path.is_dir():
-        return _open_folder(path, input_name, labelled=labelled)
+        return _open_folder(path, request)
     if not path.exists():
         raise DataError(f"{shown(path)} does not exist: check the path")
     check_regular(path)
     suffix = path.suffix.lower()
     if suffix == ".npz":
-        return open_npz(path, input_name, labelled=labelled)
+        return open_npz(path, request)
     if suffix == ".npy":
-        return open_npy_file(path, labelled=labelled)
+        return open_npy_file(path, request)
     if suffix in SHARDS:
-        return _open_shards(path, [path], input_name, labelled=labelled)
-    if suffix == ".csv":
-        return open_csv(path, labelled=labelled)
+        return _open_shards(path, [path], request)
+    if suffix in ENDINGS:
+        return open_table(path, request)
     raise DataError(
         f"{shown(path)} is no data that cloakify reads: give a folder of class folders with "
-        "images, a .npz, .npy, .csv, .tar, .parquet or .arrow file"
+        "images, a .npz, .npy, .csv, .jsonl, .tar, .parquet or .arrow file"
     )
 
 
-def _open_folder(path: Path, input_name: str, *, labelled: bool) -> Source:
+def _open_matching(path: Path, request: Request) -> Source:
+    """Open what a pattern stands for: images, shards, or files of rows behind each other."""
+    found = matching(path)
+    if len(found) == 1:
+        return open_source(found[0], request)
+    files = [file for file in found if not file.is_dir()]
+    if not files:
+        raise DataError(
+            f"{shown(path)} matches folders alone: give the folder that they lie in, or the files "
+            f"in them ({shown(path / '*')})"
+        )
+    if any(is_image(file.name) for file in files):
+        return open_images(path, root(path), files, request)
+    kinds = {file.suffix.lower(): file for file in files}
+    if len(kinds) > 1:
+        first, second, *_ = kinds.values()
+        raise DataError(
+            f"{shown(path)} matches both {shown(first)} and {shown(second)}: give a pattern for "
+            "files of one kind"
+        )
+    if files[0].suffix.lower() in SHARDS:
+        return _open_shards(path, files, request)
+    parts = [open_source(file, request) for file in files]
+    rows = [part for part in parts if isinstance(part, RowSource)]
+    if len(rows) < len(parts):
+        raise DataError(f"{shown(path)} matches {len(parts)} files of text: give one of them")
+    return ChainedRows(path, rows)
+
+
+def _open_folder(path: Path, request: Request) -> Source:
     if (path / "x.npy").is_file():
-        return open_npy_folder(path, labelled=labelled)
+        return open_npy_folder(path, request)
     found = find_data(path)
     if found.files:
-        source = _open_shards(path, found.files, input_name, labelled=labelled)
+        source = _open_shards(path, found.files, request)
     else:
         listed = list_file(found.folder)
-        if listed is not None and labelled:
-            source = open_listed(found.folder, listed)
+        if listed is not None and request.labelled:
+            source = open_listed(found.folder, listed, request)
         else:
-            source = open_folder(found.folder, labelled=labelled)
+            source = open_folder(found.folder, request)
     source.notes = (*source.notes, *found.notes)
     return source
 
 
-def _open_shards(path: Path, files: Sequence[Path], input_name: str, *, labelled: bool) -> Source:
+def _open_shards(path: Path, files: Sequence[Path], request: Request) -> Source:
     """Open files of one kind as one source."""
     for file in files:
         check_regular(file)
     kind = files[0].suffix.lower()
     if kind == ".tar":
-        return TarImages(path, list(files), labelled=labelled)
+        return TarImages(path, list(files), request)
     table = ParquetFiles(path, files) if kind == ".parquet" else ArrowFiles(path, files)
-    return open_columns(table, input_name, labelled=labelled)
+    return open_columns(table, request)

@@ -1,24 +1,22 @@
-"""Tables of numbers with a column of labels: CSV files, and the Parquet files of a DataFrame."""
+"""Tables with a column of labels: CSV, lines of JSON, and the Parquet files of a DataFrame."""
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cloakify.data.bounds import check_count
+from cloakify.data.cells import read_cells
 from cloakify.data.labels import LABEL_NAMES, label_name, labels_of_texts
 from cloakify.data.naming import shown, some
-from cloakify.data.source import RowSource
-from cloakify.data.text_errors import text_errors
+from cloakify.data.request import Request
+from cloakify.data.source import RowSource, Source
+from cloakify.data.text_source import TextSource, text_columns
 from cloakify.errors import DataError
 from cloakify.numeric.arrays import Doubles, Labels
-
-# Bytes of a CSV file, and columns: text is read into memory.
-_LARGEST, _MOST_COLUMNS = 1 << 31, 1 << 20
 
 
 class TableRows(RowSource):
@@ -67,29 +65,37 @@ class TableRows(RowSource):
         return self._values[rows].astype(np.float32)
 
 
-def open_csv(path: Path, *, labelled: bool) -> TableRows:
-    """Open a CSV file: a header, a column of labels by name, and numbers in all others.
+def open_table(path: Path, request: Request) -> Source:
+    """Open a table of text: a column of labels by name, and numbers in all others, or sentences.
 
     Raises
     ------
     DataError
-        There is no header or no such column, a cell is no number, or rows differ in length.
+        There is no header or no such column, a cell is no number where the model takes numbers, or
+        rows differ in length.
     """
-    header, rows = _read(path)
-    label = label_name(header)
-    if label is None and labelled:
-        raise no_labels(path, header)
-    features = [column for column in range(len(header)) if header[column] != label]
+    cells = read_cells(path)
+    label = request.label_of(cells.header, shown(path)) if request.labelled else None
+    if request.labelled and label is None:
+        raise no_labels(path, cells.header)
+    labels: tuple[Labels | None, tuple[str, ...] | None] = (None, None)
+    if label is not None:
+        labels = labels_of_texts(cells.column(label), f"{shown(path)} column {shown(label)!r}")
+    unlabelled = label_name(cells.header) if label is None else label
+    features = [name for name in cells.header if name and name != unlabelled]
     if not features:
         raise DataError(f"{shown(path)} has no column but that of the labels: add the features")
-    values = np.empty((len(rows), len(features)))
-    for slot, column in enumerate(features):
-        values[:, slot] = _numbers(path, header[column], [row[column] for row in rows])
-    if not labelled:
-        return TableRows(path, values, None, None)
-    assert label is not None
-    where, place = f"{shown(path)} column {shown(label)!r}", header.index(label)
-    return TableRows(path, values, *labels_of_texts([row[place] for row in rows], where))
+    if request.ids:
+        chosen = text_columns(features, features, shown(path))
+        columns = [cells.column(name) for name in chosen]
+        return TextSource(path, columns, *labels, lambda row: f"{shown(path)} row {row}")
+    values = np.empty((len(cells.rows), len(features)))
+    for slot, name in enumerate(features):
+        values[:, slot] = _numbers(path, name, cells.column(name))
+    source = TableRows(path, values, *labels)
+    if len(features) < len(cells.header) - (unlabelled is not None):
+        source.notes = (f"{shown(path)}: the column without a name is left out",)
+    return source
 
 
 def no_labels(path: Path, names: Sequence[str]) -> DataError:
@@ -97,7 +103,8 @@ def no_labels(path: Path, names: Sequence[str]) -> DataError:
     wanted = ", ".join(map(repr, LABEL_NAMES))
     return DataError(
         f"{shown(path)} has no column of labels ({some([*names])}): call that of the labels one of "
-        f"{wanted}, or pass --labels model to take the model's own answers"
+        f"{wanted}, name it by --labels COLUMN, or pass --labels model to take the model's own "
+        "answers"
     )
 
 
@@ -109,39 +116,6 @@ def table_of_columns(
     """Make a table of columns of numbers [n] each, by name, and of labels with classes' names."""
     values = np.stack([column.astype(np.float64) for column in columns.values()], axis=1)
     return TableRows(path, values, *(labels or (None, None)))
-
-
-def _read(path: Path) -> tuple[list[str], list[list[str]]]:
-    """Return the header and the rows, all as long as it."""
-    if path.stat().st_size > _LARGEST:
-        raise DataError(
-            f"{shown(path)} is {path.stat().st_size / 1e9:.1f} GB large: give it as .parquet, or "
-            "a part of it"
-        )
-    with text_errors(path), open(path, encoding="utf-8-sig", newline="") as file:
-        rows = list(_rows(path, file))
-    if not rows:
-        raise DataError(f"{shown(path)} is empty: give a header and at least one row")
-    header, *values = rows
-    if len(set(header)) < len(header):
-        twice = next(name for name in header if header.count(name) > 1)
-        raise DataError(f"{shown(path)} has two columns {shown(twice)!r}: rename one")
-    return header, values
-
-
-def _rows(path: Path, file: Iterator[str]) -> Iterator[list[str]]:
-    width = None
-    for number, row in enumerate(csv.reader(file)):
-        if not row:
-            continue
-        width = len(row) if width is None else width
-        if len(row) > _MOST_COLUMNS:
-            raise DataError(f"{shown(path)} has {len(row)} columns: is it a table?")
-        if len(row) != width:
-            raise DataError(
-                f"{shown(path)} line {number + 1} has {len(row)} cells, the header {width}: mend it"
-            )
-        yield row
 
 
 def _numbers(path: Path, name: str, cells: list[str]) -> Doubles:

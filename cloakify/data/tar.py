@@ -16,6 +16,7 @@ import numpy as np
 from cloakify.data.bounds import check_count, check_file
 from cloakify.data.folder import EXTENSIONS
 from cloakify.data.naming import shown
+from cloakify.data.request import Request
 from cloakify.data.source import EncodedSource
 from cloakify.errors import DataError
 
@@ -48,8 +49,11 @@ class TarImages(EncodedSource):
         A shard is damaged, compressed, or holds samples without an image or label, or twice.
     """
 
-    def __init__(self, path: Path, shards: list[Path], *, labelled: bool) -> None:
+    def __init__(self, path: Path, shards: list[Path], request: Request) -> None:
         super().__init__(path, None)
+        labelled = request.labelled
+        if labelled:
+            request.refuse_label(shown(path))
         self._keys: list[str] = []
         self._images: list[_Member] = []
         labels: list[int] = []

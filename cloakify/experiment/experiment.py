@@ -23,7 +23,7 @@ from cloakify.experiment.latent_input import (
     open_latent_input,
     root_mean_square,
 )
-from cloakify.experiment.model_settings import InputSettings
+from cloakify.experiment.model_settings import InputSettings, find_tokenizer
 from cloakify.graph.analysis.inputs import InputSpec
 from cloakify.graph.analysis.scores import describe
 from cloakify.graph.analysis.task import Task
@@ -245,6 +245,8 @@ def open_experiment(
             fit=inputs.fit,
             box=box,
             others=entry.others,
+            ids=entry.kind == "embedding",
+            tokenizer=find_tokenizer(classifier.file),
         )
     if dataset.labels is not None:
         classifier = classifier.for_labels(dataset.labels, shown(os.fspath(data)))

@@ -118,7 +118,7 @@ def preflight(
     logits = np.concatenate(answers)
     labels = experiment.labels[indices]
     options = experiment.setting.data
-    if options.labels == "given" and not options.accept_accuracy:
+    if options.labels != "model" and not options.accept_accuracy:
         if target.independent:
             _check_labels(experiment, labels, logits, few)
         else:

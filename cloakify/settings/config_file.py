@@ -22,6 +22,9 @@ from cloakify.settings.verbs import VERBS, options_of
 
 NAME = "cloakify.toml"
 
+# Signs of what stands for files, or runs something, rather than being a file's name.
+_SIGNS = frozenset("*?[{:")
+
 # More than any such file holds.
 _LARGEST = 2**20
 
@@ -59,7 +62,7 @@ def read_config(path: Path, verb: str, *, trusted: bool = True) -> dict[str, Any
             options[name] = _read(declared, value, path.parent)
         except UsageError as error:
             raise UsageError(f"{path}: {error}") from None
-        if declared.names_files and not trusted:
+        if not trusted:
             _check_inside(declared, options[name], path)
     return options
 
@@ -115,15 +118,34 @@ def known_options() -> dict[str, Declaration]:
 
 
 def _check_inside(declared: Declaration, value: Any, path: Path) -> None:
-    """Raise UsageError for files outside the folder of the file of options."""
+    """Raise UsageError for files outside the folder of the file of options, and for programs.
+
+    What stands for several files, or for a function in one, is no file's name.
+    """
+    if declared.option.may_name_file:
+        value = Path(value) if isinstance(value, str) and Path(value).exists() else None
+    elif not declared.names_files:
+        return
     folder = path.parent.resolve()
     for named in value if isinstance(value, tuple) else (value,):
-        if named is not None and not named.resolve().is_relative_to(folder):
+        if named is None:
+            continue
+        if declared.option.samples and not named.exists() and _has_signs(named, path):
+            raise UsageError(
+                f"{path}: {declared.flag} names {named}, which is no file: options found beside a "
+                f"model may name no patterns, and nothing to run: give --config {path} if you "
+                "trust them, else --config none"
+            )
+        if not named.resolve().is_relative_to(folder):
             raise UsageError(
                 f"{path}: {declared.flag} names {named}, which options found beside a model may "
                 f"not, as it is outside their folder: give --config {path} if you trust them, else "
                 "--config none"
             )
+
+
+def _has_signs(named: Path, path: Path) -> bool:
+    return not _SIGNS.isdisjoint(os.path.relpath(named, path.parent))
 
 
 def _of_verb(verb: str) -> dict[str, Declaration]:
@@ -188,7 +210,10 @@ def _read(declared: Declaration, value: object, folder: Path) -> Any:
             raise UsageError(f"{declared.flag} takes {declared.takes}, not {_text(value)}")
         placed = [folder / str(each) for each in paths]
         return declared.check(placed if declared.several else placed[0])
-    return declared.parse(_text(value))
+    text = _text(value)
+    if declared.option.may_name_file and (folder / text).is_file():
+        text = str(folder / text)
+    return declared.parse(text)
 
 
 def _text(value: object) -> str:

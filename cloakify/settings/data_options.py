@@ -18,14 +18,20 @@ class DataOptions(Group, frozen=True, kw_only=True):
     heading: ClassVar[str] = "Data and preprocessing"
 
     labels: Annotated[
-        Literal["given", "model"],
-        Option("Take the labels of the data, or the source model's own answers."),
+        Text,
+        Option(
+            "Take the labels of the data, the source model's own answers, those in a file, or "
+            "those in a column or array of the data.",
+            metavar="given|model|FILE|COLUMN",
+            may_name_file=True,
+        ),
     ] = "given"
     classes: Annotated[
         Text | None,
         Option(
             "Names of the data's classes in the order of the model's, or a file with them.",
             metavar="FILE|a,b,c",
+            may_name_file=True,
             unset="as the model tells, or sorted",
         ),
     ] = None
@@ -91,6 +97,12 @@ class DataOptions(Group, frozen=True, kw_only=True):
         Literal["rgb", "bgr"] | None,
         Option("Order in which the model takes colours.", unset=COMES),
     ] = None
+
+    @property
+    def read(self) -> tuple[str, ...]:
+        """Values that may be names of files, which are read then."""
+        labels = None if self.labels in ("given", "model") else self.labels
+        return tuple(value for value in (self.classes, labels) if value is not None)
 
     def __post_init__(self) -> None:
         """Check the values, and that the box has an inside."""

@@ -20,8 +20,9 @@ class DataFile(Group, frozen=True, kw_only=True):
     data: Annotated[
         File,
         Option(
-            "Class folders of images, a Hugging Face data set, or a .npz, .npy, .csv, .tar, "
-            ".parquet or .arrow file."
+            "Class folders of images, a Hugging Face data set, or a .npz, .npy, .csv, .jsonl, "
+            ".tar, .parquet or .arrow file; or a pattern of files, in quotes.",
+            samples=True,
         ),
     ]
 
@@ -33,7 +34,9 @@ class CopiesFile(Group, frozen=True, kw_only=True):
 
     attacked: Annotated[
         File | None,
-        Option("Use these attacked copies of the data, paired by name, index or order."),
+        Option(
+            "Use these attacked copies of the data, paired by name, index or order.", samples=True
+        ),
     ] = None
 
 

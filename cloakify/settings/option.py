@@ -45,6 +45,10 @@ class Option:
         What is taken where it is left out, if the default does not say it.
     method
         The only method that has a use for it.
+    samples
+        Whether it names samples: a path, a pattern of paths, or a function that yields them.
+    may_name_file
+        Whether a value may be a file's name as well as something else.
     command_only
         Whether it makes sense on a command line alone, not in a file.
     aside
@@ -59,6 +63,8 @@ class Option:
     none: str = ""
     unset: str = ""
     method: str = ""
+    samples: bool = False
+    may_name_file: bool = False
     command_only: bool = False
     aside: bool = False
 

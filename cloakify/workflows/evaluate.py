@@ -102,7 +102,7 @@ def evaluate(
     clock = StageTimes()
     with clock.stage("open"):
         classifiers = [open_classifier(path, setting.model, needs_head=False) for path in paths]
-        check_outputs(reports, classifiers, data, attacked, setting.data.classes)
+        check_outputs(reports, classifiers, data, attacked, read=setting.data.read)
         _check_alike(classifiers)
         engines = Engines("evaluate", setting, progress)
         whole = open_experiment(classifiers[0], data, setting.at(largest), engines.label)

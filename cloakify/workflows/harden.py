@@ -131,7 +131,9 @@ def harden(
         check_outputs(
             [target_path, setting.tuning.state, *reports],
             [classifier],
-            *(data, attacked, setting.data.classes),
+            data,
+            attacked,
+            read=setting.data.read,
         )
         engines = Engines("harden", setting, progress)
         experiment = open_experiment(classifier, data, setting, engines.label)

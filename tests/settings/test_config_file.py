@@ -152,6 +152,36 @@ def test_a_file_that_came_with_a_model_names_none_outside(tmp_path: Path, line: 
     assert len(read_config(inside, "harden", trusted=False)) == 2
 
 
+@pytest.mark.parametrize("name", ["labels", "classes"])
+def test_lists_in_files_count_from_the_file_and_stay_in_its_folder(
+    tmp_path: Path, name: str
+) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "list.txt").write_text("a")
+    (tmp_path / "model" / "list.txt").write_text("b")
+    path = config(tmp_path / "model", f"{name} = 'list.txt'")
+    for trusted in (True, False):
+        found = read_config(path, "harden", trusted=trusted)
+        assert found == {name: str(tmp_path / "model" / "list.txt")}
+    path = config(tmp_path / "model", f"{name} = '../list.txt'")
+    assert read_config(path, "harden") == {name: str(tmp_path / "model" / "../list.txt")}
+    with pytest.raises(UsageError, match="outside their folder"):
+        read_config(path, "harden", trusted=False)
+    plain = config(tmp_path / "model", f"{name} = 'model'")
+    assert read_config(plain, "harden", trusted=False) == {name: "model"}
+
+
+@pytest.mark.parametrize("data", ["*.npz", "a/{0..9}.tar", "load.py:samples", "module:samples"])
+def test_a_file_that_came_with_a_model_names_no_patterns_and_runs_nothing(
+    tmp_path: Path, data: str
+) -> None:
+    (tmp_path / "load.py").touch()
+    path = config(tmp_path, f"data = '{data}'")
+    assert read_config(path, "harden")["data"] == tmp_path / data
+    with pytest.raises(UsageError, match="may name no patterns, and nothing to run"):
+        read_config(path, "harden", trusted=False)
+
+
 def test_a_link_leads_not_out(tmp_path: Path) -> None:
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "out").symlink_to(tmp_path)

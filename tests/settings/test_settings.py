@@ -21,7 +21,6 @@ WRONG: list[tuple[type, dict[str, object]]] = [
     (AttackSetting, {"seed": 0.5}),
     (AttackSetting, {"seed": True}),
     (AttackSetting, {"norm": "l7"}),
-    (AttackSetting, {"labels": "foo"}),
     (AttackSetting, {"resize": "foo"}),
     (AttackSetting, {"batch_size": 0}),
     (AttackSetting, {"limit": 0}),

@@ -89,7 +89,7 @@ def a_data_format() -> None:
 
     spec = InputSpec("x", (None, 3), np.dtype(np.float32), None)
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "d.jsonl"
+        path = Path(folder) / "d.ndjson"
         path.write_text('{"x": [0.5, 0.25, 1], "y": 0}\n{"x": [0, 0.5, 0.75], "y": 1}\n')
         data = open_data(path, spec, Preprocessing())
         (batch,) = data.batches(None, 2)

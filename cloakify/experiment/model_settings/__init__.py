@@ -9,8 +9,9 @@ Without any of them pixels are in [0, 1], and images are cut to the model's size
 
 from cloakify.experiment.model_settings.resolve import (
     InputSettings,
+    find_tokenizer,
     input_settings,
     names_of_classes,
 )
 
-__all__ = ["InputSettings", "input_settings", "names_of_classes"]
+__all__ = ["InputSettings", "find_tokenizer", "input_settings", "names_of_classes"]

@@ -12,6 +12,7 @@ from onnx import ModelProto
 from cloakify.data import Preprocessing
 from cloakify.data.fitting import ImageFit
 from cloakify.data.naming import shown
+from cloakify.data.tokens import TOKENIZER
 from cloakify.errors import ModelError, UsageError
 from cloakify.experiment.model_settings.found import FoundSettings
 from cloakify.experiment.model_settings.huggingface import FILE as PREPROCESSOR
@@ -112,6 +113,11 @@ def _told_names(file: OnnxFile, num_classes: int) -> tuple[str, ...] | None:
 def names_of_classes(file: OnnxFile, num_classes: int) -> tuple[str, ...] | None:
     """Return what a model's classes are called, where a file beside it or it itself says so."""
     return _told_names(file, num_classes) or class_names(file.model, num_classes)
+
+
+def find_tokenizer(file: OnnxFile) -> Path | None:
+    """Return the `tokenizer.json` beside a model, or ``None``."""
+    return next(_beside(file.path, TOKENIZER), None)
 
 
 def _found(file: OnnxFile, point: AttackPoint, options: DataOptions) -> FoundSettings:

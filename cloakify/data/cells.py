@@ -1,0 +1,132 @@
+"""Files of text that hold a table: CSV, or parted by tabs or semicolons, and lines of JSON."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from cloakify.data.naming import shown
+from cloakify.data.text_errors import text_errors
+from cloakify.errors import DataError
+
+ENDINGS = (".csv", ".tsv", ".jsonl")
+"""Endings of such files, in lower case."""
+
+# Bytes of a file, and columns: text is read into memory.
+_LARGEST, _MOST_COLUMNS = 1 << 31, 1 << 20
+
+
+@dataclass(frozen=True)
+class Cells:
+    """A table of text.
+
+    Attributes
+    ----------
+    header
+        Names of the columns; each stands once.
+    rows
+        Cells, as many in each row as there are columns.
+    """
+
+    header: list[str]
+    rows: list[list[str]]
+
+    def column(self, name: str) -> list[str]:
+        """Return the cells of a column."""
+        place = self.header.index(name)
+        return [row[place] for row in self.rows]
+
+
+def read_cells(path: Path) -> Cells:
+    """Read a table with a header.
+
+    Raises
+    ------
+    DataError
+        The file can't be read, is empty, has a column twice, or rows differ in length.
+    """
+    rows = read_rows(path)
+    if not rows:
+        raise DataError(f"{shown(path)} is empty: give a header and at least one row")
+    header, *values = rows
+    if len(set(header)) < len(header):
+        twice = next(name for name in header if header.count(name) > 1)
+        raise DataError(f"{shown(path)} has two columns {shown(twice)!r}: rename one")
+    return Cells(header, values)
+
+
+def read_rows(path: Path) -> list[list[str]]:
+    """Read the rows of a table, the first of which may be its header; of JSON it is.
+
+    Raises
+    ------
+    DataError
+        As :func:`read_cells`.
+    """
+    with text_errors(path):
+        size = path.stat().st_size
+        if size > _LARGEST:
+            raise DataError(
+                f"{shown(path)} is {size / 1e9:.1f} GB large: give it as .parquet, or a part of it"
+            )
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            if path.suffix.lower() == ".jsonl":
+                return _of_objects(path, file)
+            delimiter = _delimiter(file.readline())
+            file.seek(0)
+            return list(_rows(path, file, delimiter))
+
+
+def _delimiter(line: str) -> str:
+    """Return what parts the cells, by the first line: where it has no comma, tab or semicolon."""
+    return next((each for each in ",\t;" if each in line), ",")
+
+
+def _rows(path: Path, file: Iterator[str], delimiter: str) -> Iterator[list[str]]:
+    width = None
+    for number, row in enumerate(csv.reader(file, delimiter=delimiter)):
+        if not row:
+            continue
+        width = len(row) if width is None else width
+        if len(row) > _MOST_COLUMNS:
+            raise DataError(f"{shown(path)} has {len(row)} columns: is it a table?")
+        if len(row) != width:
+            raise DataError(
+                f"{shown(path)} line {number + 1} has {len(row)} cells, the header {width}: mend it"
+            )
+        yield row
+
+
+def _of_objects(path: Path, file: Iterator[str]) -> list[list[str]]:
+    """Read an object a line, all with the first one's keys, as a header and rows."""
+    rows: list[list[str]] = []
+    for number, line in enumerate(file, 1):
+        if not line.strip():
+            continue
+        try:
+            read = json.loads(line)
+        except (ValueError, RecursionError):
+            read = None
+        if not isinstance(read, dict):
+            raise DataError(f"{shown(path)} line {number} is no JSON object: mend it")
+        if not rows:
+            rows.append(list(read))
+        lacking = [name for name in rows[0] if name not in read]
+        if lacking or len(read) != len(rows[0]):
+            odd = lacking or [name for name in read if name not in rows[0]]
+            raise DataError(
+                f"{shown(path)} line {number} has not the keys of the first ({shown(odd[0])!r}): "
+                "give all objects the same"
+            )
+        rows.append([_cell(read[name]) for name in rows[0]])
+    return rows
+
+
+def _cell(value: object) -> str:
+    """Return a value as text: what is neither a number nor text as JSON, which no number is."""
+    if isinstance(value, bool | list | dict):
+        return str(int(value)) if isinstance(value, bool) else json.dumps(value)
+    return "" if value is None else str(value)

@@ -1,0 +1,58 @@
+"""What a run asks of data when it opens them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cloakify.data.labels import label_name
+from cloakify.data.naming import shown, some
+from cloakify.errors import DataError
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked of data.
+
+    Attributes
+    ----------
+    input_name
+        Name of the model's input, which arrays and columns may go by.
+    labelled
+        Whether labels must come with the data.
+    label
+        Name of the array or column of labels, where the user gives it.
+    ids
+        Whether the model takes token ids, which text can be turned into.
+    """
+
+    input_name: str
+    labelled: bool = True
+    label: str | None = None
+    ids: bool = False
+
+    def label_of(self, names: list[str], where: str, apart: str | None = None) -> str | None:
+        """Return the array or column of labels among names.
+
+        ``None`` where none goes by a name of labels; ``apart`` is that of the samples.
+
+        Raises
+        ------
+        DataError
+            There is none of the name that the user gave.
+        """
+        if self.label is None:
+            return label_name(names, apart)
+        if self.label not in names:
+            raise DataError(
+                f"{where} has no column {shown(self.label)!r} (--labels), and there is no file of "
+                f"that name: it has {some(names)}"
+            )
+        return self.label
+
+    def refuse_label(self, where: str) -> None:
+        """Raise DataError where a column of labels is named, but data have no columns."""
+        if self.label is not None:
+            raise DataError(
+                f"--labels {shown(self.label)} is no file, and {where} has no columns: give a "
+                "file with the labels"
+            )
