@@ -1,7 +1,8 @@
 """Calibration data: opened from folders and files, checked, split, and read in batches."""
 
 from cloakify.data.copies import Copies, open_copies
-from cloakify.data.dataset import Batch, Dataset, open_data
+from cloakify.data.dataset import Batch, Dataset
+from cloakify.data.open_data import Samples, open_data
 from cloakify.data.preprocessing import Preprocessing
 from cloakify.data.splits import Splits, split
 
@@ -10,6 +11,7 @@ __all__ = [
     "Copies",
     "Dataset",
     "Preprocessing",
+    "Samples",
     "Splits",
     "open_copies",
     "open_data",

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloakify.data.bounds import check_count
+from cloakify.data.joined import with_others
 from cloakify.data.labels import LABEL_NAMES, labels_of_numbers, labels_of_texts
 from cloakify.data.naming import shown, some
 from cloakify.data.npy import NpzFile, StoredArray, open_npy
@@ -51,7 +52,7 @@ class ArraySource(RowSource):
         return self._x.take(rows)
 
 
-def open_npz(path: Path, request: Request) -> ArraySource:
+def open_npz(path: Path, request: Request) -> RowSource:
     """Open a ``.npz``: samples under the input's name or ``x``, labels under ``y`` or ``labels``.
 
     Raises
@@ -76,7 +77,10 @@ def open_npz(path: Path, request: Request) -> ArraySource:
             f"{shown(path)} holds no labels: add them as 'y', or pass --labels model to take the "
             "model's own answers"
         )
-    return _source(path, archive.open(x_name), y)
+    first = _source(path, archive.open(x_name), y)
+    return with_others(
+        first, request.others, names, lambda name: ArraySource(path, archive.open(name), None)
+    )
 
 
 def open_npy_file(path: Path, request: Request) -> ArraySource:
@@ -96,8 +100,8 @@ def open_npy_file(path: Path, request: Request) -> ArraySource:
     return _source(path, open_npy(path), None)
 
 
-def open_npy_folder(path: Path, request: Request) -> ArraySource:
-    """Open a folder with ``x.npy`` and, for labels, ``y.npy`` or ``labels.npy``.
+def open_npy_folder(path: Path, request: Request) -> RowSource:
+    """Open a folder with ``x.npy``, labels in ``y.npy``, and further inputs by their names.
 
     Raises
     ------
@@ -115,7 +119,13 @@ def open_npy_folder(path: Path, request: Request) -> ArraySource:
                 "--labels model to take the model's own answers"
             )
         y = open_npy(file, texts=True)
-    return _source(path, open_npy(path / "x.npy"), y)
+    there = [file.stem for file in sorted(path.glob("*.npy"))]
+    return with_others(
+        _source(path, open_npy(path / "x.npy"), y),
+        request.others,
+        there,
+        lambda name: ArraySource(path, open_npy(path / f"{name}.npy"), None),
+    )
 
 
 def read_labels_of(array: StoredArray) -> tuple[Labels, tuple[str, ...] | None]:

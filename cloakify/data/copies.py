@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloakify.data.array_files import INDEX, read_index
-from cloakify.data.dataset import Dataset, open_data
+from cloakify.data.dataset import Dataset
 from cloakify.data.fitting import ImageFit
 from cloakify.data.naming import shown, some
+from cloakify.data.open_data import open_data
 from cloakify.data.preprocessing import Preprocessing
 from cloakify.errors import DataError
 from cloakify.graph.analysis.inputs import InputSpec

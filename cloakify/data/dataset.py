@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -15,26 +14,11 @@ from numpy.typing import NDArray
 
 from cloakify.data.classes import Names, arrange, by_number
 from cloakify.data.digest import Label, digest
-from cloakify.data.fitting import ImageFit
-from cloakify.data.images import ImageFeed
-from cloakify.data.joined import JoinedSource, Pack, PackedFeed, open_others
-from cloakify.data.label_list import read_label_list
-from cloakify.data.naming import shown
-from cloakify.data.open_source import open_source
+from cloakify.data.joined import Pack, PackedFeed
 from cloakify.data.prefetch import prefetch
-from cloakify.data.preprocessing import Preprocessing
-from cloakify.data.request import Request
-from cloakify.data.rows import RowFeed
 from cloakify.data.sanity import check_classes, check_columns, read_labels
-from cloakify.data.source import EncodedSource, RowSource, Source
-from cloakify.data.splits import subset
-from cloakify.data.text_source import TextSource
-from cloakify.data.tokens import Encoder, TokenFeed
-from cloakify.errors import DataError, UsageError
-from cloakify.graph.analysis.inputs import InputSpec
-from cloakify.numeric.arrays import Indices
-
-PLAIN_FIT = ImageFit()
+from cloakify.data.source import Source
+from cloakify.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -252,125 +236,3 @@ class Dataset:
         """
         y = np.full(len(index), -1) if self.labels is None else self.labels[index]
         return Batch(self._feed.load(self.rows[index]), y, index)
-
-
-def open_data(
-    path: str | Path,
-    spec: InputSpec,
-    preprocessing: Preprocessing,
-    *,
-    labels: str = "given",
-    limit: int | None = None,
-    seed: int = 0,
-    fit: ImageFit = PLAIN_FIT,
-    box: tuple[float, float] | None = (0.0, 1.0),
-    others: Sequence[InputSpec] = (),
-    ids: bool = False,
-    tokenizer: Path | None = None,
-) -> Dataset:
-    """Open calibration data and check what can be checked without reading all of it.
-
-    Parameters
-    ----------
-    path
-        Folder of class folders with images (or of splits that are such folders), of images with
-        ``metadata.csv`` or ``metadata.jsonl``, or with ``x.npy`` and ``y.npy``; ``.npz``, ``.npy``,
-        ``.csv``; ``.tar``, ``.parquet`` or ``.arrow``, or a folder of such shards, as Hugging
-        Face's ``datasets`` saves them.
-    spec
-        What the model takes.
-    preprocessing
-        Applied to images. Arrays are taken as the model takes them; for those it only says what
-        range to expect.
-    labels
-        ``given`` reads them from the data; ``model`` leaves them to `Dataset.with_labels`; else a
-        file that holds them, or the name of the column or array in the data that does.
-    limit, seed
-        Take at most so many samples, chosen by the seed, each class in proportion.
-    fit
-        How images get the model's size.
-    box
-        Range of the data, in data units; a value of an array outside it is an error. ``None``
-        where there is no such range.
-    others
-        Further inputs of the model; their arrays must be in the same ``.npz`` file, or come of
-        text.
-    ids
-        Whether the model takes token ids, which text may be turned into.
-    tokenizer
-        The model's `tokenizer.json`, which does that.
-
-    Raises
-    ------
-    DataError
-        The data can't be read or does not fit the model.
-    UsageError
-        An option is out of its range.
-    """
-    path = Path(path)
-    named = None if labels in ("given", "model") else labels
-    listed = named is not None and os.path.isfile(named)
-    request = Request(
-        spec.name, labels != "model" and not listed, None if listed else named, ids=ids
-    )
-    source = open_source(path, request)
-    if listed:
-        read_label_list(Path(labels)).give(source)
-    feeds: dict[str, Feed] = {}
-    if others and not isinstance(source, TextSource):
-        beside = open_others(path, [other.name for other in others], len(source))
-        assert isinstance(source, RowSource)
-        source = JoinedSource(source, beside)
-        feeds = {
-            other.name: RowFeed(beside[other.name], other, preprocessing, None) for other in others
-        }
-    rows = np.arange(len(source))
-    if limit is not None:
-        rows = subset(len(source), source.labels, limit, seed)
-    if isinstance(source, TextSource):
-        feeds = _token_feeds(source, rows, (spec, *others), tokenizer)
-        feed = feeds[spec.name]
-    else:
-        feed = _feed(source, spec, preprocessing, fit, box, first=int(rows[0]))
-    return Dataset(
-        path=path,
-        labels=None if source.labels is None else source.labels[rows],
-        class_names=source.class_names,
-        rows=rows,
-        notes=source.notes,
-        _source=source,
-        _feed=feed,
-        _inputs={spec.name: feed, **feeds},
-    )
-
-
-def _token_feeds(
-    source: TextSource, rows: Indices, specs: Sequence[InputSpec], tokenizer: Path | None
-) -> dict[str, Feed]:
-    """Return what turns text into each of a model's inputs."""
-    if tokenizer is None:
-        raise DataError(
-            f"{shown(source.path)} holds text, and the model takes ids: put the model's "
-            "tokenizer.json beside it, or give the ids as arrays in a .npz file"
-        )
-    encoder = Encoder(source, rows, specs[0], specs[1:], tokenizer)
-    return {spec.name: TokenFeed(encoder, spec.name) for spec in specs}
-
-
-def _feed(
-    source: Source,
-    spec: InputSpec,
-    preprocessing: Preprocessing,
-    fit: ImageFit,
-    box: tuple[float, float] | None,
-    first: int,
-) -> Feed:
-    if isinstance(source, EncodedSource):
-        if box is not None and (box[0] > 0 or box[1] < 1):
-            raise UsageError(
-                f"the range {box[0]:g} to {box[1]:g} (--box) leaves out pixels of images, which go "
-                "from 0 to 1: samples outside it would be attacked from where no attacker may be"
-            )
-        return ImageFeed(source, spec, preprocessing, fit, first)
-    assert isinstance(source, RowSource)
-    return RowFeed(source, spec, preprocessing, box)

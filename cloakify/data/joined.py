@@ -7,14 +7,11 @@ the names of their inputs.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cloakify.data.array_files import ArraySource
 from cloakify.data.naming import shown, some
-from cloakify.data.npy import NpzFile
 from cloakify.data.source import RowSource
 from cloakify.errors import DataError
 
@@ -56,37 +53,47 @@ class JoinedSource(RowSource):
             yield "", b"".join(len(own).to_bytes(8, "little") + own for _, own in parts)
 
 
-def open_others(path: Path, names: Sequence[str], samples: int) -> dict[str, RowSource]:
-    """Open the arrays of further inputs in a ``.npz`` file.
+def with_others(
+    first: RowSource,
+    names: Sequence[str],
+    there: Sequence[str],
+    opened: Callable[[str], RowSource],
+) -> RowSource:
+    """Join the rows of the model's further inputs to those of its data input.
+
+    Parameters
+    ----------
+    first
+        Rows of the data input.
+    names
+        Names of the further inputs.
+    there
+        Names of what lies beside it.
+    opened
+        Opens one of these.
 
     Raises
     ------
     DataError
-        It is no ``.npz`` file, or an array is missing, damaged, or of another length.
+        One is missing, damaged, or of another length.
     """
-    listed = some(list(names))
-    if path.suffix.lower() != ".npz" or not path.is_file():
-        raise DataError(
-            f"{shown(path)}: the model takes further inputs ({listed}): give a .npz file with an "
-            "array for each, by the inputs' names"
-        )
-    archive = NpzFile(path)
-    there = archive.names()
+    if not names:
+        return first
     found: dict[str, RowSource] = {}
     for name in names:
         if name not in there:
             raise DataError(
-                f"{shown(path)} holds {some(there)}, but the model also takes {shown(name)!r}: "
-                "add an array of that name with a row for each sample"
+                f"{shown(first.path)} holds {some(list(there))}, but the model also takes "
+                f"{shown(name)!r}: add an array of that name with a row for each sample"
             )
-        array = archive.open(name)
-        if array.shape[0] != samples:
+        other = opened(name)
+        if len(other) != len(first):
             raise DataError(
-                f"{array.where} has {array.shape[0]} rows but there are {samples} samples: give "
-                "one row for each"
+                f"{shown(first.path)} has {len(other)} rows of {shown(name)!r} but there are "
+                f"{len(first)} samples: give one row for each"
             )
-        found[name] = ArraySource(path, array, None)
-    return found
+        found[name] = other
+    return JoinedSource(first, found)
 
 
 class PackedFeed:

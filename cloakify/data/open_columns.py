@@ -12,6 +12,7 @@ from cloakify.data.bounds import check_count
 from cloakify.data.column_rows import ColumnImages, ColumnRows, ColumnTexts
 from cloakify.data.columns import ColumnFiles
 from cloakify.data.features import Features
+from cloakify.data.joined import with_others
 from cloakify.data.labels import labels_of_numbers, labels_of_texts
 from cloakify.data.naming import shown, some
 from cloakify.data.request import Request
@@ -62,7 +63,12 @@ def open_columns(files: ColumnFiles, request: Request) -> Source:
     check_count(len(samples), str(files.path))
     labels, names = _labels(files, features, x_name) if request.labelled else (None, None)
     if features.is_list(x_name):
-        return ColumnRows(files.path, samples, labels, names)
+        return with_others(
+            ColumnRows(files.path, samples, labels, names),
+            request.others,
+            [name for name in features.names if features.is_list(name)],
+            lambda name: ColumnRows(files.path, files.column(name), None, None),
+        )
     return ColumnImages(files.path, samples, labels, names)
 
 

@@ -21,6 +21,8 @@ class Request:
         Whether labels must come with the data.
     label
         Name of the array or column of labels, where the user gives it.
+    others
+        Names of the model's further inputs, which arrays and columns go by.
     ids
         Whether the model takes token ids, which text can be turned into.
     """
@@ -28,6 +30,7 @@ class Request:
     input_name: str
     labelled: bool = True
     label: str | None = None
+    others: tuple[str, ...] = ()
     ids: bool = False
 
     def label_of(self, names: list[str], where: str, apart: str | None = None) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,7 +12,7 @@ from onnx import ModelProto
 
 from cloakify.attacks import Target, ThreatModel, make_threat
 from cloakify.attacks.threat import check_width
-from cloakify.data import Copies, Dataset, Splits, open_copies, open_data, split
+from cloakify.data import Copies, Dataset, Samples, Splits, open_copies, open_data, split
 from cloakify.data.classes import read_names
 from cloakify.data.naming import shown
 from cloakify.data.splits import some_of
@@ -32,6 +33,7 @@ from cloakify.limits.stages import reading
 from cloakify.numeric.arrays import Labels
 from cloakify.runtime import BatchSize, Device, fitting_batch_size, resolve_device
 from cloakify.settings import Setting
+from cloakify.settings.programs import split_program
 
 # Samples that two models must turn into the same values to be compared.
 SAME = 4
@@ -197,7 +199,7 @@ class Experiment:
 
 def open_experiment(
     classifier: Classifier,
-    data: str | os.PathLike[str],
+    data: Samples,
     setting: Setting,
     label: Callable[[Experiment], Labels],
 ) -> Experiment:
@@ -234,9 +236,9 @@ def open_experiment(
     norm, eps = setting.threat.norm, setting.threat.eps
     threat = make_threat(norm, eps, classifier.spec, preprocessing, box)
     check_width(threat, eps)
-    with reading(data):
+    with _reading(data):
         dataset = open_data(
-            os.fspath(data),
+            data,
             classifier.spec,
             preprocessing,
             labels=setting.data.labels,
@@ -249,7 +251,7 @@ def open_experiment(
             tokenizer=find_tokenizer(classifier.file),
         )
     if dataset.labels is not None:
-        classifier = classifier.for_labels(dataset.labels, shown(os.fspath(data)))
+        classifier = classifier.for_labels(dataset.labels, shown(dataset.path))
     count = classifier.scores.num_classes
     listed = setting.data.classes
     given = None if listed is None else read_names(listed, count)
@@ -271,6 +273,13 @@ def open_experiment(
         classifier, dataset, labels, threat, device, setting, perturbs, batching, inputs, inside
     )
     return experiment if dataset.labels is not None else experiment.labelled(label(experiment))
+
+
+def _reading(data: Samples) -> AbstractContextManager[None]:
+    """Return the stage in which data are read; the user's own code takes what it takes."""
+    if isinstance(data, str | os.PathLike) and split_program(data) is None:
+        return reading(data)
+    return nullcontext()
 
 
 def _batch_size(setting: Setting, dataset: Dataset, device: Device) -> int:

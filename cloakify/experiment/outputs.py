@@ -6,7 +6,9 @@ import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from cloakify.data import Samples
 from cloakify.data.patterns import is_pattern, matching
+from cloakify.data.program import script_of
 from cloakify.experiment.classifier import Classifier
 from cloakify.onnxfile import check_places
 
@@ -16,7 +18,7 @@ AnyPath = str | os.PathLike[str]
 def check_outputs(
     outputs: Iterable[AnyPath | None],
     classifiers: Sequence[Classifier],
-    *samples: AnyPath | None,
+    *samples: Samples | None,
     read: Iterable[AnyPath] = (),
 ) -> None:
     """Refuse outputs in places that can't be written to, or that hold what is read.
@@ -30,7 +32,7 @@ def check_outputs(
     classifiers
         Whose files and sidecars are read.
     samples
-        Data that are: files, folders, or patterns of such; ``None`` for none.
+        Data that are: files, folders, patterns of such, or what yields them; ``None`` for none.
     read
         Other files.
 
@@ -44,8 +46,11 @@ def check_outputs(
     inputs = [path for classifier in classifiers for path in classifier.file.files]
     written = [Path(path) for path in outputs if path is not None]
     inputs += map(Path, read)
-    for path in (Path(path) for path in samples if path is not None):
-        if is_pattern(path):
+    for path in (Path(path) for path in samples if isinstance(path, str | os.PathLike)):
+        script = script_of(path)
+        if script is not None:
+            inputs.append(script)
+        elif is_pattern(path):
             names = {output.name for output in written}
             inputs += [file for file in matching(path) if file.name in names]
         else:

@@ -34,7 +34,10 @@ def command_line(
     words = ["cloakify", verb, *(_path(model) for model in models)]
     for name, value in files.items():
         if value is not None:
-            words += _option(options[name], options[name].check(value))
+            plain = isinstance(value, str | os.PathLike | tuple | list)
+            # What is no path, but yields samples, no shell can repeat: it is named all the same.
+            given = value if plain else f"<{type(value).__name__}>"
+            words += _option(options[name], options[name].check(given))
     for declared, value in setting.changed():
         if not declared.option.aside:
             words += _option(declared, value)

@@ -17,6 +17,7 @@ from typing import Any
 from cloakify.errors import UsageError
 from cloakify.settings.groups import HEADINGS
 from cloakify.settings.option import Declaration
+from cloakify.settings.programs import names_module
 from cloakify.settings.settings import did_you_mean
 from cloakify.settings.verbs import VERBS, options_of
 
@@ -145,7 +146,7 @@ def _check_inside(declared: Declaration, value: Any, path: Path) -> None:
 
 
 def _has_signs(named: Path, path: Path) -> bool:
-    return not _SIGNS.isdisjoint(os.path.relpath(named, path.parent))
+    return names_module(named) or not _SIGNS.isdisjoint(os.path.relpath(named, path.parent))
 
 
 def _of_verb(verb: str) -> dict[str, Declaration]:
@@ -208,12 +209,17 @@ def _read(declared: Declaration, value: object, folder: Path) -> Any:
         paths = value if declared.several and isinstance(value, list) else [value]
         if not all(isinstance(each, str) and each for each in paths):
             raise UsageError(f"{declared.flag} takes {declared.takes}, not {_text(value)}")
-        placed = [folder / str(each) for each in paths]
+        placed = [_placed(declared, str(each), folder) for each in paths]
         return declared.check(placed if declared.several else placed[0])
     text = _text(value)
     if declared.option.may_name_file and (folder / text).is_file():
         text = str(folder / text)
     return declared.parse(text)
+
+
+def _placed(declared: Declaration, name: str, folder: Path) -> Path:
+    """Return a path as it counts from the file's folder; a module lies in none."""
+    return Path(name) if declared.option.samples and names_module(name) else folder / name
 
 
 def _text(value: object) -> str:

@@ -21,7 +21,8 @@ class DataFile(Group, frozen=True, kw_only=True):
         File,
         Option(
             "Class folders of images, a Hugging Face data set, or a .npz, .npy, .csv, .jsonl, "
-            ".tar, .parquet or .arrow file; or a pattern of files, in quotes.",
+            ".tar, .parquet or .arrow file; a pattern of files, in quotes; or "
+            "script.py:function, which is run and yields (x, y).",
             samples=True,
         ),
     ]

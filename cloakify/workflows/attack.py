@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from cloakify.attacks.apgd import ApgdBpda
+from cloakify.data import Samples
 from cloakify.data.npz_writer import NpzWriter
 from cloakify.engine.task import Job, in_chunks
 from cloakify.errors import UsageError
@@ -64,7 +65,7 @@ class AttackResult:
 
 def attack(
     model: str | os.PathLike[str],
-    data: str | os.PathLike[str],
+    data: Samples,
     output: str | os.PathLike[str],
     setting: AttackSetting | None = None,
     progress: Progress = lambda stage, done, total: None,

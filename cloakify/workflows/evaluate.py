@@ -18,6 +18,7 @@ from cloakify.assessment.attack_plan import (
 from cloakify.assessment.evaluate_report import evaluate_report
 from cloakify.assessment.expected_work import outlook_of_plan
 from cloakify.assessment.label_accuracy import attacking_labels, label_accuracy
+from cloakify.data import Samples
 from cloakify.engine.task import work_of
 from cloakify.errors import UsageError
 from cloakify.experiment.classifier import Classifier, open_classifier
@@ -60,7 +61,7 @@ class EvaluateResult:
 
 def evaluate(
     models: Sequence[str | os.PathLike[str]] | str | os.PathLike[str],
-    data: str | os.PathLike[str],
+    data: Samples,
     setting: EvaluateSetting | None = None,
     progress: Progress = lambda stage, done, total: None,
     attacked: str | os.PathLike[str] | None = None,
@@ -75,7 +76,8 @@ def evaluate(
         An ``.onnx`` file, or several; the first one is what the others are compared with. They take
         inputs of one shape, preprocessed in one way, and have the same classes.
     data
-        Samples: class folders of images, ``.npz``, ``.npy``, ``.csv``, ``.tar`` or ``.parquet``.
+        Samples: a path of whatever form (see :func:`cloakify.data.open_data`), or an iterable of
+        pairs (x, y) or of batches of such, as the models take them.
     setting
         Everything else.
     progress

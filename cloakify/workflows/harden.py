@@ -19,7 +19,7 @@ from cloakify.assessment.label_accuracy import attacking_labels, label_accuracy
 from cloakify.assessment.masking_checks import check_masking, codes_in_doubt
 from cloakify.attacks import Attack
 from cloakify.attacks.given import Given
-from cloakify.data import Splits
+from cloakify.data import Samples, Splits
 from cloakify.errors import UsageError
 from cloakify.evaluation.robustness import Attacks
 from cloakify.experiment.chosen_attacks import (
@@ -81,7 +81,7 @@ class HardenResult:
 
 def harden(
     model: str | os.PathLike[str],
-    data: str | os.PathLike[str],
+    data: Samples,
     output: str | os.PathLike[str] | None = None,
     setting: HardenSetting | None = None,
     progress: Progress = lambda stage, done, total: None,
@@ -96,8 +96,8 @@ def harden(
     model
         The ``.onnx`` file.
     data
-        Calibration data: class folders of images, ``.npz``, ``.npy``, ``.csv``, ``.tar`` or
-        ``.parquet``.
+        Calibration data: a path of whatever form (see :func:`cloakify.data.open_data`), or an
+        iterable of pairs (x, y) or of batches of such, as the model takes them.
     output
         Where to write; ``<stem>.hardened.onnx`` beside the source when left out.
     setting

@@ -50,11 +50,34 @@ def test_digest_and_copies_look_at_every_array(tmp_path: Path):
     assert len(opened(tmp_path / "e.npz", **same).distinct) == 1
 
 
-def test_only_npz_files_hold_several_arrays(tmp_path: Path):
-    np.save(tmp_path / "x.npy", ARRAYS["ids"])
-    np.save(tmp_path / "y.npy", ARRAYS["y"])
+def test_every_form_that_can_hold_several_arrays_gives_the_same(tmp_path: Path):
+    whole = opened(tmp_path / "d.npz").sha256
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    np.save(folder / "x.npy", ARRAYS["ids"])
+    np.save(folder / "y.npy", ARRAYS["y"])
+    forms = [folder]
+    with pytest.raises(DataError, match=r"holds x, y, but the model also takes 'mask'"):
+        open_data(folder, IDS, Preprocessing(), box=None, others=[MASK])
+    np.save(folder / "mask.npy", ARRAYS["mask"])
+    pa = pytest.importorskip("pyarrow")
+    table = pa.table({name: array.tolist() for name, array in ARRAYS.items()})
+    pytest.importorskip("pyarrow.parquet").write_table(table, tmp_path / "d.parquet")
+    with pa.ipc.new_stream(str(tmp_path / "d.arrow"), table.schema) as writer:
+        writer.write_table(table, 3)
+    forms += [tmp_path / "d.parquet", tmp_path / "d.arrow"]
+    forms.append([{name: array[n] for name, array in ARRAYS.items()} for n in range(8)])
+    for form in forms:
+        data = open_data(form, IDS, Preprocessing(), box=None, limit=4, seed=1, others=[MASK])
+        assert data.sha256 == whole
+        found = data.inputs(np.arange(4))
+        np.testing.assert_array_equal(found["mask"], found["ids"] * 2)
+
+
+def test_what_holds_one_array_is_not_enough(tmp_path: Path):
+    (tmp_path / "d.csv").write_text("a,b,c,y\n1,2,3,0\n")
     with pytest.raises(DataError, match=r"takes further inputs \(mask\): give a .npz file"):
-        open_data(tmp_path, IDS, Preprocessing(), box=None, others=[MASK])
+        open_data(tmp_path / "d.csv", IDS, Preprocessing(), box=None, others=[MASK])
 
 
 def test_whole_numbers_that_do_not_fit(tmp_path: Path):

@@ -1,0 +1,273 @@
+"""Samples that are yielded: kept in a temporary file, so that they can be read again in any order.
+
+What is yielded is
+
+- ``(x, y)``: a sample with its label, or a batch of both, as PyTorch's loaders have them;
+- ``x`` alone, where labels come from elsewhere;
+- a mapping of arrays by the inputs' names, and labels under ``y`` or ``label``, or beside it as a
+  pair; ONNX Runtime's calibration readers yield such batches.
+
+``x`` is an array as the model takes it, of anything that NumPy makes an array of, a Pillow image,
+the bytes of an image file, or text. The file has no name, and is gone with the process.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from PIL import Image
+
+from cloakify.data.array_files import ArraySource
+from cloakify.data.bounds import MOST_SAMPLES, check_count
+from cloakify.data.joined import JoinedSource
+from cloakify.data.kept import KeptImages, KeptRows
+from cloakify.data.labels import LABEL_NAMES, labels_of_numbers, labels_of_texts
+from cloakify.data.naming import shown, some
+from cloakify.data.program import own_code
+from cloakify.data.request import Request
+from cloakify.data.rows import match_layout
+from cloakify.data.source import Source
+from cloakify.data.text_source import TextSource
+from cloakify.errors import DataError
+from cloakify.graph.analysis.inputs import InputSpec
+from cloakify.numeric.arrays import AnyArray, Labels
+
+# Modes of images that PNG holds; TIFF holds the others.
+_IN_PNG = {"1", "L", "LA", "P", "RGB", "RGBA", "I", "I;16"}
+
+
+def read_yielded(
+    data: object, path: Path, request: Request, spec: InputSpec, others: Sequence[InputSpec]
+) -> Source:
+    """Keep all samples that something yields.
+
+    Parameters
+    ----------
+    data
+        An iterable, or a reader with ``get_next``.
+    path
+        What messages and reports call it.
+    request
+        What is asked of it.
+    spec, others
+        The model's data input, and its further ones.
+
+    Raises
+    ------
+    DataError
+        It yields something else than the above, or nothing, or raises.
+    """
+    where = shown(path)
+    kept = _Kept(where, request, spec, others)
+    with own_code(where):
+        for number, item in enumerate(_items(data, where)):
+            kept.add(item, f"{where} item {number}")
+            if len(kept) > MOST_SAMPLES:
+                check_count(len(kept), where)
+    check_count(len(kept), where)
+    return kept.source(path)
+
+
+def _items(data: object, where: str) -> Iterator[object]:
+    if hasattr(data, "get_next"):
+        while (item := data.get_next()) is not None:
+            yield item
+    elif isinstance(data, Iterable) and not isinstance(data, str | bytes | Mapping):
+        yield from data
+    else:
+        raise DataError(
+            f"{where} is a {type(data).__name__}, not something that yields (x, y): give an "
+            "iterable, or a CalibrationDataReader"
+        )
+
+
+class _Kept:
+    """Samples so far."""
+
+    def __init__(
+        self, where: str, request: Request, spec: InputSpec, others: Sequence[InputSpec]
+    ) -> None:
+        self._where, self._request, self._spec = where, request, spec
+        self._others = [other.name for other in others]
+        self._arrays: dict[str, KeptRows] = {}
+        self._encoded: KeptImages | None = None
+        self._texts: list[tuple[str, ...]] = []
+        self._labels: list[object] = []
+
+    def __len__(self) -> int:
+        if self._encoded is not None:
+            return len(self._encoded)
+        if self._texts:
+            return len(self._texts)
+        rows = self._arrays.get(self._spec.name)
+        return 0 if rows is None else rows.count
+
+    def add(self, item: object, where: str) -> None:
+        """Keep what was yielded."""
+        x, y = self._split(item, where)
+        if isinstance(x, Mapping):
+            self._add_arrays(x, y, where)
+        elif isinstance(x, Image.Image | bytes):
+            self._check_kind(self._encoded is not None, where)
+            self._encoded = self._encoded or KeptImages(self._where)
+            self._encoded.add(_file_of(x) if isinstance(x, Image.Image) else x)
+            self._add_labels([y], 1, where)
+        elif _is_text(x):
+            self._check_kind(bool(self._texts), where)
+            self._texts.append((x,) if isinstance(x, str) else tuple(cast(Sequence[str], x)))
+            self._add_labels([y], 1, where)
+        else:
+            self._add_arrays({self._spec.name: x}, y, where)
+
+    def _split(self, item: object, where: str) -> tuple[object, object]:
+        """Return sample and label; ``None`` where there is none."""
+        if isinstance(item, Mapping):
+            name = self._request.label_of(list(map(str, item)), where)
+            if name is None or name in (self._spec.name, *self._others):
+                return item, None
+            return {key: value for key, value in item.items() if key != name}, item[name]
+        if isinstance(item, tuple | list) and len(item) == 2 and not _is_text(item):
+            return item[0], item[1]
+        return item, None
+
+    def _check_kind(self, same: bool, where: str) -> None:
+        if len(self) and not same:
+            raise DataError(f"{where} is of another kind than those before: yield one kind")
+
+    def _add_arrays(self, given: Mapping[Any, object], y: object, where: str) -> None:
+        self._check_kind(bool(self._arrays), where)
+        found = {
+            str(name): _array(value, f"{where}, {shown(str(name))!r},")
+            for name, value in given.items()
+        }
+        name = self._spec.name
+        if name not in found:
+            # The only array is the samples', whatever it is called.
+            if self._others or len(found) != 1:
+                raise DataError(
+                    f"{where} holds {some(list(found)) or 'nothing'}: name the samples "
+                    f"{shown(name)!r}, as the model does"
+                )
+            found = {name: next(iter(found.values()))}
+        lacking = [each for each in self._others if each not in found]
+        if lacking:
+            raise DataError(f"{where} has no {some(lacking)}, which the model also takes: add it")
+        batch = self._is_batch(found[name], y, where)
+        count = len(found[name]) if batch else 1
+        for each in (name, *self._others):
+            values = found[each] if batch else found[each][None]
+            if len(values) != count:
+                raise DataError(
+                    f"{where} has {len(values)} rows of {shown(each)} and {count} of "
+                    f"{shown(name)}: give as many of all"
+                )
+            self._arrays.setdefault(each, KeptRows(f"{self._where} array {shown(each)!r}")).add(
+                values, where
+            )
+        alone = not batch or y is None
+        self._add_labels([y] * count if alone else _labels_of(y, where), count, where)
+
+    def _is_batch(self, x: AnyArray, y: object, where: str) -> bool:
+        """Tell a batch from a sample: by the shape that the model takes, else by the labels."""
+        rank = len(self._spec.sample_shape)
+        if x.ndim == rank + 1:
+            return True
+        if _fits(x.shape, self._spec) or x.ndim < 1:
+            return False
+        if _fits(x.shape[1:], self._spec):
+            return True
+        match_layout(x.shape if np.ndim(cast(Any, y)) == 0 else x.shape[1:], self._spec, where)
+        return False
+
+    def _add_labels(self, labels: Sequence[object], count: int, where: str) -> None:
+        if not self._request.labelled:
+            return
+        if len(labels) != count:
+            raise DataError(f"{where} has {len(labels)} labels for {count} samples: give as many")
+        if any(label is None for label in labels):
+            raise DataError(
+                f"{where} has no label: yield (x, y), or a mapping with {LABEL_NAMES[0]!r}; or "
+                "pass --labels FILE, or --labels model to take the model's own answers"
+            )
+        self._labels += [
+            label if isinstance(label, str) else _array(label, where) for label in labels
+        ]
+
+    def source(self, path: Path) -> Source:
+        """Return all samples."""
+        labels, names = self._read_labels()
+        if self._encoded is not None:
+            return self._encoded.source(path, labels, names)
+        if self._texts:
+            return self._text_source(path, labels, names)
+        first, *more = (
+            ArraySource(path, self._arrays[name].stored(), labels if not n else None, names)
+            for n, name in enumerate((self._spec.name, *self._others))
+        )
+        if not more:
+            return first
+        return JoinedSource(first, dict(zip(self._others, more, strict=True)))
+
+    def _text_source(
+        self, path: Path, labels: Labels | None, names: tuple[str, ...] | None
+    ) -> TextSource:
+        if len({len(texts) for texts in self._texts}) > 1:
+            raise DataError(f"{self._where} yields single texts and pairs: yield one kind")
+        columns = [list(column) for column in zip(*self._texts, strict=True)]
+        return TextSource(path, columns, labels, names, lambda row: f"{self._where} sample {row}")
+
+    def _read_labels(self) -> tuple[Labels | None, tuple[str, ...] | None]:
+        if not self._request.labelled:
+            return None, None
+        where = f"{self._where} labels"
+        if any(isinstance(label, str) for label in self._labels):
+            return labels_of_texts([str(label) for label in self._labels], where)
+        arrays = cast(list[AnyArray], self._labels)
+        if len({each.shape for each in arrays}) > 1:
+            raise DataError(f"{where} differ in shape: yield a class index for each sample")
+        return labels_of_numbers(np.stack(arrays), where), None
+
+
+def _file_of(image: Image.Image) -> bytes:
+    file = io.BytesIO()
+    image.save(file, "PNG" if image.mode in _IN_PNG else "TIFF")
+    return file.getvalue()
+
+
+def _is_text(x: object) -> bool:
+    """Whether it is text, or a pair of texts."""
+    return isinstance(x, str) or (
+        isinstance(x, tuple | list) and len(x) == 2 and all(isinstance(each, str) for each in x)
+    )
+
+
+def _array(value: object, where: str) -> AnyArray:
+    """Return an array of what NumPy makes one of, and of tensors that gradients are kept for."""
+    if hasattr(value, "detach"):
+        value = value.detach().cpu()
+    found = np.asarray(value)
+    if found.dtype.kind not in "biuf":
+        raise DataError(
+            f"{where} is a {type(value).__name__}, no array of numbers of one shape: yield arrays "
+            "as the model takes them, Pillow images, or text where it takes ids"
+        )
+    return found
+
+
+def _labels_of(y: object, where: str) -> list[object]:
+    """Return the labels of a batch, one by one."""
+    if isinstance(y, list | tuple) and all(isinstance(each, str) for each in y):
+        return list(y)
+    return list(_array(y, f"{where}, labels"))
+
+
+def _fits(shape: tuple[int, ...], spec: InputSpec) -> bool:
+    try:
+        match_layout(shape, spec, "")
+    except DataError:
+        return False
+    return True
