@@ -15,8 +15,12 @@ from cloakify.graph.analysis.scores import Scores
 from cloakify.graph.analysis.task import Task
 from cloakify.graph.edit.mask import features_type
 from cloakify.graph.edit.taps import head_model, value_of_rank
-from cloakify.numeric.arrays import Array, floats
+from cloakify.numeric.arrays import AnyArray, Array, floats
+from cloakify.onnxfile import values_of
 from cloakify.runtime import CPU, Device, Session
+
+# Numbers of features that a head is run on at once.
+_AT_ONCE = 1 << 22
 
 # Largest difference of logits that are the same, relative to the largest.
 PICKED = 1e-3
@@ -71,24 +75,74 @@ def read_head(model: ModelProto, head: Head, features: Array, host: Device = CPU
     """
     if head.gives_probabilities:
         return _of_attributes(model, head)
-    # Unit vectors along the features, one position.
-    units = np.zeros((head.num_features + 1, head.num_features), np.float32)
-    np.fill_diagonal(units[1:], 1.0)
-    positions = [1] * (features.ndim - 2)
-    if head.kernel:
-        shape = [-1, head.num_features // math.prod(head.kernel), *head.kernel]
-    elif head.op_type == "Conv":
-        shape = [-1, head.num_features, *positions]
-    else:
-        shape = [-1, *positions, head.num_features]
+    stored = _of_constants(model, head)
     # Captured features are float32 whatever the model computes in; the head takes its own type.
     element_type = features_type(model, head)
     dtype = onnx.helper.tensor_dtype_to_np_dtype(element_type)
     value = value_of_rank(head.features, element_type, features.ndim)
     session = Session(head_model(model, value, head.linear), host)
-    (outputs,) = session.run({head.features: units.reshape(shape).astype(dtype)}).values()
-    table = outputs.astype(np.float32).reshape(head.num_features + 1, head.num_classes)
-    return LinearHead(table[1:] - table[0], table[0])
+
+    def run(rows: Array) -> Array:
+        """Return the outputs for features that are [n, D] at every position."""
+        (outputs,) = session.run(
+            {head.features: _spread(rows, head, features.ndim, dtype)}
+        ).values()
+        shape = [len(rows), head.num_classes, *(outputs.shape[2:] if head.window else ())]
+        table: Array = outputs.astype(np.float32).reshape(shape)
+        # Where the kernel is not at a border.
+        return table[(..., *(size // 2 for size in shape[2:]))]
+
+    bias = run(np.zeros((1, head.num_features), np.float32))[0]
+    if stored is not None:
+        return LinearHead(stored, bias)
+    units = np.eye(head.num_features, dtype=np.float32)
+    step = max(1, _AT_ONCE // (head.num_features * _positions(head)))
+    parts = [run(units[start : start + step]) for start in range(0, len(units), step)]
+    return LinearHead(np.concatenate(parts) - bias, bias)
+
+
+def _positions(head: Head) -> int:
+    """Return how many positions a head is tried on."""
+    return math.prod(2 * size + 1 for size in head.window)
+
+
+def _spread(rows: Array, head: Head, rank: int, dtype: np.dtype[np.generic]) -> AnyArray:
+    """Give rows [n, D] the form of the head's features, with the same at every position."""
+    if head.kernel:
+        return rows.reshape(-1, head.num_features // math.prod(head.kernel), *head.kernel).astype(
+            dtype
+        )
+    ones = [1] * (rank - 2)
+    if head.features_axis != 1:
+        return rows.reshape(-1, *ones, head.num_features).astype(dtype)
+    around = [2 * size + 1 for size in head.window] or ones
+    spread = rows.reshape(-1, head.num_features, *ones).astype(dtype)
+    return np.ascontiguousarray(np.broadcast_to(spread, (*spread.shape[:2], *around)))
+
+
+def _of_constants(model: ModelProto, head: Head) -> Array | None:
+    """Return the weights [D, C] of a quantised layer: what it puts out is too coarse to tell them.
+
+    ``None`` where they are not stored as they are, or something stands between them and the scores
+    that changes these.
+    """
+    node = next((node for node in model.graph.node if head.product in node.output), None)
+    tensors = {tensor.name: tensor for tensor in model.graph.initializer}
+    if not head.product or node is None or not {*node.input[3:6]} <= {*tensors, ""}:
+        return None
+    weight, scale, zero = (
+        values_of(tensors[name]).astype(np.float64) if name else np.zeros(1)
+        for name in node.input[3:6]
+    )
+    attributes = {entry.name: entry for entry in node.attribute}
+    classes_first = node.op_type == "QLinearConv" or (
+        "transB" in attributes and attributes["transB"].i == 1
+    )
+    matrix = weight.reshape(weight.shape[:2])
+    matrix = matrix.T if classes_first else matrix
+    real = (matrix - zero.reshape(-1)) * scale.reshape(-1)
+    alpha = attributes["alpha"].f if "alpha" in attributes else 1.0
+    return floats(real * alpha) if real.shape == (head.num_features, head.num_classes) else None
 
 
 def _of_attributes(model: ModelProto, head: Head) -> LinearHead:
@@ -128,7 +182,7 @@ def by_feature(features: Array, head: Head) -> Array:
     """Return features as [n, D], or [n, P, D] where there are P > 1 positions."""
     if head.kernel:
         return features.reshape(len(features), -1)
-    axis = 1 if head.op_type == "Conv" else features.ndim + head.features_axis
+    axis = head.features_axis % features.ndim
     moved = np.moveaxis(features, axis, -1)
     flat = moved.reshape(len(features), -1, head.num_features)
     return flat[:, 0] if flat.shape[1] == 1 else flat

@@ -14,14 +14,14 @@ class Head:
     node
         Name of the linear node; where it has none, of its output.
     op_type
-        ``Gemm``, ``MatMul``, ``Conv``, ``Einsum``, ``LinearClassifier`` of ai.onnx.ml, or where
-        that is what reads the features, ``Transpose`` or ``DynamicQuantizeLinear``.
+        ``Gemm``, ``MatMul``, ``Conv``, ``Einsum``, …, or where that is what reads the features,
+        ``Transpose``, ``QuantizeLinear`` or ``DynamicQuantizeLinear``.
     features
         Name of the data input φ.
     features_slot
         Which of the node's inputs φ is.
     features_axis
-        Axis of φ along which its features lie, from the end for Gemm and MatMul.
+        Axis of φ along which its features lie: 1 of maps, else from the end.
     num_features
         D.
     weight
@@ -36,6 +36,11 @@ class Head:
     kernel
         Of a `Conv` that takes a whole map of features: its size. The features are then those of
         every channel at every position.
+    window
+        Of a `Conv` that sees more than one position of a larger map, and whose scores are pooled:
+        its size. The features are those of every channel.
+    product
+        Of a head that quantises its features: what the quantised layer puts out.
     """
 
     node: str
@@ -49,6 +54,8 @@ class Head:
     logits: str
     num_classes: int
     kernel: tuple[int, ...] = ()
+    window: tuple[int, ...] = ()
+    product: str = ""
 
     @property
     def gives_probabilities(self) -> bool:

@@ -17,6 +17,7 @@ from cloakify.errors import HeadError
 from cloakify.graph.analysis.head import Head
 from cloakify.graph.analysis.linear_layers import as_head
 from cloakify.graph.analysis.score_path import ScorePaths
+from cloakify.graph.analysis.task import nodes_behind
 from cloakify.graph.model.branches import write_out_branches
 from cloakify.graph.model.constants import Constants
 from cloakify.graph.model.dataflow import leading_to
@@ -26,6 +27,13 @@ from cloakify.graph.model.shapes import import_with_shapes
 _OTHER_LAYERS = {"Conv", "ConvTranspose", "Gemm", "LSTM", "GRU", "RNN"}
 
 _LAYERS = _OTHER_LAYERS | {"MatMul"}
+# Layers whose features are no floats, but where the node that quantises them is the head's.
+_QUANTISED = {"ConvInteger", "MatMulInteger", "QGemm", "QLinearConv", "QLinearMatMul"}
+# What may leave fewer numbers than there are classes, or more.
+_PICKS = {
+    *("ArrayFeatureExtractor", "Concat", "Gather", "GatherElements", "GatherND", "Slice", "Split"),
+    "TopK",
+}
 
 _IN_FUNCTION = (
     "the last layer is inside the local function {0!r}, which a mask can't be put into; "
@@ -34,6 +42,11 @@ _IN_FUNCTION = (
 _IN_BRANCH = (
     "the last layer is inside {0} {1!r}, whose course the data decide: a mask has no one place in "
     "it; evaluate and attack take the model"
+)
+_ON_INTEGERS = (
+    "the last layer, {0} {1!r}, reads or makes quantised numbers alone, and a mask takes floats; "
+    "quantise the model in the QDQ format, or leave the layer's input in floats; evaluate and "
+    "attack take it as it is"
 )
 
 
@@ -83,7 +96,10 @@ def find_head_in(
             raise HeadError(_IN_FUNCTION.format(min(hidden)[1]))
         for node in graph.nodes:
             if _holds_layer(node):
-                raise HeadError(_IN_BRANCH.format(node.op, node.name or node.outputs[0].name))
+                raise HeadError(_IN_BRANCH.format(node.op, _called(node)))
+        for node in reversed(graph.nodes):
+            if node.op in _QUANTISED:
+                raise HeadError(_ON_INTEGERS.format(node.op, _called(node)))
         raise HeadError(
             "no linear layer with constant weights (Gemm, MatMul or 1×1 Conv) in the graph; "
             "it is no classifier that a mask can harden"
@@ -96,6 +112,7 @@ def find_head_in(
         taken = chosen[0]
     else:
         taken = _only_one(graph, layers, hidden, any_mixed)
+        _check_count(graph, taken)
     return HeadSearch(taken, tuple(head for head in layers if head is not taken))
 
 
@@ -147,6 +164,8 @@ def _only_one(
         for node in tensor.inputs:
             if (node.domain or "", node.op) in hidden:
                 raise HeadError(_IN_FUNCTION.format(node.op))
+            if node.op in _QUANTISED:
+                raise HeadError(_ON_INTEGERS.format(node.op, _called(node)))
             if node.op in _OTHER_LAYERS:
                 raise HeadError(
                     f"the last layer is {node.op} {node.name!r}, which is not linear from features "
@@ -170,6 +189,33 @@ def _only_one(
         + "; their scores are mixed into one answer, and to attack or evaluate takes no choice"
         * mixed
     )
+
+
+def _check_count(graph: gs.Graph, head: Head) -> None:
+    """Raise HeadError where the model answers with more or fewer numbers than a head puts out.
+
+    Something stands between them then that makes scores of them: they are none themselves.
+    """
+    behind = nodes_behind(graph.tensors()[head.logits])
+    if head.num_classes == 1 or any(node.op in _PICKS for node in behind):
+        return
+    made = {tensor.name for node in behind for tensor in node.outputs}
+    told = [
+        answer.shape[1]
+        for answer in answers_in(graph)
+        if answer.name in made and answer.shape is not None and len(answer.shape) == 2
+    ]
+    counts = [count for count in told if isinstance(count, int) and count > 1]
+    if counts and head.num_classes not in counts:
+        raise HeadError(
+            f"the model answers with {counts[0]} numbers, but the last layer that is known to be "
+            f"linear, {head.node!r}, puts out {head.num_classes}: what makes scores of them is no "
+            "linear layer"
+        )
+
+
+def _called(node: gs.Node) -> str:
+    return str(node.name or node.outputs[0].name)
 
 
 def _listed(heads: list[Head]) -> str:

@@ -1,10 +1,11 @@
 """Linear layers, whatever they are written as.
 
-    Gemm(φ, W, b)      MatMul(φ, W) [+ Add(·, b)]      Conv(φ, W, b) with a 1×1 kernel
-    Einsum(φ, W) that sums over the last axis of φ      MatMulInteger(φ quantised on the way, W)
-    (W φᵀ)ᵀ      Conv(φ, W, b) with a kernel as large as φ      LinearClassifier(φ) of ai.onnx.ml
+    Gemm(φ, W, b)      MatMul(φ, W) [+ Add(·, b)]      FusedMatMul(φ, W)      Gemm(W, φ, transB)ᵀ
+    Einsum(φ, W) that sums over one axis of φ      (W φᵀ)ᵀ
+    Conv(φ, W, b) with a kernel of one position, as large as φ, or before its map is pooled
 
-W must be a constant; a product of two computed tensors (attention) is no layer.
+and those of :mod:`~cloakify.graph.analysis.quantised_layers` and of ai.onnx.ml. W must be a
+constant; a product of two computed tensors (attention) is no layer.
 """
 
 from __future__ import annotations
@@ -15,84 +16,129 @@ from dataclasses import replace
 import onnx_graphsurgeon as gs
 
 from cloakify.graph.analysis.head import Head
+from cloakify.graph.analysis.layer_parts import described, matrix, only_reader_of_kind, with_bias
+from cloakify.graph.analysis.quantised_layers import QUANTISED
 from cloakify.graph.analysis.score_path import ScorePaths
 from cloakify.graph.model.constants import Constants
 
 
 def as_head(node: gs.Node, constants: Constants, paths: ScorePaths) -> Head | None:
     """Describe a node as a head, or return ``None`` where it is no linear layer."""
-    if (node.domain, node.op) == ("ai.onnx.ml", "LinearClassifier"):
-        return _linear_classifier(node, constants)
-    if node.domain not in (None, "", "ai.onnx") or not node.inputs or not node.outputs:
+    domain = "" if node.domain in (None, "ai.onnx") else node.domain
+    reader = _LAYERS.get((domain, node.op))
+    if reader is None or len(node.inputs) < _LEAST.get(node.op, 1) or not node.outputs:
         return None
-    # With a weight of their own, and with one that a later node holds.
-    whole = {"Gemm": _gemm, "MatMul": _matmul, "Conv": _conv, "Einsum": _einsum}
-    begun = {"Transpose": _turned, "DynamicQuantizeLinear": _quantised_on_the_way}
-    described = begun.get(node.op) or (whole.get(node.op) if len(node.inputs) > 1 else None)
-    return None if described is None else described(node, constants, paths)
-
-
-def _matrix(tensor: gs.Tensor, constants: Constants) -> tuple[int, int] | None:
-    """Return how many rows and columns a constant matrix has; ``None`` of anything else."""
-    shape = constants.shape(tensor)
-    return None if shape is None or len(shape) != 2 else (shape[0], shape[1])
+    return reader(node, constants, paths)
 
 
 def _gemm(node: gs.Node, constants: Constants, paths: ScorePaths) -> Head | None:
     features, weight = node.inputs[:2]
-    shape = _matrix(weight, constants)
-    if features in constants or shape is None:
+    if features in constants:
+        return _weight_first(node, constants, paths)
+    shape = matrix(weight, constants)
+    if shape is None:
         return None
     num_features, num_classes = shape[::-1] if node.attrs.get("transB", 0) else shape
     axis = -2 if node.attrs.get("transA", 0) else -1
     scores = paths.reworked(node.outputs[0], 2, 0, num_classes)
-    return _head(node, paths, 0, axis, num_features, *scores)
+    return described(node, paths, 0, axis, num_features, *scores)
+
+
+def _fused(node: gs.Node, constants: Constants, paths: ScorePaths) -> Head | None:
+    """Read `FusedMatMul`, as ONNX Runtime writes a product with what turns and scales it."""
+    if node.inputs[0] in constants:
+        return _weight_first(node, constants, paths)
+    shape = matrix(node.inputs[1], constants)
+    if shape is None or node.attrs.get("transA", 0) or node.attrs.get("transBatchA", 0):
+        return None
+    features, classes = shape[::-1] if node.attrs.get("transB", 0) else shape
+    scores = paths.reworked(with_bias(node.outputs[0], constants), None, 0, classes)
+    return described(node, paths, 0, -1, features, *scores)
+
+
+def _weight_first(node: gs.Node, constants: Constants, paths: ScorePaths) -> Head | None:
+    """Read the product of (W φᵀ)ᵀ that turns φ itself."""
+    weight, features = node.inputs[:2]
+    shape = matrix(weight, constants)
+    output = _turned_back(node.outputs[0], constants)
+    if shape is None or output is None or features in constants or not node.attrs.get("transB", 0):
+        return None
+    num_classes, num_features = shape[::-1] if node.attrs.get("transA", 0) else shape
+    scores = paths.reworked(output, 2, 0, num_classes)
+    return described(node, paths, 1, -1, num_features, *scores)
+
+
+def _turned_back(output: gs.Tensor, constants: Constants) -> gs.Tensor | None:
+    """Return scores [N, C] of which a product [C, N] is turned around, with their bias."""
+    back = only_reader_of_kind(with_bias(output, constants), "Transpose")
+    return None if back is None or not _turns(back) else with_bias(back.outputs[0], constants)
 
 
 def _matmul(node: gs.Node, constants: Constants, paths: ScorePaths) -> Head | None:
     slot = 1 if node.inputs[0] in constants else 0
-    shape = _matrix(node.inputs[1 - slot], constants)
+    shape = matrix(node.inputs[1 - slot], constants)
     if node.inputs[slot] in constants or shape is None:
         return None
     # W φ has its features along the rows of φ, φ W along the columns.
     num_features, num_classes = shape if slot == 0 else shape[::-1]
-    scores = paths.reworked(_with_bias(node.outputs[0], constants), None, slot, num_classes)
-    return _head(node, paths, slot, -1 if slot == 0 else -2, num_features, *scores)
-
-
-def _with_bias(output: gs.Tensor, constants: Constants) -> gs.Tensor:
-    """Return what a product becomes by a constant that is added to it, or itself."""
-    if len(output.outputs) == 1 and output.outputs[0].op == "Add":
-        bias = output.outputs[0]
-        if all(tensor is output or tensor in constants for tensor in bias.inputs):
-            return bias.outputs[0]
-    return output
+    scores = paths.reworked(with_bias(node.outputs[0], constants), None, slot, num_classes)
+    axis = -1 if slot == 0 else -2
+    return described(node, paths, slot, axis, num_features, *scores, behind=slot)
 
 
 def _einsum(node: gs.Node, constants: Constants, paths: ScorePaths) -> Head | None:
-    """Read ``nd,cd->nc`` and its like: the last axis of φ is summed over, with a matrix."""
+    """Read ``nd,cd->nc``, ``bchw,kc->bkhw`` and their like: axes of φ are summed over."""
     if len(node.inputs) != 2:
         return None
     slot = 1 if node.inputs[0] in constants else 0
-    shape = _matrix(node.inputs[1 - slot], constants)
-    terms, arrow, result = str(node.attrs.get("equation", "")).replace(" ", "").partition("->")
+    shape = constants.shape(node.inputs[1 - slot])
+    own, stored, result = _letters(str(node.attrs.get("equation", "")), slot)
+    if node.inputs[slot] in constants or shape is None or len(shape) != len(stored):
+        return None
+    if len(stored) > 2 and (result, stored[1:]) == (own[0] + stored[0], own[1:]):
+        # ``bchw,kchw->bk``: all that a sample has is summed over, as by a kernel of its size.
+        scores = paths.reworked(node.outputs[0], 2, 0, shape[0])
+        head = described(node, paths, slot, 1, math.prod(shape[1:]), *scores)
+        return replace(head, kernel=tuple(shape[2:]))
+    if len(stored) != 2:
+        return None
+    summed = set(own) & set(stored) - set(result)
+    kept = set(stored) & set(result) - set(own)
+    if len(summed) != 1 or len(kept) != 1 or sorted(result) != sorted({*own, *kept} - summed):
+        return None
+    (along,), (across,) = summed, kept
+    sizes = dict(zip(stored, shape, strict=True))
+    place = own.index(along)
+    # Before an ellipsis axes are counted from the front, behind it from the end.
+    axis = place if place == 1 and len(own) > 2 and "." not in own[:2] else place - len(own)
+    output: gs.Tensor | None = with_bias(node.outputs[0], constants)
+    if result == across + own[0] and len(own) == 2:
+        output = _turned_back(node.outputs[0], constants)
+    elif place == 0 or result[0] != own[0] or axis not in (1, -1):
+        return None
+    if output is None:
+        return None
+    behind = len(result) - 1 - result.index(across) if result[0] == own[0] else 0
+    scores = paths.reworked(output, None, behind, sizes[across])
+    is_map = axis == 1 and behind > 0
+    return described(node, paths, slot, axis, sizes[along], *scores, behind=behind, is_map=is_map)
+
+
+def _letters(equation: str, slot: int) -> tuple[str, str, str]:
+    """Return the letters of the features, of the weight and of the result; "" where it has others.
+
+    An ellipsis counts as one letter, a point.
+    """
+    terms, arrow, result = equation.replace(" ", "").replace("...", ".").partition("->")
     letters = terms.split(",")
-    if node.inputs[slot] in constants or shape is None or not arrow:
-        return None
-    if len(letters) != 2 or len(letters[1 - slot]) != 2 or not letters[slot] or not result:
-        return None
-    summed, kept = letters[slot][-1], result[-1]
-    if result != letters[slot][:-1] + kept or {summed, kept} != set(letters[1 - slot]):
-        return None
-    if summed == kept or letters[slot].count(summed) != 1 or kept in letters[slot]:
-        return None
-    sizes = dict(zip(letters[1 - slot], shape, strict=True))
-    output = _with_bias(node.outputs[0], constants)
-    scores = paths.reworked(output, None, 0, sizes[kept])
-    return _head(node, paths, slot, -1, sizes[summed], *scores)
+    if len(letters) != 2 or len(set(letters[slot])) < len(letters[slot]):
+        return "", "", ""
+    if not arrow:
+        result = "".join(sorted(each for each in set(terms) - {","} if terms.count(each) == 1))
+    return letters[slot], letters[1 - slot], result
 
 
-def _linear_classifier(node: gs.Node, constants: Constants) -> Head | None:
+def _linear_classifier(node: gs.Node, constants: Constants, paths: ScorePaths) -> Head | None:
     """Read scikit-learn's linear models; their scores may come out as probabilities."""
     classes, numbers = (len(node.attrs.get(name, ())) for name in ("intercepts", "coefficients"))
     if classes < 2 or numbers % classes or len(node.outputs) != 2 or node.inputs[0] in constants:
@@ -112,38 +158,19 @@ def _linear_classifier(node: gs.Node, constants: Constants) -> Head | None:
     )
 
 
-def _quantised_on_the_way(node: gs.Node, constants: Constants, paths: ScorePaths) -> Head | None:
-    """Read a product of features that are quantised as they come (dynamic quantisation).
-
-        φ → DynamicQuantizeLinear → MatMulInteger(·, W) → Cast → Mul(·, scales) [→ Add(·, b)]
-
-    The node that reads the features as floats is the first.
-    """
-    output = node.outputs[0]
-    product = _only_reader(output, "MatMulInteger")
-    for op in ("MatMulInteger", "Cast", "Mul"):
-        reader = _only_reader(output, op)
-        if reader is None or reader.inputs[0] is not output:
-            return None
-        output = reader.outputs[0]
-    shape = None if product is None else _matrix(product.inputs[1], constants)
-    if shape is None:
-        return None
-    scores = paths.reworked(_with_bias(output, constants), None, 0, shape[1])
-    return _head(node, paths, 0, -1, shape[0], *scores)
-
-
 def _turned(node: gs.Node, constants: Constants, paths: ScorePaths) -> Head | None:
     """Read (W φᵀ)ᵀ: the node that reads the features is the first `Transpose`."""
-    product = _only_reader(node.outputs[0], "MatMul")
+    product = only_reader_of_kind(node.outputs[0], "MatMul", "Gemm")
     if product is None or product.inputs[1] is not node.outputs[0] or not _turns(node):
         return None
-    weight, back = product.inputs[0], _only_reader(product.outputs[0], "Transpose")
-    shape = _matrix(weight, constants)
-    if back is None or not _turns(back) or shape is None or node.inputs[0] in constants:
+    if node.inputs[0] in constants or product.attrs.get("transB", 0):
         return None
-    output = _with_bias(back.outputs[0], constants)
-    head = _head(node, paths, 0, -1, shape[1], *paths.reworked(output, 2, 0, shape[0]))
+    weight, output = product.inputs[0], _turned_back(product.outputs[0], constants)
+    shape = matrix(weight, constants)
+    if shape is None or output is None:
+        return None
+    classes, features = shape[::-1] if product.attrs.get("transA", 0) else shape
+    head = described(node, paths, 0, -1, features, *paths.reworked(output, 2, 0, classes))
     return replace(head, weight=weight.name)
 
 
@@ -152,50 +179,38 @@ def _turns(node: gs.Node) -> bool:
     return list(node.attrs.get("perm", ())) == [1, 0]
 
 
-def _only_reader(tensor: gs.Tensor, op: str) -> gs.Node | None:
-    """Return the only node that reads a tensor, if it is of that kind."""
-    return tensor.outputs[0] if [node.op for node in tensor.outputs] == [op] else None
-
-
 def _conv(node: gs.Node, constants: Constants, paths: ScorePaths) -> Head | None:
-    """Read a 1×1 kernel, or one as large as the features' map, of which it makes one answer."""
+    """Read a kernel of one position, one as large as the features' map, or one that is pooled."""
     features, weight = node.inputs[:2]
     shape = constants.shape(weight)
-    if features in constants or shape is None:
-        return None
-    if node.attrs.get("group", 1) != 1 or any(node.attrs.get("pads", ())):
+    if features in constants or shape is None or node.attrs.get("group", 1) != 1:
         return None
     kernel = tuple(int(size) for size in shape[2:])
-    scores = paths.reworked(node.outputs[0], len(shape), len(shape) - 2, shape[0])
+    behind = len(kernel)
+    scores = paths.reworked(node.outputs[0], len(shape), behind, shape[0])
+    head = described(node, paths, 0, 1, shape[1], *scores, behind=behind, is_map=True)
+    padded = any(node.attrs.get("pads", ())) or node.attrs.get("auto_pad", "NOTSET") in _PADDED
     if all(size == 1 for size in kernel):
-        return _head(node, paths, 0, 1, shape[1], *scores)
+        return None if padded else head
     dilated = any(step != 1 for step in node.attrs.get("dilations", ()))
-    if dilated or features.shape is None or tuple(features.shape[2:]) != kernel:
-        return None
-    head = _head(node, paths, 0, 1, shape[1] * math.prod(kernel), *scores)
-    return replace(head, kernel=kernel)
+    if not (dilated or padded or features.shape is None or tuple(features.shape[2:]) != kernel):
+        return replace(head, num_features=shape[1] * math.prod(kernel), kernel=kernel)
+    # What a kernel sees more of than one position only its map's mean does not tell apart.
+    return replace(head, window=kernel) if head.logits != head.linear else None
 
 
-def _head(
-    node: gs.Node,
-    paths: ScorePaths,
-    slot: int,
-    axis: int,
-    features: int,
-    output: gs.Tensor,
-    classes: int,
-) -> Head:
-    # W φ has its scores along the rows of what it puts out.
-    behind = slot if node.op == "MatMul" else 0
-    return Head(
-        node=node.name or node.outputs[0].name,
-        op_type=node.op,
-        features=node.inputs[slot].name,
-        features_slot=slot,
-        features_axis=axis,
-        num_features=int(features),
-        weight=node.inputs[1 - slot].name if len(node.inputs) > 1 else "",
-        linear=output.name,
-        logits=paths.scores_of(output, behind, is_map=node.op == "Conv").name,
-        num_classes=int(classes),
-    )
+_PADDED = {"SAME_UPPER", "SAME_LOWER"}
+
+# Inputs that a layer can't be without.
+_LEAST = {"FusedMatMul": 2, "Gemm": 2, "MatMul": 2, "Conv": 2, "Einsum": 2}
+
+_LAYERS = {
+    ("", "Gemm"): _gemm,
+    ("", "MatMul"): _matmul,
+    ("com.microsoft", "FusedMatMul"): _fused,
+    ("", "Conv"): _conv,
+    ("", "Einsum"): _einsum,
+    ("", "Transpose"): _turned,
+    ("ai.onnx.ml", "LinearClassifier"): _linear_classifier,
+    **QUANTISED,
+}

@@ -50,6 +50,9 @@ def follow(linear: gs.Tensor, behind: int, *, is_map: bool) -> gs.Tensor:
             return tensor
         if node.op in SAME or (is_map and node.op in _ON_MAPS):
             place = axis
+        elif _is_rounded(node):
+            # To quantised numbers and back (QDQ): two nodes that do one thing.
+            node, place = node.outputs[0].outputs[0], axis
         elif axis is None or tensor.shape is None or node.outputs[0].shape is None:
             if not _may_follow(node, is_map):
                 return tensor
@@ -60,6 +63,12 @@ def follow(linear: gs.Tensor, behind: int, *, is_map: bool) -> gs.Tensor:
             if place is None and node.op not in _RESHAPES:
                 return tensor
         tensor, axis = node.outputs[0], place
+
+
+def _is_rounded(node: gs.Node) -> bool:
+    """Tell whether a node quantises what the next one makes floats again."""
+    reader = only_reader(node.outputs[0]) if node.op == "QuantizeLinear" else None
+    return reader is not None and reader.op == "DequantizeLinear"
 
 
 def _may_follow(node: gs.Node, is_map: bool) -> bool:

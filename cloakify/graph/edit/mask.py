@@ -29,8 +29,11 @@ MASK_NODE = "cloakify_mask_mul"
 MASKED_FEATURES = "cloakify_masked_features"
 
 
-# What reads features for a head whose weight another node holds, or none.
-_APART = {"DynamicQuantizeLinear", "LinearClassifier", "Transpose"}
+# What reads features for a head whose weight another node holds, or whose weights are no floats.
+_APART = {
+    *("DynamicQuantizeLinear", "DynamicQuantizeMatMul", "LinearClassifier", "MatMulNBits"),
+    *("QuantizeLinear", "SVMClassifier", "Transpose"),
+}
 
 
 @dataclass(frozen=True)
@@ -277,7 +280,7 @@ def _shaped(mask: np.ndarray, head: Head) -> np.ndarray:
     """Give the mask the shape in which it broadcasts along the features."""
     if head.kernel:
         return mask.reshape(1, -1, *head.kernel)
-    if head.op_type == "Conv":
+    if head.features_axis == 1:
         # Rank 4 covers images; a lower rank would broadcast against positions.
         return mask.reshape(1, -1, 1, 1)
     return mask if head.features_axis == -1 else mask.reshape(-1, 1)

@@ -13,6 +13,7 @@ from cloakify.graph.lowering.decompositions import (
     fused,
     grid_sample,
     ml_steps,
+    packed,
     recurrent,
 )
 from cloakify.graph.model.names import names_in
@@ -52,6 +53,7 @@ KINDS = (
         attention.unsupported_reason,
         attention.write,
     ),
+    WrittenOut(packed.DOMAIN, packed.OPERATORS, packed.unsupported_reason, packed.write),
     WrittenOut("", ("RNN", "GRU", "LSTM"), recurrent.unsupported_reason, recurrent.write),
     WrittenOut("", ("GridSample",), grid_sample.unsupported_reason, grid_sample.write),
     WrittenOut("", ("DeformConv",), deform_conv.unsupported_reason, deform_conv.write),
