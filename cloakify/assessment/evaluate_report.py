@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from cloakify.data import Copies, Dataset
 from cloakify.evaluation import Distance, accuracy_figure, compare, judge, median_distance
 from cloakify.evaluation.attack_results import AttackPlan, AttackResults
+from cloakify.evaluation.planted_samples import PlantedTest
 from cloakify.evaluation.probes import Probes
 from cloakify.evaluation.warnings import (
     CALIBRATION_DATA,
@@ -18,6 +19,7 @@ from cloakify.evaluation.warnings import (
     attack_warnings,
     blocked_gradients,
     distance_is_budget,
+    planted_missed,
     probe_warnings,
     unbounded_fails,
 )
@@ -57,6 +59,7 @@ def evaluate_report(
     plan: AttackPlan,
     probes: Sequence[Probes],
     results: Sequence[AttackResults],
+    planted: Sequence[PlantedTest | None],
     labels: Sequence[LabelAccuracy | None],
     timing: Mapping[str, float],
     command: str,
@@ -65,6 +68,8 @@ def evaluate_report(
 
     Parameters
     ----------
+    planted
+        What the attacks found in each model where there was something to find.
     labels
         How each model's independent labels fare, where it has some.
     command
@@ -84,12 +89,18 @@ def evaluate_report(
         task=scores.task.value,
     )
     warnings = [
-        [*_blocked(classifier), *_warnings(plan, probe, result, number, data.chance), *seen]
-        for number, (classifier, probe, result, seen) in enumerate(
+        [
+            *_blocked(classifier),
+            *_warnings(plan, probe, result, number, data.chance),
+            *filter(None, [planted_missed(test)]),
+            *seen,
+        ]
+        for number, (classifier, probe, result, test, seen) in enumerate(
             zip(
                 classifiers,
                 probes,
                 results,
+                planted,
                 seen_before(experiment.dataset, classifiers),
                 strict=True,
             )

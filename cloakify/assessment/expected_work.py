@@ -11,6 +11,7 @@ import numpy as np
 from cloakify.attacks import Attack
 from cloakify.data import Splits
 from cloakify.evaluation.attack_results import AttackPlan, first_of_every, work_of
+from cloakify.evaluation.planted_samples import PASSES, PLANTED
 from cloakify.experiment.chosen_attacks import evaluation_attack
 from cloakify.experiment.effort import effort_of
 from cloakify.experiment.outlook import FALLEN, Outlook, Pace, Work
@@ -18,8 +19,9 @@ from cloakify.settings import HardenSetting
 
 # Two runs, a gradient, and three looks at whether the whole model overrules its head.
 PROBES = Work(forwards=5, steps=1)
-# Graphs with a gradient that are built for a model: one for each loss, and for few samples.
-GRAPHS = 6
+# Graphs with a gradient that are built for a model: one for each loss, and for few samples; and
+# those of a copy in which samples are planted.
+GRAPHS = 6 + 2
 # Of the masks that race in a round, those that have to be attacked on most samples.
 RACING = 2
 
@@ -41,6 +43,9 @@ def outlook_of_plan(plan: AttackPlan, samples: int, models: int, pace: Pace) -> 
         work += _attack(plan.transfer_attack, 1.0)
         # Noise, and the verdicts.
         work += Work(forwards=2 + len(plan.attacks) * left)
+    if plan.white_box:
+        planted = sum((_attack(attack, 1.0) for attack in plan.white_box), Work(forwards=PASSES))
+        work += planted.times(min(PLANTED, samples) / samples)
     work += _attack(plan.gradient_free_check, pace.left[-1]).times(on[plan.check_stride])
     standing = pace.left[-1]
     for _ in plan.extended_budgets:
@@ -66,6 +71,7 @@ def outlook_of_hardening(
     work = report.times(len(splits.report)) + Work(graphs=GRAPHS)
     checked = min(effort.checked, left * len(splits.report))
     work += Work(forwards=checked * effort.checking_queries)
+    work += (_attack(judging, 1.0) + Work(forwards=PASSES)).times(min(PLANTED, len(splits.report)))
     judged = f"{len(splits.report)} samples judge it by {judging.name} ({judging.steps})"
     if setting.masking.method == "tuned":
         return Outlook(f"when gates are tuned, {judged}", work.seconds(pace), pace)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from cloakify.attacks import Attack
 from cloakify.attacks.square import Square
 from cloakify.data import Batch, Splits
 from cloakify.data.splits import some_of
 from cloakify.engine.engine import Engine
 from cloakify.engine.task import Arrays, Job, Task, Tell, in_chunks, work_of
 from cloakify.evaluation.near_copies import near_copies
+from cloakify.evaluation.planted_samples import try_planted
 from cloakify.evaluation.robustness import Correctness
 from cloakify.evaluation.warnings import (
     HARMLESS,
@@ -20,6 +23,7 @@ from cloakify.evaluation.warnings import (
     blocked_gradients,
     gradient_free_stronger,
     near_copies_reported,
+    planted_missed,
     probe_warnings,
 )
 from cloakify.experiment.counting import counted
@@ -39,7 +43,7 @@ def check_masking(
     which: Which,
     splits: Splits,
     correctness: Correctness,
-    white_box: bool,
+    attacks: Sequence[Attack],
     progress: Progress,
 ) -> list[EvaluationWarning]:
     """Look at outputs and gradients, and try without gradients what the attacks left standing.
@@ -50,10 +54,11 @@ def check_masking(
         The hardened model.
     splits, correctness
         How the samples were dealt, and what the attacks did to the report split.
-    white_box
-        Whether they followed the gradient; where they did not, that is itself a doubt.
+    attacks
+        The ones that judged; where they did not follow the gradient, that is itself a doubt.
     """
     experiment, indices = subject.first, splits.report
+    white_box = all(attack.gradient == "white-box" for attack in attacks)
     coverage = experiment.classifier.coverage
     known = [
         *_copies(experiment, splits, progress),
@@ -63,8 +68,11 @@ def check_masking(
     (probes,) = look(engine, looks, counted(progress, STAGE, work_of(looks)))
     if not white_box:
         return [*known, *probe_warnings(probes), NO_WHITE_BOX]
+    target, seed = subject.target(which), experiment.setting.run.seed
+    test = try_planted(target, attacks, experiment.threat, experiment.dataset, indices, seed)
     stronger = _gradient_free(subject, engine, which, indices, correctness.adaptive, progress)
-    return [*known, *probe_warnings(probes), *filter(None, [stronger])]
+    found = filter(None, [planted_missed(test), stronger])
+    return [*known, *probe_warnings(probes), *found]
 
 
 @dataclass(frozen=True)

@@ -58,6 +58,21 @@ def random_on_sphere(
     return threat.project(clean + noise * threat.radius, clean)
 
 
+def random_corner(
+    clean: Array, index: Labels, numbers: Iterable[int], threat: ThreatModel, seed: int
+) -> Array:
+    """Return a random corner of the cube for linf, and a point on the sphere for l2, in the box.
+
+    Parameters as for :func:`random_in_ball`.
+    """
+    if threat.norm != "linf":
+        return random_on_sphere(clean, index, numbers, threat, seed)
+    noise = np.empty(clean.shape, np.float32)
+    for row, generator in enumerate(_generators(index, numbers, seed)):
+        noise[row] = 2 * generator.integers(2, size=clean.shape[1:]) - 1
+    return threat.project(clean + noise * threat.radius, clean)
+
+
 def _generators(index: Labels, numbers: Iterable[int], seed: int) -> Iterable[np.random.Generator]:
     for sample, number in zip(index, numbers, strict=True):
         yield sample_generator(seed, int(sample), number)

@@ -91,11 +91,17 @@ class Target:
         self.scores = scores
         self.device = device
         self._batching = BatchSize(batch_size) if isinstance(batch_size, int) else batch_size
+        self._threads = threads
         self.workers = Workers(device, threads)
         self.constants = dict(constants or {})
         self.name = name
         self.sessions = TargetSessions(model, device, self.workers.threads, name)
         self._batching.let_go_by(self.sessions)
+
+    def of(self, model: ModelProto, scores: Scores) -> Target:
+        """Return another model that takes the same samples as a target, run as this one is."""
+        run = (self.device, self._batching, self._threads, self.constants, self.name)
+        return Target(model, self.spec, scores, *run)
 
     @property
     def batch_size(self) -> int:

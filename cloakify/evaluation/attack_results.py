@@ -67,6 +67,11 @@ class AttackPlan:
     given_copies: Copies | None
     seed: int
 
+    @property
+    def white_box(self) -> tuple[Attack, ...]:
+        """Those attacks of the cascade that follow the gradient."""
+        return tuple(attack for attack in self.attacks if attack.gradient == "white-box")
+
     def work(self, index: Labels) -> int:
         """What one model takes for samples of these indices, at most, in steps along a gradient."""
         each = sum(map(work_of, [*self.attacks, self.transfer_attack]))

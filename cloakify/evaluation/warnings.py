@@ -20,6 +20,7 @@ import numpy as np
 
 from cloakify.evaluation.attack_results import AttackResults
 from cloakify.evaluation.figures import Distance, compare
+from cloakify.evaluation.planted_samples import PlantedTest
 from cloakify.evaluation.probes import Probes
 from cloakify.numeric.arrays import Flags
 
@@ -34,6 +35,10 @@ FEW = 0.01
 
 MOST = 0.5
 """Share of samples from which on saturation is a trait of the model: sure ones exist in all."""
+
+
+PLANTED_MISSES = 0.05
+"""Share of planted samples up to which an attack may miss them."""
 
 
 class WarningCode(StrEnum):
@@ -54,12 +59,15 @@ class WarningCode(StrEnum):
     NEAR_COPIES = "near-copies"
     BLOCKED = "gradient-blocked"
     DISTANCE = "distance-is-a-budget"
+    PLANTED_MISSED = "planted-samples-missed"
+    NOTHING_PLANTED = "attacks-untested"
 
 
-HARMLESS = frozenset({WarningCode.SATURATED, WarningCode.DISTANCE})
+HARMLESS = frozenset({WarningCode.SATURATED, WarningCode.DISTANCE, WarningCode.NOTHING_PLANTED})
 """Codes that put no accuracy in doubt. With logits far apart neither losses, which are taken on
-them, nor their gradients are rounded away; and where the search for the nearest misclassified point
-fails, all attacks at the budgets have been tried as well."""
+them, nor their gradients are rounded away; where the search for the nearest misclassified point
+fails, all attacks at the budgets have been tried as well; and a test that could not be made says
+nothing against what it would have tested."""
 
 
 @dataclass(frozen=True)
@@ -243,6 +251,32 @@ def not_monotone(fresh: Flags) -> EvaluationWarning | None:
                 rise.value,
             )
     return worst
+
+
+def planted_missed(test: PlantedTest | None) -> EvaluationWarning | None:
+    """Judge attacks by what they find where an adversarial sample was planted.
+
+    A single one that is not found is luck. Where no attack was tried nothing is said.
+    """
+    if test is None:
+        return None
+    names = " and ".join(test.attacks)
+    if test.obstacle:
+        return EvaluationWarning(
+            WarningCode.NOTHING_PLANTED,
+            f"no adversarial samples could be planted to test {names} on this model: "
+            f"{test.obstacle}",
+            test.planted,
+        )
+    missed = test.planted - test.found
+    if missed < 2 or missed <= PLANTED_MISSES * test.planted:
+        return None
+    return EvaluationWarning(
+        WarningCode.PLANTED_MISSED,
+        f"{names} found {test.found} of {test.planted} adversarial samples that were planted in a "
+        "copy of the model with another head: where nothing is found, there may be something",
+        missed / test.planted,
+    )
 
 
 def unbounded_fails(standing: Flags, chance: float) -> EvaluationWarning | None:

@@ -21,6 +21,7 @@ from cloakify.assessment.label_accuracy import attacking_labels, label_accuracy
 from cloakify.data import Samples
 from cloakify.engine.task import work_of
 from cloakify.errors import UsageError
+from cloakify.evaluation.planted_samples import try_planted
 from cloakify.experiment.classifier import Classifier, open_classifier
 from cloakify.experiment.counting import counted
 from cloakify.experiment.engines import Engines
@@ -152,6 +153,18 @@ def evaluate(
     with clock.stage("attack"):
         tell = counted(progress, "attacking", attempts.work)
         results = attack(engine, attempts, plan, tell)
+    with clock.stage("test"):
+        planted = [
+            try_planted(
+                target,
+                plan.white_box,
+                first.threat.with_eps(largest),
+                first.dataset,
+                np.arange(len(first.dataset)),
+                plan.seed,
+            )
+            for target in targets
+        ]
     fared: list[LabelAccuracy | None] = [None for _ in targets]
     if labels:
         with clock.stage("labels"):
@@ -159,7 +172,7 @@ def evaluate(
             fared = [label_accuracy(subject, engine, job, tell) for job in labels]
     command = command_line("evaluate", paths, setting, data=data, attacked=attacked)
     report = evaluate_report(
-        first, classifiers, plan, probes, results, fared, clock.seconds, command
+        first, classifiers, plan, probes, results, planted, fared, clock.seconds, command
     )
     class_names = whole.dataset.class_names
     return EvaluateResult(

@@ -174,16 +174,18 @@ def harden(
     with clock.stage("evaluate"):
         hardened = Edit("hardened", candidate.model)
         models = (SOURCE, hardened, Edit("control", candidate.control))
+        through = straight_attack(setting) if hides else None
         attacks = Attacks(
             attack,
             evaluation_attack(setting, stop_early=False),
             evaluation,
-            straight_attack(setting) if hides else None,
+            through,
         )
         job = comparing(subject, models, attacks, splits.report)
         correctness = compare(engine, job, counted(progress, "evaluating", job.work))
+        judging = [attack for attack in (evaluation, through) if attack is not None]
         warnings = check_masking(
-            subject, engine, hardened, splits, correctness[1], white_box, progress
+            subject, engine, hardened, splits, correctness[1], judging, progress
         )
         accuracy, verdict = judge_mask(*correctness, doubts=codes_in_doubt(warnings))
         jobs = attacking_labels(subject, models[:2], label_attack(setting), splits.report)

@@ -51,6 +51,18 @@ DEFENCES = {
     "hard-threshold": {
         "features": "c = Greater (r, half) f = Where (c, one, zero)",
     },
+    # Slopes of no more meaning than chance: of waves that are much shorter than the budget.
+    "shattered": {
+        "features": "k = Mul (r, steep) s = Sin (k) t = Mul (s, half) f = Add (r, t)",
+    },
+    "shattered-input": {
+        "input": "k = Mul (x, steep) s = Sin (k) t = Mul (s, little) i = Add (x, t)",
+    },
+    "steep-steps": {
+        "input": "u = Mul (x, seven) v = Floor (u) w = Sub (u, v) d = Sub (w, half) "
+        "t = Mul (d, steep) m = Sigmoid (t) a = Add (v, m) i = Div (a, seven)",
+    },
+    "steep-features": {"features": "d = Sub (r, mean) t = Mul (d, steep) f = Sigmoid (t)"},
     "mean-sparse": {
         "features": "d = Sub (r, mean) a = Abs (d) c = Greater (a, width) f = Where (c, r, mean)",
     },

@@ -49,6 +49,8 @@ def test_an_ordinary_model_raises_no_warning(planted: Planted) -> None:
         ("random-layer", {"randomised-outputs"}),
         ("hard-threshold", {"zero-gradients", "gradient-blocked"}),
         ("mean-sparse", {"zero-gradients"}),
+        ("shattered", {"planted-samples-missed"}),
+        ("shattered-input", {"planted-samples-missed"}),
     ],
 )
 def test_a_planted_defence_raises_its_warnings(
@@ -120,6 +122,15 @@ def test_a_dead_zone_withstands_no_more_than_none(planted: Planted, defence: str
     for plain, hidden in zip(bare.robust, blind.robust, strict=True):
         assert hidden.worst_case.value <= plain.worst_case.value + 0.1
     assert "gradient-free-stronger" not in codes(blind)
+
+
+def test_where_nothing_can_be_planted_it_is_said(planted: Planted) -> None:
+    (model,) = report(planted, "softmax-inside").models
+    (warning,) = [entry for entry in model.warnings if entry.code == "attacks-untested"]
+    assert "test apgd and apgd-t on this model" in warning.message
+    assert "attacks-untested" not in codes(
+        report(planted, "softmax-inside", attack="square").models[0]
+    )
 
 
 def test_harden_is_not_fooled_by_dead_zones(planted: Planted, tmp_path: Path) -> None:

@@ -1,0 +1,165 @@
+"""Attacks are tried where there is something to find: those that see it find it, others do not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.optimize import linprog
+
+from cloakify.attacks import Apgd, ApgdT, Attack, Target, ThreatModel
+from cloakify.attacks.apgd import ApgdBpda
+from cloakify.evaluation.planted_samples import PlantedTest, fit_readout, try_planted
+from cloakify.evaluation.warnings import WarningCode, planted_missed
+from cloakify.experiment.classifier import open_classifier
+from cloakify.experiment.experiment import open_experiment
+from cloakify.settings import EvaluateSetting
+from tests.support.planted import DEAD_ZONES, Planted, plant
+
+QUICK = Apgd(steps=10)
+
+
+@pytest.fixture(scope="module")
+def planted(tmp_path_factory: pytest.TempPathFactory) -> Planted:
+    return plant(tmp_path_factory.mktemp("planted"))
+
+
+def tried(
+    model: Path, data: Path, *attacks: Attack, eps: float = 0.1, norm: str = "linf"
+) -> PlantedTest:
+    setting = EvaluateSetting(eps=(eps,), norm=norm, device="cpu", limit=96)
+    classifier = open_classifier(model, setting.model)
+    experiment = open_experiment(classifier, data, setting.at(eps), lambda *_: None)
+    indices = np.arange(len(experiment.dataset))
+    test = try_planted(
+        experiment.target(), attacks or (QUICK,), experiment.threat, experiment.dataset, indices, 0
+    )
+    assert test is not None
+    return test
+
+
+def is_missed(test: PlantedTest) -> bool:
+    warning = planted_missed(test)
+    return warning is not None and warning.code is WarningCode.PLANTED_MISSED
+
+
+@given(st.integers(0, 1000), st.integers(1, 6), st.integers(1, 12))
+def test_a_readout_tells_the_last_row_from_the_others(seed: int, depth: int, others: int) -> None:
+    """There is one just where the last row is no mean of the others, which linprog tells too."""
+    rows = np.random.default_rng(seed).standard_normal((others + 1, depth)).astype(np.float32)
+    readout = fit_readout(rows)
+    mean = linprog(
+        np.zeros(others),
+        A_eq=np.concatenate([rows[:-1].T, np.ones((1, others))]),
+        b_eq=np.append(rows[-1], 1),
+    )
+    assert (readout is None) == (mean.status == 0)
+    if readout is not None:
+        values = (rows - readout.centre).astype(np.float64) @ readout.weight + readout.bias
+        assert values[-1] == pytest.approx(0.1, abs=1e-3)
+        assert values[:-1].max() == pytest.approx(-0.9, abs=1e-3)
+
+
+def test_the_margin_is_the_widest() -> None:
+    """Between a corner and a segment: the normal is the line to its nearest point."""
+    rows = np.array([[0, 0], [2, 0], [1, 4]], np.float32)
+    readout = fit_readout(rows)
+    assert readout is not None
+    np.testing.assert_allclose(readout.weight, [0, 1 / 4], atol=1e-6)
+
+
+@pytest.mark.parametrize("rows", [np.ones((3, 2)), np.full((3, 2), np.nan), [[0], [1], [np.inf]]])
+def test_rows_that_tell_nothing_have_no_readout(rows: np.ndarray) -> None:
+    assert fit_readout(np.array(rows, np.float32)) is None
+
+
+@pytest.mark.parametrize(("norm", "eps"), [("linf", 4 / 255), ("l2", 0.5)])
+def test_all_is_found_in_the_sample_models(
+    sample_model: Path, samples: Path, norm: str, eps: float
+) -> None:
+    test = tried(sample_model, samples / "test.npz", eps=eps, norm=norm)
+    assert test.found == test.planted == 8
+
+
+@pytest.mark.parametrize("attack", [QUICK, ApgdT(steps=10, num_targets=1, by_slope=True)])
+def test_all_is_found_in_an_ordinary_model(planted: Planted, attack: Attack) -> None:
+    for defence in (None, "saturated", "tiny", "stepped"):
+        test = tried(planted.model(defence), planted.data, attack)
+        assert test.found == test.planted >= 7, defence
+
+
+@pytest.mark.parametrize(
+    "defence", ["quantised-input", "hard-threshold", "steep-steps", "steep-features", *DEAD_ZONES]
+)
+def test_what_a_blind_attack_misses_is_said(planted: Planted, defence: str) -> None:
+    test = tried(planted.model(defence), planted.data, eps=0.04)
+    assert test.planted >= 6
+    assert is_missed(test)
+
+
+@pytest.mark.parametrize("defence", ["quantised-input", "steep-steps", "zone-where", "zone-shrink"])
+def test_one_that_sees_finds_it(planted: Planted, defence: str) -> None:
+    test = tried(planted.model(defence), planted.data, ApgdBpda(steps=10), QUICK)
+    assert test.attacks == ("apgd-bpda", "apgd")
+    assert test.found == test.planted and not is_missed(test)
+
+
+@pytest.mark.parametrize("defence", ["shattered", "shattered-input"])
+def test_random_slopes_lead_nowhere(planted: Planted, defence: str) -> None:
+    assert is_missed(tried(planted.model(defence), planted.data, ApgdBpda(steps=10), QUICK))
+
+
+def test_features_that_do_not_move_hold_nothing(planted: Planted) -> None:
+    test = tried(planted.model("softmax-inside"), planted.data)
+    warning = planted_missed(test)
+    assert warning is not None and warning.code is WarningCode.NOTHING_PLANTED
+    assert "apgd" in warning.message and test.obstacle in warning.message
+
+
+def test_without_attacks_nothing_is_tried(planted: Planted) -> None:
+    nothing: object = None
+    assert try_planted(nothing, (), nothing, nothing, np.arange(9), 0) is None  # type: ignore[arg-type]
+
+
+class Still(Attack):
+    """Leaves samples where they are; sees what it is given."""
+
+    name = "still"
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[Target, np.ndarray, ThreatModel]] = []
+
+    @property
+    def steps(self) -> int:
+        return 1
+
+    def run(
+        self, target: Target, x: np.ndarray, y: np.ndarray, index: np.ndarray, threat: ThreatModel
+    ) -> np.ndarray:
+        assert not y.any() and target.correct(x, y).all()
+        self.seen.append((target, x, threat))
+        return x
+
+
+def test_what_is_planted_lies_in_the_ball_and_is_seldom_met_by_chance(planted: Planted) -> None:
+    """A random corner of the cube is adversarial for one sample in ten at most."""
+    still = Still()
+    test = tried(planted.model(), planted.data, still, eps=0.04)
+    assert test.found == 0 and test.planted == 8
+    ((target, x, threat),) = still.seen
+    corners = np.random.default_rng(0).choice([-1.0, 1.0], (100, *x.shape)) * threat.eps
+    points = np.clip(x + corners, 0, 1).astype(np.float32).reshape(-1, *x.shape[1:])
+    right = target.correct(points, np.zeros(len(points), np.int64))
+    assert right.mean() >= 0.9
+
+
+@pytest.mark.parametrize(
+    ("planted_points", "found", "expected"),
+    [(8, 8, None), (8, 7, None), (8, 6, 0.25), (4, 3, None), (4, 2, 0.5), (60, 57, None)],
+)
+def test_a_single_one_is_luck(planted_points: int, found: int, expected: float | None) -> None:
+    warning = planted_missed(PlantedTest(("apgd",), planted_points, found))
+    assert (warning and warning.value) == expected
