@@ -9,7 +9,7 @@ them resize with Pillow, antialiased.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from PIL import Image
@@ -68,6 +68,15 @@ class ImageFit:
     fill: tuple[int, ...] = (0,)
     channels: Channels = "rgb"
     as_is: bool = False
+
+    def does_as(self, other: ImageFit) -> bool:
+        """Tell whether another does the same: what is cut or filled matters only where it is."""
+        fits = [self, other]
+        if self.resize != "crop" or self.scaled is self.crop_pct is None:
+            fits = [replace(fit, cut="nearest") for fit in fits]
+        if self.resize != "pad":
+            fits = [replace(fit, fill=(0,)) for fit in fits]
+        return fits[0] == fits[1]
 
     def __post_init__(self) -> None:
         """Check what an option may have set."""

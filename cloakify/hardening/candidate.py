@@ -13,6 +13,8 @@ from cloakify.attacks import Attack
 from cloakify.data import Splits
 from cloakify.errors import ModelError
 from cloakify.experiment.experiment import Experiment
+from cloakify.onnxfile.preprocessing_entry import KEY as PREPROCESSING
+from cloakify.onnxfile.preprocessing_entry import write_entry
 from cloakify.report.records import MaskInfo
 from cloakify.verification.mask_edit import check_valid
 from cloakify.version import __version__
@@ -47,8 +49,12 @@ class HardenedCandidate:
 
 
 def metadata(experiment: Experiment, attack: Attack, facts: Mapping[str, str]) -> dict[str, str]:
-    """Return the metadata of a hardened file: where it comes from, and the facts of its mask."""
+    """Return the metadata of a hardened file: where it comes from, and the facts of its mask.
+
+    Also how its inputs are made, where that is not as if nothing had been said.
+    """
     classifier = experiment.classifier
+    inputs = write_entry(experiment.inputs.entry)
     return {
         "version": __version__,
         "source.sha256": classifier.file.sha256,
@@ -57,6 +63,7 @@ def metadata(experiment: Experiment, attack: Attack, facts: Mapping[str, str]) -
         "eps": f"{experiment.setting.threat.eps:.9g}",
         "seed": str(experiment.setting.run.seed),
         "data.sha256": experiment.dataset.sha256,
+        **({} if inputs is None else {PREPROCESSING: inputs}),
         **facts,
     }
 

@@ -16,6 +16,8 @@ from cloakify.graph.analysis.head import Head
 from cloakify.graph.edit.mask import find_mask, insert_mask, mask_digest
 from cloakify.graph.edit.taps import head_model, tap, value_of_rank
 from cloakify.onnxfile import OnnxFile, compare_models, read_metadata, values_of
+from cloakify.onnxfile.preprocessing_entry import KEY as PREPROCESSING
+from cloakify.onnxfile.preprocessing_entry import read_entry
 from cloakify.runtime import Device, Session
 
 # Metadata that says how a file was made, and its form. Two files alone can't prove what it says.
@@ -68,6 +70,8 @@ def metadata_faults(
 ) -> list[str]:
     """Compare cloakify's metadata with what was found; none of it may be missing.
 
+    How inputs are made is there only where that was said.
+
     Parameters
     ----------
     said
@@ -87,7 +91,10 @@ def metadata_faults(
             wrong.append(f"metadata cloakify.{key} is missing")
         elif not re.fullmatch(form, said[key], re.ASCII):
             wrong.append(f"metadata cloakify.{key} says {said[key]!r}, as harden never does")
-    known = {*facts, *settings, *CLAIMS}
+    made = said.get(PREPROCESSING)
+    if made is not None and read_entry(made) is None:
+        wrong.append(f"metadata cloakify.{PREPROCESSING} says {made!r}, as harden never does")
+    known = {*facts, *settings, *CLAIMS, PREPROCESSING}
     return wrong + [
         f"metadata cloakify.{key} is not cloakify's" for key in said if key not in known
     ]

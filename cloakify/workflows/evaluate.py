@@ -34,7 +34,7 @@ from cloakify.experiment.stage_times import StageTimes
 from cloakify.experiment.subject import Subject
 from cloakify.report.comparison import EvaluateReport
 from cloakify.report.records import LabelAccuracy
-from cloakify.settings import EvaluateSetting
+from cloakify.settings import DataOptions, EvaluateSetting
 from cloakify.settings.command_line import command_line
 
 
@@ -106,7 +106,7 @@ def evaluate(
     with clock.stage("open"):
         classifiers = [open_classifier(path, setting.model, needs_head=False) for path in paths]
         check_outputs(reports, classifiers, data, attacked, read=setting.data.read)
-        _check_alike(classifiers)
+        _check_alike(classifiers, setting.data)
         engines = Engines("evaluate", setting, progress)
         whole = open_experiment(classifiers[0], data, setting.at(largest), engines.label)
         first = whole.without_copies()
@@ -207,10 +207,21 @@ def _distinct(models: Sequence[str | os.PathLike[str]]) -> list[Path]:
     return paths
 
 
-def _check_alike(classifiers: Sequence[Classifier]) -> None:
-    """Raise UsageError unless all models take the same samples and have the same classes."""
+def _check_alike(classifiers: Sequence[Classifier], options: DataOptions) -> None:
+    """Raise UsageError unless all models take the same samples and have the same classes.
+
+    A model that nothing comes with takes what the first one does.
+    """
     first = classifiers[0]
+    used = first.inputs(options)
     for other in classifiers[1:]:
+        own = other.inputs(options)
+        if own.source is not None and not own.is_as(used):
+            raise UsageError(
+                f"{other.file.path} takes inputs as {own.source} says ({own}), {first.file.path} "
+                f"as {used.source or 'nothing'} says ({used}): models are compared on the same "
+                "samples; say by options how they are made"
+            )
         shapes = [classifier.spec.sample_shape for classifier in (first, other)]
         alike = len(shapes[0]) == len(shapes[1]) and all(
             one == two or one is None or two is None for one, two in zip(*shapes, strict=True)

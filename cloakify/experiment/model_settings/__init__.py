@@ -4,6 +4,8 @@ The first of these that says anything counts, and an option counts before it, ea
 
     --preset   preprocessor_config.json   config.json (timm)   the model's metadata   its graph
 
+A hardened file says in its metadata how its source's inputs were made when it was hardened.
+
 Without any of them pixels are in [0, 1], and images are cut to the model's size.
 """
 

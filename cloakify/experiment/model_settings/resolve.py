@@ -19,11 +19,12 @@ from cloakify.experiment.model_settings.huggingface import FILE as PREPROCESSOR
 from cloakify.experiment.model_settings.huggingface import read_preprocessor
 from cloakify.experiment.model_settings.in_graph import read_graph
 from cloakify.experiment.model_settings.json_file import Config
-from cloakify.experiment.model_settings.onnx_metadata import read_pixels
+from cloakify.experiment.model_settings.onnx_metadata import read_own, read_pixels
 from cloakify.experiment.model_settings.presets import preset
 from cloakify.experiment.model_settings.timm_config import read_timm
 from cloakify.graph.analysis.attack_point import AttackPoint
 from cloakify.onnxfile import OnnxFile, class_names, parse_names
+from cloakify.onnxfile.preprocessing_entry import PreprocessingEntry
 from cloakify.settings import DataOptions
 
 CONFIG = "config.json"
@@ -48,6 +49,33 @@ class InputSettings:
     preprocessing: Preprocessing
     fit: ImageFit
     source: str | None
+
+    @property
+    def entry(self) -> PreprocessingEntry:
+        """The same, as a hardened file says it."""
+        done, fit = self.preprocessing, self.fit
+        return PreprocessingEntry(
+            scale=done.scale,
+            mean=done.mean,
+            std=done.std,
+            resize=fit.resize,
+            resize_to=fit.scaled,
+            crop_pct=fit.crop_pct,
+            interpolation=fit.interpolation,
+            cut=fit.cut,
+            fill=fit.fill,
+            channels=fit.channels,
+        )
+
+    def is_as(self, other: InputSettings) -> bool:
+        """Tell whether another model's inputs are made alike."""
+        one, two = self.preprocessing, other.preprocessing
+        channels = max(len(each) for each in (one.mean, one.std, two.mean, two.std))
+        same = all(
+            np.array_equal(a, b)
+            for a, b in zip(one.box(channels=channels), two.box(channels=channels), strict=True)
+        )
+        return same and self.fit.does_as(other.fit)
 
     def __str__(self) -> str:
         done, fit = self.preprocessing, self.fit
@@ -137,9 +165,10 @@ def _sources(file: OnnxFile, point: AttackPoint) -> Iterator[FoundSettings]:
         if found is not None:
             yield found
     model: ModelProto = file.outline
-    found = read_pixels({entry.key: entry.value for entry in model.metadata_props})
-    if found is not None:
-        yield found
+    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    for found in (read_own(metadata), read_pixels(metadata)):
+        if found is not None:
+            yield found
     if point.kind == "input" and point.input.channel_axis is not None:
         found = read_graph(model, point.tensor)
         if found is not None:
