@@ -184,7 +184,7 @@ def test_what_was_read_holds_for_the_run(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", np.zeros((4, 3, 32, 32), np.float32))
     setting = AttackSetting(labels="model", device="cpu")
     experiment = open_experiment(
-        open_classifier(path), tmp_path / "x.npy", setting, lambda *_: None
+        open_classifier(path), tmp_path / "x.npy", setting, lambda *_: np.zeros(4, np.int64)
     )
     told = experiment.notes
     file.write_text("{")
