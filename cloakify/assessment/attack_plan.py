@@ -85,6 +85,7 @@ def plan_attacks(
         doubled=None if first.steps == 1 else _again(first, seed, steps=2 * first.steps),
         doubled_stride=_stride(samples, effort.doubled_on),
         transfer_attack=_again(first, seed, stop_early=False) if models > 1 else None,
+        onward=effort.onward,
         gradient_free_check=None
         if gradient_free
         else make_attack("square", steps=queries, seed=seed),

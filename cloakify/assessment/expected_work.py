@@ -65,10 +65,14 @@ def outlook_of_hardening(
     """Return what choosing a mask and judging it will take; of gates, what judging them will."""
     effort, left = effort_of(setting), pace.left[-1]
     judging = evaluation_attack(setting, stop_early=True)
-    report = PROBES + Work(forwards=10) + _attack(attack, 1.0)
-    report += _attack(judging, 1.0) + _attack(judging, left).times(2)
-    # Of the source, the hardened model and the control.
+    onward = judging.steps if effort.onward is None else effort.onward
+    # Of the source, the hardened model and the control; what falls is driven on, once.
+    report = Work(forwards=10) + _attack(attack, 1.0) + _attack(judging, left).times(3)
+    report += Work(steps=(1 - left) * min(onward + 1, judging.steps))
+    report += Work(steps=(pace.right - left) * FALLEN * judging.steps)
     work = report.times(len(splits.report)) + Work(graphs=GRAPHS)
+    probed = len(splits.report) if effort.probed is None else effort.probed
+    work += PROBES.times(min(probed, len(splits.report)))
     checked = min(effort.checked, left * len(splits.report))
     work += Work(forwards=checked * effort.checking_queries)
     work += (_attack(judging, 1.0) + Work(forwards=PASSES)).times(min(PLANTED, len(splits.report)))
@@ -83,10 +87,10 @@ def outlook_of_hardening(
             forwards=1 + RACING * left * effort.comparing_queries,
             steps=RACING * pace.iterations(effort.comparing_steps + 1),
         )
-        work += race.times(rounds * len(splits.select))
+        work += race.times(rounds * min(effort.compared, len(splits.select)))
         # Later rounds know attacks on the best mask so far.
         work += pairs.times((rounds - 1) * len(splits.fit))
-    work += pairs.times(len(splits.fit) + rounds * len(splits.select))
+    work += pairs.times(len(splits.fit) + len(splits.select))
     chosen = f"{len(splits.fit)} samples calibrate, {len(splits.select)} choose a mask"
     return Outlook(f"{chosen}, {judged}", work.seconds(pace), pace)
 

@@ -27,12 +27,11 @@ from cloakify.evaluation.warnings import (
     probe_warnings,
 )
 from cloakify.experiment.counting import counted
-from cloakify.experiment.effort import effort_of
+from cloakify.experiment.effort import Effort
 from cloakify.experiment.evaluation_tasks import look, looking
 from cloakify.experiment.experiment import Experiment, Progress
 from cloakify.experiment.subject import Subject, Which
 from cloakify.numeric.arrays import Flags, Indices, floats
-from cloakify.settings import HardenSetting
 
 STAGE = "looking for masked gradients"
 
@@ -40,6 +39,7 @@ STAGE = "looking for masked gradients"
 def check_masking(
     subject: Subject,
     engine: Engine[Subject],
+    effort: Effort,
     which: Which,
     splits: Splits,
     correctness: Correctness,
@@ -50,6 +50,8 @@ def check_masking(
 
     Parameters
     ----------
+    effort
+        On how many samples to look at most.
     which
         The hardened model.
     splits, correctness
@@ -64,13 +66,15 @@ def check_masking(
         *_copies(experiment, splits, progress),
         *filter(None, [blocked_gradients(coverage.blocked, coverage.passable)]),
     ]
-    looks = [looking(subject, which, white_box, indices)]
+    looks = [looking(subject, which, white_box, _some(experiment, indices, effort.probed))]
     (probes,) = look(engine, looks, counted(progress, STAGE, work_of(looks)))
     if not white_box:
         return [*known, *probe_warnings(probes), NO_WHITE_BOX]
     target, seed = subject.target(which), experiment.setting.run.seed
     test = try_planted(target, attacks, experiment.threat, experiment.dataset, indices, seed)
-    stronger = _gradient_free(subject, engine, which, indices, correctness.adaptive, progress)
+    stronger = _gradient_free(
+        subject, engine, effort, which, indices, correctness.adaptive, progress
+    )
     found = filter(None, [planted_missed(test), stronger])
     return [*known, *probe_warnings(probes), *found]
 
@@ -93,6 +97,7 @@ class TryingBlind(Task[Subject]):
 def _gradient_free(
     subject: Subject,
     engine: Engine[Subject],
+    effort: Effort,
     which: Which,
     indices: Indices,
     right: Flags,
@@ -100,14 +105,11 @@ def _gradient_free(
 ) -> EvaluationWarning | None:
     """Run Square on some of the samples that stand, as a share of which it is then counted."""
     experiment = subject.first
-    setting = experiment.setting
-    assert isinstance(setting, HardenSetting)
-    effort = effort_of(setting)
-    square = Square(queries=effort.checking_queries, seed=setting.run.seed)
+    square = Square(queries=effort.checking_queries, seed=experiment.setting.run.seed)
     rows = np.flatnonzero(right)
     if not len(rows):
         return None
-    chosen = some_of(indices[rows], experiment.labels, effort.checked, setting.run.seed)
+    chosen = _some(experiment, indices[rows], effort.checked)
     job = Job(TryingBlind(which, square), in_chunks(chosen, subject.target(which).span))
     tell = counted(progress, "trying without gradients", job.work)
     left = np.concatenate([part["standing"] for part in engine.map(job, tell)], dtype=np.bool_)
@@ -115,6 +117,12 @@ def _gradient_free(
     fallen = np.zeros(round(len(chosen) * (len(right) - len(rows)) / len(rows)), np.bool_)
     before = np.concatenate([np.ones(len(chosen), np.bool_), fallen])
     return gradient_free_stronger(before, np.concatenate([left, fallen]), square.name)
+
+
+def _some(experiment: Experiment, indices: Indices, most: int | None) -> Indices:
+    if most is None:
+        return indices
+    return some_of(indices, experiment.labels, most, experiment.setting.run.seed)
 
 
 def _copies(experiment: Experiment, splits: Splits, progress: Progress) -> list[EvaluationWarning]:

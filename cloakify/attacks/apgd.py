@@ -68,12 +68,30 @@ class Apgd(Attack):
         """See :meth:`Attack.run`."""
         return self._run(target, (x, y, index), threat)
 
+    def resume(
+        self,
+        target: Target,
+        x: Array,
+        y: Labels,
+        index: Labels,
+        threat: ThreatModel,
+        begin: Array,
+    ) -> Array:
+        """See :meth:`Attack.resume`; restarts but the first are random ones."""
+        return self._run(target, (x, y, index), threat, begin=begin)
+
     def explore(
-        self, target: Target, x: Array, y: Labels, index: Labels, threat: ThreatModel
+        self,
+        target: Target,
+        x: Array,
+        y: Labels,
+        index: Labels,
+        threat: ThreatModel,
+        onward: int | None = None,
     ) -> tuple[Array, NDArray[np.bool_]]:
         """See :meth:`Attack.explore`."""
         flags = np.zeros(len(x), np.bool_)
-        return self._run(target, (x, y, index), threat, flags), flags
+        return self._run(target, (x, y, index), threat, flags, onward), flags
 
     def loss_for(self, classes: int) -> str:
         """Return the loss to ascend, a key of :data:`cloakify.graph.attack_steps.losses.LOSSES`."""
@@ -85,6 +103,8 @@ class Apgd(Attack):
         samples: tuple[Array, Labels, Labels],
         threat: ThreatModel,
         fooled: NDArray[np.bool_] | None = None,
+        onward: int | None = None,
+        begin: Array | None = None,
     ) -> Array:
         return run_apgd(
             target,
@@ -97,6 +117,8 @@ class Apgd(Attack):
             seed=self.seed,
             straight_through=self.straight_through,
             fooled=fooled,
+            onward=onward,
+            begin=begin,
         )
 
 
@@ -141,11 +163,14 @@ def run_apgd(
     seed: int,
     straight_through: bool = False,
     fooled: NDArray[np.bool_] | None = None,
+    onward: int | None = None,
+    begin: Array | None = None,
 ) -> Array:
     """Run Auto-PGD on x, y and index; see :class:`Apgd`.
 
     In ``fooled``, bool [n], is set where an iterate fools the gradient graph, or the run was not
-    looked at.
+    looked at. For ``onward`` see :meth:`Attack.explore`; it counts without ``stop_early``. For
+    ``begin`` see :meth:`Apgd.resume`.
 
     With ``num_targets`` the loss is a targeted one, and each sample is led towards that many other
     classes in turn, those of the largest logits first, ``restarts`` times each; ``by_slope`` takes
@@ -161,7 +186,7 @@ def run_apgd(
             x.shape[1:], "apgd", loss, threat, straight_through=straight_through
         )
         run = _Run(iteration, samples, threat, steps, stop_early, seed)
-        run.runs = restarts
+        run.runs, run.onward, run.begin = restarts, onward, begin
         if num_targets:
             run.targets = nearest_rivals(logits, y, num_targets)
             if by_slope:
@@ -234,6 +259,7 @@ class _Run(Runner):
         self.highest = np.full(len(self.x), -np.inf)
         self.runs = 1
         self.targets: Labels | None = None
+        self.begin: Array | None = None
         places = [0, *checkpoints(steps)]
         self.thresholds = np.zeros(steps + 2, np.float32)
         self.thresholds[places[1:]] = RHO * np.diff(places)
@@ -246,6 +272,9 @@ class _Run(Runner):
         numbers = [job.number for job in jobs]
         clean = self.x[rows]
         begin = random_on_sphere(clean, self.index[rows], numbers, self.threat, self.seed)
+        if self.begin is not None:
+            given = np.array(numbers) == 0
+            begin[given] = self.begin[rows[given]]
         ones = np.ones(len(jobs), np.float32)
         first: Rows = {
             self.iteration.x: begin,

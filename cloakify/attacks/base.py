@@ -56,18 +56,50 @@ class Attack(ABC):
         """
 
     def explore(
-        self, target: Target, x: Array, y: Labels, index: Labels, threat: ThreatModel
+        self,
+        target: Target,
+        x: Array,
+        y: Labels,
+        index: Labels,
+        threat: ThreatModel,
+        onward: int | None = None,
     ) -> tuple[Array, NDArray[np.bool_]]:
         """Return the attacked samples, and for which of them the attack may have succeeded.
 
         For the others the same attack, stopping at its first success, would fail too. An attack
         that can't tell says of all that it may.
 
+        Parameters
+        ----------
+        onward
+            How many iterations to drive a sample on, past the border, from the first that fools
+            the target; as many as the attack has when left out, or where it can't.
+
         Returns
         -------
         As :meth:`run`, and bool [n].
         """
         return self.run(target, x, y, index, threat), np.ones(len(x), np.bool_)
+
+    def resume(
+        self,
+        target: Target,
+        x: Array,
+        y: Labels,
+        index: Labels,
+        threat: ThreatModel,
+        begin: Array,
+    ) -> Array:
+        """Return the attacked samples as :meth:`run` does, starting from points that are given.
+
+        An attack that can't starts where it always does.
+
+        Parameters
+        ----------
+        begin
+            Points of ball and box, the shape of ``x``: such as fool a similar model.
+        """
+        return self.run(target, x, y, index, threat)
 
     def __repr__(self) -> str:
         settings = ", ".join(f"{name.lstrip('_')}={value!r}" for name, value in vars(self).items())

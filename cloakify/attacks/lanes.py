@@ -77,7 +77,10 @@ class Runner(ABC):
     """How many iterations a job takes unless it ends early."""
 
     stop_early: bool
-    """Whether a job ends at the first iterate that fools the model."""
+    """Whether a job ends at the first iterate that fools the model, and its results are that."""
+
+    onward: int | None = None
+    """How many iterations a job goes on from there where it does not end: all if ``None``."""
 
     @abstractmethod
     def start(self, jobs: Sequence[Job]) -> Rows:
@@ -120,6 +123,8 @@ class _Lanes:
         self.rows: Rows = {}
         self.age = np.zeros(0, np.int64)
         self.fooled = np.zeros(0, np.bool_)
+        # Iterations since the first that fooled the model.
+        self.since = np.zeros(0, np.int64)
         self.size = 0
         self.values: dict[str, ort.OrtValue] = {}
 
@@ -138,8 +143,11 @@ class _Lanes:
             }
             self.jobs += new
         taken = len(self.jobs)
-        self.age = np.concatenate([self.age, np.zeros(taken - len(self.age), np.int64)])
-        self.fooled = np.concatenate([self.fooled, np.zeros(taken - len(self.fooled), np.bool_)])
+        fresh = taken - len(self.age)
+        self.age, self.since, self.fooled = (
+            np.concatenate([values, np.zeros(fresh, values.dtype)])
+            for values in (self.age, self.since, self.fooled)
+        )
         self.done = np.zeros(taken, np.bool_)
         if size != self.size:
             self.size = size
@@ -166,11 +174,14 @@ class _Lanes:
         for name in self.carried:
             self.values[name.removesuffix(AFTER)] = outputs[name]
         fooled = outputs[FOOLED].numpy()[:taken].astype(np.bool_) & ~self.done
+        self.since += self.fooled
         self.fooled |= fooled
         self.age += ~self.done
         self.done |= self.age >= self.runner.evaluations
         if self.runner.stop_early:
             self.done |= fooled
+        elif self.runner.onward is not None:
+            self.done |= self.fooled & (self.since >= self.runner.onward)
 
     def ripe(self) -> bool:
         """Tell whether enough lanes stand finished."""
@@ -190,7 +201,8 @@ class _Lanes:
         )
         stay = np.flatnonzero(~self.done)
         self.jobs = [self.jobs[lane] for lane in stay]
-        self.age, self.fooled = self.age[stay], self.fooled[stay]
+        self.age, self.since = self.age[stay], self.since[stay]
+        self.fooled = self.fooled[stay]
         self.rows = {name: rows[stay] for name, rows in host.items()}
         return further
 

@@ -40,6 +40,21 @@ class Splits:
     select: NDArray[np.int64]
     report: NDArray[np.int64]
 
+    def limited(
+        self,
+        labels: NDArray[np.int64] | None,
+        seed: int,
+        *,
+        fit: int | None = None,
+        select: int | None = None,
+        report: int | None = None,
+    ) -> Splits:
+        """Return splits of at most so many samples; see :func:`some_of`."""
+        limits = ((self.fit, fit), (self.select, select), (self.report, report))
+        return Splits(
+            *(part if most is None else some_of(part, labels, most, seed) for part, most in limits)
+        )
+
     @property
     def swap_fit_select(self) -> Splits:
         """The same splits with fit and select exchanged."""

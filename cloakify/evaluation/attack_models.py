@@ -136,13 +136,13 @@ class _ModelAttack:
     def craft_transfer(
         self, targets: Sequence[Target], number: int, parts: Sequence[AttackResults]
     ) -> None:
-        """Craft samples of the highest loss against this model and try them on all models."""
+        """Craft samples well past this model's border and try them on all models."""
         if self.plan.transfer_attack is None:
             return
         samples = self.samples
         for place, eps in enumerate(self.plan.budgets):
             ball = self.threat.with_eps(eps)
-            attacked = craft(self.plan.transfer_attack, self.target, samples, ball)
+            attacked = self._driven(self.plan.transfer_attack, ball)
             for target, part in zip(targets, parts, strict=True):
                 part.transferred[number, place] = target.correct(attacked, samples.y)
             self.tell(len(samples.x) * work_of(self.plan.transfer_attack))
@@ -177,6 +177,16 @@ class _ModelAttack:
         tried = len(standing) if chosen is None else int(chosen.sum())
         self.tell(tried * work_of(attack))
         return still
+
+    def _driven(self, attack: Attack, ball: ThreatModel) -> Array:
+        samples = self.samples
+        try:
+            attacked, _ = attack.explore(
+                self.target, samples.x, samples.y, samples.index, ball, self.plan.onward
+            )
+        except NoGradientError:
+            return craft(attack, self.target, samples, ball)
+        return attacked
 
     def _distance(self, search: FabT, searched: Flags) -> NDArray[np.float64]:
         samples = self.samples.at(np.flatnonzero(searched))

@@ -35,8 +35,10 @@ class AttackPlan:
     doubled_stride
         It is run on the first of every so many samples.
     transfer_attack
-        What crafts samples to be tried on the other models: the first attack, driving each to its
-        highest loss and not only over the nearest border; ``None`` for a single model.
+        What crafts samples to be tried on the other models: the first attack, driving each past
+        the nearest border and not only over it; ``None`` for a single model.
+    onward
+        How many iterations it does so for; see :meth:`~cloakify.attacks.Attack.explore`.
     gradient_free_check
         A gradient-free attack that is run on what the cascade leaves at the largest budget.
     check_stride
@@ -59,6 +61,7 @@ class AttackPlan:
     doubled: Attack | None
     doubled_stride: int
     transfer_attack: Attack | None
+    onward: int | None
     gradient_free_check: Attack | None
     check_stride: int
     extending: Attack

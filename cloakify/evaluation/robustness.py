@@ -23,9 +23,8 @@ class Correctness:
     static
         On samples crafted against the baseline by the calibration attack.
     transfer
-        On samples crafted against the baseline by the evaluation attack, each driven to its
-        highest loss and not only over the nearest border, where another model's border would
-        already save it.
+        On samples crafted against the baseline by the evaluation attack, each driven past the
+        nearest border and not only over it, where another model's border would already save it.
     adaptive
         Under every attempt of the evaluation attack: on samples crafted against the model itself,
         and on the transferred ones. An attacker tries both, and an attack that fails on a model's
@@ -48,9 +47,11 @@ class Attacks:
     calibration
         The one that the mask was chosen with; crafts the static samples.
     transfer
-        The evaluation attack, driving every sample to its highest loss.
+        The evaluation attack, driving every sample past the border.
     adaptive
         The evaluation attack, stopping where it has fooled the model.
+    onward
+        How many iterations the former drives a sample on; see :meth:`Attack.explore`.
     through
         One that goes straight through what hides its slope, for what withstands the others; where
         the models do not, ``None``.
@@ -59,6 +60,7 @@ class Attacks:
     calibration: Attack
     transfer: Attack
     adaptive: Attack
+    onward: int | None = None
     through: Attack | None = None
 
 
@@ -69,7 +71,7 @@ def compare_targets(
     baseline = targets[0]
     x, y, index = samples.x, samples.y, samples.index
     static = attacks.calibration.run(baseline, x, y, index, threat)
-    transfer, fooled = attacks.transfer.explore(baseline, x, y, index, threat)
+    transfer, fooled = attacks.transfer.explore(baseline, x, y, index, threat, attacks.onward)
     results: list[Correctness] = []
     for target in targets:
         clean = target.correct(x, y)

@@ -15,7 +15,6 @@ from cloakify.attacks.threat import check_width
 from cloakify.data import Copies, Dataset, Samples, Splits, open_copies, open_data, split
 from cloakify.data.classes import read_names
 from cloakify.data.naming import shown
-from cloakify.data.splits import some_of
 from cloakify.errors import ModelError, UsageError
 from cloakify.experiment.classifier import Classifier
 from cloakify.experiment.latent_input import (
@@ -62,16 +61,11 @@ class Experiment:
     inputs: InputSettings
     inside: LatentInput | None = None
 
-    def splits(self, report_limit: int | None = None) -> Splits:
+    def splits(self) -> Splits:
         """Deal the samples into fit, select and report; exact copies of others are left out.
 
         A sample that is fitted on and reported on would flatter the figures, and one that is
         reported twice the intervals.
-
-        Parameters
-        ----------
-        report_limit
-            Keep at most so many of the report split, each class in proportion.
 
         Raises
         ------
@@ -80,10 +74,7 @@ class Experiment:
         """
         distinct = self.dataset.distinct
         dealt = split(len(distinct), self.labels[distinct], self.setting.run.seed)
-        report = distinct[dealt.report]
-        if report_limit is not None:
-            report = some_of(report, self.labels, report_limit, self.setting.run.seed)
-        return Splits(distinct[dealt.fit], distinct[dealt.select], report)
+        return Splits(*(distinct[part] for part in (dealt.fit, dealt.select, dealt.report)))
 
     @property
     def notes(self) -> tuple[str, ...]:

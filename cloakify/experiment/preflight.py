@@ -21,6 +21,9 @@ from cloakify.numeric.judging import is_right
 # for two of them that have changed places to be seen.
 TRIED = 2048
 
+# Where the labels are its own answers there is no order to be wrong.
+TRIED_ON_ITS_OWN = 256
+
 # A function of one number hides its slope where it is level for more of the numbers than that; the
 # bounded activations of usual models are for fewer.
 HIDDEN = 0.05
@@ -93,7 +96,8 @@ def preflight(
         more than chance.
     """
     path, dataset = experiment.classifier.file.path, experiment.dataset
-    count = min(TRIED, len(dataset))
+    given = experiment.setting.data.labels != "model"
+    count = min(TRIED if given else TRIED_ON_ITS_OWN, len(dataset))
     indices = np.arange(count) * len(dataset) // count
     lost = other = 0
     answers: list[Array] = []
@@ -117,8 +121,7 @@ def preflight(
         )
     logits = np.concatenate(answers)
     labels = experiment.labels[indices]
-    options = experiment.setting.data
-    if options.labels != "model" and not options.accept_accuracy:
+    if given and not experiment.setting.data.accept_accuracy:
         if target.independent:
             _check_labels(experiment, labels, logits, few)
         else:

@@ -2,7 +2,9 @@
 
 The masks differ behind the features alone. So a sample that was crafted against one of them is
 tried on all by running the head on its features, and a mask is known to leave at most so many
-samples standing as withstand everything tried so far. The mask with the highest such bound is
+samples standing as withstand everything tried so far. An attack on a mask goes on from where the
+last one on the same sample ended, the first of them from where an attack on the source did: a few
+steps then find what many from a random point do. The mask with the highest such bound is
 attacked next, on the next part of the samples, until the one with the highest bound was itself
 attacked on all of them (best-first search; Hart, Nilsson & Raphael, 1968, with a bound in place of
 an estimate). It is then the most robust one under all that was tried: what was never attacked on
@@ -15,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cloakify.attacks import Attack, Target
 from cloakify.data import Batch
@@ -27,6 +30,12 @@ from cloakify.numeric.judging import is_right
 
 # Into how many parts the samples are dealt at most: a mask that is far behind is seen in the first.
 PARTS = 8
+
+# Steps that drive samples past the source's border.
+ONWARD = 3
+
+# Bytes of crafted samples up to which they are kept; where they take more, attacks start anew.
+KEPT = 1 << 28
 
 
 @dataclass
@@ -62,12 +71,22 @@ class MaskRace:
         The classifier and its data.
     samples
         int64 [n]: the samples to compare on.
+    opening
+        An attack on the source, which does not stop where it has fooled it.
     attacks
-        In turn, each on what those before it leave; they stop where they have fooled the model.
+        On masks, in turn, each on what those before it leave; they stop where they have fooled the
+        model.
     """
 
-    def __init__(self, experiment: Experiment, samples: Indices, attacks: Sequence[Attack]) -> None:
+    def __init__(
+        self,
+        experiment: Experiment,
+        samples: Indices,
+        opening: Attack,
+        attacks: Sequence[Attack],
+    ) -> None:
         self._experiment = experiment
+        self._opening = opening
         self._attacks = tuple(attacks)
         self._target = experiment.target()
         self._masked = _MaskedTarget(experiment)
@@ -79,6 +98,7 @@ class MaskRace:
             experiment.attacked(), classifier.head, classifier.scores.logits, device.host
         )
         self._leader: Contender | None = None
+        self._crafted = self._kept(len(samples))
 
     def run(self, choices: Sequence[MaskChoice], stage: str, progress: Progress) -> MaskChoice:
         """Let masks race against each other and the winner so far; return the winner.
@@ -87,6 +107,8 @@ class MaskRace:
         """
         total = len(self._attacks) * len(self._parts) * len(choices)
         progress(stage, 0, total)
+        if self._leader is None:
+            self._open()
         contenders = [] if self._leader is None else [self._leader]
         contenders += self._enter(choices)
         for done in range(1, total + 1):
@@ -101,24 +123,51 @@ class MaskRace:
         return self._leader.choice
 
     def _enter(self, choices: Sequence[MaskChoice]) -> list[Contender]:
-        """Return masks at the start: every sample that they classify rightly stands."""
+        """Return masks at the start: what they classify rightly, clean and as crafted, stands."""
         contenders = [
             Contender(choice, np.empty(self._starts[-1], np.bool_), [0] * len(self._parts))
             for choice in choices
         ]
         for part in range(len(self._parts)):
-            rows = slice(self._starts[part], self._starts[part + 1])
-            for contender, right in zip(contenders, self._right(part, contenders), strict=True):
-                contender.standing[rows] = right
+            start = int(self._starts[part])
+            for batch in self._batches(part):
+                rows = start + np.arange(len(batch.y))
+                x = floats(batch.x)
+                clean = self._verdicts(x, batch.y, contenders)
+                crafted = self._verdicts(self._last(rows, x), batch.y, contenders)
+                for contender, right, still in zip(contenders, clean, crafted, strict=True):
+                    contender.standing[rows] = right & still
+                start += len(batch.y)
         return contenders
 
-    def _right(self, part: int, contenders: Sequence[Contender]) -> list[Flags]:
-        rights: list[list[Flags]] = [[] for _ in contenders]
-        for batch in self._batches(part):
-            x = floats(batch.x)
-            for right, flags in zip(rights, self._verdicts(x, batch.y, contenders), strict=True):
-                right.append(flags)
-        return [np.concatenate(right) for right in rights]
+    def _open(self) -> None:
+        """Attack the source."""
+        if self._crafted is None:
+            return
+        for part in range(len(self._parts)):
+            start = int(self._starts[part])
+            for batch in self._batches(part):
+                x = floats(batch.x)
+                attacked, _ = self._opening.explore(
+                    self._target, x, batch.y, batch.index, self._experiment.threat, ONWARD
+                )
+                self._keep(start + np.arange(len(batch.y)), x, attacked)
+                start += len(batch.y)
+
+    def _kept(self, count: int) -> NDArray[np.float16] | None:
+        """Return room for how far each sample was moved last, where that does not take too much."""
+        shape = (count, *self._experiment.dataset.sample_shape)
+        return None if 2 * np.prod(shape) > KEPT else np.zeros(shape, np.float16)
+
+    def _keep(self, rows: Indices, x: Array, attacked: Array) -> None:
+        if self._crafted is not None:
+            self._crafted[rows] = attacked - x
+
+    def _last(self, rows: Indices, x: Array) -> Array:
+        """Return where samples were moved last."""
+        if self._crafted is None:
+            return x
+        return self._experiment.threat.project(floats(x + self._crafted[rows]), x)
 
     def _attack(self, leader: Contender, part: int, contenders: Sequence[Contender]) -> None:
         """Attack one mask on a part of the samples, and try what that makes on every mask."""
@@ -129,8 +178,14 @@ class MaskRace:
         for batch in self._batches(part):
             rows = np.flatnonzero(leader.standing[start : start + len(batch.y)])
             if len(rows):
-                x, y = floats(batch.x[rows]), batch.y[rows]
-                attacked = attack.run(target, x, y, batch.index[rows], self._experiment.threat)
+                x, y, index = floats(batch.x[rows]), batch.y[rows], batch.index[rows]
+                threat = self._experiment.threat
+                if self._crafted is None:
+                    attacked = attack.run(target, x, y, index, threat)
+                else:
+                    begin = self._last(start + rows, x)
+                    attacked = attack.resume(target, x, y, index, threat, begin)
+                self._keep(start + rows, x, attacked)
                 verdicts = self._verdicts(attacked, y, contenders)
                 for contender, right in zip(contenders, verdicts, strict=True):
                     contender.standing[start + rows] &= right

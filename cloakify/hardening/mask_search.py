@@ -9,7 +9,7 @@ the features.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
 from cloakify.attacks import Attack, Target
@@ -34,8 +34,38 @@ from cloakify.settings import HardenSetting
 _Rankings = dict[str, tuple[Indices, ...]]
 _Curves = dict[str, list[MaskCurve]]
 
-# Samples that it is run on: more would not change the order.
-COMPARED = 1000
+# Bytes of features up to which they are kept for later rounds.
+KEPT = 1 << 28
+
+
+class _Kept:
+    """What can be gone through more than once: kept as it is gone through, where it is not large.
+
+    Parameters
+    ----------
+    source
+        Makes the parts anew.
+    """
+
+    def __init__(self, source: Callable[[], Iterable[Part]]) -> None:
+        self._source = source
+        self._parts: list[Part] | None = None
+
+    def __iter__(self) -> Iterator[Part]:
+        if self._parts is not None:
+            yield from self._parts
+            return
+        parts: list[Part] = []
+        room = KEPT
+        for part in self._source():
+            room -= sum(array.nbytes for array in part)
+            if room >= 0:
+                parts.append(part)
+            else:
+                parts.clear()
+            yield part
+        if room >= 0:
+            self._parts = parts
 
 
 def choose_mask(
@@ -57,9 +87,14 @@ def choose_mask(
         No such score, or a ratio out of its range.
     """
 
-    def curves_of(rankings: _Rankings) -> _Curves:
+    def captured() -> Iterator[Part]:
         pairs = attacked_pairs(target, attack, experiment.threat, experiment.dataset, select)
-        parts = ((*features_of(pair, experiment, calibration.head), pair.y) for pair in pairs)
+        for pair in pairs:
+            yield *features_of(pair, experiment, calibration.head), pair.y
+
+    parts = _Kept(captured)
+
+    def curves_of(rankings: _Rankings) -> _Curves:
         return _count(rankings, parts, calibration.head, len(select), progress)
 
     rankings = {name: _rank(name, calibration) for name in candidates(setting.masking.score)}
@@ -75,14 +110,15 @@ def choose_mask(
             raise refusal(next(iter(curves.values()))[0], setting.masking.max_accuracy_drop)
     if setting.masking.score != AUTO:
         return choices[0]
-    compared = some_of(select, experiment.labels, COMPARED, setting.run.seed)
     effort = effort_of(setting)
+    compared = some_of(select, experiment.labels, effort.compared, setting.run.seed)
     comparing = (
         evaluation_attack(setting, stop_early=True, steps=effort.comparing_steps),
         # A mask that only hides the gradient must not win over one that helps.
         Square(queries=effort.comparing_queries, seed=setting.run.seed),
     )
-    race = MaskRace(experiment, compared, comparing)
+    opening = evaluation_attack(setting, stop_early=False, steps=effort.comparing_steps)
+    race = MaskRace(experiment, compared, opening, comparing)
     best = race.run(choices, "comparing masks", progress)
     for number in range(2, (setting.masking.rounds or effort.rounds) + 1):
         calibration = _answered(experiment, best, attack, calibration)

@@ -267,7 +267,7 @@ class EvaluationOptions(Group, frozen=True, kw_only=True):
         Option(
             "Steps of the attack that judges the result.",
             flag="--evaluation-steps",
-            unset="by effort: 10, 40 or 100",
+            unset="by effort: 10, 20 or 100",
         ),
     ] = None
     precision: Annotated[
@@ -276,7 +276,7 @@ class EvaluationOptions(Group, frozen=True, kw_only=True):
             "Report on as many samples as make an accuracy's interval reach this many points to "
             "either side, if there are so many.",
             metavar="POINTS",
-            unset="by effort: 5, 3 or 2",
+            unset="by effort: 10, 3 or 2",
         ),
     ] = None
     report_limit: Annotated[

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from cloakify.assessment.comparing import compare, comparing
@@ -31,9 +32,9 @@ from cloakify.experiment.chosen_attacks import (
 )
 from cloakify.experiment.classifier import open_source
 from cloakify.experiment.counting import counted
-from cloakify.experiment.effort import samples_reported
+from cloakify.experiment.effort import effort_of, samples_reported
 from cloakify.experiment.engines import Engines
-from cloakify.experiment.experiment import Progress, open_experiment
+from cloakify.experiment.experiment import Experiment, Progress, open_experiment
 from cloakify.experiment.outlook import Outlook, measure_pace
 from cloakify.experiment.outputs import check_outputs
 from cloakify.experiment.preflight import preflight
@@ -137,11 +138,7 @@ def harden(
         )
         engines = Engines("harden", setting, progress)
         experiment = open_experiment(classifier, data, setting, engines.label)
-        splits = experiment.splits(samples_reported(setting))
-        if mixes_samples(setting, len(splits.fit)):
-            # Mixed, a quarter of the samples is as good to fit on as one half, and the other half
-            # tells better what the gates cost.
-            splits = splits.swap_fit_select
+        splits = _splits(experiment, setting)
         subject = Subject([experiment])
         engine, target = engines.on(subject), subject.targets[SOURCE]
         white_box = follows_gradient(setting)
@@ -179,13 +176,21 @@ def harden(
             attack,
             evaluation_attack(setting, stop_early=False),
             evaluation,
+            effort_of(setting).onward,
             through,
         )
         job = comparing(subject, models, attacks, splits.report)
         correctness = compare(engine, job, counted(progress, "evaluating", job.work))
         judging = [attack for attack in (evaluation, through) if attack is not None]
         warnings = check_masking(
-            subject, engine, hardened, splits, correctness[1], judging, progress
+            subject,
+            engine,
+            effort_of(setting),
+            hardened,
+            splits,
+            correctness[1],
+            judging,
+            progress,
         )
         accuracy, verdict = judge_mask(*correctness, doubts=codes_in_doubt(warnings))
         jobs = attacking_labels(subject, models[:2], label_attack(setting), splits.report)
@@ -213,6 +218,19 @@ def harden(
     return HardenResult(
         report, written, gate, notes, experiment.dataset.class_names, candidate.interrupted
     )
+
+
+def _splits(experiment: Experiment, setting: HardenSetting) -> Splits:
+    """Deal the samples, as many of them as the effort asks for."""
+    splits, effort = experiment.splits(), effort_of(setting)
+    some = partial(splits.limited, experiment.labels, setting.run.seed)
+    reported = samples_reported(setting)
+    if setting.masking.method != "tuned":
+        return some(fit=effort.fitted, select=effort.selected, report=reported)
+    splits = some(report=reported)
+    # Mixed, a quarter of the samples is as good to fit on as one half, and the other half tells
+    # better what the gates cost.
+    return splits.swap_fit_select if mixes_samples(setting, len(splits.fit)) else splits
 
 
 def _for_copies(setting: HardenSetting) -> HardenSetting:

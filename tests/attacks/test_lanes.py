@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from cloakify.attacks import Pgd, Target
+from cloakify.attacks import Apgd, Pgd, Target
 from cloakify.attacks import lanes as module
 from cloakify.attacks.lanes import Iteration, Runner, as_floats
 from tests.support.classifiers import mlp_classifier, target_of, threat_of
@@ -49,6 +49,35 @@ def test_lanes_rest_as_long_as_there_is_patience(
     # Not later than must be: with none a single one is fetched, with much whole batches are.
     counts = [done for done, *_ in emptied]
     assert min(counts) == 1 if patience == 0 else max(counts) > patience * BATCH
+
+
+@pytest.mark.parametrize("onward", [0, 2, 5])
+def test_samples_are_driven_on_so_many_steps(
+    target: Target, monkeypatch: pytest.MonkeyPatch, onward: int
+) -> None:
+    """From the first iterate that fools; the others go all the way, as they would without."""
+    spent: list[tuple[int, int, bool]] = []
+
+    class Watched(module._Lanes):
+        def harvest(self) -> list[module.Job]:
+            over = np.flatnonzero(self.done)
+            spent.extend(zip(self.age[over], self.since[over], self.fooled[over], strict=True))
+            return super().harvest()
+
+    x = np.random.default_rng(0).random((40, 10), np.float32)
+    y, index = target.logits(x).argmax(axis=1), np.arange(40)
+    threat = threat_of(target, "linf", 0.1)
+    attack = Apgd(steps=12, stop_early=False)
+    whole, fooled = attack.explore(target, x, y, index, threat)
+    monkeypatch.setattr(module, "_Lanes", Watched)
+    driven, also = attack.explore(target, x, y, index, threat, onward)
+    np.testing.assert_array_equal(also, fooled)
+    assert 0 < fooled.sum() < len(x)
+    np.testing.assert_array_equal(driven[~fooled], whole[~fooled])
+    assert not target.correct(driven[fooled], y[fooled]).any()
+    for age, since, lost in spent:
+        assert age == 13 or (lost and since == onward)
+    assert any(age < 13 for age, *_ in spent)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

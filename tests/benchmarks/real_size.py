@@ -1,9 +1,10 @@
 """What `harden` and `evaluate` cost on a model of real size, in forward passes a sample.
 
-    python tests/benchmarks/real_size.py [--samples 60] [--effort quick standard] [--eps 0.5/255]
+    python tests/benchmarks/real_size.py [--samples 60] [--effort quick standard] [--standing 0.5]
 
 Exports torchvision's ResNet-18 for 224², with weights drawn at random and a head that tells the
-synthetic images apart, and runs both verbs through the command line. The time of a forward pass of
+synthetic images apart, looks for a budget that a given share of the images withstands, and runs
+both verbs through the command line. The time of a forward pass of
 a sample, F, is measured before and after each of them, at the better of two workers with a thread
 each and one with two. Wall times are compared by it, and times of the processor by its own, which
 other work on the machine moves less.
@@ -24,6 +25,10 @@ from pathlib import Path
 
 import numpy as np
 
+from cloakify.attacks import Target
+from cloakify.attacks.apgd import Apgd
+from cloakify.attacks.threat import make_threat
+from cloakify.data.preprocessing import Preprocessing
 from cloakify.experiment.classifier import open_classifier
 from cloakify.runtime import Session, Workers, resolve_device
 
@@ -92,6 +97,25 @@ def export(path: Path, x: np.ndarray) -> None:
     )
 
 
+def budget_for(model: Path, x: np.ndarray, standing: float) -> float:
+    """Return an ε, in pixels of [0, 1], of which that share of the images withstands Auto-PGD."""
+    classifier = open_classifier(model)
+    target = Target(
+        classifier.model, classifier.spec, classifier.scores, resolve_device("cpu"), BATCH
+    )
+    y, index = target.logits(x).argmax(axis=1), np.arange(len(x))
+    low, high = 0.0, 4 / 255
+    for _ in range(7):
+        eps = (low + high) / 2
+        threat = make_threat("linf", eps, classifier.spec, Preprocessing())
+        attacked = Apgd(steps=20).run(target, x, y, index, threat)
+        if target.correct(attacked, y).mean() > standing:
+            low = eps
+        else:
+            high = eps
+    return eps
+
+
 def forward(model: Path, x: np.ndarray) -> Cost:
     """Return what a forward pass of one sample costs at the better of two ways to use two cores."""
     classifier = open_classifier(model)
@@ -143,20 +167,23 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=60)
     parser.add_argument("--effort", nargs="+", default=["quick", "standard"])
     parser.add_argument("--verb", nargs="+", default=["harden", "evaluate"])
-    parser.add_argument("--eps", default="0.5/255")
+    parser.add_argument("--standing", type=float, default=0.5)
+    parser.add_argument("--eps", type=float, help="in place of one that so many withstand")
     options = parser.parse_args()
     x = images(max(options.samples, 4 * BATCH))
     with tempfile.TemporaryDirectory() as folder:
         model, data = Path(folder) / "resnet18.onnx", Path(folder) / "data.npz"
         export(model, x)
         np.savez(data, x=x[: options.samples])
+        eps = options.eps or budget_for(model, x[: 4 * BATCH], options.standing)
+        print(f"eps is {eps:.3g}", file=sys.stderr)
         print("| verb | effort | samples | F, ms | wall, s | wall, F | CPU, F | bar | peak, MB |")
         print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
         for verb in options.verb:
             for effort in options.effort:
                 before = forward(model, x)
                 arguments = [verb, str(model), "--data", str(data), "--labels", "model"]
-                arguments += ["--eps", options.eps, "--effort", effort]
+                arguments += ["--eps", str(eps), "--effort", effort]
                 if verb == "harden":
                     # Of few samples a single one is more than any sensible bound.
                     arguments += ["--max-accuracy-drop", "0.5"]

@@ -84,6 +84,7 @@ def plan_of(**changes: Any) -> AttackPlan:
         "doubled": Push("first", 4),
         "doubled_stride": 1,
         "transfer_attack": Push("first", 3.5),
+        "onward": None,
         "gradient_free_check": Push("check", 7, "gradient-free"),
         "check_stride": 1,
         "extending": Push("first", 3),

@@ -29,7 +29,10 @@ def experiment(samples: Path) -> Experiment:
     )
 
 
-def test_every_verdict_is_that_of_attacking_every_sample(experiment: Experiment) -> None:
+@pytest.mark.parametrize("onward", [None, 2])
+def test_every_verdict_is_that_of_attacking_every_sample(
+    experiment: Experiment, onward: int | None
+) -> None:
     """Samples that fell already, or that the same attack failed on before, are not attacked."""
     classifier = experiment.classifier
     mask = np.random.default_rng(0).integers(0, 2, classifier.head.num_features).astype(float)
@@ -39,11 +42,11 @@ def test_every_verdict_is_that_of_attacking_every_sample(experiment: Experiment)
     indices = np.arange(SAMPLES)
     fgsm, threat = Fgsm(), experiment.threat
     batch = experiment.dataset.batch(indices)
-    attacks = Attacks(fgsm, driven, stopping)
+    attacks = Attacks(fgsm, driven, stopping, onward)
     results = compare_targets(targets, attacks, threat, Samples.of(batch))
     x, y, index = batch.x.astype(np.float32), batch.y, batch.index
     static = fgsm.run(targets[0], x, y, index, threat)
-    transfer = driven.run(targets[0], x, y, index, threat)
+    transfer, _ = driven.explore(targets[0], x, y, index, threat, onward)
     for number, (target, result) in enumerate(zip(targets, results, strict=True)):
         own = target.correct(stopping.run(target, x, y, index, threat), y)
         transferred = target.correct(transfer, y)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from cloakify.attacks.square import Square
 from cloakify.experiment.classifier import open_classifier
 from cloakify.experiment.experiment import Experiment, open_experiment
 from cloakify.graph.edit.mask import insert_mask
+from cloakify.hardening import mask_race
 from cloakify.hardening.mask_race import MaskRace
 from cloakify.masking.mask_choice import MaskChoice, choose
 from cloakify.settings import HardenSetting
@@ -37,17 +39,28 @@ def random_choices(experiment: Experiment, count: int) -> list[MaskChoice]:
     ]
 
 
-def test_no_mask_is_more_robust_than_the_winner(experiment: Experiment) -> None:
-    choices = random_choices(experiment, 5)
-    race = MaskRace(experiment, SAMPLES, ATTACKS)
-    winner = race.run(choices, "comparing", lambda *_: None)
-    (batch,) = experiment.dataset.batches(SAMPLES, len(SAMPLES))
-    x, y, index = batch.x.astype(np.float32), batch.y, batch.index
+def race_of(experiment: Experiment) -> MaskRace:
+    return MaskRace(experiment, SAMPLES, Apgd(steps=3, stop_early=False), ATTACKS)
+
+
+def masked(experiment: Experiment, choices: Sequence[MaskChoice]) -> list[Target]:
     classifier = experiment.classifier
-    targets = [
+    return [
         experiment.target(insert_mask(classifier.file.model, classifier.head, each.mask, {}))
         for each in choices
     ]
+
+
+def test_no_mask_is_more_robust_than_the_winner(
+    experiment: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where every attack starts anew, for want of room for what others crafted."""
+    monkeypatch.setattr(mask_race, "KEPT", 0)
+    choices = random_choices(experiment, 5)
+    winner = race_of(experiment).run(choices, "comparing", lambda *_: None)
+    (batch,) = experiment.dataset.batches(SAMPLES, len(SAMPLES))
+    x, y, index = batch.x.astype(np.float32), batch.y, batch.index
+    targets = masked(experiment, choices)
     tried = [worst_case(ATTACKS, target, x, y, index, experiment.threat) for target in targets]
     own = [int(each.worst.sum()) for each in tried]
     # Under everything that was crafted against any of the masks.
@@ -60,12 +73,47 @@ def test_no_mask_is_more_robust_than_the_winner(experiment: Experiment) -> None:
     assert len(set(own)) > 1
 
 
+def test_the_winner_leaves_most_under_all_that_was_crafted(
+    experiment: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counted anew with the masked files; the winner itself was attacked on all that it leaves."""
+    crafted: list[tuple[np.ndarray, np.ndarray]] = []
+    for attack, name in ((Apgd, "resume"), (Apgd, "explore"), (Square, "run")):
+        monkeypatch.setattr(attack, name, recording(getattr(attack, name), crafted))
+    choices = random_choices(experiment, 5)
+    winner = race_of(experiment).run(choices, "comparing", lambda *_: None)
+    (batch,) = experiment.dataset.batches(SAMPLES, len(SAMPLES))
+    x, y = batch.x.astype(np.float32), batch.y
+    targets = masked(experiment, choices)
+    standing = [target.correct(x, y) for target in targets]
+    for index, attacked in crafted:
+        assert experiment.threat.distance(attacked, x[index]).max() <= experiment.threat.eps * 1.001
+        for flags, target in zip(standing, targets, strict=True):
+            flags[index] &= target.correct(attacked, y[index])
+    counts = [int(flags.sum()) for flags in standing]
+    place = [choice.score for choice in choices].index(winner.score)
+    assert counts[place] == max(counts)
+    assert len(set(counts)) > 1
+
+
+def recording(
+    run: Callable[..., object], crafted: list[tuple[np.ndarray, np.ndarray]]
+) -> Callable[..., object]:
+    def recorded(*arguments: object) -> object:
+        result = run(*arguments)
+        attacked = result[0] if isinstance(result, tuple) else result
+        crafted.append((np.asarray(arguments[4]), np.array(attacked)))
+        return result
+
+    return recorded
+
+
 def test_the_winner_stays_in_the_race(experiment: Experiment) -> None:
     choices = random_choices(experiment, 4)
-    race = MaskRace(experiment, SAMPLES, ATTACKS)
+    race = race_of(experiment)
     first = race.run(choices, "comparing", lambda *_: None)
     assert race.run([first], "comparing", lambda *_: None) is first
-    whole = MaskRace(experiment, SAMPLES, ATTACKS).run(choices, "comparing", lambda *_: None)
+    whole = race_of(experiment).run(choices, "comparing", lambda *_: None)
     assert race.run(choices, "comparing", lambda *_: None).score == whole.score == first.score
 
 
@@ -77,22 +125,16 @@ def test_masks_far_behind_are_hardly_attacked(
     good, *bad = [choose(everything, 1, "good")] + [
         choose(everything, features - left, f"bad {left}") for left in (1, 2, 3)
     ]
-    attacked: list[int] = []
-    run = Apgd.run
-
-    def counting(self: Apgd, target: Target, x: np.ndarray, *rest: object) -> np.ndarray:
-        attacked.append(len(x))
-        return run(self, target, x, *rest)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(Apgd, "run", counting)
-    race = MaskRace(experiment, SAMPLES, ATTACKS)
+    attacked: list[tuple[np.ndarray, np.ndarray]] = []
+    monkeypatch.setattr(Apgd, "resume", recording(Apgd.resume, attacked))
+    race = race_of(experiment)
     assert race.run([*bad, good], "comparing", lambda *_: None).score == "good"
-    assert sum(attacked) < 2 * len(SAMPLES)
+    assert sum(len(index) for index, _ in attacked) < 2 * len(SAMPLES)
 
 
 def test_progress_reaches_its_end(experiment: Experiment) -> None:
     seen: list[tuple[str, int, int]] = []
-    race = MaskRace(experiment, SAMPLES, ATTACKS)
+    race = race_of(experiment)
     race.run(random_choices(experiment, 3), "comparing", lambda *told: seen.append(told))
     done = [step for _, step, _ in seen]
     assert done == sorted(done) and seen[-1][1] == seen[-1][2]
