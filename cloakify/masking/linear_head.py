@@ -10,11 +10,12 @@ import onnx
 from numpy.typing import NDArray
 from onnx import ModelProto
 
-from cloakify.graph.analysis.head import Head
+from cloakify.graph.analysis.head import WHOLE_CLASSIFIERS, Head
 from cloakify.graph.analysis.scores import Scores
 from cloakify.graph.analysis.task import Task
 from cloakify.graph.edit.mask import features_type
 from cloakify.graph.edit.taps import head_model, value_of_rank
+from cloakify.graph.model.support_vectors import read_support_vectors
 from cloakify.numeric.arrays import AnyArray, Array, floats
 from cloakify.onnxfile import values_of
 from cloakify.runtime import CPU, Device, Session
@@ -48,7 +49,7 @@ class LinearHead:
 
     def of_classes(self, scores: Scores) -> LinearHead:
         """Return the same with the logits that working copies have; see :class:`Scores`."""
-        if scores.task is Task.SINGLE:
+        if scores.task is Task.SINGLE and scores.boundary.rising:
             return self
         sign = 1 if scores.boundary.rising else -1
         weight = sign * self.weight
@@ -73,7 +74,7 @@ def read_head(model: ModelProto, head: Head, features: Array, host: Device = CPU
     host
         The CPU: where to run it.
     """
-    if head.gives_probabilities:
+    if head.op_type in WHOLE_CLASSIFIERS:
         return _of_attributes(model, head)
     stored = _of_constants(model, head)
     # Captured features are float32 whatever the model computes in; the head takes its own type.
@@ -146,8 +147,17 @@ def _of_constants(model: ModelProto, head: Head) -> Array | None:
 
 
 def _of_attributes(model: ModelProto, head: Head) -> LinearHead:
-    """Read a `LinearClassifier`'s numbers: what it puts out may be no linear map of its input."""
+    """Read the numbers of a whole classifier: what it puts out may be no linear map of its input.
+
+    Of support vectors for two classes, which come out the other way round, the signs are turned.
+    """
     (node,) = (node for node in model.graph.node if head.linear in node.output)
+    if node.op_type == "SVMClassifier":
+        read = read_support_vectors(node)
+        assert read is not None, "what describes the head has seen to that"
+        weights, bias = read.linear_scores()
+        sign = -1 if read.platt is None and read.classes == 2 else 1
+        return LinearHead(floats(sign * weights), floats(sign * bias))
     numbers = {entry.name: np.array(entry.floats, np.float32) for entry in node.attribute}
     weight = numbers["coefficients"].reshape(head.num_classes, head.num_features)
     return LinearHead(np.ascontiguousarray(weight.T), numbers["intercepts"])

@@ -149,3 +149,26 @@ def test_one_distance_behind_a_sigmoid_is_a_logit_of_its_own(tmp_path):
     result = attack(path, data, tmp_path / "a.npz", setting)
     assert result.clean.value == (SAMPLES - 5) / SAMPLES
     assert result.attacked.value < result.clean.value
+
+
+def test_of_distances_the_smallest_wins(data: Path, tmp_path: Path) -> None:
+    """As a model answers that takes the largest of minus the distances."""
+    found = {}
+    for op, sign in (("ArgMin", "Identity"), ("ArgMax", "Neg")):
+        model = nearest()
+        del model.graph.node[-2:]
+        model.graph.node.extend(
+            [
+                helper.make_node(sign, ["d"], ["s"]),
+                helper.make_node(op, ["s"], ["y"], axis=1, keepdims=0),
+            ]
+        )
+        model.graph.output[0].CopyFrom(helper.make_tensor_value_info("y", 7, ["N"]))
+        path = tmp_path / f"{op}.onnx"
+        onnx.save(model, path)
+        setting = AttackSetting(eps=EPS, device="cpu", steps=10)
+        result = attack(path, data, tmp_path / "a.npz", setting)
+        with np.load(tmp_path / "a.npz") as made:
+            found[op] = (result.clean.value, result.attacked.value, made["x"].tobytes())
+    assert found["ArgMin"] == found["ArgMax"]
+    assert found["ArgMin"][0] == 1 > found["ArgMin"][1]

@@ -22,6 +22,8 @@ _SAME_SHAPE = {
 }
 # What may stand between the largest score's index and an output.
 _MOVES = {"Cast", "Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze", "Not"}
+# Whole numbers that classifiers of ai.onnx.ml call their classes.
+_LABELS = {"classlabels_ints", "classlabels_int64s"}
 _COMPARISONS = {"Greater", "GreaterOrEqual", "Less", "LessOrEqual"}
 
 
@@ -55,8 +57,8 @@ def answers_of(model: ModelProto, scores: Scores) -> tuple[Answer, ...]:
     Those are the ones made of the logits that hold a number for each class, or the index of one. An
     auxiliary layer's scores are no answer where there is another; where no output is made of the
     logits, the first that may be an answer is taken for it. Indices are those of an `ArgMax`,
-    `ArgMin` or `TopK`, and of one logit's comparison: other whole numbers may be labels of any
-    kind.
+    `ArgMin` or `TopK`, of one logit's comparison, and the labels 0, 1, … of ai.onnx.ml's
+    classifiers: other whole numbers may be labels of any kind.
     """
     makers = {name: node for node in model.graph.node for name in node.output}
     made = reached_from(model.graph.node, [scores.shipped]).values
@@ -90,7 +92,7 @@ def _answer(
         return None
     if not single and _is_probability(output.name, makers, scores.shipped):
         return Answer(output.name, "probability", count, scores.boundary)
-    if independent:
+    if independent or (single and not scores.boundary.rising):
         return None
     if kind.HasField("shape"):
         sizes = [dim.dim_value for dim in kind.shape.dim]
@@ -118,6 +120,11 @@ def _is_probability(name: str, makers: Mapping[str, NodeProto], logit: str) -> b
 def _is_index(node: NodeProto, name: str) -> bool:
     """Tell whether a node's output is the index of the largest or smallest of each row."""
     axes = {attribute.name: attribute.i for attribute in node.attribute}
+    if node.domain == "ai.onnx.ml" and node.op_type.endswith("Classifier"):
+        labels = [list(entry.ints) for entry in node.attribute if entry.name in _LABELS]
+        return name == node.output[0] and any(
+            each == [*range(len(each))] for each in labels if each
+        )
     if node.op_type == "TopK":
         return name == node.output[1] and axes.get("axis", -1) in (1, -1)
     return node.op_type in ("ArgMax", "ArgMin") and axes.get("axis", 0) in (1, -1)

@@ -20,7 +20,7 @@ from cloakify.onnxfile import FLOATS
 _SQUASHES = {"LogSoftmax", "Sigmoid", "Softmax"}
 _MOVES = {"Cast", "Dropout", "Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze", "ZipMap"}
 # What turns scores into the index or the name of a class, by the input that leads back to them.
-_LABELS = {"ArgMax": 0, "ArrayFeatureExtractor": 1, "LabelEncoder": 0, "TopK": 0}
+_LABELS = {"ArgMax": 0, "ArgMin": 0, "ArrayFeatureExtractor": 1, "LabelEncoder": 0, "TopK": 0}
 # Classifiers in one node: the label first, a number for each class second.
 _WHOLE = {"LinearClassifier", "SVMClassifier", "TreeEnsembleClassifier"}
 _REGRESSORS = {"LinearRegressor", "SVMRegressor", "TreeEnsembleRegressor", "TreeEnsemble"}

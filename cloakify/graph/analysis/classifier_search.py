@@ -16,11 +16,11 @@ from cloakify.graph.analysis.bare_scores import BareScores, find_bare_scores
 from cloakify.graph.analysis.head import Head
 from cloakify.graph.analysis.head_search import answers_in, find_head_in
 from cloakify.graph.analysis.other_models import (
+    classifier_without_layer,
     refuse_detector,
     refuse_map,
     refuse_numbers,
     refuse_positions,
-    trees_in,
 )
 from cloakify.graph.analysis.scores import Scores, scores_at, scores_of
 from cloakify.graph.analysis.task import Task, TaskReading, read_task
@@ -120,10 +120,14 @@ def find_classifier(
         head, alternatives = search.head, search.alternatives
     except HeadError as error:
         refuse_map(graph, answers)
-        problem = trees_in(graph, answers) or str(error)
+        problem = classifier_without_layer(graph, answers) or str(error)
         if needs_head or wanted.head is not None:
             raise HeadError(problem) from None
-    found = find_bare_scores(answers) if head is None else _scores_behind(graph, head)
+    if head is None or head.op_type == "SVMClassifier":
+        found = find_bare_scores(answers)
+        head = None if head is None else replace(head, logits=found.tensor.name)
+    else:
+        found = BareScores(graph.tensors()[head.logits], head.num_classes, "")
     refuse_positions(graph, found.tensor, found.count)
     reading = read_task(found.tensor, found.count, Constants(graph))
     if found.sign and not reading.sign:
@@ -140,10 +144,6 @@ def find_classifier(
     if wanted.threshold is not None:
         scores = _with_threshold(scores, wanted.threshold)
     return ClassifierSearch(head, alternatives, reading, scores, problem)
-
-
-def _scores_behind(graph: gs.Graph, head: Head) -> BareScores:
-    return BareScores(graph.tensors()[head.logits], head.num_classes, "")
 
 
 def _output(graph: gs.Graph, name: str) -> gs.Tensor:

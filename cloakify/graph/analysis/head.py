@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+# Operators of ai.onnx.ml that are a classifier each: a label, and a number for each class.
+WHOLE_CLASSIFIERS = {"LinearClassifier", "SVMClassifier"}
+
 
 @dataclass(frozen=True)
 class Head:
@@ -60,7 +63,7 @@ class Head:
     @property
     def gives_probabilities(self) -> bool:
         """Whether ``logits`` may come out as probabilities, which gradients are not taken of."""
-        return self.op_type == "LinearClassifier"
+        return self.op_type in WHOLE_CLASSIFIERS
 
     def __str__(self) -> str:
         return (

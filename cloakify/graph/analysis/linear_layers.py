@@ -141,7 +141,25 @@ def _letters(equation: str, slot: int) -> tuple[str, str, str]:
 def _linear_classifier(node: gs.Node, constants: Constants, paths: ScorePaths) -> Head | None:
     """Read scikit-learn's linear models; their scores may come out as probabilities."""
     classes, numbers = (len(node.attrs.get(name, ())) for name in ("intercepts", "coefficients"))
-    if classes < 2 or numbers % classes or len(node.outputs) != 2 or node.inputs[0] in constants:
+    if classes < 2 or numbers % classes:
+        return None
+    return _whole_classifier(node, constants, numbers // classes, classes)
+
+
+def _support_vectors(node: gs.Node, constants: Constants, paths: ScorePaths) -> Head | None:
+    """Read support vectors with a linear kernel: a linear map for each pair of classes."""
+    counts = node.attrs.get("vectors_per_class", ())
+    total, numbers = sum(counts), len(node.attrs.get("support_vectors", ()))
+    linear = node.attrs.get("kernel_type", "LINEAR") == "LINEAR"
+    if not linear or len(counts) < 2 or not total or numbers % total:
+        return None
+    return _whole_classifier(node, constants, numbers // total, len(counts))
+
+
+def _whole_classifier(
+    node: gs.Node, constants: Constants, features: int, classes: int
+) -> Head | None:
+    if len(node.outputs) != 2 or node.inputs[0] in constants:
         return None
     scores = node.outputs[1].name
     return Head(
@@ -150,7 +168,7 @@ def _linear_classifier(node: gs.Node, constants: Constants, paths: ScorePaths) -
         features=node.inputs[0].name,
         features_slot=0,
         features_axis=-1,
-        num_features=numbers // classes,
+        num_features=features,
         weight="",
         linear=scores,
         logits=scores,
@@ -212,5 +230,6 @@ _LAYERS = {
     ("", "Einsum"): _einsum,
     ("", "Transpose"): _turned,
     ("ai.onnx.ml", "LinearClassifier"): _linear_classifier,
+    ("ai.onnx.ml", "SVMClassifier"): _support_vectors,
     **QUANTISED,
 }

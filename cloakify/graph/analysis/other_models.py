@@ -43,12 +43,20 @@ def refuse_detector(graph: gs.Graph, answers: Sequence[gs.Tensor]) -> None:
         raise _no_classifier(seen, "the boxes of a detector")
 
 
-def trees_in(graph: gs.Graph, answers: Sequence[gs.Tensor]) -> str:
-    """Say so where a model without a head is made of trees; empty where it is not."""
+def classifier_without_layer(graph: gs.Graph, answers: Sequence[gs.Tensor]) -> str:
+    """Say of what kind a classifier without a linear layer is; empty where that is not known."""
     for node in _nodes_before(graph, answers):
+        kernel = str(node.attrs.get("kernel_type", "LINEAR"))
         if node.op.startswith("TreeEnsemble"):
-            what = "an ensemble of trees, without a linear layer that a mask could stand before"
-            return f"{_called(node)}: {what}; evaluate and attack take it with --attack square"
+            what, how = "an ensemble of trees", " with --attack square"
+        elif node.op == "SVMClassifier" and kernel != "LINEAR":
+            what, how = f"support vectors with the kernel {kernel}", ""
+        else:
+            continue
+        return (
+            f"{_called(node)}: {what}, without a linear layer that a mask could stand before; "
+            f"evaluate and attack take it{how}"
+        )
     return ""
 
 

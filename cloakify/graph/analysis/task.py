@@ -39,7 +39,7 @@ class Boundary:
     bounds
         The value of z: one, or one for each label.
     rising
-        Whether class 1 lies above it.
+        Whether class 1 lies above it. Of several classes: whether the largest score wins.
     """
 
     bounds: tuple[float, ...] = (0.0,)
@@ -53,6 +53,8 @@ class Boundary:
 
 MIDDLE = Boundary()
 """Where both classes are as likely."""
+FALLING = Boundary(rising=False)
+"""Of scores, the smallest of which wins: distances."""
 
 
 @dataclass(frozen=True)
@@ -106,10 +108,11 @@ def read_task(scores: gs.Tensor, count: int, constants: Constants) -> TaskReadin
         return TaskReading(Task.BINARY, _called(sign), _boundary(scores, count, constants))
     shares = next((node for node in behind if node.op == "ReduceSum"), None)
     if choice is not None or shares is not None:
-        return TaskReading(Task.SINGLE, _called(choice or shares))
+        boundary = FALLING if _takes_smallest(choice) else MIDDLE
+        return TaskReading(Task.SINGLE, _called(choice or shares), boundary)
     sign = bend or comparison
     if sign is None:
-        return TaskReading(Task.SINGLE)
+        return TaskReading(Task.SINGLE, "", FALLING if _is_reversed(scores) else MIDDLE)
     return TaskReading(Task.MULTILABEL, _called(sign), _boundary(scores, count, constants))
 
 
@@ -218,6 +221,21 @@ def _picks_one(node: gs.Node) -> bool:
     if count is None and len(node.inputs) > 1 and isinstance(node.inputs[1], gs.Constant):
         count = node.inputs[1].values.reshape(-1)[0]
     return count is not None and int(count) == 1
+
+
+def _takes_smallest(choice: gs.Node | None) -> bool:
+    """Tell whether the smallest score is what is chosen."""
+    if choice is None:
+        return False
+    return choice.op == "ArgMin" or (choice.op == "TopK" and not choice.attrs.get("largest", 1))
+
+
+def _is_reversed(scores: gs.Tensor) -> bool:
+    """Tell whether scores are the other way round than their node's own label."""
+    node = scores.inputs[0] if scores.inputs else None
+    if node is None or node.op != "SVMClassifier":
+        return False
+    return len(node.attrs.get("vectors_per_class", ())) == 2 and not node.attrs.get("prob_a")
 
 
 def _called(node: gs.Node | None) -> str:

@@ -72,8 +72,34 @@ def turned() -> onnx.ModelProto:
     return model
 
 
+def weight_first() -> onnx.ModelProto:
+    """(W φᵀ + b)ᵀ, turned by the product itself."""
+    model = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["" : 18]> '
+        f"net (float[N, {DIMENSIONS}] x) => (float[N, {CLASSES}] y) "
+        "{ f = Relu (x)  p = Gemm <transB = 1> (w, f, b)  y = Transpose <perm = [1, 0]> (p) }"
+    )
+    tensors = {"w": WEIGHT.T.copy(), "b": BIAS[:, None].copy()}
+    model.graph.initializer.extend(
+        onnx.numpy_helper.from_array(array, name) for name, array in tensors.items()
+    )
+    return model
+
+
+def turned_einsum() -> onnx.ModelProto:
+    model = einsum("nd,cd->cn", "f, w", True)
+    model.graph.node[-1].input[0] = "t"
+    turn = onnx.helper.make_node("Transpose", ["e"], ["t"], perm=[1, 0])
+    model.graph.node.insert(2, turn)
+    return model
+
+
 MODELS = {
     "turned": (turned(), 1e-5),
+    "weight first": (weight_first(), 1e-5),
+    "nd,cd->cn, turned": (turned_einsum(), 1e-5),
+    "...d,dc->...c": (einsum("...d,dc->...c", "f, w", False), 1e-5),
+    "bd,dc": (einsum("bd,dc", "f, w", False), 1e-5),
     "nd,dc->nc": (einsum("nd,dc->nc", "f, w", False), 1e-5),
     "nd,cd->nc": (einsum("nd,cd->nc", "f, w", True), 1e-5),
     "ij,kj->ik": (einsum("ij,kj->ik", "f, w", True), 1e-5),
@@ -151,6 +177,61 @@ def test_a_linear_classifier_is_attacked_at_its_logits(transform: str) -> None:
     labels = session.run(["label"], {"x": x})[0]
     expected = np.array([5, 6, 7, 9])[((x * mask) @ WEIGHT + BIAS).argmax(axis=1)]
     np.testing.assert_array_equal(labels, expected)
+
+
+MAPS = {
+    # The kernel, what follows, and the weight's shape for D features of a map.
+    "window": ("c = Conv <pads = [1, 1, 1, 1]> (f, w, b)", (CLASSES, DIMENSIONS, 3, 3)),
+    "stride": ("c = Conv <strides = [2, 2]> (f, w, b)", (CLASSES, DIMENSIONS, 3, 3)),
+    "einsum": ('c = Einsum <equation = "ndhw,cd->nchw"> (f, w)', (CLASSES, DIMENSIONS)),
+}
+
+
+@pytest.mark.parametrize("name", MAPS)
+def test_maps_of_scores_that_are_pooled_are_masked_by_channel(name: str) -> None:
+    body, shape = MAPS[name]
+    model = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["" : 17]> '
+        f"net (float[N, {DIMENSIONS}, 7, 7] x) => (float[N, {CLASSES}] y) "
+        f"{{ f = Relu (x)  {body}  p = GlobalAveragePool (c)  y = Flatten (p) }}"
+    )
+    weight = np.random.default_rng(2).normal(size=shape).astype(np.float32)
+    for tensor, values in (("w", weight), ("b", BIAS)):
+        model.graph.initializer.append(onnx.numpy_helper.from_array(values, tensor))
+    found = find_classifier(model)
+    head = found.head
+    assert head is not None
+    assert (head.num_features, head.num_classes, head.logits) == (DIMENSIONS, CLASSES, "y")
+    x = np.random.default_rng(1).normal(size=(5, DIMENSIONS, 7, 7)).astype(np.float32)
+    mask = np.array([1, 0, 1, 0, 0, 1], np.float32)
+    session, masked = (
+        ort.InferenceSession(each.SerializeToString(), providers=["CPUExecutionProvider"])
+        for each in (model, insert_mask(model, head, mask, {}))
+    )
+    zeroed = np.maximum(x, 0) * mask[:, None, None]
+    np.testing.assert_allclose(
+        masked.run(None, {"x": x})[0], session.run(None, {"x": zeroed})[0], atol=1e-5
+    )
+    linear = read_head(model, head, x)
+    summed = weight if weight.ndim == 2 else weight.sum(axis=(2, 3))
+    np.testing.assert_allclose(linear.weight, summed.T, atol=1e-4)
+
+
+def test_what_a_layer_before_others_puts_out_is_no_score() -> None:
+    """Cosines of features with class vectors, by elementwise products alone."""
+    model = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["" : 17]> '
+        f"net (float[N, 3] x) => (float[N, {CLASSES}] y) "
+        "<int64[1] one = {1}, int64[1] two = {2}> "
+        "{ h = MatMul (x, v)  u = Unsqueeze (h, one)  m = Mul (u, w)  "
+        "y = ReduceSum <keepdims = 0> (m, two) }"
+    )
+    for name, shape in (("v", (3, DIMENSIONS)), ("w", (1, CLASSES, DIMENSIONS))):
+        values = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+        model.graph.initializer.append(onnx.numpy_helper.from_array(values, name))
+    with pytest.raises(HeadError, match=f"answers with {CLASSES} numbers.*'h', puts out 6"):
+        find_classifier(model)
+    assert find_classifier(model, needs_head=False).scores.shipped == "y"
 
 
 def test_a_kernel_as_large_as_the_map_takes_every_position_for_a_feature() -> None:

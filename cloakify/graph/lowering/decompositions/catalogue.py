@@ -15,6 +15,7 @@ from cloakify.graph.lowering.decompositions import (
     ml_steps,
     packed,
     recurrent,
+    support_vectors,
 )
 from cloakify.graph.model.names import names_in
 from cloakify.graph.model.rewrite import Shapes, Writer, replace_nodes
@@ -62,6 +63,12 @@ KINDS = (
         ml_steps.OPERATORS,
         ml_steps.unsupported_reason,
         ml_steps.write,
+    ),
+    WrittenOut(
+        support_vectors.DOMAIN,
+        support_vectors.OPERATORS,
+        support_vectors.unsupported_reason,
+        support_vectors.write,
     ),
 )
 
