@@ -18,7 +18,7 @@ from onnx import ModelProto
 
 from cloakify.attacks.lanes import Iteration, as_floats
 from cloakify.attacks.passes import Batch, Evaluation, Step, batches, check_scores
-from cloakify.attacks.target_sessions import TargetSessions
+from cloakify.attacks.target_sessions import Followed, TargetSessions
 from cloakify.attacks.threat import ThreatModel
 from cloakify.errors import about
 from cloakify.graph.analysis.answer import Answer, agreeing, answers_of
@@ -73,6 +73,8 @@ class Target:
         between calls for others of the same shapes.
     name
         What errors call it: the path of its file.
+    followed
+        Whose gradients are followed; the model's own when left out.
     """
 
     def __init__(
@@ -85,6 +87,7 @@ class Target:
         threads: int = 0,
         constants: Mapping[str, NDArray[np.generic]] | None = None,
         name: str | os.PathLike[str] = "",
+        followed: Followed | None = None,
     ) -> None:
         self.model = model
         self.spec = spec
@@ -97,6 +100,7 @@ class Target:
         self.name = name
         self.sessions = TargetSessions(model, device, self.workers.threads, name)
         self._batching.let_go_by(self.sessions)
+        self._followed = followed or Followed(self.sessions, self.constants)
 
     def of(self, model: ModelProto, scores: Scores) -> Target:
         """Return another model that takes the same samples as a target, run as this one is."""
@@ -226,7 +230,9 @@ class Target:
         """
         spec = replace(self._differentiated, loss=loss, straight_through=straight_through)
         names = [LOGITS, LOSS, GRADIENT]
-        return Evaluation(*self._run(x, {LABELS: y, TARGETS: targets}, spec, self.constants, names))
+        return Evaluation(
+            *self._run(x, {LABELS: y, TARGETS: targets}, spec, self._followed.constants, names)
+        )
 
     def step(
         self, x: Array, y: Labels, clean: Array, threat: ThreatModel, step_size: float
@@ -275,7 +281,7 @@ class Target:
         )
         return Iteration(
             self._sizes,
-            lambda size: self.sessions.gradient(self._shapes(size, sample_shape), spec),
+            lambda size: self._followed.sessions.gradient(self._shapes(size, sample_shape), spec),
             self.spec.name,
             self._gradient_dtype,
             self._bounds(threat),
@@ -291,7 +297,7 @@ class Target:
 
     def _bounds(self, threat: ThreatModel) -> dict[str, NDArray[np.generic]]:
         bounds = {FACTOR: threat.factor, LOWER: threat.lower, UPPER: threat.upper}
-        return {EPS: np.array(threat.eps, np.float32), **bounds, **self.constants}
+        return {EPS: np.array(threat.eps, np.float32), **bounds, **self._followed.constants}
 
     @property
     def _sizes(self) -> list[int]:
@@ -336,7 +342,8 @@ class Target:
         arrays |= {name: array for name, array in others.items() if array is not None}
 
         def opened() -> Session:
-            return self.sessions.gradient(self._shapes(self._size_for(len(x)), x.shape[1:]), spec)
+            shapes = self._shapes(self._size_for(len(x)), x.shape[1:])
+            return self._followed.sessions.gradient(shapes, spec)
 
         def run(session: Session, batch: Batch) -> list[Array]:
             part, feeds = batch

@@ -4,14 +4,33 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from threading import Lock
 
+import numpy as np
+from numpy.typing import NDArray
 from onnx import ModelProto
 
 from cloakify.errors import about
 from cloakify.graph.attack_steps.build import GradientSpec, build_gradient
 from cloakify.graph.edit.taps import tap
 from cloakify.runtime import Device, Session
+
+
+@dataclass(frozen=True)
+class Followed:
+    """Whose gradients attacks on a target follow, where it is not the target's own graph.
+
+    Attributes
+    ----------
+    sessions
+        Of a graph that computes the same from the same samples, with further inputs.
+    constants
+        What these are fed: the same for every sample.
+    """
+
+    sessions: TargetSessions
+    constants: Mapping[str, NDArray[np.generic]]
 
 
 class TargetSessions:

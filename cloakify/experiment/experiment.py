@@ -11,6 +11,7 @@ import numpy as np
 from onnx import ModelProto
 
 from cloakify.attacks import Target, ThreatModel, make_threat
+from cloakify.attacks.target_sessions import Followed
 from cloakify.attacks.threat import check_width
 from cloakify.data import Copies, Dataset, Samples, Splits, open_copies, open_data, split
 from cloakify.data.classes import read_names
@@ -130,8 +131,11 @@ class Experiment:
         part = chosen if self.inside is None else self.inside.cut(chosen, self.classifier.scores)
         return with_class_scores(part, self.classifier.search)
 
-    def target(self, model: ModelProto | None = None) -> Target:
-        """Return the classifier, or another model with the same head, as a target of attacks."""
+    def target(self, model: ModelProto | None = None, followed: Followed | None = None) -> Target:
+        """Return the classifier, or another model with the same head, as a target of attacks.
+
+        Attacks follow its own gradients, unless it is said whose.
+        """
         return Target(
             self.attacked(model),
             self.spec,
@@ -139,6 +143,7 @@ class Experiment:
             self.device,
             self.batching,
             name=self.classifier.file.path,
+            followed=followed,
         )
 
     def copies(self, path: str | os.PathLike[str]) -> Copies:

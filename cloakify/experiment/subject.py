@@ -11,7 +11,8 @@ from onnx import ModelProto
 from cloakify.attacks import Target
 from cloakify.data import Batch, Copies
 from cloakify.experiment.experiment import Experiment
-from cloakify.numeric.arrays import Indices
+from cloakify.experiment.mask_input import MaskInput
+from cloakify.numeric.arrays import Array, Indices
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,10 +25,13 @@ class Edit:
         Another one for every edit of a run; a part of files' names.
     model
         The message.
+    mask
+        The mask [D] that is all that was put in, or ``None``.
     """
 
     name: str
     model: ModelProto
+    mask: Array | None = None
 
 
 Which = int | Edit
@@ -45,10 +49,19 @@ class Subject:
         At least one.
     copies
         Attacked copies of the samples that were given.
+    masked
+        Whether the first classifier will be compared with itself under masks: one graph's gradients
+        then serve all of them.
     """
 
-    def __init__(self, experiments: Sequence[Experiment], copies: Copies | None = None) -> None:
-        self.experiments, self.copies = tuple(experiments), copies
+    def __init__(
+        self,
+        experiments: Sequence[Experiment],
+        copies: Copies | None = None,
+        *,
+        masked: bool = False,
+    ) -> None:
+        self.experiments, self.copies, self._masked = tuple(experiments), copies, masked
         self._edits: dict[str, Target] = {}
 
     @property
@@ -59,14 +72,23 @@ class Subject:
     @cached_property
     def targets(self) -> tuple[Target, ...]:
         """The classifiers as targets of attacks."""
-        return tuple(experiment.target() for experiment in self.experiments)
+        followed = self.masks.followed() if self._masked else None
+        first = self.first.target(followed=followed)
+        return (first, *(experiment.target() for experiment in self.experiments[1:]))
+
+    @cached_property
+    def masks(self) -> MaskInput:
+        """The first classifier with its mask as an input."""
+        return MaskInput(self.first)
 
     def target(self, which: Which) -> Target:
         """Return a classifier, or an edit of the first, as a target; it stays open."""
         if isinstance(which, int):
             return self.targets[which]
         if which.name not in self._edits:
-            self._edits[which.name] = self.first.target(which.model)
+            shared = self._masked and which.mask is not None
+            followed = self.masks.followed(which.mask) if shared else None
+            self._edits[which.name] = self.first.target(which.model, followed)
         return self._edits[which.name]
 
     def load(self, indices: Indices) -> Batch:

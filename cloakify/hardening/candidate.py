@@ -13,6 +13,7 @@ from cloakify.attacks import Attack
 from cloakify.data import Splits
 from cloakify.errors import ModelError
 from cloakify.experiment.experiment import Experiment
+from cloakify.experiment.subject import Edit
 from cloakify.onnxfile.preprocessing_entry import KEY as PREPROCESSING
 from cloakify.onnxfile.preprocessing_entry import write_entry
 from cloakify.report.records import MaskInfo
@@ -29,8 +30,8 @@ class HardenedCandidate:
 
     Attributes
     ----------
-    model
-        The message to write.
+    hardened
+        What is to be written.
     control
         The same with the mask's or the gates' values in random order.
     mask
@@ -41,8 +42,8 @@ class HardenedCandidate:
         Whether the user cut the making short.
     """
 
-    model: ModelProto
-    control: ModelProto
+    hardened: Edit
+    control: Edit
     mask: MaskInfo
     remarks: tuple[str, ...] = ()
     interrupted: bool = False

@@ -14,6 +14,7 @@ from cloakify.data import Splits
 from cloakify.errors import GateError, ModelError, UsageError
 from cloakify.experiment.experiment import Experiment, Progress
 from cloakify.experiment.stage_times import StageTimes
+from cloakify.experiment.subject import Edit
 from cloakify.graph.analysis.gate_sites import GateSite, find_gate_sites
 from cloakify.graph.edit.fold import check_foldable, fold_gates, settle_gates
 from cloakify.graph.edit.gates import insert_gates
@@ -291,9 +292,10 @@ def _make(
             experiment.device.host,
         )
     refuse(experiment, faults)
+    control = put_in(source, tuned.sites, shuffled(tuned.gates, setting.run.seed), {})
     return HardenedCandidate(
-        hardened,
-        put_in(source, tuned.sites, shuffled(tuned.gates, setting.run.seed), {}),
+        Edit("hardened", hardened),
+        Edit("control", control),
         _told(tuned, facts),
         tuned.remarks,
         tuned.outcome.end == "interrupted",

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from onnx import ModelProto
 
-from cloakify.attacks import Attack, Target
+from cloakify.attacks import Attack
 from cloakify.data import Splits
 from cloakify.experiment.experiment import Experiment, Progress
 from cloakify.experiment.stage_times import StageTimes
+from cloakify.experiment.subject import SOURCE, Edit, Subject
 from cloakify.graph.edit.mask import insert_mask, mask_digest
 from cloakify.hardening.calibration import calibrate
 from cloakify.hardening.candidate import (
@@ -26,8 +27,8 @@ from cloakify.verification.mask_edit import runtime_faults, structural_faults
 
 
 def find_mask_candidate(
-    experiment: Experiment,
-    target: Target,
+    subject: Subject,
+    setting: HardenSetting,
     splits: Splits,
     attack: Attack,
     clock: StageTimes,
@@ -40,14 +41,11 @@ def find_mask_candidate(
     CloakifyError
         Nothing can be chosen, see :mod:`~cloakify.hardening.calibration`, or the proof fails.
     """
-    setting = experiment.setting
-    assert isinstance(setting, HardenSetting)
+    experiment, target = subject.first, subject.targets[SOURCE]
     with clock.stage("calibrate"):
         calibration = calibrate(experiment, target, attack, splits.fit, progress)
     with clock.stage("select"):
-        choice = choose_mask(
-            experiment, target, attack, splits.select, calibration, setting, progress
-        )
+        choice = choose_mask(subject, attack, splits.select, calibration, setting, progress)
     with clock.stage("prove"):
         hardened = _insert(experiment, choice, attack)
         _prove(experiment, hardened, splits)
@@ -60,7 +58,8 @@ def find_mask_candidate(
         indices=tuple(int(index) for index in choice.removed),
         sha256=mask_digest(choice.mask),
     )
-    return HardenedCandidate(hardened, _control(experiment, choice), info)
+    edit = Edit("hardened", hardened, choice.mask)
+    return HardenedCandidate(edit, _control(experiment, choice), info)
 
 
 def _insert(experiment: Experiment, choice: MaskChoice, attack: Attack) -> ModelProto:
@@ -90,9 +89,10 @@ def _prove(experiment: Experiment, hardened: ModelProto, splits: Splits) -> None
     refuse(experiment, faults)
 
 
-def _control(experiment: Experiment, choice: MaskChoice) -> ModelProto:
+def _control(experiment: Experiment, choice: MaskChoice) -> Edit:
     """Return the source with a random mask of the same size."""
     ranking = random_ranking(len(choice.mask), experiment.setting.run.seed)
     control = choose(ranking, len(choice.removed), "random")
     classifier = experiment.classifier
-    return insert_mask(classifier.file.model, classifier.head, control.mask, {})
+    model = insert_mask(classifier.file.model, classifier.head, control.mask, {})
+    return Edit("control", model, control.mask)

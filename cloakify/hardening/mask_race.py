@@ -19,10 +19,10 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from cloakify.attacks import Attack, Target
+from cloakify.attacks import Attack
 from cloakify.data import Batch
-from cloakify.experiment.experiment import Experiment, Progress
-from cloakify.graph.edit.mask import insert_mask, mask_as_input, mask_values
+from cloakify.experiment.experiment import Progress
+from cloakify.experiment.subject import SOURCE, Subject
 from cloakify.masking.mask_choice import MaskChoice
 from cloakify.masking.masked_head import MaskedHead
 from cloakify.numeric.arrays import Array, Flags, Indices, Labels, floats
@@ -67,7 +67,7 @@ class MaskRace:
 
     Parameters
     ----------
-    experiment
+    subject
         The classifier and its data.
     samples
         int64 [n]: the samples to compare on.
@@ -80,16 +80,15 @@ class MaskRace:
 
     def __init__(
         self,
-        experiment: Experiment,
+        subject: Subject,
         samples: Indices,
         opening: Attack,
         attacks: Sequence[Attack],
     ) -> None:
-        self._experiment = experiment
+        self._experiment = experiment = subject.first
         self._opening = opening
         self._attacks = tuple(attacks)
-        self._target = experiment.target()
-        self._masked = _MaskedTarget(experiment)
+        self._target, self._masks = subject.targets[SOURCE], subject.masks
         size = max(self._target.batch_size, -(-len(samples) // PARTS))
         self._parts = [samples[start : start + size] for start in range(0, len(samples), size)]
         self._starts = np.cumsum([0, *map(len, self._parts)])
@@ -173,7 +172,7 @@ class MaskRace:
         """Attack one mask on a part of the samples, and try what that makes on every mask."""
         attack = self._attacks[leader.tried[part]]
         leader.tried[part] += 1
-        target = self._masked.with_mask(leader.choice)
+        target = self._masks.target(leader.choice.mask)
         start = int(self._starts[part])
         for batch in self._batches(part):
             rows = np.flatnonzero(leader.standing[start : start + len(batch.y)])
@@ -198,31 +197,9 @@ class MaskRace:
         """Yield which samples each mask leaves the model right on."""
         if self._head is None:
             for contender in contenders:
-                yield self._masked.with_mask(contender.choice).correct(x, y)
+                yield self._masks.target(contender.choice.mask).correct(x, y)
             return
         features, _ = self._target.features_and_logits(x)
         for contender in contenders:
             logits = self._head.logits(features, contender.choice.mask)
             yield is_right(logits, y)
-
-
-class _MaskedTarget:
-    """The classifier with a mask, as a target whose mask can be exchanged."""
-
-    def __init__(self, experiment: Experiment) -> None:
-        self._experiment = experiment
-        self._target: Target | None = None
-        if experiment.inside is None:
-            classifier = experiment.classifier
-            model, self._name = mask_as_input(classifier.file.model, classifier.head)
-            self._target = experiment.target(model)
-
-    def with_mask(self, choice: MaskChoice) -> Target:
-        """Return the target of one mask, until another one is asked for."""
-        classifier = self._experiment.classifier
-        model, head = classifier.file.model, classifier.head
-        if self._target is None:
-            # The cut behind an inner tensor takes the samples as its only input.
-            return self._experiment.target(insert_mask(model, head, choice.mask, {}))
-        self._target.constants[self._name] = mask_values(model, head, choice.mask)
-        return self._target

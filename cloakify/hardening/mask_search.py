@@ -12,14 +12,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
-from cloakify.attacks import Attack, Target
+from cloakify.attacks import Attack
 from cloakify.attacks.pairs import attacked_pairs
 from cloakify.attacks.square import Square
 from cloakify.data.splits import some_of
 from cloakify.experiment.chosen_attacks import evaluation_attack
 from cloakify.experiment.effort import effort_of
 from cloakify.experiment.experiment import Experiment, Progress
-from cloakify.graph.edit.mask import insert_mask
+from cloakify.experiment.subject import SOURCE, Subject
 from cloakify.hardening.calibration import Calibration, features_of
 from cloakify.hardening.mask_race import MaskRace
 from cloakify.masking.captured import pooled
@@ -69,8 +69,7 @@ class _Kept:
 
 
 def choose_mask(
-    experiment: Experiment,
-    target: Target,
+    subject: Subject,
     attack: Attack,
     select: Indices,
     calibration: Calibration,
@@ -86,6 +85,8 @@ def choose_mask(
     UsageError
         No such score, or a ratio out of its range.
     """
+
+    experiment, target = subject.first, subject.targets[SOURCE]
 
     def captured() -> Iterator[Part]:
         pairs = attacked_pairs(target, attack, experiment.threat, experiment.dataset, select)
@@ -118,10 +119,10 @@ def choose_mask(
         Square(queries=effort.comparing_queries, seed=setting.run.seed),
     )
     opening = evaluation_attack(setting, stop_early=False, steps=effort.comparing_steps)
-    race = MaskRace(experiment, compared, opening, comparing)
+    race = MaskRace(subject, compared, opening, comparing)
     best = race.run(choices, "comparing masks", progress)
     for number in range(2, (setting.masking.rounds or effort.rounds) + 1):
-        calibration = _answered(experiment, best, attack, calibration)
+        calibration = _answered(subject, best, attack, calibration)
         rankings = {f"{name}, round {number}": _rank(name, calibration) for name in LEARNING}
         choices = _given(rankings, experiment, setting) or _within_budget(
             curves_of(rankings), setting.masking.max_accuracy_drop, conservative
@@ -177,19 +178,13 @@ def _within_budget(
 
 
 def _answered(
-    experiment: Experiment, choice: MaskChoice, attack: Attack, calibration: Calibration
+    subject: Subject, choice: MaskChoice, attack: Attack, calibration: Calibration
 ) -> Calibration:
     """Add the features of samples attacked on the masked model to the captured ones."""
-    captured = calibration.captured
-    target = _masked(experiment, choice)
+    experiment, captured = subject.first, calibration.captured
+    target = subject.masks.target(choice.mask)
     pairs = attacked_pairs(target, attack, experiment.threat, experiment.dataset, calibration.kept)
     for part in pairs:
         _, attacked = features_of(part, experiment, calibration.head, choice.mask)
         captured = captured.with_attacked(pooled(attacked), part.y)
     return replace(calibration, captured=captured)
-
-
-def _masked(experiment: Experiment, choice: MaskChoice) -> Target:
-    classifier = experiment.classifier
-    model = insert_mask(classifier.file.model, classifier.head, choice.mask, {})
-    return experiment.target(model)

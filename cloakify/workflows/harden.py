@@ -39,7 +39,7 @@ from cloakify.experiment.outlook import Outlook, measure_pace
 from cloakify.experiment.outputs import check_outputs
 from cloakify.experiment.preflight import preflight
 from cloakify.experiment.stage_times import StageTimes
-from cloakify.experiment.subject import SOURCE, Edit, Subject
+from cloakify.experiment.subject import SOURCE, Subject
 from cloakify.hardening.gate_method import find_gate_candidate, mixes_samples
 from cloakify.hardening.mask_method import find_mask_candidate
 from cloakify.onnxfile import find_model_file, save_model
@@ -139,7 +139,7 @@ def harden(
         engines = Engines("harden", setting, progress)
         experiment = open_experiment(classifier, data, setting, engines.label)
         splits = _splits(experiment, setting)
-        subject = Subject([experiment])
+        subject = Subject([experiment], masked=setting.masking.method == "deepcloak")
         engine, target = engines.on(subject), subject.targets[SOURCE]
         white_box = follows_gradient(setting)
         look = preflight(experiment, target, gradients=white_box)
@@ -167,10 +167,10 @@ def harden(
     if setting.masking.method == "tuned":
         candidate = find_gate_candidate(experiment, splits, attack, clock, progress)
     else:
-        candidate = find_mask_candidate(experiment, target, splits, attack, clock, progress)
+        candidate = find_mask_candidate(subject, setting, splits, attack, clock, progress)
     with clock.stage("evaluate"):
-        hardened = Edit("hardened", candidate.model)
-        models = (SOURCE, hardened, Edit("control", candidate.control))
+        hardened = candidate.hardened
+        models = (SOURCE, hardened, candidate.control)
         through = straight_attack(setting) if hides else None
         attacks = Attacks(
             attack,
@@ -200,7 +200,7 @@ def harden(
     gate = missed_gate(setting, accuracy.gain.adaptive.value, verdict)
     if gate is None:
         with clock.stage("write"):
-            save_model(candidate.model, target_path, classifier.file)
+            save_model(hardened.model, target_path, classifier.file)
     written = None if gate else target_path
     report = harden_report(
         experiment,

@@ -12,6 +12,7 @@ from cloakify.attacks import Apgd, Target, worst_case
 from cloakify.attacks.square import Square
 from cloakify.experiment.classifier import open_classifier
 from cloakify.experiment.experiment import Experiment, open_experiment
+from cloakify.experiment.subject import Subject
 from cloakify.graph.edit.mask import insert_mask
 from cloakify.hardening import mask_race
 from cloakify.hardening.mask_race import MaskRace
@@ -40,7 +41,9 @@ def random_choices(experiment: Experiment, count: int) -> list[MaskChoice]:
 
 
 def race_of(experiment: Experiment) -> MaskRace:
-    return MaskRace(experiment, SAMPLES, Apgd(steps=3, stop_early=False), ATTACKS)
+    return MaskRace(
+        Subject([experiment], masked=True), SAMPLES, Apgd(steps=3, stop_early=False), ATTACKS
+    )
 
 
 def masked(experiment: Experiment, choices: Sequence[MaskChoice]) -> list[Target]:
