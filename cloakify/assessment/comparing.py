@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cloakify.data import Batch
 from cloakify.engine.engine import Engine
@@ -33,8 +33,9 @@ class Comparing(Task[Subject]):
     def run(self, subject: Subject, batch: Batch, tell: Tell) -> Arrays:
         """See :meth:`Task.run`."""
         targets = [subject.target(which) for which in self.models]
-        threat = subject.first.threat
-        return to_arrays(compare_targets(targets, self.attacks, threat, Samples.of(batch)))
+        threat, calibration = subject.first.threat, subject.attack(self.attacks.calibration)
+        attacks = replace(self.attacks, calibration=calibration)
+        return to_arrays(compare_targets(targets, attacks, threat, Samples.of(batch)))
 
 
 def comparing(

@@ -24,8 +24,18 @@ class Given(Attack):
     name = "given"
     gradient = "gradient-free"
 
-    def __init__(self, copies: Copies) -> None:
-        self.copies = copies
+    def __init__(self, copies: Copies | None) -> None:
+        self._copies = copies
+
+    @property
+    def copies(self) -> Copies:
+        """The copies."""
+        assert self._copies is not None, "given where it arrived"
+        return self._copies
+
+    def __reduce__(self) -> tuple[type[Given], tuple[None]]:
+        """Travel without the copies: they are opened where the samples are."""
+        return Given, (None,)
 
     @property
     def steps(self) -> int:

@@ -75,8 +75,7 @@ def open_copies(
     DataError
         They can't be read, have another shape, or can't be paired one to one.
     """
-    fit = replace(fit, as_is=True)
-    copies = open_data(path, spec, preprocessing, labels="model", fit=fit, box=None)
+    copies = read_copies(path, spec, preprocessing, fit)
     if copies.sample_shape != dataset.sample_shape:
         raise DataError(
             f"{shown(copies.path)} holds samples of shape {copies.sample_shape}, "
@@ -88,6 +87,14 @@ def open_copies(
     if index is not None:
         return Copies(copies, _by_index(copies, dataset, index))
     return Copies(copies, _by_order(copies, dataset))
+
+
+def read_copies(
+    path: str | Path, spec: InputSpec, preprocessing: Preprocessing, fit: ImageFit
+) -> Dataset:
+    """Open attacked copies, without pairing them; see :func:`open_copies`."""
+    fit = replace(fit, as_is=True)
+    return open_data(path, spec, preprocessing, labels="model", fit=fit, box=None)
 
 
 def _by_name(copies: Dataset, dataset: Dataset) -> Indices:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -80,6 +80,7 @@ class Dataset:
     _feed: Feed
     _inputs: Mapping[str, Feed] = field(default_factory=dict)
     _name: str | None = None
+    _digests: NDArray[np.uint8] | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -99,22 +100,35 @@ class Dataset:
         """Indices of the samples without exact copies of earlier ones; reads them all."""
         return self._content[1]
 
+    def digest_at(self, indices: NDArray[np.int64]) -> str:
+        """Name of these samples alone, in this order and without labels; reads all, once."""
+        digests = self._content[2] if self._digests is None else self._digests
+        return _together(digests[indices])
+
+    def digest_read(self, indices: NDArray[np.int64]) -> str:
+        """The same; reads these samples alone, each time."""
+        payloads = self._source.payloads(self.rows[indices])
+        return _together(_rows_of([hashlib.sha256(payload).digest() for _, payload in payloads]))
+
     @cached_property
-    def _content(self) -> tuple[str, NDArray[np.int64]]:
+    def _content(self) -> tuple[str, NDArray[np.int64], NDArray[np.uint8]]:
         given = self._source.labels
         labels = np.full(len(self), -1) if given is None else given[self.rows]
         payloads = self._source.payloads(self.rows)
         first: dict[bytes, int] = {}
+        digests: list[bytes] = []
 
         def records() -> Iterator[tuple[str, bytes, Label]]:
             for index, ((key, payload), label) in enumerate(
                 zip(payloads, labels.tolist(), strict=True)
             ):
-                first.setdefault(hashlib.sha256(payload).digest(), index)
+                digests.append(hashlib.sha256(payload).digest())
+                first.setdefault(digests[-1], index)
                 yield key, payload, label
 
         name = digest(records())
-        return name, np.fromiter(first.values(), np.int64, len(first))
+        distinct = np.fromiter(first.values(), np.int64, len(first))
+        return name, distinct, _rows_of(digests)
 
     @property
     def total(self) -> int:
@@ -129,13 +143,26 @@ class Dataset:
     @property
     def sha256_of_all(self) -> str:
         """As ``sha256``, of all samples that ``path`` holds; reads them all."""
-        return replace(self, rows=np.arange(self.total), _name=None).sha256
+        return replace(self, rows=np.arange(self.total), _name=None, _digests=None).sha256
 
     def without_copies(self) -> Dataset:
         """The samples without exact copies of earlier ones, under the name of all; reads them."""
         kept = self.distinct
         labels = None if self.labels is None else self.labels[kept]
-        return replace(self, labels=labels, rows=self.rows[kept], _name=self.sha256)
+        digests = self._content[2][kept]
+        rows, name = self.rows[kept], self.sha256
+        return replace(self, labels=labels, rows=rows, _name=name, _digests=digests)
+
+    def known(self, rows: NDArray[np.int64], labels: NDArray[np.int64], name: str) -> Dataset:
+        """These samples of ``path``, under a name that was found before.
+
+        Parameters
+        ----------
+        labels
+            Of these samples, or none where nobody knows any yet.
+        """
+        given = labels if len(labels) else None
+        return replace(self, rows=rows, labels=given, _name=name, _digests=None)
 
     def where(self, index: int) -> str:
         """How a message names a sample."""
@@ -236,3 +263,12 @@ class Dataset:
         """
         y = np.full(len(index), -1) if self.labels is None else self.labels[index]
         return Batch(self._feed.load(self.rows[index]), y, index)
+
+
+def _rows_of(digests: Sequence[bytes]) -> NDArray[np.uint8]:
+    """Return digests as an array [n, 32]."""
+    return np.frombuffer(b"".join(digests), np.uint8).reshape(len(digests), -1)
+
+
+def _together(digests: NDArray[np.uint8]) -> str:
+    return hashlib.sha256(digests.tobytes()).hexdigest()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Generic
 
 from cloakify.engine.chunk_store import ChunkStore
 from cloakify.engine.engine import Engine
@@ -37,6 +39,7 @@ class ResumingEngine(Engine[S]):
         self._inner, self._store = inner, store
         self._part, self._parts, self._telling = part, parts, telling
         self._asked = 0
+        self._begun: dict[int, _Rest[S]] = {}
 
     def results(self, job: Job[S], tell: Tell) -> Iterator[tuple[int, Arrays]]:
         """See :meth:`Engine.results`; they come in the order of the chunks."""
@@ -45,8 +48,10 @@ class ResumingEngine(Engine[S]):
             if done < chunks:
                 raise PartDone(done, chunks)
         self._asked += len(job.chunks)
-        todo = self._missing(job, tell)
-        fresh, left = self._fresh(job, todo, tell), set(todo)
+        rest = self._begun.pop(id(job), None) or self._rest(job)
+        for number in set(range(len(job.chunks))) - set(rest.numbers):
+            tell(job.task.work(job.chunks[number]))
+        fresh, left = self._fresh(rest, tell), set(rest.numbers)
         for number, chunk in enumerate(job.chunks):
             while number in left:
                 left.remove(next(fresh))
@@ -60,7 +65,9 @@ class ResumingEngine(Engine[S]):
         """Do this part of all jobs, where there are several parts."""
         if self._parts > 1:
             raise PartDone(*self._do_part(jobs))
-        self._inner.begin(jobs)
+        for job in jobs:
+            self._begun[id(job)] = self._rest(job)
+        self._inner.begin([rest.part for rest in self._begun.values()])
 
     def finish(self) -> None:
         """Leave the end to a run of all parts."""
@@ -73,9 +80,9 @@ class ResumingEngine(Engine[S]):
         tell = self._telling(sum(map(self._own_work, jobs)))
         missing = 0
         for job in jobs:
-            todo = self._missing(job, untold)
-            own = [number for number in todo if self._is_own(number)]
-            missing += len(todo) - sum(1 for _ in self._fresh(job, own, tell))
+            rest = self._rest(job)
+            own = _Rest.of(job, [number for number in rest.numbers if self._is_own(number)])
+            missing += len(rest.numbers) - sum(1 for _ in self._fresh(own, tell))
         chunks = sum(len(job.chunks) for job in jobs)
         return chunks - missing, chunks
 
@@ -87,23 +94,41 @@ class ResumingEngine(Engine[S]):
             job.task.work(chunk) for number, chunk in enumerate(job.chunks) if self._is_own(number)
         )
 
-    def _missing(self, job: Job[S], tell: Tell) -> list[int]:
-        """Return the numbers of the chunks that are not there; tell of the work on the others."""
-        missing = []
-        for number, chunk in enumerate(job.chunks):
-            if self._store.has(job.task.name, number, chunk):
-                tell(job.task.work(chunk))
-            else:
-                missing.append(number)
-        return missing
+    def _rest(self, job: Job[S]) -> _Rest[S]:
+        """Return what of a job is not there yet."""
+        name = job.task.name
+        return _Rest.of(
+            job,
+            [
+                number
+                for number, chunk in enumerate(job.chunks)
+                if not self._store.has(name, number, chunk)
+            ],
+        )
 
-    def _fresh(self, job: Job[S], numbers: Sequence[int], tell: Tell) -> Iterator[int]:
+    def _fresh(self, rest: _Rest[S], tell: Tell) -> Iterator[int]:
         """Do chunks and keep what comes out; yield their numbers."""
-        part = Job(job.task, [job.chunks[number] for number in numbers])
-        for place, made in self._inner.results(part, tell):
-            number = numbers[place]
-            self._store.put(job.task.name, number, job.chunks[number], made)
+        for place, made in self._inner.results(rest.part, tell):
+            number = rest.numbers[place]
+            self._store.put(rest.part.task.name, number, rest.part.chunks[place], made)
             yield number
+
+
+@dataclass(frozen=True)
+class _Rest(Generic[S]):
+    """What is left of a job: the numbers of its chunks, and a job of these alone.
+
+    It holds on to the whole job, which it is looked up by.
+    """
+
+    whole: Job[S]
+    numbers: Sequence[int]
+    part: Job[S]
+
+    @classmethod
+    def of(cls, job: Job[S], numbers: Sequence[int]) -> _Rest[S]:
+        """Return these chunks of a job."""
+        return cls(job, numbers, Job(job.task, [job.chunks[number] for number in numbers]))
 
 
 def untold(amount: int) -> None:

@@ -28,6 +28,16 @@ class Subject(Protocol):
     def load(self, indices: Indices) -> Batch:
         """Read samples."""
 
+    def digest_at(self, indices: Indices) -> str:
+        """Return a name for samples, of all of which some were read before."""
+
+    def digest_read(self, indices: Indices) -> str:
+        """Return the same name, reading these samples alone."""
+
+    @property
+    def runtime(self) -> tuple[str, str]:
+        """What runs the models, and its version."""
+
 
 S = TypeVar("S", bound=Subject)
 

@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
+from dataclasses import astuple
+from typing import TYPE_CHECKING
 
 import onnxruntime as ort
+from msgspec import UNSET, UnsetType
 
 from cloakify.engine.chunk_store import ChunkStore
 from cloakify.engine.engine import Engine
@@ -14,17 +21,37 @@ from cloakify.experiment.counting import counted
 from cloakify.experiment.experiment import Experiment, Progress
 from cloakify.experiment.labelling import label_by_model
 from cloakify.experiment.outputs import check_outputs
+from cloakify.experiment.recipe import Recipe
 from cloakify.experiment.subject import Subject
 from cloakify.numeric.arrays import Labels
+from cloakify.report.records import EngineInfo, WorkersInfo
 from cloakify.settings import EvaluateSetting, Setting
 from cloakify.version import __version__
+
+if TYPE_CHECKING:
+    from cloakify.engine.ray_cluster import RayCluster
+    from cloakify.engine.ray_engine import RayEngine
 
 # Besides what is marked as such, these say where the work is done; a device counts as what it is.
 ASIDE = ("device", "threads")
 
 
+_to_close: ContextVar[ExitStack] = ContextVar("to_close")
+
+
+@contextmanager
+def workers_let_go() -> Iterator[None]:
+    """Let go, at the end of a block or of a function that this decorates, of all its workers."""
+    with ExitStack() as stack:
+        token = _to_close.set(stack)
+        try:
+            yield
+        finally:
+            _to_close.reset(token)
+
+
 class Engines:
-    """Opens engines as settings say.
+    """Opens engines as settings say; they last as long as what :func:`workers_let_go` decorates.
 
     Parameters
     ----------
@@ -45,22 +72,31 @@ class Engines:
         self._verb, self._setting, self._progress = verb, setting, progress
         self._options = setting.engine
         self._options.check_together()
+        self._open = _to_close.get()
+        self._cluster: RayCluster | None = None
+        self._all: list[RayEngine[Subject]] = []
 
     def on(self, subject: Subject) -> Engine[Subject]:
-        """Return an engine for a subject.
+        """Return an engine for a subject; the workers of the one before are let go.
 
         Raises
         ------
         UsageError
             The folder to resume from holds chunks of another run.
+        DeviceError
+            There is no Ray, or no cluster with room for a worker.
         """
-        engine: Engine[Subject] = LocalEngine(subject)
         folder = self._options.resume
-        if folder is None:
+        store = None
+        if folder is not None:
+            store = ChunkStore(folder, facts_of(subject, self._verb, self._setting))
+            classifiers = [each.classifier for each in subject.experiments]
+            check_outputs([folder / "chunk"], classifiers, subject.first.dataset.path)
+        engine: Engine[Subject] = LocalEngine(subject)
+        if self._options.engine == "ray":
+            engine = self._spread_out(subject)
+        if store is None:
             return engine
-        store = ChunkStore(folder, facts_of(subject, self._verb, self._setting))
-        classifiers = [each.classifier for each in subject.experiments]
-        check_outputs([folder / "chunk"], classifiers, subject.first.dataset.path)
         part, parts = self._options.part
         stage = f"part {part + 1} of {parts}"
         return ResumingEngine(
@@ -74,6 +110,53 @@ class Engines:
         """Return a model's own answers to the samples of an experiment without labels."""
         subject = Subject([experiment])
         return label_by_model(subject, self.on(subject), self._progress)
+
+    @property
+    def took_part(self) -> EngineInfo | UnsetType:
+        """What a report says of workers; nothing where this process did all."""
+        if not self._all:
+            return UNSET
+        kinds = Counter(kind for each in self._all for kind in each.kinds)
+        return EngineInfo(
+            name="ray",
+            workers=tuple(WorkersInfo(count, *astuple(kind)) for kind, count in kinds.items()),
+            seconds=round(sum(each.seconds for each in self._all), 3),
+            again=sum(each.again for each in self._all),
+        )
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a user should be told of workers."""
+        told = self.took_part
+        if not isinstance(told, EngineInfo):
+            return ()
+        kinds = sorted({f"{kind.provider} {kind.onnxruntime}, {kind.cpu}" for kind in told.workers})
+        notes = []
+        if len(kinds) > 1:
+            listed = "; ".join(kinds)
+            notes.append(f"workers differ, and with them the last bits of results: {listed}")
+        if told.again:
+            notes.append(f"{told.again} chunks were done again, as workers had failed or died")
+        return tuple(notes)
+
+    def _spread_out(self, subject: Subject) -> RayEngine[Subject]:
+        from cloakify.engine.ray_cluster import RayCluster
+        from cloakify.engine.ray_engine import RayEngine
+
+        device = self._setting.run.device
+        if self._cluster is None:
+            self._cluster = RayCluster(self._options, gpus_wanted=device != "cpu")
+            self._open.callback(self._cluster.close)
+        for before in self._all:
+            before.close()
+        # A worker sees the GPUs that it was given, and no others.
+        gpus = self._cluster.share().gpus
+        given = "cpu" if not gpus else device.partition(":")[0]
+        recipe = Recipe.of(subject, device=given)
+        engine = RayEngine(self._cluster, subject, recipe)
+        self._open.callback(engine.close)
+        self._all.append(engine)
+        return engine
 
 
 def facts_of(subject: Subject, verb: str, setting: Setting | EvaluateSetting) -> dict[str, str]:

@@ -223,52 +223,90 @@ def open_experiment(
             "classes: give labels, or --task binary where it is a logit"
         )
     device = resolve_device(setting.run.device, setting.run.threads)
-    entry = classifier.entry
     inputs = classifier.inputs(setting.data)
-    preprocessing = inputs.preprocessing
-    box = None if entry.kind == "embedding" else setting.data.box
-    if box is None and setting.data.box not in (None, (0.0, 1.0)):
-        raise UsageError(f"--box bounds data, but attacks perturb {entry}")
+    box = _box(classifier, setting)
     norm, eps = setting.threat.norm, setting.threat.eps
-    threat = make_threat(norm, eps, classifier.spec, preprocessing, box)
+    threat = make_threat(norm, eps, classifier.spec, inputs.preprocessing, box)
     check_width(threat, eps)
-    with _reading(data):
-        dataset = open_data(
-            data,
-            classifier.spec,
-            preprocessing,
-            labels=setting.data.labels,
-            limit=setting.data.limit,
-            seed=setting.run.seed,
-            fit=inputs.fit,
-            box=box,
-            others=entry.others,
-            ids=entry.kind == "embedding",
-            tokenizer=find_tokenizer(classifier.file),
-        )
+    dataset = read_samples(classifier, data, setting, inputs, setting.data.limit)
     if dataset.labels is not None:
         classifier = classifier.for_labels(dataset.labels, shown(dataset.path))
     count = classifier.scores.num_classes
     listed = setting.data.classes
     given = None if listed is None else read_names(listed, count)
     dataset = dataset.for_classes(count, given, classifier.class_names)
-    inside, unit = None, 1.0
-    if not entry.is_plain:
-        size = _batch_size(setting, dataset, device)
-        inside = open_latent_input(
-            classifier.model, entry, classifier.scores, dataset, device, size
-        )
-        if entry.kind == "embedding":
+    inside = look_inside(classifier, dataset, setting, device)
+    unit = 1.0
+    if inside is not None:
+        if inside.entry.kind == "embedding":
             unit = root_mean_square(inside, dataset)
-        threat = inside.threat(setting, preprocessing, unit)
+        threat = inside.threat(setting, inputs.preprocessing, unit)
         dataset = dataset.packed(inside.pack, inside.packing.sample_shape)
     labels = np.empty(0, np.int64) if dataset.labels is None else dataset.labels
-    perturbs = described(entry, unit)
+    perturbs = described(classifier.entry, unit)
     batching = BatchSize(_batch_size(setting, dataset, device))
     experiment = Experiment(
         classifier, dataset, labels, threat, device, setting, perturbs, batching, inputs, inside
     )
     return experiment if dataset.labels is not None else experiment.labelled(label(experiment))
+
+
+def read_samples(
+    classifier: Classifier,
+    data: Samples,
+    setting: Setting,
+    inputs: InputSettings,
+    limit: int | None = None,
+) -> Dataset:
+    """Open data as a classifier takes it, at most so many samples.
+
+    Raises
+    ------
+    DataError
+        The data can't be read or does not fit.
+    UsageError
+        An option is out of its range.
+    """
+    with _reading(data):
+        return open_data(
+            data,
+            classifier.spec,
+            inputs.preprocessing,
+            labels=setting.data.labels,
+            limit=limit,
+            seed=setting.run.seed,
+            fit=inputs.fit,
+            box=_box(classifier, setting),
+            others=classifier.entry.others,
+            ids=classifier.entry.kind == "embedding",
+            tokenizer=find_tokenizer(classifier.file),
+        )
+
+
+def look_inside(
+    classifier: Classifier, dataset: Dataset, setting: Setting, device: Device
+) -> LatentInput | None:
+    """Return the tensor inside the graph that is attacked, or ``None`` where the input is."""
+    if classifier.entry.is_plain:
+        return None
+    size = _batch_size(setting, dataset, device)
+    return open_latent_input(
+        classifier.model, classifier.entry, classifier.scores, dataset, device, size
+    )
+
+
+def _box(classifier: Classifier, setting: Setting) -> tuple[float, float] | None:
+    """Return the range of the data that counts for what is attacked.
+
+    Raises
+    ------
+    UsageError
+        A range is given, and attacks perturb what it is not the range of.
+    """
+    box = None if classifier.entry.kind == "embedding" else setting.data.box
+    if box is None and setting.data.box not in (None, (0.0, 1.0)):
+        raise UsageError(f"--box bounds data, but attacks perturb {classifier.entry}")
+    return box
 
 
 def _reading(data: Samples) -> AbstractContextManager[None]:

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+import onnxruntime as ort
 from onnx import ModelProto
 
-from cloakify.attacks import Target
+from cloakify.attacks import Attack, Target
+from cloakify.attacks.given import Given
 from cloakify.data import Batch, Copies
 from cloakify.experiment.experiment import Experiment
 from cloakify.experiment.mask_input import MaskInput
@@ -52,6 +54,9 @@ class Subject:
     masked
         Whether the first classifier will be compared with itself under masks: one graph's gradients
         then serve all of them.
+    needs_head
+        How the classifiers were opened; see
+        :func:`~cloakify.experiment.classifier.open_classifier`.
     """
 
     def __init__(
@@ -60,8 +65,10 @@ class Subject:
         copies: Copies | None = None,
         *,
         masked: bool = False,
+        needs_head: bool = False,
     ) -> None:
-        self.experiments, self.copies, self._masked = tuple(experiments), copies, masked
+        self.experiments, self.copies, self.masked = tuple(experiments), copies, masked
+        self.needs_head = needs_head
         self._edits: dict[str, Target] = {}
 
     @property
@@ -72,7 +79,7 @@ class Subject:
     @cached_property
     def targets(self) -> tuple[Target, ...]:
         """The classifiers as targets of attacks."""
-        followed = self.masks.followed() if self._masked else None
+        followed = self.masks.followed() if self.masked else None
         first = self.first.target(followed=followed)
         return (first, *(experiment.target() for experiment in self.experiments[1:]))
 
@@ -86,14 +93,31 @@ class Subject:
         if isinstance(which, int):
             return self.targets[which]
         if which.name not in self._edits:
-            shared = self._masked and which.mask is not None
+            shared = self.masked and which.mask is not None
             followed = self.masks.followed(which.mask) if shared else None
             self._edits[which.name] = self.first.target(which.model, followed)
         return self._edits[which.name]
 
+    def attack(self, attack: Attack) -> Attack:
+        """Return an attack as it is, or what hands out copies with those of this subject."""
+        return Given(self.copies) if isinstance(attack, Given) else attack
+
     def load(self, indices: Indices) -> Batch:
         """Read samples."""
         return self.first.dataset.batch(indices)
+
+    def digest_at(self, indices: Indices) -> str:
+        """Return a name for samples; see :meth:`cloakify.data.Dataset.digest_at`."""
+        return self.first.dataset.digest_at(indices)
+
+    def digest_read(self, indices: Indices) -> str:
+        """Return the same name, reading these samples alone."""
+        return self.first.dataset.digest_read(indices)
+
+    @property
+    def runtime(self) -> tuple[str, str]:
+        """ONNX Runtime's provider, and its version."""
+        return self.first.device.provider, ort.__version__
 
 
 def name_of(which: Which) -> str:

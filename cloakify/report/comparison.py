@@ -23,6 +23,7 @@ from cloakify.report.records import (
     AttackInfo,
     Command,
     DeviceInfo,
+    EngineInfo,
     Eps,
     FileRef,
     GivenCopies,
@@ -204,3 +205,4 @@ class EvaluateReport(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"
     perturbs: Perturbed
     copies: GivenCopies | None
     command: Command | UnsetType = UNSET
+    engine: EngineInfo | UnsetType = UNSET

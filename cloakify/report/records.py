@@ -59,6 +59,31 @@ class DeviceInfo:
     provider: Name
 
 
+@dataclass(frozen=True)
+class WorkersInfo:
+    """Workers of one kind: how many, what ran the model in them, on what, with how many cores."""
+
+    count: PositiveCount
+    provider: Name
+    onnxruntime: Name
+    cpu: str
+    cores: PositiveCount
+
+
+@dataclass(frozen=True)
+class EngineInfo:
+    """Who did the work, where that was not the reporting process alone.
+
+    ``seconds`` is what all workers together have worked; the stages' ``timing`` is wall time.
+    ``again`` counts chunks of samples that were done again, as a worker had failed or died.
+    """
+
+    name: Literal["ray"]
+    workers: tuple[WorkersInfo, ...]
+    seconds: Annotated[float, Meta(ge=0, description="seconds")]
+    again: Count
+
+
 Task = Literal["single", "binary", "multilabel"]
 """One of several classes is right, one of two by a single logit, or any of several labels."""
 
@@ -237,3 +262,4 @@ class HardenReport(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", 
     copies: GivenCopies | None
     labels: HardenLabels | None = None
     command: Command | UnsetType = UNSET
+    engine: EngineInfo | UnsetType = UNSET

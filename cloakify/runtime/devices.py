@@ -22,11 +22,15 @@ class Device:
         Which one of its kind.
     threads
         How many cores of the host to use; 0 for all that the process may use.
+    shares
+        Among how many work is dealt, which may decide the last bits of what comes out; 0 for as
+        many as there are cores. They can be more: then each core does several.
     """
 
     kind: str
     index: int = 0
     threads: int = field(default=0, compare=False)
+    shares: int = field(default=0, compare=False)
 
     @property
     def provider(self) -> str:

@@ -37,13 +37,14 @@ class Workers:
     Attributes
     ----------
     count
-        How many runs there are at once.
+        Among how many work is dealt; as many runs are there at once, if there are cores for them.
     threads
         Threads within an operator, for :class:`~cloakify.runtime.Session`.
     """
 
     def __init__(self, device: Device, count: int = 0) -> None:
-        self.count = (count or device.cores) if device.kind == "cpu" else 1
+        self.count = (count or device.shares or device.cores) if device.kind == "cpu" else 1
+        self._cores = min(self.count, count or device.cores)
         self.threads = 1 if device.kind == "cpu" else count
 
     def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
@@ -65,7 +66,7 @@ class Workers:
     @cached_property
     def _pool(self) -> ThreadPoolExecutor:
         # Its threads end with it.
-        return ThreadPoolExecutor(self.count, "cloakify-worker", initializer=_begin)
+        return ThreadPoolExecutor(self._cores, "cloakify-worker", initializer=_begin)
 
 
 def _begin() -> None:

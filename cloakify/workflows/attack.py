@@ -19,7 +19,7 @@ from cloakify.experiment.chosen_attacks import chosen_attack
 from cloakify.experiment.classifier import open_classifier
 from cloakify.experiment.counting import counted
 from cloakify.experiment.crafting import Crafting
-from cloakify.experiment.engines import Engines
+from cloakify.experiment.engines import Engines, workers_let_go
 from cloakify.experiment.experiment import Progress, open_experiment
 from cloakify.experiment.outputs import check_outputs
 from cloakify.experiment.preflight import preflight
@@ -63,6 +63,7 @@ class AttackResult:
         return document
 
 
+@workers_let_go()
 def attack(
     model: str | os.PathLike[str],
     data: Samples,
@@ -113,7 +114,7 @@ def attack(
         archive.put("index", dataset.rows)
         if inside is not None:
             archive.put("tensor", np.array(classifier.entry.tensor))
-    notes = experiment.notes
+    notes = experiment.notes + engines.notes
     if first_look.overruled:
         notes += (
             f"{first_look.overruled} of {first_look.count} clean samples get another answer from "

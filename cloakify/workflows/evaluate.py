@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from msgspec.structs import replace
 
 from cloakify.assessment.attack_plan import (
     check_budgets,
@@ -24,7 +25,7 @@ from cloakify.errors import UsageError
 from cloakify.evaluation.planted_samples import try_planted
 from cloakify.experiment.classifier import Classifier, open_classifier
 from cloakify.experiment.counting import counted
-from cloakify.experiment.engines import Engines
+from cloakify.experiment.engines import Engines, workers_let_go
 from cloakify.experiment.evaluation_tasks import attack, attacking, look, looking
 from cloakify.experiment.experiment import Progress, open_experiment
 from cloakify.experiment.outlook import Outlook, measure_pace
@@ -60,6 +61,7 @@ class EvaluateResult:
     class_names: tuple[str, ...] | None
 
 
+@workers_let_go()
 def evaluate(
     models: Sequence[str | os.PathLike[str]] | str | os.PathLike[str],
     data: Samples,
@@ -174,9 +176,12 @@ def evaluate(
     report = evaluate_report(
         first, classifiers, plan, probes, results, planted, fared, clock.seconds, command
     )
-    class_names = whole.dataset.class_names
+    report = replace(report, engine=engines.took_part)
     return EvaluateResult(
-        report, missed_gate(report, setting.evaluation.require_gain), whole.notes, class_names
+        report,
+        missed_gate(report, setting.evaluation.require_gain),
+        (*whole.notes, *engines.notes),
+        whole.dataset.class_names,
     )
 
 

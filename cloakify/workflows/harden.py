@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from msgspec import structs
+
 from cloakify.assessment.comparing import compare, comparing
 from cloakify.assessment.expected_work import outlook_of_hardening
 from cloakify.assessment.harden_report import (
@@ -33,7 +35,7 @@ from cloakify.experiment.chosen_attacks import (
 from cloakify.experiment.classifier import open_source
 from cloakify.experiment.counting import counted
 from cloakify.experiment.effort import effort_of, samples_reported
-from cloakify.experiment.engines import Engines
+from cloakify.experiment.engines import Engines, workers_let_go
 from cloakify.experiment.experiment import Experiment, Progress, open_experiment
 from cloakify.experiment.outlook import Outlook, measure_pace
 from cloakify.experiment.outputs import check_outputs
@@ -80,6 +82,7 @@ class HardenResult:
     interrupted: bool = False
 
 
+@workers_let_go()
 def harden(
     model: str | os.PathLike[str],
     data: Samples,
@@ -139,7 +142,9 @@ def harden(
         engines = Engines("harden", setting, progress)
         experiment = open_experiment(classifier, data, setting, engines.label)
         splits = _splits(experiment, setting)
-        subject = Subject([experiment], masked=setting.masking.method == "deepcloak")
+        given = None if attacked is None else experiment.copies(attacked)
+        masked = setting.masking.method == "deepcloak"
+        subject = Subject([experiment], given, masked=masked, needs_head=True)
         engine, target = engines.on(subject), subject.targets[SOURCE]
         white_box = follows_gradient(setting)
         look = preflight(experiment, target, gradients=white_box)
@@ -149,8 +154,7 @@ def harden(
             setting = setting.replace(evaluation_attack="apgd-dlr")
             experiment = replace(experiment, setting=setting)
         copies = None
-        if attacked is not None:
-            given = experiment.copies(attacked)
+        if given is not None:
             attack, copies = Given(given), given_copies(given, experiment)
         evaluation = evaluation_attack(setting, stop_early=True)
         hides = white_box and (look.hides_slopes or classifier.coverage.passable)
@@ -214,7 +218,9 @@ def harden(
         labels,
         command,
     )
-    notes = (*experiment.notes, *_few(splits), *_strays(copies), *candidate.remarks)
+    report = structs.replace(report, engine=engines.took_part)
+    notes = (*experiment.notes, *engines.notes, *_few(splits), *_strays(copies))
+    notes += candidate.remarks
     return HardenResult(
         report, written, gate, notes, experiment.dataset.class_names, candidate.interrupted
     )

@@ -21,6 +21,16 @@ class Numbers:
         x = (3.0 * indices + self.shift).astype(np.float32)
         return Batch(x, np.zeros(len(indices), np.int64), indices)
 
+    def digest_at(self, indices: Indices) -> str:
+        return repr(self.load(indices).x.tolist())
+
+    def digest_read(self, indices: Indices) -> str:
+        return self.digest_at(indices)
+
+    @property
+    def runtime(self) -> tuple[str, str]:
+        return "none", "0"
+
 
 @dataclass(frozen=True)
 class Squares(Task[Numbers]):

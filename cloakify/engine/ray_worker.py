@@ -1,0 +1,175 @@
+"""What runs in a worker of a Ray cluster: a subject of its own, and tasks on chunks of it."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import tempfile
+import time
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, Protocol, TypeVar
+
+from cloakify.data import Batch
+from cloakify.engine.local import run_chunk
+from cloakify.engine.task import Arrays, S, Subject, Task
+from cloakify.errors import CloakifyError, DataError, OutOfMemoryError
+from cloakify.numeric.arrays import Indices
+
+# Tasks that a worker keeps, each with what it needs: an edited model, as a rule.
+KEPT = 4
+
+Made = TypeVar("Made", bound=Subject, covariant=True)
+
+
+class Recipe(Protocol[Made]):
+    """How to open a subject elsewhere; plain data."""
+
+    @property
+    def files(self) -> Sequence[Path]:
+        """Files that may be sent along."""
+
+    def open(self, places: Mapping[Path, Path], threads: int) -> Made:
+        """Open it, with files in other places and on so many cores."""
+
+
+@dataclass(frozen=True)
+class Sent:
+    """A file that was sent: its digest, and a reference to its bytes in a list of its own.
+
+    A reference that stands alone would be followed, and the bytes be fetched, whether or not the
+    file lies on the node anyway.
+    """
+
+    sha256: str
+    content: list[Any]
+
+
+@dataclass(frozen=True)
+class WorkerKind:
+    """What a worker is.
+
+    Attributes
+    ----------
+    provider, onnxruntime
+        What runs the model, and which version.
+    cpu
+        Architecture, and what its vectors are.
+    cores
+        How many it uses.
+    """
+
+    provider: str
+    onnxruntime: str
+    cpu: str
+    cores: int
+
+
+class Worker(Generic[S]):
+    """Opens a subject once, and does tasks on chunks of it."""
+
+    def __init__(self) -> None:
+        self._tasks: OrderedDict[str, Task[S]] = OrderedDict()
+        self._ahead: tuple[bytes, Future[Batch]] | None = None
+        self._reader = ThreadPoolExecutor(1, "cloakify-data")
+
+    def open(
+        self, recipe: Recipe[S], sent: Mapping[Path, Sent], threads: int
+    ) -> WorkerKind | CloakifyError:
+        """Open the subject; return what this worker is, or why it can't."""
+        try:
+            places = {path: found for path, each in sent.items() if (found := _found(path, each))}
+            self._subject = recipe.open(places, threads)
+            provider, version = self._subject.runtime
+        except CloakifyError as error:
+            return error
+        return WorkerKind(provider, version, cpu_kind(), threads)
+
+    def run(
+        self,
+        name: str,
+        task: list[Any],
+        chunk: Indices,
+        digest: str,
+        upcoming: Indices | None,
+    ) -> tuple[Arrays, float] | CloakifyError:
+        """Do a task on a chunk; return what it makes, and its seconds, or why it can't be done.
+
+        Parameters
+        ----------
+        name
+            Another one for each task of a run.
+        task
+            A reference to it, alone in a list.
+        digest
+            Of the samples, where the run was started.
+        upcoming
+            The chunk that is likely to come next; it is read meanwhile.
+        """
+        begun = time.perf_counter()
+        try:
+            batch = self._read(chunk)
+            if upcoming is not None:
+                self._ahead = _key(upcoming), self._reader.submit(self._subject.load, upcoming)
+            if self._subject.digest_read(chunk) != digest:
+                raise DataError(
+                    f"{platform.node()} holds other samples than where the run was started"
+                )
+            made = run_chunk(self._task(name, task), self._subject, batch, lambda amount: None)
+        except OutOfMemoryError:
+            # Another worker may have more.
+            raise
+        except CloakifyError as error:
+            return error
+        return made, time.perf_counter() - begun
+
+    def _read(self, chunk: Indices) -> Batch:
+        ahead, self._ahead = self._ahead, None
+        if ahead is not None and ahead[0] == _key(chunk):
+            return ahead[1].result()
+        return self._subject.load(chunk)
+
+    def _task(self, name: str, task: list[Any]) -> Task[S]:
+        import ray
+
+        if name not in self._tasks:
+            self._tasks[name] = ray.get(task[0])
+            while len(self._tasks) > KEPT:
+                self._tasks.popitem(last=False)
+        return self._tasks[name]
+
+
+def cpu_kind() -> str:
+    """Return the CPU's architecture, and the widest of its vectors that Linux tells of."""
+    try:
+        flags = set(Path("/proc/cpuinfo").read_text().split())
+    except OSError:
+        flags = set()
+    known = ("amx_int8", "avx512f", "avx2", "avx", "sve", "asimd")
+    widest = next((flag for flag in known if flag in flags), "")
+    return f"{platform.machine()} {widest}".strip()
+
+
+def _found(path: Path, sent: Sent) -> Path | None:
+    """Return where a file that was sent lies, unless it lies in its own place anyway."""
+    import ray
+
+    if path.is_file() and file_digest(path) == sent.sha256:
+        return None
+    folder = Path(tempfile.mkdtemp(prefix="cloakify-"))
+    place = folder / path.name
+    place.write_bytes(ray.get(sent.content[0]))
+    return place
+
+
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _key(chunk: Indices) -> bytes:
+    return chunk.tobytes()
