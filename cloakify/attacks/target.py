@@ -100,7 +100,7 @@ class Target:
         self.name = name
         self.sessions = TargetSessions(model, device, self.workers.threads, name)
         self._batching.let_go_by(self.sessions)
-        self._followed = followed or Followed(self.sessions, self.constants)
+        self._others = followed
 
     def of(self, model: ModelProto, scores: Scores) -> Target:
         """Return another model that takes the same samples as a target, run as this one is."""
@@ -294,6 +294,10 @@ class Target:
     def _differentiated(self) -> GradientSpec:
         """What all gradients are of."""
         return GradientSpec(self.spec.name, self.scores.logits, independent=self.independent)
+
+    @property
+    def _followed(self) -> Followed:
+        return self._others or Followed(self.sessions, self.constants)
 
     def _bounds(self, threat: ThreatModel) -> dict[str, NDArray[np.generic]]:
         bounds = {FACTOR: threat.factor, LOWER: threat.lower, UPPER: threat.upper}
