@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -11,7 +10,7 @@ from cloakify.attacks.base import Attack
 from cloakify.attacks.fgsm import Fgsm
 from cloakify.attacks.target import Target
 from cloakify.attacks.threat import ThreatModel
-from cloakify.data import Dataset
+from cloakify.data import Batch
 from cloakify.numeric.arrays import Array, Labels, floats
 
 
@@ -44,28 +43,21 @@ class Pairs:
         return self if kept.all() else Pairs(*(getattr(self, p.name)[kept] for p in fields(self)))
 
 
-def attacked_pairs(
-    target: Target,
-    attack: Attack,
-    threat: ThreatModel,
-    dataset: Dataset,
-    indices: Labels,
-) -> Iterator[Pairs]:
-    """Attack samples batch by batch and capture the features on both sides.
+def attacked_pairs(target: Target, attack: Attack, threat: ThreatModel, batch: Batch) -> Pairs:
+    """Attack samples and capture the features on both sides.
 
     Pairs whose features or logits are no finite numbers are left out: no sum with one is a number.
 
     FGSM costs three forward passes a sample: forward and backward, which also yields the clean
     features, and one forward of the attacked sample.
     """
-    for batch in dataset.batches(indices, target.span):
-        x = floats(batch.x)
-        if isinstance(attack, Fgsm):
-            step = target.step(x, batch.y, x, threat, threat.eps)
-            clean_features, clean_logits, attacked = step.features, step.logits, step.x
-        else:
-            clean_features, clean_logits = target.features_and_logits(x)
-            attacked = attack.run(target, x, batch.y, batch.index, threat)
-        features, logits = target.features_and_logits(attacked)
-        pairs = Pairs(clean_features, features, clean_logits, logits, batch.y, batch.index)
-        yield pairs.of_numbers()
+    x = floats(batch.x)
+    if isinstance(attack, Fgsm):
+        step = target.step(x, batch.y, x, threat, threat.eps)
+        clean_features, clean_logits, attacked = step.features, step.logits, step.x
+    else:
+        clean_features, clean_logits = target.features_and_logits(x)
+        attacked = attack.run(target, x, batch.y, batch.index, threat)
+    features, logits = target.features_and_logits(attacked)
+    pairs = Pairs(clean_features, features, clean_logits, logits, batch.y, batch.index)
+    return pairs.of_numbers()

@@ -15,7 +15,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from cloakify.data import Batch
 from cloakify.engine.local import run_chunk
-from cloakify.engine.task import Arrays, S, Subject, Task
+from cloakify.engine.task import Arrays, S, Subject, Task, untold
 from cloakify.errors import CloakifyError, DataError, OutOfMemoryError
 from cloakify.numeric.arrays import Indices
 
@@ -118,7 +118,7 @@ class Worker(Generic[S]):
                 raise DataError(
                     f"{platform.node()} holds other samples than where the run was started"
                 )
-            made = run_chunk(self._task(name, task), self._subject, batch, lambda amount: None)
+            made = run_chunk(self._task(name, task), self._subject, batch, untold)
         except OutOfMemoryError:
             # Another worker may have more.
             raise

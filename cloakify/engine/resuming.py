@@ -8,7 +8,7 @@ from typing import Generic
 
 from cloakify.engine.chunk_store import ChunkStore
 from cloakify.engine.engine import Engine
-from cloakify.engine.task import Arrays, Job, S, Tell
+from cloakify.engine.task import Arrays, Job, S, Tell, untold
 from cloakify.errors import PartDone
 
 
@@ -129,7 +129,3 @@ class _Rest(Generic[S]):
     def of(cls, job: Job[S], numbers: Sequence[int]) -> _Rest[S]:
         """Return these chunks of a job."""
         return cls(job, numbers, Job(job.task, [job.chunks[number] for number in numbers]))
-
-
-def untold(amount: int) -> None:
-    """Tell nobody."""

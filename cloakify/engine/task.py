@@ -14,7 +14,7 @@ from cloakify.data import Batch
 from cloakify.numeric.arrays import Indices
 
 # What a task makes of a chunk: arrays by name, so that it can be sent, and kept in a file.
-Arrays = Mapping[str, NDArray[np.generic]]
+Arrays = Mapping[str, NDArray[Any]]
 
 # Takes an amount of work that was done.
 Tell = Callable[[int], None]
@@ -85,6 +85,10 @@ class Job(Generic[S]):
     def work(self) -> int:
         """All of it."""
         return sum(map(self.task.work, self.chunks))
+
+
+def untold(amount: int) -> None:
+    """Tell nobody."""
 
 
 def work_of(jobs: Iterable[Job[S]]) -> int:

@@ -14,6 +14,7 @@ from cloakify.attacks.given import Given
 from cloakify.data import Batch, Copies
 from cloakify.experiment.experiment import Experiment
 from cloakify.experiment.mask_input import MaskInput
+from cloakify.masking.linear_head import LinearHead, read_head
 from cloakify.numeric.arrays import Array, Indices
 
 
@@ -70,6 +71,7 @@ class Subject:
         self.experiments, self.copies, self.masked = tuple(experiments), copies, masked
         self.needs_head = needs_head
         self._edits: dict[str, Target] = {}
+        self._heads: dict[int, LinearHead] = {}
 
     @property
     def first(self) -> Experiment:
@@ -87,6 +89,14 @@ class Subject:
     def masks(self) -> MaskInput:
         """The first classifier with its mask as an input."""
         return MaskInput(self.first)
+
+    def linear_head(self, rank: int) -> LinearHead:
+        """Return the first classifier's head as numbers, for features of that rank."""
+        if rank not in self._heads:
+            classifier = self.first.classifier
+            read = read_head(classifier.model, classifier.head, rank, self.first.device.host)
+            self._heads[rank] = read.of_classes(classifier.scores)
+        return self._heads[rank]
 
     def target(self, which: Which) -> Target:
         """Return a classifier, or an edit of the first, as a target; it stays open."""

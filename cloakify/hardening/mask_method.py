@@ -6,9 +6,10 @@ from onnx import ModelProto
 
 from cloakify.attacks import Attack
 from cloakify.data import Splits
+from cloakify.engine.engine import Engine
 from cloakify.experiment.experiment import Experiment, Progress
 from cloakify.experiment.stage_times import StageTimes
-from cloakify.experiment.subject import SOURCE, Edit, Subject
+from cloakify.experiment.subject import Edit, Subject
 from cloakify.graph.edit.mask import insert_mask, mask_digest
 from cloakify.hardening.calibration import calibrate
 from cloakify.hardening.candidate import (
@@ -28,6 +29,7 @@ from cloakify.verification.mask_edit import runtime_faults, structural_faults
 
 def find_mask_candidate(
     subject: Subject,
+    engine: Engine[Subject],
     setting: HardenSetting,
     splits: Splits,
     attack: Attack,
@@ -41,11 +43,11 @@ def find_mask_candidate(
     CloakifyError
         Nothing can be chosen, see :mod:`~cloakify.hardening.calibration`, or the proof fails.
     """
-    experiment, target = subject.first, subject.targets[SOURCE]
+    experiment = subject.first
     with clock.stage("calibrate"):
-        calibration = calibrate(experiment, target, attack, splits.fit, progress)
+        calibration = calibrate(subject, engine, attack, splits.fit, progress)
     with clock.stage("select"):
-        choice = choose_mask(subject, attack, splits.select, calibration, setting, progress)
+        choice = choose_mask(subject, engine, attack, splits.select, calibration, setting, progress)
     with clock.stage("prove"):
         hardened = _insert(experiment, choice, attack)
         _prove(experiment, hardened, splits)

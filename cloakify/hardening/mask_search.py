@@ -13,16 +13,17 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
 from cloakify.attacks import Attack
-from cloakify.attacks.pairs import attacked_pairs
 from cloakify.attacks.square import Square
 from cloakify.data.splits import some_of
+from cloakify.engine.engine import Engine
+from cloakify.engine.task import Job, in_chunks, untold
 from cloakify.experiment.chosen_attacks import evaluation_attack
 from cloakify.experiment.effort import effort_of
 from cloakify.experiment.experiment import Experiment, Progress
 from cloakify.experiment.subject import SOURCE, Subject
-from cloakify.hardening.calibration import Calibration, features_of
+from cloakify.hardening.calibration import Calibration
+from cloakify.hardening.features import Capturing
 from cloakify.hardening.mask_race import MaskRace
-from cloakify.masking.captured import pooled
 from cloakify.masking.curve import MaskCurve, Part, in_groups
 from cloakify.masking.linear_head import LinearHead
 from cloakify.masking.mask_choice import MaskChoice, best_size, choose, refusal, size_of_ratio
@@ -70,6 +71,7 @@ class _Kept:
 
 def choose_mask(
     subject: Subject,
+    engine: Engine[Subject],
     attack: Attack,
     select: Indices,
     calibration: Calibration,
@@ -86,12 +88,13 @@ def choose_mask(
         No such score, or a ratio out of its range.
     """
 
-    experiment, target = subject.first, subject.targets[SOURCE]
+    experiment = subject.first
+    chunks = in_chunks(select, subject.targets[SOURCE].span)
+    capturing = Job(Capturing(attack, calibration.rank), chunks)
 
     def captured() -> Iterator[Part]:
-        pairs = attacked_pairs(target, attack, experiment.threat, experiment.dataset, select)
-        for pair in pairs:
-            yield *features_of(pair, experiment, calibration.head), pair.y
+        for part in engine.map(capturing, untold):
+            yield part["clean"], part["attacked"], part["y"]
 
     parts = _Kept(captured)
 
@@ -122,7 +125,7 @@ def choose_mask(
     race = MaskRace(subject, compared, opening, comparing)
     best = race.run(choices, "comparing masks", progress)
     for number in range(2, (setting.masking.rounds or effort.rounds) + 1):
-        calibration = _answered(subject, best, attack, calibration)
+        calibration = _answered(subject, engine, best, attack, calibration)
         rankings = {f"{name}, round {number}": _rank(name, calibration) for name in LEARNING}
         choices = _given(rankings, experiment, setting) or _within_budget(
             curves_of(rankings), setting.masking.max_accuracy_drop, conservative
@@ -178,13 +181,16 @@ def _within_budget(
 
 
 def _answered(
-    subject: Subject, choice: MaskChoice, attack: Attack, calibration: Calibration
+    subject: Subject,
+    engine: Engine[Subject],
+    choice: MaskChoice,
+    attack: Attack,
+    calibration: Calibration,
 ) -> Calibration:
     """Add the features of samples attacked on the masked model to the captured ones."""
-    experiment, captured = subject.first, calibration.captured
-    target = subject.masks.target(choice.mask)
-    pairs = attacked_pairs(target, attack, experiment.threat, experiment.dataset, calibration.kept)
-    for part in pairs:
-        _, attacked = features_of(part, experiment, calibration.head, choice.mask)
-        captured = captured.with_attacked(pooled(attacked), part.y)
+    captured = calibration.captured
+    chunks = in_chunks(calibration.kept, subject.targets[SOURCE].span)
+    task = Capturing(attack, calibration.rank, choice.mask)
+    for part in engine.map(Job(task, chunks), untold):
+        captured = captured.with_attacked(part["attacked"], part["y"])
     return replace(calibration, captured=captured)

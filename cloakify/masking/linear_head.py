@@ -60,7 +60,7 @@ class LinearHead:
         return LinearHead(weight, bias)
 
 
-def read_head(model: ModelProto, head: Head, features: Array, host: Device = CPU) -> LinearHead:
+def read_head(model: ModelProto, head: Head, rank: int, host: Device = CPU) -> LinearHead:
     """Read W and b off the head by running it on unit vectors.
 
     So read they are right however the file stores them: transposed, cast, dequantised.
@@ -69,8 +69,8 @@ def read_head(model: ModelProto, head: Head, features: Array, host: Device = CPU
     ----------
     model
         The classifier with its weights in it.
-    features
-        Some captured features, for their rank.
+    rank
+        Of its features, with the batch.
     host
         The CPU: where to run it.
     """
@@ -80,14 +80,12 @@ def read_head(model: ModelProto, head: Head, features: Array, host: Device = CPU
     # Captured features are float32 whatever the model computes in; the head takes its own type.
     element_type = features_type(model, head)
     dtype = onnx.helper.tensor_dtype_to_np_dtype(element_type)
-    value = value_of_rank(head.features, element_type, features.ndim)
+    value = value_of_rank(head.features, element_type, rank)
     session = Session(head_model(model, value, head.linear), host)
 
     def run(rows: Array) -> Array:
         """Return the outputs for features that are [n, D] at every position."""
-        (outputs,) = session.run(
-            {head.features: _spread(rows, head, features.ndim, dtype)}
-        ).values()
+        (outputs,) = session.run({head.features: _spread(rows, head, rank, dtype)}).values()
         shape = [len(rows), head.num_classes, *(outputs.shape[2:] if head.window else ())]
         table: Array = outputs.astype(np.float32).reshape(shape)
         # Where the kernel is not at a border.

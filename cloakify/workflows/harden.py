@@ -171,7 +171,7 @@ def harden(
     if setting.masking.method == "tuned":
         candidate = find_gate_candidate(experiment, splits, attack, clock, progress)
     else:
-        candidate = find_mask_candidate(subject, setting, splits, attack, clock, progress)
+        candidate = find_mask_candidate(subject, engine, setting, splits, attack, clock, progress)
     with clock.stage("evaluate"):
         hardened = candidate.hardened
         models = (SOURCE, hardened, candidate.control)

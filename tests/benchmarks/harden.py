@@ -23,10 +23,12 @@ from pathlib import Path
 import numpy as np
 
 from cloakify.attacks import Fgsm
-from cloakify.attacks.pairs import attacked_pairs
+from cloakify.attacks.pairs import Pairs, attacked_pairs
 from cloakify.data import split
+from cloakify.engine.local import LocalEngine
 from cloakify.experiment.classifier import open_classifier
 from cloakify.experiment.experiment import Experiment, open_experiment
+from cloakify.experiment.subject import Subject
 from cloakify.graph.edit.mask import insert_mask
 from cloakify.hardening.calibration import calibrate
 from cloakify.masking.curve import MaskCurve, in_groups
@@ -59,7 +61,8 @@ def ratios(
 
 
 def calibration(experiment: Experiment, threads: int, repeats: int) -> None:
-    target = experiment.target()
+    subject = Subject([experiment])
+    engine, target = LocalEngine(subject), subject.targets[0]
     target.workers = Workers(target.device, threads)
     splits = split(len(experiment.dataset), experiment.labels, 0)
     fit = splits.fit
@@ -69,15 +72,20 @@ def calibration(experiment: Experiment, threads: int, repeats: int) -> None:
             target.logits(batch.x.astype(np.float32, copy=False))
 
     def calibrating() -> None:
-        calibrate(experiment, target, Fgsm(), fit, lambda stage, done, total: None)
+        calibrate(subject, engine, Fgsm(), fit, lambda stage, done, total: None)
 
     ratio, spent, once = ratios(calibrating, forward, repeats)
     print(f"calibration of {len(fit)} samples: {spent:.3f} s, forward {once:.3f} s: {ratio:.2f} x")
     print(f"  over the floor of 3 forwards: {ratio / 3:.2f}  (aim: at most 1.3)")
-    known = calibrate(experiment, target, Fgsm(), fit, lambda stage, done, total: None)
+    known = calibrate(subject, engine, Fgsm(), fit, lambda stage, done, total: None)
     # As many as ``harden`` has for it.
     select = splits.select
-    pairs = list(attacked_pairs(target, Fgsm(), experiment.threat, experiment.dataset, select))
+
+    def attacked() -> list[Pairs]:
+        batches = experiment.dataset.batches(select, target.span)
+        return [attacked_pairs(target, Fgsm(), experiment.threat, batch) for batch in batches]
+
+    pairs = attacked()
     curve = MaskCurve.empty(rank(deepcloak(known.statistics)))
     head = experiment.classifier.head
 
@@ -92,7 +100,7 @@ def calibration(experiment: Experiment, threads: int, repeats: int) -> None:
 
     def with_select() -> None:
         calibrating()
-        list(attacked_pairs(target, Fgsm(), experiment.threat, experiment.dataset, select))
+        attacked()
 
     share, spent, _ = ratios(all_sizes, calibrating, repeats)
     print(f"curve of all {head.num_features} mask sizes, {len(select)} samples: {spent:.3f} s")

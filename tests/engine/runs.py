@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cloakify.cli.main import run
@@ -59,7 +59,14 @@ class Run:
 
 ATTACK = Run("attack", ("--attack", "pgd", "--steps", "40"), "a.npz")
 EVALUATE = Run("evaluate", ("--attack", "autoattack", "--steps", "5", "--queries", "40"), "r.json")
+HARDEN = Run("harden", ("--effort", "quick", "--rounds", "2", "--write-anyway"), "h.onnx")
+HARDEN_REPORT = replace(HARDEN, output="r.json")
 MODEL_LABELS = Run("attack", ("--labels", "model", "--steps", "3"), "a.npz")
+
+
+def name_of(run: Run) -> str:
+    """Return what a test calls a run."""
+    return f"{run.verb} {' '.join(run.options[:2])} {run.output}"
 
 
 def write_inputs(folder: Path, samples: int = 120) -> None:

@@ -12,10 +12,13 @@ import pytest
 from tests.engine.runs import (
     ATTACK,
     EVALUATE,
+    HARDEN,
+    HARDEN_REPORT,
     MODEL_LABELS,
     Run,
     done,
     kill_at,
+    name_of,
     new,
     write_inputs,
 )
@@ -52,20 +55,20 @@ def test_a_killed_run_goes_on(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("run", [ATTACK, EVALUATE, MODEL_LABELS], ids=lambda run: run.verb)
+@pytest.mark.parametrize("run", [ATTACK, EVALUATE, HARDEN_REPORT, MODEL_LABELS], ids=name_of)
 def test_a_run_killed_at_random_moments_goes_on(run: Run, tmp_path: Path) -> None:
     write_inputs(tmp_path, 480)
     generator = random.Random(0)
     kill_and_resume(run, tmp_path, [generator.uniform(0.3, 1.0) for _ in range(20)])
 
 
-@pytest.mark.parametrize("run", [EVALUATE, pytest.param(MODEL_LABELS, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("run", [EVALUATE, HARDEN, MODEL_LABELS], ids=name_of)
 def test_parts_add_up(run: Run, tmp_path: Path) -> None:
     write_inputs(tmp_path, 40)
     wanted = undisturbed(run, tmp_path)
     out, kept = new(tmp_path, "parts"), str(tmp_path / "kept")
-    # Labels of the model's own come first: there parts are gone through twice.
-    for part in ("1/2", "2/2", *["1/2"] * (run is MODEL_LABELS)):
+    # What goes by stages, each of which needs all of the one before it, takes parts several times.
+    for part in ("1/2", "2/2", *["1/2", "2/2"] * (run is not EVALUATE)):
         ended = done(run.command(out, "--resume", kept, "--shard", part))
         assert ended.code == 0, ended.err
         assert ended.out.startswith(f"Part {part}: ") and not list(out.iterdir())

@@ -8,12 +8,22 @@ from pathlib import Path
 import pytest
 
 from cloakify.engine.ray_cluster import RayCluster
-from tests.engine.runs import ATTACK, EVALUATE, MODEL_LABELS, Run, done, new, write_inputs
+from tests.engine.runs import (
+    EVALUATE,
+    HARDEN,
+    HARDEN_REPORT,
+    MODEL_LABELS,
+    Run,
+    done,
+    name_of,
+    new,
+    write_inputs,
+)
 
 RAY = ("--engine", "ray", "--workers", "2")
 
 
-@pytest.mark.parametrize("run", [EVALUATE, ATTACK, MODEL_LABELS], ids=lambda run: run.verb)
+@pytest.mark.parametrize("run", [EVALUATE, HARDEN, HARDEN_REPORT, MODEL_LABELS], ids=name_of)
 def test_the_same_bytes(cluster: RayCluster, tmp_path: Path, run: Run) -> None:
     write_inputs(tmp_path, 60)
     here, there = new(tmp_path, "here"), new(tmp_path, "there")

@@ -14,7 +14,7 @@ from cloakify.errors import DataError, ModelError, UsageError
 from cloakify.experiment.chosen_attacks import chosen_attack
 from cloakify.experiment.classifier import open_classifier
 from cloakify.experiment.experiment import Experiment, open_experiment
-from cloakify.hardening.calibration import features_of
+from cloakify.hardening.features import features_of
 from cloakify.masking.linear_head import read_head
 from cloakify.report import as_document, load_schema
 from cloakify.settings import AttackSetting, EvaluateSetting, HardenSetting
@@ -352,18 +352,16 @@ def test_hardening_a_model_that_answers_at_its_last_token(tmp_path: Path) -> Non
     onnx.save(model, path)
     np.savez(data, x=ids, y=y)
     experiment = experiment_of(path, data)
-    target, linear = experiment.target(), None
+    target = experiment.target()
     setting = experiment.setting
     assert isinstance(setting, AttackSetting)
     kept = np.arange(100)
-    for pairs in attacked_pairs(
-        target, chosen_attack(setting), experiment.threat, experiment.dataset, kept
-    ):
-        linear = read_head(
-            experiment.classifier.model, experiment.classifier.head, pairs.clean_features
-        )
-        clean, _ = features_of(pairs, experiment, linear)
-        np.testing.assert_allclose(clean, states[pairs.index], atol=1e-5)
+    batch = experiment.dataset.batch(kept)
+    pairs = attacked_pairs(target, chosen_attack(setting), experiment.threat, batch)
+    rank = pairs.clean_features.ndim
+    linear = read_head(experiment.classifier.model, experiment.classifier.head, rank)
+    clean, _ = features_of(pairs, experiment, linear)
+    np.testing.assert_allclose(clean, states[pairs.index], atol=1e-5)
     options = {"device": "cpu", "eps": EPS, "max_accuracy_drop": 0.5, "evaluation_steps": 3}
     found = harden(path, data, tmp_path / "out.onnx", HardenSetting(**options))
     assert found.report.accuracy.source.clean.value == 1

@@ -61,7 +61,7 @@ def test_read_head(form: str) -> None:
     head = find_head(model).head
     rank = len(model.graph.input[0].type.tensor_type.shape.dim)
     features = rng.random((4, 3, *[2] * (rank - 2)), dtype=np.float32)
-    linear = read_head(model, head, features)
+    linear = read_head(model, head, features.ndim)
     assert np.allclose(linear.weight, as_matrix(values["w"]), atol=1e-6)
     assert np.allclose(linear.bias, values["b"], atol=1e-6)
     flat = by_feature(features, head)

@@ -121,7 +121,7 @@ def test_a_masked_head_is_the_head_of_masked_features(name: str) -> None:
     session = ort.InferenceSession(hardened.SerializeToString(), providers=["CPUExecutionProvider"])
     expected = (np.maximum(x, 0) * mask) @ WEIGHT + BIAS
     np.testing.assert_allclose(session.run(None, {"x": x})[0], expected, atol=tolerance)
-    linear = read_head(model, head, np.maximum(x, 0))
+    linear = read_head(model, head, x.ndim)
     np.testing.assert_allclose(linear.weight, WEIGHT, atol=tolerance / 5)
     np.testing.assert_allclose(linear.bias, BIAS, atol=1e-5)
 
@@ -168,7 +168,7 @@ def test_a_linear_classifier_is_attacked_at_its_logits(transform: str) -> None:
     np.testing.assert_allclose(found.logits, logits, atol=1e-4)
     np.testing.assert_allclose(found.gradient, error @ WEIGHT.T, atol=1e-4)
     np.testing.assert_array_equal(target.logits(x).argmax(axis=1), logits.argmax(axis=1))
-    linear = read_head(model, head, x)
+    linear = read_head(model, head, x.ndim)
     np.testing.assert_allclose(linear.weight, WEIGHT, atol=1e-6)
     np.testing.assert_allclose(linear.bias, BIAS, atol=1e-6)
     mask = np.array([1, 0, 1, 0, 0, 1], np.float32)
@@ -212,7 +212,7 @@ def test_maps_of_scores_that_are_pooled_are_masked_by_channel(name: str) -> None
     np.testing.assert_allclose(
         masked.run(None, {"x": x})[0], session.run(None, {"x": zeroed})[0], atol=1e-5
     )
-    linear = read_head(model, head, x)
+    linear = read_head(model, head, x.ndim)
     summed = weight if weight.ndim == 2 else weight.sum(axis=(2, 3))
     np.testing.assert_allclose(linear.weight, summed.T, atol=1e-4)
 
@@ -256,6 +256,6 @@ def test_a_kernel_as_large_as_the_map_takes_every_position_for_a_feature() -> No
     features = np.maximum(x, 0)
     expected = (features.reshape(20, -1) * mask) @ WEIGHT + BIAS
     np.testing.assert_allclose(session.run(None, {"x": x})[0], expected, atol=1e-5)
-    linear = read_head(model, head, features)
+    linear = read_head(model, head, features.ndim)
     np.testing.assert_allclose(linear.weight, WEIGHT, atol=1e-5)
     np.testing.assert_array_equal(by_feature(features, head), features.reshape(20, -1))

@@ -79,7 +79,7 @@ def test_a_linear_kernel_is_masked_before_it(classes, platt):
     hardened = insert_mask(model, head, MASK, {"mask.sha256": "…"})
     np.testing.assert_array_equal(labels_of(hardened, X), labels_of(model, X * MASK))
     assert strip_mask(hardened).SerializeToString() == model.SerializeToString()
-    linear = read_head(model, head, X).of_classes(search.scores)
+    linear = read_head(model, head, X.ndim).of_classes(search.scores)
     scores = np.zeros((len(X), classes))
     odds = machine.decisions(X.astype(float))
     odds = -(machine.a * odds + machine.b) if platt else odds
