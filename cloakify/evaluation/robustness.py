@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cloakify.attacks import Attack, Target, ThreatModel
+from cloakify.attacks.given import within
 from cloakify.evaluation.samples import Samples
 from cloakify.numeric.arrays import Flags
 
@@ -26,10 +27,10 @@ class Correctness:
         On samples crafted against the baseline by the evaluation attack, each driven past the
         nearest border and not only over it, where another model's border would already save it.
     adaptive
-        Under every attempt of the evaluation attack: on samples crafted against the model itself,
-        and on the transferred ones. An attacker tries both, and an attack that fails on a model's
-        own gradients must not be counted as its robustness. For the baseline itself ``transfer``
-        is the same.
+        Under every attempt: on samples crafted against the model itself, on the transferred ones
+        and on the static ones in the ball. An attacker tries them all, and an attack that fails on
+        a model's own gradients must not be counted as its robustness. For the baseline itself
+        ``transfer`` is the same.
     """
 
     clean: Flags
@@ -71,15 +72,17 @@ def compare_targets(
     baseline = targets[0]
     x, y, index = samples.x, samples.y, samples.index
     static = attacks.calibration.run(baseline, x, y, index, threat)
+    # Copies that a user gave may lie anywhere.
+    allowed = np.logical_and(*within(static, x, threat))
     transfer, fooled = attacks.transfer.explore(baseline, x, y, index, threat, attacks.onward)
     results: list[Correctness] = []
     for target in targets:
-        clean = target.correct(x, y)
+        clean, on_static = target.correct(x, y), target.correct(static, y)
         transferred = target.correct(transfer, y)
-        standing = clean & transferred
+        standing = clean & transferred & (on_static | ~allowed)
         # Of the baseline, the same attack would go the same way again where it never succeeded.
         tried = standing & fooled if target is baseline else standing
-        adaptive = transferred & clean
+        adaptive = standing.copy()
         adaptive[tried] = _withstand(attacks.adaptive, target, samples.at(tried), threat)
         if attacks.through is not None:
             left = adaptive.copy()
@@ -87,7 +90,7 @@ def compare_targets(
         results.append(
             Correctness(
                 clean=clean,
-                static=target.correct(static, y),
+                static=on_static,
                 transfer=adaptive if target is baseline else transferred,
                 adaptive=adaptive,
             )

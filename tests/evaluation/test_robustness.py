@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cloakify.attacks import Apgd, Fgsm
+from cloakify.attacks import Apgd, Fgsm, Target, ThreatModel
 from cloakify.evaluation.robustness import Attacks, compare_targets
 from cloakify.evaluation.samples import Samples
 from cloakify.experiment.classifier import open_classifier
@@ -49,11 +49,11 @@ def test_every_verdict_is_that_of_attacking_every_sample(
     transfer, _ = driven.explore(targets[0], x, y, index, threat, onward)
     for number, (target, result) in enumerate(zip(targets, results, strict=True)):
         own = target.correct(stopping.run(target, x, y, index, threat), y)
-        transferred = target.correct(transfer, y)
+        transferred, on_static = target.correct(transfer, y), target.correct(static, y)
         np.testing.assert_array_equal(result.clean, target.correct(x, y))
-        np.testing.assert_array_equal(result.static, target.correct(static, y))
-        np.testing.assert_array_equal(result.adaptive, own & transferred)
-        expected = own & transferred if number == 0 else transferred
+        np.testing.assert_array_equal(result.static, on_static)
+        np.testing.assert_array_equal(result.adaptive, own & transferred & on_static)
+        expected = own & transferred & on_static if number == 0 else transferred
         np.testing.assert_array_equal(result.transfer, expected)
     # The test says nothing unless samples fell, stood, and differed between the models.
     assert 0 < results[1].adaptive.sum() < results[1].transfer.sum() < SAMPLES
@@ -66,3 +66,31 @@ def test_exploring_tells_which_samples_an_early_stop_would_fool(experiment: Expe
     _, fooled = Apgd(steps=8, stop_early=False).explore(target, x, y, index, threat)
     stopped = Apgd(steps=8).run(target, x, y, index, threat)
     np.testing.assert_array_equal(fooled, ~target.correct(stopped, y))
+
+
+class Far(Fgsm):
+    """Copies as a user may give them: beyond the budget."""
+
+    def run(
+        self,
+        target: Target,
+        x: np.ndarray,
+        y: np.ndarray,
+        index: np.ndarray,
+        threat: ThreatModel,
+    ) -> np.ndarray:
+        return super().run(target, x, y, index, threat.with_eps(20 * threat.eps))
+
+
+def test_copies_outside_the_ball_do_not_count_as_attacks(experiment: Experiment) -> None:
+    samples = Samples.of(experiment.dataset.batch(np.arange(SAMPLES)))
+    others = Apgd(steps=5, stop_early=False), Apgd(steps=5)
+    near, far = (
+        compare_targets([experiment.target()], Attacks(each, *others), experiment.threat, samples)[
+            0
+        ]
+        for each in (Fgsm(), Far())
+    )
+    assert far.static.sum() < near.adaptive.sum()
+    # Fgsm finds nothing here that the others do not.
+    np.testing.assert_array_equal(far.adaptive, near.adaptive)
