@@ -33,6 +33,7 @@ def cli() -> None:
     \b
     Exit codes: 0 done; 1 not hardened, a gate was not met, or a file could not be written;
     2 wrong usage; 3 the model can't be used; 4 the data can't be used; 5 the device can't be had;
+    6 verify found the mask in force in a file that was transformed since;
     130 interrupted.
     """
 

@@ -17,6 +17,9 @@ from cloakify.settings.files import JsonOutput, SourceFile
 # A wrong pair of files differs in every weight; all of it is in the JSON.
 SHOWN = 10
 
+# No proof, and no failure.
+TRANSFORMED = 6
+
 
 @click.command(cls=Verb, short_help="Prove that a mask is the only change to a model.")
 @click.argument("hardened", type=MODEL)
@@ -24,7 +27,8 @@ SHOWN = 10
 def verify(hardened: Path, **options: Any) -> int:
     """Prove from the two files alone that HARDENED is the source plus a mask or tuned gates.
 
-    Exits with 1 and names every difference otherwise.
+    Exits with 1 and names every difference otherwise; with 6 where HARDENED was transformed after
+    hardening (optimised, quantised, …) and answers, on samples, as the source with its mask does.
     """
     from cloakify.workflows.verify import verify as run
 
@@ -33,16 +37,23 @@ def verify(hardened: Path, **options: Any) -> int:
     result = run(hardened, source, where.device, where.threads)
     if as_json:
         say_json(json.dumps(result.to_dict(), indent=2))
+    elif result.transformed is not None:
+        say(f"{hardened}: transformed after hardening, mask in force: {result.transformed}")
+        say("That is no proof: what else differs from the source shows on samples alone.")
     elif result.faults:
         say(f"{hardened}: is not {source} plus {result.added}")
         for fault in result.faults[:SHOWN]:
             say(f"  {fault}")
         if len(result.faults) > SHOWN:
             say(f"  … and {len(result.faults) - SHOWN} more; --json lists them all")
+        for line in result.remarks:
+            say(f"  {line}")
     else:
         proven = f"{hardened}: is {source} plus {result.added}, and nothing else"
         say(f"{proven}; {result.summary}")
         for line in result.remarks:
             say(f"Note: {line}.")
         say("Its attack, eps, seed and data are what the file says of itself, not proven.")
+    if result.transformed is not None:
+        return TRANSFORMED
     return 1 if result.faults else 0

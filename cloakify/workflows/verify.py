@@ -1,9 +1,13 @@
-"""Verify: prove from two files that one is the other plus a mask, or tuned gates."""
+"""Verify: prove from two files that one is the other plus a mask, or tuned gates.
+
+Where a hardened file was transformed since, there is nothing to prove; whether its mask is still in
+force can be told all the same.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,12 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto
 
-from cloakify.errors import HeadError, ModelError
+from cloakify.errors import HeadError, ModelError, UsageError
 from cloakify.graph.analysis.attack_point import find_attack_point
 from cloakify.graph.analysis.head import Head
 from cloakify.graph.analysis.head_search import find_head
 from cloakify.graph.analysis.inputs import InputSpec
+from cloakify.graph.edit.mask import find_mask, strip_mask
 from cloakify.graph.edit.taps import tap
+from cloakify.hardening.transformed import Transformed, find_transformed
 from cloakify.limits.stages import comparing, opening
 from cloakify.onnxfile import OnnxFile, open_model, read_metadata
 from cloakify.runtime import Device, Session, resolve_device
@@ -30,8 +36,9 @@ from cloakify.verification.gate_edit import (
 from cloakify.verification.mask_edit import check_valid, runtime_faults, structural_faults
 from cloakify.verification.sidecars import align_sidecars
 
-# Samples both models are run on.
+# Samples both models are run on, and those that a transformed one is judged by.
 SAMPLES = 4
+COMPARED = 64
 # Sizes tried where axes are symbolic: which of them a model takes can't be told from outside.
 SYMBOLIC_SIZES = (64, 224, 32, 28, 256, 128, 96, 299, 384, 512, 1)
 
@@ -50,6 +57,9 @@ class Verification:
         What is in question, as a sentence names it.
     remarks
         What could not be done besides.
+    transformed
+        Of a file that is not that, though it may be what became of one: what is left of the mask,
+        if it is in force.
     """
 
     hardened: Path
@@ -58,6 +68,7 @@ class Verification:
     summary: str
     added: str = "a mask"
     remarks: tuple[str, ...] = ()
+    transformed: Transformed | None = None
 
     def to_dict(self) -> dict[str, object]:
         """Return a JSON document."""
@@ -67,6 +78,7 @@ class Verification:
             "verified": not self.faults,
             "faults": list(self.faults),
             "remarks": list(self.remarks),
+            "transformed": None if self.transformed is None else self.transformed.to_dict(),
         }
 
 
@@ -83,6 +95,10 @@ def verify(
     real one they are the head's answer to the masked features. Where the source runs on none, the
     proof by structure stands alone, and a remark says so. A file with tuned gates is proven by
     :mod:`~cloakify.verification.gate_edit`.
+
+    Where the proof fails, and the graph is another one, it may have been optimised, quantised or
+    converted after it was hardened. Then it is looked at whether it has its mask in force; see
+    :mod:`~cloakify.hardening.transformed`.
 
     Raises
     ------
@@ -105,10 +121,14 @@ def verify(
         own = replace(before, model=before.load_some(edited))
         faults = find_faults(own, model, head) + differing
     remarks: tuple[str, ...] = ()
+    transformed: Transformed | None = None
+    run_on = resolve_device(device, threads)
     if faults:
+        if not tuned:
+            transformed, remarks = _transformed(before, after, head, faults, run_on)
         faults = _strange_source(before, said) + faults
     else:
-        differences = _run_both(before, after, head, resolve_device(device, threads), tuned)
+        differences = _run_both(before, after, head, run_on, tuned)
         faults = differences or []
         if differences is None:
             remarks = (
@@ -117,7 +137,45 @@ def verify(
             )
     summary = _summary(said, head, tuned)
     added = "tuned gates" if tuned else "a mask"
-    return Verification(Path(hardened), Path(source), tuple(faults), summary, added, remarks)
+    return Verification(
+        Path(hardened), Path(source), tuple(faults), summary, added, remarks, transformed
+    )
+
+
+def _transformed(
+    before: OnnxFile, after: OnnxFile, head: Head, faults: Sequence[str], device: Device
+) -> tuple[Transformed | None, tuple[str, ...]]:
+    """Return what is left of a mask in a file that was transformed, or why there is nothing.
+
+    A file that still is its source's graph plus a mask was not transformed: where its weights or
+    its metadata are others, that is what there is to say.
+    """
+    if _is_tampered(before, after, faults):
+        return None, ()
+    source, said = before.load_weights(), read_metadata(after.model)
+    try:
+        feeds = _feeds_for(source, head, device, COMPARED)
+        if feeds is None:
+            return None, ()
+        found = find_transformed(source, head, after.load_weights(), said, feeds, device)
+    except (ModelError, UsageError) as error:
+        return None, (f"nor was it hardened and then transformed: {error}",)
+    return found, ()
+
+
+def _is_tampered(before: OnnxFile, after: OnnxFile, faults: Sequence[str]) -> bool:
+    """Tell whether a file has its mask and its source's nodes, but not all else of it."""
+    try:
+        if find_mask(after.model) is None:
+            return False
+        first, second = before.model.graph, strip_mask(after.model).graph
+    except ModelError:
+        return False
+    types = [{each.name: each.data_type for each in graph.initializer} for graph in (first, second)]
+    if list(first.node) != list(second.node) or types[0] != types[1]:
+        return False
+    weights = list(first.initializer) == list(second.initializer)
+    return not weights or any(fault.startswith("metadata ") for fault in faults)
 
 
 def _summary(said: Mapping[str, str], head: Head, tuned: bool) -> str:
@@ -155,7 +213,7 @@ def _run_both(
 
 
 def _feeds_for(
-    source: ModelProto, head: Head, device: Device
+    source: ModelProto, head: Head, device: Device, samples: int = SAMPLES
 ) -> dict[str, NDArray[np.generic]] | None:
     """Return random samples that the source runs on, of the first size that it takes."""
     entry = find_attack_point(source)
@@ -163,7 +221,7 @@ def _feeds_for(
     fixed = all(size is not None for spec in specs for size in spec.sample_shape)
     session = Session(tap(source, [head.logits]), device)
     for size in SYMBOLIC_SIZES[:1] if fixed else SYMBOLIC_SIZES:
-        feeds = {spec.name: _samples(spec, size) for spec in specs}
+        feeds = {spec.name: _samples(spec, size, samples) for spec in specs}
         try:
             session.run(feeds)
         except ModelError:
@@ -172,9 +230,9 @@ def _feeds_for(
     return None
 
 
-def _samples(spec: InputSpec, symbolic: int) -> NDArray[np.generic]:
+def _samples(spec: InputSpec, symbolic: int, samples: int) -> NDArray[np.generic]:
     """Return random samples that fit the input: uniform in [0, 1], the same at every call."""
-    shape = [spec.batch_size or SAMPLES, *(size or symbolic for size in spec.sample_shape)]
+    shape = [spec.batch_size or samples, *(size or symbolic for size in spec.sample_shape)]
     values = np.random.default_rng(0).random(shape)
     # Token ids, bytes and masks: small numbers are valid for every vocabulary.
     return (values if spec.dtype.kind == "f" else values * 2).astype(spec.dtype)

@@ -147,7 +147,7 @@ def a_verdict_rule() -> None:
 
 
 def a_head_shape() -> None:
-    """The fused product is found, masked, and what it computes is read off it."""
+    """The product's old name is found, masked, and what it computes is read off it."""
     from cloakify.graph.analysis.head_search import find_head
     from cloakify.graph.edit.mask import insert_mask
     from cloakify.masking.linear_head import read_head
@@ -157,7 +157,7 @@ def a_head_shape() -> None:
     model = model_of(
         """<ir_version: 8, opset_import: ["" : 18, "com.microsoft" : 1]>
         f (float[N, 5] x) => (float[N, 3] logits)
-        { h = Relu (x) logits = com.microsoft.FusedMatMul <alpha = 0.5> (h, w) }""",
+        { h = Relu (x) logits = com.microsoft.TransposeMatMul <alpha = 0.5> (h, w) }""",
         w=weight,
     )
     head = find_head(model).head
@@ -165,7 +165,7 @@ def a_head_shape() -> None:
     linear = read_head(model, head, 2)
     np.testing.assert_allclose(linear.weight, weight / 2, rtol=1e-5)
     masked = insert_mask(model, head, np.array([1, 0, 1, 1, 1]), {})
-    assert [node.op_type for node in masked.graph.node] == ["Relu", "Mul", "FusedMatMul"]
+    assert [node.op_type for node in masked.graph.node] == ["Relu", "Mul", "TransposeMatMul"]
 
 
 def an_option() -> None:
@@ -203,8 +203,8 @@ def an_exit_code() -> None:
         raise LicenceError("m.onnx: says that it may not be changed")
 
     assert isinstance(refuse, click.Command)
-    assert command("refuse") == (6, "", "Error: m.onnx: says that it may not be changed\n")
-    assert "6 the model may not be changed" in command("--help")[1]
+    assert command("refuse") == (7, "", "Error: m.onnx: says that it may not be changed\n")
+    assert "7 the model may not be changed" in command("--help")[1]
 
 
 def the_batch_size_rule() -> None:

@@ -14,6 +14,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from cloakify.errors import HeadError
+from cloakify.graph.model.constants import Constants
 from cloakify.onnxfile import FLOATS
 
 # What leaves scores scores, or makes probabilities of them.
@@ -46,20 +47,22 @@ class BareScores:
     sign: str
 
 
-def find_bare_scores(answers: list[gs.Tensor]) -> BareScores:
+def find_bare_scores(answers: list[gs.Tensor], constants: Constants) -> BareScores:
     """Find the scores that a model's outputs are made of.
 
     Parameters
     ----------
     answers
         The outputs that no other output is computed from.
+    constants
+        What is constant in the graph.
 
     Raises
     ------
     HeadError
         There are none, or the outputs are made of different ones.
     """
-    ends = {tensor.name: _behind(tensor) for tensor in answers}
+    ends = {tensor.name: _behind(tensor, constants) for tensor in answers}
     found = {end.tensor.name: end for end in ends.values() if end is not None and not end.by_label}
     # An output that only says which class it is was made of scores, too.
     found = found or {end.tensor.name: end for end in ends.values() if end is not None}
@@ -80,9 +83,11 @@ def find_bare_scores(answers: list[gs.Tensor]) -> BareScores:
             f"the answer is the state of {made.op} {_called(made)!r}: an embedding; cloakify takes "
             "classifiers"
         )
-    if end.count is None:
+    told = [each.count for each in ends.values() if each and each.tensor is end.tensor]
+    count = next((each for each in told if each is not None), None)
+    if count is None:
         raise HeadError(f"how many scores {end.tensor.name!r} holds for a sample is not known")
-    return BareScores(end.tensor, end.count, end.sign)
+    return BareScores(end.tensor, count, end.sign)
 
 
 @dataclass(frozen=True)
@@ -95,7 +100,7 @@ class _End:
     by_label: bool
 
 
-def _behind(answer: gs.Tensor) -> _End | None:
+def _behind(answer: gs.Tensor, constants: Constants) -> _End | None:
     """Walk back from an output to the scores that it is made of; ``None`` where there are none."""
     tensor, sign, named, by_label = answer, "", None, False
     count = _count(answer)
@@ -106,7 +111,7 @@ def _behind(answer: gs.Tensor) -> _End | None:
             break
         if told:
             sign = sign or f"{node.op} {_called(node)!r}"
-            named = named or _named_classes(node)
+            named = named or _named_classes(node, constants)
         by_label |= node.op in _LABELS
         if node.op in _WHOLE:
             by_label |= tensor is node.outputs[0]
@@ -137,8 +142,10 @@ def _count(tensor: gs.Tensor) -> int | None:
     return math.prod(sizes) if len(sizes) == len(tensor.shape[1:]) else None
 
 
-def _named_classes(node: gs.Node) -> int | None:
+def _named_classes(node: gs.Node, constants: Constants) -> int | None:
     """Return how many classes a node has names for."""
+    if node.op == "ArrayFeatureExtractor":
+        return math.prod(constants.shape(node.inputs[0]) or ()) or None
     names = [values for key, values in node.attrs.items() if key.startswith("classlabels")]
     return next((len(each) for each in names if len(each)), None)
 

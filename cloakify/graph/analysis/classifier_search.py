@@ -112,6 +112,7 @@ def find_classifier(
     answers = answers_in(graph)
     if wanted.head is None:
         refuse_detector(graph, answers)
+    constants = Constants(graph)
     head: Head | None = None
     alternatives: tuple[Head, ...] = ()
     problem = ""
@@ -124,12 +125,12 @@ def find_classifier(
         if needs_head or wanted.head is not None:
             raise HeadError(problem) from None
     if head is None or head.op_type == "SVMClassifier":
-        found = find_bare_scores(answers)
+        found = find_bare_scores(answers, constants)
         head = None if head is None else replace(head, logits=found.tensor.name)
     else:
         found = BareScores(graph.tensors()[head.logits], head.num_classes, "")
     refuse_positions(graph, found.tensor, found.count)
-    reading = read_task(found.tensor, found.count, Constants(graph))
+    reading = read_task(found.tensor, found.count, constants)
     if found.sign and not reading.sign:
         reading = replace(reading, sign=found.sign)
     if wanted.task is None:

@@ -1,0 +1,296 @@
+"""Whether a file that was transformed after hardening still has its mask in force.
+
+What deployment does to a hardened file (optimise, fuse, quantise, convert to 16 bits) leaves no
+byte to compare. What can be said is less than a proof, and is said as less:
+
+- the mask's values are in the file, as factors of a product or within the weights of its head;
+- on samples the file answers as the source with that mask does, to a tolerance, and not as the
+  source without it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import ModelProto, NodeProto, TensorProto
+
+from cloakify.errors import HeadError, ModelError
+from cloakify.graph.analysis.classifier_search import find_classifier
+from cloakify.graph.analysis.head import Head
+from cloakify.graph.edit.mask import insert_mask, mask_digest
+from cloakify.graph.edit.taps import tap
+from cloakify.masking.linear_head import LinearHead, read_head
+from cloakify.numeric.arrays import Array, Doubles, floats
+from cloakify.onnxfile import values_of
+from cloakify.runtime import Device, Session
+
+# Largest root mean square of the differences, relative to that of the logits around their mean.
+TOLERANCE = {"floats of 32 bits": 1e-3, "floats of 16 bits": 0.03, "quantised numbers": 0.2}
+
+# The source without the mask must be so many times as far away.
+APART = 2.0
+
+# Factors are 0 or 1 where they are this close to it: quantised ones are not quite.
+NEAR = 0.02
+NEAR_IN_WEIGHTS = 0.2
+
+_PRODUCTS = {"Mul": 1, "QLinearMul": 3}
+
+Feeds = Mapping[str, NDArray[np.generic]]
+
+
+@dataclass(frozen=True)
+class Transformed:
+    """A mask that is in force in a file which is no longer what was hardened.
+
+    Attributes
+    ----------
+    where
+        What holds the mask's values.
+    removed, total
+        How many features are masked, of how many.
+    named
+        Whether the file's metadata name this very mask, by its digest.
+    arithmetic
+        What the file computes in: a key of :data:`TOLERANCE`.
+    difference, without_mask
+        From the logits of the source with the mask, and of the source alone: root mean squares,
+        relative to that of the logits around each sample's mean.
+    tolerance
+        How large ``difference`` may be.
+    agreement
+        Share of the samples on which the class is that of the source with the mask.
+    samples
+        How many there were.
+    """
+
+    where: str
+    removed: int
+    total: int
+    named: bool
+    arithmetic: str
+    difference: float
+    without_mask: float
+    tolerance: float
+    agreement: float
+    samples: int
+
+    def to_dict(self) -> dict[str, object]:
+        """Return a JSON document."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        named = "the one that its metadata name" if self.named else "not named by its metadata"
+        return (
+            f"{self.removed} of {self.total} features masked {self.where}, {named}; on "
+            f"{self.samples} random samples its logits ({self.arithmetic}) are off by "
+            f"{self.difference:.2%} of their spread from the source with the mask "
+            f"({self.tolerance:.1%} pass), by {self.without_mask:.2%} from the source without, and "
+            f"the class is the same on {self.agreement:.0%}"
+        )
+
+
+def find_transformed(
+    source: ModelProto,
+    head: Head,
+    file: ModelProto,
+    said: Mapping[str, str],
+    feeds: Feeds,
+    device: Device,
+) -> Transformed:
+    """Find the mask in a file that was made from a hardened one, and tell that it is in force.
+
+    Parameters
+    ----------
+    source, head
+        What was hardened, weights within it.
+    file
+        What the hardened file became, weights within it.
+    said
+        The file's metadata, which may have been lost.
+    feeds
+        Samples for the source's inputs.
+
+    Raises
+    ------
+    ModelError
+        There is no mask to be found in it, or it is not in force, with the reason.
+    """
+    mask, where = _find_mask(source, head, file, feeds, device)
+    masked = insert_mask(source, head, mask, {})
+    names = _compared(source, file)
+    expected, without, found = (
+        _values(model, name, feeds, device)
+        for model, name in zip((masked, source, file), (names[0], *names), strict=True)
+    )
+    if found.shape != expected.shape:
+        raise ModelError(f"its scores have the shape {found.shape}, not {expected.shape}")
+    arithmetic = _arithmetic(file)
+    # One number a sample has no mean of its own.
+    spread = _size(expected - expected.mean(axis=int(expected.shape[1] > 1), keepdims=True))
+    difference, apart = (
+        _size(found - other) / max(spread, float(np.finfo(np.float32).tiny))
+        for other in (expected, without)
+    )
+    tolerance = TOLERANCE[arithmetic]
+    if not difference <= tolerance:
+        raise ModelError(
+            f"its logits ({arithmetic}) are off by {difference:.2%} of their spread from the "
+            f"source with the mask found {where}, and {tolerance:.1%} pass"
+        )
+    if not apart >= APART * difference:
+        raise ModelError(
+            f"its logits are as near to those of the source without the mask found {where} "
+            f"({apart:.2%}) as to those with it ({difference:.2%})"
+        )
+    return Transformed(
+        where=where,
+        removed=int((mask == 0).sum()),
+        total=len(mask),
+        named=said.get("mask.sha256") == mask_digest(mask),
+        arithmetic=arithmetic,
+        difference=difference,
+        without_mask=apart,
+        tolerance=tolerance,
+        agreement=float((_classes(found) == _classes(expected)).mean()),
+        samples=len(found),
+    )
+
+
+def _find_mask(
+    source: ModelProto, head: Head, file: ModelProto, feeds: Feeds, device: Device
+) -> tuple[Array, str]:
+    """Return a mask [D] of 0 and 1 that a file has, and where."""
+    for node, values in _factors(file, head.num_features):
+        mask = np.rint(values)
+        if np.abs(values - mask).max() <= NEAR and set(mask.tolist()) == {0.0, 1.0}:
+            return floats(mask), f"by {node.op_type} {node.name or node.output[0]!r}"
+    try:
+        found = find_classifier(file).head
+    except HeadError as error:
+        raise ModelError(f"no product holds a mask's factors, and {error}") from None
+    assert found is not None
+    if (found.num_features, found.num_classes) != (head.num_features, head.num_classes):
+        raise ModelError(
+            f"no product holds a mask's factors, and its head {found.node!r} has other features"
+        )
+    weights = []
+    for model, each in ((source, head), (file, found)):
+        features = _run(model, [each.features], feeds, device)[0]
+        weights.append(read_head(model, each, features.ndim, device.host))
+    mask = _within_weights(*weights)
+    if 0 not in mask:
+        raise ModelError(f"no product holds a mask's factors, nor do the weights of {found.node!r}")
+    return mask, f"within the weights of {found.node!r}"
+
+
+def _factors(file: ModelProto, count: int) -> Iterator[tuple[NodeProto, Doubles]]:
+    """Yield products by as many constants as there are features, dequantised."""
+    constants = {tensor.name: tensor for tensor in file.graph.initializer}
+    makers = {name: node for node in file.graph.node for name in node.output}
+    for node in file.graph.node:
+        if node.op_type not in _PRODUCTS:
+            continue
+        for slot in (0, _PRODUCTS[node.op_type]):
+            values = _constant(node, slot, constants, makers)
+            if values is not None and values.size == count:
+                yield node, values.reshape(-1)
+
+
+def _constant(
+    node: NodeProto,
+    slot: int,
+    constants: Mapping[str, TensorProto],
+    makers: Mapping[str, NodeProto],
+) -> Doubles | None:
+    """Return the real values of an input that is a constant, or ``None``."""
+    inputs = list(node.input)
+    maker = makers.get(inputs[slot])
+    if node.op_type == "QLinearMul":
+        parts = inputs[slot : slot + 3]
+    elif maker is None:
+        parts = inputs[slot : slot + 1]
+    elif maker.op_type == "DequantizeLinear":
+        parts = list(maker.input)
+    elif maker.op_type in ("Cast", "Identity"):
+        return _constant(maker, 0, constants, makers)
+    else:
+        held = [entry.t for entry in maker.attribute if entry.name == "value"]
+        return values_of(held[0]).astype(np.float64) if held else None
+    if any(name and name not in constants for name in parts):
+        return None
+    stored, *scale = (values_of(constants[name]).astype(np.float64) for name in parts if name)
+    if not scale:
+        return stored
+    zero = scale[1] if len(scale) > 1 else 0.0
+    return np.asarray((stored - zero) * scale[0])
+
+
+def _within_weights(before: LinearHead, after: LinearHead) -> Array:
+    """Return by what each feature's weights were multiplied: 0 or 1."""
+    size = np.square(before.weight).sum(axis=1)
+    share = (after.weight * before.weight).sum(axis=1) / np.where(size > 0, size, 1)
+    mask = np.where(size > 0, np.rint(share), 1)
+    off = np.abs(after.weight - mask[:, None] * before.weight).max(initial=0.0)
+    largest = np.abs(before.weight).max(initial=0.0)
+    if not off <= NEAR_IN_WEIGHTS * largest or not set(mask.tolist()) <= {0.0, 1.0}:
+        raise ModelError("the weights of its head are not the source's, masked or not")
+    return floats(mask)
+
+
+def _compared(source: ModelProto, file: ModelProto) -> tuple[str, str]:
+    """Return what is compared of source and file: their logits, or where the file has none outputs.
+
+    A quantised softmax leaves no logits that are floats.
+    """
+    first, second = (find_classifier(model, needs_head=False) for model in (source, file))
+    outputs = [value.name for value in file.graph.output]
+    if second.head is None and first.head is not None and second.scores.shipped in outputs:
+        place = outputs.index(second.scores.shipped)
+        return source.graph.output[place].name, second.scores.shipped
+    return first.scores.shipped, second.scores.shipped
+
+
+def _values(model: ModelProto, name: str, feeds: Feeds, device: Device) -> Doubles:
+    (values,) = _run(model, [name], feeds, device)
+    return values.reshape(len(values), -1).astype(np.float64)
+
+
+def _classes(scores: Doubles) -> NDArray[np.int64]:
+    return scores.argmax(axis=1) if scores.shape[1] > 1 else (scores[:, 0] > 0).astype(np.int64)
+
+
+def _run(
+    model: ModelProto, names: list[str], feeds: Feeds, device: Device
+) -> list[NDArray[np.generic]]:
+    """Run a model on samples in its own types; its inputs may have other names, in one order."""
+    session = Session(tap(model, names), device)
+    kinds = {value.name: value.type.tensor_type.elem_type for value in model.graph.input}
+    given = dict(zip(session.inputs, feeds.values(), strict=True)) | {
+        name: feeds[name] for name in session.inputs if name in feeds
+    }
+    fed = {
+        name: array.astype(onnx.helper.tensor_dtype_to_np_dtype(kinds[name]))
+        for name, array in given.items()
+    }
+    outputs = session.run(fed)
+    return [outputs[name] for name in names]
+
+
+def _size(values: Doubles) -> float:
+    return float(np.sqrt(np.square(values).mean()))
+
+
+def _arithmetic(model: ModelProto) -> str:
+    """Say what a model computes in, as a key of :data:`TOLERANCE`."""
+    kinds = {node.op_type for node in model.graph.node}
+    if any(part in kind for kind in kinds for part in ("uantize", "QLinear", "Integer", "NBits")):
+        return "quantised numbers"
+    half = {TensorProto.FLOAT16, TensorProto.BFLOAT16}
+    if any(tensor.data_type in half for tensor in model.graph.initializer):
+        return "floats of 16 bits"
+    return "floats of 32 bits"
