@@ -14,6 +14,9 @@ from cloakify.numeric.arrays import floats
 # A sample of so many labels is no list of labels.
 MOST_LABELS = 100_000
 
+# Samples that an error names.
+_EXAMPLES = 3
+
 
 def read_labels(array: NDArray[np.generic], n: int, where: str) -> NDArray[np.int64]:
     """Labels as stored → int64 ``[n]``, or ``[n, K]`` of 0 and 1.
@@ -80,7 +83,7 @@ def check_classes(
     num_classes
         Number of logits.
     where
-        Names the i-th sample.
+        Names the i-th sample, in its place.
 
     Raises
     ------
@@ -95,10 +98,17 @@ def check_classes(
         )
     if labels is None or not len(labels):
         return
-    worst = int(np.argmax(labels))
-    if labels[worst] >= num_classes:
+    beyond = np.flatnonzero(labels >= num_classes)
+    if len(beyond):
+        # One of each label, the largest first: what is wrong shows soonest there.
+        values, first = np.unique(labels[beyond], return_index=True)
+        seen = [
+            f"{where(int(beyond[place]))} has label {value}"
+            for value, place in zip(values[::-1].tolist(), first[::-1].tolist(), strict=True)
+        ]
+        many = "" if len(beyond) == 1 else f" ({len(beyond)} of {len(labels)} samples have such)"
         raise DataError(
-            f"{where(worst)} has label {labels[worst]} but the model has {num_classes} logits: "
+            f"{', '.join(seen[:_EXAMPLES])} but the model has {num_classes} logits{many}: "
             f"labels go from 0 to {num_classes - 1}"
         )
 

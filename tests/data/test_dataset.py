@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from cloakify.data import Preprocessing, open_data
 from cloakify.data.prefetch import prefetch
 from cloakify.errors import DataError, UsageError
+from cloakify.graph.analysis.inputs import InputSpec
 
 PLAIN = Preprocessing()
 
@@ -235,3 +236,16 @@ def test_the_digest_of_rows_of_labels_is_as_documented(tmp_path, spec):
         samples.append(hashlib.sha256(content).digest())
     whole = hashlib.sha256(b"cloakify data 2\n" + b"".join(sorted(samples))).hexdigest()
     assert open_data(tmp_path / "d.npz", spec(1, 4, 4), PLAIN).sha256 == whole
+
+
+def test_labels_that_are_no_classes_are_named_with_examples(tmp_path):
+    y = np.array([0, 1, 7, 3, 9, 7, 8, 3, 2])
+    np.savez(tmp_path / "d.npz", x=np.zeros((9, 2), np.float32), y=y)
+    spec = InputSpec("x", (None, 2), np.dtype(np.float32), None)
+    data = open_data(tmp_path / "d.npz", spec, PLAIN)
+    with pytest.raises(DataError) as caught:
+        data.for_classes(3, None, None)
+    said = str(caught.value)
+    for row, label in ((4, 9), (6, 8), (2, 7)):
+        assert f"row {row} has label {label}" in said
+    assert "(6 of 9 samples have such): labels go from 0 to 2" in said
