@@ -68,12 +68,25 @@ def _explosive(random: np.random.Generator) -> Case:
 def _damaged_data(random: np.random.Generator) -> Case:
     found = _data()
     files = dict(found[random.integers(len(found))]())
-    for name in random.choice(sorted(files), random.integers(1, min(4, len(files) + 1))).tolist():
+    own = sorted(name for name in files if not name.endswith(".onnx"))
+    for name in random.choice(own, random.integers(1, min(4, len(own) + 1))).tolist():
         files[name] = mutate_bytes(files[name], random)
     first = next(iter(files)).partition("/")[0]
-    files["m.onnx"] = _reader()
+    files.setdefault("m.onnx", _reader())
     labels = ["--labels", "model"] if random.random() < 0.5 else []
-    command = ["evaluate", "m.onnx", "--data", first, "--attack", "fgsm", "--device", "cpu"]
+    listed = [name for name in files if name.startswith("labels.")]
+    labels = ["--labels", listed[0]] if listed else labels
+    command = [
+        "evaluate",
+        "m.onnx",
+        "--data",
+        first,
+        "--attack",
+        "fgsm",
+        "--device",
+        "cpu",
+        "--accept-accuracy",
+    ]
     return Case(files, [[*command, "--quiet", *labels]])
 
 

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from tests.support.text_models import TextModel
+
 # The files of a data set by their names; the first one's name, or its first folder, is what the
 # verb is given.
 Files = dict[str, bytes]
@@ -33,19 +35,28 @@ def data_seeds() -> dict[str, Callable[[], Files]]:
         kind: lambda kind=kind, options=options: _folder(kind, options)
         for kind, options in images.items()
     }
-    return made | {
-        "npz": lambda: {"d.npz": _npz(np.savez)},
-        "packed": lambda: {"d.npz": _npz(np.savez_compressed)},
-        "npy": lambda: {"d/x.npy": _npy(_arrays()["x"]), "d/y.npy": _npy(_arrays()["y"])},
-        "tar": lambda: {"d.tar": _tar()},
-        "parquet": lambda: {"d.parquet": _parquet()},
-        "parquet images": lambda: {"d.parquet": _parquet_images()},
-        "arrow": lambda: {"d.arrow": _arrow(_lists(), None)},
-        "feather": lambda: {"d.feather": _arrow(_lists(), "zstd")},
-        "saved": _saved,
-        "csv": lambda: {"d.csv": b"x,label\n0.5,1\n0.25,cat\n1,dog\n"},
-        "listed": _listed,
-    }
+    return (
+        made
+        | {
+            "npz": lambda: {"d.npz": _npz(np.savez)},
+            "packed": lambda: {"d.npz": _npz(np.savez_compressed)},
+            "npy": lambda: {"d/x.npy": _npy(_arrays()["x"]), "d/y.npy": _npy(_arrays()["y"])},
+            "tar": lambda: {"d.tar": _tar()},
+            "parquet": lambda: {"d.parquet": _parquet()},
+            "parquet images": lambda: {"d.parquet": _parquet_images()},
+            "arrow": lambda: {"d.arrow": _arrow(_lists(), None)},
+            "feather": lambda: {"d.feather": _arrow(_lists(), "zstd")},
+            "saved": _saved,
+            "csv": lambda: {"d.csv": b"x,label\n0.5,1\n0.25,cat\n1,dog\n"},
+            "listed": _listed,
+            "text": lambda: _text("d.csv", b'text,label\nw4 w5,1\nw6,0\n"w7, w8",2\n'),
+            "pairs": lambda: _text("d.jsonl", _PAIRS),
+        }
+        | {
+            f"labels {kind}": lambda kind=kind, made=made: _flat() | {f"labels.{kind}": made}
+            for kind, made in _label_lists().items()
+        }
+    )
 
 
 def _arrays() -> dict[str, np.ndarray]:
@@ -149,6 +160,44 @@ def _saved() -> Files:
         "d/data.arrow": _arrow(_images(), None),
         "d/state.json": json.dumps(state).encode(),
         "d/dataset_info.json": b"{}",
+    }
+
+
+_PAIRS = b"""{"sentence1": "w4", "sentence2": "w5 w6", "label": 1}
+{"sentence1": "w7 w4", "sentence2": "w9", "label": 0}
+"""
+
+
+def _text(name: str, data: bytes) -> Files:
+    """Text, and a classifier of ids with a tokenizer of words."""
+    words = {"[PAD]": 0, "[UNK]": 1} | {f"w{number}": number for number in range(4, 50)}
+    tokenizer = {
+        "version": "1.0", "added_tokens": [], "normalizer": {"type": "Lowercase"},
+        "pre_tokenizer": {"type": "Whitespace"}, "post_processor": None, "decoder": None,
+        "truncation": {"direction": "Right", "max_length": 6, "strategy": "LongestFirst",
+                       "stride": 0},
+        "padding": None,
+        "model": {"type": "WordLevel", "vocab": words, "unk_token": "[UNK]"},
+    }  # fmt: skip
+    return {
+        name: data,
+        "tokenizer.json": json.dumps(tokenizer).encode(),
+        "tokenizer_config.json": b'{"pad_token": "[PAD]", "model_max_length": 8}',
+        "m.onnx": TextModel().model.SerializeToString(),
+    }
+
+
+def _flat() -> Files:
+    return {f"d/{number}.png": _encoded(number, "png", {}) for number in range(COUNT)}
+
+
+def _label_lists() -> dict[str, bytes]:
+    named = [(f"{number}.png", number % 4) for number in range(COUNT)]
+    return {
+        "npy": _npy(np.array([label for _, label in named])),
+        "csv": "\n".join(["file_name,label", *(f"{n},{y}" for n, y in named)]).encode(),
+        "txt": "\n".join(f"{n} {y}" for n, y in named).encode(),
+        "json": json.dumps(dict(named)).encode(),
     }
 
 
