@@ -23,7 +23,7 @@ from cloakify.data.source import EncodedSource, RowSource, Source
 from cloakify.data.splits import subset
 from cloakify.data.text_source import TextSource
 from cloakify.data.tokens import Encoder, TokenFeed
-from cloakify.data.yielded import read_yielded
+from cloakify.data.yielded import Indexed, read_yielded
 from cloakify.errors import DataError, UsageError
 from cloakify.graph.analysis.inputs import InputSpec
 from cloakify.numeric.arrays import Indices
@@ -31,7 +31,7 @@ from cloakify.settings.programs import split_program
 
 PLAIN_FIT = ImageFit()
 
-Samples = str | os.PathLike[str] | Iterable[object]
+Samples = str | os.PathLike[str] | Iterable[object] | Indexed
 """Where samples are, or what yields them: pairs (x, y), or ONNX Runtime's calibration readers."""
 
 

@@ -40,7 +40,9 @@ def load(path: Path) -> object:
             raise DataError(
                 f"{shown(place)} has no {name!r}: it has {', '.join(names) or 'nothing'}"
             )
-        return found() if callable(found) and not hasattr(found, "get_next") else found
+        # A reader is one already; its class is called for one.
+        made = isinstance(found, type) or not hasattr(found, "get_next")
+        return found() if callable(found) and made else found
 
 
 def script_of(path: str | os.PathLike[str]) -> Path | None:
@@ -75,10 +77,11 @@ def _script(path: Path) -> ModuleType:
         raise DataError(f"{shown(path)} does not exist: check the path")
     # Its neighbours can be imported, as where Python runs it itself.
     sys.path.insert(0, str(path.parent.resolve()))
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    # Under a name that nothing else is imported by.
+    spec = importlib.util.spec_from_file_location(f"cloakify_samples.{path.stem}", path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules.setdefault(path.stem, module)
+    sys.modules[spec.name] = module
     spec.loader.exec_module(module)
     return module
 

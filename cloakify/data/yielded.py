@@ -16,7 +16,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol, cast, runtime_checkable
 
 import numpy as np
 from PIL import Image
@@ -40,6 +40,15 @@ from cloakify.numeric.arrays import AnyArray, Labels
 _IN_PNG = {"1", "L", "LA", "P", "RGB", "RGBA", "I", "I;16"}
 
 
+@runtime_checkable
+class Indexed(Protocol):
+    """Samples by their numbers, as PyTorch's data sets have them."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, number: int, /) -> object: ...
+
+
 def read_yielded(
     data: object, path: Path, request: Request, spec: InputSpec, others: Sequence[InputSpec]
 ) -> Source:
@@ -48,7 +57,7 @@ def read_yielded(
     Parameters
     ----------
     data
-        An iterable, or a reader with ``get_next``.
+        An iterable, a reader with ``get_next``, or samples by their numbers.
     path
         What messages and reports call it.
     request
@@ -78,6 +87,9 @@ def _items(data: object, where: str) -> Iterator[object]:
             yield item
     elif isinstance(data, Iterable) and not isinstance(data, str | bytes | Mapping):
         yield from data
+    elif isinstance(data, Indexed) and not isinstance(data, str | bytes | Mapping):
+        for number in range(len(data)):
+            yield data[number]
     else:
         raise DataError(
             f"{where} is a {type(data).__name__}, not something that yields (x, y): give an "

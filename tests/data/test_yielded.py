@@ -51,9 +51,24 @@ class Tensor:
         return np.asarray(self._values)
 
 
+class ByNumber:
+    """As PyTorch's data sets: no iterator of its own."""
+
+    def __init__(self, x, y):
+        self._pairs = list(zip(x, y, strict=True))
+
+    def __len__(self):
+        return len(self._pairs)
+
+    def __getitem__(self, number):
+        # Not as sequences do: the end is not told by an IndexError.
+        return self._pairs[number % len(self)]
+
+
 def forms(x, y):
     return {
         "pairs": zip(x, y, strict=True),
+        "by number": ByNumber(x, y),
         "a list of lists": [[a, int(b)] for a, b in zip(x, y, strict=True)],
         "batches": [(x[s : s + 4], y[s : s + 4]) for s in range(0, COUNT, 4)],
         "without channels": [(a[0], b) for a, b in zip(x, y, strict=True)],
@@ -164,6 +179,19 @@ def test_what_can_not_be_samples_is_one_line(spec, data, said):
     with pytest.raises(DataError, match=said) as caught:
         list(open_data(data, spec(4, channel_axis=None), PLAIN).batches())
     assert "\n" not in str(caught.value)
+
+
+def test_a_reader_s_class_is_called_for_one(tmp_path, spec):
+    path = script(
+        tmp_path,
+        "import numpy as np\nclass Reader:\n    def __init__(self):\n        self.left = 3\n"
+        "    def get_next(self):\n        self.left -= 1\n"
+        "        return {'input': np.zeros((2, 4), np.float32)} if self.left >= 0 else None\n"
+        "READER = Reader()\n",
+    )
+    for name in ("Reader", "READER"):
+        data = open_data(f"{path}:{name}", spec(4, channel_axis=None), PLAIN, labels="model")
+        assert len(data) == 6
 
 
 def script(tmp_path, text):
