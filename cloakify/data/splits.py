@@ -6,7 +6,7 @@ rather than from a random generator, whose stream may change from one NumPy rele
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,11 +54,6 @@ class Splits:
         return Splits(
             *(part if most is None else some_of(part, labels, most, seed) for part, most in limits)
         )
-
-    @property
-    def swap_fit_select(self) -> Splits:
-        """The same splits with fit and select exchanged."""
-        return replace(self, fit=self.select, select=self.fit)
 
 
 def split(n: int, labels: NDArray[np.int64] | None, seed: int) -> Splits:

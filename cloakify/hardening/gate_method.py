@@ -11,6 +11,7 @@ from onnx import ModelProto
 
 from cloakify.attacks import Attack
 from cloakify.data import Splits
+from cloakify.data.splits import some_of
 from cloakify.errors import GateError, ModelError, UsageError
 from cloakify.experiment.experiment import Experiment, Progress
 from cloakify.experiment.stage_times import StageTimes
@@ -31,7 +32,7 @@ from cloakify.masking.gated import GatedModel
 from cloakify.masking.optimiser import Parameters
 from cloakify.masking.tuning import GateMetrics, Outcome, StepReport, TuningPlan, TuningState, tune
 from cloakify.masking.tuning_file import load_state, save_state
-from cloakify.numeric.arrays import Array, floats
+from cloakify.numeric.arrays import Array, Labels, floats
 from cloakify.onnxfile import check_apart
 from cloakify.report.records import MaskInfo
 from cloakify.runtime import fitting_batch_size
@@ -45,11 +46,12 @@ from cloakify.verification.gate_edit import (
     scaled_names,
 )
 
-# Samples in the fit split; below, many gates would learn it by heart and tuning has to prevent it.
+# Samples in the fit split; below, tuning has need of those of the select split as well, and many
+# gates would learn them by heart.
 FEW_SAMPLES = 2000
 
-# Fewer steps suffice for few samples as they are, and cost less than they would gain.
-FEW_STEPS, STEPS = 300, 600
+# Of all folds together.
+STEPS = 600
 
 # Binary gates move only by crossing a threshold.
 BINARY_RATE = 0.05
@@ -84,8 +86,8 @@ class TunedGates:
         layers = len({site.output for site in self.sites})
         told = [
             f"tuned {self._numbers} on {layers} layers; "
-            f"under PGD on the fit split {self.fit.robust / self.fit.count:.1%}, "
-            f"on the select split {choice.metrics.robust / choice.metrics.count:.1%} "
+            f"under PGD on samples learned from {self.fit.robust / self.fit.count:.1%}, "
+            f"on others {choice.metrics.robust / choice.metrics.count:.1%} "
             f"(before {choice.before.robust / choice.before.count:.1%})"
         ]
         if self.outcome.end == "interrupted":
@@ -163,12 +165,13 @@ def tune_gates(experiment: Experiment, splits: Splits, progress: Progress) -> Tu
     some = np.sort(splits.fit[: plan.batch_size])
     (batch,) = experiment.dataset.batches(some, len(some))
     parameters = Parameters(plan.kind, model.shift_units(floats(batch.x)))
-    evaluator = GateEvaluator(model, experiment.dataset, splits.select, experiment.threat, plan)
+    folds, held_out = _folds(splits, experiment.dataset.labels, plan.seed)
+    evaluator = GateEvaluator(model, experiment.dataset, held_out, experiment.threat, plan)
 
     outcome = tune(
         model,
         experiment.dataset,
-        splits.fit,
+        folds,
         experiment.threat,
         plan,
         parameters,
@@ -191,11 +194,25 @@ def tune_gates(experiment: Experiment, splits: Splits, progress: Progress) -> Tu
             # That there are none yet says nothing of the model.
             raise KeyboardInterrupt from None
         raise
-    fit = GateEvaluator(model, experiment.dataset, splits.fit, experiment.threat, plan).evaluate(
-        choice.gates
-    )
+    learned = GateEvaluator(model, experiment.dataset, folds[:1], experiment.threat, plan)
+    fit = learned.evaluate(choice.gates[None])
     gates = settle_gates(classifier.model, sites, model.split(choice.gates))
     return TunedGates(tuple(sites), tuple(gates), choice, outcome, fit)
+
+
+def _folds(
+    splits: Splits, labels: Labels | None, seed: int
+) -> tuple[tuple[Labels, ...], tuple[Labels, ...]]:
+    """Return what is tuned on, and what each of these is held out from.
+
+    Few samples are cross-fitted: all but those reported on, in two halves, each tried on the other.
+    """
+    if len(splits.fit) >= FEW_SAMPLES:
+        return (splits.fit,), (splits.select,)
+    together = np.union1d(splits.fit, splits.select)
+    half = some_of(together, labels, len(together) // 2, seed)
+    rest = np.setdiff1d(together, half)
+    return (half, rest), (rest, half)
 
 
 def mixes_samples(setting: HardenSetting, samples: int) -> bool:
@@ -209,13 +226,10 @@ def mixes_samples(setting: HardenSetting, samples: int) -> bool:
 
 def make_plan(setting: HardenSetting, samples: int) -> TuningPlan:
     """Return how to tune on so many samples."""
-    steps, mix = setting.tuning.steps, mixes_samples(setting, samples)
-    if steps is None:
-        steps = FEW_STEPS if samples < FEW_SAMPLES and not mix else STEPS
     plan = TuningPlan(
-        steps=steps,
+        steps=setting.tuning.steps or STEPS,
         max_accuracy_drop=setting.masking.max_accuracy_drop,
-        mix=mix,
+        mix=mixes_samples(setting, samples),
         seed=setting.run.seed,
     )
     return replace(plan, kind="binary", rate=BINARY_RATE) if setting.tuning.binary else plan

@@ -1,7 +1,7 @@
 """Choose the gates that are shipped: what stood firmest on the select split, at an allowed price.
 
 The constraint is kept by construction: of all checkpoints only those within it count, by a
-standard error (:attr:`~cloakify.masking.tuning.GateMetrics.conservative_clean`), and where the
+standard error (:attr:`~cloakify.masking.tuning.GateMetrics.drop`), and where the
 firmest or the last costs too much it is drawn back towards the source: ``gate^t``, ``t · shift``.
 """
 
@@ -26,13 +26,13 @@ class GateChoice:
     Attributes
     ----------
     gates
-        All of them in one vector.
+        All of them in one vector; of several folds, by the mean of their parameters.
     step
         After which step of the tuning they were.
     strength
         t of ``gate^t`` and ``t · shift``; 1 where they were taken as they were.
     metrics, before
-        How the select split fared with them, and with gates of 1.
+        How held-out samples fared with them (with those of each fold), and with gates of 1.
     """
 
     gates: Doubles
@@ -57,7 +57,7 @@ def choose_gates(
     parameters
         What they mean; binary gates can't be drawn back.
     max_accuracy_drop
-        How much clean accuracy may be lost on the select split, as a fraction of its samples.
+        How much clean accuracy may be lost on other samples, as a fraction.
     evaluate
         Tries further gates on the select split.
 
@@ -66,33 +66,36 @@ def choose_gates(
     GateError
         No gates within the budget are any firmer than those of 1.
     """
-    before = checkpoints[0].metrics
-    floor = before.clean - max_accuracy_drop * before.clean_count - 1e-9
+    before, allowed_drop = checkpoints[0].metrics, max_accuracy_drop + 1e-9
     choices = [
-        GateChoice(parameters.values(point.theta), point.step, 1.0, point.metrics, before)
+        GateChoice(_mean_gates(parameters, point), point.step, 1.0, point.metrics, before)
         for point in checkpoints[1:]
     ]
     if parameters.kind == "positive":
         firmest = max(checkpoints, key=lambda point: point.metrics.robust)
         for point in {firmest.step: firmest, checkpoints[-1].step: checkpoints[-1]}.values():
-            if point.metrics.conservative_clean < floor:
-                choices += _drawn_back(point, parameters, before, floor, evaluate)
-    allowed = [choice for choice in choices if choice.metrics.conservative_clean >= floor]
+            if point.metrics.drop > allowed_drop:
+                choices += _drawn_back(point, parameters, before, allowed_drop, evaluate)
+    allowed = [choice for choice in choices if choice.metrics.drop <= allowed_drop]
     best = max(allowed, key=lambda choice: choice.metrics.robust, default=None)
     if best is None or best.metrics.robust <= before.robust:
         raise GateError(
             f"no gates within {max_accuracy_drop:.1%} of clean accuracy, by a standard error, "
-            f"resist PGD any better on the {before.count} samples of the select split; no file "
+            f"resist PGD any better on {before.count} samples that they were not tuned on; no file "
             "was written; give more data or a larger --max-accuracy-drop"
         )
     return best
+
+
+def _mean_gates(parameters: Parameters, point: Checkpoint, strength: float = 1.0) -> Doubles:
+    return parameters.values(strength * point.theta.mean(axis=0))
 
 
 def _drawn_back(
     point: Checkpoint,
     parameters: Parameters,
     before: GateMetrics,
-    floor: float,
+    allowed_drop: float,
     evaluate: Evaluate,
 ) -> list[GateChoice]:
     """Look for the strongest version within the budget by halving; return what was tried."""
@@ -100,9 +103,11 @@ def _drawn_back(
     weakest, strongest = 0, len(STRENGTHS)
     while weakest < strongest:
         middle = (weakest + strongest) // 2
-        gates = parameters.values(STRENGTHS[middle] * point.theta)
-        tried.append(GateChoice(gates, point.step, STRENGTHS[middle], evaluate(gates), before))
-        if tried[-1].metrics.conservative_clean >= floor:
+        strength = STRENGTHS[middle]
+        metrics = evaluate(parameters.values(strength * point.theta))
+        gates = _mean_gates(parameters, point, strength)
+        tried.append(GateChoice(gates, point.step, strength, metrics, before))
+        if metrics.drop <= allowed_drop:
             weakest = middle + 1
         else:
             strongest = middle

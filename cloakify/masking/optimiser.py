@@ -41,7 +41,7 @@ class Parameters:
         return np.where(self._gates, float(self.kind == "binary"), 0.0)
 
     def values(self, theta: Doubles) -> Doubles:
-        """Return the gates and shifts that parameters stand for."""
+        """Return the gates and shifts that parameters […, count] stand for."""
         gates = np.exp(np.where(self._gates, theta, 0)) if self.kind == "positive" else theta > 0.5
         return np.where(self._gates, gates, self.units * theta)
 

@@ -10,8 +10,12 @@ What attacked samples are to be answered with is not their label but what the so
 the clean ones, with all its doubts (adversarially robust distillation; Goldblum, Fowl, Feizi and
 Goldstein, arXiv 1905.09747): the same robustness then costs less clean accuracy.
 
-From time to time the gates are tried on the select split, on clean samples and under PGD; what is
-kept in the end is chosen there (:mod:`~cloakify.masking.gate_choice`). A single step is a weak
+Few samples are cross-fitted: each half is tuned on by itself, in turns, and tried on the other; the
+gates that come of it are the mean of the two, parameter by parameter. So all samples are learned
+from, and all tell what that costs on samples that were not.
+
+From time to time the gates are tried on held-out samples, clean and under PGD; what is kept in the
+end is chosen there (:mod:`~cloakify.masking.gate_choice`). A single step is a weak
 attack at large budgets, and training on it can suddenly stop meaning anything (catastrophic
 overfitting, same paper): both show as a gap between the accuracies under one step and under PGD,
 and are answered by more steps.
@@ -19,7 +23,7 @@ and are answered by more steps.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -45,7 +49,7 @@ COLLAPSE = 0.1
 # Beyond that, robustness is better given up by drawing the gates back in the end.
 CLEAN_WEIGHT_RANGE = (0.0, 2.0)
 
-# (gates) -> how the select split fares
+# (gates of each fold [folds, count]) -> how the samples fare that it was not tuned on
 Evaluate = Callable[[Doubles], "GateMetrics"]
 
 
@@ -66,10 +70,10 @@ class TuningPlan:
     clean_share
         Share of each batch that is left clean, so that clean accuracy has a say in the loss.
     max_accuracy_drop
-        What clean accuracy may be spent on the select split. The weight of the clean samples
+        What clean accuracy may be spent on held-out samples. The weight of the clean samples
         doubles with every point over that at a check and halves with every point under.
     checks
-        How often the gates are tried on the select split.
+        How often the gates are tried on held-out samples.
     patience
         How many checks in a row may bring nothing better.
     kind
@@ -96,7 +100,7 @@ class TuningPlan:
 
 @dataclass(frozen=True)
 class GateMetrics:
-    """How the select split fared.
+    """How held-out samples fared.
 
     Attributes
     ----------
@@ -108,8 +112,9 @@ class GateMetrics:
         Right answers of ``count`` under PGD (and clean).
     single
         The same under one step of the attack that the tuning uses.
-    changed
-        Of the clean samples, those that the gates have made right or wrong.
+    lost, doubt
+        How many right clean answers the gates are expected to cost, and the standard error of that
+        (:mod:`~cloakify.masking.clean_cost`).
     """
 
     count: int
@@ -117,21 +122,21 @@ class GateMetrics:
     clean: int
     robust: int
     single: int
-    changed: int
+    lost: float
+    doubt: float
 
     @property
-    def conservative_clean(self) -> float:
-        """Right clean answers, less one standard error of their change.
+    def drop(self) -> float:
+        """The clean accuracy that is expected to be lost, as a fraction, and a standard error.
 
-        That is the root of ``changed``, as in McNemar's test: a loss on a few samples says little
-        of other samples, and a budget is to be kept on those.
+        A loss on a few samples says little of other samples, and a budget is to be kept on those.
         """
-        return self.clean - float(np.sqrt(self.changed))
+        return (self.lost + self.doubt) / self.clean_count
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Gates that were tried: after which step, their parameters, and how they fared."""
+    """Gates that were tried: after which step, their parameters [folds, count], how they fared."""
 
     step: int
     theta: Doubles
@@ -146,8 +151,8 @@ class TuningState:
     ----------
     step
         Steps taken.
-    adam
-        The parameters under way.
+    adams
+        The parameters under way, of each fold.
     attack_steps
         Steps of the attack on the fit split; 1 until that stops being enough.
     clean_weight
@@ -157,15 +162,20 @@ class TuningState:
     """
 
     step: int
-    adam: Adam
+    adams: tuple[Adam, ...]
     attack_steps: int = 1
     clean_weight: float = 1.0
     checkpoints: tuple[Checkpoint, ...] = field(default=())
 
     @classmethod
-    def fresh(cls, parameters: Parameters) -> TuningState:
-        """Return the start of a run with such parameters."""
-        return cls(0, Adam.at(parameters.neutral))
+    def fresh(cls, parameters: Parameters, folds: int = 1) -> TuningState:
+        """Return the start of a run with such parameters, on so many folds."""
+        return cls(0, (Adam.at(parameters.neutral),) * folds)
+
+    @property
+    def theta(self) -> Doubles:
+        """The parameters of each fold, [folds, count]."""
+        return np.stack([adam.theta for adam in self.adams])
 
     @property
     def best(self) -> Checkpoint:
@@ -195,7 +205,7 @@ class Outcome:
 def tune(
     model: GatedModel,
     dataset: Dataset,
-    fit: Labels,
+    folds: Sequence[Labels],
     threat: ThreatModel,
     plan: TuningPlan,
     parameters: Parameters,
@@ -212,8 +222,8 @@ def tune(
     ----------
     model
         The gated classifier; its gates are set as the run goes on.
-    dataset, fit
-        The samples to tune on.
+    dataset, folds
+        The samples to tune on; of several folds, each has parameters of its own.
     threat
         What the attacker may do.
     plan
@@ -221,7 +231,7 @@ def tune(
     parameters
         What is tuned.
     evaluate
-        Tries gates on the select split.
+        Tries gates on held-out samples.
     state
         Where an earlier run stood, to go on from there.
     report
@@ -234,12 +244,12 @@ def tune(
     UnsupportedOperatorError
         The graph has no gradient.
     """
-    state = state or TuningState.fresh(parameters)
+    state = state or TuningState.fresh(parameters, len(folds))
     try:
         if not state.checkpoints:
             state = _guarded(_checked(state, plan, parameters, evaluate))
         every = max(1, plan.steps // plan.checks)
-        for batch in _batches(dataset, fit, plan, state.step):
+        for batch in _batches(dataset, folds, plan, state.step):
             state, loss, accuracy = _step(model, batch, threat, plan, parameters, state)
             due = state.step % every == 0 or state.step == plan.steps
             if due:
@@ -291,7 +301,8 @@ def _step(
         # Told from the order's generators by a third number, and the same when a run goes on.
         batch = mixed(batch, np.random.default_rng([plan.seed, state.step, 1]))
     answers = _source_answers(model, batch)
-    model.set(parameters.values(state.adam.theta))
+    fold = state.step % len(state.adams)
+    model.set(parameters.values(state.adams[fold].theta))
     rise = min(1.0, (state.step + 1) / max(1.0, plan.warmup * plan.steps))
     now = threat.with_eps(threat.eps * rise)
     count = len(batch.y)
@@ -304,9 +315,10 @@ def _step(
     soft_labels = answers * (weight / weight.sum())[:, None]
     backward = model.gradient(x, soft_labels)
     rate = plan.rate * cosine(state.step, plan.steps)
-    adam = parameters.stepped(state.adam, backward.gradient, rate)
+    adams = list(state.adams)
+    adams[fold] = parameters.stepped(adams[fold], backward.gradient, rate)
     right = float(is_right(backward.logits, batch.y)[left:].mean())
-    return replace(state, step=state.step + 1, adam=adam), backward.loss, right
+    return replace(state, step=state.step + 1, adams=tuple(adams)), backward.loss, right
 
 
 def _source_answers(model: GatedModel, batch: Batch) -> Array:
@@ -321,25 +333,38 @@ def _source_answers(model: GatedModel, batch: Batch) -> Array:
     return softmax(logits, axis=1)
 
 
-def _batches(dataset: Dataset, fit: Labels, plan: TuningPlan, done: int) -> Iterator[Batch]:
-    """Yield the batches of the steps that are left: the fit split over and over, shuffled anew."""
-    wanted = plan.steps * plan.batch_size
-    rounds = -(-wanted // len(fit))
+def _batches(
+    dataset: Dataset, folds: Sequence[Labels], plan: TuningPlan, done: int
+) -> Iterator[Batch]:
+    """Yield the batches of the steps that are left: the folds in turn, each shuffled anew."""
+    steps = range(plan.steps)
+    left = [
+        _batches_of(dataset, fold, plan, steps[place :: len(folds)], done)
+        for place, fold in enumerate(folds)
+    ]
+    return (next(left[step % len(folds)]) for step in steps[done:])
+
+
+def _batches_of(
+    dataset: Dataset, fold: Labels, plan: TuningPlan, steps: range, done: int
+) -> Iterator[Batch]:
+    """Yield the batches of one fold, which is tuned on at these steps."""
+    wanted = len(steps) * plan.batch_size
+    rounds = -(-wanted // len(fold))
     order = np.concatenate(
-        [np.random.default_rng([plan.seed, number]).permutation(fit) for number in range(rounds)]
+        [np.random.default_rng([plan.seed, number]).permutation(fold) for number in range(rounds)]
     )
-    return dataset.batches(order[done * plan.batch_size : wanted], plan.batch_size)
+    taken = sum(step < done for step in steps)
+    return dataset.batches(order[taken * plan.batch_size : wanted], plan.batch_size)
 
 
 def _checked(
     state: TuningState, plan: TuningPlan, parameters: Parameters, evaluate: Evaluate
 ) -> TuningState:
     """Try the gates of a state and note how they fared."""
-    metrics = evaluate(parameters.values(state.adam.theta))
-    point = Checkpoint(state.step, state.adam.theta, metrics)
-    checkpoints = (*state.checkpoints, point)
-    lost = (checkpoints[0].metrics.clean - metrics.clean) / metrics.clean_count
-    over = lost - plan.max_accuracy_drop
+    metrics = evaluate(parameters.values(state.theta))
+    checkpoints = (*state.checkpoints, Checkpoint(state.step, state.theta, metrics))
+    over = metrics.lost / metrics.clean_count - plan.max_accuracy_drop
     weight = state.clean_weight if len(checkpoints) == 1 else state.clean_weight * 2 ** (100 * over)
     return replace(
         state, checkpoints=checkpoints, clean_weight=float(np.clip(weight, *CLEAN_WEIGHT_RANGE))
@@ -357,7 +382,7 @@ def _guarded(state: TuningState) -> TuningState:
         return state
     stronger = replace(state, attack_steps=state.attack_steps + 1)
     if best.robust - last.robust > COLLAPSE * last.count:
-        return replace(stronger, adam=Adam.at(state.best.theta))
+        return replace(stronger, adams=tuple(map(Adam.at, state.best.theta)))
     return stronger
 
 

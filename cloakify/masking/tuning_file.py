@@ -12,6 +12,7 @@ import numpy as np
 from cloakify.errors import DataError
 from cloakify.masking.tuning import Checkpoint, GateMetrics, TuningState
 from cloakify.numeric.adam import Adam
+from cloakify.numeric.arrays import Doubles
 from cloakify.onnxfile import atomic_write
 
 
@@ -28,9 +29,10 @@ def save_state(state: TuningState, path: str | os.PathLike[str], name: str) -> N
         np.savez(
             file,
             name=np.array(name),
-            counts=np.array([state.step, state.attack_steps, state.adam.count]),
+            counts=np.array([state.step, state.attack_steps]),
             clean_weight=np.array(state.clean_weight),
-            adam=np.stack([state.adam.theta, state.adam.mean, state.adam.square]),
+            adam_counts=np.array([adam.count for adam in state.adams]),
+            adams=np.stack([[adam.theta, adam.mean, adam.square] for adam in state.adams]),
             steps=np.array([point.step for point in points]),
             thetas=np.stack([point.theta for point in points]),
             metrics=np.array([astuple(point.metrics) for point in points]),
@@ -49,12 +51,17 @@ def load_state(path: str | os.PathLike[str], name: str) -> TuningState:
         with np.load(path, allow_pickle=False) as file:
             arrays = {key: file[key] for key in file.files}
         saved_name = str(arrays["name"])
-        step, attack_steps, count = (int(number) for number in arrays["counts"])
+        step, attack_steps = (int(number) for number in arrays["counts"])
         clean_weight = float(arrays["clean_weight"])
-        theta, mean, square = arrays["adam"]
+        adams = tuple(
+            Adam(theta, mean, square, int(count))
+            for (theta, mean, square), count in zip(
+                arrays["adams"], arrays["adam_counts"], strict=True
+            )
+        )
         checkpoints = tuple(
-            Checkpoint(int(place), values, GateMetrics(*(int(number) for number in counts)))
-            for place, values, counts in zip(
+            Checkpoint(int(place), values, _metrics(numbers))
+            for place, values, numbers in zip(
                 arrays["steps"], arrays["thetas"], arrays["metrics"], strict=True
             )
         )
@@ -66,5 +73,10 @@ def load_state(path: str | os.PathLike[str], name: str) -> TuningState:
         raise DataError(
             f"{path}: is of another run (other model, data or settings); remove it to start anew"
         )
-    adam = Adam(theta, mean, square, count)
-    return TuningState(step, adam, attack_steps, clean_weight, checkpoints)
+    return TuningState(step, adams, attack_steps, clean_weight, checkpoints)
+
+
+def _metrics(numbers: Doubles) -> GateMetrics:
+    *counts, lost, doubt = numbers.tolist()
+    count, clean_count, clean, robust, single = map(int, counts)
+    return GateMetrics(count, clean_count, clean, robust, single, lost, doubt)

@@ -229,7 +229,7 @@ class TuningOptions(Group, frozen=True, kw_only=True):
             "Steps of the tuning.",
             flag="--tune-steps",
             also=("--steps-tune",),
-            unset="300; 600 for positions, or many samples",
+            unset="600",
             method="tuned",
         ),
     ] = None

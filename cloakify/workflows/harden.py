@@ -42,7 +42,7 @@ from cloakify.experiment.outputs import check_outputs
 from cloakify.experiment.preflight import preflight
 from cloakify.experiment.stage_times import StageTimes
 from cloakify.experiment.subject import SOURCE, Subject
-from cloakify.hardening.gate_method import find_gate_candidate, mixes_samples
+from cloakify.hardening.gate_method import find_gate_candidate
 from cloakify.hardening.mask_method import find_mask_candidate
 from cloakify.onnxfile import find_model_file, save_model
 from cloakify.report.records import GivenCopies, HardenLabels, HardenReport
@@ -233,10 +233,7 @@ def _splits(experiment: Experiment, setting: HardenSetting) -> Splits:
     reported = samples_reported(setting)
     if setting.masking.method != "tuned":
         return some(fit=effort.fitted, select=effort.selected, report=reported)
-    splits = some(report=reported)
-    # Mixed, a quarter of the samples is as good to fit on as one half, and the other half tells
-    # better what the gates cost.
-    return splits.swap_fit_select if mixes_samples(setting, len(splits.fit)) else splits
+    return some(report=reported)
 
 
 def _for_copies(setting: HardenSetting) -> HardenSetting:

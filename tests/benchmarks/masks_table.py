@@ -10,7 +10,7 @@ import numpy as np
 from cloakify.evaluation.figures import accuracy_figure, gain_figure
 from cloakify.report.wording import percent, points
 
-SOURCE = "source"
+SOURCE, FINETUNED = "source", "finetuned"
 NAMES = {
     SOURCE: "none",
     "deepcloak": "0/1 mask, DeepCloak's score",
@@ -19,6 +19,7 @@ NAMES = {
     "binary": "`--method tuned --binary`",
     "tuned": "`--method tuned`",
     "position": "`--method tuned --gates position`",
+    FINETUNED: "all weights, fine-tuned (`finetune.py`)",
 }
 COLOURS = {
     SOURCE: "#6b7280",
@@ -28,6 +29,7 @@ COLOURS = {
     "binary": "#0891b2",
     "tuned": "#15803d",
     "position": "#1d4ed8",
+    FINETUNED: "#000000",
 }
 PANEL, HEIGHT, MARGIN = 330, 300, 52
 

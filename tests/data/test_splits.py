@@ -39,15 +39,6 @@ def test_every_class_is_split_in_proportion(y, seed):
 
 
 @given(labels, seeds)
-def test_exchanged_splits_leave_the_report_alone(y, seed):
-    splits = split(len(y), y, seed)
-    other = splits.swap_fit_select
-    np.testing.assert_array_equal(other.fit, splits.select)
-    np.testing.assert_array_equal(other.select, splits.fit)
-    np.testing.assert_array_equal(other.report, splits.report)
-
-
-@given(labels, seeds)
 def test_the_same_seed_splits_the_same(y, seed):
     one, two = split(len(y), y, seed), split(len(y), y.copy(), seed)
     for name in ("fit", "select", "report"):

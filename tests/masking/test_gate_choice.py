@@ -16,8 +16,13 @@ COUNT = 100
 POSITIVE, BINARY = (Parameters(kind, np.zeros(2)) for kind in ("positive", "binary"))
 
 
-def checkpoint(step: int, clean: int, robust: int, theta: float = 0.0) -> Checkpoint:
-    return Checkpoint(step, np.full(2, theta), GateMetrics(COUNT, COUNT, clean, robust, robust, 0))
+def metrics(clean: float, robust: int, doubt: float = 0) -> GateMetrics:
+    """Of a hundred samples, of which the source knows ninety."""
+    return GateMetrics(COUNT, COUNT, round(clean), robust, robust, 90 - clean, doubt)
+
+
+def checkpoint(step: int, clean: float, robust: int, theta: float = 0.0) -> Checkpoint:
+    return Checkpoint(step, np.full((1, 2), theta), metrics(clean, robust))
 
 
 def no_evaluation(gates: np.ndarray) -> GateMetrics:
@@ -35,13 +40,13 @@ def test_gates_that_cost_too_much_are_drawn_back() -> None:
     points = [checkpoint(0, 90, 50), checkpoint(1, 80, 70, 1.0)]
 
     def evaluate(gates: np.ndarray) -> GateMetrics:
-        strength = float(np.log(gates[0]))
-        return GateMetrics(COUNT, COUNT, round(90 - 10 * strength), round(50 + 20 * strength), 0, 0)
+        strength = float(np.log(gates[0, 0]))
+        return metrics(90 - 10 * strength, round(50 + 20 * strength))
 
     choice = choose_gates(points, POSITIVE, 0.05, evaluate)
     assert choice.strength == 0.5
     np.testing.assert_allclose(choice.gates, np.exp(0.5))
-    assert choice.metrics == GateMetrics(COUNT, COUNT, 85, 60, 0, 0)
+    assert choice.metrics.robust == 60 and choice.metrics.drop == pytest.approx(0.05)
 
 
 def test_shifts_are_drawn_back_in_proportion() -> None:
@@ -49,8 +54,8 @@ def test_shifts_are_drawn_back_in_proportion() -> None:
     parameters = Parameters("positive", np.array([0.0, 3.0]))
 
     def evaluate(gates: np.ndarray) -> GateMetrics:
-        strength = float(gates[1] / 3)
-        return GateMetrics(COUNT, COUNT, round(90 - 10 * strength), round(50 + 20 * strength), 0, 0)
+        strength = float(gates[0, 1] / 3)
+        return metrics(90 - 10 * strength, round(50 + 20 * strength))
 
     choice = choose_gates(points, parameters, 0.05, evaluate)
     assert choice.strength == 0.5
@@ -58,12 +63,29 @@ def test_shifts_are_drawn_back_in_proportion() -> None:
 
 
 def test_a_loss_that_may_be_larger_elsewhere_is_kept_off() -> None:
-    """Of two gates that lose one answer each, one has changed nine: that may be five next time."""
+    """Of two gates that are expected to lose one answer each, one is far less sure of it."""
     points = [checkpoint(0, 90, 50), checkpoint(1, 89, 60, 0.1)]
-    bold = GateMetrics(COUNT, COUNT, 89, 70, 70, 9)
-    points.append(Checkpoint(2, np.full(2, 0.2), bold))
+    points.append(Checkpoint(2, np.full((1, 2), 0.2), metrics(89, 70, doubt=3)))
     assert choose_gates(points, BINARY, 0.03, no_evaluation).step == 1
     assert choose_gates(points, BINARY, 0.04, no_evaluation).step == 2
+
+
+def test_gates_of_several_folds_are_the_mean_of_their_parameters() -> None:
+    theta = np.array([[0.5, 4.0], [-0.1, 2.0]])
+    points = [checkpoint(0, 90, 50), Checkpoint(1, theta, metrics(90, 60))]
+    parameters = Parameters("positive", np.array([0.0, 3.0]))
+    choice = choose_gates(points, parameters, 0.01, no_evaluation)
+    np.testing.assert_allclose(choice.gates, [np.exp(0.2), 9.0])
+
+    def evaluate(gates: np.ndarray) -> GateMetrics:
+        # Each fold has been drawn back alike.
+        strength = gates[0, 1] / 12
+        np.testing.assert_allclose(gates, parameters.values(strength * theta))
+        return metrics(90 - 10 * strength, round(50 + 20 * strength))
+
+    points[1] = Checkpoint(1, theta, metrics(80, 70))
+    choice = choose_gates(points, parameters, 0.05, evaluate)
+    np.testing.assert_allclose(choice.gates, [np.exp(0.1), 4.5])
 
 
 @given(
@@ -79,7 +101,7 @@ def test_the_budget_is_kept(points: list[tuple[int, int]], budget: float, kind: 
             tried,
             kind,
             budget,
-            lambda gates: GateMetrics(COUNT, COUNT, 70, 60, 60, 25),
+            lambda gates: metrics(70, 60),
         )
     except GateError as error:
         assert "no file was written" in str(error)

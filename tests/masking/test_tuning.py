@@ -38,13 +38,16 @@ PLAN = TuningPlan(steps=60, batch_size=32, rate=0.1, checks=3)
 class Bench:
     """The fragile model with its data."""
 
-    def __init__(self, folder: Path, batch_size: int = 32, *, shifts: bool = False) -> None:
+    def __init__(
+        self, folder: Path, batch_size: int = 32, *, shifts: bool = False, folds: int = 1
+    ) -> None:
         model = fragile_model()
         _, data = write_fragile(folder)
         spec, found = find_input(model), find_classifier(model)
         self.dataset: Dataset = open_data(data, spec, Preprocessing())
         assert self.dataset.labels is not None
         self.fit = split(len(self.dataset), self.dataset.labels, 0).fit
+        self.folds = (self.fit,) if folds == 1 else (self.fit[::2], self.fit[1::2])
         self.threat: ThreatModel = make_threat("linf", EPS, spec, Preprocessing())
         sites = find_gate_sites(model, found.head, shifts=shifts)
         self.model = GatedModel(
@@ -56,20 +59,20 @@ class Bench:
         return Parameters(kind, self.model.shift_units(batch.x))
 
     def evaluate(self, gates: Doubles) -> GateMetrics:
-        """Count right answers of all samples, clean and after one step."""
-        self.model.set(gates)
+        """Count right answers of all samples, clean and after one step, with the first gates."""
+        self.model.set(gates[0])
         (batch,) = self.dataset.batches(None, len(self.dataset))
         target = self.model.target
         moved = target.step(batch.x, batch.y, batch.x, self.threat, EPS).x
         robust = int(target.correct(moved, batch.y).sum())
         clean = int(target.correct(batch.x, batch.y).sum())
-        return GateMetrics(len(batch.y), len(batch.y), clean, robust, robust, changed=0)
+        return GateMetrics(len(batch.y), len(batch.y), clean, robust, robust, 0.0, 0.0)
 
     def tune(self, plan: TuningPlan = PLAN, **more: object) -> Outcome:
         return tune(
             self.model,
             self.dataset,
-            self.fit,
+            self.folds,
             self.threat,
             plan,
             self.parameters(plan.kind),
@@ -97,7 +100,7 @@ def test_tuning_mends_a_fragile_model(bench: Bench, kind: str) -> None:
     before, after = outcome.state.checkpoints[0].metrics, outcome.state.best.metrics
     assert before.clean == before.count and before.robust == 0
     assert after.robust >= 0.8 * after.count
-    gates = bench.parameters(plan.kind).values(outcome.state.best.theta)
+    (gates,) = bench.parameters(plan.kind).values(outcome.state.best.theta)
     outputs, _ = bench.model.split(gates)
     assert outputs[0] > 2 * outputs[1:].max()
     if kind == "binary":
@@ -107,9 +110,7 @@ def test_tuning_mends_a_fragile_model(bench: Bench, kind: str) -> None:
 @pytest.mark.parametrize("mix", [False, True])
 def test_same_seed_same_gates(tmp_path: Path, mix: bool) -> None:
     first, second, other = (
-        Bench(tmp_path)
-        .tune(TuningPlan(**{**vars(PLAN), "seed": seed, "mix": mix}))
-        .state.adam.theta
+        Bench(tmp_path).tune(TuningPlan(**{**vars(PLAN), "seed": seed, "mix": mix})).state.theta
         for seed in (0, 0, 1)
     )
     assert first.tobytes() == second.tobytes() != other.tobytes()
@@ -147,20 +148,24 @@ def test_interruption_keeps_the_best(bench: Bench) -> None:
     assert [point.step for point in outcome.state.checkpoints] == [0, 20, 40]
 
 
-@pytest.mark.parametrize(("mix", "shifts"), [(False, False), (True, False), (False, True)])
-def test_a_stopped_run_goes_on_from_its_file(tmp_path: Path, mix: bool, shifts: bool) -> None:
+@pytest.mark.parametrize(
+    ("mix", "shifts", "folds"), [(False, False, 1), (True, False, 2), (False, True, 2)]
+)
+def test_a_stopped_run_goes_on_from_its_file(
+    tmp_path: Path, mix: bool, shifts: bool, folds: int
+) -> None:
     path = tmp_path / "state.npz"
     plan = TuningPlan(**{**vars(PLAN), "mix": mix})
-    whole = Bench(tmp_path, shifts=shifts).tune(plan)
+    whole = Bench(tmp_path, shifts=shifts, folds=folds).tune(plan)
 
     def interrupt(report: StepReport) -> None:
         if report.step == 30:
             raise KeyboardInterrupt
 
-    stopped = Bench(tmp_path, shifts=shifts)
+    stopped = Bench(tmp_path, shifts=shifts, folds=folds)
     stopped.tune(plan, report=interrupt, keep=lambda state: save_state(state, path, "run"))
-    rest = Bench(tmp_path, shifts=shifts).tune(plan, state=load_state(path, "run"))
-    assert rest.state.adam.theta.tobytes() == whole.state.adam.theta.tobytes()
+    rest = Bench(tmp_path, shifts=shifts, folds=folds).tune(plan, state=load_state(path, "run"))
+    assert rest.state.theta.tobytes() == whole.state.theta.tobytes()
     assert [point.step for point in rest.state.checkpoints] == [0, 20, 40, 60]
     with pytest.raises(DataError, match="of another run"):
         load_state(path, "other")
@@ -169,13 +174,34 @@ def test_a_stopped_run_goes_on_from_its_file(tmp_path: Path, mix: bool, shifts: 
         load_state(path, "run")
 
 
+def test_folds_are_tuned_in_turns_each_on_its_own(tmp_path: Path) -> None:
+    """As two runs of half as many steps, but that they share a schedule: here there is none."""
+    plan = TuningPlan(**{**vars(PLAN), "steps": 8, "checks": 1, "warmup": 0.0, "rate": 0.0})
+    both = Bench(tmp_path, folds=2)
+    seen: list[np.ndarray] = []
+    gradient = both.model.gradient
+
+    def noted(x: np.ndarray, soft_labels: np.ndarray) -> object:
+        seen.append(x[: len(x) // 4].sum(axis=1))
+        return gradient(x, soft_labels)
+
+    both.model.gradient = noted  # type: ignore[assignment, method-assign]
+    state = both.tune(plan).state
+    assert [adam.count for adam in state.adams] == [4, 4]
+    for fold, indices in enumerate(both.folds):
+        (batch,) = both.dataset.batches(indices, len(indices))
+        own = batch.x.sum(axis=1)
+        for clean in seen[fold::2]:
+            assert np.isin(clean, own).all()
+
+
 def test_patience_ends_a_run_that_finds_nothing(bench: Bench) -> None:
     plan = TuningPlan(steps=60, batch_size=32, checks=6, patience=2)
-    stuck = GateMetrics(10, 10, 10, 5, 5, 0)
+    stuck = GateMetrics(10, 10, 10, 5, 5, 0, 0)
     outcome = tune(
         bench.model,
         bench.dataset,
-        bench.fit,
+        bench.folds,
         bench.threat,
         plan,
         bench.parameters(),
@@ -185,23 +211,25 @@ def test_patience_ends_a_run_that_finds_nothing(bench: Bench) -> None:
 
 
 def state_of(*metrics: GateMetrics) -> TuningState:
-    points = [Checkpoint(10 * k, np.array([float(k)]), one) for k, one in enumerate(metrics)]
-    return TuningState(20, Adam.at(np.array([9.0])), checkpoints=tuple(points))
+    points = [Checkpoint(10 * k, np.array([[float(k)]]), one) for k, one in enumerate(metrics)]
+    return TuningState(20, (Adam.at(np.array([9.0])),), checkpoints=tuple(points))
 
 
 def test_catastrophic_overfitting_is_answered() -> None:
     answered = _guarded(
-        state_of(GateMetrics(100, 100, 90, 60, 65, 0), GateMetrics(100, 100, 90, 20, 85, 0))
+        state_of(GateMetrics(100, 100, 90, 60, 65, 0, 0), GateMetrics(100, 100, 90, 20, 85, 0, 0))
     )
     assert answered.attack_steps == 2
-    assert answered.adam.theta.tolist() == [0.0]
+    assert answered.theta.tolist() == [[0.0]]
 
 
 def test_a_weak_attack_is_made_stronger() -> None:
-    stronger = _guarded(state_of(GateMetrics(100, 100, 90, 5, 30, 0)))
-    assert (stronger.attack_steps, stronger.adam.theta.tolist()) == (2, [9.0])
+    stronger = _guarded(state_of(GateMetrics(100, 100, 90, 5, 30, 0, 0)))
+    assert (stronger.attack_steps, stronger.theta.tolist()) == (2, [[9.0]])
     assert _guarded(_guarded(stronger)).attack_steps == 3
-    noisy = state_of(GateMetrics(100, 100, 90, 60, 65, 0), GateMetrics(100, 100, 90, 55, 65, 0))
+    noisy = state_of(
+        GateMetrics(100, 100, 90, 60, 65, 0, 0), GateMetrics(100, 100, 90, 55, 65, 0, 0)
+    )
     assert _guarded(noisy) is noisy
 
 

@@ -59,7 +59,7 @@ def bench(tmp_path: Path) -> Bench:
 
 def state_at(bench: Bench, step: int, clean_weight: float = 1.0) -> TuningState:
     fresh = TuningState.fresh(bench.parameters())
-    return TuningState(step, fresh.adam, clean_weight=clean_weight)
+    return TuningState(step, fresh.adams, clean_weight=clean_weight)
 
 
 @pytest.mark.parametrize("step", range(0, 20, 3))
@@ -120,7 +120,7 @@ def test_answers_are_those_of_the_source_on_clean_samples(
     logits = bench.model.target.logits(batch.x).astype(np.float64)
     state = state_at(bench, 5)
     # Gates that are no longer 1 must not be what is asked.
-    state = TuningState(5, type(state.adam).at(np.full(bench.model.count, 0.7)))
+    state = TuningState(5, (Adam.at(np.full(bench.model.count, 0.7)),))
     _step(bench.model, batch, bench.threat, PLAN, bench.parameters(), state)
     ((_, soft_labels),) = seen.calls
     shares = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
@@ -131,26 +131,25 @@ def test_answers_are_those_of_the_source_on_clean_samples(
 
 @given(
     weight=st.floats(*CLEAN_WEIGHT_RANGE),
-    before=st.integers(0, 500),
-    after=st.integers(0, 500),
+    lost=st.floats(0, 500),
     drop=st.floats(0, 0.1),
 )
 def test_clean_weight_doubles_with_every_point_over_what_may_be_spent(
-    weight: float, before: int, after: int, drop: float
+    weight: float, lost: float, drop: float
 ) -> None:
-    def metrics(clean: int) -> GateMetrics:
-        return GateMetrics(100, 500, clean, 50, 50, 0)
+    def metrics(lost: float) -> GateMetrics:
+        return GateMetrics(100, 500, 400, 50, 50, lost, 0)
 
     plan = TuningPlan(max_accuracy_drop=drop)
-    first = Checkpoint(0, np.zeros(2), metrics(before))
-    state = TuningState(10, TuningState.fresh(TWO).adam, clean_weight=weight, checkpoints=(first,))
-    checked = _checked(state, plan, TWO, lambda gates: metrics(after))
-    points_over = 100 * ((before - after) / 500 - drop)
+    first = Checkpoint(0, np.zeros((1, 2)), metrics(0))
+    state = TuningState(10, TuningState.fresh(TWO).adams, clean_weight=weight, checkpoints=(first,))
+    checked = _checked(state, plan, TWO, lambda gates: metrics(lost))
+    points_over = 100 * (lost / 500 - drop)
     low, high = CLEAN_WEIGHT_RANGE
     assert checked.clean_weight == pytest.approx(min(max(weight * 2**points_over, low), high))
     # The first check is of gates of 1, which cost nothing.
-    fresh = TuningState(0, state.adam, clean_weight=weight)
-    assert _checked(fresh, plan, TWO, lambda gates: metrics(after)).clean_weight == weight
+    fresh = TuningState(0, state.adams, clean_weight=weight)
+    assert _checked(fresh, plan, TWO, lambda gates: metrics(lost)).clean_weight == weight
 
 
 @given(
@@ -164,16 +163,16 @@ def test_one_step_more_where_one_says_too_little(
     count: int, best: float, last: float, gap: float, attack_steps: int
 ) -> None:
     def point(step: int, robust: int, single: int) -> Checkpoint:
-        metrics = GateMetrics(count, count, count, robust, single, 0)
-        return Checkpoint(step, np.array([float(step)]), metrics)
+        metrics = GateMetrics(count, count, count, robust, single, 0, 0)
+        return Checkpoint(step, np.array([[float(step)]]), metrics)
 
     robust = [int(best * count), int(last * count)]
     single = robust[1] + int(gap * (count - robust[1]))
     points = (point(1, robust[0], robust[0]), point(2, robust[1], single))
-    state = TuningState(20, Adam.at(np.array([9.0])), attack_steps, checkpoints=points)
+    state = TuningState(20, (Adam.at(np.array([9.0])),), attack_steps, checkpoints=points)
     after = _guarded(state)
     misled = single - robust[1] > BLIND * count and attack_steps < MOST_STEPS
     assert after.attack_steps == attack_steps + misled
     collapsed = misled and robust[0] - robust[1] > COLLAPSE * count
-    assert after.adam.theta.tolist() == ([1.0] if collapsed else [9.0])
+    assert after.theta.tolist() == ([[1.0]] if collapsed else [[9.0]])
     assert after.checkpoints == points

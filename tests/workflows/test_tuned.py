@@ -66,7 +66,7 @@ def test_robust_accuracy_rises_and_the_file_is_proven(
     verification = verify(output, source, "cpu")
     assert verification.faults == ()
     assert "16 gates" in verification.summary
-    assert any("under PGD on the fit split" in note for note in result.notes)
+    assert any("under PGD on samples learned from" in note for note in result.notes)
 
 
 @pytest.mark.parametrize("shifts", [False, True])
@@ -190,13 +190,9 @@ def test_positions_of_a_channel_have_gates_of_their_own(tmp_path: Path) -> None:
     """One channel holds firm and fragile values: only a gate for each tells them apart."""
     images = write_fragile(tmp_path, images=True)
     output = tmp_path / "position.onnx"
-    with pytest.raises(GateError, match="resist PGD any better"):
-        tuned(images, output)
+    assert tuned(images, output).report.verdict.code == "no-gain"
     result = tuned(images, output, gates="position")
     assert result.report.mask.total == 8 + 1
-    # Tuned on mixtures: a quarter of the samples to fit on, one half to choose on.
-    told = result.report.data
-    assert abs(told.select - 2 * told.fit) <= 2 and abs(told.report - told.fit) <= 1
     assert result.report.accuracy.hardened.adaptive.value > 0.7
     assert verify(output, images[0], "cpu").faults == ()
     # As if the one gate of a channel stood where there are eight.

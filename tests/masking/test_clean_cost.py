@@ -1,0 +1,64 @@
+"""What other answers are expected to cost, against the truth that was drawn from."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cloakify.masking.clean_cost import LEAST, MOST, CleanCost
+
+RIGHT = 20000
+
+
+def classes(rng: np.random.Generator, beta: float) -> tuple[np.ndarray, np.ndarray]:
+    """Logits, and labels drawn from the softmax of beta times them."""
+    logits = rng.normal(0, 2, (RIGHT, 4)).astype(np.float32)
+    odds = np.exp(beta * logits.astype(float))
+    odds /= odds.sum(axis=1, keepdims=True)
+    return logits, (odds.cumsum(axis=1) > rng.random((RIGHT, 1))).argmax(axis=1)
+
+
+def several(rng: np.random.Generator, beta: float) -> tuple[np.ndarray, np.ndarray]:
+    """The same of independent labels."""
+    logits = rng.normal(0, 2, (RIGHT, 3)).astype(np.float32)
+    return logits, (rng.random(logits.shape) < 1 / (1 + np.exp(-beta * logits))).astype(np.int64)
+
+
+@pytest.mark.parametrize("draw", [classes, several])
+@pytest.mark.parametrize("beta", [0.4, 1.0, 1.7])
+def test_the_expected_cost_is_what_labels_show(draw: object, beta: float) -> None:
+    rng = np.random.default_rng(0)
+    logits, labels = draw(rng, beta)  # type: ignore[operator]
+    cost = CleanCost(logits, labels)
+    assert cost.inverse_temperature == pytest.approx(beta, rel=0.05)
+    other = logits + rng.normal(0, 1, logits.shape).astype(np.float32)
+    costs = cost.of(other)
+    if labels.ndim == 1:
+        lost = (logits.argmax(axis=1) == labels) * 1.0 - (other.argmax(axis=1) == labels)
+    else:
+        lost = (((z > 0) == labels).all(axis=1) * 1.0 for z in (logits, other))
+        lost = next(lost) - next(lost)
+    # Labels tell the same on so many samples, and scatter far more.
+    assert costs.mean() == pytest.approx(lost.mean(), abs=4 * lost.std() / RIGHT**0.5)
+    assert costs.std() < 0.7 * lost.std()
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_the_source_itself_costs_nothing_and_no_other_answer_gains(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(0, 3, (30, 4)).astype(np.float32)
+    cost = CleanCost(logits, rng.integers(0, 4, 30))
+    assert (cost.of(logits * 2) == 0).all()
+    assert (cost.of(rng.normal(0, 3, (30, 4)).astype(np.float32)) >= 0).all()
+    assert LEAST <= cost.inverse_temperature <= MOST
+
+
+def test_against_its_own_answers_every_other_one_is_lost() -> None:
+    rng = np.random.default_rng(0)
+    logits = rng.normal(0, 3, (200, 4)).astype(np.float32)
+    other = rng.normal(0, 3, (200, 4)).astype(np.float32)
+    found = CleanCost(logits, logits.argmax(axis=1)).of(other)
+    differ = logits.argmax(axis=1) != other.argmax(axis=1)
+    assert found.sum() == pytest.approx(differ.sum(), rel=0.02)
