@@ -36,9 +36,9 @@ from cloakify.settings.files import (
 def harden(model: Path, **options: Any) -> int:
     """Write a hardened copy of MODEL: the same graph with a constant mask before its head.
 
-    With --method tuned, the same graph with constant factors on the channels of its layers,
-    trained against attacks on the data; no other number of the model changes. Ctrl-C ends the
-    training there: the best found so far is judged and written, unless Ctrl-C is pressed again.
+    With --method tuned, the same graph with constant factors and shifts of the channels of its
+    layers, trained against attacks on the data; no other number of the model changes. Ctrl-C ends
+    the training there: the best found so far is judged and written, unless Ctrl-C is pressed again.
 
     Calibrates on the data, proves that the mask is the only change, and reports accuracy before
     and after: clean, on static attacked samples, and against an attacker who knows the mask. Only
@@ -70,7 +70,8 @@ def harden(model: Path, **options: Any) -> int:
         if result.path is not None:
             done = f"Masked {mask.removed} of {mask.total} features"
             if mask.method == "tuned":
-                done = f"Tuned {mask.total} gates ({mask.removed} of them 0)"
+                shifts = f" and {mask.shifts} shifts" if mask.shifts else ""
+                done = f"Tuned {mask.total} gates{shifts} ({mask.removed} gates are 0)"
             say(f"{done}: {result.path}")
     # Last: what was measured is not lost where a disk is full.
     for path in reports:

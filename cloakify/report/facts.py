@@ -90,7 +90,8 @@ def _of_harden(report: HardenReport) -> Iterable[Fact]:
     share = 100 * mask.removed / mask.total
     what = f"{mask.removed} of {mask.total} features removed ({share:.2f} %)"
     if mask.method == "tuned":
-        what = f"{mask.total} gates through the network, {mask.removed} of them 0"
+        shifts = f" and {mask.shifts} shifts" if mask.shifts else ""
+        what = f"{mask.total} gates{shifts} through the network, {mask.removed} of the gates 0"
     yield "Mask", f"{mask.method}{score}: {what}"
     yield "Mask sha256", mask.sha256
     yield "Calibration attack", wording.attack(report.attack)

@@ -210,10 +210,11 @@ class TuningOptions(Group, frozen=True, kw_only=True):
     shifts: Annotated[
         Flag,
         Option(
-            "Beside each gate tune a shift, which is added to what the layer puts out.",
+            "Beside each gate tune a shift, which is added to what the layer puts out; without, a "
+            "gate on the bias that the layer adds.",
             method="tuned",
         ),
-    ] = False
+    ] = True
     layers: Annotated[
         Text,
         Option(

@@ -20,6 +20,7 @@ from tests.support.fragile import EPS, fragile_images, write_fragile
 
 QUICK = {
     "method": "tuned",
+    "shifts": False,
     "tune_steps": 80,
     "max_accuracy_drop": 0.2,
     "evaluation_steps": 5,
