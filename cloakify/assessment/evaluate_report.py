@@ -37,6 +37,7 @@ from cloakify.report.comparison import (
     ModelEvaluation,
     ModelVerdict,
     NoiseAccuracy,
+    OtherThreats,
     RobustAccuracy,
     Threat,
     TransferAccuracy,
@@ -61,6 +62,7 @@ def evaluate_report(
     results: Sequence[AttackResults],
     planted: Sequence[PlantedTest | None],
     labels: Sequence[LabelAccuracy | None],
+    others: Sequence[OtherThreats | None],
     timing: Mapping[str, float],
     command: str,
 ) -> EvaluateReport:
@@ -72,6 +74,8 @@ def evaluate_report(
         What the attacks found in each model where there was something to find.
     labels
         How each model's independent labels fare, where it has some.
+    others
+        What each model withstands that was not asked for, where that was tried.
     command
         What a shell repeats the run with.
     """
@@ -114,9 +118,10 @@ def evaluate_report(
             own,
             data.chance,
             fared,
+            besides,
         )
-        for classifier, result, own, fared in zip(
-            classifiers, results, warnings, labels, strict=True
+        for classifier, result, own, fared, besides in zip(
+            classifiers, results, warnings, labels, others, strict=True
         )
     )
     check = plan.gradient_free_check
@@ -195,6 +200,7 @@ def _model(
     warnings: Sequence[EvaluationWarning],
     chance: float,
     labels: LabelAccuracy | None,
+    others: OtherThreats | None,
 ) -> ModelEvaluation:
     worst = results.worst_case
     budgets = list(enumerate(plan.budgets))
@@ -222,6 +228,7 @@ def _model(
         warnings=tuple(warnings),
         copies=() if plan.given_copies is None else tuple(_on_copies(results)),
         labels=labels,
+        others=others,
     )
 
 

@@ -25,6 +25,7 @@ from cloakify.settings.files import (
     JsonOutput,
     ReportFiles,
     Talk,
+    UnlabelledFile,
 )
 
 
@@ -54,12 +55,21 @@ def harden(model: Path, **options: Any) -> int:
 
     quiet, as_json = take(Talk, options).quiet, take(JsonOutput, options).json
     data, attacked = take(DataFile, options).data, take(CopiesFile, options).attacked
+    unlabelled = take(UnlabelledFile, options).unlabelled
     output, reports = take(HardenedFile, options).output, take(ReportFiles, options).report
     setting = take(HardenSetting, options)
-    check_reports(reports, [output, setting.tuning.state], [data, attacked])
+    check_reports(reports, [output, setting.tuning.state], [data, attacked, unlabelled])
     with progress_bars(quiet) as progress:
         result = run(
-            model, data, output, setting, progress, attacked, reports, outlook_teller(quiet)
+            model,
+            data,
+            output,
+            setting,
+            progress,
+            attacked,
+            reports,
+            outlook_teller(quiet),
+            unlabelled,
         )
     remark_data(result.notes, result.class_names, quiet)
     if as_json:

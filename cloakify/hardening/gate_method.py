@@ -27,6 +27,7 @@ from cloakify.hardening.candidate import (
     refuse,
 )
 from cloakify.hardening.gate_evaluator import GateEvaluator
+from cloakify.hardening.unlabelled import Unlabelled
 from cloakify.masking.gate_choice import GateChoice, choose_gates
 from cloakify.masking.gated import GatedModel
 from cloakify.masking.optimiser import Parameters
@@ -39,6 +40,7 @@ from cloakify.runtime import fitting_batch_size
 from cloakify.settings import HardenSetting
 from cloakify.verification.gate_edit import (
     SHIFTS,
+    UNLABELLED,
     gate_facts,
     gate_faults,
     gate_runtime_faults,
@@ -107,9 +109,19 @@ class TunedGates:
 
 
 def find_gate_candidate(
-    experiment: Experiment, splits: Splits, attack: Attack, clock: StageTimes, progress: Progress
+    experiment: Experiment,
+    splits: Splits,
+    unlabelled: Unlabelled | None,
+    attack: Attack,
+    clock: StageTimes,
+    progress: Progress,
 ) -> HardenedCandidate:
     """Tune gates, put them in, and prove that they are the only change.
+
+    Parameters
+    ----------
+    unlabelled
+        Samples to tune on besides.
 
     Raises
     ------
@@ -117,13 +129,15 @@ def find_gate_candidate(
         As :func:`tune_gates`; and ModelError where the proof fails.
     """
     with clock.stage("tune"):
-        tuned = tune_gates(experiment, splits, progress)
+        tuned = tune_gates(experiment, splits, unlabelled, progress)
     with clock.stage("prove"):
-        return _make(experiment, splits, attack, tuned)
+        return _make(experiment, splits, unlabelled, attack, tuned)
 
 
-def tune_gates(experiment: Experiment, splits: Splits, progress: Progress) -> TunedGates:
-    """Tune the gates of an experiment's classifier on its fit split; choose on its select split.
+def tune_gates(
+    experiment: Experiment, splits: Splits, unlabelled: Unlabelled | None, progress: Progress
+) -> TunedGates:
+    """Tune the gates of an experiment's classifier on some samples; choose on others.
 
     Raises
     ------
@@ -136,7 +150,8 @@ def tune_gates(experiment: Experiment, splits: Splits, progress: Progress) -> Tu
     """
     setting, classifier = experiment.setting, experiment.classifier
     assert isinstance(setting, HardenSetting)
-    plan = make_plan(setting, len(splits.fit))
+    extra = np.empty(0, np.int64) if unlabelled is None else unlabelled.indices
+    plan = make_plan(setting, len(splits.fit) + len(extra))
     sites = sites_for(classifier.file.outline, experiment, setting)
     model = GatedModel(
         experiment.attacked(),
@@ -149,7 +164,7 @@ def tune_gates(experiment: Experiment, splits: Splits, progress: Progress) -> Tu
             fitting_batch_size(experiment.dataset.sample_shape, experiment.device)
         ),
     )
-    name = _name_of_run(experiment, plan)
+    name = _name_of_run(experiment, unlabelled, plan)
     state = None
     kept = setting.tuning.state
     if kept is not None and kept.exists():
@@ -170,8 +185,8 @@ def tune_gates(experiment: Experiment, splits: Splits, progress: Progress) -> Tu
 
     outcome = tune(
         model,
-        experiment.dataset,
-        folds,
+        unlabelled or experiment.dataset,
+        [np.concatenate([fold, extra]) for fold in folds],
         experiment.threat,
         plan,
         parameters,
@@ -277,7 +292,11 @@ def sites_for(model: ModelProto, experiment: Experiment, setting: HardenSetting)
 
 
 def _make(
-    experiment: Experiment, splits: Splits, attack: Attack, tuned: TunedGates
+    experiment: Experiment,
+    splits: Splits,
+    unlabelled: Unlabelled | None,
+    attack: Attack,
+    tuned: TunedGates,
 ) -> HardenedCandidate:
     setting, classifier = experiment.setting, experiment.classifier
     assert isinstance(setting, HardenSetting)
@@ -289,6 +308,8 @@ def _make(
         "gates": setting.tuning.gates,
         **gate_facts(tuned.sites, tuned.gates, shifts=setting.tuning.shifts),
     }
+    if unlabelled is not None:
+        facts[UNLABELLED] = unlabelled.more.sha256
     file = classifier.file
     if setting.tuning.emit == "fold":
         file = replace(file, model=file.load_some(scaled_names(tuned.sites)))
@@ -310,13 +331,13 @@ def _make(
     return HardenedCandidate(
         Edit("hardened", hardened),
         Edit("control", control),
-        _told(tuned, facts),
+        _told(tuned, facts, 0 if unlabelled is None else len(unlabelled.kept)),
         tuned.remarks,
         tuned.outcome.end == "interrupted",
     )
 
 
-def _told(tuned: TunedGates, facts: Mapping[str, str]) -> MaskInfo:
+def _told(tuned: TunedGates, facts: Mapping[str, str], unlabelled: int) -> MaskInfo:
     """Return what a report says of the gates; ``indices`` count them without the shifts."""
     pairs = zip(tuned.sites, tuned.gates, strict=True)
     every = np.concatenate([values for site, values in pairs if not site.adds])
@@ -330,6 +351,7 @@ def _told(tuned: TunedGates, facts: Mapping[str, str]) -> MaskInfo:
         indices=tuple(int(index) for index in removed),
         sha256=facts["mask.sha256"],
         shifts=int(facts.get(SHIFTS, 0)),
+        unlabelled=unlabelled,
     )
 
 
@@ -339,13 +361,14 @@ def shuffled(gates: Sequence[Array], seed: int) -> list[Array]:
     return [generator.permutation(values) for values in gates]
 
 
-def _name_of_run(experiment: Experiment, plan: TuningPlan) -> str:
+def _name_of_run(experiment: Experiment, unlabelled: Unlabelled | None, plan: TuningPlan) -> str:
     """Return what tells one run from another: only with the same may a saved state be used."""
     setting, threat = experiment.setting, experiment.threat
     assert isinstance(setting, HardenSetting)
     facts = (
         experiment.classifier.file.sha256,
         experiment.dataset.sha256,
+        None if unlabelled is None else unlabelled.more.sha256,
         experiment.classifier.head.node,
         setting.tuning.layers,
         setting.tuning.gates,

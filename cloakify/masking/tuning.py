@@ -25,13 +25,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 
 from cloakify.attacks import ThreatModel
 from cloakify.attacks.starts import random_in_ball
-from cloakify.data import Batch, Dataset
+from cloakify.data import Batch
 from cloakify.masking.gated import GatedModel
 from cloakify.masking.mixing import mixed
 from cloakify.masking.optimiser import Kind, Parameters, cosine
@@ -48,6 +48,14 @@ COLLAPSE = 0.1
 
 # Beyond that, robustness is better given up by drawing the gates back in the end.
 CLEAN_WEIGHT_RANGE = (0.0, 2.0)
+
+
+class Batches(Protocol):
+    """Samples by index, as :class:`~cloakify.data.Dataset` has them."""
+
+    def batches(self, indices: Labels, batch_size: int) -> Iterator[Batch]:
+        """Read them in order."""
+
 
 # (gates of each fold [folds, count]) -> how the samples fare that it was not tuned on
 Evaluate = Callable[[Doubles], "GateMetrics"]
@@ -204,7 +212,7 @@ class Outcome:
 
 def tune(
     model: GatedModel,
-    dataset: Dataset,
+    dataset: Batches,
     folds: Sequence[Labels],
     threat: ThreatModel,
     plan: TuningPlan,
@@ -334,7 +342,7 @@ def _source_answers(model: GatedModel, batch: Batch) -> Array:
 
 
 def _batches(
-    dataset: Dataset, folds: Sequence[Labels], plan: TuningPlan, done: int
+    dataset: Batches, folds: Sequence[Labels], plan: TuningPlan, done: int
 ) -> Iterator[Batch]:
     """Yield the batches of the steps that are left: the folds in turn, each shuffled anew."""
     steps = range(plan.steps)
@@ -346,7 +354,7 @@ def _batches(
 
 
 def _batches_of(
-    dataset: Dataset, fold: Labels, plan: TuningPlan, steps: range, done: int
+    dataset: Batches, fold: Labels, plan: TuningPlan, steps: range, done: int
 ) -> Iterator[Batch]:
     """Yield the batches of one fold, which is tuned on at these steps."""
     wanted = len(steps) * plan.batch_size

@@ -136,6 +136,37 @@ class Convergence:
 
 
 @dataclass(frozen=True)
+class OtherNormAccuracy:
+    """Accuracy under one attack in the norm that was not asked for, in a ball as large."""
+
+    norm: Norm
+    eps: Eps
+    attack: Name
+    accuracy: Figure
+
+
+@dataclass(frozen=True)
+class CorruptionAccuracy:
+    """Accuracy on images that were corrupted, at one strength.
+
+    ``noise``: the standard deviation, pixels in [0, 1]; ``blur``: that of the Gaussian, in pixels;
+    ``contrast``: the share that is left; ``jpeg``: the quality.
+    """
+
+    corruption: Name
+    strength: float
+    accuracy: Figure
+
+
+@dataclass(frozen=True)
+class OtherThreats:
+    """What a model withstands that was not asked for; ``corruptions`` are of images alone."""
+
+    norm: OtherNormAccuracy
+    corruptions: tuple[CorruptionAccuracy, ...]
+
+
+@dataclass(frozen=True)
 class ModelEvaluation:
     """One model: clean, noisy and robust accuracy, minimal distance, convergence, warnings.
 
@@ -152,6 +183,7 @@ class ModelEvaluation:
     warnings: tuple[EvaluationWarning, ...]
     copies: tuple[CopiesAccuracy, ...]
     labels: LabelAccuracy | None = None
+    others: OtherThreats | None = None
 
 
 @dataclass(frozen=True)

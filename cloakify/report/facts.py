@@ -94,6 +94,8 @@ def _of_harden(report: HardenReport) -> Iterable[Fact]:
         what = f"{mask.total} gates{shifts} through the network, {mask.removed} of the gates 0"
     yield "Mask", f"{mask.method}{score}: {what}"
     yield "Mask sha256", mask.sha256
+    if mask.unlabelled:
+        yield "Tuned besides on", f"{mask.unlabelled} samples without labels"
     yield "Calibration attack", wording.attack(report.attack)
     yield "Evaluation attack", wording.attack(report.evaluation_attack)
     yield (

@@ -137,7 +137,8 @@ class HardenData:
 class MaskInfo:
     """The mask: ``removed`` of ``total`` features (or gates) are 0, those at ``indices``.
 
-    ``shifts`` is how many were tuned beside the gates.
+    ``shifts`` is how many were tuned beside the gates, ``unlabelled`` on how many samples without
+    labels besides those of the data.
     """
 
     method: Name
@@ -148,6 +149,7 @@ class MaskInfo:
     indices: Annotated[tuple[Count, ...], Meta(extra_json_schema={"uniqueItems": True})]
     sha256: Sha256
     shifts: Count = 0
+    unlabelled: Count = 0
 
 
 @dataclass(frozen=True)

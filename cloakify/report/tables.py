@@ -32,6 +32,7 @@ def tables(report: HardenReport | EvaluateReport) -> tuple[Table, ...]:
     every = (
         accuracy_table(report),
         labels_table(report),
+        others_table(report),
         comparison_table(report),
         attack_table(report),
         curve_table(report),
@@ -91,6 +92,27 @@ def labels_table(report: EvaluateReport) -> Table:
     return _labels_table(
         {names[entry.model.path]: entry.labels for entry in report.models if entry.labels}
     )
+
+
+def others_table(report: EvaluateReport) -> Table:
+    """What every model withstands that was not asked for."""
+    names = model_names(report)
+    asked = {names[entry.model.path]: entry.others for entry in report.models if entry.others}
+    columns: dict[str, list[str]] = {}
+    for others in asked.values():
+        norm = others.norm
+        told = f"{norm.norm} {wording.budget(norm.eps)}, {norm.attack}"
+        columns.setdefault(told, []).append(wording.percent(norm.accuracy))
+        for each in others.corruptions:
+            told = f"{each.corruption} {each.strength:g}"
+            columns.setdefault(told, []).append(wording.percent(each.accuracy))
+    rows = tuple((told, *cells) for told, cells in columns.items())
+    notes = (
+        "In %. The ball of the other norm is as large as that of the largest budget. noise: the "
+        "standard deviation, of pixels in [0, 1]; blur: in pixels; contrast: what is left of it; "
+        "jpeg: the quality.",
+    )
+    return Table("Other threats", ("", *asked), rows, notes)
 
 
 def _labels_table(models: Mapping[str, LabelAccuracy]) -> Table:

@@ -41,6 +41,22 @@ class CopiesFile(Group, frozen=True, kw_only=True):
     ] = None
 
 
+class UnlabelledFile(Group, frozen=True, kw_only=True):
+    """Samples to tune on besides."""
+
+    heading: ClassVar[str] = DataOptions.heading
+
+    unlabelled: Annotated[
+        File | None,
+        Option(
+            "Tune on these samples as well, of which no labels are read; of any form that --data "
+            "takes. Nothing is chosen or reported on them.",
+            samples=True,
+            method="tuned",
+        ),
+    ] = None
+
+
 class SourceFile(Group, frozen=True, kw_only=True):
     """The model that another one is compared with."""
 

@@ -310,6 +310,13 @@ class ComparisonOptions(Group, frozen=True, kw_only=True):
             "many samples it is checked; autoattack stays as it is."
         ),
     ] = "standard"
+    other_threats: Annotated[
+        Flag,
+        Option(
+            "Tell as well what the models withstand in the other norm, in a ball as large, and, of "
+            "images, under noise, blur, less contrast and JPEG."
+        ),
+    ] = False
     require_gain: Annotated[
         Share | None,
         Option(

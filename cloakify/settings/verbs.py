@@ -16,6 +16,7 @@ from cloakify.settings.files import (
     SourceFile,
     Talk,
     Trust,
+    UnlabelledFile,
 )
 from cloakify.settings.groups import DeviceOptions, ModelOptions
 from cloakify.settings.option import Declaration, Group, declarations
@@ -25,6 +26,7 @@ from cloakify.settings.settings import AttackSetting, EvaluateSetting, HardenSet
 VERBS: dict[str, tuple[type[Settings | Group], ...]] = {
     "harden": (
         DataFile,
+        UnlabelledFile,
         CopiesFile,
         HardenSetting,
         HardenedFile,

@@ -8,6 +8,7 @@ change.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -22,7 +23,7 @@ from cloakify.graph.edit.gates import gates_digest, has_gates, insert_gates, rea
 from cloakify.graph.edit.taps import tap
 from cloakify.onnxfile import OnnxFile, compare_models, read_metadata
 from cloakify.runtime import Device, Session
-from cloakify.verification.mask_edit import largest_difference, magnitude, metadata_faults
+from cloakify.verification.mask_edit import CLAIMS, largest_difference, magnitude, metadata_faults
 
 # Largest difference of logits, relative to the largest, between gates and folded gates: rounding.
 TOLERANCE = 1e-4
@@ -30,6 +31,8 @@ HALF_TOLERANCE = 2e-2
 
 # The metadata that tells of shifts.
 SHIFTS = "shifts"
+# And the claim that samples without labels were tuned on as well, by their digest.
+UNLABELLED = "unlabelled.sha256"
 
 _HALF = {TensorProto.FLOAT16, TensorProto.BFLOAT16}
 
@@ -100,7 +103,10 @@ def gate_faults(source: OnnxFile, hardened: ModelProto, head: Head) -> list[str]
         "method": "tuned",
         **gate_facts(sites, gates, shifts=SHIFTS in said),
     }
-    faults += metadata_faults(said, facts, ("emit", "gates", "layers"))
+    faults += metadata_faults(said, facts, ("emit", "gates", "layers", UNLABELLED))
+    claimed = said.get(UNLABELLED)
+    if claimed is not None and not re.fullmatch(CLAIMS["data.sha256"], claimed, re.ASCII):
+        faults.append(f"metadata cloakify.{UNLABELLED} says {claimed!r}, as harden never does")
     pairs = zip(sites, gates, strict=True)
     if not all(np.isfinite(v).all() and (site.adds or v.min() >= 0) for site, v in pairs):
         faults.append("there are gates that are negative or not finite")

@@ -19,6 +19,7 @@ from cloakify.assessment.attack_plan import (
 from cloakify.assessment.evaluate_report import evaluate_report
 from cloakify.assessment.expected_work import outlook_of_plan
 from cloakify.assessment.label_accuracy import attacking_labels, label_accuracy
+from cloakify.assessment.other_threats import other_threats, trying_others
 from cloakify.data import Samples
 from cloakify.engine.task import work_of
 from cloakify.errors import UsageError
@@ -33,7 +34,7 @@ from cloakify.experiment.outputs import check_outputs
 from cloakify.experiment.preflight import preflight
 from cloakify.experiment.stage_times import StageTimes
 from cloakify.experiment.subject import Subject
-from cloakify.report.comparison import EvaluateReport
+from cloakify.report.comparison import EvaluateReport, OtherThreats
 from cloakify.report.records import LabelAccuracy
 from cloakify.settings import DataOptions, EvaluateSetting
 from cloakify.settings.command_line import command_line
@@ -150,7 +151,10 @@ def evaluate(
         looks = [looking(subject, number, gradients) for number in numbers]
         attempts = attacking(subject, plan)
         labels = attacking_labels(subject, numbers, label_attack(setting, attacks))
-        engine.begin([*looks, attempts, *labels])
+        others = []
+        if setting.evaluation.other_threats:
+            others = trying_others(subject, numbers, attacks[0], setting.run.seed)
+        engine.begin([*looks, attempts, *labels, *others])
         probes = look(engine, looks, counted(progress, "looking", work_of(looks)))
     with clock.stage("attack"):
         tell = counted(progress, "attacking", attempts.work)
@@ -172,9 +176,14 @@ def evaluate(
         with clock.stage("labels"):
             tell = counted(progress, "labels", work_of(labels))
             fared = [label_accuracy(subject, engine, job, tell) for job in labels]
+    besides: list[OtherThreats | None] = [None for _ in targets]
+    if others:
+        with clock.stage("others"):
+            tell = counted(progress, "other threats", work_of(others))
+            besides = [other_threats(subject, engine, job, tell) for job in others]
     command = command_line("evaluate", paths, setting, data=data, attacked=attacked)
     report = evaluate_report(
-        first, classifiers, plan, probes, results, planted, fared, clock.seconds, command
+        first, classifiers, plan, probes, results, planted, fared, besides, clock.seconds, command
     )
     report = replace(report, engine=engines.took_part)
     return EvaluateResult(

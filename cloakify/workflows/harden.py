@@ -44,6 +44,7 @@ from cloakify.experiment.stage_times import StageTimes
 from cloakify.experiment.subject import SOURCE, Subject
 from cloakify.hardening.gate_method import find_gate_candidate
 from cloakify.hardening.mask_method import find_mask_candidate
+from cloakify.hardening.unlabelled import without_copies
 from cloakify.onnxfile import find_model_file, save_model
 from cloakify.report.records import GivenCopies, HardenLabels, HardenReport
 from cloakify.settings import HardenSetting
@@ -92,6 +93,7 @@ def harden(
     attacked: str | os.PathLike[str] | None = None,
     reports: Sequence[str | os.PathLike[str]] = (),
     told: Callable[[Outlook], None] | None = None,
+    unlabelled: Samples | None = None,
 ) -> HardenResult:
     """Write a hardened copy of an ONNX classifier and report what that buys.
 
@@ -115,6 +117,8 @@ def harden(
         Where the caller will write reports: looked at before the long work, as the output is.
     told
         Called once before that with what it will take, which is measured for it.
+    unlabelled
+        Samples to tune gates on besides, of any form that ``data`` may have; labels are not read.
 
     Raises
     ------
@@ -122,9 +126,19 @@ def harden(
         One of its kinds; see :mod:`cloakify.errors`. No file is left behind.
     """
     setting = setting or HardenSetting()
-    command = command_line("harden", [model], setting, data=data, attacked=attacked, output=output)
+    command = command_line(
+        "harden",
+        [model],
+        setting,
+        data=data,
+        attacked=attacked,
+        unlabelled=unlabelled,
+        output=output,
+    )
     if attacked is not None:
         setting = _for_copies(setting)
+    if unlabelled is not None and setting.masking.method != "tuned":
+        raise UsageError("--unlabelled helps to tune gates; give --method tuned")
     # Samples only just over the border would hardly move the features.
     attack: Attack = chosen_attack(setting, stop_early=False)
     path = find_model_file(Path(model))
@@ -137,11 +151,17 @@ def harden(
             [classifier],
             data,
             attacked,
+            unlabelled,
             read=setting.data.read,
         )
         engines = Engines("harden", setting, progress)
         experiment = open_experiment(classifier, data, setting, engines.label)
         splits = _splits(experiment, setting)
+        further = None
+        if unlabelled is not None:
+            plain = setting.replace(labels="model", limit=None)
+            others = open_experiment(classifier, unlabelled, plain, engines.label).dataset
+            further = without_copies(experiment.dataset, others)
         given = None if attacked is None else experiment.copies(attacked)
         masked = setting.masking.method == "deepcloak"
         subject = Subject([experiment], given, masked=masked, needs_head=True)
@@ -169,7 +189,7 @@ def harden(
             )
         told(outlook_of_hardening(setting, splits, attack, pace))
     if setting.masking.method == "tuned":
-        candidate = find_gate_candidate(experiment, splits, attack, clock, progress)
+        candidate = find_gate_candidate(experiment, splits, further, attack, clock, progress)
     else:
         candidate = find_mask_candidate(subject, engine, setting, splits, attack, clock, progress)
     with clock.stage("evaluate"):
@@ -221,6 +241,8 @@ def harden(
     report = structs.replace(report, engine=engines.took_part)
     notes = (*experiment.notes, *engines.notes, *_few(splits), *_strays(copies))
     notes += candidate.remarks
+    if further is not None:
+        notes += (further.note,)
     return HardenResult(
         report, written, gate, notes, experiment.dataset.class_names, candidate.interrupted
     )

@@ -222,6 +222,34 @@ def test_shifts_of_chosen_layers_go_on_from_a_file(
         tuned(fragile, tmp_path / "x.onnx", tune_state=state, **{**some, "shifts": False})
 
 
+def test_samples_without_labels_help(fragile: tuple[Path, Path], tmp_path: Path) -> None:
+    model, data = fragile
+    folder = tmp_path / "more"
+    folder.mkdir()
+    _, more = write_fragile(folder, samples=200, seed=1)
+    arrays = np.load(more)
+    # Labels are not read, whatever they are.
+    np.savez(more, x=arrays["x"], y=arrays["y"] + 7)
+    output, state = tmp_path / "out.onnx", tmp_path / "state.npz"
+    setting = HardenSetting(**{**QUICK, "tune_state": state})  # type: ignore[arg-type]
+    result = harden(model, data, output, setting, unlabelled=more)
+    assert result.report.mask.unlabelled == 200
+    assert f"--unlabelled {more}" in str(result.report.command)
+    assert any("200 samples without labels" in note for note in result.notes)
+    assert len(read_metadata(onnx.load(output))["unlabelled.sha256"]) == 64
+    assert verify(output, model, "cpu").faults == ()
+    loaded = onnx.load(output)
+    entry = next(e for e in loaded.metadata_props if e.key == "cloakify.unlabelled.sha256")
+    entry.value = "of my own"
+    output.write_bytes(loaded.SerializeToString())
+    (fault,) = verify(output, model, "cpu").faults
+    assert "unlabelled.sha256 says 'of my own'" in fault
+    with pytest.raises(DataError, match="of another run"):
+        harden(model, data, output, setting)
+    with pytest.raises(UsageError, match="give --method tuned"):
+        harden(model, data, output, HardenSetting(device="cpu", eps=EPS), unlabelled=more)
+
+
 def test_positions_have_shifts_of_their_own(tmp_path: Path) -> None:
     images = write_fragile(tmp_path, images=True)
     output = tmp_path / "position.onnx"

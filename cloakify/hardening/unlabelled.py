@@ -1,0 +1,108 @@
+"""Samples without labels, which help to tune gates: the source answers to them for itself."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cloakify.data import Batch, Dataset
+from cloakify.data.naming import shown
+from cloakify.data.prefetch import prefetch
+from cloakify.errors import DataError
+from cloakify.numeric.arrays import Element, Flags, Indices
+
+# Samples that are read together to look for copies.
+READ = 256
+
+
+@dataclass(frozen=True)
+class Unlabelled:
+    """Further samples behind those of the data, to be tuned on and for nothing else.
+
+    Attributes
+    ----------
+    data
+        The samples that everything else is done with, 0 … n−1.
+    more
+        The others, labelled with the source's answers.
+    kept
+        int64 [m]: those of them that are no copies of the data's; they are n … n+m−1 here.
+    """
+
+    data: Dataset
+    more: Dataset
+    kept: Indices
+
+    @property
+    def indices(self) -> Indices:
+        """Where the further samples are, int64 [m]."""
+        return len(self.data) + np.arange(len(self.kept))
+
+    @property
+    def note(self) -> str:
+        """What a user should be told of them."""
+        left_out = len(self.more) - len(self.kept)
+        told = f"{len(self.kept)} samples without labels are tuned on as well"
+        return f"{told}; {left_out} are copies and left out" if left_out else told
+
+    def batches(self, indices: Indices, batch_size: int) -> Iterator[Batch]:
+        """Read samples of either kind in order; see :meth:`Dataset.batches`."""
+        starts = range(0, len(indices), batch_size)
+        return prefetch(self._batch, (indices[start : start + batch_size] for start in starts))
+
+    def _batch(self, index: Indices) -> Batch:
+        own = index < len(self.data)
+        if own.all():
+            return self.data.batch(index)
+        other = self.more.batch(self.kept[index[~own] - len(self.data)])
+        if not own.any():
+            return Batch(other.x, other.y, index)
+        first = self.data.batch(index[own])
+        return Batch(_woven(own, first.x, other.x), _woven(own, first.y, other.y), index)
+
+
+def without_copies(data: Dataset, more: Dataset) -> Unlabelled:
+    """Put samples without labels behind others, but for exact copies of these or of each other.
+
+    What is tuned on must not be among what is chosen or reported on.
+
+    Raises
+    ------
+    DataError
+        They have another shape, can't be read, or are all copies.
+    """
+    if data.sample_shape != more.sample_shape:
+        raise DataError(
+            f"{shown(more.path)} holds samples of shape {more.sample_shape}, "
+            f"{shown(data.path)} of {data.sample_shape}: --unlabelled takes more of the same kind"
+        )
+    seen = set(_names(data))
+    kept = []
+    for place, name in enumerate(_names(more)):
+        if name not in seen:
+            kept.append(place)
+        seen.add(name)
+    if not kept:
+        raise DataError(
+            f"{shown(more.path)}: every sample is a copy of one of {shown(data.path)}; "
+            "--unlabelled takes others"
+        )
+    return Unlabelled(data, more, np.array(kept, np.int64))
+
+
+def _names(dataset: Dataset) -> Iterator[bytes]:
+    """Yield for each sample what tells it from others: a digest of it as the model takes it."""
+    for batch in dataset.batches(None, READ):
+        for x in batch.x:
+            yield hashlib.sha256(np.ascontiguousarray(x).tobytes()).digest()
+
+
+def _woven(own: Flags, first: NDArray[Element], other: NDArray[Element]) -> NDArray[Element]:
+    """Put rows together: the first's where ``own`` says so, the other's elsewhere."""
+    rows = np.empty((len(own), *first.shape[1:]), first.dtype)
+    rows[own], rows[~own] = first, other
+    return rows
