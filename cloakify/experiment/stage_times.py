@@ -19,6 +19,12 @@ class StageTimes:
     """
 
     seconds: dict[str, float] = field(default_factory=dict)
+    _begun: float = field(default_factory=time.perf_counter)
+
+    @property
+    def spent(self) -> float:
+        """Seconds since it was made."""
+        return time.perf_counter() - self._begun
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:

@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from cloakify.settings.option import Group, Option
 from cloakify.settings.option_types import (
     Count,
+    Duration,
     File,
     Flag,
     Natural,
@@ -255,6 +256,14 @@ class EvaluationOptions(Group, frozen=True, kw_only=True):
         Literal["quick", "standard", "thorough"],
         Option("How much work goes into the choice of a mask and into the figures."),
     ] = "standard"
+    time_budget: Annotated[
+        Duration | None,
+        Option(
+            "Take this long at most, opening and looking included: where the effort would take "
+            "longer on this machine, a smaller one is taken, or the run stops before it begins.",
+            method="deepcloak",
+        ),
+    ] = None
     attack: Annotated[
         Literal["auto", "apgd", "apgd-dlr", "apgd-t"],
         Option(
@@ -317,6 +326,13 @@ class ComparisonOptions(Group, frozen=True, kw_only=True):
             "images, under noise, blur, less contrast and JPEG."
         ),
     ] = False
+    time_budget: Annotated[
+        Duration | None,
+        Option(
+            "Take this long at most, opening and looking included: where the effort would take "
+            "longer on this machine, a smaller one is taken, or the run stops before it begins."
+        ),
+    ] = None
     require_gain: Annotated[
         Share | None,
         Option(

@@ -46,6 +46,14 @@ Interval = Annotated[
     Meta(title="LOW,HIGH", description="two numbers, the lower one first (0,1)"),
 ]
 Flag = Annotated[bool, Meta(title="true|false", description="true or false")]
+Duration = Annotated[
+    str,
+    Meta(
+        pattern=r"^(?=.*[1-9])\d+(\.\d+)?[smh]$",
+        title="DURATION",
+        description="a number above 0 with s, m or h (90s, 10m, 1.5h)",
+    ),
+]
 File = Annotated[Path, Meta(title="PATH", description="a path")]
 Files = Annotated[tuple[File, ...], Meta(title="PATH", description="paths")]
 Text = Annotated[str, Meta(title="TEXT", description="text, as the command line does")]
@@ -108,6 +116,11 @@ def write(value: Any) -> str:
         levels = round(value * 255) if 0 < value < 1 else 0
         return f"{levels}/255" if levels / 255 == value != 0 else repr(value).removesuffix(".0")
     return str(value)
+
+
+def seconds_of(duration: str) -> float:
+    """Return a :data:`Duration` in seconds."""
+    return float(duration[:-1]) * {"s": 1, "m": 60, "h": 3600}[duration[-1]]
 
 
 def takes(hint: Any) -> str:

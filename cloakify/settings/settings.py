@@ -109,6 +109,14 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return "".join(f"; did you mean {each!r}?" for each in like)
 
 
+def _check_time(evaluation: EvaluationOptions | ComparisonOptions, engine: EngineOptions) -> None:
+    if evaluation.time_budget is not None and engine.resume is not None:
+        raise UsageError(
+            "--time-budget looks anew how much fits, and --resume goes on with what was begun: "
+            "give one of them"
+        )
+
+
 @dataclass(frozen=True, init=False)
 class Setting(Settings):
     """How to read a model and its data, what an attacker may do, and where to run."""
@@ -138,6 +146,7 @@ class HardenSetting(AttackSetting):
 
     def _check(self) -> None:
         """Raise UsageError for options that the method has no use for, or that contradict."""
+        _check_time(self.evaluation, self.engine)
         if self.masking.ratio is not None and self.masking.max_accuracy_drop != DROP:
             raise UsageError("--max-accuracy-drop chooses a mask's size, which --mask-ratio gives")
         method = self.masking.method
@@ -158,6 +167,10 @@ class EvaluateSetting(Settings):
     evaluation: ComparisonOptions = ComparisonOptions()
     run: RunOptions = RunOptions()
     engine: EngineOptions = EngineOptions()
+
+    def _check(self) -> None:
+        """Raise UsageError where options contradict each other."""
+        _check_time(self.evaluation, self.engine)
 
     def at(self, eps: float) -> Setting:
         """Return what all verbs share, with one budget."""

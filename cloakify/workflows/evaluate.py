@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,20 +21,22 @@ from cloakify.assessment.evaluate_report import evaluate_report
 from cloakify.assessment.expected_work import outlook_of_plan
 from cloakify.assessment.label_accuracy import attacking_labels, label_accuracy
 from cloakify.assessment.other_threats import other_threats, trying_others
-from cloakify.data import Samples
+from cloakify.data import Copies, Samples
 from cloakify.engine.task import work_of
 from cloakify.errors import UsageError
+from cloakify.evaluation.attack_results import AttackPlan
 from cloakify.evaluation.planted_samples import try_planted
 from cloakify.experiment.classifier import Classifier, open_classifier
 from cloakify.experiment.counting import counted
 from cloakify.experiment.engines import Engines, workers_let_go
 from cloakify.experiment.evaluation_tasks import attack, attacking, look, looking
-from cloakify.experiment.experiment import Progress, open_experiment
+from cloakify.experiment.experiment import Experiment, Progress, open_experiment
 from cloakify.experiment.outlook import Outlook, measure_pace
 from cloakify.experiment.outputs import check_outputs
 from cloakify.experiment.preflight import preflight
 from cloakify.experiment.stage_times import StageTimes
 from cloakify.experiment.subject import Subject
+from cloakify.experiment.time_budget import within_time
 from cloakify.report.comparison import EvaluateReport, OtherThreats
 from cloakify.report.records import LabelAccuracy
 from cloakify.settings import DataOptions, EvaluateSetting
@@ -127,26 +130,25 @@ def evaluate(
             preflight(experiment, target, gradients=gradients)
             for experiment, target in zip(experiments, targets, strict=True)
         ]
-        plan = plan_attacks(
-            setting,
-            attacks,
-            first.threat,
-            first.dataset.sample_shape,
-            len(first.dataset),
-            len(paths),
-            given,
-            any(each.coverage.passable for each in classifiers)
-            or any(each.hides_slopes for each in seen),
-        )
-        if told is not None:
+        passable = any(each.coverage.passable for each in classifiers)
+        passable |= any(each.hides_slopes for each in seen)
+        planned = partial(_plan, first=first, models=len(paths), given=given, passable=passable)
+        if told is not None or setting.evaluation.time_budget is not None:
             pace = measure_pace(
                 targets[0],
-                [first.threat.with_eps(eps) for eps in plan.budgets],
+                [first.threat.with_eps(eps) for eps in check_budgets(setting.threat.eps)],
                 first.dataset,
                 np.arange(len(first.dataset)),
                 gradients=gradients,
             )
-            told(outlook_of_plan(plan, len(first.dataset), len(targets), pace))
+
+            def outlook(tried: EvaluateSetting) -> Outlook:
+                return outlook_of_plan(planned(tried), len(first.dataset), len(targets), pace)
+
+            setting = within_time(setting, clock.spent, lambda tried: outlook(tried).seconds)
+            if told is not None:
+                told(outlook(setting))
+        plan = planned(setting)
         numbers = range(len(paths))
         looks = [looking(subject, number, gradients) for number in numbers]
         attempts = attacking(subject, plan)
@@ -182,6 +184,8 @@ def evaluate(
             tell = counted(progress, "other threats", work_of(others))
             besides = [other_threats(subject, engine, job, tell) for job in others]
     command = command_line("evaluate", paths, setting, data=data, attacked=attacked)
+    repeated = setting.replace(time_budget=None)
+    command = command_line("evaluate", paths, repeated, data=data, attacked=attacked)
     report = evaluate_report(
         first, classifiers, plan, probes, results, planted, fared, besides, clock.seconds, command
     )
@@ -191,6 +195,25 @@ def evaluate(
         missed_gate(report, setting.evaluation.require_gain),
         (*whole.notes, *engines.notes),
         whole.dataset.class_names,
+    )
+
+
+def _plan(
+    setting: EvaluateSetting,
+    first: Experiment,
+    models: int,
+    given: Copies | None,
+    passable: bool,
+) -> AttackPlan:
+    return plan_attacks(
+        setting,
+        chosen_attacks(setting),
+        first.threat,
+        first.dataset.sample_shape,
+        len(first.dataset),
+        models,
+        given,
+        passable,
     )
 
 

@@ -42,6 +42,7 @@ from cloakify.experiment.outputs import check_outputs
 from cloakify.experiment.preflight import preflight
 from cloakify.experiment.stage_times import StageTimes
 from cloakify.experiment.subject import SOURCE, Subject
+from cloakify.experiment.time_budget import within_time
 from cloakify.hardening.gate_method import find_gate_candidate
 from cloakify.hardening.mask_method import find_mask_candidate
 from cloakify.hardening.unlabelled import without_copies
@@ -125,16 +126,7 @@ def harden(
     CloakifyError
         One of its kinds; see :mod:`cloakify.errors`. No file is left behind.
     """
-    setting = setting or HardenSetting()
-    command = command_line(
-        "harden",
-        [model],
-        setting,
-        data=data,
-        attacked=attacked,
-        unlabelled=unlabelled,
-        output=output,
-    )
+    asked = setting = setting or HardenSetting()
     if attacked is not None:
         setting = _for_copies(setting)
     if unlabelled is not None and setting.masking.method != "tuned":
@@ -176,9 +168,8 @@ def harden(
         copies = None
         if given is not None:
             attack, copies = Given(given), given_copies(given, experiment)
-        evaluation = evaluation_attack(setting, stop_early=True)
         hides = white_box and (look.hides_slopes or classifier.coverage.passable)
-    if told is not None:
+    if told is not None or setting.evaluation.time_budget is not None:
         with clock.stage("pace"):
             pace = measure_pace(
                 target,
@@ -187,7 +178,18 @@ def harden(
                 splits.report,
                 gradients=white_box,
             )
-        told(outlook_of_hardening(setting, splits, attack, pace))
+            setting = within_time(
+                setting,
+                clock.spent,
+                lambda tried: (
+                    outlook_of_hardening(tried, _splits(experiment, tried), attack, pace).seconds
+                ),
+            )
+            splits = _splits(experiment, setting)
+            experiment = replace(experiment, setting=setting)
+        if told is not None:
+            told(outlook_of_hardening(setting, splits, attack, pace))
+    evaluation = evaluation_attack(setting, stop_early=True)
     if setting.masking.method == "tuned":
         candidate = find_gate_candidate(experiment, splits, further, attack, clock, progress)
     else:
@@ -226,6 +228,16 @@ def harden(
         with clock.stage("write"):
             save_model(hardened.model, target_path, classifier.file)
     written = None if gate else target_path
+    repeated = asked.replace(effort=setting.evaluation.effort, time_budget=None)
+    command = command_line(
+        "harden",
+        [model],
+        repeated,
+        data=data,
+        attacked=attacked,
+        unlabelled=unlabelled,
+        output=output,
+    )
     report = harden_report(
         experiment,
         splits,
