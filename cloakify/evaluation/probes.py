@@ -12,6 +12,7 @@ import numpy as np
 
 from cloakify.attacks import Target, ThreatModel
 from cloakify.attacks.starts import random_in_ball
+from cloakify.data import Batch
 from cloakify.errors import NoGradientError
 from cloakify.evaluation.samples import Samples
 from cloakify.numeric.arrays import Array, Flags, Labels, floats
@@ -100,10 +101,28 @@ def probe_model(
     )
 
 
-def margin_gradient(target: Target, x: Array, y: Labels) -> Array:
+def blind_samples(
+    target: Target, threat: ThreatModel, batch: Batch, *, straight_through: bool
+) -> Flags:
+    """Tell for which samples an attack's own gradient is flat; see :func:`flat_gradients`.
+
+    Parameters
+    ----------
+    straight_through
+        Whether the attack goes through steps and levels; see
+        :class:`~cloakify.graph.attack_steps.build.GradientSpec`.
+    """
+    x = floats(batch.x)
+    slope = margin_gradient(target, x, batch.y, straight_through=straight_through)
+    return flat_gradients(slope, target.logits(x), threat)
+
+
+def margin_gradient(
+    target: Target, x: Array, y: Labels, *, straight_through: bool = False
+) -> Array:
     """Return the input gradient of the margin; 0 where none reaches the input."""
     try:
-        return target.evaluate(x, y, "margin").gradient
+        return target.evaluate(x, y, "margin", straight_through=straight_through).gradient
     except NoGradientError:
         return np.zeros_like(x)
 

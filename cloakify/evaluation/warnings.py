@@ -159,13 +159,7 @@ def probe_warnings(probes: Probes) -> list[EvaluationWarning]:
             "of the samples get other logits when run again: the model draws at random, and an "
             "attack on one draw says little about the next",
         ),
-        _share(
-            WarningCode.ZERO_GRADIENTS,
-            probes.flat,
-            FEW,
-            "of the samples have an input gradient that is 0 to float precision: what follows "
-            "gradients is blind there",
-        ),
+        zero_gradients(probes.flat),
         _share(
             WarningCode.ON_PROBABILITIES,
             probes.on_probabilities,
@@ -190,6 +184,17 @@ def probe_warnings(probes: Probes) -> list[EvaluationWarning]:
         ),
     ]
     return [warning for warning in warnings if warning is not None]
+
+
+def zero_gradients(flat: Flags) -> EvaluationWarning | None:
+    """Warn where gradients are flat; bool [n]."""
+    return _share(
+        WarningCode.ZERO_GRADIENTS,
+        flat,
+        FEW,
+        "of the samples have an input gradient that is 0 to float precision: what follows "
+        "gradients is blind there",
+    )
 
 
 def gradient_free_stronger(white_box: Flags, after: Flags, name: str) -> EvaluationWarning | None:

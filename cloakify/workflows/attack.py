@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cloakify.attacks import Attack, Target
 from cloakify.attacks.apgd import ApgdBpda
 from cloakify.data import Samples
 from cloakify.data.npz_writer import NpzWriter
@@ -15,12 +16,14 @@ from cloakify.engine.task import Job, in_chunks
 from cloakify.errors import UsageError
 from cloakify.evaluation import Figure, accuracy_figure
 from cloakify.evaluation.label_figures import LabelFigures, label_figures
+from cloakify.evaluation.probes import blind_samples
+from cloakify.evaluation.warnings import EvaluationWarning, blocked_gradients, zero_gradients
 from cloakify.experiment.chosen_attacks import chosen_attack
 from cloakify.experiment.classifier import open_classifier
 from cloakify.experiment.counting import counted
 from cloakify.experiment.crafting import Crafting
 from cloakify.experiment.engines import Engines, workers_let_go
-from cloakify.experiment.experiment import Progress, open_experiment
+from cloakify.experiment.experiment import Experiment, Progress, open_experiment
 from cloakify.experiment.outputs import check_outputs
 from cloakify.experiment.preflight import preflight
 from cloakify.experiment.subject import SOURCE, Subject
@@ -95,6 +98,7 @@ def attack(
     target, dataset = subject.targets[SOURCE], experiment.dataset
     white_box = method.gradient == "white-box"
     first_look = preflight(experiment, target, few=True, gradients=white_box)
+    doubts = _doubts(experiment, target, method) if white_box else []
     right = np.empty((2, len(dataset)), bool)
     logits = np.empty((2, len(dataset) * target.independent, target.num_classes), np.float32)
     job = Job(Crafting(method), in_chunks(np.arange(len(dataset)), target.span))
@@ -125,6 +129,7 @@ def attack(
             f"the model hides its slopes: a function in it is level for {first_look.hidden:.0%} of "
             "the numbers though it is not on either side; --attack apgd-bpda goes through",
         )
+    notes += tuple(warning.message for warning in doubts)
     labels = None
     if target.independent:
         labels = (
@@ -133,3 +138,16 @@ def attack(
         )
     clean_figure, attacked_figure = map(accuracy_figure, right)
     return AttackResult(path, clean_figure, attacked_figure, notes, dataset.class_names, labels)
+
+
+def _doubts(experiment: Experiment, target: Target, method: Attack) -> list[EvaluationWarning]:
+    """Look whether the attack sees a slope, on some samples from all over the data."""
+    dataset, coverage = experiment.dataset, experiment.classifier.coverage
+    count = min(target.span, len(dataset))
+    batch = dataset.batch(np.arange(count) * len(dataset) // count)
+    through = isinstance(method, ApgdBpda)
+    flat = blind_samples(target, experiment.threat, batch, straight_through=through)
+    # What goes through steps is stopped by no more than what has no stand-in.
+    ends = [] if through else coverage.blocked
+    found = [blocked_gradients(ends, coverage.passable), zero_gradients(flat)]
+    return [warning for warning in found if warning is not None]

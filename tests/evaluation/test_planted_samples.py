@@ -12,7 +12,7 @@ from scipy.optimize import linprog
 
 from cloakify.attacks import Apgd, ApgdT, Attack, Target, ThreatModel
 from cloakify.attacks.apgd import ApgdBpda
-from cloakify.evaluation.planted_samples import PlantedTest, fit_readout, try_planted
+from cloakify.evaluation.planted_samples import INSIDE, PlantedTest, fit_readout, try_planted
 from cloakify.evaluation.warnings import WarningCode, planted_missed
 from cloakify.experiment.classifier import open_classifier
 from cloakify.experiment.experiment import open_experiment
@@ -154,6 +154,24 @@ def test_what_is_planted_lies_in_the_ball_and_is_seldom_met_by_chance(planted: P
     points = np.clip(x + corners, 0, 1).astype(np.float32).reshape(-1, *x.shape[1:])
     right = target.correct(points, np.zeros(len(points), np.int64))
     assert right.mean() >= 0.9
+
+
+@pytest.mark.parametrize("wrong", [0, 3, INSIDE, INSIDE + 1])
+def test_what_the_edited_graph_does_not_bear_out_is_not_planted(
+    planted: Planted, monkeypatch: pytest.MonkeyPatch, wrong: int
+) -> None:
+    """Of a sample, points inside and one on the border, each must be answered as it should."""
+    correct = Target.correct
+
+    def mistaken(self: Target, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        right = correct(self, x, y)
+        if len(x) == INSIDE + 2:
+            right[wrong] ^= True
+        return right
+
+    monkeypatch.setattr(Target, "correct", mistaken)
+    test = tried(planted.model(), planted.data)
+    assert test.planted == 0 and test.obstacle
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cloakify.attacks import Apgd, Fgsm, Target, ThreatModel
+from cloakify.attacks import Apgd, Attack, Fgsm, Target, ThreatModel
 from cloakify.evaluation.robustness import Attacks, compare_targets
 from cloakify.evaluation.samples import Samples
 from cloakify.experiment.classifier import open_classifier
@@ -57,6 +57,31 @@ def test_every_verdict_is_that_of_attacking_every_sample(
         np.testing.assert_array_equal(result.transfer, expected)
     # The test says nothing unless samples fell, stood, and differed between the models.
     assert 0 < results[1].adaptive.sum() < results[1].transfer.sum() < SAMPLES
+
+
+class Still(Attack):
+    """Finds nothing."""
+
+    name = "still"
+    steps = 1  # type: ignore[assignment]
+
+    def run(
+        self, target: Target, x: np.ndarray, y: np.ndarray, index: np.ndarray, threat: ThreatModel
+    ) -> np.ndarray:
+        return x
+
+
+def test_what_fools_the_model_from_elsewhere_counts(experiment: Experiment) -> None:
+    """An attack that fails on a model's own gradients is no robustness where another succeeds."""
+    samples = Samples.of(experiment.dataset.batch(np.arange(SAMPLES)))
+    driven, threat = Apgd(steps=5, stop_early=False), experiment.threat
+    targets = [experiment.target(), experiment.target()]
+    results = compare_targets(targets, Attacks(Fgsm(), driven, Still()), threat, samples)
+    crafted = driven.run(targets[0], samples.x, samples.y, samples.index, threat)
+    right = targets[1].correct(samples.x, samples.y) & targets[1].correct(crafted, samples.y)
+    assert right.sum() < results[1].clean.sum()
+    for result in results:
+        np.testing.assert_array_equal(result.adaptive, right)
 
 
 def test_exploring_tells_which_samples_an_early_stop_would_fool(experiment: Experiment) -> None:
