@@ -183,11 +183,11 @@ def _only_one(
         )
     if not met:
         raise HeadError("no linear layer leads to an output; it is no classifier")
+    shared = "their scores are mixed into" if mixed else "where all of it makes"
     raise HeadError(
         f"{len(met)} layers could be the head; choose with --head among "
         f"{_listed(list(met.values()))}"
-        + "; their scores are mixed into one answer, and to attack or evaluate takes no choice"
-        * mixed
+        f"; {shared} one answer, to attack or evaluate takes no choice"
     )
 
 

@@ -38,6 +38,7 @@ def modernise(model: ModelProto) -> ModelProto:
         There is no way from the model's opset.
     """
     _state_sides(model)
+    _name_versions_once(model)
     versions = [entry.version for entry in model.opset_import if not entry.domain]
     if not versions:
         # Whoever uses none of the standard's operators (trees) need not name its version.
@@ -58,6 +59,15 @@ def modernise(model: ModelProto) -> ModelProto:
             if node.op_type == "Resize" and node.output[0] in resized:
                 _read_from_corners(graph, node)
     return converted
+
+
+def _name_versions_once(model: ModelProto) -> None:
+    """Keep one entry for each domain, in place; exporters write the same one twice."""
+    latest: dict[str, int] = {}
+    for entry in model.opset_import:
+        latest[entry.domain] = max(entry.version, latest.get(entry.domain, 0))
+    del model.opset_import[:]
+    model.opset_import.extend(onnx.helper.make_opsetid(*item) for item in latest.items())
 
 
 def _state_sides(model: ModelProto) -> None:

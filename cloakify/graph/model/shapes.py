@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import onnx_graphsurgeon as gs
 from onnx import ModelProto
 
@@ -46,7 +48,8 @@ def import_with_shapes(model: ModelProto) -> gs.Graph:
         if not isinstance(tensor, gs.Variable) or declared or len(set(map(len, shapes))) > 1:
             continue
         pairs = zip(*shapes, strict=True)
-        tensor.shape = [one if one == other else named.get((one, other)) for one, other in pairs]
+        found = [one if one == other else named.get((one, other)) for one, other in pairs]
+        tensor.shape = _with_declared(found, tensor.shape)
     return graph
 
 
@@ -56,6 +59,14 @@ def _is_declared(graph: gs.Graph, tensor: gs.Variable) -> bool:
     return tensor.shape is not None and all(
         isinstance(size, int) or size in own for size in tensor.shape
     )
+
+
+def _with_declared(found: list[Size], declared: Sequence[Size] | None) -> list[Size]:
+    """Return a shape in which sizes that were not found are those that the file declares."""
+    if declared is None or len(declared) != len(found):
+        return found
+    known = (size if isinstance(size, int) else None for size in declared)
+    return [own if own is not None else size for own, size in zip(found, known, strict=True)]
 
 
 def _name_sizes(graph: gs.Graph) -> list[str]:

@@ -106,3 +106,22 @@ def test_resize_that_shrinks_one_axis_and_enlarges_another_is_refused() -> None:
     model = _model(10, statement, "1,2,4,6", "float[4] s = {1, 1, 0.5, 1.7}")
     with pytest.raises(ModelError, match="opset 11"):
         modernise(model)
+
+
+def test_a_version_that_is_named_twice_is_named_once() -> None:
+    """As skl2onnx writes some of its files."""
+    model = _model(17, "y = ReduceMax<axes: ints = [1]>(x)", "2,3", "")
+    model.opset_import.append(model.opset_import[0])
+    new = modernise(model)
+    assert [entry.version for entry in new.opset_import] == [WORKING_OPSET]
+    x = np.arange(6, dtype=np.float32).reshape(2, 3)
+    np.testing.assert_array_equal(run_once(new, {"x": x})[0], [[2], [5]])
+
+
+def test_a_model_of_other_operators_alone_needs_no_version_of_the_standard() -> None:
+    model = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["ai.onnx.ml" : 3]> f (float[2, 3] x) => (float[2, 3] y) '
+        "{ y = ai.onnx.ml.Scaler <offset = [1.0], scale = [2.0]> (x) }"
+    )
+    versions = {entry.domain: entry.version for entry in modernise(model).opset_import}
+    assert versions == {"ai.onnx.ml": 3, "": WORKING_OPSET}

@@ -56,3 +56,13 @@ def test_what_follows_from_the_inputs_is_told():
     assert told["halves"] == [None, 2, None, 3]
     assert told["sizes added up"] == ["N", None, 3]
     assert told["turned"] == [3, "N", "T"]
+
+
+def test_a_size_that_is_declared_and_not_found_is_the_declared_one():
+    """As skl2onnx declares its outputs: no size of the batch, but how many classes."""
+    built = onnx.parser.parse_model(
+        """<ir_version: 8, opset_import: ["" : 17]> f (float[?, 3] x) => (float[?, 2] y)
+        { n = NonZero (x)  t = Transpose (n)  y = Cast <to = 1> (t) }"""
+    )
+    told = import_with_shapes(built).tensors()["y"].shape
+    assert told[1] == 2

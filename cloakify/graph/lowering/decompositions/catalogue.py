@@ -17,6 +17,7 @@ from cloakify.graph.lowering.decompositions import (
     recurrent,
     support_vectors,
 )
+from cloakify.graph.model.dataflow import leading_to
 from cloakify.graph.model.names import names_in
 from cloakify.graph.model.rewrite import Shapes, Writer, replace_nodes
 
@@ -97,4 +98,9 @@ def write_out(model: ModelProto, shapes: Shapes, types: Mapping[str, int]) -> bo
         replacements[place] = writer.nodes
         model.graph.initializer.extend(writer.constants)
     replace_nodes(model.graph, replacements)
+    if replacements:
+        # Outputs of theirs that nobody reads.
+        needed = leading_to(model.graph.node, [value.name for value in model.graph.output]).nodes
+        del model.graph.node[:]
+        model.graph.node.extend(needed)
     return bool(replacements)

@@ -11,7 +11,8 @@ As the operators' specification has them, in float32, whatever they read:
     LinearClassifier(x)             x Cᵀ + intercepts
 
 Of `LinearClassifier` that is the scores before their transformation to probabilities, under the
-name of these: what a loss is of, and in the same order.
+name of these: what a loss is of, and in the same order. There is its label as well, where labels
+are numbers.
 
 The maximum of `Normalizer` is ONNX Runtime's, of the numbers as they are and not of their sizes.
 """
@@ -76,6 +77,7 @@ def write(writer: Writer, node: NodeProto, shapes: Shapes, types: Mapping[str, i
     else:
         classes = len(attribute(node, "intercepts"))
         _product(writer, node, _float(writer, node.input[0], types), classes, node.output[1])
+        _label(writer, node)
 
 
 def _float(writer: Writer, name: str, types: Mapping[str, int]) -> str:
@@ -130,6 +132,14 @@ def _is_plain(node: NodeProto, shapes: Shapes) -> bool:
     shape = shapes[node.input[0]]
     rows = len(attribute(node, "coefficients", [])) == classes * shape[-1]
     return classes > 1 and len(shape) == 2 and rows and len(node.output) == 2
+
+
+def _label(writer: Writer, node: NodeProto) -> None:
+    """Write the label out, which votes are counted of: the class with the largest score."""
+    labels = attribute(node, "classlabels_ints") or attribute(node, "classlabels_int64s")
+    if labels and node.output[0]:
+        largest = writer.op("ArgMax", node.output[1], axis=1, keepdims=0)
+        writer.op("Gather", writer.ints(*labels), largest, output=node.output[0], axis=0)
 
 
 def _product(writer: Writer, node: NodeProto, x: str, rows: int, output: str) -> None:

@@ -92,3 +92,25 @@ def test_double_and_whole_numbers_are_read_as_float() -> None:
             for each in (model, working)
         )
         np.testing.assert_allclose(first, second, rtol=1e-6)
+
+
+def test_votes_are_counted_of_a_classifier_s_label() -> None:
+    """As one against one does: what it is written out as must have the label, too."""
+    model = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["" : 17, "ai.onnx.ml" : 1]> '
+        "net (float[N, 3] x) => (float[N, 2] y) "
+        "{ l, s = ai.onnx.ml.LinearClassifier <classlabels_ints = [4, 7], "
+        "coefficients = [1.0, 2.0, -1.0, 0.5, -1.0, 2.0], intercepts = [0.1, -0.2]> (x)  "
+        "c = Cast <to = 1> (l)  r = Unsqueeze (c, one)  y = Add (s, r) }"
+    )
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.array([1]), "one"))
+    x = np.random.default_rng(0).normal(size=(9, 3)).astype(np.float32)
+    written = specialise(model, {"x": x.shape}, has_rule).export()
+    assert not {node.domain for node in written.graph.node} - {"", "ai.onnx"}
+    first, second = (
+        ort.InferenceSession(each.SerializeToString(), providers=["CPUExecutionProvider"])
+        for each in (model, written)
+    )
+    expected, found = (each.run(None, {"x": x})[0] for each in (first, second))
+    assert len(np.unique(np.rint(expected - found))) == 1
+    np.testing.assert_allclose(found, expected, atol=1e-5)
