@@ -29,6 +29,12 @@ from cloakify.settings.verbs import VERBS
 
 # What counts as given by the user.
 _GIVEN = (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT)
+# Endings of data, which no model has.
+_IMAGES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".gif")
+_OF_DATA = (
+    *_IMAGES,
+    *(".npz", ".npy", ".csv", ".tsv", ".jsonl", ".tar", ".parquet", ".arrow", ".feather"),
+)
 # Where a context keeps the file of options, and whether all that is asked for is to write one.
 _FILE, _WRITES = f"{__name__}.file", f"{__name__}.writes"
 
@@ -57,7 +63,8 @@ class Verb(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse the command line, with what a file says in place of defaults."""
-        typed, _, _ = self.make_parser(ctx).parse_args(list(args))
+        typed, left, _ = self.make_parser(ctx).parse_args(list(args))
+        self._check_pattern(ctx, typed, left)
         config = next((param for param in self.params if param.name == "config"), None)
         asks_help = self.get_help_option(ctx)
         if config is not None and not (asks_help and typed.get(str(asks_help.name))):
@@ -101,6 +108,20 @@ class Verb(click.Command):
             else:
                 say(f"Part {ctx.params['shard']}: {part}")
             return 0
+
+    def _check_pattern(self, ctx: click.Context, typed: Mapping[str, Any], left: list[str]) -> None:
+        """Raise a usage error where a shell has written out what --data was to be a pattern of."""
+        given = [
+            typed.get(str(param.name)) for param in self.params if isinstance(param, click.Argument)
+        ]
+        models = [model for each in given if isinstance(each, tuple) for model in each]
+        files = [each for each in (*left, *models) if each.lower().endswith(_OF_DATA)]
+        if typed.get("data") and files:
+            raise click.UsageError(
+                f"--data takes one path, and {files[0]} is another: keep a pattern in "
+                "quotes ('DIR/*.jpg')",
+                ctx,
+            )
 
     def _model(self, typed: Mapping[str, Any]) -> str | None:
         """Return the model, or the first of several, of a command line that was not parsed yet."""

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from cloakify.data.bounds import check_count
 from cloakify.data.cells import read_cells
+from cloakify.data.folder import is_image
 from cloakify.data.labels import LABEL_NAMES, label_name, labels_of_texts
 from cloakify.data.naming import shown, some
 from cloakify.data.request import Request
@@ -123,6 +124,11 @@ def _numbers(path: Path, name: str, cells: list[str]) -> Doubles:
         return np.array([float(cell) for cell in cells])
     except ValueError:
         row, cell = next((r, c) for r, c in enumerate(cells) if not _is_number(c))
+        if is_image(cell):
+            raise DataError(
+                f"{shown(path)} row {row} column {shown(name)!r} is {shown(cell)!r}, the name of "
+                f"an image: give the images' folder as data, and the file by --labels {shown(path)}"
+            ) from None
         what = "is empty" if not cell.strip() else f"is {shown(cell)!r}, no number"
         raise DataError(
             f"{shown(path)} row {row} column {shown(name)!r} {what}: a model takes numbers; encode "

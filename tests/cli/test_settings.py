@@ -192,3 +192,15 @@ def test_help_lists_every_option_under_a_heading(
         assert re.search(rf"{declared.flag}[ ,\n]", text)
         assert f"\n{declared.group.heading}:\n" in text
     assert "NODEFAULT" not in text and "--no-" not in text
+
+
+@pytest.mark.parametrize("verb", ["harden", "evaluate", "attack"])
+@pytest.mark.parametrize("name", ["b.JPG", "1.npz", "002.tar"])
+def test_a_pattern_that_a_shell_wrote_out_is_told_of_as_such(
+    verb: str, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = ["-o", "a.npz"] if verb == "attack" else []
+    for words in (["m.onnx", "--data", "a.jpg", name], ["m.onnx", name, "--data", "a.jpg"]):
+        assert run([verb, *words, "z.jpg", *output]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert f"--data takes one path, and {name} is another: keep a pattern in quotes" in line

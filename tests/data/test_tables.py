@@ -67,6 +67,7 @@ def test_names_of_classes_are_labels(tmp_path: Path) -> None:
         ("a,b,c,y\n1,2,3\n", "line 2 has 3 cells"),
         ("a,b,c,y\n1,2,x,0\n", "row 0 column 'c' is 'x', no number"),
         ("a,b,c,y\n1,2,,0\n", "row 0 column 'c' is empty"),
+        ("a,b,c,y\n1,2,i.PNG,0\n", "the name of an image: give the images' folder .* by --labels"),
         ("a,b,c,y\n1,2,3,\n", "row 0 has no label"),
         ("a,b,c,y\n1,2,3,0.5\n", "row 0 is 0.5, no class index"),
         ("a,a,c,y\n1,2,3,0\n", "two columns 'a'"),
