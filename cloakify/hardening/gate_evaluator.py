@@ -52,17 +52,32 @@ class GateEvaluator:
     def evaluate(self, gates: Doubles) -> GateMetrics:
         """Count right answers with the gates of each fold, [folds, count]."""
         found = [fold.evaluate(each) for fold, each in zip(self._folds, gates, strict=True)]
+        count, clean_count, clean, robust, single = np.sum([one for one, _ in found], axis=0)
+        costs = [each for _, each in found]
         return GateMetrics(
-            count=sum(one.count for one in found),
-            clean_count=sum(one.clean_count for one in found),
-            clean=sum(one.clean for one in found),
-            robust=sum(one.robust for one in found),
-            single=sum(one.single for one in found),
-            lost=sum(one.lost for one in found),
-            # The mean of several folds' gates, which none of them was tried with, costs less than
-            # each: about as much less as their standard error.
-            doubt=found[0].doubt if len(found) == 1 else 0.0,
+            count=int(count),
+            clean_count=int(clean_count),
+            clean=int(clean),
+            robust=int(robust),
+            single=int(single),
+            lost=float(sum(map(np.sum, costs))),
+            doubt=_doubt(costs),
         )
+
+    def drop(self, gates: Doubles) -> float:
+        """Return what :attr:`GateMetrics.drop` would be, without an attack."""
+        costs = [fold.costs(each) for fold, each in zip(self._folds, gates, strict=True)]
+        lost, doubt = float(sum(map(np.sum, costs))), _doubt(costs)
+        return (lost + doubt) / sum(map(len, costs))
+
+
+def _doubt(costs: Sequence[Doubles]) -> float:
+    """Return the standard error of the cost of one fold's gates.
+
+    The mean of several folds' gates, which none of them was tried with, costs less than each: about
+    as much less as their standard error.
+    """
+    return float(np.sqrt(np.square(costs[0]).sum())) if len(costs) == 1 else 0.0
 
 
 class _Fold:
@@ -85,8 +100,12 @@ class _Fold:
         source, answers = self._logits(model.neutral)
         self._cost = CleanCost(source, answers)
 
-    def evaluate(self, gates: Doubles) -> GateMetrics:
-        """Count right answers."""
+    def costs(self, gates: Doubles) -> Doubles:
+        """Return what gates cost on each clean sample."""
+        return self._cost.of(self._logits(gates)[0])
+
+    def evaluate(self, gates: Doubles) -> tuple[tuple[int, ...], Doubles]:
+        """Return the counts that `GateMetrics` begins with, and what gates cost on each sample."""
         model, plan, dataset = self._model, self._plan, self._dataset
         logits, answers = self._logits(gates)
         right, costs = is_right(logits, answers), self._cost.of(logits)
@@ -100,15 +119,8 @@ class _Fold:
             single += int(target.correct(once, batch.y).sum())
             clean = right[np.searchsorted(self._clean, batch.index)]
             robust += int((clean & target.correct(hard, batch.y)).sum())
-        return GateMetrics(
-            count=len(self._attacked),
-            clean_count=len(self._clean),
-            clean=int(right.sum()),
-            robust=robust,
-            single=single,
-            lost=float(costs.sum()),
-            doubt=float(np.sqrt(np.square(costs).sum())),
-        )
+        counts = len(self._attacked), len(self._clean), int(right.sum()), robust, single
+        return counts, costs
 
     def _logits(self, gates: Doubles) -> tuple[Array, Labels]:
         """Set gates; return logits and labels of the clean samples."""

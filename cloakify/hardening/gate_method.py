@@ -203,6 +203,7 @@ def tune_gates(
             parameters,
             setting.masking.max_accuracy_drop,
             evaluator.evaluate,
+            evaluator.drop,
         )
     except GateError:
         if outcome.end == "interrupted":

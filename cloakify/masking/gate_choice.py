@@ -7,7 +7,7 @@ firmest or the last costs too much it is drawn back towards the source: ``gate^t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from cloakify.errors import GateError
@@ -47,6 +47,7 @@ def choose_gates(
     parameters: Parameters,
     max_accuracy_drop: float,
     evaluate: Evaluate,
+    drop: Callable[[Doubles], float],
 ) -> GateChoice:
     """Choose the gates with the best accuracy under PGD within the accuracy budget.
 
@@ -59,7 +60,10 @@ def choose_gates(
     max_accuracy_drop
         How much clean accuracy may be lost on other samples, as a fraction.
     evaluate
-        Tries further gates on the select split.
+        Tries further gates on samples that they were not tuned on.
+    drop
+        Tells of such gates, [folds, count], what they cost, which takes no attack; see
+        :attr:`~cloakify.masking.tuning.GateMetrics.drop`.
 
     Raises
     ------
@@ -74,8 +78,13 @@ def choose_gates(
     if parameters.kind == "positive":
         firmest = max(checkpoints, key=lambda point: point.metrics.robust)
         for point in {firmest.step: firmest, checkpoints[-1].step: checkpoints[-1]}.values():
-            if point.metrics.drop > allowed_drop:
-                choices += _drawn_back(point, parameters, before, allowed_drop, evaluate)
+            if point.metrics.drop <= allowed_drop:
+                continue
+            strength = _strongest(point, parameters, allowed_drop, drop)
+            if strength:
+                metrics = evaluate(parameters.values(strength * point.theta))
+                gates = _mean_gates(parameters, point, strength)
+                choices.append(GateChoice(gates, point.step, strength, metrics, before))
     allowed = [choice for choice in choices if choice.metrics.drop <= allowed_drop]
     best = max(allowed, key=lambda choice: choice.metrics.robust, default=None)
     if best is None or best.metrics.robust <= before.robust:
@@ -91,24 +100,18 @@ def _mean_gates(parameters: Parameters, point: Checkpoint, strength: float = 1.0
     return parameters.values(strength * point.theta.mean(axis=0))
 
 
-def _drawn_back(
+def _strongest(
     point: Checkpoint,
     parameters: Parameters,
-    before: GateMetrics,
     allowed_drop: float,
-    evaluate: Evaluate,
-) -> list[GateChoice]:
-    """Look for the strongest version within the budget by halving; return what was tried."""
-    tried: list[GateChoice] = []
+    drop: Callable[[Doubles], float],
+) -> float:
+    """Look by halving for the strongest version within the budget; 0 where there is none."""
     weakest, strongest = 0, len(STRENGTHS)
     while weakest < strongest:
         middle = (weakest + strongest) // 2
-        strength = STRENGTHS[middle]
-        metrics = evaluate(parameters.values(strength * point.theta))
-        gates = _mean_gates(parameters, point, strength)
-        tried.append(GateChoice(gates, point.step, strength, metrics, before))
-        if metrics.drop <= allowed_drop:
+        if drop(parameters.values(STRENGTHS[middle] * point.theta)) <= allowed_drop:
             weakest = middle + 1
         else:
             strongest = middle
-    return tried
+    return STRENGTHS[weakest - 1] if weakest else 0.0

@@ -25,13 +25,17 @@ def checkpoint(step: int, clean: float, robust: int, theta: float = 0.0) -> Chec
     return Checkpoint(step, np.full((1, 2), theta), metrics(clean, robust))
 
 
+def no_price(gates: np.ndarray) -> float:
+    raise AssertionError("nothing needs to be drawn back")
+
+
 def no_evaluation(gates: np.ndarray) -> GateMetrics:
     raise AssertionError("nothing needs to be tried again")
 
 
 def test_the_firmest_within_the_budget() -> None:
     points = [checkpoint(0, 90, 50), checkpoint(1, 89, 60, 0.1), checkpoint(2, 89, 65, 0.2)]
-    choice = choose_gates(points, POSITIVE, 0.01, no_evaluation)
+    choice = choose_gates(points, POSITIVE, 0.01, no_evaluation, no_price)
     assert (choice.step, choice.strength) == (2, 1.0)
     np.testing.assert_allclose(choice.gates, np.exp(0.2))
 
@@ -43,7 +47,7 @@ def test_gates_that_cost_too_much_are_drawn_back() -> None:
         strength = float(np.log(gates[0, 0]))
         return metrics(90 - 10 * strength, round(50 + 20 * strength))
 
-    choice = choose_gates(points, POSITIVE, 0.05, evaluate)
+    choice = choose_gates(points, POSITIVE, 0.05, evaluate, lambda gates: evaluate(gates).drop)
     assert choice.strength == 0.5
     np.testing.assert_allclose(choice.gates, np.exp(0.5))
     assert choice.metrics.robust == 60 and choice.metrics.drop == pytest.approx(0.05)
@@ -57,7 +61,7 @@ def test_shifts_are_drawn_back_in_proportion() -> None:
         strength = float(gates[0, 1] / 3)
         return metrics(90 - 10 * strength, round(50 + 20 * strength))
 
-    choice = choose_gates(points, parameters, 0.05, evaluate)
+    choice = choose_gates(points, parameters, 0.05, evaluate, lambda gates: evaluate(gates).drop)
     assert choice.strength == 0.5
     np.testing.assert_allclose(choice.gates, [np.exp(0.5), 1.5])
 
@@ -66,15 +70,15 @@ def test_a_loss_that_may_be_larger_elsewhere_is_kept_off() -> None:
     """Of two gates that are expected to lose one answer each, one is far less sure of it."""
     points = [checkpoint(0, 90, 50), checkpoint(1, 89, 60, 0.1)]
     points.append(Checkpoint(2, np.full((1, 2), 0.2), metrics(89, 70, doubt=3)))
-    assert choose_gates(points, BINARY, 0.03, no_evaluation).step == 1
-    assert choose_gates(points, BINARY, 0.04, no_evaluation).step == 2
+    assert choose_gates(points, BINARY, 0.03, no_evaluation, no_price).step == 1
+    assert choose_gates(points, BINARY, 0.04, no_evaluation, no_price).step == 2
 
 
 def test_gates_of_several_folds_are_the_mean_of_their_parameters() -> None:
     theta = np.array([[0.5, 4.0], [-0.1, 2.0]])
     points = [checkpoint(0, 90, 50), Checkpoint(1, theta, metrics(90, 60))]
     parameters = Parameters("positive", np.array([0.0, 3.0]))
-    choice = choose_gates(points, parameters, 0.01, no_evaluation)
+    choice = choose_gates(points, parameters, 0.01, no_evaluation, no_price)
     np.testing.assert_allclose(choice.gates, [np.exp(0.2), 9.0])
 
     def evaluate(gates: np.ndarray) -> GateMetrics:
@@ -84,7 +88,7 @@ def test_gates_of_several_folds_are_the_mean_of_their_parameters() -> None:
         return metrics(90 - 10 * strength, round(50 + 20 * strength))
 
     points[1] = Checkpoint(1, theta, metrics(80, 70))
-    choice = choose_gates(points, parameters, 0.05, evaluate)
+    choice = choose_gates(points, parameters, 0.05, evaluate, lambda gates: evaluate(gates).drop)
     np.testing.assert_allclose(choice.gates, [np.exp(0.1), 4.5])
 
 
@@ -102,6 +106,7 @@ def test_the_budget_is_kept(points: list[tuple[int, int]], budget: float, kind: 
             kind,
             budget,
             lambda gates: metrics(70, 60),
+            lambda gates: metrics(70, 60).drop,
         )
     except GateError as error:
         assert "no file was written" in str(error)
@@ -113,4 +118,6 @@ def test_the_budget_is_kept(points: list[tuple[int, int]], budget: float, kind: 
 
 def test_nothing_better_is_an_error() -> None:
     with pytest.raises(GateError, match=r"within 1\.0% of clean accuracy"):
-        choose_gates([checkpoint(0, 90, 50), checkpoint(1, 90, 50)], BINARY, 0.01, no_evaluation)
+        choose_gates(
+            [checkpoint(0, 90, 50), checkpoint(1, 90, 50)], BINARY, 0.01, no_evaluation, no_price
+        )

@@ -1,0 +1,41 @@
+"""What is counted of gates on samples that they were not tuned on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cloakify.hardening.gate_evaluator import GateEvaluator
+from cloakify.masking.clean_cost import CleanCost
+from tests.masking.test_tuning import PLAN, Bench
+
+
+@pytest.mark.parametrize("folds", [1, 2])
+def test_each_fold_is_tried_on_its_own_samples(tmp_path: Path, folds: int) -> None:
+    bench = Bench(tmp_path, folds=folds)
+    held_out = bench.folds[::-1]
+    evaluator = GateEvaluator(bench.model, bench.dataset, held_out, bench.threat, PLAN)
+    gates = np.random.default_rng(0).uniform(0, 2, (folds, bench.model.count))
+    metrics = evaluator.evaluate(gates)
+    costs, clean, robust = [], 0, 0
+    for own, indices in zip(gates, held_out, strict=True):
+        (batch,) = bench.dataset.batches(indices, len(indices))
+        bench.model.set(np.ones_like(own))
+        cost = CleanCost(bench.model.target.logits(batch.x), batch.y)
+        bench.model.set(own)
+        logits = bench.model.target.logits(batch.x)
+        costs.append(cost.of(logits))
+        clean += int((logits.argmax(axis=1) == batch.y).sum())
+        moved = bench.model.target.step(batch.x, batch.y, batch.x, bench.threat, bench.threat.eps)
+        robust += int(bench.model.target.correct(moved.x, batch.y).sum())
+    assert metrics.count == metrics.clean_count == sum(map(len, held_out))
+    assert metrics.clean == clean
+    # The model is monotone in every input: nothing beats one step of the whole budget.
+    assert metrics.robust == robust
+    assert metrics.lost == pytest.approx(sum(each.sum() for each in costs))
+    spread = np.sqrt(np.square(costs[0]).sum()) if folds == 1 else 0
+    assert metrics.doubt == pytest.approx(spread)
+    assert metrics.drop > 0
+    assert evaluator.drop(gates) == pytest.approx(metrics.drop)
