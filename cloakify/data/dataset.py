@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloakify.data.classes import Names, arrange, by_number
-from cloakify.data.digest import Label, digest
+from cloakify.data.digest import SIZE, Label, digest, first_of_each, sample_digest
 from cloakify.data.joined import Pack, PackedFeed
 from cloakify.data.prefetch import prefetch
 from cloakify.data.sanity import check_classes, check_columns, read_labels
@@ -114,21 +114,13 @@ class Dataset:
     def _content(self) -> tuple[str, NDArray[np.int64], NDArray[np.uint8]]:
         given = self._source.labels
         labels = np.full(len(self), -1) if given is None else given[self.rows]
-        payloads = self._source.payloads(self.rows)
-        first: dict[bytes, int] = {}
-        digests: list[bytes] = []
-
-        def records() -> Iterator[tuple[str, bytes, Label]]:
-            for index, ((key, payload), label) in enumerate(
-                zip(payloads, labels.tolist(), strict=True)
-            ):
-                digests.append(hashlib.sha256(payload).digest())
-                first.setdefault(digests[-1], index)
-                yield key, payload, label
-
-        name = digest(records())
-        distinct = np.fromiter(first.values(), np.int64, len(first))
-        return name, distinct, _rows_of(digests)
+        contents = np.empty((len(self), SIZE), np.uint8)
+        samples = np.empty((len(self), SIZE), np.uint8)
+        for index, (key, payload) in enumerate(self._source.payloads(self.rows)):
+            contents[index] = np.frombuffer(hashlib.sha256(payload).digest(), np.uint8)
+            label: Label = labels[index].tolist()
+            samples[index] = np.frombuffer(sample_digest(key, payload, label), np.uint8)
+        return digest(samples), first_of_each(contents), contents
 
     @property
     def total(self) -> int:

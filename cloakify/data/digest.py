@@ -25,22 +25,31 @@ container's compression.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+
+from cloakify.numeric.arrays import Indices
+
+Digests = NDArray[np.uint8]
 
 Label = int | Sequence[int]
 """A class index, or 0 and 1 for independent labels."""
 
 
-def digest(records: Iterable[tuple[str, bytes, Label]]) -> str:
-    """Hex SHA-256 of ``(key, payload, label)`` records, as the module's docstring defines it."""
-    samples = sorted(_of_sample(*record) for record in records)
-    return hashlib.sha256(b"cloakify data 2\n" + b"".join(samples)).hexdigest()
+SIZE = 32
+"""Bytes of a sample's digest."""
 
 
-def _of_sample(key: str, payload: bytes, label: Label) -> bytes:
+def digest(samples: Digests) -> str:
+    """Return the hex SHA-256 of samples by their own digests, uint8 [n, 32], in any order."""
+    ordered = samples[_order(samples)]
+    return hashlib.sha256(b"cloakify data 2\n" + ordered.tobytes()).hexdigest()
+
+
+def sample_digest(key: str, payload: bytes, label: Label) -> bytes:
+    """Return the digest of one sample, as the module's docstring defines it."""
     sha = hashlib.sha256()
     for field in (
         key.encode("utf-8", "surrogateescape"),
@@ -50,6 +59,24 @@ def _of_sample(key: str, payload: bytes, label: Label) -> bytes:
         sha.update(len(field).to_bytes(8, "little"))
         sha.update(field)
     return sha.digest()
+
+
+def first_of_each(digests: Digests) -> Indices:
+    """Return the index of the first of each of digests [n, 32] that are the same, ascending."""
+    order = _order(digests)
+    ordered = digests[order]
+    begins = np.ones(len(order), bool)
+    begins[1:] = (ordered[1:] != ordered[:-1]).any(axis=1)
+    # Equal ones are in the order of their indices.
+    return np.sort(order[begins])
+
+
+def _order(digests: Digests) -> Indices:
+    """Sort digests as bytes are sorted."""
+    # An array of numbers, not a list of bytes: of a million samples that is a quarter of a gigabyte
+    # less.
+    columns = digests.view(">u8").reshape(-1, SIZE // 8).T
+    return np.lexsort(columns[::-1]).astype(np.int64)
 
 
 def row_payload(row: NDArray[np.generic]) -> bytes:

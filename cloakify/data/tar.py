@@ -10,6 +10,7 @@ import io
 import tarfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
@@ -133,7 +134,9 @@ def _index(shard: Path) -> tuple[dict[str, _Member], dict[str, int]]:
                 if is_image:
                     images[key] = member
                 else:
-                    classes[key] = _label(member, info.name)
+                    classes[key] = _label(file, member, info.name)
+                # Or it keeps a kilobyte for each.
+                archive.members.clear()  # type: ignore[attr-defined]
             end = archive.offset
         _check_end(shard, end)
     except (tarfile.TarError, EOFError, ValueError, OverflowError) as error:
@@ -170,8 +173,15 @@ def _check_end(shard: Path, end: int) -> None:
         )
 
 
-def _label(member: _Member, name: str) -> int:
-    text = _read(member).strip() if member.size < 2 * _LABEL_DIGITS else b""
+def _label(file: IO[bytes], member: _Member, name: str) -> int:
+    text = b""
+    if member.size < 2 * _LABEL_DIGITS:
+        # The reader finds its place again for each header.
+        file.seek(member.offset)
+        data = file.read(member.size)
+        if len(data) != member.size:
+            raise _cut_short(member)
+        text = data.strip()
     if len(text) > _LABEL_DIGITS or not text.isdigit():
         raise DataError(
             f"{shown(member.shard)} member {shown(name)} holds no class index: write it as digits"
@@ -190,5 +200,9 @@ def _read(member: _Member) -> bytes:
             f"{shown(member.shard)} can't be read ({error.strerror}): check the file"
         ) from None
     if len(data) != member.size:
-        raise DataError(f"{shown(member.shard)} is cut short: copy or pack it again")
+        raise _cut_short(member)
     return data
+
+
+def _cut_short(member: _Member) -> DataError:
+    return DataError(f"{shown(member.shard)} is cut short: copy or pack it again")
