@@ -94,9 +94,13 @@ def read_head(model: ModelProto, head: Head, rank: int, host: Device = CPU) -> L
     bias = run(np.zeros((1, head.num_features), np.float32))[0]
     if stored is not None:
         return LinearHead(stored, bias)
-    units = np.eye(head.num_features, dtype=np.float32)
-    step = max(1, _AT_ONCE // (head.num_features * _positions(head)))
-    parts = [run(units[start : start + step]) for start in range(0, len(units), step)]
+    depth = head.num_features
+    step = max(1, _AT_ONCE // (depth * _positions(head)))
+    # Unit vectors, some at a time: all of them would be a table of D × D.
+    parts = [
+        run(np.eye(min(step, depth - start), depth, start, np.float32))
+        for start in range(0, depth, step)
+    ]
     return LinearHead(np.concatenate(parts) - bias, bias)
 
 

@@ -18,6 +18,7 @@ from google.protobuf.message import DecodeError
 from onnx import ModelProto, TensorProto
 
 from cloakify.errors import ModelError
+from cloakify.onnxfile.mapped import MAPPED_MODEL, can_map, is_mapped, map_tensor
 from cloakify.onnxfile.sidecars import (
     check_claim,
     check_stored,
@@ -28,6 +29,7 @@ from cloakify.onnxfile.sidecars import (
     read_tensor,
     sha256_of,
 )
+from cloakify.onnxfile.sizes import raw_size
 from cloakify.onnxfile.walk import iter_tensors
 from cloakify.onnxfile.wellformed import check_well_formed
 
@@ -109,14 +111,16 @@ class OnnxFile:
         return self._with(_is_small_outside)
 
     def load_weights(self) -> ModelProto:
-        """Return a copy of the model with the external weights read into it.
+        """Return a copy of the model to work with: external weights read, or mapped if many.
+
+        It is not to be saved: it names the place of mapped ones on this machine.
 
         Raises
         ------
         ModelError
             A sidecar is shorter than the model says.
         """
-        return self._with(is_outside)
+        return self._with(is_outside, mapping=True)
 
     def load_some(self, names: Collection[str]) -> ModelProto:
         """Return the model with the external weights of these names read into a copy of it.
@@ -128,12 +132,20 @@ class OnnxFile:
         """
         return self._with(lambda tensor: is_outside(tensor) and tensor.name in names)
 
-    def _with(self, wanted: Callable[[TensorProto], bool]) -> ModelProto:
+    def _with(self, wanted: Callable[[TensorProto], bool], *, mapping: bool = False) -> ModelProto:
         if not any(map(wanted, iter_tensors(self.model))):
             return self.model
         model = ModelProto()
         model.CopyFrom(self.model)
+        # The runtime takes weights from elsewhere for the main graph alone.
+        outside = [tensor for tensor in model.graph.initializer if is_outside(tensor)]
+        if not mapping or sum(map(raw_size, outside)) < MAPPED_MODEL:
+            outside = []
+        for tensor in filter(can_map, outside):
+            map_tensor(tensor, self.sidecar(place_of(tensor).location))
         for tensor in filter(wanted, iter_tensors(model)):
+            if is_mapped(tensor):
+                continue
             try:
                 read_tensor(tensor, self.sidecar(place_of(tensor).location))
             except ModelError as error:

@@ -18,7 +18,7 @@ from onnx import TensorProto
 
 from cloakify.errors import ModelError
 from cloakify.limits.stages import stored
-from cloakify.onnxfile.values import raw_size
+from cloakify.onnxfile.sizes import raw_size
 
 CHUNK = 1 << 20
 

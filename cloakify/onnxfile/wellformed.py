@@ -27,7 +27,7 @@ from onnx.defs import OpSchema
 
 from cloakify.errors import ModelError
 from cloakify.onnxfile.order import disorder
-from cloakify.onnxfile.values import packed_bits, raw_size
+from cloakify.onnxfile.sizes import packed_bits, raw_size
 from cloakify.onnxfile.walk import iter_graphs, iter_tensors
 
 # Nodes that a model may have once its functions are written out, unless it has as many in itself.

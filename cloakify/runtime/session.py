@@ -18,14 +18,13 @@ from cloakify.errors import DeviceError, ModelError, OutOfMemoryError
 from cloakify.graph.analysis.inputs import data_inputs
 from cloakify.graph.lowering.data_dependent_shapes import shaped_by_values
 from cloakify.limits.stages import MEMORY, Stage
+from cloakify.onnxfile.mapped import MAPPED_MODEL
+from cloakify.onnxfile.sizes import weights_size
 from cloakify.onnxfile.walk import iter_graphs
 from cloakify.ort import ORT_ERRORS, one_line
 from cloakify.runtime.devices import Device
 from cloakify.runtime.runs import tell_of_run
-from cloakify.runtime.weights_beside import weights_as_values
-
-# What protobuf can put into one message; a larger model is handed over apart from its weights.
-MESSAGE_LIMIT = (1 << 31) - (1 << 26)
+from cloakify.runtime.weights_beside import Values, hand_over
 
 # Bytes that a session may take besides what its weights and samples do. CUDA's libraries take more.
 CUDA_MEMORY = 8 << 30
@@ -101,8 +100,8 @@ class Session:
         options.execution_order = ort.ExecutionOrder.PRIORITY_BASED
         if not optimise:
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-        size = _weight_bytes(model)
-        if both_ways and size > PACKED_LIMIT:
+        size = weights_size(model) if isinstance(model, ModelProto) else 0
+        if size > (PACKED_LIMIT if both_ways else MAPPED_MODEL):
             options.add_session_config_entry("session.disable_prepacking", "1")
         if both_ways:
             # The runtime moves transposes across quantisation, and gets the type of ours wrong.
@@ -114,7 +113,12 @@ class Session:
         try:
             with Stage("opening it in ONNX Runtime", size, memory=self._allowed):
                 _return_freed_memory()
-                source, self._weights = _source(model, size, options)
+                source: str | bytes
+                self._weights: Values = {}
+                if isinstance(model, ModelProto):
+                    source, self._weights = hand_over(model, options)
+                else:
+                    source = os.fspath(model)
                 # The fallback would print to standard output and go on without the device asked
                 # for.
                 self._session = ort.InferenceSession(
@@ -191,30 +195,6 @@ class Session:
             return ort.OrtValue.ortvalue_from_numpy(whole, self.device.kind, self.device.index)
         except ORT_ERRORS as error:
             raise _running_error(error) from error
-
-
-def _source(
-    model: ModelProto | str | os.PathLike[str], size: int, options: ort.SessionOptions
-) -> tuple[str | bytes, dict[str, ort.OrtValue]]:
-    """Return what to open, and the weights that the session reads from where they are.
-
-    ``size`` is that of the weights in a message, in bytes.
-    """
-    if not isinstance(model, ModelProto):
-        return os.fspath(model), {}
-    if size <= MESSAGE_LIMIT:
-        return model.SerializeToString(), {}
-    skeleton, weights = weights_as_values(model)
-    options.add_external_initializers(list(weights), list(weights.values()))
-    return skeleton.SerializeToString(), weights
-
-
-def _weight_bytes(model: ModelProto | str | os.PathLike[str]) -> int:
-    """Return the size of a message's weights; of a file's, 0."""
-    if not isinstance(model, ModelProto):
-        return 0
-    # Not the whole message's size: beyond 2 GiB protobuf can't tell even that.
-    return sum(tensor.ByteSize() for tensor in model.graph.initializer)
 
 
 def _bytes_of(value: Value) -> int:

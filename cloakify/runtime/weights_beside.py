@@ -1,37 +1,82 @@
-"""Hand a model's weights to ONNX Runtime beside the message, which protobuf limits to 2 GiB."""
+"""Hand weights to ONNX Runtime beside the message: those that are mapped, or that it can't hold.
+
+Mapped ones are used where they are, by all sessions; protobuf's limit of 2 GiB is for others.
+"""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import numpy as np
 import onnx
 import onnxruntime as ort
 from onnx import ModelProto, TensorProto
 
+from cloakify.graph.model.dataflow import values_read
 from cloakify.graph.model.weights import is_large, split_weights
 from cloakify.onnxfile import values_of
+from cloakify.onnxfile.mapped import is_mapped
+from cloakify.onnxfile.sidecars import place_of
+from cloakify.onnxfile.sizes import raw_size
+
+# Where the runtime looks for the files that a model in memory names.
+FOLDER = "session.model_external_initializers_file_folder_path"
+
+# What protobuf can put into one message; a larger model is handed over apart from its weights.
+MESSAGE_LIMIT = (1 << 31) - (1 << 26)
+
+Values = dict[str, ort.OrtValue]
 
 
-def weights_as_values(model: ModelProto) -> tuple[ModelProto, dict[str, ort.OrtValue]]:
-    """Split a model into a message without its large initializers and these as values.
+def hand_over(model: ModelProto, options: ort.SessionOptions) -> tuple[bytes, Values]:
+    """Return a message to open with these options, and values to keep as long as the session.
 
-    The model itself is not changed and its weights are copied once. Types that numpy has no
-    number type for (bfloat16, 4-bit integers, …) stay in the message.
+    The model itself is not changed. What is not mapped is copied once, and by the runtime again.
     """
-    skeleton, weights = split_weights(model, lambda tensor: is_large(tensor) and _is_plain(tensor))
-    values: dict[str, ort.OrtValue] = {}
+    apart = sum(tensor.ByteSize() for tensor in model.graph.initializer) > MESSAGE_LIMIT
+
+    def is_apart(tensor: TensorProto) -> bool:
+        return is_mapped(tensor) or (apart and is_large(tensor) and _is_plain(tensor))
+
+    skeleton, weights = split_weights(model, is_apart)
+    if not weights:
+        return model.SerializeToString(), {}
+    read = {name for node in model.graph.node for name in values_read(node)}
+    read.update(value.name for value in model.graph.output)
+    values: Values = {}
+    copied: Values = {}
     for name, tensor in weights.items():
-        array = np.ascontiguousarray(values_of(tensor))
-        values[name] = ort.OrtValue.ortvalue_from_numpy(array)
-        skeleton.graph.initializer.append(_reference(tensor, array.nbytes))
-    return skeleton, values
+        # The runtime drops what nobody reads, and then does not find it.
+        if name not in read:
+            continue
+        values[name] = _value(tensor)
+        if is_mapped(tensor):
+            place = Path(place_of(tensor).location)
+            skeleton.graph.initializer.append(_named(tensor, str(place.relative_to(place.anchor))))
+            options.add_initializer(name, values[name])
+        else:
+            skeleton.graph.initializer.append(_named(tensor, "in-memory"))
+            copied[name] = values[name]
+    anchors = {Path(place_of(weights[name]).location).anchor for name in values.keys() - copied}
+    if anchors:
+        # One for all: said twice, the runtime prints a warning.
+        options.add_session_config_entry(FOLDER, anchors.pop())
+    if copied:
+        options.add_external_initializers(list(copied), list(copied.values()))
+    return skeleton.SerializeToString(), values
+
+
+def _value(tensor: TensorProto) -> ort.OrtValue:
+    return ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(values_of(tensor)))
 
 
 def _is_plain(tensor: TensorProto) -> bool:
+    """Tell whether numpy has a number type for it: it has none for bfloat16, 4-bit integers, …"""
     dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type))
     return dtype.kind in "fiu" and dtype.isbuiltin == 1
 
 
-def _reference(tensor: TensorProto, size: int) -> TensorProto:
+def _named(tensor: TensorProto, location: str) -> TensorProto:
     """Describe a tensor whose bytes come from elsewhere; the runtime wants a place, unread."""
     reference = TensorProto(
         name=tensor.name,
@@ -39,6 +84,9 @@ def _reference(tensor: TensorProto, size: int) -> TensorProto:
         dims=tensor.dims,
         data_location=TensorProto.EXTERNAL,
     )
-    for key, value in (("location", "in-memory"), ("offset", "0"), ("length", str(size))):
+    place = {"offset": "0", "length": str(raw_size(tensor))}
+    if is_mapped(tensor):
+        place["offset"] = str(place_of(tensor).offset)
+    for key, value in {"location": location, **place}.items():
         reference.external_data.add(key=key, value=value)
     return reference

@@ -18,6 +18,7 @@ from cloakify.graph.lowering.state import Keep, Lowering, Shape
 from cloakify.graph.model.weights import set_weights_aside
 from cloakify.graph.model.working_graph import WorkingGraph, import_working
 from cloakify.limits.stages import Stage
+from cloakify.onnxfile.sizes import weights_size
 
 # Bytes of an input's number, at most.
 _WIDEST = 8
@@ -50,7 +51,7 @@ def specialise(
     ModelError
         The shapes do not fit the model, or a tensor's shape can't be determined.
     """
-    size = sum(tensor.ByteSize() for tensor in model.graph.initializer)
+    size = weights_size(model)
     fed = sum(_WIDEST * math.prod(shape) for shape in shapes.values())
     with Stage("writing it out for a batch", size, fed):
         lowering = lower(model, shapes, keep, outputs, PASSES)

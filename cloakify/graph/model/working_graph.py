@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import onnx_graphsurgeon as gs
+from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto
 
 from cloakify.boundary import boundary
 from cloakify.errors import ModelError
 from cloakify.graph.model.imported import import_graph
 from cloakify.graph.model.weights import Weights, drop_inputs
+from cloakify.onnxfile import values_of
 
 
 @dataclass
@@ -88,6 +91,13 @@ class WorkingGraph:
         return model
 
 
+class _Unread(gs.ir.tensor.LazyValues):
+    """Values that are read where somebody asks for them, mapped ones too."""
+
+    def load(self) -> NDArray[Any]:
+        return np.array(values_of(self.tensor))
+
+
 def import_working(skeleton: ModelProto, weights: Weights) -> WorkingGraph:
     """Import a message whose weights are declared as inputs; these become constants, unread."""
     drop_inputs(skeleton, weights)
@@ -99,5 +109,5 @@ def import_working(skeleton: ModelProto, weights: Weights) -> WorkingGraph:
     graph = import_graph(skeleton)
     for name, tensor in graph.tensors().items():
         if name in weights and isinstance(tensor, gs.Constant):
-            tensor._values = gs.ir.tensor.LazyValues(weights[name])
+            tensor._values = _Unread(weights[name])
     return WorkingGraph(graph, weights)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx import ModelProto, TensorProto
 
 from cloakify.graph.model.weights import SMALL, set_weights_aside, split_weights
 from cloakify.graph.model.working_graph import import_working
-from cloakify.runtime.weights_beside import weights_as_values
+from cloakify.runtime import weights_beside
 
 
 @pytest.fixture
@@ -59,12 +60,16 @@ def test_a_working_graph_gives_the_weights_back(model: ModelProto) -> None:
     )
 
 
-def test_what_numpy_has_no_type_for_stays_in_the_message(model: ModelProto) -> None:
+def test_what_numpy_has_no_type_for_stays_in_the_message(
+    model: ModelProto, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(weights_beside, "MESSAGE_LIMIT", 100)
     sixteen = TensorProto(name="z", dims=[2 * SMALL], data_type=TensorProto.BFLOAT16)
     sixteen.raw_data = bytes(4 * SMALL)
     model.graph.initializer.append(sixteen)
-    skeleton, values = weights_as_values(model)
+    message, values = weights_beside.hand_over(model, onnxruntime.SessionOptions())
     assert set(values) == {"w"}
+    skeleton = onnx.load_model_from_string(message)
     kept = {tensor.name: tensor.data_location for tensor in skeleton.graph.initializer}
     external, default = TensorProto.EXTERNAL, TensorProto.DEFAULT
     assert kept == {"w": external, "b": default, "axes": default, "z": default}

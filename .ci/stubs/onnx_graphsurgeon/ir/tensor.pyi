@@ -8,4 +8,5 @@ class LazyValues:
 
     shape: list[int]
     dtype: np.dtype[Any]
+    tensor: TensorProto
     def __init__(self, tensor: TensorProto) -> None: ...

@@ -1,0 +1,99 @@
+"""Weights that stay in their sidecars: the same numbers, and no copy of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from cloakify.errors import ModelError
+from cloakify.onnxfile import mapped, model_file, open_model, read_metadata, values_of
+from cloakify.onnxfile.mapped import is_mapped
+from cloakify.runtime import CPU, Session
+from cloakify.settings import HardenSetting
+from cloakify.workflows.harden import harden
+from cloakify.workflows.verify import verify
+from tests.support.large_models import write_beside
+
+
+@pytest.fixture
+def everything(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Map the weights of models of any size."""
+    monkeypatch.setattr(model_file, "MAPPED_MODEL", 0)
+    monkeypatch.setattr(mapped, "MAPPED_TENSOR", 16)
+
+
+def test_values_are_those_of_the_sidecar_and_shared(tmp_path: Path, everything: None) -> None:
+    write_beside(tmp_path / "m.onnx", [40, 30])
+    file = open_model(tmp_path / "m.onnx")
+    expected = onnx.load(tmp_path / "m.onnx")
+    first, second = file.load_weights(), file.load_weights()
+    for one, other, plain in zip(
+        first.graph.initializer,
+        second.graph.initializer,
+        expected.graph.initializer,
+        strict=True,
+    ):
+        assert is_mapped(one) and not one.raw_data
+        np.testing.assert_array_equal(values_of(one), onnx.numpy_helper.to_array(plain))
+        assert np.shares_memory(values_of(one), values_of(other))
+    # What is saved is an edit of the message as it was.
+    assert not any(is_mapped(tensor) for tensor in file.model.graph.initializer)
+
+
+def test_few_weights_are_read(tmp_path: Path) -> None:
+    write_beside(tmp_path / "m.onnx", [300, 300])
+    assert not any(map(is_mapped, open_model(tmp_path / "m.onnx").load_weights().graph.initializer))
+
+
+@pytest.mark.parametrize("start", [0, 1])
+def test_numbers_that_begin_between_two_are_read(
+    tmp_path: Path, everything: None, start: int
+) -> None:
+    model = onnx.parser.parse_model(
+        """<ir_version: 8, opset_import: ["" : 17]>
+        f (float[N, 4] x) => (float[N, 6] y) <float[4, 6] w> { y = MatMul (x, w) }"""
+    )
+    weight = np.arange(24, dtype=np.float32).reshape(4, 6)
+    (tmp_path / "w.data").write_bytes(bytes(start) + weight.tobytes())
+    tensor = model.graph.initializer.add(name="w", data_type=1, dims=[4, 6])
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    for key, value in (("location", "w.data"), ("offset", str(start)), ("length", "96")):
+        tensor.external_data.add(key=key, value=value)
+    (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
+    loaded = open_model(tmp_path / "m.onnx").load_weights()
+    x = np.eye(4, dtype=np.float32)
+    np.testing.assert_array_equal(Session(loaded, CPU).run({"x": x})["y"], weight)
+
+
+def test_a_sidecar_that_is_cut_short_meanwhile(tmp_path: Path, everything: None) -> None:
+    write_beside(tmp_path / "m.onnx", [40, 30])
+    loaded = open_model(tmp_path / "m.onnx").load_weights()
+    (tmp_path / "m.data").write_bytes(b"short")
+    with pytest.raises(ModelError, match="was cut short while it was in use"):
+        values_of(loaded.graph.initializer[0])
+    (tmp_path / "m.data").unlink()
+    with pytest.raises(ModelError, match="can't be read"):
+        values_of(loaded.graph.initializer[0])
+
+
+def test_a_mapped_model_is_hardened_as_one_that_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_beside(tmp_path / "m.onnx", [40, 30])
+    np.savez(tmp_path / "d.npz", x=np.random.default_rng(0).random((60, 32), np.float32))
+    setting = HardenSetting(
+        labels="model", eps=0.03, evaluation_steps=3, device="cpu", mask_ratio=0.2, box=None
+    )
+    digests = set()
+    for name in ("read", "mapped"):
+        out = tmp_path / name
+        out.mkdir()
+        harden(tmp_path / "m.onnx", tmp_path / "d.npz", out / "h.onnx", setting)
+        assert verify(out / "h.onnx", tmp_path / "m.onnx").faults == ()
+        digests.add(read_metadata(open_model(out / "h.onnx").model)["mask.sha256"])
+        monkeypatch.setattr(model_file, "MAPPED_MODEL", 0)
+        monkeypatch.setattr(mapped, "MAPPED_TENSOR", 16)
+    assert len(digests) == 1
