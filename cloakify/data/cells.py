@@ -6,6 +6,7 @@ import csv
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from cloakify.data.naming import shown
@@ -15,8 +16,10 @@ from cloakify.errors import DataError
 ENDINGS = (".csv", ".tsv", ".jsonl")
 """Endings of such files, in lower case."""
 
-# Bytes of a file, and columns: text is read into memory.
+# Bytes of a file, and columns: what is made of text is held in memory.
 _LARGEST, _MOST_COLUMNS = 1 << 31, 1 << 20
+# Rows that are handed on together: as text they take many times what numbers do.
+_TOGETHER = 4096
 
 
 @dataclass(frozen=True)
@@ -48,18 +51,30 @@ def read_cells(path: Path) -> Cells:
     DataError
         The file can't be read, is empty, has a column twice, or rows differ in length.
     """
-    rows = read_rows(path)
-    if not rows:
+    header, chunks = stream_cells(path)
+    return Cells(header, [row for rows in chunks for row in rows])
+
+
+def stream_cells(path: Path) -> tuple[list[str], Iterator[list[list[str]]]]:
+    """Return the header of a table, and its rows, some at a time.
+
+    Raises
+    ------
+    DataError
+        As :func:`read_cells`; of a row when it is reached.
+    """
+    rows = iter_rows(path)
+    header = next(rows, None)
+    if header is None:
         raise DataError(f"{shown(path)} is empty: give a header and at least one row")
-    header, *values = rows
     if len(set(header)) < len(header):
         twice = next(name for name in header if header.count(name) > 1)
         raise DataError(f"{shown(path)} has two columns {shown(twice)!r}: rename one")
-    return Cells(header, values)
+    return header, iter(lambda: list(islice(rows, _TOGETHER)), [])
 
 
-def read_rows(path: Path) -> list[list[str]]:
-    """Read the rows of a table, the first of which may be its header; of JSON it is.
+def iter_rows(path: Path) -> Iterator[list[str]]:
+    """Yield the rows of a table, the first of which may be its header; of JSON it is.
 
     Raises
     ------
@@ -74,10 +89,11 @@ def read_rows(path: Path) -> list[list[str]]:
             )
         with open(path, encoding="utf-8-sig", newline="") as file:
             if path.suffix.lower() == ".jsonl":
-                return _of_objects(path, file)
-            delimiter = _delimiter(file.readline())
-            file.seek(0)
-            return list(_rows(path, file, delimiter))
+                yield from _of_objects(path, file)
+            else:
+                delimiter = _delimiter(file.readline())
+                file.seek(0)
+                yield from _rows(path, file, delimiter)
 
 
 def _delimiter(line: str) -> str:
@@ -100,9 +116,9 @@ def _rows(path: Path, file: Iterator[str], delimiter: str) -> Iterator[list[str]
         yield row
 
 
-def _of_objects(path: Path, file: Iterator[str]) -> list[list[str]]:
+def _of_objects(path: Path, file: Iterator[str]) -> Iterator[list[str]]:
     """Read an object a line, all with the first one's keys, as a header and rows."""
-    rows: list[list[str]] = []
+    header: list[str] | None = None
     for number, line in enumerate(file, 1):
         if not line.strip():
             continue
@@ -112,17 +128,17 @@ def _of_objects(path: Path, file: Iterator[str]) -> list[list[str]]:
             read = None
         if not isinstance(read, dict):
             raise DataError(f"{shown(path)} line {number} is no JSON object: mend it")
-        if not rows:
-            rows.append(list(read))
-        lacking = [name for name in rows[0] if name not in read]
-        if lacking or len(read) != len(rows[0]):
-            odd = lacking or [name for name in read if name not in rows[0]]
+        if header is None:
+            header = list(read)
+            yield header
+        lacking = [name for name in header if name not in read]
+        if lacking or len(read) != len(header):
+            odd = lacking or [name for name in read if name not in header]
             raise DataError(
                 f"{shown(path)} line {number} has not the keys of the first ({shown(odd[0])!r}): "
                 "give all objects the same"
             )
-        rows.append([_cell(read[name]) for name in rows[0]])
-    return rows
+        yield [_cell(read[name]) for name in header]
 
 
 def _cell(value: object) -> str:

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from cloakify.data.array_files import read_labels_of
-from cloakify.data.cells import ENDINGS, read_rows
+from cloakify.data.cells import ENDINGS, iter_rows
 from cloakify.data.folder import EXTENSIONS
 from cloakify.data.labels import label_name, labels_of_texts
 from cloakify.data.naming import shown, some
@@ -90,7 +90,7 @@ def read_label_list(path: Path) -> LabelList:
     if kind in (".npy", ".npz"):
         return LabelList(path, *_of_array(path))
     if kind in ENDINGS:
-        return _of_rows(path, read_rows(path))
+        return _of_rows(path, list(iter_rows(path)))
     with text_errors(path):
         if path.stat().st_size > _LARGEST:
             raise DataError(f"{shown(path)} is over a gigabyte: is it a list of labels?")

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloakify.data.bounds import check_count
-from cloakify.data.cells import read_cells
+from cloakify.data.cells import stream_cells
 from cloakify.data.folder import is_image
 from cloakify.data.labels import LABEL_NAMES, label_name, labels_of_texts
 from cloakify.data.naming import shown, some
@@ -17,7 +17,10 @@ from cloakify.data.request import Request
 from cloakify.data.source import RowSource, Source
 from cloakify.data.text_source import TextSource, text_columns
 from cloakify.errors import DataError
-from cloakify.numeric.arrays import Doubles, Labels
+from cloakify.numeric.arrays import Array, Labels
+
+# Different texts of a column that are told from new ones: labels are no more.
+_MOST_HELD = 1 << 14
 
 
 class TableRows(RowSource):
@@ -28,7 +31,7 @@ class TableRows(RowSource):
     path
         The file.
     values
-        float64 [n, D].
+        float32 [n, D].
     labels, class_names
         See :class:`~cloakify.data.source.Source`.
     """
@@ -36,7 +39,7 @@ class TableRows(RowSource):
     def __init__(
         self,
         path: Path,
-        values: Doubles,
+        values: Array,
         labels: Labels | None,
         class_names: tuple[str, ...] | None,
     ) -> None:
@@ -63,7 +66,20 @@ class TableRows(RowSource):
 
     def take(self, rows: NDArray[np.int64]) -> NDArray[np.generic]:
         """See :meth:`RowSource.take`."""
-        return self._values[rows].astype(np.float32)
+        return self._values[rows]
+
+
+class _Texts:
+    """A column of text, of which what stands there often is held once."""
+
+    def __init__(self) -> None:
+        self.rows: list[str] = []
+        self._known: dict[str, str] = {}
+
+    def add(self, cells: Sequence[str]) -> None:
+        """Take some rows more."""
+        known = self._known if len(self._known) <= _MOST_HELD else {}
+        self.rows += [known.setdefault(cell, cell) for cell in cells]
 
 
 def open_table(path: Path, request: Request) -> Source:
@@ -75,26 +91,33 @@ def open_table(path: Path, request: Request) -> Source:
         There is no header or no such column, a cell is no number where the model takes numbers, or
         rows differ in length.
     """
-    cells = read_cells(path)
-    label = request.label_of(cells.header, shown(path)) if request.labelled else None
+    header, chunks = stream_cells(path)
+    label = request.label_of(header, shown(path)) if request.labelled else None
     if request.labelled and label is None:
-        raise no_labels(path, cells.header)
-    labels: tuple[Labels | None, tuple[str, ...] | None] = (None, None)
-    if label is not None:
-        labels = labels_of_texts(cells.column(label), f"{shown(path)} column {shown(label)!r}")
-    unlabelled = label_name(cells.header) if label is None else label
-    features = [name for name in cells.header if name and name != unlabelled]
+        raise no_labels(path, header)
+    unlabelled = label_name(header) if label is None else label
+    features = [name for name in header if name and name != unlabelled]
     if not features:
         raise DataError(f"{shown(path)} has no column but that of the labels: add the features")
+    of_text = text_columns(features, features, shown(path)) if request.ids else []
+    texts = {name: _Texts() for name in (*of_text, label) if name is not None}
+    numbers: list[Array] = [np.empty((0, len(features)), np.float32)]
+    start = 0
+    for rows in chunks:
+        columns = dict(zip(header, zip(*rows, strict=True), strict=True))
+        for name, column in texts.items():
+            column.add(columns[name])
+        if not request.ids:
+            numbers.append(_numbers(path, {name: columns[name] for name in features}, start))
+        start += len(rows)
+    labels: tuple[Labels | None, tuple[str, ...] | None] = (None, None)
+    if label is not None:
+        labels = labels_of_texts(texts[label].rows, f"{shown(path)} column {shown(label)!r}")
     if request.ids:
-        chosen = text_columns(features, features, shown(path))
-        columns = [cells.column(name) for name in chosen]
-        return TextSource(path, columns, *labels, lambda row: f"{shown(path)} row {row}")
-    values = np.empty((len(cells.rows), len(features)))
-    for slot, name in enumerate(features):
-        values[:, slot] = _numbers(path, name, cells.column(name))
-    source = TableRows(path, values, *labels)
-    if len(features) < len(cells.header) - (unlabelled is not None):
+        of_rows = [texts[name].rows for name in of_text]
+        return TextSource(path, of_rows, *labels, lambda row: f"{shown(path)} row {row}")
+    source = TableRows(path, np.concatenate(numbers), *labels)
+    if len(features) < len(header) - (unlabelled is not None):
         source.notes = (f"{shown(path)}: the column without a name is left out",)
     return source
 
@@ -115,25 +138,38 @@ def table_of_columns(
     labels: tuple[Labels, tuple[str, ...] | None] | None,
 ) -> TableRows:
     """Make a table of columns of numbers [n] each, by name, and of labels with classes' names."""
-    values = np.stack([column.astype(np.float64) for column in columns.values()], axis=1)
+    with np.errstate(over="ignore"):
+        values = np.stack([column.astype(np.float32) for column in columns.values()], axis=1)
     return TableRows(path, values, *(labels or (None, None)))
 
 
-def _numbers(path: Path, name: str, cells: list[str]) -> Doubles:
-    try:
-        return np.array([float(cell) for cell in cells])
-    except ValueError:
-        row, cell = next((r, c) for r, c in enumerate(cells) if not _is_number(c))
-        if is_image(cell):
-            raise DataError(
-                f"{shown(path)} row {row} column {shown(name)!r} is {shown(cell)!r}, the name of "
-                f"an image: give the images' folder as data, and the file by --labels {shown(path)}"
-            ) from None
-        what = "is empty" if not cell.strip() else f"is {shown(cell)!r}, no number"
-        raise DataError(
-            f"{shown(path)} row {row} column {shown(name)!r} {what}: a model takes numbers; encode "
-            "or fill it as the model was trained with, or leave the column out"
-        ) from None
+def _numbers(path: Path, columns: dict[str, tuple[str, ...]], start: int) -> Array:
+    """Return some rows of numbers, float32 [n, D]; ``start`` is the first one's number."""
+    values = np.empty((len(next(iter(columns.values()))), len(columns)), np.float32)
+    for slot, (name, cells) in enumerate(columns.items()):
+        try:
+            # As doubles first: text is rounded once.
+            with np.errstate(over="ignore"):
+                values[:, slot] = np.array([float(cell) for cell in cells])
+        except ValueError:
+            raise _no_number(path, name, cells, start) from None
+    return values
+
+
+def _no_number(path: Path, name: str, cells: Sequence[str], start: int) -> DataError:
+    """Return the error for a column that holds something else somewhere."""
+    row, cell = next((r, c) for r, c in enumerate(cells, start) if not _is_number(c))
+    where = f"{shown(path)} row {row} column {shown(name)!r}"
+    if is_image(cell):
+        return DataError(
+            f"{where} is {shown(cell)!r}, the name of an image: give the images' folder as data, "
+            f"and the file by --labels {shown(path)}"
+        )
+    what = "is empty" if not cell.strip() else f"is {shown(cell)!r}, no number"
+    return DataError(
+        f"{where} {what}: a model takes numbers; encode or fill it as the model was trained with, "
+        "or leave the column out"
+    )
 
 
 def _is_number(cell: str) -> bool:
