@@ -53,7 +53,7 @@ class LinearHead:
             return self
         sign = 1 if scores.boundary.rising else -1
         weight = sign * self.weight
-        bias = floats(sign * (self.bias - np.array(scores.boundary.bounds)))
+        bias = floats(sign * (self.bias - np.array(scores.boundary.logits)))
         if scores.task is Task.BINARY:
             weight = np.concatenate([np.zeros_like(weight), weight], axis=1)
             bias = np.concatenate([np.zeros_like(bias), bias])

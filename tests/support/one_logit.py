@@ -31,6 +31,10 @@ ENDINGS = {
         "float[N, 2] y",
         "p = Sigmoid (z)  q = Sub (unit, p)  y = Concat <axis = 1> (q, p)",
     ),
+    "answer of the other class": (
+        "bool[N, 1] y",
+        "p = Sigmoid (z)  q = Sub (unit, p)  y = Less (q, half)",
+    ),
     "chosen": (
         "int64[N, 1] k",
         "p = Sigmoid (z)  q = Sub (unit, p)  y = Concat <axis = 1> (q, p)"

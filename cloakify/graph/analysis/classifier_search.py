@@ -17,15 +17,18 @@ from cloakify.graph.analysis.head import Head
 from cloakify.graph.analysis.head_search import answers_in, find_head_in
 from cloakify.graph.analysis.other_models import (
     classifier_without_layer,
+    positions_of,
     refuse_detector,
     refuse_map,
     refuse_numbers,
+    refuse_parts,
     refuse_positions,
 )
 from cloakify.graph.analysis.scores import Scores, scores_at, scores_of
-from cloakify.graph.analysis.task import Task, TaskReading, read_task
+from cloakify.graph.analysis.task import EVEN_ODDS, Task, TaskReading, nodes_behind, read_task
 from cloakify.graph.model.branches import write_out_branches
 from cloakify.graph.model.constants import Constants
+from cloakify.graph.model.dataflow import between
 from cloakify.graph.model.shapes import import_with_shapes
 
 
@@ -109,6 +112,8 @@ def find_classifier(
     graph = import_with_shapes(model)
     if wanted.output is not None:
         graph.outputs = [_output(graph, wanted.output)]
+        # What leads to others is no reader of the scores any more.
+        graph.cleanup()
     answers = answers_in(graph)
     if wanted.head is None:
         refuse_detector(graph, answers)
@@ -129,22 +134,57 @@ def find_classifier(
         head = None if head is None else replace(head, logits=found.tensor.name)
     else:
         found = BareScores(graph.tensors()[head.logits], head.num_classes, "")
+    reading_of_pooled: TaskReading | None = None
+    if head is not None:
+        refuse_parts(found.tensor, answers)
+        pooled = _pooled(graph, found, answers, constants)
+        head = head if pooled is None else replace(head, logits=pooled.tensor.name)
+        reading_of_pooled = None if pooled is None else _reading_of_pooled(found, pooled)
+        found = pooled or found
     refuse_positions(graph, found.tensor, found.count)
-    reading = read_task(found.tensor, found.count, constants)
+    outputs = [output.name for output in graph.outputs]
+    reading = reading_of_pooled or read_task(found.tensor, found.count, constants, outputs)
     if found.sign and not reading.sign:
         reading = replace(reading, sign=found.sign)
     if wanted.task is None:
         features = None if head is None else head.num_features
-        refuse_numbers(graph, found.tensor, reading, found.count, features)
+        refuse_numbers(graph, found.tensor, reading, found.count, features, constants)
     else:
         reading = _as_wanted(reading, found, wanted.task)
-    outputs = [output.name for output in graph.outputs]
     scores = scores_at(found.tensor.name, found.count, reading, outputs)
     if head is not None:
         scores = scores_of(head, reading, outputs)
     if wanted.threshold is not None:
         scores = _with_threshold(scores, wanted.threshold)
     return ClassifierSearch(head, alternatives, reading, scores, problem)
+
+
+def _pooled(
+    graph: gs.Graph, found: BareScores, answers: list[gs.Tensor], constants: Constants
+) -> BareScores | None:
+    """Return what the probabilities of scores at many positions are pooled to, if they are."""
+    if not positions_of(graph, found.tensor, found.count):
+        return None
+    try:
+        pooled = find_bare_scores(answers, constants)
+    except HeadError:
+        return None
+    bends = [node.op for node in between(graph.nodes, found.tensor.name, pooled.tensor.name)]
+    is_one = pooled.count == found.count and not positions_of(graph, pooled.tensor, pooled.count)
+    return pooled if is_one and _BENDS & set(bends) else None
+
+
+# What makes probabilities of scores at every position.
+_BENDS = {"LogSoftmax", "Sigmoid", "Softmax"}
+
+
+def _reading_of_pooled(found: BareScores, pooled: BareScores) -> TaskReading:
+    """Return what pooled probabilities mean, by what made them."""
+    bend = next(node for node in nodes_behind(found.tensor) if node.op in _BENDS)
+    sign = f"{bend.op} {bend.name or bend.outputs[0].name!r}, pooled"
+    if bend.op != "Sigmoid":
+        return TaskReading(Task.SINGLE, sign)
+    return TaskReading(Task.BINARY if pooled.count == 1 else Task.MULTILABEL, sign, EVEN_ODDS)
 
 
 def _output(graph: gs.Graph, name: str) -> gs.Tensor:
@@ -169,6 +209,8 @@ def _with_threshold(scores: Scores, threshold: float) -> Scores:
     if scores.task is Task.SINGLE:
         raise UsageError("--threshold is for a single logit, or those of labels; this has classes")
     bound = math.log(threshold) - math.log1p(-threshold)
+    if scores.boundary.of_probability:
+        bound = threshold
     boundary = replace(scores.boundary, bounds=(bound,))
     outputs = scores.outputs if boundary == scores.boundary else ()
     return replace(scores.with_boundary(boundary), outputs=outputs)

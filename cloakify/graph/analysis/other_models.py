@@ -13,7 +13,8 @@ from collections.abc import Sequence
 import onnx_graphsurgeon as gs
 
 from cloakify.errors import HeadError
-from cloakify.graph.analysis.task import Task, TaskReading, nodes_behind
+from cloakify.graph.analysis.task import Task, TaskReading, nodes_behind, scale_behind
+from cloakify.graph.model.constants import Constants
 from cloakify.graph.model.dataflow import leading_to
 
 Sizes = Sequence[int | str | None]
@@ -69,29 +70,54 @@ def refuse_map(graph: gs.Graph, answers: Sequence[gs.Tensor]) -> None:
 
 
 def refuse_positions(graph: gs.Graph, scores: gs.Tensor, classes: int) -> None:
-    """Raise HeadError where the graph says that there are scores at more than one position.
+    """Raise HeadError where the graph says that there are scores at more than one position."""
+    where = positions_of(graph, scores, classes)
+    if where and scores.shape is not None:
+        raise _no_classifier(f"{classes} scores at {where}", _kind_of_map(graph, scores.shape))
+
+
+def refuse_parts(scores: gs.Tensor, answers: Sequence[gs.Tensor]) -> None:
+    """Raise HeadError where a layer's scores are cut into several answers: several tasks."""
+    names = {answer.name for answer in answers}
+    parts: list[frozenset[str]] = []
+    for node in scores.outputs:
+        if node.op in ("Gather", "Slice", "Split"):
+            for part in node.outputs:
+                made = {each.name for step in nodes_behind(part) for each in step.outputs}
+                parts.append(frozenset(names & {part.name, *made}))
+    told = [part for part in parts if part]
+    if len(set(told)) > 1:
+        listed = ", ".join(repr(name) for name in sorted(set().union(*told)))
+        raise HeadError(
+            f"the scores {scores.name!r} are cut into several answers, {listed}: choose one with "
+            "--output-name"
+        )
+
+
+def positions_of(graph: gs.Graph, scores: gs.Tensor, classes: int) -> str:
+    """Say at how many positions there are scores; empty where it is one, as far as the graph tells.
 
     What it leaves open shows when the model runs.
     """
     if scores.shape is None:
-        return
+        return ""
     sample = _without_batch(graph, scores.shape)
     own = {size for shape in _taken(graph) for size in shape if isinstance(size, str)}
     symbolic = [size for size in sample if not isinstance(size, int)]
     named = [size for size in symbolic if size in own]
     count = math.prod(size for size in sample if isinstance(size, int)) // classes
     if named:
-        where = f"every position along {named[0]!r}"
-    elif symbolic or count < 2:
-        return
-    else:
-        where = f"{count} positions"
-    seen = f"{classes} scores at {where}"
-    raise _no_classifier(seen, _kind_of_map(graph, scores.shape))
+        return f"every position along {named[0]!r}"
+    return "" if symbolic or count < 2 else f"{count} positions"
 
 
 def refuse_numbers(
-    graph: gs.Graph, scores: gs.Tensor, reading: TaskReading, classes: int, features: int | None
+    graph: gs.Graph,
+    scores: gs.Tensor,
+    reading: TaskReading,
+    classes: int,
+    features: int | None,
+    constants: Constants,
 ) -> None:
     """Raise HeadError where scores are numbers that stand for themselves.
 
@@ -103,6 +129,8 @@ def refuse_numbers(
         The scores, what is made of them, and how many there are for a sample.
     features
         How many features they are a linear map of; ``None`` where they are not known to be one.
+    constants
+        What is constant in the graph.
     """
     if reading.task is Task.SINGLE and reading.sign:
         return
@@ -112,6 +140,10 @@ def refuse_numbers(
         if any(_total(sample) == classes for sample in samples):
             seen = f"{classes} numbers come out, as many as go in"
             raise _no_classifier(seen, "an autoencoder or another generator")
+    scale = scale_behind(scores, constants)
+    if reading.task is not Task.SINGLE and scale is not None:
+        seen = "one sigmoid" if classes == 1 else f"{classes} sigmoids"
+        raise _no_classifier(f"{seen} scaled by {_called(scale)}", "a regression")
     if reading.sign:
         return
     behind = nodes_behind(scores)

@@ -9,6 +9,8 @@ scores), shifted by class (a prior), or put into another order; that belongs to 
 
 from __future__ import annotations
 
+from collections.abc import Set
+
 import onnx_graphsurgeon as gs
 
 from cloakify.graph.analysis.score_walk import (
@@ -69,6 +71,11 @@ class ScorePaths:
         count = classes
         while tensor.name not in self._outputs:
             node = only_reader(tensor)
+            part = _only_part(tensor, self._outputs)
+            if part is not None and part[1] > 1:
+                tensor, count = part
+                last, classes = tensor, count
+                continue
             if node is None or begins_sigmoid(node, self._constants):
                 break
             picked = self._picked_classes(node, tensor, rank, behind, count)
@@ -200,6 +207,19 @@ class ScorePaths:
             return None
         count = len(range(*slice(*(bound[0] for bound in bounds if bound)).indices(classes)))
         return count if count > 1 else None
+
+
+def _only_part(tensor: gs.Tensor, outputs: Set[str]) -> tuple[gs.Tensor, int] | None:
+    """Return the part of a `Split` that alone is used, and how many classes it has."""
+    if len(tensor.outputs) != 1 or tensor.outputs[0].op != "Split":
+        return None
+    used = [part for part in tensor.outputs[0].outputs if part.outputs or part.name in outputs]
+    whole = tensor.shape
+    if len(used) != 1 or whole is None or used[0].shape is None:
+        return None
+    pairs = zip(whole, used[0].shape, strict=True)
+    (size,) = {own for other, own in pairs if other != own} or {None}
+    return (used[0], size) if isinstance(size, int) else None
 
 
 def _is_neutral(node: gs.Node, tensor: gs.Tensor) -> bool:

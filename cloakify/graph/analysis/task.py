@@ -11,12 +11,13 @@ classifier.
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 from enum import StrEnum
 
 import onnx_graphsurgeon as gs
 
-from cloakify.graph.model.constants import Constants, constant_numbers
+from cloakify.graph.model.constants import Constants, constant_number, constant_numbers
 
 
 class Task(StrEnum):
@@ -40,19 +41,31 @@ class Boundary:
         The value of z: one, or one for each label.
     rising
         Whether class 1 lies above it. Of several classes: whether the largest score wins.
+    of_probability
+        Whether z is a probability itself, as where those at many positions are pooled.
     """
 
     bounds: tuple[float, ...] = (0.0,)
     rising: bool = True
+    of_probability: bool = False
 
     @property
     def probabilities(self) -> tuple[float, ...]:
         """The sigmoids of the bounds."""
+        if self.of_probability:
+            return self.bounds
         return tuple(1 / (1 + math.exp(-bound)) for bound in self.bounds)
+
+    @property
+    def logits(self) -> tuple[float, ...]:
+        """The bounds of a logit whose sigmoid it is."""
+        return tuple(map(_logit, self.bounds)) if self.of_probability else self.bounds
 
 
 MIDDLE = Boundary()
 """Where both classes are as likely."""
+EVEN_ODDS = Boundary((0.5,), of_probability=True)
+"""The same of a probability."""
 FALLING = Boundary(rising=False)
 """Of scores, the smallest of which wins: distances."""
 
@@ -87,7 +100,9 @@ _STEPS = {"Add", "Div", "Exp", "Mul", "Neg", "Reciprocal", "Tanh"}
 _COMPARISONS = {"Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Binarizer"}
 
 
-def read_task(scores: gs.Tensor, count: int, constants: Constants) -> TaskReading:
+def read_task(
+    scores: gs.Tensor, count: int, constants: Constants, outputs: Collection[str]
+) -> TaskReading:
     """Read the task off the nodes that follow the scores.
 
     Parameters
@@ -98,6 +113,8 @@ def read_task(scores: gs.Tensor, count: int, constants: Constants) -> TaskReadin
         How many there are for a sample.
     constants
         What is constant in the graph.
+    outputs
+        The names of the graph's outputs.
     """
     behind = nodes_behind(scores)
     choice = next((node for node in behind if node.op in _CHOICES or _picks_one(node)), None)
@@ -105,7 +122,7 @@ def read_task(scores: gs.Tensor, count: int, constants: Constants) -> TaskReadin
     comparison = next((node for node in behind if _compares(node, constants)), None)
     if count == 1:
         sign = bend or comparison or choice
-        return TaskReading(Task.BINARY, _called(sign), _boundary(scores, count, constants))
+        return TaskReading(Task.BINARY, _called(sign), _boundary(scores, count, constants, outputs))
     shares = next((node for node in behind if node.op == "ReduceSum"), None)
     if choice is not None or shares is not None:
         boundary = FALLING if _takes_smallest(choice) else MIDDLE
@@ -113,7 +130,7 @@ def read_task(scores: gs.Tensor, count: int, constants: Constants) -> TaskReadin
     sign = bend or comparison
     if sign is None:
         return TaskReading(Task.SINGLE, "", FALLING if _is_reversed(scores) else MIDDLE)
-    return TaskReading(Task.MULTILABEL, _called(sign), _boundary(scores, count, constants))
+    return TaskReading(Task.MULTILABEL, _called(sign), _boundary(scores, count, constants, outputs))
 
 
 def nodes_behind(tensor: gs.Tensor) -> list[gs.Node]:
@@ -162,36 +179,59 @@ def _made_by(tensor: gs.Tensor) -> str:
     return tensor.inputs[0].op if tensor.inputs else ""
 
 
-def _boundary(logit: gs.Tensor, count: int, constants: Constants) -> Boundary:
+def _boundary(
+    logit: gs.Tensor, count: int, constants: Constants, outputs: Collection[str]
+) -> Boundary:
     """Return where the model itself draws the line between two classes, if it says so.
 
-    It may compare logits or their sigmoids with constants, or put the two probabilities of one
-    logit side by side.
+    It may compare logits or their sigmoids with constants, put the two probabilities of one logit
+    side by side, or answer with that of the other class alone.
     """
-    # Whether a tensor holds the logit, its probability, or something on the way between.
-    waiting: list[tuple[gs.Tensor, str]] = [(logit, "logit")]
+    # Whether a tensor holds the logit, its probability, or something on the way between, and
+    # whether that is the other class's.
+    waiting: list[tuple[gs.Tensor, str, bool]] = [(logit, "logit", False)]
     seen: set[int] = set()
+    answers: list[bool] = []
     while waiting:
-        tensor, holds = waiting.pop(0)
+        tensor, holds, turned = waiting.pop(0)
         if id(tensor) in seen:
             continue
         seen.add(id(tensor))
+        if tensor.name in outputs and holds == "probability":
+            answers.append(turned)
         for node in tensor.outputs:
             if node.op in _SAME:
-                waiting.append((node.outputs[0], holds))
+                waiting.append((node.outputs[0], holds, turned))
             elif _is_sigmoid(node, constants):
-                waiting.append((node.outputs[0], "probability"))
+                # Written out, the first step turns the logit around.
+                own = turned != (node.op in ("Div", "Reciprocal"))
+                waiting.append((node.outputs[0], "probability", own))
             elif _compares(node, constants) and holds != "step":
-                return _compared(node, tensor, count, holds == "probability")
+                return _compared(node, tensor, count, holds == "probability", turned)
             elif node.op == "Concat" and len(node.inputs) == 2 and count == 1:
-                return Boundary(rising=node.inputs[1] is tensor)
+                return Boundary(rising=(node.inputs[1] is tensor) != turned)
+            elif holds == "probability" and _is_complement(node, tensor):
+                waiting.append((node.outputs[0], holds, not turned))
             elif node.op in _STEPS and holds != "probability":
-                waiting.append((node.outputs[0], "step"))
-    return MIDDLE
+                waiting.append((node.outputs[0], "step", turned != (node.op == "Neg")))
+    return FALLING if answers and all(answers) else MIDDLE
 
 
-def _compared(node: gs.Node, tensor: gs.Tensor, count: int, is_probability: bool) -> Boundary:
-    """Return the boundary that a comparison with constants draws."""
+def _is_complement(node: gs.Node, tensor: gs.Tensor) -> bool:
+    """Tell whether a node makes 1 − p of a probability p."""
+    return node.op == "Sub" and node.inputs[1] is tensor and constant_number(node.inputs[0]) == 1
+
+
+def _compared(
+    node: gs.Node, tensor: gs.Tensor, count: int, is_probability: bool, turned: bool
+) -> Boundary:
+    """Return the boundary that a comparison with constants draws.
+
+    Parameters
+    ----------
+    tensor, is_probability, turned
+        What is compared: the logit or its probability, or those of the other class.
+    """
     place = next((slot for slot, given in enumerate(node.inputs) if given is tensor), 0)
     bounds = constant_numbers(node.inputs[1 - place]) if len(node.inputs) == 2 else None
     bounds = [node.attrs.get("threshold", 0.0)] if node.op == "Binarizer" else bounds
@@ -200,11 +240,34 @@ def _compared(node: gs.Node, tensor: gs.Tensor, count: int, is_probability: bool
     if is_probability:
         if not all(0 < bound < 1 for bound in bounds):
             return MIDDLE
-        bounds = [math.log(bound / (1 - bound)) for bound in bounds]
+        bounds = [_logit(bound) for bound in bounds]
     rising = node.op.startswith(("Greater", "Binarizer")) == (place == 0)
     behind = nodes_behind(node.outputs[0])
     rising ^= sum(each.op == "Not" for each in behind) % 2 == 1
+    if turned:
+        return Boundary(tuple(-bound for bound in bounds), not rising)
     return Boundary(tuple(bounds), rising)
+
+
+def _logit(share: float) -> float:
+    return math.log(share / (1 - share))
+
+
+def scale_behind(scores: gs.Tensor, constants: Constants) -> gs.Node | None:
+    """Return what scales the sigmoids of scores, so that they are no probabilities, if anything."""
+    for bend in nodes_behind(scores):
+        # Of (1 + tanh(z/2)) / 2 the division belongs to the sigmoid.
+        if bend.op == "Add" or not _is_sigmoid(bend, constants):
+            continue
+        waiting = list(bend.outputs)
+        while waiting:
+            for node in waiting.pop().outputs:
+                if node.op in ("Mul", "Div") and any(
+                    constant_number(tensor) not in (None, 1) for tensor in node.inputs
+                ):
+                    return node
+                waiting += node.outputs if node.op in _SAME else []
+    return None
 
 
 def _compares(node: gs.Node, constants: Constants) -> bool:

@@ -6,9 +6,12 @@ import numpy as np
 import onnx
 import pytest
 from onnx import ModelProto, TensorProto, helper
+from onnx.reference import ReferenceEvaluator
 
 from cloakify.errors import HeadError
-from cloakify.graph.analysis.classifier_search import find_classifier
+from cloakify.graph.analysis.classifier_search import Wanted, find_classifier
+from cloakify.graph.edit.class_logits import with_class_scores
+from cloakify.graph.edit.taps import tap
 
 
 def model(
@@ -202,3 +205,80 @@ def test_features_that_are_given_out_too_are_no_answer():
         w=(4, 5),
     )
     assert find_classifier(made).head.features == "f"
+
+
+@pytest.mark.parametrize("classes", [1, 3])
+@pytest.mark.parametrize("scale", ["y = Mul (p, factor)", "q = Squeeze (p)  y = Div (q, factor)"])
+def test_sigmoids_that_are_scaled_are_no_probabilities(classes, scale):
+    body = f"l = MatMul (x, w)  p = Sigmoid (l)  {scale}"
+    built = model(body, w=(8, classes))
+    built.graph.initializer.append(helper.make_tensor("factor", TensorProto.FLOAT, [], [100.0]))
+    with pytest.raises(HeadError, match=r"sigmoids? scaled by .*: a regression"):
+        find_classifier(built)
+    # A factor of 1 scales nothing, and a scale before the sigmoid is a temperature.
+    built.graph.initializer[-1].float_data[0] = 1
+    assert find_classifier(built).reading.task in ("binary", "multilabel")
+    assert find_classifier(model("l = MatMul (x, w)  t = Add (l, l)  y = Sigmoid (t)", w=(8, 1)))
+
+
+CUTS = {
+    "slices": "a = Slice (l, zero, three, axis)  b = Slice (l, three, five, axis)",
+    "picked": "a = Gather <axis = 1> (l, first)  b = Gather <axis = 1> (l, last)",
+    "split": "a, b = Split (l, sizes)",
+}
+
+
+@pytest.mark.parametrize("cut", CUTS)
+def test_scores_that_are_cut_into_several_answers_are_several_classifiers(cut):
+    body = CUTS[cut].replace("Split (", "Split <axis = 1> (")
+    built = model(
+        f"l = MatMul (x, w)  {body}  y = Softmax (a)  z = Softmax (b)",
+        y="float[N, 3] y, float[N, 2] z",
+        w=(8, 5),
+    )
+    for name, values in {
+        "zero": [0],
+        "three": [3],
+        "five": [5],
+        "first": [0, 1, 2],
+        "last": [3, 4],
+        "sizes": [3, 2],
+    }.items():
+        built.graph.initializer.append(
+            onnx.numpy_helper.from_array(np.array(values, np.int64), name)
+        )
+    for needs_head in (True, False):
+        with pytest.raises(HeadError, match=r"cut into several answers, 'y', 'z'.*--output-name"):
+            find_classifier(built, needs_head=needs_head)
+    for output, count, linear in (("y", 3, "a"), ("z", 2, "b")):
+        found = find_classifier(built, Wanted(output=output))
+        assert found.head is not None
+        assert (found.scores.num_classes, found.head.linear) == (count, linear)
+
+
+@pytest.mark.parametrize(
+    ("classes", "bend", "task"),
+    [(5, "Sigmoid", "multilabel"), (1, "Sigmoid", "binary"), (5, "Softmax <axis = 1>", "single")],
+)
+def test_probabilities_at_positions_that_are_pooled_are_one_answer(classes, bend, task):
+    built = model(
+        f"l = Conv (x, w)  p = {bend} (l)  g = GlobalAveragePool (p)  y = Flatten (g)",
+        "float[N, 8, 6, 7] x",
+        f"float[N, {classes}] y",
+        w=(classes, 8, 1, 1),
+    )
+    found = find_classifier(built)
+    assert found.head is not None
+    assert (found.head.num_features, found.head.logits) == (8, found.scores.shipped)
+    assert found.scores.task == task
+    rng = np.random.default_rng(0)
+    built.graph.initializer[-1].CopyFrom(
+        onnx.numpy_helper.from_array(rng.normal(size=(classes, 8, 1, 1)).astype(np.float32), "w")
+    )
+    judged = with_class_scores(built, found)
+    x = rng.normal(size=(40, 8, 6, 7)).astype(np.float32)
+    logits, y = ReferenceEvaluator(tap(judged, [found.scores.logits, "y"])).run(None, {"x": x})
+    if task == "single":
+        np.testing.assert_array_equal(logits.reshape(40, -1).argmax(axis=1), y.argmax(axis=1))
+    else:
+        np.testing.assert_array_equal(logits[:, -classes:] > 0, y > 0.5)

@@ -101,3 +101,34 @@ def test_other_number_types(kind: int) -> None:
     graph.node.insert(0, onnx.helper.make_node("Cast", ["x"], ["wide"], to=kind))
     graph.node[1].input[0] = "wide"
     np.testing.assert_allclose(logits_of(model)[:, 1], network.logit(X), atol=0.05)
+
+
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        "p = Sigmoid (z)  y = Sub (unit, p)",
+        "n = Neg (z)  y = Sigmoid (n)",
+        "e = Exp (z)  s = Add (e, unit)  y = Reciprocal (s)",
+        "p = Sigmoid (z)  q = Sub (unit, p)  y = Squeeze (q, one)",
+    ],
+)
+def test_what_comes_out_is_the_probability_of_class_1(
+    monkeypatch: pytest.MonkeyPatch, nodes: str
+) -> None:
+    network = OneLogit()
+    form = "float[N] y" if "Squeeze" in nodes else "float[N, 1] y"
+    monkeypatch.setitem(ENDINGS, "tried", (form, nodes))
+    model = network.model("tried")
+    told = Session(model, resolve_device("cpu")).run({"x": X})["y"].reshape(-1)
+    assert 0 < (told > 0.5).mean() < 1
+    np.testing.assert_array_equal(logits_of(model).argmax(axis=1), told > 0.5)
+
+
+def test_where_both_probabilities_come_out_class_1_is_that_of_the_sigmoid(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    network = OneLogit()
+    outputs = "float[N, 1] y, float[N, 1] q"
+    monkeypatch.setitem(ENDINGS, "tried", (outputs, "y = Sigmoid (z)  q = Sub (unit, y)"))
+    logits = logits_of(network.model("tried"))
+    np.testing.assert_array_equal(logits.argmax(axis=1), network.logit(X) > 0)
