@@ -11,7 +11,8 @@ from cloakify.data import Dataset
 from cloakify.data.splits import some_of
 from cloakify.masking.clean_cost import CleanCost
 from cloakify.masking.gated import GatedModel
-from cloakify.masking.tuning import GateMetrics, TuningPlan, attack_batch
+from cloakify.masking.tuning import TuningPlan, attack_batch
+from cloakify.masking.tuning_state import GateMetrics
 from cloakify.numeric.arrays import Array, Doubles, Labels, floats
 from cloakify.numeric.judging import is_right
 

@@ -11,7 +11,6 @@ from onnx import ModelProto
 
 from cloakify.attacks import Attack
 from cloakify.data import Splits
-from cloakify.data.splits import some_of
 from cloakify.errors import GateError, ModelError, UsageError
 from cloakify.experiment.experiment import Experiment, Progress
 from cloakify.experiment.stage_times import StageTimes
@@ -27,13 +26,15 @@ from cloakify.hardening.candidate import (
     refuse,
 )
 from cloakify.hardening.gate_evaluator import GateEvaluator
+from cloakify.hardening.tuning_plan import folds_of, make_plan
 from cloakify.hardening.unlabelled import Unlabelled
 from cloakify.masking.gate_choice import GateChoice, choose_gates
 from cloakify.masking.gated import GatedModel
 from cloakify.masking.optimiser import Parameters
-from cloakify.masking.tuning import GateMetrics, Outcome, StepReport, TuningPlan, TuningState, tune
+from cloakify.masking.tuning import Outcome, StepReport, TuningPlan, tune
 from cloakify.masking.tuning_file import load_state, save_state
-from cloakify.numeric.arrays import Array, Labels, floats
+from cloakify.masking.tuning_state import GateMetrics, TuningState
+from cloakify.numeric.arrays import Array, floats
 from cloakify.onnxfile import check_apart
 from cloakify.report.records import MaskInfo
 from cloakify.runtime import fitting_batch_size
@@ -47,16 +48,6 @@ from cloakify.verification.gate_edit import (
     gated_sites,
     scaled_names,
 )
-
-# Samples in the fit split; below, tuning has need of those of the select split as well, and many
-# gates would learn them by heart.
-FEW_SAMPLES = 2000
-
-# Of all folds together.
-STEPS = 600
-
-# Binary gates move only by crossing a threshold.
-BINARY_RATE = 0.05
 
 
 @dataclass(frozen=True)
@@ -180,7 +171,7 @@ def tune_gates(
     some = np.sort(splits.fit[: plan.batch_size])
     (batch,) = experiment.dataset.batches(some, len(some))
     parameters = Parameters(plan.kind, model.shift_units(floats(batch.x)))
-    folds, held_out = _folds(splits, experiment.dataset.labels, plan.seed)
+    folds, held_out = folds_of(splits, experiment.dataset.labels, plan.seed)
     evaluator = GateEvaluator(model, experiment.dataset, held_out, experiment.threat, plan)
 
     outcome = tune(
@@ -214,41 +205,6 @@ def tune_gates(
     fit = learned.evaluate(choice.gates[None])
     gates = settle_gates(classifier.model, sites, model.split(choice.gates))
     return TunedGates(tuple(sites), tuple(gates), choice, outcome, fit)
-
-
-def _folds(
-    splits: Splits, labels: Labels | None, seed: int
-) -> tuple[tuple[Labels, ...], tuple[Labels, ...]]:
-    """Return what is tuned on, and what each of these is held out from.
-
-    Few samples are cross-fitted: all but those reported on, in two halves, each tried on the other.
-    """
-    if len(splits.fit) >= FEW_SAMPLES:
-        return (splits.fit,), (splits.select,)
-    together = np.union1d(splits.fit, splits.select)
-    half = some_of(together, labels, len(together) // 2, seed)
-    rest = np.setdiff1d(together, half)
-    return (half, rest), (rest, half)
-
-
-def mixes_samples(setting: HardenSetting, samples: int) -> bool:
-    """Tell whether gates are tuned on mixtures, with so many samples in the fit split.
-
-    Gates of positions are so many that they would fit a thousand samples by heart; of thousands,
-    mixtures tell nothing new and cost some accuracy. Gates of channels are too few for either.
-    """
-    return setting.tuning.gates == "position" and samples < FEW_SAMPLES
-
-
-def make_plan(setting: HardenSetting, samples: int) -> TuningPlan:
-    """Return how to tune on so many samples."""
-    plan = TuningPlan(
-        steps=setting.tuning.steps or STEPS,
-        max_accuracy_drop=setting.masking.max_accuracy_drop,
-        mix=mixes_samples(setting, samples),
-        seed=setting.run.seed,
-    )
-    return replace(plan, kind="binary", rate=BINARY_RATE) if setting.tuning.binary else plan
 
 
 def sites_for(model: ModelProto, experiment: Experiment, setting: HardenSetting) -> list[GateSite]:

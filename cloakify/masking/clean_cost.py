@@ -26,6 +26,9 @@ from cloakify.numeric.judging import predicted, signs
 LEAST, MOST = 1 / 16, 16.0
 HALVINGS = 40
 
+# In place of infinite logits, whose differences are no numbers.
+HUGE = 1e30
+
 
 class CleanCost:
     """The expected cost of other answers than the source's, on the same samples.
@@ -39,14 +42,18 @@ class CleanCost:
     """
 
     def __init__(self, logits: Array, labels: Labels) -> None:
-        self._logits = logits.astype(np.float64)
+        self._logits = np.nan_to_num(logits.astype(np.float64), posinf=HUGE, neginf=-HUGE)
         self._independent = labels.ndim == 2
         self.inverse_temperature = _most_likely(self._logits, labels)
         self._most = self._probability(self._answers(logits))
 
     def of(self, logits: Array) -> Doubles:
-        """Return for each sample by how much its answer by these logits is less likely, [n]."""
-        return self._most - self._probability(self._answers(logits))
+        """Return for each sample by how much its answer by these logits is less likely, [n].
+
+        No numbers are no answer.
+        """
+        likely = self._probability(self._answers(logits))
+        return self._most - np.where(np.isnan(logits).any(axis=1), 0.0, likely)
 
     def _answers(self, logits: Array) -> Labels:
         return predicted(logits, independent=self._independent)

@@ -1,7 +1,7 @@
 """Choose the gates that are shipped: what stood firmest on the select split, at an allowed price.
 
 The constraint is kept by construction: of all checkpoints only those within it count, by a
-standard error (:attr:`~cloakify.masking.tuning.GateMetrics.drop`), and where the
+standard error (:attr:`~cloakify.masking.tuning_state.GateMetrics.drop`), and where the
 firmest or the last costs too much it is drawn back towards the source: ``gate^t``, ``t · shift``.
 """
 
@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 from cloakify.errors import GateError
 from cloakify.masking.optimiser import Parameters
-from cloakify.masking.tuning import Checkpoint, Evaluate, GateMetrics
+from cloakify.masking.tuning import Evaluate
+from cloakify.masking.tuning_state import Checkpoint, GateMetrics
 from cloakify.numeric.arrays import Doubles
 
 # Strengths at which gates that cost too much are tried again.
@@ -63,7 +64,7 @@ def choose_gates(
         Tries further gates on samples that they were not tuned on.
     drop
         Tells of such gates, [folds, count], what they cost, which takes no attack; see
-        :attr:`~cloakify.masking.tuning.GateMetrics.drop`.
+        :attr:`~cloakify.masking.tuning_state.GateMetrics.drop`.
 
     Raises
     ------

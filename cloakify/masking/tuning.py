@@ -24,7 +24,7 @@ and are answered by more steps.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 import numpy as np
@@ -35,6 +35,7 @@ from cloakify.data import Batch
 from cloakify.masking.gated import GatedModel
 from cloakify.masking.mixing import mixed
 from cloakify.masking.optimiser import Kind, Parameters, cosine
+from cloakify.masking.tuning_state import Checkpoint, GateMetrics, TuningState
 from cloakify.numeric.adam import Adam
 from cloakify.numeric.arrays import Array, Doubles, Labels, floats, sigmoid, softmax
 from cloakify.numeric.judging import is_right
@@ -58,7 +59,7 @@ class Batches(Protocol):
 
 
 # (gates of each fold [folds, count]) -> how the samples fare that it was not tuned on
-Evaluate = Callable[[Doubles], "GateMetrics"]
+Evaluate = Callable[[Doubles], GateMetrics]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,91 +105,6 @@ class TuningPlan:
     kind: Kind = "positive"
     mix: bool = False
     seed: int = 0
-
-
-@dataclass(frozen=True)
-class GateMetrics:
-    """How held-out samples fared.
-
-    Attributes
-    ----------
-    count
-        Samples that were attacked.
-    clean_count, clean
-        Samples that were tried clean, which cost little and are more, and right answers on them.
-    robust
-        Right answers of ``count`` under PGD (and clean).
-    single
-        The same under one step of the attack that the tuning uses.
-    lost, doubt
-        How many right clean answers the gates are expected to cost, and the standard error of that
-        (:mod:`~cloakify.masking.clean_cost`).
-    """
-
-    count: int
-    clean_count: int
-    clean: int
-    robust: int
-    single: int
-    lost: float
-    doubt: float
-
-    @property
-    def drop(self) -> float:
-        """The clean accuracy that is expected to be lost, as a fraction, and a standard error.
-
-        A loss on a few samples says little of other samples, and a budget is to be kept on those.
-        """
-        return (self.lost + self.doubt) / self.clean_count
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """Gates that were tried: after which step, their parameters [folds, count], how they fared."""
-
-    step: int
-    theta: Doubles
-    metrics: GateMetrics
-
-
-@dataclass(frozen=True)
-class TuningState:
-    """A tuning run between two steps: all that it takes to go on.
-
-    Attributes
-    ----------
-    step
-        Steps taken.
-    adams
-        The parameters under way, of each fold.
-    attack_steps
-        Steps of the attack on the fit split; 1 until that stops being enough.
-    clean_weight
-        Weight of a clean sample, an attacked one having 1.
-    checkpoints
-        What was tried, in order; the first are gates of 1.
-    """
-
-    step: int
-    adams: tuple[Adam, ...]
-    attack_steps: int = 1
-    clean_weight: float = 1.0
-    checkpoints: tuple[Checkpoint, ...] = field(default=())
-
-    @classmethod
-    def fresh(cls, parameters: Parameters, folds: int = 1) -> TuningState:
-        """Return the start of a run with such parameters, on so many folds."""
-        return cls(0, (Adam.at(parameters.neutral),) * folds)
-
-    @property
-    def theta(self) -> Doubles:
-        """The parameters of each fold, [folds, count]."""
-        return np.stack([adam.theta for adam in self.adams])
-
-    @property
-    def best(self) -> Checkpoint:
-        """What stood firmest under PGD; the earliest of equals."""
-        return max(self.checkpoints, key=lambda point: point.metrics.robust)
 
 
 @dataclass(frozen=True)
@@ -358,7 +274,7 @@ def _batches_of(
 ) -> Iterator[Batch]:
     """Yield the batches of one fold, which is tuned on at these steps."""
     wanted = len(steps) * plan.batch_size
-    rounds = -(-wanted // len(fold))
+    rounds = max(1, -(-wanted // len(fold)))
     order = np.concatenate(
         [np.random.default_rng([plan.seed, number]).permutation(fold) for number in range(rounds)]
     )

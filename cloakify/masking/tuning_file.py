@@ -10,7 +10,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from cloakify.errors import DataError
-from cloakify.masking.tuning import Checkpoint, GateMetrics, TuningState
+from cloakify.masking.tuning_state import Checkpoint, GateMetrics, TuningState
 from cloakify.numeric.adam import Adam
 from cloakify.numeric.arrays import Doubles
 from cloakify.onnxfile import atomic_write

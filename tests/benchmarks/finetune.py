@@ -35,7 +35,7 @@ import fashion_mnist
 import torch_models
 
 from cloakify.experiment.experiment import open_experiment
-from cloakify.hardening.gate_method import FEW_SAMPLES, make_plan
+from cloakify.hardening.tuning_plan import FEW_SAMPLES, make_plan
 from cloakify.masking.optimiser import cosine
 from cloakify.masking.tuning import TuningPlan
 from cloakify.settings import HardenSetting

@@ -55,6 +55,14 @@ def test_the_source_itself_costs_nothing_and_no_other_answer_gains(seed: int) ->
     assert LEAST <= cost.inverse_temperature <= MOST
 
 
+def test_what_is_no_number_is_no_answer() -> None:
+    logits = np.array([[3, 0], [0, 3], [np.inf, 0], [-np.inf, 0]], np.float32)
+    cost = CleanCost(logits, np.array([0, 1, 0, 1]))
+    assert (cost.of(logits) == 0).all()
+    lost = cost.of(np.full_like(logits, np.nan))
+    assert (lost > 0.9).all() and (lost <= 1).all()
+
+
 def test_against_its_own_answers_every_other_one_is_lost() -> None:
     rng = np.random.default_rng(0)
     logits = rng.normal(0, 3, (200, 4)).astype(np.float32)

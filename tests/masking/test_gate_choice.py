@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from cloakify.errors import GateError
 from cloakify.masking.gate_choice import choose_gates
 from cloakify.masking.optimiser import Parameters
-from cloakify.masking.tuning import Checkpoint, GateMetrics
+from cloakify.masking.tuning_state import Checkpoint, GateMetrics
 
 COUNT = 100
 POSITIVE, BINARY = (Parameters(kind, np.zeros(2)) for kind in ("positive", "binary"))

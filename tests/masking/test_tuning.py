@@ -17,16 +17,14 @@ from cloakify.graph.analysis.inputs import find_input
 from cloakify.masking.gated import GatedModel
 from cloakify.masking.optimiser import Kind, Parameters
 from cloakify.masking.tuning import (
-    Checkpoint,
-    GateMetrics,
     Outcome,
     StepReport,
     TuningPlan,
-    TuningState,
     _guarded,
     tune,
 )
 from cloakify.masking.tuning_file import load_state, save_state
+from cloakify.masking.tuning_state import Checkpoint, GateMetrics, TuningState
 from cloakify.numeric.adam import Adam
 from cloakify.numeric.arrays import Doubles
 from cloakify.runtime import Device

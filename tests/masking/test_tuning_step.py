@@ -19,15 +19,13 @@ from cloakify.masking.tuning import (
     CLEAN_WEIGHT_RANGE,
     COLLAPSE,
     MOST_STEPS,
-    Checkpoint,
-    GateMetrics,
     TuningPlan,
-    TuningState,
     _checked,
     _guarded,
     _step,
     attack_batch,
 )
+from cloakify.masking.tuning_state import Checkpoint, GateMetrics, TuningState
 from cloakify.numeric.adam import Adam
 from cloakify.numeric.arrays import Array, Labels
 from tests.masking.test_tuning import Bench
