@@ -61,6 +61,21 @@ def open_source(path: Path, request: Request) -> Source:
     )
 
 
+def shards_at(path: Path) -> list[Path]:
+    """Return the shards that a folder or a pattern stands for; none for anything else.
+
+    Raises
+    ------
+    DataError
+        As :func:`open_source`.
+    """
+    if is_pattern(path):
+        return [file for file in matching(path) if file.suffix.lower() in SHARDS]
+    if path.is_dir() and not (path / "x.npy").is_file():
+        return list(find_data(path).files)
+    return []
+
+
 def _open_matching(path: Path, request: Request) -> Source:
     """Open what a pattern stands for: images, shards, or files of rows behind each other."""
     found = matching(path)

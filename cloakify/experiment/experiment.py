@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 from onnx import ModelProto
@@ -16,6 +17,7 @@ from cloakify.attacks.threat import check_width
 from cloakify.data import Copies, Dataset, Samples, Splits, open_copies, open_data, split
 from cloakify.data.classes import read_names
 from cloakify.data.naming import shown
+from cloakify.data.open_source import shards_at
 from cloakify.errors import ModelError, UsageError
 from cloakify.experiment.classifier import Classifier
 from cloakify.experiment.latent_input import (
@@ -312,7 +314,7 @@ def _box(classifier: Classifier, setting: Setting) -> tuple[float, float] | None
 def _reading(data: Samples) -> AbstractContextManager[None]:
     """Return the stage in which data are read; the user's own code takes what it takes."""
     if isinstance(data, str | os.PathLike) and split_program(data) is None:
-        return reading(data)
+        return reading(data, shards_at(Path(data)))
     return nullcontext()
 
 

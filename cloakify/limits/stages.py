@@ -113,9 +113,13 @@ def comparing(paths: Iterable[str | os.PathLike[str]]) -> Stage:
     return Stage("comparing them", stored(paths))
 
 
-def reading(path: str | os.PathLike[str]) -> Stage:
-    """Return the stage in which data are opened, and their first sample is read."""
-    return Stage("reading it", stored([path]), path=path, exit_code=4, seconds=DATA_SECONDS)
+def reading(path: str | os.PathLike[str], files: Iterable[str | os.PathLike[str]] = ()) -> Stage:
+    """Return the stage in which data are opened, and their first sample is read.
+
+    ``files`` are those that a path stands for, where it is no file itself.
+    """
+    size = stored([path, *files])
+    return Stage("reading it", size, path=path, exit_code=4, seconds=DATA_SECONDS)
 
 
 def stored(paths: Iterable[str | os.PathLike[str]]) -> int:

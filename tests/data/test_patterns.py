@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from cloakify.data import Preprocessing, open_data, patterns
+from cloakify.data.open_source import shards_at
 from cloakify.errors import DataError
 
 PLAIN = Preprocessing()
@@ -55,6 +56,10 @@ def test_shards_by_braces_and_by_stars(tmp_path, spec, pixels):
     for shard in range(6):
         write_tar(tmp_path / "shards" / f"{shard + 7:03}.tar", images[2 * shard :][:2], 2 * shard)
     whole = open_data(tmp_path / "shards", spec(1, 4, 4), PLAIN)
+    shards = sorted((tmp_path / "shards").iterdir())
+    for place in (tmp_path / "shards", tmp_path / "shards" / "*.tar"):
+        assert shards_at(place) == shards
+    assert shards_at(shards[0]) == shards_at(tmp_path / "absent") == []
     for pattern in ("{007..012}.tar", "*.tar", "0{07,08,09,10,11,12}.tar", "0*{7..9}.tar"):
         data = open_data(tmp_path / "shards" / pattern, spec(1, 4, 4), PLAIN)
         if pattern != "0*{7..9}.tar":

@@ -186,7 +186,11 @@ def test_models_of_other_tables_are_not_compared(files: tuple[Path, Path], tmp_p
     ("change", "error", "message"),
     [
         ({"attention_mask": None}, DataError, "the model also takes 'attention_mask'"),
-        ({"attention_mask": np.ones((3, 6), np.int64)}, DataError, "has 3 rows of 'attention_mask' but there are 400"),
+        (
+            {"attention_mask": np.ones((3, 6), np.int64)},
+            DataError,
+            "has 3 rows of 'attention_mask' but there are 400",
+        ),
         ({"x": np.full((400, 6), WORDS)}, DataError, f"holds id {WORDS}, but the table .* 50 rows"),
         ({"x": np.zeros((400, 6), np.float32)}, DataError, "holds float32 .* takes int64"),
         ({"token_type_ids": np.full((400, 6), 1 << 25)}, (DataError, ModelError), "2\\^24|bounds"),
