@@ -14,7 +14,11 @@ from onnx import ModelProto
 from cloakify.errors import HeadError, UsageError
 from cloakify.graph.analysis.bare_scores import BareScores, find_bare_scores
 from cloakify.graph.analysis.head import Head
-from cloakify.graph.analysis.head_search import answers_in, find_head_in
+from cloakify.graph.analysis.head_search import (
+    answers_in,
+    find_head_in,
+    unread_outputs,
+)
 from cloakify.graph.analysis.other_models import (
     classifier_without_layer,
     positions_of,
@@ -116,7 +120,7 @@ def find_classifier(
         graph.cleanup()
     answers = answers_in(graph)
     if wanted.head is None:
-        refuse_detector(graph, answers)
+        refuse_detector(graph, unread_outputs(graph))
     constants = Constants(graph)
     head: Head | None = None
     alternatives: tuple[Head, ...] = ()

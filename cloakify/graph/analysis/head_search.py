@@ -29,6 +29,8 @@ _OTHER_LAYERS = {"Conv", "ConvTranspose", "Gemm", "LSTM", "GRU", "RNN"}
 _LAYERS = _OTHER_LAYERS | {"MatMul"}
 # Layers whose features are no floats, but where the node that quantises them is the head's.
 _QUANTISED = {"ConvInteger", "MatMulInteger", "QGemm", "QLinearConv", "QLinearMatMul"}
+# What outputs that hold scores are called.
+_SCORES = {"logits", "probabilities", "scores"}
 # What may leave fewer numbers than there are classes, or more.
 _PICKS = {
     *("ArrayFeatureExtractor", "Concat", "Gather", "GatherElements", "GatherND", "Slice", "Split"),
@@ -117,7 +119,18 @@ def find_head_in(
 
 
 def answers_in(graph: gs.Graph) -> list[gs.Tensor]:
-    """Return the outputs that no other output is computed from: features may be given out too."""
+    """Return the outputs that are answers: features may be given out, too.
+
+    They are unread, and where one of them is called as scores are, the others are none.
+    """
+    answers = unread_outputs(graph)
+    named = [output for output in answers if output.name.casefold() in _SCORES]
+    # Beside an output of that name others are something else: features, masks, states.
+    return named if len(named) == 1 else answers
+
+
+def unread_outputs(graph: gs.Graph) -> list[gs.Tensor]:
+    """Return the outputs that no other output is computed from."""
     read = {
         tensor.name
         for node in leading_to(graph.nodes, [output.name for output in graph.outputs]).nodes

@@ -358,3 +358,14 @@ def test_what_is_no_mixture_of_scores_is_left_alone(end: str):
     assert [find_head(found, name).head.logits for name in "gh"] == ["g", "h"]
     with pytest.raises(HeadError, match="2 layers could be the head"):
         find_head(found, any_mixed=True)
+
+
+@pytest.mark.parametrize("name", ["logits", "Probabilities", "scores"])
+def test_an_output_that_is_called_as_scores_are_is_the_answer(name: str):
+    """Others beside it (here another layer's) are something else."""
+    found = find_head(model(f"{TWO.replace('p =', f'{name} =')}", y=f"{name} q")).head
+    assert found.linear == name
+    with pytest.raises(HeadError, match="2 layers could be the head"):
+        find_head(
+            model(TWO.replace("p =", "logits =").replace("q =", "scores ="), y="logits scores")
+        )
