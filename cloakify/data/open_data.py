@@ -26,7 +26,6 @@ from cloakify.data.tokens import Encoder, TokenFeed
 from cloakify.data.yielded import Indexed, read_yielded
 from cloakify.errors import DataError, UsageError
 from cloakify.graph.analysis.inputs import InputSpec
-from cloakify.numeric.arrays import Indices
 from cloakify.settings.programs import split_program
 
 PLAIN_FIT = ImageFit()
@@ -114,7 +113,7 @@ def open_data(
         rows = subset(len(source), source.labels, limit, seed)
     feeds: dict[str, Feed]
     if isinstance(source, TextSource):
-        feeds = _token_feeds(source, rows, (spec, *others), ids, tokenizer)
+        feeds = _token_feeds(source, (spec, *others), ids, tokenizer)
     else:
         beside = _other_feeds(source, others, preprocessing)
         feed = _feed(source, spec, preprocessing, fit, box, first=int(rows[0]))
@@ -165,7 +164,6 @@ def _other_feeds(
 
 def _token_feeds(
     source: TextSource,
-    rows: Indices,
     specs: Sequence[InputSpec],
     ids: bool,
     tokenizer: Path | None,
@@ -179,9 +177,10 @@ def _token_feeds(
     if tokenizer is None:
         raise DataError(
             f"{shown(source.path)} holds text, and the model takes ids: put the model's "
-            "tokenizer.json beside it, or give the ids as arrays in a .npz file"
+            "tokenizer.json beside it (save_pretrained of its tokenizer writes one), or give "
+            "the ids as arrays in a .npz file"
         )
-    encoder = Encoder(source, rows, specs[0], specs[1:], tokenizer)
+    encoder = Encoder(source, specs[0], specs[1:], tokenizer)
     return {spec.name: TokenFeed(encoder, spec.name) for spec in specs}
 
 

@@ -2,8 +2,8 @@
 
 `tokenizer.json` is read by Hugging Face's ``tokenizers`` (``pip install cloakify[text]``), padding
 and truncation as it says; `tokenizer_config.json` beside it says how long inputs may be, and what
-pads them, where it does not. All samples of a run are as long as the longest of them, or as the
-model asks for.
+pads them, where it does not. All samples are as long as the longest of the data, or as the model
+asks for.
 """
 
 from __future__ import annotations
@@ -44,8 +44,6 @@ class Encoder:
     ----------
     source
         The texts.
-    rows
-        int64: which of them will be asked for; they are made equally long.
     main
         The model's input of token ids.
     others
@@ -64,12 +62,11 @@ class Encoder:
     def __init__(
         self,
         source: TextSource,
-        rows: Indices,
         main: InputSpec,
         others: Sequence[InputSpec],
         file: Path,
     ) -> None:
-        self._source, self._rows, self._file = source, rows, file
+        self._source, self._file = source, file
         self._specs = {spec.name: spec for spec in (main, *others)}
         self._fields = {main.name: "ids"} | {spec.name: _field(spec.name) for spec in others}
         self._config = _config(file.parent / CONFIG)
@@ -104,19 +101,7 @@ class Encoder:
             return asked
         if padding is not None and padding["length"] is not None:
             return int(padding["length"])
-        size = sum(len(text) for row in self._rows.tolist() for text in self._source.texts(row))
-        with Stage(
-            "encoding its text",
-            path=self._source.path,
-            exit_code=4,
-            seconds=_SECONDS + _SECONDS_PER_BYTE * size,
-            fed=size,
-        ):
-            longest = max(
-                len(each.ids)
-                for start in range(0, len(self._rows), _TOGETHER)
-                for each in self._encoded(self._rows[start : start + _TOGETHER])
-            )
+        longest = self._longest()
         if longest > _LONGEST:
             raise DataError(
                 f"{shown(self._source.path)} has a text of {longest} tokens, and nothing says "
@@ -124,6 +109,25 @@ class Encoder:
             )
         step = (padding or {}).get("pad_to_multiple_of") or 1
         return max(1, -(-longest // step) * step)
+
+    def _longest(self) -> int:
+        """Return how many tokens the longest of all texts has, those that a limit leaves out too.
+
+        What a sample is padded to must not depend on which others are taken.
+        """
+        rows = np.arange(len(self._source))
+        size = sum(len(text) for row in rows.tolist() for text in self._source.texts(row))
+        longest = 0
+        seconds = _SECONDS + _SECONDS_PER_BYTE * size
+        path = self._source.path
+        with Stage("encoding its text", path=path, exit_code=4, seconds=seconds, fed=size):
+            for start in range(0, len(rows), _TOGETHER):
+                encoded = self._encoded(rows[start : start + _TOGETHER])
+                longest = max(longest, *(len(each.ids) for each in encoded))
+                if longest == self._most:
+                    # All others are cut to as many.
+                    break
+        return longest
 
     def _set_truncation(self, main: InputSpec) -> None:
         """Have texts cut where the model, the tokenizer or its configuration says so."""
@@ -140,10 +144,11 @@ class Encoder:
             _most_positions(_config(self._file.parent / MODEL_CONFIG)),
         ]
         known = [int(each) for each in limits if each]
+        self._most = min(known, default=None)
         if known:
             chosen = told or {"direction": self._config.get("truncation_side", "right")}
             with _library_errors(self._file):
-                self._tokenizer.enable_truncation(**{**chosen, "max_length": min(known)})
+                self._tokenizer.enable_truncation(**{**chosen, "max_length": self._most})
 
     def _encoded(self, rows: Indices) -> list[Any]:
         samples = [self._source.texts(row) for row in rows.tolist()]
