@@ -22,6 +22,7 @@ from cloakify.graph.gradient.coverage import Coverage, gradient_coverage
 from cloakify.limits.stages import opening
 from cloakify.numeric.arrays import Labels
 from cloakify.onnxfile import OnnxFile, open_model, read_metadata
+from cloakify.onnxfile.laid_aside import bytes_of
 from cloakify.settings import DataOptions, ModelOptions
 
 
@@ -188,7 +189,7 @@ def open_source(
         raise ModelError(f"{path}: is hardened already ({what}); --replace-mask swaps the mask out")
     with opening(path), about(path):
         bare = strip_gates(model) if gated else strip_mask(model)
-        content = bare.SerializeToString(deterministic=True)
+        content = b"".join(bytes_of(bare))
         return _classifier(replace(classifier.file, model=bare, content=content), options)
 
 

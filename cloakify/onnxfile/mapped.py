@@ -10,6 +10,7 @@ here, or names the file that it would be mapped to.
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 from threading import Lock
@@ -29,9 +30,11 @@ from cloakify.onnxfile.sidecars import check_claim, place_of, span
 # second number are read all the same: they may be shapes and axes.
 MAPPED_MODEL, MAPPED_TENSOR = 1 << 30, 1 << 16
 
-_files: WeakValueDictionary[tuple[str, int, int], np.memmap[Any, np.dtype[np.uint8]]] = (
-    WeakValueDictionary()
-)
+Key = tuple[Any, ...]
+
+# What is in use, by the file as it was: mappings, and values.
+_files: WeakValueDictionary[Key, np.memmap[Any, np.dtype[np.uint8]]] = WeakValueDictionary()
+_values: WeakValueDictionary[Key, NDArray[Any]] = WeakValueDictionary()
 _opening = Lock()
 
 
@@ -64,7 +67,10 @@ def is_mapped(tensor: TensorProto) -> bool:
 
 
 def mapped_values(tensor: TensorProto) -> NDArray[Any]:
-    """Return a mapped tensor's values: the pages of its file, not to be written to.
+    """Return a mapped tensor's values, not to be written to; all that ask share them.
+
+    They are the pages of its file, or where they begin between two numbers a copy: not every
+    processor reads such.
 
     Raises
     ------
@@ -72,27 +78,33 @@ def mapped_values(tensor: TensorProto) -> NDArray[Any]:
         The file is gone, or has become too short.
     """
     place = place_of(tensor)
-    whole = _mapped_file(place.location)
+    path, start = place.location, place.offset
     dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
-    part = whole[place.offset : place.offset + (place.length or 0)]
-    if len(part) != place.length:
-        raise ModelError(f"{place.location}: was cut short while it was in use; run it again")
-    values = part.view(dtype).reshape(tuple(tensor.dims))
-    # What begins between two numbers is copied: not every processor reads such.
-    return values if values.flags.aligned else values.copy()
-
-
-def _mapped_file(path: str) -> np.memmap[Any, np.dtype[np.uint8]]:
-    """Return a file's bytes; all that ask for the same file share one mapping."""
+    shape = tuple(tensor.dims)
     with _opening:
         try:
             status = os.stat(path)
-            key = (path, status.st_ino, status.st_mtime_ns)
-            found = _files.get(key)
-            if found is None:
-                # Written to by nobody; but the runtime takes no arrays that can't be.
-                found = np.memmap(path, np.uint8, mode="c")
-                _files[key] = found
+            if start + (place.length or 0) > status.st_size:
+                raise ModelError(f"{path}: was cut short while it was in use; run it again")
+            key = (path, status.st_ino, status.st_mtime_ns, start, dtype, shape)
+            values = _values.get(key)
+            if values is None:
+                values = _read(path, start, dtype, shape, key[:3])
+                _values[key] = values
         except (OSError, ValueError) as error:
             raise ModelError(f"{path}: can't be read ({error})") from error
-        return found
+        return values
+
+
+def _read(
+    path: str, start: int, dtype: np.dtype[Any], shape: tuple[int, ...], file: Key
+) -> NDArray[Any]:
+    count = math.prod(shape)
+    if start % dtype.itemsize:
+        return np.fromfile(path, dtype, count, offset=start).reshape(shape)
+    whole = _files.get(file)
+    if whole is None:
+        # Written to by nobody; but the runtime takes no arrays that can't be.
+        whole = np.memmap(path, np.uint8, mode="c")
+        _files[file] = whole
+    return whole[start : start + count * dtype.itemsize].view(dtype).reshape(shape)

@@ -18,6 +18,7 @@ from google.protobuf.message import DecodeError
 from onnx import ModelProto, TensorProto
 
 from cloakify.errors import ModelError
+from cloakify.onnxfile.laid_aside import MESSAGE_LIMIT, lay_aside
 from cloakify.onnxfile.mapped import MAPPED_MODEL, can_map, is_mapped, map_tensor
 from cloakify.onnxfile.sidecars import (
     check_claim,
@@ -32,9 +33,6 @@ from cloakify.onnxfile.sidecars import (
 from cloakify.onnxfile.sizes import raw_size
 from cloakify.onnxfile.walk import iter_tensors
 from cloakify.onnxfile.wellformed import check_well_formed
-
-# Bytes of the largest message that protobuf reads or writes.
-MESSAGE_LIMIT = (1 << 31) - 1
 
 # Integers of a constant that an analysis may have to read; more of them are a table.
 FEW_INTEGERS = 1 << 12
@@ -55,7 +53,8 @@ class OnnxFile:
     path
         Where it was read from.
     model
-        The message; tensors with external data hold only their location.
+        The message; tensors with external data hold only their location, as do those of many
+        weights in the file itself (:mod:`~cloakify.onnxfile.laid_aside`).
     sidecars
         Names of the external data files, relative to ``folder``, sorted.
     folder
@@ -138,13 +137,13 @@ class OnnxFile:
         model = ModelProto()
         model.CopyFrom(self.model)
         # The runtime takes weights from elsewhere for the main graph alone.
-        outside = [tensor for tensor in model.graph.initializer if is_outside(tensor)]
+        outside = [t for t in model.graph.initializer if is_outside(t) and not is_mapped(t)]
         if not mapping or sum(map(raw_size, outside)) < MAPPED_MODEL:
             outside = []
         for tensor in filter(can_map, outside):
             map_tensor(tensor, self.sidecar(place_of(tensor).location))
         for tensor in filter(wanted, iter_tensors(model)):
-            if is_mapped(tensor):
+            if mapping and is_mapped(tensor):
                 continue
             try:
                 read_tensor(tensor, self.sidecar(place_of(tensor).location))
@@ -204,6 +203,7 @@ def open_model(path: str | os.PathLike[str]) -> OnnxFile:
         check_stored(sidecar)
     for tensor in filter(is_outside, iter_tensors(model)):
         check_claim(tensor, found[place_of(tensor).location])
+    lay_aside(model, place)
     return OnnxFile(place, model, sidecars, folder)
 
 

@@ -17,6 +17,8 @@ from onnx import ModelProto, TensorProto
 
 from cloakify.errors import CloakifyError, ModelError
 from cloakify.onnxfile.atomic import Part
+from cloakify.onnxfile.laid_aside import bytes_of
+from cloakify.onnxfile.mapped import is_mapped
 from cloakify.onnxfile.model_file import OnnxFile, is_outside
 from cloakify.onnxfile.places import check_places
 from cloakify.onnxfile.publish import holds, publish, sidecar_name
@@ -62,7 +64,7 @@ def save_model(model: ModelProto, path: str | os.PathLike[str], source: OnnxFile
             # Sidecars of one content are one file.
             made[names[name]] = made.get(names[name]) or part
         whole = parts.enter_context(Part(target))
-        whole.file.write(_bytes_of(_renamed(message, names), target))
+        _write(_renamed(message, names), whole, target)
         whole.finish()
         publish(whole, made)
 
@@ -70,7 +72,7 @@ def save_model(model: ModelProto, path: str | os.PathLike[str], source: OnnxFile
 def _take_out(model: ModelProto, source: OnnxFile) -> tuple[ModelProto, Changes]:
     """Put references back in the place of edited weights that lay in sidecars."""
     outside = {
-        tensor.name: tensor for tensor in source.model.graph.initializer if is_outside(tensor)
+        tensor.name: tensor for tensor in source.model.graph.initializer if _is_beside(tensor)
     }
     changes: Changes = {}
     if all(tensor.name not in outside or is_outside(tensor) for tensor in model.graph.initializer):
@@ -154,15 +156,21 @@ def _renamed(message: ModelProto, names: Mapping[str, str]) -> ModelProto:
         return message
     renamed = ModelProto()
     renamed.CopyFrom(message)
-    for tensor in filter(is_outside, iter_tensors(renamed)):
+    for tensor in filter(_is_beside, iter_tensors(renamed)):
         for entry in tensor.external_data:
             if entry.key == "location":
                 entry.value = names[entry.value]
     return renamed
 
 
-def _bytes_of(message: ModelProto, target: Path) -> bytes:
+def _is_beside(tensor: TensorProto) -> bool:
+    """Tell whether a tensor's values lie in a sidecar, and not in the model's own file."""
+    return is_outside(tensor) and not is_mapped(tensor)
+
+
+def _write(message: ModelProto, part: Part, target: Path) -> None:
     try:
-        return message.SerializeToString(deterministic=True)
+        for piece in bytes_of(message):
+            part.file.write(piece)
     except (EncodeError, ValueError) as error:
         raise CloakifyError(f"{target}: the model is over protobuf's limit of 2 GiB") from error

@@ -22,6 +22,7 @@ from cloakify.graph.edit.fold import fold_gates, recover_gates
 from cloakify.graph.edit.gates import gates_digest, has_gates, insert_gates, read_gates
 from cloakify.graph.edit.taps import tap
 from cloakify.onnxfile import OnnxFile, compare_models, read_metadata
+from cloakify.onnxfile.laid_aside import by_content
 from cloakify.runtime import Device, Session
 from cloakify.verification.mask_edit import CLAIMS, largest_difference, magnitude, metadata_faults
 
@@ -96,7 +97,9 @@ def gate_faults(source: OnnxFile, hardened: ModelProto, head: Head) -> list[str]
         again = make(source.model, sites, gates, said)
     except (ModelError, UsageError) as error:
         return [str(error)]
-    faults = [str(difference) for difference in compare_models(again, hardened)]
+    faults = [
+        str(difference) for difference in compare_models(by_content(again), by_content(hardened))
+    ]
     facts = {
         "source.sha256": source.sha256,
         "head": head.node,

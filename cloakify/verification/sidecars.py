@@ -8,6 +8,7 @@ from collections.abc import Collection
 from onnx import ModelProto, TensorProto
 
 from cloakify.onnxfile import OnnxFile
+from cloakify.onnxfile.mapped import is_mapped
 from cloakify.onnxfile.model_file import is_outside
 from cloakify.onnxfile.sidecars import chunks, place_of, span
 from cloakify.onnxfile.walk import iter_tensors
@@ -50,7 +51,7 @@ def align_sidecars(
 
 
 def _outside(model: ModelProto) -> list[TensorProto]:
-    return [tensor for tensor in iter_tensors(model) if is_outside(tensor)]
+    return [t for t in iter_tensors(model) if is_outside(t) and not is_mapped(t)]
 
 
 def _digest(file: OnnxFile, location: str, edited: Collection[str]) -> bytes:

@@ -15,6 +15,7 @@ from cloakify.runtime import CPU, Session
 from cloakify.settings import HardenSetting
 from cloakify.workflows.harden import harden
 from cloakify.workflows.verify import verify
+from tests.support.fragile import EPS, write_fragile
 from tests.support.large_models import write_beside
 
 
@@ -97,3 +98,24 @@ def test_a_mapped_model_is_hardened_as_one_that_is_read(
         monkeypatch.setattr(model_file, "MAPPED_MODEL", 0)
         monkeypatch.setattr(mapped, "MAPPED_TENSOR", 16)
     assert len(digests) == 1
+
+
+@pytest.mark.parametrize("emit", ["mul", "fold"])
+def test_gates_of_a_mapped_model(tmp_path: Path, everything: None, emit: str) -> None:
+    model, data = write_fragile(tmp_path)
+    onnx.save_model(
+        onnx.load(model), model, save_as_external_data=True, location="m.data", size_threshold=0
+    )
+    setting = HardenSetting(
+        method="tuned",
+        emit=emit,
+        tune_steps=60,
+        max_accuracy_drop=0.2,
+        evaluation_steps=2,
+        eps=EPS,
+        device="cpu",
+        write_anyway=True,
+    )
+    harden(model, data, tmp_path / "h.onnx", setting)
+    assert verify(tmp_path / "h.onnx", model).faults == ()
+    assert any(map(is_mapped, open_model(tmp_path / "h.onnx").load_weights().graph.initializer))

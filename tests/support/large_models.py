@@ -8,6 +8,8 @@ import numpy as np
 import onnx
 from onnx import ModelProto, TensorProto
 
+from cloakify.onnxfile.laid_aside import bytes_of
+from cloakify.onnxfile.mapped import map_tensor
 from cloakify.onnxfile.sidecars import MOST_SPARSE
 
 INPUT, CLASSES = 32, 10
@@ -57,3 +59,15 @@ def write_beside(path: Path, widths: list[int]) -> None:
             offset += -(-size // 4096) * 4096
         file.truncate(offset)
     path.write_bytes(model.SerializeToString())
+
+
+def write_within(path: Path, widths: list[int]) -> None:
+    """Write the same with its weights in the file; the disk holds all of it."""
+    write_beside(path, widths)
+    model = onnx.load(path, load_external_data=False)
+    sidecar = path.with_suffix(".data")
+    for tensor in model.graph.initializer:
+        map_tensor(tensor, sidecar)
+    with open(path, "wb") as file:
+        file.writelines(bytes_of(model))
+    sidecar.unlink()

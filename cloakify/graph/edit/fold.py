@@ -29,6 +29,8 @@ from cloakify.graph.edit.rounding import round_gates, round_shifts
 from cloakify.graph.model.names import names_in
 from cloakify.numeric.arrays import Array
 from cloakify.onnxfile import values_of, write_metadata
+from cloakify.onnxfile.laid_aside import hold
+from cloakify.onnxfile.mapped import is_mapped
 
 BIAS = "cloakify_bias"
 
@@ -116,7 +118,7 @@ def check_foldable(site: GateSite, tensors: Mapping[str, TensorProto]) -> None:
         )
     for name, _ in site.scaled:
         tensor = tensors[name]
-        if tensor.data_location == TensorProto.EXTERNAL:
+        if tensor.data_location == TensorProto.EXTERNAL and not is_mapped(tensor):
             raise ModelError(f"{name!r} lies outside the message; read it first")
         if tensor.data_type not in _EXACT:
             kind = TensorProto.DataType.Name(tensor.data_type)
@@ -279,4 +281,4 @@ def _replace(tensor: TensorProto, values: np.ndarray) -> None:
     tensor.ClearField("float_data")
     tensor.ClearField("double_data")
     tensor.ClearField("int32_data")
-    tensor.raw_data = onnx.numpy_helper.from_array(values).raw_data
+    hold(tensor, onnx.numpy_helper.from_array(values).raw_data)
