@@ -8,10 +8,14 @@ A data set may lie in folders for its splits (``train/``, ``val/``), in files th
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+import os
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from cloakify.data.cells import ENDINGS
+from cloakify.data.folder import is_folder, is_image
+from cloakify.data.listed_folder import FILES as LISTS
 from cloakify.data.naming import shown, some
 from cloakify.data.split_names import one_split, preferred, split_note
 from cloakify.errors import DataError
@@ -19,11 +23,16 @@ from cloakify.errors import DataError
 SHARDS = (".tar", ".parquet", ".arrow", ".feather")
 """Endings of files that may be several and count as one source."""
 
+TABLES = (*ENDINGS, ".npz")
+"""Endings of files of rows, which a folder may hold beside nothing else."""
+
 _STATE, _DICT = "state.json", "dataset_dict.json"
 # More than any such file holds.
 _LARGEST = 1 << 24
 # Folders within folders that are looked into: a repository's, a configuration's, a split's.
 _DEEPEST = 3
+# A folder of more folders is one of classes.
+_MOST_FOLDERS = 100
 
 
 @dataclass(frozen=True)
@@ -58,10 +67,13 @@ def find_data(path: Path, depth: int = _DEEPEST) -> Found:
     if (path / _DICT).is_file():
         names = _texts(path / _DICT, _json(path / _DICT).get("splits"))
         return _of_splits(path, names, preferred(names) or names[0], depth)
-    files, folders = _entries(path)
-    kinds = [kind for kind in SHARDS if any(file.suffix.lower() == kind for file in files)]
-    if len(kinds) > 1:
-        first, second, *_ = (next(f for f in files if f.suffix.lower() == kind) for kind in kinds)
+    listing = _listing(path)
+    files = listing.shards
+    if not files and not listing.folders and not listing.has_images:
+        files = listing.tables
+    endings = {file.suffix.lower(): file for file in reversed(files)}
+    if len(endings) > 1:
+        first, second, *_ = (endings[kind] for kind in (*SHARDS, *TABLES) if kind in endings)
         raise DataError(
             f"{shown(path)} holds both {shown(first.name)} and {shown(second.name)}: "
             "give a folder of one kind, or one file"
@@ -69,10 +81,10 @@ def find_data(path: Path, depth: int = _DEEPEST) -> Found:
     if files:
         kept, notes = one_split(files)
         return Found(path, tuple(kept), notes)
-    chosen = preferred(folders)
+    chosen = preferred(listing.folders)
     if chosen is not None and depth:
-        return _of_splits(path, folders, chosen, depth)
-    within = _within(path, folders, depth)
+        return _of_splits(path, listing.folders, chosen, depth)
+    within = _within(path, listing.folders, depth)
     return within or Found(path)
 
 
@@ -92,7 +104,7 @@ def _within(path: Path, folders: list[str], depth: int) -> Found | None:
         return None
     sets: dict[str, Found] = {}
     for name in folders[:_MOST_FOLDERS]:
-        if _holds_shards(path / name):
+        if _holds_data(path / name):
             sets[name] = find_data(path / name, depth - 1)
     if len(sets) > 1:
         raise DataError(
@@ -101,34 +113,55 @@ def _within(path: Path, folders: list[str], depth: int) -> Found | None:
     return next(iter(sets.values()), None)
 
 
-# A folder of more is one of classes.
-_MOST_FOLDERS = 100
-
-
-def _holds_shards(path: Path) -> bool:
-    files, folders = _entries(path)
-    if files or (path / _STATE).is_file():
+def _holds_data(path: Path) -> bool:
+    """Tell whether a folder holds a data set in files, rather than images."""
+    if (path / _STATE).is_file():
         return True
-    split = preferred(folders)
-    return split is not None and bool(_entries(path / split)[0])
+    listing = _listing(path, images_end_it=True)
+    if listing.has_images:
+        return False
+    if listing.shards or (listing.tables and not listing.folders):
+        return True
+    split = preferred(listing.folders)
+    return split is not None and bool(_listing(path / split, images_end_it=True).shards)
 
 
-def _entries(path: Path) -> tuple[list[Path], list[str]]:
-    """Return the shards and the folders in a folder, both sorted; what is hidden is left out."""
-    files, folders = [], []
+@dataclass
+class _Listing:
+    """What lies in a folder, sorted; what is hidden is left out."""
+
+    shards: list[Path] = field(default_factory=list)
+    tables: list[Path] = field(default_factory=list)
+    folders: list[str] = field(default_factory=list)
+    has_images: bool = False
+
+
+def _listing(path: Path, *, images_end_it: bool = False) -> _Listing:
+    """List a folder; where an image ends it, not to its end, as there may be a million of them."""
+    found = _Listing()
     try:
-        for entry in sorted(path.iterdir()):
-            if entry.name.startswith((".", "__MACOSX")):
-                continue
-            if entry.suffix.lower() in SHARDS and not entry.is_dir():
-                files.append(entry)
-            elif entry.is_dir():
-                folders.append(entry.name)
+        with os.scandir(path) as entries:
+            for entry in entries:
+                ending = os.path.splitext(entry.name)[1].lower()
+                if entry.name.startswith((".", "__MACOSX")):
+                    continue
+                if is_folder(entry):
+                    found.folders.append(entry.name)
+                elif is_image(entry.name):
+                    found.has_images = True
+                    if images_end_it:
+                        break
+                elif ending in SHARDS:
+                    found.shards.append(path / entry.name)
+                elif ending in TABLES and entry.name not in LISTS:
+                    found.tables.append(path / entry.name)
     except OSError as error:
         raise DataError(
             f"{shown(path)} can't be listed ({error.strerror}): check the path and permissions"
         ) from None
-    return files, folders
+    return _Listing(
+        sorted(found.shards), sorted(found.tables), sorted(found.folders), found.has_images
+    )
 
 
 def _saved_files(path: Path) -> tuple[Path, ...]:

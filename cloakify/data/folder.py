@@ -160,7 +160,7 @@ def _class_folders(path: Path) -> tuple[list[str], list[str]]:
     """Subfolders and image files directly in ``path``, each sorted."""
     folders, images = [], []
     for entry in _entries(path):
-        if _is_folder(entry):
+        if is_folder(entry):
             folders.append(entry.name)
         elif is_image(entry.name):
             images.append(entry.name)
@@ -185,7 +185,7 @@ def _images(root: Path, below: str, skipped: list[str]) -> Iterator[str]:
         stems: dict[str, str] = {}
         for entry in _entries(root / folder if folder else root):
             name = f"{folder}/{entry.name}" if folder else entry.name
-            if _is_folder(entry):
+            if is_folder(entry):
                 identity = _identity(root / name)
                 if identity in above:
                     raise DataError(
@@ -219,7 +219,8 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
         ) from None
 
 
-def _is_folder(entry: os.DirEntry[str]) -> bool:
+def is_folder(entry: os.DirEntry[str]) -> bool:
+    """Tell whether an entry is a folder, or leads to one; DataError where it can't be followed."""
     try:
         return entry.is_dir()
     except OSError as error:

@@ -96,13 +96,7 @@ def _open_matching(path: Path, request: Request) -> Source:
             f"{shown(path)} matches both {shown(first)} and {shown(second)}: give a pattern for "
             "files of one kind"
         )
-    if files[0].suffix.lower() in SHARDS:
-        return _open_shards(path, files, request)
-    parts = [open_source(file, request) for file in files]
-    rows = [part for part in parts if isinstance(part, RowSource)]
-    if len(rows) < len(parts):
-        raise DataError(f"{shown(path)} matches {len(parts)} files of text: give one of them")
-    return ChainedRows(path, rows)
+    return _open_files(path, files, request)
 
 
 def _open_folder(path: Path, request: Request) -> Source:
@@ -110,7 +104,7 @@ def _open_folder(path: Path, request: Request) -> Source:
         return open_npy_folder(path, request)
     found = find_data(path)
     if found.files:
-        source = _open_shards(path, found.files, request)
+        source = _open_files(path, found.files, request)
     else:
         listed = list_file(found.folder)
         if listed is not None and request.labelled:
@@ -119,6 +113,19 @@ def _open_folder(path: Path, request: Request) -> Source:
             source = open_folder(found.folder, request)
     source.notes = (*source.notes, *found.notes)
     return source
+
+
+def _open_files(path: Path, files: Sequence[Path], request: Request) -> Source:
+    """Open files of one kind: shards, or files of rows behind each other."""
+    if files[0].suffix.lower() in SHARDS:
+        return _open_shards(path, files, request)
+    if len(files) == 1:
+        return open_source(files[0], request)
+    parts = [open_source(file, request) for file in files]
+    rows = [part for part in parts if isinstance(part, RowSource)]
+    if len(rows) < len(parts):
+        raise DataError(f"{shown(path)} holds {len(parts)} files of text: give one of them")
+    return ChainedRows(path, rows)
 
 
 def _open_shards(path: Path, files: Sequence[Path], request: Request) -> Source:

@@ -219,3 +219,34 @@ def test_audio_is_refused_as_such(tmp_path, spec):
     save(tmp_path / "d", table.replace_schema_metadata({"huggingface": told}))
     with pytest.raises(DataError, match="holds audio files, which are not decoded"):
         open_data(tmp_path / "d", spec(4, channel_axis=None), PLAIN)
+
+
+def test_tables_in_a_folder_are_splits_too(tmp_path, spec):
+    for name, count in (("train", 5), ("test", 3)):
+        rows = "".join(f"{n},{n / 2},{n % 2}\n" for n in range(count))
+        for place in ("plain", "repository/data"):
+            (tmp_path / place).mkdir(parents=True, exist_ok=True)
+            (tmp_path / place / f"{name}.csv").write_text("a,b,label\n" + rows)
+    (tmp_path / "repository" / "README.md").touch()
+    np.savez(tmp_path / "plain.npz", x=np.zeros((4, 2), np.float32), y=[0, 1, 0, 1])
+    (tmp_path / "parts").mkdir()
+    for n in range(2):
+        np.savez(tmp_path / "parts" / f"{n}.npz", x=np.zeros((4, 2), np.float32), y=[0, 1, 0, 1])
+    two = spec(2, channel_axis=None)
+    for place, count in (("plain", 3), ("repository", 3), ("repository/data", 3), ("parts", 8)):
+        data = open_data(tmp_path / place, two, PLAIN, box=None)
+        assert len(data) == count
+        assert any("those of test" in note for note in data.notes) == (place != "parts")
+    (tmp_path / "plain" / "more.jsonl").touch()
+    with pytest.raises(DataError, match=r"holds both test.csv and more.jsonl"):
+        open_data(tmp_path / "plain", two, PLAIN)
+
+
+def test_tables_beside_images_are_no_samples(tmp_path, spec, images, class_folder):
+    folder = class_folder({"a": images[:3], "b": images[3:]})
+    (folder / "labels.csv").write_text("a,b\n")
+    (folder / "a" / "0.parquet").touch()
+    assert len(open_data(folder, spec(1, 4, 4), PLAIN)) == 7
+    (folder / "a" / "0.parquet").rename(folder / "a" / "list.csv")
+    flat = open_data(folder / "a", spec(1, 4, 4), PLAIN, labels="model")
+    assert len(flat) == 3
