@@ -17,6 +17,8 @@ NAMES = {
     "auto": "0/1 mask, `--score auto`",
     "random": "0/1 mask, at random",
     "binary": "`--method tuned --binary`",
+    "gates": "gates alone, not cross-fitted",
+    "gates-position": "gates of positions alone, not cross-fitted",
     "tuned": "`--method tuned`",
     "position": "`--method tuned --gates position`",
     FINETUNED: "all weights, fine-tuned (`finetune.py`)",
@@ -27,6 +29,8 @@ COLOURS = {
     "auto": "#7c3aed",
     "random": "#b91c1c",
     "binary": "#0891b2",
+    "gates": "#86efac",
+    "gates-position": "#93c5fd",
     "tuned": "#15803d",
     "position": "#1d4ed8",
     FINETUNED: "#000000",
@@ -147,10 +151,13 @@ def summary(measured: Sequence[Measured], eps: float = 4, calibration: int = 100
     lines = [f"| hardened by | {' | '.join(names)} |", "| --- |" + " --- |" * len(models)]
     for method, name in NAMES.items():
         rows = {row.task.model: row for row in shown if row.task.method == method}
-        if rows.keys() != set(models):
+        if not rows:
             continue
         cells = []
         for model in models:
+            if model not in rows:
+                cells.append("not measured")
+                continue
             row = rows[model]
             clean = f"{100 * row.right.mean():.1f}"
             if method != SOURCE:
