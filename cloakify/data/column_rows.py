@@ -47,7 +47,17 @@ class ColumnImages(EncodedSource):
 
 
 class ColumnRows(RowSource):
-    """Arrays in a column of lists, one level of lists for each axis."""
+    """Arrays in a column of lists, one level of lists for each axis.
+
+    Parameters
+    ----------
+    path, labels, class_names
+        See :class:`~cloakify.data.source.Source`.
+    column
+        The arrays.
+    length
+        What lists of numbers are filled up to with zeros; ``None`` for none.
+    """
 
     def __init__(
         self,
@@ -55,9 +65,10 @@ class ColumnRows(RowSource):
         column: Column,
         labels: Labels | None,
         class_names: tuple[str, ...] | None,
+        length: int | None = None,
     ) -> None:
         super().__init__(path, labels, class_names)
-        self._column = column
+        self._column, self._length = column, length
         self._first = self._row(0)
 
     def __len__(self) -> int:
@@ -102,6 +113,8 @@ class ColumnRows(RowSource):
         numbers = np.asarray(values.to_numpy(zero_copy_only=False))
         if numbers.dtype.kind not in "biuf":
             raise DataError(f"{self.where(row)} holds {values.type}, not numbers")
+        if self._length is not None and len(shape) == 1:
+            return np.pad(numbers, (0, max(0, self._length - len(numbers))))
         return numbers.reshape(shape)
 
 

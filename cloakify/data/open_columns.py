@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from cloakify.data.bounds import check_count
 from cloakify.data.column_rows import ColumnImages, ColumnRows, ColumnTexts
-from cloakify.data.columns import ColumnFiles
+from cloakify.data.columns import Column, ColumnFiles
 from cloakify.data.features import Features
 from cloakify.data.joined import with_others
 from cloakify.data.labels import labels_of_numbers, labels_of_texts
@@ -63,13 +63,34 @@ def open_columns(files: ColumnFiles, request: Request) -> Source:
     check_count(len(samples), str(files.path))
     labels, names = _labels(files, features, x_name) if request.labelled else (None, None)
     if features.is_list(x_name):
+        length = _padded_length(samples, request)
         return with_others(
-            ColumnRows(files.path, samples, labels, names),
+            ColumnRows(files.path, samples, labels, names, length),
             request.others,
             [name for name in features.names if features.is_list(name)],
-            lambda name: ColumnRows(files.path, files.column(name), None, None),
+            lambda name: ColumnRows(files.path, files.column(name), None, None, length),
         )
     return ColumnImages(files.path, samples, labels, names)
+
+
+def _padded_length(samples: Column, request: Request) -> int | None:
+    """Return what rows of ids are padded to; ``None`` where they are equally long, or no ids.
+
+    Where the model takes a mask of what is padding, it does not matter what pads.
+    """
+    if not request.ids:
+        return None
+    lists = (samples.value(row).values for row in range(len(samples)))
+    lengths = {0 if each is None else len(each) for each in lists}
+    if len(lengths) == 1:
+        return None
+    if not any("mask" in name.lower() for name in request.others):
+        raise DataError(
+            f"{samples.where(0)} and others hold {min(lengths)} to {max(lengths)} ids, and the "
+            "model takes no mask of what is padding: pad them as it was trained with, or give the "
+            "text"
+        )
+    return max(lengths)
 
 
 def _labels(

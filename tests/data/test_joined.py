@@ -87,3 +87,21 @@ def test_whole_numbers_that_do_not_fit(tmp_path: Path):
     assert data.inputs(np.array([0]))["ids"].dtype == np.int8
     with pytest.raises(DataError, match="row 2 holds 128, which int8 can't hold"):
         data.inputs(np.arange(8))
+
+
+def test_ids_of_several_lengths_are_padded_where_a_mask_tells(tmp_path: Path):
+    pa, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    ids = [[1, 2, 3], [4], [5, 6]]
+    table = pa.table({"ids": ids, "mask": [[1.0] * len(row) for row in ids], "y": [0, 1, 0]})
+    parquet.write_table(table, tmp_path / "d.parquet")
+
+    def read(**options: object):
+        return open_data(tmp_path / "d.parquet", IDS, Preprocessing(), box=None, **options)
+
+    found = read(others=[MASK], ids=True).inputs(np.arange(3))
+    assert found["ids"].tolist() == [[1, 2, 3], [4, 0, 0], [5, 6, 0]]
+    assert found["mask"].tolist() == [[1, 1, 1], [1, 0, 0], [1, 1, 0]]
+    with pytest.raises(DataError, match="1 to 3 ids, and the model takes no mask"):
+        read(ids=True)
+    with pytest.raises(DataError, match=r"row 1 has shape \(1,\) but the first row has \(3,\)"):
+        read(others=[MASK]).inputs(np.arange(3))
