@@ -112,21 +112,24 @@ def _of_rows(path: Path, rows: list[list[str]]) -> LabelList:
     if not rows:
         raise DataError(f"{shown(path)} is empty: give a label for each sample")
     header = rows[0]
+    named = {name.strip().lower(): place for place, name in enumerate(header)}
+    name_place = next((named[name] for name in _NAMES if name in named), None)
     label = label_name(header)
-    if label is not None:
-        named = {name.strip().lower(): place for place, name in enumerate(header)}
-        name_place = next((named[name] for name in _NAMES if name in named), None)
-        label_place, rows = header.index(label), rows[1:]
-        if name_place is None and len(header) == 2:
-            name_place = 1 - label_place
-    elif len(header) <= 2:
-        label_place = len(header) - 1
-        name_place = 0 if label_place else None
-    else:
+    label_place = None if label is None else header.index(label)
+    headed = label_place is not None or name_place is not None
+    if len(header) == 2:
+        # Of two columns the other one is clear; without a header names come first.
+        if name_place is None:
+            name_place = 0 if label_place is None else 1 - label_place
+        label_place = 1 - name_place
+    elif len(header) == 1:
+        name_place, label_place = None, 0
+    if label_place is None:
         raise DataError(
             f"{shown(path)} has columns {some(header)}: call that of the labels 'label', and that "
             "of the samples' names 'file_name'"
         )
+    rows = rows[1:] if headed else rows
     names = None if name_place is None else [row[name_place] for row in rows]
     return _made(path, [row[label_place] for row in rows], names)
 

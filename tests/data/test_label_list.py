@@ -39,6 +39,7 @@ def forms():
         "bare.csv": "\n".join(f"{n},{c}" for n, c in extra),
         "odd.csv": "\n".join(["weight;Class;Image"] + [f"0.5;{c};{n}" for n, c in shuffled]),
         "two.csv": "\n".join(["label,which"] + [f"{c},./{n}" for n, c in shuffled]),
+        "kaggle.csv": "\n".join(["filename,category", *(f"{n},{c}" for n, c in shuffled)]),
         "tsv": "\n".join(["id\tlabel", *(f"{n[:-4]}\t{c}" for n, c in shuffled)]),
         "jsonl": "\n".join(json.dumps({"file_name": n, "label": c}) for n, c in shuffled),
         "json": json.dumps(dict(extra)),
