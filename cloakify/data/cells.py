@@ -18,6 +18,8 @@ ENDINGS = (".csv", ".tsv", ".jsonl")
 
 # Bytes of a file, and columns: what is made of text is held in memory.
 _LARGEST, _MOST_COLUMNS = 1 << 31, 1 << 20
+# Characters of a cell.
+_LONGEST = 1 << 24
 # Rows that are handed on together: as text they take many times what numbers do.
 _TOGETHER = 4096
 
@@ -87,6 +89,8 @@ def iter_rows(path: Path) -> Iterator[list[str]]:
             raise DataError(
                 f"{shown(path)} is {size / 1e9:.1f} GB large: give it as .parquet, or a part of it"
             )
+        # Texts may be longer than the cells that the module expects.
+        csv.field_size_limit(_LONGEST)
         with open(path, encoding="utf-8-sig", newline="") as file:
             if path.suffix.lower() == ".jsonl":
                 yield from _of_objects(path, file)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -41,9 +42,10 @@ def open_source(path: Path, request: Request) -> Source:
     """
     if is_pattern(path):
         return _open_matching(path, request)
-    if path.is_dir():
+    # Unlike a path's own methods these take names that no file can have.
+    if os.path.isdir(path):
         return _open_folder(path, request)
-    if not path.exists():
+    if not os.path.exists(path):
         raise DataError(f"{shown(path)} does not exist: check the path")
     check_regular(path)
     suffix = path.suffix.lower()
@@ -71,7 +73,7 @@ def shards_at(path: Path) -> list[Path]:
     """
     if is_pattern(path):
         return [file for file in matching(path) if file.suffix.lower() in SHARDS]
-    if path.is_dir() and not (path / "x.npy").is_file():
+    if os.path.isdir(path) and not (path / "x.npy").is_file():
         return list(find_data(path).files)
     return []
 

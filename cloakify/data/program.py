@@ -62,9 +62,9 @@ def own_code(where: str) -> Iterator[None]:
     # Whatever it is, it is not ours to know.
     except (Exception, SystemExit) as error:
         frames = traceback.extract_tb(error.__traceback__)
-        outside = [frame for frame in frames if not frame.filename.startswith(_OWN)]
+        outside = [frame for frame in frames if not frame.filename.startswith((_OWN, "<frozen"))]
         at = f" at line {outside[-1].lineno} of {outside[-1].filename}" if outside else ""
-        said = shown(" ".join(f"{type(error).__name__}: {error}".split()))
+        said = shown(": ".join([type(error).__name__, *str(error).split("\n", 1)[:1]]).rstrip(": "))
         raise DataError(f"{where} raises {said}{shown(at)}: mend it") from error
 
 

@@ -128,7 +128,8 @@ def stored(paths: Iterable[str | os.PathLike[str]]) -> int:
     for path in paths:
         try:
             status = os.stat(path)
-        except OSError:
+        except (OSError, ValueError):
+            # Names are anybody's: one with a zero byte is no file's.
             continue
         # Blocks are of 512 bytes whatever the file system's are.
         total += min(status.st_size, 512 * getattr(status, "st_blocks", status.st_size))

@@ -107,6 +107,8 @@ class DataOptions(Group, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         """Check the values, and that the box has an inside."""
         super().__post_init__()
+        if not self.labels:
+            raise UsageError("--labels takes given, model, a file or a column, not ''")
         if self.box is not None and not self.box[0] < self.box[1]:
             low, high = self.box
             raise UsageError(f"--box takes the lower number first, not {low:g},{high:g}")

@@ -16,6 +16,7 @@ from PIL import Image
 from cloakify.data import Preprocessing, open_data, patterns
 from cloakify.data.open_source import shards_at
 from cloakify.errors import DataError
+from cloakify.limits.stages import stored
 
 PLAIN = Preprocessing()
 _ENDS = st.integers(0, 130).map(str) | st.sampled_from(["000", "007", "012", "09"])
@@ -148,3 +149,11 @@ def test_what_exists_is_no_pattern(tmp_path, spec):
     assert len(open_data(path, spec(3, channel_axis=None), PLAIN)) == 2
     assert not patterns.is_pattern(Path("plain.npz"))
     assert not patterns.is_pattern(Path("set{7}"))
+
+
+@pytest.mark.parametrize("name", ["x\0y", "a" * 5000, "*\0", "a" * 300 + "/*"])
+def test_names_that_no_file_can_have(tmp_path, spec, name):
+    assert stored([name]) == 0
+    with pytest.raises(DataError, match=r"does not exist|matches no file") as caught:
+        open_data(tmp_path / name, spec(1, 4, 4), PLAIN)
+    assert "\n" not in str(caught.value)

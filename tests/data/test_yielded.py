@@ -234,6 +234,8 @@ def test_a_function_in_a_script(tmp_path, spec, monkeypatch, capsys):
             r"raises KeyError: .* at line 3 of .*load.py: mend it",
         ),
         ("raise SystemExit(3)", "samples", "raises SystemExit: 3"),
+        ("raise SystemExit", "samples", r"raises SystemExit at line 1 of .*load.py"),
+        ("import absent_module", "samples", "No module named .absent_module. at line 1 of"),
     ],
 )
 def test_what_a_script_does_wrong_is_one_line(tmp_path, spec, text, name, said):

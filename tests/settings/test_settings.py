@@ -104,3 +104,8 @@ def test_settings_are_frozen() -> None:
         setting.threat = ThreatOptions(eps=1)  # type: ignore[misc]
     with pytest.raises(AttributeError):
         setting.threat.eps = 1  # type: ignore[misc]
+
+
+def test_labels_of_no_name() -> None:
+    with pytest.raises(UsageError, match="--labels takes given, model, a file or a column, not ''"):
+        AttackSetting(labels="")
