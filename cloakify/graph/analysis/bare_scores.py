@@ -78,10 +78,11 @@ def find_bare_scores(answers: list[gs.Tensor], constants: Constants) -> BareScor
             f"{made.op} {_called(made)!r} answers with numbers that stand for themselves: a "
             "regression; cloakify takes classifiers"
         )
-    if made is not None and made.op in _RECURRENT and not end.sign:
+    state = _moved(made)
+    if state is not None and state.op in _RECURRENT and not end.sign:
         raise HeadError(
-            f"the answer is the state of {made.op} {_called(made)!r}: an embedding; cloakify takes "
-            "classifiers"
+            f"the answer is the state of {state.op} {_called(state)!r}: an embedding; cloakify "
+            "takes classifiers"
         )
     told = [each.count for each in ends.values() if each and each.tensor is end.tensor]
     count = next((each for each in told if each is not None), None)
@@ -123,6 +124,13 @@ def _behind(answer: gs.Tensor, constants: Constants) -> _End | None:
     if not tensor.inputs or not (sign or floats):
         return None
     return _End(tensor, _count(tensor) or named or (None if by_label else count), sign, by_label)
+
+
+def _moved(node: gs.Node | None) -> gs.Node | None:
+    """Return the node whose output another only picks and moves parts of."""
+    while node is not None and node.op in _MOVES | {"Gather", "Slice", "Transpose"}:
+        node = node.inputs[0].inputs[0] if node.inputs[0].inputs else None
+    return node
 
 
 def _is_float(tensor: gs.Tensor) -> bool:

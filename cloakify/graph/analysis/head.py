@@ -42,6 +42,8 @@ class Head:
     window
         Of a `Conv` that sees more than one position of a larger map, and whose scores are pooled:
         its size. The features are those of every channel.
+    positions
+        Of maps: how many axes lie behind that of the features.
     product
         Of a head that quantises its features: what the quantised layer puts out.
     """
@@ -58,6 +60,7 @@ class Head:
     num_classes: int
     kernel: tuple[int, ...] = ()
     window: tuple[int, ...] = ()
+    positions: int = 0
     product: str = ""
 
     @property

@@ -14,7 +14,7 @@ import onnx_graphsurgeon as gs
 from onnx import ModelProto
 
 from cloakify.errors import HeadError
-from cloakify.graph.analysis.head import Head
+from cloakify.graph.analysis.head import WHOLE_CLASSIFIERS, Head
 from cloakify.graph.analysis.linear_layers import as_head
 from cloakify.graph.analysis.score_path import ScorePaths
 from cloakify.graph.analysis.task import nodes_behind
@@ -29,6 +29,8 @@ _OTHER_LAYERS = {"Conv", "ConvTranspose", "Gemm", "LSTM", "GRU", "RNN"}
 _LAYERS = _OTHER_LAYERS | {"MatMul"}
 # Layers whose features are no floats, but where the node that quantises them is the head's.
 _QUANTISED = {"ConvInteger", "MatMulInteger", "QGemm", "QLinearConv", "QLinearMatMul"}
+# What makes of two computed values another that is no score of either (gated units).
+_PRODUCTS = {"Einsum", "Gemm", "MatMul", "Mul"}
 # What outputs that hold scores are called.
 _SCORES = {"logits", "probabilities", "scores"}
 # What may leave fewer numbers than there are classes, or more.
@@ -177,6 +179,8 @@ def _only_one(
         for node in tensor.inputs:
             if (node.domain or "", node.op) in hidden:
                 raise HeadError(_IN_FUNCTION.format(node.op))
+            if _holds_layer(node):
+                raise HeadError(_IN_BRANCH.format(node.op, _called(node)))
             if node.op in _QUANTISED:
                 raise HeadError(_ON_INTEGERS.format(node.op, _called(node)))
             if node.op in _OTHER_LAYERS:
@@ -210,20 +214,27 @@ def _check_count(graph: gs.Graph, head: Head) -> None:
     Something stands between them then that makes scores of them: they are none themselves.
     """
     behind = nodes_behind(graph.tensors()[head.logits])
-    if head.num_classes == 1 or any(node.op in _PICKS for node in behind):
+    made = {head.logits, *(tensor.name for node in behind for tensor in node.outputs)}
+    mixed = any(
+        node.op in _PRODUCTS and sum(tensor.name in made for tensor in node.inputs) > 1
+        for node in behind
+    )
+    picked = not mixed and any(node.op in _PICKS for node in behind)
+    if picked or head.op_type in WHOLE_CLASSIFIERS:
         return
-    made = {tensor.name for node in behind for tensor in node.outputs}
     told = [
         answer.shape[1]
         for answer in answers_in(graph)
         if answer.name in made and answer.shape is not None and len(answer.shape) == 2
     ]
+    # One logit may come out as the probabilities of two classes.
+    fitting = {1, 2} if head.num_classes == 1 else {head.num_classes}
     counts = [count for count in told if isinstance(count, int) and count > 1]
-    if counts and head.num_classes not in counts:
+    if counts and not fitting & {*counts}:
         raise HeadError(
             f"the model answers with {counts[0]} numbers, but the last layer that is known to be "
             f"linear, {head.node!r}, puts out {head.num_classes}: what makes scores of them is no "
-            "linear layer"
+            "layer that a mask is put before"
         )
 
 

@@ -69,4 +69,5 @@ def described(
         linear=output.name,
         logits=paths.scores_of(output, behind, is_map=is_map).name,
         num_classes=int(classes),
+        positions=behind if axis == 1 else 0,
     )

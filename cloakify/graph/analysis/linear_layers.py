@@ -201,18 +201,19 @@ def _conv(node: gs.Node, constants: Constants, paths: ScorePaths) -> Head | None
     """Read a kernel of one position, one as large as the features' map, or one that is pooled."""
     features, weight = node.inputs[:2]
     shape = constants.shape(weight)
-    if features in constants or shape is None or node.attrs.get("group", 1) != 1:
+    if features in constants or shape is None:
         return None
     kernel = tuple(int(size) for size in shape[2:])
     behind = len(kernel)
     scores = paths.reworked(node.outputs[0], len(shape), behind, shape[0])
-    head = described(node, paths, 0, 1, shape[1], *scores, behind=behind, is_map=True)
+    channels = shape[1] * node.attrs.get("group", 1)
+    head = described(node, paths, 0, 1, channels, *scores, behind=behind, is_map=True)
     padded = any(node.attrs.get("pads", ())) or node.attrs.get("auto_pad", "NOTSET") in _PADDED
     if all(size == 1 for size in kernel):
         return None if padded else head
     dilated = any(step != 1 for step in node.attrs.get("dilations", ()))
     if not (dilated or padded or features.shape is None or tuple(features.shape[2:]) != kernel):
-        return replace(head, num_features=shape[1] * math.prod(kernel), kernel=kernel)
+        return replace(head, num_features=channels * math.prod(kernel), kernel=kernel)
     # What a kernel sees more of than one position only its map's mean does not tell apart.
     return replace(head, window=kernel) if head.logits != head.linear else None
 

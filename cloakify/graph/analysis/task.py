@@ -94,6 +94,8 @@ _CHOICES = {"Softmax", "LogSoftmax", "Hardmax", "ArgMax", "ArgMin", "ReduceLogSu
 _SIGMOIDS = {"Sigmoid", "HardSigmoid"}
 # What leaves numbers what they are.
 _SAME = {"Identity", "Cast", "Flatten", "Reshape", "Squeeze", "Unsqueeze", "Dropout", "Clip"}
+# What leaves the largest number the largest.
+_RISING = _SAME | {"Max", "Min", "Relu", "Sqrt"}
 # The steps of a sigmoid that is written out.
 _STEPS = {"Add", "Div", "Exp", "Mul", "Neg", "Reciprocal", "Tanh"}
 # What tells whether a number is beyond a bound.
@@ -125,11 +127,13 @@ def read_task(
         return TaskReading(Task.BINARY, _called(sign), _boundary(scores, count, constants, outputs))
     shares = next((node for node in behind if node.op == "ReduceSum"), None)
     if choice is not None or shares is not None:
-        boundary = FALLING if _takes_smallest(choice) else MIDDLE
+        smallest = _takes_smallest(choice) != _is_turned(scores)
+        boundary = FALLING if smallest else MIDDLE
         return TaskReading(Task.SINGLE, _called(choice or shares), boundary)
     sign = bend or comparison
     if sign is None:
-        return TaskReading(Task.SINGLE, "", FALLING if _is_reversed(scores) else MIDDLE)
+        falling = _is_reversed(scores) != _is_turned(scores)
+        return TaskReading(Task.SINGLE, "", FALLING if falling else MIDDLE)
     return TaskReading(Task.MULTILABEL, _called(sign), _boundary(scores, count, constants, outputs))
 
 
@@ -291,6 +295,16 @@ def _takes_smallest(choice: gs.Node | None) -> bool:
     if choice is None:
         return False
     return choice.op == "ArgMin" or (choice.op == "TopK" and not choice.attrs.get("largest", 1))
+
+
+def _is_turned(scores: gs.Tensor) -> bool:
+    """Tell whether what scores become, one by one, falls where they rise (minus a distance)."""
+    turned, tensor = False, scores
+    while len(tensor.outputs) == 1 and tensor.outputs[0].op in _RISING | {"Neg"}:
+        node = tensor.outputs[0]
+        turned ^= node.op == "Neg"
+        tensor = node.outputs[0]
+    return turned
 
 
 def _is_reversed(scores: gs.Tensor) -> bool:

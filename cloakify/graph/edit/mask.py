@@ -281,6 +281,6 @@ def _shaped(mask: np.ndarray, head: Head) -> np.ndarray:
     if head.kernel:
         return mask.reshape(1, -1, *head.kernel)
     if head.features_axis == 1:
-        # Rank 4 covers images; a lower rank would broadcast against positions.
-        return mask.reshape(1, -1, 1, 1)
+        # As many axes as the features have: a lower rank would broadcast against positions.
+        return mask.reshape(1, -1, *[1] * head.positions)
     return mask if head.features_axis == -1 else mask.reshape(-1, 1)

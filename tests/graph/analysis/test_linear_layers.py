@@ -259,3 +259,57 @@ def test_a_kernel_as_large_as_the_map_takes_every_position_for_a_feature() -> No
     linear = read_head(model, head, features.ndim)
     np.testing.assert_allclose(linear.weight, WEIGHT, atol=1e-5)
     np.testing.assert_array_equal(by_feature(features, head), features.reshape(20, -1))
+
+
+@pytest.mark.parametrize("rank", [3, 4, 5])
+@pytest.mark.parametrize("group", [1, 2])
+def test_maps_of_any_rank_are_masked_by_channel(rank: int, group: int) -> None:
+    """Sequences, images and volumes; a convolution in groups is a linear map as well."""
+    sizes = [3, 4, 5][: rank - 2]
+    x_type = ", ".join(["N", str(DIMENSIONS), *map(str, sizes)])
+    model = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["" : 17]> '
+        f"net (float[{x_type}] x) => (float[N, {CLASSES}] y) "
+        f"{{ f = Relu (x)  c = Conv <group = {group}> (f, w)  p = GlobalAveragePool (c)  "
+        "y = Flatten (p) }"
+    )
+    shape = (CLASSES, DIMENSIONS // group, *[1] * len(sizes))
+    weight = np.random.default_rng(2).normal(size=shape).astype(np.float32)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(weight, "w"))
+    head = find_head(model).head
+    assert head.num_features == DIMENSIONS
+    x = np.random.default_rng(1).normal(size=(3, DIMENSIONS, *sizes)).astype(np.float32)
+    mask = np.array([1, 0, 1, 0, 0, 1], np.float32)
+    hardened = insert_mask(model, head, mask, {})
+    session = ort.InferenceSession(hardened.SerializeToString(), providers=["CPUExecutionProvider"])
+    whole = np.zeros((CLASSES, DIMENSIONS), np.float32)
+    for label in range(CLASSES):
+        start = (label * group // CLASSES) * (DIMENSIONS // group)
+        whole[label, start : start + DIMENSIONS // group] = weight[label].reshape(-1)
+    pooled = np.maximum(x, 0).reshape(3, DIMENSIONS, -1).mean(axis=2)
+    np.testing.assert_allclose(session.run(None, {"x": x})[0], pooled * mask @ whole.T, atol=1e-5)
+    np.testing.assert_allclose(read_head(model, head, rank).weight, whole.T, atol=1e-5)
+
+
+def test_a_gated_unit_is_no_choice_of_its_layer_s_scores() -> None:
+    model = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["" : 17]> net (float[N, 3] x) => (float[N, 4] y) '
+        "{ l = MatMul (x, w)  a, b = Split <axis = 1> (l)  s = Sigmoid (b)  y = Mul (a, s) }"
+    )
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.ones((3, 8), np.float32), "w"))
+    with pytest.raises(HeadError, match=r"answers with 4 numbers.*puts out 8"):
+        find_classifier(model)
+    found = find_classifier(model, needs_head=False)
+    assert (found.scores.shipped, found.scores.num_classes) == ("y", 4)
+
+
+def test_one_score_that_becomes_several_is_no_logit_of_two_classes() -> None:
+    """As ordinal models have it: one number, and a bound for each step."""
+    model = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["" : 17]> net (float[N, 3] x) => (float[N, 4] y) '
+        "<float[4] bounds = {0, 1, 2, 3}> "
+        "{ l = MatMul (x, w)  s = Add (l, bounds)  t = Relu (s)  y = Sigmoid (t) }"
+    )
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.ones((3, 1), np.float32), "w"))
+    with pytest.raises(HeadError, match=r"answers with 4 numbers.*puts out 1:"):
+        find_classifier(model)

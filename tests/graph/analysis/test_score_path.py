@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx.reference import ReferenceEvaluator
 
+from cloakify.graph.analysis.classifier_search import find_classifier
 from cloakify.graph.analysis.head_search import find_head
+from cloakify.graph.edit.class_logits import with_class_scores
 from cloakify.graph.edit.taps import tap
 from cloakify.masking.linear_head import read_head
 
@@ -106,3 +109,32 @@ def test_the_answer_is_that_of_the_scores(layer: str, steps: list[object], seed:
     np.testing.assert_allclose(
         linear.logits(np.tanh(x).reshape(len(x), -1)), logits.reshape(rows), rtol=1e-3, atol=1e-4
     )
+
+
+@pytest.mark.parametrize(
+    ("after", "largest"),
+    [
+        ("c = Max (l, low)  r = Sqrt (c)  y = Neg (r)", False),
+        ("c = Max (l, low)  r = Sqrt (c)  n = Neg (r)  y = Softmax (n)", False),
+        ("c = Max (l, low)  y = Sqrt (c)", True),
+        ("c = Max (l, low)  r = Sqrt (c)  y = ArgMin <axis = 1, keepdims = 0> (r)", False),
+        ("c = Max (l, low)  r = Neg (c)  y = ArgMin <axis = 1, keepdims = 0> (r)", True),
+    ],
+)
+def test_distances_that_are_turned_around_later_win_by_the_smallest(after, largest):
+    """Squared distances by a product are a layer's scores; what wins is what the model answers."""
+    y = "int64[N] y" if "Arg" in after else "float[N, 4] y"
+    model = onnx.parser.parse_model(
+        f"""<ir_version: 8, opset_import: ["" : 17]> f (float[N, 3] x) => ({y})
+        <float low = {{0.000001}}> {{ h = Abs (x)  l = MatMul (h, w)  {after} }}"""
+    )
+    rng = np.random.default_rng(0)
+    weight = rng.uniform(0.1, 1, (3, 4)).astype(np.float32)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(weight, "w"))
+    found = find_classifier(model)
+    x = rng.normal(size=(20, 3)).astype(np.float32)
+    judged = with_class_scores(model, found)
+    logits, answer = ReferenceEvaluator(tap(judged, [found.scores.logits, "y"])).run(None, {"x": x})
+    answer = answer if "Arg" in after else answer.argmax(axis=1)
+    np.testing.assert_array_equal(logits.argmax(axis=1), answer)
+    assert found.scores.boundary.rising == largest
