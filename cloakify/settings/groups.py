@@ -211,8 +211,8 @@ class TuningOptions(Group, frozen=True, kw_only=True):
     shifts: Annotated[
         Flag,
         Option(
-            "Beside each gate tune a shift, which is added to what the layer puts out; without, a "
-            "gate on the bias that the layer adds.",
+            "Beside each gate tune a shift, which is added to what the layer puts out (unless "
+            "taken back: then a gate on the layer's bias).",
             method="tuned",
         ),
     ] = True
