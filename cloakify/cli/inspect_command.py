@@ -47,9 +47,8 @@ def _lines(inspection: Inspection) -> list[tuple[str, str]]:
         ("", f"{inspection.num_nodes} nodes, opset {inspection.opset}{producer}"),
         ("sha256", inspection.sha256),
         ("input", f"{spec.name}: {spec.dtype} {shape} ({layout})"),
+        ("", inspection.inputs),
     ]
-    if inspection.entry.kind != "embedding":
-        lines.append(("", inspection.inputs))
     if inspection.entry.others:
         lines.append(("", "with " + ", ".join(other.name for other in inspection.entry.others)))
     if inspection.entry.kind != "input":

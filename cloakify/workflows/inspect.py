@@ -12,7 +12,7 @@ from onnx import ModelProto
 
 from cloakify.errors import CloakifyError, HeadError, about
 from cloakify.experiment.classifier import wanted_of
-from cloakify.experiment.model_settings import input_settings, names_of_classes
+from cloakify.experiment.model_settings import find_tokenizer, input_settings, names_of_classes
 from cloakify.graph.analysis.attack_point import AttackPoint, find_attack_point
 from cloakify.graph.analysis.classifier_search import ClassifierSearch, Wanted, find_classifier
 from cloakify.graph.analysis.head import Head
@@ -173,6 +173,11 @@ def inspect(path: str | os.PathLike[str], options: ModelOptions | None = None) -
 
 
 def _inputs(file: OnnxFile, entry: AttackPoint) -> str:
+    if entry.kind == "embedding":
+        tokenizer = find_tokenizer(file)
+        if tokenizer is None:
+            return "ids; text would take a tokenizer.json beside the model"
+        return f"ids, or text by {tokenizer.name} beside the model"
     try:
         made = input_settings(file, entry, DataOptions())
     except CloakifyError as error:

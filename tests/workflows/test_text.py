@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cloakify import AttackSetting, EvaluateSetting, evaluate
+from cloakify import AttackSetting, EvaluateSetting, evaluate, inspect
 from cloakify.errors import CloakifyError, DataError, ModelError
 from cloakify.experiment.classifier import open_classifier
 from cloakify.experiment.experiment import Experiment, open_experiment
@@ -205,6 +205,12 @@ def test_what_is_missing_is_one_line(folder: Path, files: dict[str, str | None],
     with pytest.raises(CloakifyError, match=said) as caught:
         opened(folder, folder / "d.csv")
     assert "\n" not in str(caught.value)
+
+
+def test_inspect_tells_of_the_tokenizer(folder: Path) -> None:
+    assert inspect(folder).inputs == "ids, or text by tokenizer.json beside the model"
+    (folder / "tokenizer.json").unlink()
+    assert "take a tokenizer.json" in inspect(model_of(folder)).inputs
 
 
 def test_without_the_library(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
