@@ -17,7 +17,7 @@ from tests.support.fragile import fragile_model, write_fragile
 
 QUICK = ["--device", "cpu", "--threads", "1", "--eps", "0.06", "--quiet", "--limit", "120"]
 MASK = ["--mask-ratio", "0.2", "--score", "deepcloak", "--evaluation-steps", "2"]
-TUNE = ["--method", "tuned", "--tune-steps", "12", "--max-accuracy-drop", "0.3"]
+TUNE = ["--method", "tuned", "--tune-steps", "60", "--max-accuracy-drop", "0.3"]
 TUNE += ["--evaluation-steps", "2", "--write-anyway"]
 ATTACKS = ["--attack", "pgd", "--steps", "2"]
 

@@ -59,9 +59,10 @@ def test_what_a_large_model_takes(
     """One tensor of 2.2 GB, or two of 1.1 GB, of which the disk holds a fiftieth; 1.2 GB within."""
     write(tmp_path / "m.onnx", widths)
     most = sum(file.stat().st_size for file in tmp_path.iterdir()) + BESIDE
-    x = np.random.default_rng(0).random((40, 32), np.float32)
+    x = np.random.default_rng(0).random((24, 32), np.float32)
     np.savez(tmp_path / "d.npz", x=x)
-    options = "--data d.npz --labels model --eps 0.03 --effort quick --score deepcloak"
-    hardening = ["harden", "m.onnx", *options.split(), "--write-anyway", "-o", "h.onnx"]
+    options = "--data d.npz --labels model --eps 0.03 --effort quick --score deepcloak "
+    options += "--mask-ratio 0.1 --evaluation-steps 2 -o h.onnx"
+    hardening = ["harden", "m.onnx", *options.split()]
     assert peak_of(tmp_path, *hardening) < most
     assert peak_of(tmp_path, "verify", "h.onnx", "--against", "m.onnx") < most
