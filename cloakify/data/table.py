@@ -11,7 +11,13 @@ from numpy.typing import NDArray
 from cloakify.data.bounds import check_count
 from cloakify.data.cells import stream_cells
 from cloakify.data.folder import is_image
-from cloakify.data.labels import LABEL_NAMES, label_name, labels_of_texts
+from cloakify.data.labels import (
+    LABEL_NAMES,
+    label_name,
+    labels_of_columns,
+    labels_of_texts,
+    numbered_labels,
+)
 from cloakify.data.naming import shown, some
 from cloakify.data.request import Request
 from cloakify.data.source import RowSource, Source
@@ -93,14 +99,16 @@ def open_table(path: Path, request: Request) -> Source:
     """
     header, chunks = stream_cells(path)
     label = request.label_of(header, shown(path)) if request.labelled else None
-    if request.labelled and label is None:
+    several = numbered_labels(header) if label is None else []
+    if request.labelled and label is None and not several:
         raise no_labels(path, header)
     unlabelled = label_name(header) if label is None else label
-    features = [name for name in header if name and name != unlabelled]
+    features = [name for name in header if name and name not in (unlabelled, *several)]
     if not features:
         raise DataError(f"{shown(path)} has no column but that of the labels: add the features")
     of_text = text_columns(features, features, shown(path)) if request.ids else []
-    texts = {name: _Texts() for name in (*of_text, label) if name is not None}
+    several = several if request.labelled else []
+    texts = {name: _Texts() for name in (*of_text, label, *several) if name is not None}
     numbers: list[Array] = [np.empty((0, len(features)), np.float32)]
     start = 0
     for rows in chunks:
@@ -113,11 +121,14 @@ def open_table(path: Path, request: Request) -> Source:
     labels: tuple[Labels | None, tuple[str, ...] | None] = (None, None)
     if label is not None:
         labels = labels_of_texts(texts[label].rows, f"{shown(path)} column {shown(label)!r}")
+    elif several:
+        columns_of = [texts[name].rows for name in several]
+        labels = labels_of_columns(columns_of, f"{shown(path)} columns {some(several)}"), None
     if request.ids:
         of_rows = [texts[name].rows for name in of_text]
         return TextSource(path, of_rows, *labels, lambda row: f"{shown(path)} row {row}")
     source = TableRows(path, np.concatenate(numbers), *labels)
-    if len(features) < len(header) - (unlabelled is not None):
+    if any(not name for name in header):
         source.notes = (f"{shown(path)}: the column without a name is left out",)
     return source
 

@@ -168,3 +168,52 @@ def test_of_splits_the_held_out_one_is_taken_and_said(tmp_path: Path) -> None:
     assert len(data) == 2 and "the samples are those of val" in " ".join(data.notes)
     images(tmp_path, ["cat/0.png"])
     assert pixels(tmp_path).class_names == ("cat", "train", "val")
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=20)
+@given(
+    st.integers(2, 12).flatmap(
+        lambda k: st.lists(st.lists(st.integers(0, 1), min_size=k, max_size=k), min_size=1)
+    ),
+    st.sampled_from(["label_{}", "y{}", "Labels.{}", "list"]),
+)
+def test_independent_labels_are_columns_or_lists(
+    tmp_path: Path, labels: list[list[int]], form: str
+) -> None:
+    """Columns are taken by number, of which 10 comes behind 9."""
+    count = len(labels[0])
+    rows = [[row, row + 0.5, -row] for row in range(len(labels))]
+    if form == "list":
+        header, held = ["label"], [[json.dumps(each)] for each in labels]
+    else:
+        order = sorted(range(count), key=str)
+        header = [form.format(place) for place in order]
+        held = [[each[place] for place in order] for each in labels]
+    table = write(
+        tmp_path / "t.csv",
+        ["a", "b", "c", *header],
+        [[*row, *each] for row, each in zip(rows, held, strict=True)],
+    )
+    data = opened(table)
+    np.testing.assert_array_equal(data.labels, labels)
+    np.testing.assert_allclose(samples(data), rows)
+    without = opened(table, labels="model")
+    np.testing.assert_allclose(samples(without), rows)
+
+
+@pytest.mark.parametrize(
+    ("header", "row", "seen"),
+    [
+        (["label_0", "label_1"], ["1", "2"], "0 and 1 for each label"),
+        (["label_0", "label_1"], ["1", "cat"], "more than 0 and 1"),
+        (["label_0"], ["1"], "no column of labels"),
+        (["label"], ["[0, 3]"], "0 and 1 for each label"),
+    ],
+)
+def test_what_are_no_independent_labels_is_one_line(
+    tmp_path: Path, header: list[str], row: list[str], seen: str
+) -> None:
+    rows: list[list[object]] = [[1, 2, 3, *row], [4, 5, 6, *row]]
+    with pytest.raises(DataError, match=seen) as error:
+        opened(write(tmp_path / "t.csv", ["a", "b", "c", *header], rows))
+    assert "\n" not in str(error.value)
