@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import shutil
 import signal
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -109,6 +111,8 @@ class RayCluster:
 
     def __init__(self, options: EngineOptions, *, gpus_wanted: bool) -> None:
         os.environ.update(QUIET)
+        if options.ray_address is None:
+            make_token()
         try:
             import ray
         except ImportError as error:
@@ -182,6 +186,16 @@ class RayCluster:
             for node in self.ray.nodes()
             if node["Alive"]
         ]
+
+
+def make_token() -> None:
+    """Have a Ray of its own obey who knows a token that is made for this process.
+
+    Ray listens on all addresses, and would else keep one token for all in the home folder. It reads
+    its environment once, when it is imported.
+    """
+    if "ray" not in sys.modules and not any(name.startswith("RAY_AUTH_") for name in os.environ):
+        os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
 
 
 @contextmanager

@@ -51,6 +51,7 @@ class _Hand(Generic[S]):
     number: int
     reference: Any
     is_open: bool = False
+    answer: tuple[_Piece[S], Any] | None = None
     piece: _Piece[S] | None = None
     reserved: _Piece[S] | None = None
 
@@ -88,6 +89,7 @@ class RayEngine(Engine[S]):
         self._kept: dict[int, dict[int, Arrays]] = {}
         self._begun: dict[int, set[int]] = {}
         self._born, self._stillborn, self._looked = 0, 0, time.monotonic()
+        self._asked = time.monotonic()
         self.kinds: list[WorkerKind] = []
         self.seconds, self.again = 0.0, 0
         for _ in range(self._share.workers):
@@ -102,14 +104,22 @@ class RayEngine(Engine[S]):
     def results(self, job: Job[S], tell: Tell) -> Iterator[tuple[int, Arrays]]:
         """See :meth:`Engine.results`."""
         self._enter(job)
-        kept = self._kept[id(job)]
+        kept, told = self._kept[id(job)], [0] * len(job.chunks)
+
+        def tell_of(number: int, amount: int) -> None:
+            # A chunk that is begun again tells of its work again.
+            tell(max(0, amount - told[number]))
+            told[number] = max(told[number], amount)
+
         for _ in job.chunks:
             while not kept:
                 self._assign()
                 self._wait()
+                for piece, amount in self._underway(job):
+                    tell_of(piece.number, amount)
             number = min(kept)
             made = kept.pop(number)
-            tell(job.task.work(job.chunks[number]))
+            tell_of(number, job.task.work(job.chunks[number]))
             # Before whoever asked does something with it.
             self._assign()
             yield number, made
@@ -147,6 +157,8 @@ class RayEngine(Engine[S]):
             num_cpus=share.cpus,
             num_gpus=share.gpus,
             max_restarts=0,
+            # One does the work, the other tells how far it is.
+            max_concurrency=2,
             scheduling_strategy="SPREAD",
         )
         actor = made.remote()
@@ -208,6 +220,30 @@ class RayEngine(Engine[S]):
             self._looked = time.monotonic()
             for _ in range(self._cluster.share().workers - len(self._hands)):
                 self._hire()
+
+    def _underway(self, job: Job[S]) -> Iterator[tuple[_Piece[S], int]]:
+        """Yield the chunks of a job that workers are at, with the amounts of work that are done.
+
+        They are asked now and then; those that have answered by then count.
+        """
+        if time.monotonic() - self._asked > LOOK:
+            self._asked = time.monotonic()
+            for hand in self._hands:
+                if hand.is_open and hand.piece is not None and hand.answer is None:
+                    hand.answer = hand.piece, hand.actor.told.remote()
+        asked = [hand for hand in self._hands if hand.answer is not None]
+        for hand in asked:
+            assert hand.answer is not None
+            piece, reference = hand.answer
+            if not self._ray.wait([reference], timeout=0)[0]:
+                continue
+            hand.answer = None
+            if piece is hand.piece and piece.job is job:
+                try:
+                    yield piece, self._ray.get(reference)
+                except self._ray.exceptions.RayError:
+                    # Who died is found out from the work itself.
+                    continue
 
     def _opened(self, hand: _Hand[S], reference: Any) -> None:
         try:

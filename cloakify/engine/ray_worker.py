@@ -15,7 +15,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from cloakify.data import Batch
 from cloakify.engine.local import run_chunk
-from cloakify.engine.task import Arrays, S, Subject, Task, untold
+from cloakify.engine.task import Arrays, S, Subject, Task
 from cloakify.errors import CloakifyError, DataError, OutOfMemoryError
 from cloakify.numeric.arrays import Indices
 
@@ -75,6 +75,7 @@ class Worker(Generic[S]):
         self._tasks: OrderedDict[str, Task[S]] = OrderedDict()
         self._ahead: tuple[bytes, Future[Batch]] | None = None
         self._reader = ThreadPoolExecutor(1, "cloakify-data")
+        self._told = 0
 
     def open(
         self, recipe: Recipe[S], sent: Mapping[Path, Sent], threads: int
@@ -109,7 +110,7 @@ class Worker(Generic[S]):
         upcoming
             The chunk that is likely to come next; it is read meanwhile.
         """
-        begun = time.perf_counter()
+        begun, self._told = time.perf_counter(), 0
         try:
             batch = self._read(chunk)
             if upcoming is not None:
@@ -118,13 +119,20 @@ class Worker(Generic[S]):
                 raise DataError(
                     f"{platform.node()} holds other samples than where the run was started"
                 )
-            made = run_chunk(self._task(name, task), self._subject, batch, untold)
+            made = run_chunk(self._task(name, task), self._subject, batch, self._tell)
         except OutOfMemoryError:
             # Another worker may have more.
             raise
         except CloakifyError as error:
             return error
         return made, time.perf_counter() - begun
+
+    def told(self) -> int:
+        """Return how much of the work on the chunk at hand is done; asked meanwhile."""
+        return self._told
+
+    def _tell(self, amount: int) -> None:
+        self._told += amount
 
     def _read(self, chunk: Indices) -> Batch:
         ahead, self._ahead = self._ahead, None

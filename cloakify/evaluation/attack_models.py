@@ -64,7 +64,7 @@ def attack_models(
 
 
 def attacked_together(
-    count: int, sample_shape: Sequence[int], batch_size: int, span: int
+    count: int, sample_shape: Sequence[int], batch_size: int, span: int, parts: int = 1
 ) -> list[Indices]:
     """Deal samples into parts, each of which is attacked together.
 
@@ -76,12 +76,15 @@ def attacked_together(
         How many samples there are, and the shape of one.
     batch_size, span
         Of the first target.
+    parts
+        Into how many to deal them at least, as far as each is a span: one is all that it takes
+        where a single process goes through them.
     """
     stride = -(-count // batch_size)
     first = np.arange(0, count, stride)
     rest = np.setdiff1d(np.arange(count), first)
     fitting = BYTES // (4 * int(np.prod(sample_shape)))
-    size = max(span, min(fitting, MOST))
+    size = max(span, min(fitting, MOST, -(-count // parts)))
     return [first, *(rest[start : start + size] for start in range(0, len(rest), size))]
 
 

@@ -32,6 +32,10 @@ if TYPE_CHECKING:
     from cloakify.engine.ray_cluster import RayCluster
     from cloakify.engine.ray_engine import RayEngine
 
+# Into so many parts work is dealt that is shared: so that the last workers end at about the same
+# time.
+PARTS = 128
+
 # Besides what is marked as such, these say where the work is done; a device counts as what it is.
 ASIDE = ("device", "threads")
 
@@ -75,6 +79,12 @@ class Engines:
         self._open = _to_close.get()
         self._cluster: RayCluster | None = None
         self._all: list[RayEngine[Subject]] = []
+
+    @property
+    def parts(self) -> int:
+        """Into how many parts to deal work on samples at least: the same for all who share it."""
+        shared = self._options.engine != "local" or self._options.resume is not None
+        return PARTS if shared else 1
 
     def on(self, subject: Subject) -> Engine[Subject]:
         """Return an engine for a subject; the workers of the one before are let go.

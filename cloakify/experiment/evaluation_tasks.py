@@ -82,10 +82,12 @@ def looking(
     return Job(Looking(which, gradients), in_chunks(indices, subject.target(which).span))
 
 
-def attacking(subject: Subject, plan: AttackPlan) -> Job[Subject]:
-    """Return the job of trying everything of a plan."""
+def attacking(subject: Subject, plan: AttackPlan, parts: int) -> Job[Subject]:
+    """Return the job of trying everything of a plan, in so many parts at least if it is large."""
     dataset, target = subject.first.dataset, subject.targets[0]
-    chunks = attacked_together(len(dataset), dataset.sample_shape, target.batch_size, target.span)
+    chunks = attacked_together(
+        len(dataset), dataset.sample_shape, target.batch_size, target.span, parts
+    )
     task = Attacking(replace(plan, given_copies=None), len(subject.targets))
     return Job(task, chunks)
 

@@ -151,7 +151,7 @@ def evaluate(
         plan = planned(setting)
         numbers = range(len(paths))
         looks = [looking(subject, number, gradients) for number in numbers]
-        attempts = attacking(subject, plan)
+        attempts = attacking(subject, plan, engines.parts)
         labels = attacking_labels(subject, numbers, label_attack(setting, attacks))
         others = []
         if setting.evaluation.other_threats:

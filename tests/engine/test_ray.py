@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -13,7 +15,7 @@ import numpy as np
 import pytest
 
 from cloakify.data import Batch
-from cloakify.engine.ray_cluster import Node, RayCluster, Share, share_out
+from cloakify.engine.ray_cluster import Node, RayCluster, Share, make_token, share_out
 from cloakify.engine.ray_engine import RETRIES, RayEngine
 from cloakify.engine.task import Arrays, Job, Task, Tell, in_chunks
 from cloakify.errors import CloakifyError, DataError, DeviceError
@@ -112,6 +114,28 @@ def test_what_fails_everywhere_is_named_in_one_line(cluster: RayCluster, tmp_pat
     assert len(list(tmp_path.glob("2-*"))) == 1 + RETRIES
 
 
+@dataclass(frozen=True)
+class Sleeping(Task[Numbers]):
+    """Says that half is done, and takes a while for the other half."""
+
+    name = "sleeping"
+
+    def run(self, subject: Numbers, batch: Batch, tell: Tell) -> Arrays:
+        tell(2)
+        time.sleep(6)
+        return {}
+
+
+@pytest.mark.slow
+def test_progress_is_told_within_a_chunk(cluster: RayCluster) -> None:
+    with engine_of(cluster) as engine:
+        told: list[tuple[int, float]] = []
+        job = Job(Sleeping(), [np.arange(4)])
+        list(engine.map(job, lambda amount: told.append((amount, time.monotonic()))))
+    (first, early), (second, late) = [each for each in told if each[0]]
+    assert first == second == 2 and late - early > 1
+
+
 def test_what_is_refused_is_refused_at_once(cluster: RayCluster, tmp_path: Path) -> None:
     with engine_of(cluster) as engine:
         job = Job(Troubled(tmp_path, "refused", tries=99), in_chunks(np.arange(COUNT), SIZE))
@@ -177,3 +201,19 @@ def test_nothing_is_sent_anywhere(cluster: RayCluster) -> None:
     """Ray's usage statistics are off here and in its workers."""
     seen = cluster.ray.remote(lambda: os.environ.get("RAY_USAGE_STATS_ENABLED")).remote()
     assert cluster.ray.get(seen) == os.environ["RAY_USAGE_STATS_ENABLED"] == "0"
+
+
+def test_a_token_is_made_before_ray_reads_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN")
+    for name in names:
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    make_token()
+    # Once Ray is there, another one would not be known to it.
+    assert ("ray" in sys.modules) == (names[0] not in os.environ)
+    monkeypatch.delitem(sys.modules, "ray", raising=False)
+    make_token()
+    assert os.environ["RAY_AUTH_MODE"] == "token" and len(os.environ["RAY_AUTH_TOKEN"]) >= 32
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "given")
+    make_token()
+    assert os.environ["RAY_AUTH_TOKEN"] == "given"

@@ -1,0 +1,97 @@
+"""Clusters in which something always happens; minutes."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from cloakify.engine.ray_cluster import RayCluster
+from tests.engine.runs import (
+    ATTACK,
+    EVALUATE,
+    HARDEN_REPORT,
+    ROOT,
+    Run,
+    done,
+    kill_at,
+    name_of,
+    new,
+    write_inputs,
+)
+
+RAY = ("--engine", "ray", "--workers", "2")
+
+pytestmark = pytest.mark.slow
+
+
+def workers() -> list[int]:
+    """Return the processes of Ray's workers that have a subject open, on Linux."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            name = (path / "cmdline").read_bytes()
+        except OSError:
+            continue
+        if name.startswith(b"ray::Worker"):
+            found.append(int(path.name))
+    return found
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are found by /proc")
+@pytest.mark.parametrize("run", [EVALUATE, HARDEN_REPORT], ids=name_of)
+def test_workers_killed_at_random_moments(cluster: RayCluster, tmp_path: Path, run: Run) -> None:
+    write_inputs(tmp_path, 480)
+    here, there = new(tmp_path, "here"), new(tmp_path, "there")
+    assert done(run.command(here)).code == 0
+    generator, over = random.Random(0), threading.Event()
+    killed: list[int] = []
+
+    def kill() -> None:
+        # Of any one chunk at most three tries may fail.
+        while len(killed) < 20 and not over.wait(generator.uniform(1.5, 4)):
+            at_work = workers()
+            if at_work:
+                killed.append(generator.choice(at_work))
+                os.kill(killed[-1], signal.SIGKILL)
+
+    killing = threading.Thread(target=kill)
+    killing.start()
+    try:
+        while len(killed) < 20:
+            ended = done(run.command(there, *RAY))
+            assert (ended.code, run.result(there)) == (0, run.result(here)), ended.err
+    finally:
+        over.set()
+        killing.join()
+
+
+@pytest.mark.parametrize("run", [ATTACK, EVALUATE], ids=name_of)
+def test_drivers_killed_at_random_moments(tmp_path: Path, run: Run) -> None:
+    write_inputs(tmp_path, 480)
+    here, there = new(tmp_path, "here"), new(tmp_path, "there")
+    assert done(run.command(here)).code == 0
+    generator, kept = random.Random(0), ("--resume", str(tmp_path / "kept"))
+    for _ in range(5):
+        kill_at(run.command(there, *RAY, *kept), generator.uniform(4, 14))
+    assert not kill_at(run.command(there, *RAY, *kept), 300)
+    assert run.result(there) == run.result(here)
+
+
+def test_a_node_that_goes_and_one_that_comes() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "tests.engine.nodes"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    told = json.loads(ended.stdout.splitlines()[-1])
+    assert told["right"] and told["again"] >= 1 and told["workers"] >= 4
