@@ -105,7 +105,7 @@ def budget_for(model: Path, x: np.ndarray, standing: float) -> float:
     )
     y, index = target.logits(x).argmax(axis=1), np.arange(len(x))
     low, high = 0.0, 4 / 255
-    for _ in range(7):
+    for _ in range(5):
         eps = (low + high) / 2
         threat = make_threat("linf", eps, classifier.spec, Preprocessing())
         attacked = Apgd(steps=20).run(target, x, y, index, threat)
@@ -175,7 +175,7 @@ def main() -> None:
         model, data = Path(folder) / "resnet18.onnx", Path(folder) / "data.npz"
         export(model, x)
         np.savez(data, x=x[: options.samples])
-        eps = options.eps or budget_for(model, x[: 4 * BATCH], options.standing)
+        eps = options.eps or budget_for(model, x[: 2 * BATCH], options.standing)
         print(f"eps is {eps:.3g}", file=sys.stderr)
         print("| verb | effort | samples | F, ms | wall, s | wall, F | CPU, F | bar | peak, MB |")
         print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
