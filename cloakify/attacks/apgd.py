@@ -177,8 +177,10 @@ def run_apgd(
     those first whose border is nearest to first order.
     """
     x, y, _ = samples
-    logits = target.logits(x)
-    worthwhile = is_right(logits, y) if stop_early else np.ones(len(x), np.bool_)
+    # Whoever has points to go on from knows what the target is right on.
+    known = not num_targets and (begin is not None or not stop_early)
+    logits = np.empty(0, np.float32) if known else target.logits(x)
+    worthwhile = is_right(logits, y) if stop_early and not known else np.ones(len(x), np.bool_)
     rows = np.flatnonzero(worthwhile)
 
     def tried() -> _Run:

@@ -96,6 +96,8 @@ class Attack(ABC):
 
         Parameters
         ----------
+        x, y
+            Clean samples that the target classifies rightly.
         begin
             Points of ball and box, the shape of ``x``: such as fool a similar model.
         """

@@ -107,6 +107,11 @@ class Target:
         run = (self.device, self._batching, self._threads, self.constants, self.name)
         return Target(model, self.spec, scores, *run)
 
+    def let_go(self) -> None:
+        """Close all sessions, for their memory; what is needed again is opened again."""
+        self._followed.sessions.let_go()
+        self.sessions.let_go()
+
     @property
     def batch_size(self) -> int:
         """How many samples a session takes at once."""

@@ -108,6 +108,11 @@ class Subject:
             self._edits[which.name] = self.first.target(which.model, followed)
         return self._edits[which.name]
 
+    def let_go(self) -> None:
+        """Close what is open, between stages that have not much of it in common."""
+        for target in (*self.targets, *self._edits.values()):
+            target.let_go()
+
     def attack(self, attack: Attack) -> Attack:
         """Return an attack as it is, or what hands out copies with those of this subject."""
         return Given(self.copies) if isinstance(attack, Given) else attack

@@ -122,6 +122,8 @@ def choose_mask(
         Square(queries=effort.comparing_queries, seed=setting.run.seed),
     )
     opening = evaluation_attack(setting, stop_early=False, steps=effort.comparing_steps)
+    # What crafted the static samples is not needed before the next round.
+    subject.let_go()
     race = MaskRace(subject, compared, opening, comparing)
     best = race.run(choices, "comparing masks", progress)
     for number in range(2, (setting.masking.rounds or effort.rounds) + 1):

@@ -194,6 +194,7 @@ def harden(
         candidate = find_gate_candidate(experiment, splits, further, attack, clock, progress)
     else:
         candidate = find_mask_candidate(subject, engine, setting, splits, attack, clock, progress)
+    subject.let_go()
     with clock.stage("evaluate"):
         hardened = candidate.hardened
         models = (SOURCE, hardened, candidate.control)
@@ -207,6 +208,7 @@ def harden(
         )
         job = comparing(subject, models, attacks, splits.report)
         correctness = compare(engine, job, counted(progress, "evaluating", job.work))
+        subject.let_go()
         judging = [attack for attack in (evaluation, through) if attack is not None]
         warnings = check_masking(
             subject,
