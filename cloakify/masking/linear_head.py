@@ -87,7 +87,7 @@ def read_head(model: ModelProto, head: Head, rank: int, host: Device = CPU) -> L
         """Return the outputs for features that are [n, D] at every position."""
         (outputs,) = session.run({head.features: _spread(rows, head, rank, dtype)}).values()
         shape = [len(rows), head.num_classes, *(outputs.shape[2:] if head.window else ())]
-        table: Array = outputs.astype(np.float32).reshape(shape)
+        table: Array = _real(outputs.astype(np.float32).reshape(shape), model, head)
         # Where the kernel is not at a border.
         return table[(..., *(size // 2 for size in shape[2:]))]
 
@@ -102,6 +102,15 @@ def read_head(model: ModelProto, head: Head, rank: int, host: Device = CPU) -> L
         for start in range(0, depth, step)
     ]
     return LinearHead(np.concatenate(parts) - bias, bias)
+
+
+def _real(values: Array, model: ModelProto, head: Head) -> Array:
+    """Return scores as they are meant, where they come as quantised numbers."""
+    if head.scale is None:
+        return values
+    tensors = {tensor.name: tensor for tensor in model.graph.initializer}
+    scale, zero = (values_of(tensors[name]).astype(np.float32) for name in head.scale)
+    return np.asarray((values - zero) * scale, np.float32)
 
 
 def _positions(head: Head) -> int:

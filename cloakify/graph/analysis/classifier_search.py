@@ -84,7 +84,9 @@ class ClassifierSearch:
         reading = replace(self.reading, task=Task.MULTILABEL, sign=sign)
         own = self.scores
         scores = scores_at(own.shipped, self.shipped_count, reading, own.outputs)
-        scores = replace(scores, features=own.features, probabilities=own.probabilities)
+        scores = replace(
+            scores, features=own.features, probabilities=own.probabilities, scale=own.scale
+        ).with_boundary(reading.boundary)
         return replace(self, reading=reading, scores=scores)
 
 

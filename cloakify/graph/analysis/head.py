@@ -44,6 +44,8 @@ class Head:
         its size. The features are those of every channel.
     positions
         Of maps: how many axes lie behind that of the features.
+    scale
+        Of scores that are quantised numbers: the names of their scale and zero point.
     product
         Of a head that quantises its features: what the quantised layer puts out.
     """
@@ -61,6 +63,7 @@ class Head:
     kernel: tuple[int, ...] = ()
     window: tuple[int, ...] = ()
     positions: int = 0
+    scale: tuple[str, str] | None = None
     product: str = ""
 
     @property

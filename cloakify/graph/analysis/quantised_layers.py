@@ -69,9 +69,12 @@ def _by_fixed_scale(node: gs.Node, constants: Constants, paths: ScorePaths) -> H
     """Read a layer from quantised to quantised numbers (QOperator).
 
     φ → QuantizeLinear → QGemm, QLinearMatMul or QLinearConv [→ QLinearAdd] → DequantizeLinear
+
+    Where a softmax or sigmoid of quantised numbers follows, the scores are quantised, too.
     """
     quantised = _moved(node.outputs[0], _MOVES)
     product = only_reader_of_kind(quantised, *_PRODUCTS)
+    head: Head | None = None
     if product is None or product.inputs[0] is not quantised or node.inputs[0] in constants:
         return None
     stored = constants.shape(product.inputs[_PRODUCTS[product.op]])
@@ -83,6 +86,13 @@ def _by_fixed_scale(node: gs.Node, constants: Constants, paths: ScorePaths) -> H
         output = added.outputs[0]
     output = _moved(output, _POOLS if product.op == "QLinearConv" else _MOVES)
     back = only_reader_of_kind(output, "DequantizeLinear")
+    bend = only_reader_of_kind(output, "QLinearSoftmax", "QLinearSigmoid")
+    if bend is not None and product.op != "QLinearConv" and len(stored) == 2:
+        features, classes = stored[::-1] if product.attrs.get("transB", 0) else stored
+        head = described(node, paths, 0, -1, features, output, classes)
+        scale = (bend.inputs[1].name, bend.inputs[2].name)
+        own = product.outputs[0].name
+        return replace(head, weight="", logits=output.name, scale=scale, product=own)
     if back is None and not (product.op == "QGemm" and len(product.inputs) < 8):
         return None
     output = with_bias(output if back is None else back.outputs[0], constants)

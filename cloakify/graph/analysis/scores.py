@@ -36,6 +36,8 @@ class Scores:
         Names of the outputs that may hold the model's own answer.
     boundary
         Of one logit, and of those of labels: where class 1 begins.
+    scale
+        Of a ``shipped`` of quantised numbers: the names of their scale and zero point.
     probabilities
         Whether ``shipped`` comes out as probabilities, though working copies hold logits.
     """
@@ -48,10 +50,11 @@ class Scores:
     outputs: tuple[str, ...]
     boundary: Boundary = MIDDLE
     probabilities: bool = False
+    scale: tuple[str, str] | None = None
 
     def with_boundary(self, boundary: Boundary) -> Scores:
         """Return the same with another boundary."""
-        remade = self.task is Task.BINARY or boundary != MIDDLE
+        remade = self.task is Task.BINARY or boundary != MIDDLE or self.scale is not None
         logits = CLASS_LOGITS if remade else self.shipped
         return replace(self, logits=logits, boundary=boundary)
 
@@ -59,7 +62,12 @@ class Scores:
 def scores_of(head: Head, reading: TaskReading, outputs: Sequence[str]) -> Scores:
     """Return the scores of a head."""
     scores = scores_at(head.logits, head.num_classes, reading, outputs)
-    return replace(scores, features=head.features, probabilities=head.gives_probabilities)
+    return replace(
+        scores,
+        features=head.features,
+        probabilities=head.gives_probabilities,
+        scale=head.scale,
+    ).with_boundary(reading.boundary)
 
 
 def scores_at(shipped: str, count: int, reading: TaskReading, outputs: Sequence[str]) -> Scores:

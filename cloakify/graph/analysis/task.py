@@ -90,8 +90,11 @@ class TaskReading:
 
 
 # What is only done to scores of which one is to be the largest.
-_CHOICES = {"Softmax", "LogSoftmax", "Hardmax", "ArgMax", "ArgMin", "ReduceLogSumExp"}
-_SIGMOIDS = {"Sigmoid", "HardSigmoid"}
+_CHOICES = {
+    *("Softmax", "LogSoftmax", "QLinearSoftmax", "Hardmax", "ArgMax", "ArgMin"),
+    "ReduceLogSumExp",
+}
+_SIGMOIDS = {"Sigmoid", "HardSigmoid", "QLinearSigmoid"}
 # What leaves numbers what they are.
 _SAME = {"Identity", "Cast", "Flatten", "Reshape", "Squeeze", "Unsqueeze", "Dropout", "Clip"}
 # What leaves the largest number the largest.

@@ -3,6 +3,7 @@
     one logit z [N, 1], [N], …     ->   [0, ±(z − bound)]     with the boundary at a half,
                                                               softmax([0, z]) = [1 − σ(z), σ(z)]
     those of labels z [N, K]       ->   ±(z − bounds)
+    scores of which the smallest wins, and quantised ones      ->   −z, and the real ones
 
 What is shipped keeps its form.
 """
@@ -40,7 +41,11 @@ def with_class_scores(model: ModelProto, found: ClassifierSearch) -> ModelProto:
     edited.CopyFrom(model)
     graph, boundary = edited.graph, scores.boundary
     value, dtype = scores.shipped, np.dtype(np.float32)
-    if found.head is None:
+    if scores.scale is not None:
+        value = f"{CLASS_LOGITS}_floats"
+        inputs = [scores.shipped, *scores.scale]
+        graph.node.append(onnx.helper.make_node("DequantizeLinear", inputs, [value], value))
+    elif found.head is None:
         value = f"{CLASS_LOGITS}_floats"
         graph.node.append(
             onnx.helper.make_node("Cast", [scores.shipped], [value], value, to=TensorProto.FLOAT)

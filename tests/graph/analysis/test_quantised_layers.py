@@ -16,7 +16,9 @@ from cloakify.errors import HeadError
 from cloakify.graph.analysis.classifier_search import find_classifier
 from cloakify.graph.analysis.head import Head
 from cloakify.graph.analysis.head_search import find_head
+from cloakify.graph.edit.class_logits import with_class_scores
 from cloakify.graph.edit.mask import find_mask, insert_mask, strip_mask
+from cloakify.graph.edit.taps import tap
 from cloakify.masking.linear_head import by_feature, read_head
 
 DIMENSIONS, CLASSES, BLOCK = 16, 5, 16
@@ -205,3 +207,28 @@ def test_what_has_no_features_in_floats_is_refused_as_that(body):
     with pytest.raises(HeadError, match=r"reads or makes quantised numbers alone.*QDQ"):
         find_head(source)
     assert find_classifier(source, needs_head=False).scores.shipped == "y"
+
+
+@pytest.mark.parametrize(("bend", "task"), [("Softmax", "single"), ("Sigmoid", "multilabel")])
+def test_scores_before_a_quantised_softmax_are_judged_as_floats(bend, task):
+    more = "<axis = 1, opset = 17>" if bend == "Softmax" else ""
+    source = model(
+        f"{QUANTISE}  p = {GEMM}  b = com.microsoft.QLinear{bend} {more} (p, ys, yz, us, uz)  "
+        "y = DequantizeLinear (b, us, uz)",
+        us=np.array(1 / 256, np.float32),
+        uz=np.array(0, np.uint8),
+    )
+    found = find_classifier(source)
+    head = found.head
+    assert head is not None
+    assert (head.features, head.linear, found.scores.task) == ("f", "p", task)
+    x = np.clip(X, 0, 3.9)
+    judged = with_class_scores(source, found)
+    logits = run(tap(judged, [found.scores.logits]), x)
+    np.testing.assert_allclose(logits, x @ WEIGHT + BIAS, atol=0.1)
+    read = read_head(source, head, 2)
+    np.testing.assert_allclose(read.weight, WEIGHT, atol=1e-6)
+    np.testing.assert_allclose(read.bias, BIAS, atol=0.07)
+    hardened = insert_mask(source, head, MASK, {})
+    masked = run(tap(with_class_scores(hardened, found), [found.scores.logits]), x)
+    np.testing.assert_allclose(masked, (x * MASK) @ WEIGHT + BIAS, atol=0.1)
