@@ -5,7 +5,8 @@ What is yielded is
 - ``(x, y)``: a sample with its label, or a batch of both, as PyTorch's loaders have them;
 - ``x`` alone, where labels come from elsewhere;
 - a mapping of arrays by the inputs' names, and labels under ``y`` or ``label``, or beside it as a
-  pair; ONNX Runtime's calibration readers yield such batches.
+  pair; ONNX Runtime's calibration readers yield such batches, and Hugging Face's data sets mappings
+  with an image or text.
 
 ``x`` is an array as the model takes it, of anything that NumPy makes an array of, a Pillow image,
 the bytes of an image file, or text. The file has no name, and is gone with the process.
@@ -31,7 +32,7 @@ from cloakify.data.program import own_code
 from cloakify.data.request import Request
 from cloakify.data.rows import match_layout
 from cloakify.data.source import Source
-from cloakify.data.text_source import TextSource
+from cloakify.data.text_source import TextSource, text_columns
 from cloakify.errors import DataError
 from cloakify.graph.analysis.inputs import InputSpec
 from cloakify.numeric.arrays import AnyArray, Labels
@@ -121,6 +122,8 @@ class _Kept:
     def add(self, item: object, where: str) -> None:
         """Keep what was yielded."""
         x, y = self._split(item, where)
+        if isinstance(x, Mapping) and self._spec.name not in x:
+            x = self._unwrapped(x, where)
         if isinstance(x, Mapping):
             self._add_arrays(x, y, where)
         elif isinstance(x, Image.Image | bytes):
@@ -145,6 +148,17 @@ class _Kept:
         if isinstance(item, tuple | list) and len(item) == 2 and not _is_text(item):
             return item[0], item[1]
         return item, None
+
+    def _unwrapped(self, x: Mapping[Any, object], where: str) -> object:
+        """Return the image or the text of a mapping, as ``datasets`` yields them; else itself."""
+        images = [value for value in x.values() if isinstance(value, Image.Image | bytes)]
+        if len(images) == 1:
+            return images[0]
+        texts = {str(name): value for name, value in x.items() if isinstance(value, str)}
+        if not (self._request.ids and texts):
+            return x
+        chosen = text_columns(list(map(str, x)), list(texts), where)
+        return texts[chosen[0]] if len(chosen) == 1 else tuple(texts[name] for name in chosen)
 
     def _check_kind(self, same: bool, where: str) -> None:
         if len(self) and not same:

@@ -133,7 +133,8 @@ def test_images_and_names(tmp_path, spec, pixels, class_folder):
     whole = open_data(folder, spec(1, 4, 4), PLAIN)
     (expected,) = whole.batches()
     opened = [(Image.open(file), file.parent.name) for file in files]
-    for form in (opened, [(file.read_bytes(), file.parent.name) for file in files]):
+    mappings = [{"photo": image, "label": name, "id": 7} for image, name in opened]
+    for form in (opened, mappings, [(file.read_bytes(), file.parent.name) for file in files]):
         data = open_data(form, spec(1, 4, 4), PLAIN)
         (batch,) = data.batches()
         np.testing.assert_array_equal(batch.x, expected.x)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from cloakify import AttackSetting, EvaluateSetting, evaluate, inspect
+from cloakify.data import Samples
 from cloakify.errors import CloakifyError, DataError, ModelError
 from cloakify.experiment.classifier import open_classifier
 from cloakify.experiment.experiment import Experiment, open_experiment
@@ -115,7 +116,7 @@ def write(path: Path, samples: list[tuple[str, ...]], labels: np.ndarray) -> Pat
     return path
 
 
-def opened(model: Path, data: Path, **options: object) -> Experiment:
+def opened(model: Path, data: Samples, **options: object) -> Experiment:
     setting = AttackSetting(device="cpu", **options)
     return open_experiment(open_classifier(model), data, setting, lambda stage, done, total: None)
 
@@ -135,6 +136,14 @@ def test_text_is_what_its_ids_are(
     for name, values in wanted.items():
         np.testing.assert_array_equal(inputs[name], values)
     assert found.labels.tolist() == labels.tolist()
+    names = ("sentence1", "sentence2") if pairs else ("text",)
+    rows = [
+        {"idx": n, **dict(zip(names, texts, strict=True)), "label": int(labels[n])}
+        for n, texts in enumerate(samples)
+    ]
+    as_pairs = [(x if pairs else x[0], y) for x, y in zip(samples, labels, strict=True)]
+    for yielded in (rows, as_pairs):
+        assert opened(folder, yielded).dataset.sha256 == found.dataset.sha256
     some = opened(folder, data, limit=9).dataset
     # As long as where all are taken: what a sample is does not depend on the others.
     for name, values in some.inputs(np.arange(9)).items():
