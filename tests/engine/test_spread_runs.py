@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from cloakify.engine.ray_cluster import RayCluster
+from cloakify.errors import UsageError
+from cloakify.settings import AttackSetting
+from cloakify.workflows.attack import attack
 from tests.engine.runs import (
+    ATTACK,
     EVALUATE,
     HARDEN,
     HARDEN_REPORT,
@@ -19,6 +26,10 @@ from tests.engine.runs import (
     new,
     write_inputs,
 )
+from tests.support.labelled import write_labelled_fragile
+from tests.support.text_models import TextModel
+
+SAMPLES = Path(__file__).parents[2] / "sample_models"
 
 RAY = ("--engine", "ray", "--workers", "2")
 
@@ -55,3 +66,52 @@ def test_the_report_says_who_took_part(cluster: RayCluster, tmp_path: Path) -> N
     assert 1 <= kind["count"] <= 2 and kind["provider"] == "CPUExecutionProvider"
     assert report["engine"]["seconds"] > 0 and report["timing"]["attack"] > 0
     assert "ray" not in report["command"]
+
+
+@pytest.mark.parametrize("kind", ["ids", "labels", "images"])
+def test_the_same_bytes_of_other_kinds(cluster: RayCluster, tmp_path: Path, kind: str) -> None:
+    """Attacks inside the graph, independent labels, and images that are decoded from files."""
+    options: dict[str, Any] = {"device": "cpu", "batch_size": 2, "steps": 3, "eps": 0.06}
+    if kind == "ids":
+        model, data = TextModel().save(tmp_path, samples=60)
+    elif kind == "labels":
+        model, data = write_labelled_fragile(tmp_path)
+        options["limit"] = 60
+    else:
+        model, data = SAMPLES / "fashion_pooled.onnx", SAMPLES / "calib"
+        options["limit"] = 60
+    results = []
+    for number, more in enumerate(({}, {"engine": "ray", "workers": 2})):
+        out = tmp_path / f"{number}.npz"
+        found = attack(model, data, out, AttackSetting(**options, **more))
+        results.append((out.read_bytes(), found.clean, found.attacked, found.labels))
+    assert results[0] == results[1]
+
+
+@pytest.mark.parametrize("verb", ["evaluate", "harden"])
+def test_given_copies_are_opened_by_the_workers(
+    cluster: RayCluster, tmp_path: Path, verb: str
+) -> None:
+    write_inputs(tmp_path, 60)
+    copies = new(tmp_path, "copies")
+    assert done(ATTACK.command(copies)).code == 0
+    run = EVALUATE if verb == "evaluate" else replace(HARDEN_REPORT, options=HARDEN.options[:2])
+    here, there = new(tmp_path, "here"), new(tmp_path, "there")
+    given = ("--attacked", str(copies / ATTACK.output))
+    for out, more in ((here, ()), (there, RAY)):
+        ended = done(run.command(out, *given, *more))
+        assert ended.code in (0, 1) and "Error" not in ended.err, ended.err
+    assert run.result(there) == run.result(here)
+
+
+def test_samples_of_this_process_alone_are_refused(cluster: RayCluster, tmp_path: Path) -> None:
+    write_inputs(tmp_path, 60)
+    arrays = np.load(tmp_path / "in" / "data.npz")
+    setting = AttackSetting(device="cpu", engine="ray", workers=2)
+    with pytest.raises(UsageError, match="workers can't open <list>"):
+        attack(
+            tmp_path / "in" / "fragile.onnx",
+            list(zip(arrays["x"], arrays["y"], strict=True)),
+            tmp_path / "a.npz",
+            setting,
+        )
