@@ -270,7 +270,9 @@ def _run(
     """Run a model on samples in its own types; its inputs may have other names, in one order."""
     session = Session(tap(model, names), device)
     kinds = {value.name: value.type.tensor_type.elem_type for value in model.graph.input}
-    given = dict(zip(session.inputs, feeds.values(), strict=True)) | {
+    if len(session.inputs) != len(feeds) and not feeds.keys() >= set(session.inputs):
+        raise ModelError(f"it has {len(session.inputs)} inputs, and the source {len(feeds)}")
+    given = dict(zip(session.inputs, feeds.values(), strict=False)) | {
         name: feeds[name] for name in session.inputs if name in feeds
     }
     fed = {

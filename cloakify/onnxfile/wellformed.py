@@ -139,9 +139,19 @@ def _check_sparse(tensor: SparseTensorProto) -> None:
         )
 
 
+def _check_branch(node: NodeProto, branch: GraphProto) -> None:
+    if len(branch.output) != len(node.output):
+        raise ModelError(
+            f"{_called(node)} has {len(node.output)} outputs, and its branch {branch.name!r} "
+            f"{len(branch.output)}"
+        )
+
+
 def _check_node(node: NodeProto, versions: dict[str, int]) -> None:
     for attribute in node.attribute:
         _check_text(node, attribute)
+        if node.op_type == "If" and attribute.HasField("g"):
+            _check_branch(node, attribute.g)
     domain = "" if node.domain == "ai.onnx" else node.domain
     schema = _schema(domain, node.op_type, versions.get(domain, versions.get("ai.onnx", 0)))
     if schema is None:

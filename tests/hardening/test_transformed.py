@@ -220,6 +220,20 @@ def test_the_source_is_no_hardened_file(source, tmp_path):
     assert "nor do the weights of 'z'" in result.remarks[0]
 
 
+@pytest.mark.parametrize("read", [True, False])
+def test_a_file_of_other_inputs(source, hardened, tmp_path, read):
+    """One more than the source has, whoever reads it."""
+    model = copy_of(hardened)
+    model.graph.input.append(onnx.helper.make_tensor_value_info("more", 1, ["N", FEATURES]))
+    if read:
+        added = onnx.helper.make_node("Add", ["cloakify_masked_features", "more"], ["sum"], "sum")
+        place = next(i for i, node in enumerate(model.graph.node) if "z" in node.output)
+        model.graph.node[place].input[0] = "sum"
+        model.graph.node.insert(place, added)
+    result = verified(model, source, tmp_path)
+    assert result.faults and result.transformed is None
+
+
 def test_a_proven_file_is_not_called_transformed(source, hardened, tmp_path, capsys):
     result = verified(copy_of(hardened), source, tmp_path)
     assert (result.faults, result.transformed) == ((), None)

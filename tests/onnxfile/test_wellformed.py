@@ -141,3 +141,16 @@ def test_functions_that_call_themselves():
     refused(functions("y = own.F1 (x)", "y = own.F0 (x)"), "its function 'F0' calls itself")
     row = [f"y = own.F{number + 1} (x)" for number in range(200)]
     refused(functions(*row, "y = Neg (x)"), "others in an endless row")
+
+
+@pytest.mark.parametrize("outputs", [["y"], ["y", "z", "w"]])
+def test_branches_give_what_their_node_does(outputs: list[str]) -> None:
+    model = onnx.parser.parse_model(
+        """<ir_version: 8, opset_import: ["" : 17]> f (bool c, float[N] x) => (float[N] y) {
+            y, z = If (c) <then_branch = one () => (float[N] a, float[N] b) {
+                a = Neg (x) b = Abs (x) },
+            else_branch = two () => (float[N] d, float[N] e) { d = Abs (x) e = Neg (x) }> }"""
+    )
+    check_well_formed(model)
+    model.graph.node[0].output[:] = outputs
+    refused(model, rf"^If 'y' has {len(outputs)} outputs, and its branch 'one' 2$")
