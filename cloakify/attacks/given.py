@@ -33,6 +33,9 @@ class Given(Attack):
         assert self._copies is not None, "given where it arrived"
         return self._copies
 
+    def __repr__(self) -> str:
+        return "Given()"
+
     def __reduce__(self) -> tuple[type[Given], tuple[None]]:
         """Travel without the copies: they are opened where the samples are."""
         return Given, (None,)

@@ -19,7 +19,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from cloakify.engine.task import Arrays
+from cloakify.engine.task import Arrays, Task
 from cloakify.errors import CloakifyError, UsageError
 from cloakify.numeric.arrays import Indices
 from cloakify.onnxfile import atomic_write
@@ -61,7 +61,7 @@ class ChunkStore:
         if one is not None:
             self._read(one)
 
-    def has(self, task: str, number: int, chunk: Indices) -> bool:
+    def has(self, task: Task[Any], number: int, chunk: Indices) -> bool:
         """Tell whether a chunk is there, whole.
 
         Raises
@@ -71,7 +71,7 @@ class ChunkStore:
         """
         return self.get(task, number, chunk) is not None
 
-    def get(self, task: str, number: int, chunk: Indices) -> Arrays | None:
+    def get(self, task: Task[Any], number: int, chunk: Indices) -> Arrays | None:
         """Return what was made of a chunk; ``None`` where it is not there, or damaged.
 
         Raises
@@ -85,7 +85,10 @@ class ChunkStore:
             return None
         told, content = found
         if told.get("chunk") != _named(task, number, chunk):
-            raise UsageError(f"{path}: is of other samples; {_remedy(self._folder)}")
+            raise UsageError(
+                f"{path}: is of other work, on other samples or a model that was made otherwise; "
+                f"{_remedy(self._folder)}"
+            )
         if told.get("sha256") != hashlib.sha256(content).hexdigest():
             return None
         try:
@@ -94,7 +97,7 @@ class ChunkStore:
         except (OSError, EOFError, ValueError, BadZipFile, zlib.error):
             return None
 
-    def put(self, task: str, number: int, chunk: Indices, made: Arrays) -> None:
+    def put(self, task: Task[Any], number: int, chunk: Indices, made: Arrays) -> None:
         """Keep what was made of a chunk.
 
         Raises
@@ -114,8 +117,8 @@ class ChunkStore:
             file.write(json.dumps(told).encode() + b"\n")
             file.write(content)
 
-    def _place(self, task: str, number: int) -> Path:
-        return self._folder / f"{task}-{number:06}{ENDING}"
+    def _place(self, task: Task[Any], number: int) -> Path:
+        return self._folder / f"{task.name}-{number:06}{ENDING}"
 
     def _read(self, path: Path) -> tuple[Mapping[str, object], bytes] | None:
         """Return what a chunk's file says of itself, and its arrays as bytes."""
@@ -142,10 +145,10 @@ class ChunkStore:
         return told, content
 
 
-def _named(task: str, number: int, chunk: Indices) -> str:
-    """Return what tells a chunk from others: its samples, too."""
-    digest = hashlib.sha256(chunk.astype("<i8").tobytes()).hexdigest()
-    return f"{task} {number} {digest}"
+def _named(task: Task[Any], number: int, chunk: Indices) -> str:
+    """Return what tells a chunk from others: its samples, and what is done with them."""
+    samples = hashlib.sha256(chunk.astype("<i8").tobytes()).hexdigest()
+    return f"{task.name} {number} {samples} {task.digest}"
 
 
 def _remedy(folder: Path) -> str:

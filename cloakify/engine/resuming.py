@@ -55,7 +55,7 @@ class ResumingEngine(Engine[S]):
         for number, chunk in enumerate(job.chunks):
             while number in left:
                 left.remove(next(fresh))
-            made = self._store.get(job.task.name, number, chunk)
+            made = self._store.get(job.task, number, chunk)
             if made is None:
                 # Meanwhile somebody has damaged it, or taken it away.
                 ((_, made),) = self._inner.results(Job(job.task, [chunk]), untold)
@@ -96,13 +96,12 @@ class ResumingEngine(Engine[S]):
 
     def _rest(self, job: Job[S]) -> _Rest[S]:
         """Return what of a job is not there yet."""
-        name = job.task.name
         return _Rest.of(
             job,
             [
                 number
                 for number, chunk in enumerate(job.chunks)
-                if not self._store.has(name, number, chunk)
+                if not self._store.has(job.task, number, chunk)
             ],
         )
 
@@ -110,7 +109,7 @@ class ResumingEngine(Engine[S]):
         """Do chunks and keep what comes out; yield their numbers."""
         for place, made in self._inner.results(rest.part, tell):
             number = rest.numbers[place]
-            self._store.put(rest.part.task.name, number, rest.part.chunks[place], made)
+            self._store.put(rest.part.task, number, rest.part.chunks[place], made)
             yield number
 
 

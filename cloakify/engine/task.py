@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
@@ -64,6 +66,11 @@ class Task(ABC, Generic[S]):
             May be told of amounts of work as they are done, :meth:`work` in all; who does not tell
             is taken to have done it all at the end.
         """
+
+    @cached_property
+    def digest(self) -> str:
+        """A name for all of it, as far as its attributes show what they are."""
+        return hashlib.sha256(repr(self).encode()).hexdigest()
 
     def work(self, index: Indices) -> int:
         """Return how much work a chunk is: as a rule, as much as it has samples."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import astuple
 from typing import TYPE_CHECKING
@@ -86,8 +86,13 @@ class Engines:
         shared = self._options.engine != "local" or self._options.resume is not None
         return PARTS if shared else 1
 
-    def on(self, subject: Subject) -> Engine[Subject]:
+    def on(self, subject: Subject, apart: str = "") -> Engine[Subject]:
         """Return an engine for a subject; the workers of the one before are let go.
+
+        Parameters
+        ----------
+        apart
+            Name of a folder of its own within the one to resume from.
 
         Raises
         ------
@@ -99,6 +104,10 @@ class Engines:
         folder = self._options.resume
         store = None
         if folder is not None:
+            if apart:
+                with suppress(OSError):
+                    folder.mkdir(exist_ok=True)
+                folder /= apart
             store = ChunkStore(folder, facts_of(subject, self._verb, self._setting))
             classifiers = [each.classifier for each in subject.experiments]
             check_outputs([folder / "chunk"], classifiers, subject.first.dataset.path)
@@ -119,7 +128,9 @@ class Engines:
     def label(self, experiment: Experiment) -> Labels:
         """Return a model's own answers to the samples of an experiment without labels."""
         subject = Subject([experiment])
-        return label_by_model(subject, self.on(subject), self._progress)
+        # There may be two sets of data.
+        apart = f"labels-{experiment.dataset.sha256[:16]}"
+        return label_by_model(subject, self.on(subject, apart), self._progress)
 
     @property
     def took_part(self) -> EngineInfo | UnsetType:

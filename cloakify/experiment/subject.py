@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,7 +19,7 @@ from cloakify.masking.linear_head import LinearHead, read_head
 from cloakify.numeric.arrays import Array, Indices
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Edit:
     """An edit of the first classifier; weights that lie in sidecars stay there.
 
@@ -35,6 +36,13 @@ class Edit:
     name: str
     model: ModelProto
     mask: Array | None = None
+
+    @cached_property
+    def _digest(self) -> str:
+        return hashlib.sha256(self.model.SerializeToString(deterministic=True)).hexdigest()
+
+    def __repr__(self) -> str:
+        return f"Edit({self.name!r}, {self._digest})"
 
 
 Which = int | Edit

@@ -150,6 +150,11 @@ class HardenSetting(AttackSetting):
         if self.masking.ratio is not None and self.masking.max_accuracy_drop != DROP:
             raise UsageError("--max-accuracy-drop chooses a mask's size, which --mask-ratio gives")
         method = self.masking.method
+        if method == "tuned" and self.engine.shard is not None:
+            raise UsageError(
+                "--shard deals out samples, but --method tuned goes on step by step: give --resume "
+                "alone"
+            )
         for declared, _ in self.changed():
             only = declared.option.method
             if only and only != method:

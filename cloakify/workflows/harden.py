@@ -158,6 +158,8 @@ def harden(
         masked = setting.masking.method == "deepcloak"
         subject = Subject([experiment], given, masked=masked, needs_head=True)
         engine, target = engines.on(subject), subject.targets[SOURCE]
+        setting = _with_state(setting)
+        experiment = replace(experiment, setting=setting)
         white_box = follows_gradient(setting)
         look = preflight(experiment, target, gradients=white_box)
         # An exact match is lost with one label, which the ratio singles out and the sum does not.
@@ -270,6 +272,14 @@ def _splits(experiment: Experiment, setting: HardenSetting) -> Splits:
     if setting.masking.method != "tuned":
         return some(fit=effort.fitted, select=effort.selected, report=reported)
     return some(report=reported)
+
+
+def _with_state(setting: HardenSetting) -> HardenSetting:
+    """Return the setting with the state of a tuning beside chunks that are kept."""
+    folder = setting.engine.resume
+    if folder is None or setting.masking.method != "tuned" or setting.tuning.state is not None:
+        return setting
+    return setting.replace(tune_state=folder / "tuning.npz")
 
 
 def _for_copies(setting: HardenSetting) -> HardenSetting:

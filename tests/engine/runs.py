@@ -61,6 +61,11 @@ ATTACK = Run("attack", ("--attack", "pgd", "--steps", "40"), "a.npz")
 EVALUATE = Run("evaluate", ("--attack", "autoattack", "--steps", "5", "--queries", "40"), "r.json")
 HARDEN = Run("harden", ("--effort", "quick", "--rounds", "2", "--write-anyway"), "h.onnx")
 HARDEN_REPORT = replace(HARDEN, output="r.json")
+TUNED = Run(
+    "harden",
+    (*("--method", "tuned", "--tune-steps", "60", "--max-accuracy-drop", "0.3"), "--write-anyway"),
+    "h.onnx",
+)
 MODEL_LABELS = Run("attack", ("--labels", "model", "--steps", "3"), "a.npz")
 
 

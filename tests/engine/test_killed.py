@@ -15,6 +15,7 @@ from tests.engine.runs import (
     HARDEN,
     HARDEN_REPORT,
     MODEL_LABELS,
+    TUNED,
     Run,
     done,
     kill_at,
@@ -55,7 +56,7 @@ def test_a_killed_run_goes_on(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("run", [ATTACK, EVALUATE, HARDEN_REPORT, MODEL_LABELS], ids=name_of)
+@pytest.mark.parametrize("run", [ATTACK, EVALUATE, HARDEN_REPORT, TUNED, MODEL_LABELS], ids=name_of)
 def test_a_run_killed_at_random_moments_goes_on(run: Run, tmp_path: Path) -> None:
     write_inputs(tmp_path, 480)
     generator = random.Random(0)
@@ -75,3 +76,16 @@ def test_parts_add_up(run: Run, tmp_path: Path) -> None:
     ended = done(run.command(out, "--resume", kept))
     assert ended.code == 0, ended.err
     assert run.result(out) == wanted
+
+
+def test_a_tuning_keeps_its_state_beside_the_chunks(tmp_path: Path) -> None:
+    write_inputs(tmp_path, 60)
+    wanted = undisturbed(TUNED, tmp_path)
+    out, kept = new(tmp_path, "out"), tmp_path / "kept"
+    for _ in range(2):
+        ended = done(TUNED.command(out, "--resume", str(kept)))
+        assert ended.code == 0, ended.err
+        assert TUNED.result(out) == wanted
+    assert (kept / "tuning.npz").is_file()
+    ended = done(TUNED.command(out, "--resume", str(kept), "--shard", "1/2"))
+    assert ended.code == 2 and "give --resume alone" in ended.err

@@ -128,8 +128,9 @@ def test_chunks_of_another_run_are_refused_by_what_differs(tmp_path: Path, name:
 def test_chunks_of_other_samples_are_refused(tmp_path: Path) -> None:
     resumed(tmp_path, Failing())
     engine = ResumingEngine(Failing(), ChunkStore(tmp_path, FACTS))
-    with pytest.raises(UsageError, match="is of other samples"):
-        list(engine.map(squares(COUNT, SIZE + 1), lambda amount: None))
+    for other in (squares(COUNT, SIZE + 1), squares(COUNT, SIZE, plus=1.0)):
+        with pytest.raises(UsageError, match="is of other work"):
+            list(engine.map(other, lambda amount: None))
 
 
 @settings(max_examples=12, deadline=None)
@@ -155,7 +156,7 @@ def test_a_damaged_chunk_is_made_again(
         assert again.done == 1
     except UsageError as error:
         # Its name of its samples was hit.
-        assert damage == "flip" and "of other samples" in str(error)
+        assert damage == "flip" and "of other work" in str(error)
 
 
 def test_a_folder_that_can_not_be_is_one_line(tmp_path: Path) -> None:
