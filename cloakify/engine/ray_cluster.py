@@ -11,13 +11,13 @@ import secrets
 import shutil
 import signal
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cloakify.engine.temporary import own_folder
 from cloakify.errors import DeviceError
 from cloakify.runtime.cores import available_cores
 from cloakify.settings import EngineOptions
@@ -171,7 +171,7 @@ class RayCluster:
         home = str(Path(__file__).parents[2])
         path = [home, *filter(None, [os.environ.get("PYTHONPATH")])]
         os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(path))
-        self._folder = Path(tempfile.mkdtemp(prefix="cloakify-ray-"))
+        self._folder = own_folder()
         wanted = (self.options.workers or 1) * (self.options.cpus_per_worker or 1)
         return {
             "num_cpus": max(available_cores(), wanted),

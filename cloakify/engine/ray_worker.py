@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import platform
-import tempfile
 import time
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
@@ -16,6 +15,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from cloakify.data import Batch
 from cloakify.engine.local import run_chunk
 from cloakify.engine.task import Arrays, S, Subject, Task
+from cloakify.engine.temporary import own_folder
 from cloakify.errors import CloakifyError, DataError, OutOfMemoryError
 from cloakify.numeric.arrays import Indices
 
@@ -167,8 +167,7 @@ def _found(path: Path, sent: Sent) -> Path | None:
 
     if path.is_file() and file_digest(path) == sent.sha256:
         return None
-    folder = Path(tempfile.mkdtemp(prefix="cloakify-"))
-    place = folder / path.name
+    place = own_folder() / path.name
     place.write_bytes(ray.get(sent.content[0]))
     return place
 

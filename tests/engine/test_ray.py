@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -18,6 +19,7 @@ from cloakify.data import Batch
 from cloakify.engine.ray_cluster import Node, RayCluster, Share, make_token, share_out
 from cloakify.engine.ray_engine import RETRIES, RayEngine
 from cloakify.engine.task import Arrays, Job, Task, Tell, in_chunks
+from cloakify.engine.temporary import own_folder
 from cloakify.errors import CloakifyError, DataError, DeviceError
 from cloakify.settings import EngineOptions
 from tests.engine.counting import Numbers, expected, squares
@@ -34,6 +36,8 @@ class Opening:
     files: list[Path] = field(default_factory=list)
 
     def open(self, places: Mapping[Path, Path], threads: int) -> Numbers:
+        for path in self.files:
+            assert places.get(path, path).read_bytes() == b"content"
         if self.error:
             raise DataError(self.error)
         return Numbers(self.shift)
@@ -142,6 +146,33 @@ def test_what_is_refused_is_refused_at_once(cluster: RayCluster, tmp_path: Path)
         with pytest.raises(CloakifyError, match="the sample is none"):
             joined(engine, job)
     assert len(list(tmp_path.glob("2-*"))) == 1
+
+
+@pytest.mark.parametrize("change", ["gone", "another"])
+def test_files_are_sent_where_they_are_missing(
+    cluster: RayCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(b"content")
+    monkeypatch.setattr(cluster, "is_remote", True)
+    with engine_of(cluster, Opening(files=[path])) as engine:
+        # Before a worker has begun to look.
+        path.unlink() if change == "gone" else path.write_bytes(b"other")
+        np.testing.assert_array_equal(joined(engine, squares(COUNT, SIZE)), expected(COUNT))
+
+
+def test_folders_of_dead_processes_are_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    for name in (f"cloakify-{ended.pid}-a", f"cloakify-{os.getpid()}-b", "cloakify-mine"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").touch()
+    made = own_folder()
+    kept = {made.name, f"cloakify-{os.getpid()}-b", "cloakify-mine"}
+    assert {path.name for path in tmp_path.iterdir()} == kept
 
 
 def test_other_samples_than_here_are_refused(cluster: RayCluster) -> None:
