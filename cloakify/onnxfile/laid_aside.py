@@ -55,17 +55,17 @@ class _Field:
     end: int
 
 
-def lay_aside(model: ModelProto, path: Path) -> None:
-    """Have a message of many weights name their place in its file in place of holding them.
+def lay_aside(model: ModelProto, path: Path) -> ModelProto:
+    """Return a message that names the place of its weights, where they are many, in its file.
 
     Parameters
     ----------
     model
-        What ``path`` holds; it is changed.
+        What ``path`` holds; of no use afterwards.
     """
     large = [t for t in model.graph.initializer if _can_lay_aside(t)]
     if sum(map(raw_size, large)) < MAPPED_MODEL:
-        return
+        return model
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as whole:
         places = _places_of_weights(whole)
     for tensor in large:
@@ -80,6 +80,10 @@ def lay_aside(model: ModelProto, path: Path) -> None:
         place = {"location": str(path.absolute()), "offset": found.start, "length": length}
         for key, value in place.items():
             tensor.external_data.add(key=key, value=str(value))
+    # Protobuf frees what a message held only with the message.
+    light = ModelProto()
+    light.CopyFrom(model)
+    return light
 
 
 def bytes_of(message: ModelProto) -> Iterator[bytes]:

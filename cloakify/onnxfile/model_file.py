@@ -203,8 +203,7 @@ def open_model(path: str | os.PathLike[str]) -> OnnxFile:
         check_stored(sidecar)
     for tensor in filter(is_outside, iter_tensors(model)):
         check_claim(tensor, found[place_of(tensor).location])
-    lay_aside(model, place)
-    return OnnxFile(place, model, sidecars, folder)
+    return OnnxFile(place, lay_aside(model, place), sidecars, folder)
 
 
 def find_model_file(path: Path) -> Path:
