@@ -63,7 +63,11 @@ def map_tensor(tensor: TensorProto, sidecar: Path) -> None:
 
 def is_mapped(tensor: TensorProto) -> bool:
     """Tell whether a tensor's values are to be read from the absolute place that it names."""
-    return tensor.data_location == TensorProto.EXTERNAL and os.path.isabs(place_of(tensor).location)
+    if tensor.data_location != TensorProto.EXTERNAL:
+        return False
+    return any(
+        entry.key == "location" and os.path.isabs(entry.value) for entry in tensor.external_data
+    )
 
 
 def mapped_values(tensor: TensorProto) -> NDArray[Any]:
