@@ -110,6 +110,9 @@ def _behind(answer: gs.Tensor, constants: Constants) -> _End | None:
         told = node.op in _LABELS or node.op in _SQUASHES | _WHOLE or node.op == "ZipMap"
         if not told and node.op not in _MOVES:
             break
+        slot = _LABELS.get(node.op, 0)
+        if len(node.inputs) <= slot or (node.op in _WHOLE and len(node.outputs) < 2):
+            return None
         if told:
             sign = sign or f"{node.op} {_called(node)!r}"
             named = named or _named_classes(node, constants)
@@ -118,7 +121,7 @@ def _behind(answer: gs.Tensor, constants: Constants) -> _End | None:
             by_label |= tensor is node.outputs[0]
             tensor = node.outputs[1]
             break
-        tensor = node.inputs[_LABELS.get(node.op, 0)]
+        tensor = node.inputs[slot]
         count = _count(tensor) or count
     floats = _is_float(answer) and _is_float(tensor)
     if not tensor.inputs or not (sign or floats):
@@ -129,7 +132,7 @@ def _behind(answer: gs.Tensor, constants: Constants) -> _End | None:
 def _moved(node: gs.Node | None) -> gs.Node | None:
     """Return the node whose output another only picks and moves parts of."""
     while node is not None and node.op in _MOVES | {"Gather", "Slice", "Transpose"}:
-        node = node.inputs[0].inputs[0] if node.inputs[0].inputs else None
+        node = node.inputs[0].inputs[0] if node.inputs and node.inputs[0].inputs else None
     return node
 
 

@@ -201,7 +201,7 @@ def _conv(node: gs.Node, constants: Constants, paths: ScorePaths) -> Head | None
     """Read a kernel of one position, one as large as the features' map, or one that is pooled."""
     features, weight = node.inputs[:2]
     shape = constants.shape(weight)
-    if features in constants or shape is None:
+    if features in constants or shape is None or len(shape) < 3:
         return None
     kernel = tuple(int(size) for size in shape[2:])
     behind = len(kernel)
@@ -221,7 +221,10 @@ def _conv(node: gs.Node, constants: Constants, paths: ScorePaths) -> Head | None
 _PADDED = {"SAME_UPPER", "SAME_LOWER"}
 
 # Inputs that a layer can't be without.
-_LEAST = {"FusedMatMul": 2, "Gemm": 2, "MatMul": 2, "Conv": 2, "Einsum": 2}
+_LEAST = {
+    **dict.fromkeys(("Conv", "Einsum", "FusedMatMul", "Gemm", "MatMul"), 2),
+    **dict.fromkeys(("DynamicQuantizeMatMul", "MatMulNBits"), 2),
+}
 
 _LAYERS = {
     ("", "Gemm"): _gemm,

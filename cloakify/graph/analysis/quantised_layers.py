@@ -62,7 +62,9 @@ def _on_the_way(node: gs.Node, constants: Constants, paths: ScorePaths) -> Head 
 def _product_of(node: gs.Node, *ops: str) -> gs.Node | None:
     """Return the layer that alone reads what a node makes of the features, scales apart."""
     product = only_reader_of_kind(node.outputs[0], *ops)
-    return product if product is not None and product.inputs[0] is node.outputs[0] else None
+    if product is None or len(product.inputs) < 2:
+        return None
+    return product if product.inputs[0] is node.outputs[0] else None
 
 
 def _by_fixed_scale(node: gs.Node, constants: Constants, paths: ScorePaths) -> Head | None:
@@ -77,6 +79,8 @@ def _by_fixed_scale(node: gs.Node, constants: Constants, paths: ScorePaths) -> H
     head: Head | None = None
     if product is None or product.inputs[0] is not quantised or node.inputs[0] in constants:
         return None
+    if len(product.inputs) <= _PRODUCTS[product.op]:
+        return None
     stored = constants.shape(product.inputs[_PRODUCTS[product.op]])
     if stored is None or (quantised is not node.outputs[0] and product.op == "QLinearConv"):
         return None
@@ -87,7 +91,12 @@ def _by_fixed_scale(node: gs.Node, constants: Constants, paths: ScorePaths) -> H
     output = _moved(output, _POOLS if product.op == "QLinearConv" else _MOVES)
     back = only_reader_of_kind(output, "DequantizeLinear")
     bend = only_reader_of_kind(output, "QLinearSoftmax", "QLinearSigmoid")
-    if bend is not None and product.op != "QLinearConv" and len(stored) == 2:
+    if (
+        bend is not None
+        and len(bend.inputs) > 2
+        and product.op != "QLinearConv"
+        and len(stored) == 2
+    ):
         features, classes = stored[::-1] if product.attrs.get("transB", 0) else stored
         head = described(node, paths, 0, -1, features, output, classes)
         scale = (bend.inputs[1].name, bend.inputs[2].name)
@@ -137,10 +146,12 @@ def _moved(tensor: gs.Tensor, ops: tuple[str, ...]) -> gs.Tensor:
 def _packed(node: gs.Node, constants: Constants, paths: ScorePaths) -> Head | None:
     """Read `MatMulNBits`, whose attributes say how many features and classes there are."""
     features, classes = node.attrs.get("K"), node.attrs.get("N")
-    if node.inputs[0] in constants or node.inputs[1] not in constants or not features:
+    if not isinstance(features, int) or not isinstance(classes, int):
+        return None
+    if node.inputs[0] in constants or node.inputs[1] not in constants:
         return None
     output = with_bias(node.outputs[0], constants)
-    scores = paths.reworked(output, None, 0, int(classes or 0))
+    scores = paths.reworked(output, None, 0, classes)
     return replace(described(node, paths, 0, -1, features, *scores), weight="")
 
 

@@ -14,6 +14,8 @@ import onnx
 from onnx import GraphProto, ModelProto, NodeProto
 from onnx.reference import ReferenceEvaluator
 
+from cloakify.boundary import boundary
+from cloakify.errors import ModelError
 from cloakify.graph.model.dataflow import leading_to, values_made
 from cloakify.graph.model.rewrite import attribute, replace_nodes
 from cloakify.onnxfile.walk import iter_graphs
@@ -114,8 +116,13 @@ def _flag(name: str, scope: Sequence[GraphProto], model: ModelProto) -> bool | N
         needed.nodes, "condition", [], [onnx.ValueInfoProto(name=name)], constants
     )
     runnable = onnx.helper.make_model(part, opset_imports=model.opset_import)
-    (value,) = ReferenceEvaluator(runnable).run(None, {})
-    return bool(np.asarray(value).reshape(-1)[0])
+    try:
+        # Where it makes no sense, whoever runs the model says so.
+        with boundary("a condition can't be computed"), np.errstate(all="raise"):
+            (value,) = ReferenceEvaluator(runnable).run(None, {})
+            return bool(np.asarray(value).reshape(-1)[0])
+    except ModelError:
+        return None
 
 
 def _graphs_in(node: NodeProto) -> list[GraphProto]:

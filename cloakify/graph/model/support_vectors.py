@@ -84,7 +84,13 @@ def read_support_vectors(node: NodeProto) -> SupportVectors | None:
     bias = np.array(attribute(node, "rho", []), np.float64)
     total, classes = sum(counts), len(counts)
     pairs = tuple(combinations(range(classes), 2))
-    if classes < 2 or not total or flat.size % total or duals.size != (classes - 1) * total:
+    if (
+        classes < 2
+        or min(counts) < 0
+        or not total
+        or flat.size % total
+        or duals.size != (classes - 1) * total
+    ):
         return None
     platt = tuple(np.array(attribute(node, key, []), np.float64) for key in ("prob_a", "prob_b"))
     if bias.size != len(pairs) or any(part.size not in (0, len(pairs)) for part in platt):

@@ -129,3 +129,23 @@ def test_the_answer_of_a_recurrent_layer_is_an_embedding():
         model.graph.initializer.append(weight)
     with pytest.raises(HeadError, match="an embedding"):
         find_classifier(model, needs_head=False)
+
+
+@pytest.mark.parametrize("damage", ["inputs", "outputs", "labels"])
+@pytest.mark.parametrize("op", ["TreeEnsembleClassifier", "ArrayFeatureExtractor", "SVMClassifier"])
+def test_damaged_nodes_are_no_scores_and_no_traceback(op, damage):
+    model = whole("TreeEnsembleClassifier", classlabels_int64s=[5, 9, 7])
+    node = model.graph.node[0]
+    node.op_type = op
+    if damage == "inputs":
+        del node.input[:]
+    elif damage == "outputs":
+        del node.output[1:]
+    else:
+        node.attribute[0].CopyFrom(helper.make_attribute("classlabels_int64s", "abc"))
+    try:
+        found = find_classifier(model, needs_head=False)
+    except HeadError as error:
+        assert "\n" not in str(error)
+    else:
+        assert found.scores.num_classes == 3

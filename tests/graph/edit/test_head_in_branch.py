@@ -137,3 +137,23 @@ def test_an_input_that_is_only_constant_by_default_decides_nothing():
     source.graph.input.append(onnx.helper.make_tensor_value_info("flag", 9, []))
     with pytest.raises(HeadError, match="the data decide"):
         find_head(source)
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        # Each is well formed as far as a file can tell, and makes no sense.
+        "c = Equal (sizes, three)",
+        "k = Gather (sizes, four)  c = Equal (k, four)",
+        "k = Reshape (sizes, seven)  c = Equal (k, k)",
+        "k = Div (four, first)  c = Equal (k, k)",
+        "k = Slice (sizes, none, none)  c = Cast <to = 9> (k)",
+    ],
+)
+def test_conditions_that_make_no_sense_decide_nothing(before):
+    source = model(before, text(HEAD, "t"), text(WRONG, "e"))
+    for name, values in {"three": [1, 2, 3], "seven": [7], "none": [0]}.items():
+        source.graph.initializer.append(onnx.numpy_helper.from_array(np.array(values), name))
+    assert write_out_branches(source) is source
+    with pytest.raises(HeadError, match="inside If"):
+        find_head(source)

@@ -18,7 +18,7 @@ from cloakify.graph.gradient.rules.convolution import conv_gradient
 from cloakify.graph.gradient.rules.static import along, constant_values
 from cloakify.graph.gradient.support import all_of, no_gradient_for, without
 from cloakify.graph.model.constants import given
-from cloakify.graph.model.shapes import shape_of
+from cloakify.graph.model.shapes import shape_of, static_shape
 
 _INTEGERS = {np.dtype(f"{sign}int{bits}") for sign in ("", "u") for bits in (8, 16, 32)}
 
@@ -35,7 +35,7 @@ def matrices(*places: int) -> Supports:
     """Return what is supported where the inputs at these places are no vectors."""
 
     def supports(node: gs.Node, at: Situation) -> str | None:
-        shapes = [shape_of(node.inputs[place]) for place in places]
+        shapes = [static_shape(node.inputs[place]) for place in places if given(node, place)]
         vectors = any(shape is not None and len(shape) < 2 for shape in shapes)
         return "multiplies vectors" if vectors else None
 

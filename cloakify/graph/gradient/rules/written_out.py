@@ -25,7 +25,8 @@ def _is_written_out(kind: WrittenOut) -> Supports:
             [tensor.name for tensor in node.inputs],
             [tensor.name for tensor in node.outputs],
             domain=kind.domain,
-            **node.attrs,
+            # Of an empty list the type of what it does not hold can't be told.
+            **{key: value for key, value in node.attrs.items() if not _is_empty(value)},
         )
         shapes = {
             tensor.name: shape
@@ -39,6 +40,10 @@ def _is_written_out(kind: WrittenOut) -> Supports:
         return reason or ("stands where it is not written out" if at.is_lowered else None)
 
     return supports
+
+
+def _is_empty(value: object) -> bool:
+    return isinstance(value, list | tuple) and not value
 
 
 def _branch_is_known(node: gs.Node, at: Situation) -> str | None:

@@ -19,6 +19,7 @@ from cloakify.graph.model.rewrite import Shapes, Writer, attribute, given
 DOMAIN = "com.microsoft"
 OPERATORS = ("QLinearSoftmax", "MatMulNBits")
 
+_INPUTS = {"QLinearSoftmax": 5, "MatMulNBits": 3}
 _FIRST_OF_ONE_AXIS = 13
 
 
@@ -26,10 +27,15 @@ def unsupported_reason(node: NodeProto, shapes: Shapes) -> str | None:
     """Tell why a node can't be written out; ``None`` if it can."""
     if any(name not in shapes for name in node.input if name):
         return "reads a tensor of unknown shape"
+    if len(node.input) < _INPUTS[node.op_type]:
+        return "lacks inputs"
     if node.op_type == "QLinearSoftmax":
         last = attribute(node, "axis", -1) in (-1, len(shapes[node.input[0]]) - 1)
         several = not last and attribute(node, "opset", _FIRST_OF_ONE_AXIS) < _FIRST_OF_ONE_AXIS
         return "is taken over several axes" if several else None
+    sizes = [attribute(node, name) for name in ("N", "K", "block_size")]
+    if not all(isinstance(size, int) and size > 0 for size in sizes):
+        return "does not say its sizes"
     if attribute(node, "bits", 4) not in (4, 8):
         return f"has weights of {attribute(node, 'bits')} bits"
     return "has its columns in an order of their own" if given(node, 4) else None
