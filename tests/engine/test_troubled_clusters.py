@@ -28,6 +28,7 @@ from tests.engine.runs import (
 )
 
 RAY = ("--engine", "ray", "--workers", "2")
+KILLS = 20
 
 pytestmark = pytest.mark.slow
 
@@ -56,7 +57,7 @@ def test_workers_killed_at_random_moments(cluster: RayCluster, tmp_path: Path, r
 
     def kill() -> None:
         # Of any one chunk at most three tries may fail.
-        while len(killed) < 20 and not over.wait(generator.uniform(1.5, 4)):
+        while len(killed) < KILLS and not over.wait(generator.uniform(1.5, 4)):
             at_work = workers()
             if at_work:
                 killed.append(generator.choice(at_work))
@@ -65,7 +66,7 @@ def test_workers_killed_at_random_moments(cluster: RayCluster, tmp_path: Path, r
     killing = threading.Thread(target=kill)
     killing.start()
     try:
-        while len(killed) < 20:
+        while len(killed) < KILLS:
             ended = done(run.command(there, *RAY))
             assert (ended.code, run.result(there)) == (0, run.result(here)), ended.err
     finally:
