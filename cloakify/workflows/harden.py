@@ -10,30 +10,23 @@ from pathlib import Path
 
 from msgspec import structs
 
-from cloakify.assessment.comparing import compare, comparing
 from cloakify.assessment.expected_work import outlook_of_hardening
 from cloakify.assessment.harden_report import (
     given_copies,
     harden_report,
-    judge_mask,
     missed_gate,
 )
-from cloakify.assessment.label_accuracy import attacking_labels, label_accuracy
-from cloakify.assessment.masking_checks import check_masking, codes_in_doubt
+from cloakify.assessment.judging import judge_hardened
 from cloakify.attacks import Attack
 from cloakify.attacks.given import Given
 from cloakify.data import Samples, Splits
+from cloakify.engine.engine import Engine
 from cloakify.errors import UsageError
-from cloakify.evaluation.robustness import Attacks
 from cloakify.experiment.chosen_attacks import (
     chosen_attack,
-    evaluation_attack,
     follows_gradient,
-    label_attack,
-    straight_attack,
 )
 from cloakify.experiment.classifier import open_source
-from cloakify.experiment.counting import counted
 from cloakify.experiment.effort import effort_of, samples_reported
 from cloakify.experiment.engines import Engines, workers_let_go
 from cloakify.experiment.experiment import Experiment, Progress, open_experiment
@@ -43,11 +36,12 @@ from cloakify.experiment.preflight import preflight
 from cloakify.experiment.stage_times import StageTimes
 from cloakify.experiment.subject import SOURCE, Subject
 from cloakify.experiment.time_budget import within_time
+from cloakify.hardening.candidate import HardenedCandidate
 from cloakify.hardening.gate_method import find_gate_candidate
 from cloakify.hardening.mask_method import find_mask_candidate
-from cloakify.hardening.unlabelled import without_copies
+from cloakify.hardening.unlabelled import Unlabelled, without_copies
 from cloakify.onnxfile import find_model_file, save_model
-from cloakify.report.records import GivenCopies, HardenLabels, HardenReport
+from cloakify.report.records import GivenCopies, HardenReport
 from cloakify.settings import HardenSetting
 from cloakify.settings.command_line import command_line
 
@@ -126,141 +120,192 @@ def harden(
     CloakifyError
         One of its kinds; see :mod:`cloakify.errors`. No file is left behind.
     """
-    asked = setting = setting or HardenSetting()
-    if attacked is not None:
-        setting = _for_copies(setting)
-    if unlabelled is not None and setting.masking.method != "tuned":
+    asked = setting or HardenSetting()
+    calibrating = asked if attacked is None else _for_copies(asked)
+    if unlabelled is not None and asked.masking.method != "tuned":
         raise UsageError("--unlabelled helps to tune gates; give --method tuned")
-    # Samples only just over the border would hardly move the features.
-    attack: Attack = chosen_attack(setting, stop_early=False)
     path = find_model_file(Path(model))
-    target_path = path.with_suffix(".hardened.onnx") if output is None else Path(output)
-    clock = StageTimes()
-    with clock.stage("open"):
-        classifier = open_source(path, setting.model, replace_mask=setting.masking.replace)
-        check_outputs(
-            [target_path, setting.tuning.state, *reports],
-            [classifier],
-            data,
-            attacked,
-            unlabelled,
-            read=setting.data.read,
-        )
-        engines = Engines("harden", setting, progress)
-        experiment = open_experiment(classifier, data, setting, engines.label)
-        splits = _splits(experiment, setting)
-        further = None
-        if unlabelled is not None:
-            plain = setting.replace(labels="model", limit=None)
-            others = open_experiment(classifier, unlabelled, plain, engines.label).dataset
-            further = without_copies(experiment.dataset, others)
-        given = None if attacked is None else experiment.copies(attacked)
-        masked = setting.masking.method == "deepcloak"
-        subject = Subject([experiment], given, masked=masked, needs_head=True)
-        engine, target = engines.on(subject), subject.targets[SOURCE]
-        setting = _with_state(setting)
-        experiment = replace(experiment, setting=setting)
-        white_box = follows_gradient(setting)
-        look = preflight(experiment, target, gradients=white_box)
-        # An exact match is lost with one label, which the ratio singles out and the sum does not.
-        singled = look.small_logits or target.independent
-        if singled and setting.evaluation.attack == "auto":
-            setting = setting.replace(evaluation_attack="apgd-dlr")
-            experiment = replace(experiment, setting=setting)
-        copies = None
-        if given is not None:
-            attack, copies = Given(given), given_copies(given, experiment)
-        hides = white_box and (look.hides_slopes or classifier.coverage.passable)
-    if told is not None or setting.evaluation.time_budget is not None:
-        with clock.stage("pace"):
-            pace = measure_pace(
-                target,
-                [experiment.threat],
-                experiment.dataset,
-                splits.report,
-                gradients=white_box,
-            )
-            setting = within_time(
-                setting,
-                clock.spent,
-                lambda tried: (
-                    outlook_of_hardening(tried, _splits(experiment, tried), attack, pace).seconds
-                ),
-            )
-            splits = _splits(experiment, setting)
-            experiment = replace(experiment, setting=setting)
-        if told is not None:
-            told(outlook_of_hardening(setting, splits, attack, pace))
-    evaluation = evaluation_attack(setting, stop_early=True)
-    if setting.masking.method == "tuned":
-        candidate = find_gate_candidate(experiment, splits, further, attack, clock, progress)
-    else:
-        candidate = find_mask_candidate(subject, engine, setting, splits, attack, clock, progress)
-    subject.let_go()
-    with clock.stage("evaluate"):
-        hardened = candidate.hardened
-        models = (SOURCE, hardened, candidate.control)
-        through = straight_attack(setting) if hides else None
-        attacks = Attacks(
-            attack,
-            evaluation_attack(setting, stop_early=False),
-            evaluation,
-            effort_of(setting).onward,
-            through,
-        )
-        job = comparing(subject, models, attacks, splits.report)
-        correctness = compare(engine, job, counted(progress, "evaluating", job.work))
-        subject.let_go()
-        judging = [attack for attack in (evaluation, through) if attack is not None]
-        warnings = check_masking(
-            subject,
-            engine,
-            effort_of(setting),
-            hardened,
-            splits,
-            correctness[1],
-            judging,
-            progress,
-        )
-        accuracy, verdict = judge_mask(*correctness, doubts=codes_in_doubt(warnings))
-        jobs = attacking_labels(subject, models[:2], label_attack(setting), splits.report)
-        fared = [label_accuracy(subject, engine, job, lambda done: None) for job in jobs]
-        labels = HardenLabels(*fared) if fared else None
-    engine.finish()
-    gate = missed_gate(setting, accuracy.gain.adaptive.value, verdict)
-    if gate is None:
-        with clock.stage("write"):
-            save_model(hardened.model, target_path, classifier.file)
-    written = None if gate else target_path
-    repeated = asked.replace(effort=setting.evaluation.effort, time_budget=None)
-    command = command_line(
-        "harden",
-        [model],
-        repeated,
+    files = _Files(
+        path=path,
+        target=path.with_suffix(".hardened.onnx") if output is None else Path(output),
         data=data,
         attacked=attacked,
         unlabelled=unlabelled,
-        output=output,
+        reports=tuple(reports),
     )
+    clock = StageTimes()
+    with clock.stage("open"):
+        run = _open(files, calibrating, progress)
+    run = _foretold(run, clock, told)
+    candidate = _find(run, clock, progress)
+    run.subject.let_go()
+    with clock.stage("evaluate"):
+        judged = judge_hardened(
+            run.subject,
+            run.engine,
+            run.setting,
+            candidate.hardened,
+            candidate.control,
+            run.splits,
+            run.attack,
+            run.hides_slopes,
+            progress,
+        )
+    run.engine.finish()
+    gate = missed_gate(run.setting, judged.accuracy.gain.adaptive.value, judged.verdict)
+    if gate is None:
+        with clock.stage("write"):
+            save_model(candidate.hardened.model, files.target, run.experiment.classifier.file)
+    written = None if gate else files.target
+    repeated = asked.replace(effort=run.setting.evaluation.effort, time_budget=None)
+    named = {"data": data, "attacked": attacked, "unlabelled": unlabelled, "output": output}
     report = harden_report(
-        experiment,
-        splits,
+        run.experiment,
+        run.splits,
         candidate.mask,
-        (attack, evaluation),
-        (accuracy, verdict, tuple(warnings)),
+        (run.attack, judged.attack),
+        (judged.accuracy, judged.verdict, judged.warnings),
         written,
         clock.seconds,
-        copies,
-        labels,
-        command,
+        run.copies,
+        judged.labels,
+        command_line("harden", [model], repeated, **named),
     )
-    report = structs.replace(report, engine=engines.took_part)
-    notes = (*experiment.notes, *engines.notes, *_few(splits), *_strays(copies))
-    notes += candidate.remarks
-    if further is not None:
-        notes += (further.note,)
-    return HardenResult(
-        report, written, gate, notes, experiment.dataset.class_names, candidate.interrupted
+    report = structs.replace(report, engine=run.engines.took_part)
+    class_names = run.experiment.dataset.class_names
+    notes = (*run.notes, *candidate.remarks)
+    return HardenResult(report, written, gate, notes, class_names, candidate.interrupted)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Files:
+    """What a run reads and writes; see :func:`harden`."""
+
+    path: Path
+    target: Path
+    data: Samples
+    attacked: str | os.PathLike[str] | None
+    unlabelled: Samples | None
+    reports: tuple[str | os.PathLike[str], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Run:
+    """What is open, and what was decided on.
+
+    Attributes
+    ----------
+    attack
+        That of the calibration.
+    further
+        Samples without labels.
+    copies
+        What is to be told of copies that were given.
+    hides_slopes
+        Whether attacks should go through steps and levels, too.
+    """
+
+    setting: HardenSetting
+    experiment: Experiment
+    subject: Subject
+    engines: Engines
+    engine: Engine[Subject]
+    splits: Splits
+    attack: Attack
+    further: Unlabelled | None
+    copies: GivenCopies | None
+    hides_slopes: bool
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Remarks on the data and on who did the work."""
+        notes = (*self.experiment.notes, *self.engines.notes)
+        notes += (*_few(self.splits), *_strays(self.copies))
+        return notes if self.further is None else (*notes, self.further.note)
+
+    def with_setting(self, setting: HardenSetting) -> _Run:
+        """Return the same with another setting, and with the samples that it asks for."""
+        experiment = replace(self.experiment, setting=setting)
+        splits = _splits(experiment, setting)
+        return replace(self, setting=setting, experiment=experiment, splits=splits)
+
+
+def _open(files: _Files, setting: HardenSetting, progress: Progress) -> _Run:
+    """Open model and data, and look at what the one does on the other."""
+    # Samples only just over the border would hardly move the features.
+    attack = chosen_attack(setting, stop_early=False)
+    classifier = open_source(files.path, setting.model, replace_mask=setting.masking.replace)
+    check_outputs(
+        [files.target, setting.tuning.state, *files.reports],
+        [classifier],
+        files.data,
+        files.attacked,
+        files.unlabelled,
+        read=setting.data.read,
+    )
+    engines = Engines("harden", setting, progress)
+    experiment = open_experiment(classifier, files.data, setting, engines.label)
+    splits = _splits(experiment, setting)
+    further = None
+    if files.unlabelled is not None:
+        plain = setting.replace(labels="model", limit=None)
+        others = open_experiment(classifier, files.unlabelled, plain, engines.label).dataset
+        further = without_copies(experiment.dataset, others)
+    given = None if files.attacked is None else experiment.copies(files.attacked)
+    masked = setting.masking.method == "deepcloak"
+    subject = Subject([experiment], given, masked=masked, needs_head=True)
+    engine, target = engines.on(subject), subject.targets[SOURCE]
+    setting = _with_state(setting)
+    white_box = follows_gradient(setting)
+    look = preflight(experiment, target, gradients=white_box)
+    # An exact match is lost with one label, which the ratio singles out and the sum does not.
+    singled = look.small_logits or target.independent
+    if singled and setting.evaluation.attack == "auto":
+        setting = setting.replace(evaluation_attack="apgd-dlr")
+    return _Run(
+        setting=setting,
+        experiment=replace(experiment, setting=setting),
+        subject=subject,
+        engines=engines,
+        engine=engine,
+        splits=splits,
+        attack=attack if given is None else Given(given),
+        further=further,
+        copies=None if given is None else given_copies(given, experiment),
+        hides_slopes=white_box and (look.hides_slopes or classifier.coverage.passable),
+    )
+
+
+def _foretold(run: _Run, clock: StageTimes, told: Callable[[Outlook], None] | None) -> _Run:
+    """Measure how fast the model is, tell how long all will take, and keep to a time budget."""
+    if told is None and run.setting.evaluation.time_budget is None:
+        return run
+    with clock.stage("pace"):
+        pace = measure_pace(
+            run.subject.targets[SOURCE],
+            [run.experiment.threat],
+            run.experiment.dataset,
+            run.splits.report,
+            gradients=follows_gradient(run.setting),
+        )
+
+    def outlook(setting: HardenSetting) -> Outlook:
+        return outlook_of_hardening(setting, _splits(run.experiment, setting), run.attack, pace)
+
+    setting = within_time(run.setting, clock.spent, lambda tried: outlook(tried).seconds)
+    if told is not None:
+        told(outlook(setting))
+    return run.with_setting(setting)
+
+
+def _find(run: _Run, clock: StageTimes, progress: Progress) -> HardenedCandidate:
+    """Choose a mask or tune gates, put them in, and prove that they are the only change."""
+    if run.setting.masking.method == "tuned":
+        return find_gate_candidate(
+            run.experiment, run.splits, run.further, run.attack, clock, progress
+        )
+    return find_mask_candidate(
+        run.subject, run.engine, run.setting, run.splits, run.attack, clock, progress
     )
 
 
