@@ -174,7 +174,7 @@ def test_independent_labels(spec):
         ([(np.zeros(4), 0), (b"GIF8", 0)], "item 1 is of another kind"),
         ([{"a": np.zeros(4), "b": np.zeros(4), "y": 0}], "name the samples 'input'"),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else "samples",
 )
 def test_what_can_not_be_samples_is_one_line(spec, data, said):
     with pytest.raises(DataError, match=said) as caught:
