@@ -101,5 +101,5 @@ def test_window_sizes(height, width, p, least):
             assert least == 1 or rows % 2
             # A side is rounded to the next number, or the next odd one.
             assert abs(rows - side) <= (0.5 if least == 1 else 1.5) or rows == least
-        elif side <= min(height, width) - 1:
+        elif max(side, least) <= min(height, width) - 1:
             assert rows == columns

@@ -93,6 +93,7 @@ def test_transfer_goes_in_every_direction(pair: EvaluateReport, planted: Planted
     paths = [Path(model.model.path) for model in pair.models]
     found = {(entry.crafted_on, entry.eps): entry.accuracy.value for entry in pair.transfer}
     assert len(found) == len(pair.transfer) == 2 * len(BUDGETS)
+    onward = THOROUGHNESS[EvaluateSetting().evaluation.effort].onward
     for source, other in (paths, paths[::-1]):
         classifier = open_classifier(source)
         setting = EvaluateSetting(device="cpu").at(BUDGETS[0])
@@ -100,7 +101,8 @@ def test_transfer_goes_in_every_direction(pair: EvaluateReport, planted: Planted
         (batch,) = experiment.dataset.batches(batch_size=len(experiment.dataset))
         for eps in BUDGETS:
             attack, threat = ApgdBpda(steps=10, stop_early=False), experiment.threat.with_eps(eps)
-            x = attack.run(experiment.target(), batch.x, batch.y, batch.index, threat)  # type: ignore[arg-type]
+            samples = (batch.x.astype(np.float32), batch.y, batch.index)
+            x, _ = attack.explore(experiment.target(), *samples, threat, onward)
             right = logits(other, x).argmax(1) == batch.y
             assert found[str(source), eps] == pytest.approx(right.mean())
 
