@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from cloakify.experiment.class_order import find_better_order, is_low
@@ -110,12 +110,15 @@ def test_answers_that_are_all_one_class_fit_no_order() -> None:
     assert is_low(50, 500, 10)
 
 
-@settings(max_examples=50, deadline=None)
-@given(st.integers(2, 12), st.integers(1, 80), st.integers(0, 10**6))
-def test_guesses_fit_no_order(classes: int, samples: int, seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    labels, found = rng.integers(0, classes, (2, samples))
-    assert find_better_order(labels, found, classes) is None
+def test_guesses_hardly_ever_fit_an_order() -> None:
+    """One in 200 at most: a draw that does can always be found by looking for it."""
+    misled = 0
+    for seed in range(1000):
+        rng = np.random.default_rng(seed)
+        classes, samples = int(rng.integers(2, 13)), int(rng.integers(1, 81))
+        labels, found = rng.integers(0, classes, (2, samples))
+        misled += find_better_order(labels, found, classes) is not None
+    assert misled <= 5
 
 
 @given(st.integers(1, 3000), st.integers(2, 1000), st.data())
