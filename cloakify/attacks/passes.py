@@ -10,6 +10,10 @@ from numpy.typing import NDArray
 
 from cloakify.errors import ModelError
 from cloakify.numeric.arrays import Array, filled
+from cloakify.runtime import Device
+
+# A full batch over the one that the last few samples of an iterated attack go through.
+TAIL = 4
 
 # How many samples, and what to feed.
 Batch = tuple[int, dict[str, NDArray[np.generic]]]
@@ -103,3 +107,19 @@ def check_scores(
         f"{num_classes} classes a sample: what answers at many positions (a segmenter, a "
         "recogniser) is no classifier"
     )
+
+
+def lane_sizes(batch_size: int, *, fixed: bool) -> list[int]:
+    """Return the batch sizes that gradient graphs are built for, as they are needed; ascending."""
+    if fixed or batch_size < 2 * TAIL:
+        return [batch_size]
+    # The last few samples would otherwise pay for a full batch in every iteration.
+    return [batch_size // TAIL, batch_size]
+
+
+def forward_size(samples: int, batch_size: int, device: Device) -> int:
+    """Return the batch size for a forward pass of some samples, where the model takes any."""
+    if device.kind == "cpu":
+        return samples
+    # CUDA looks for the best algorithm anew for every shape: few shapes, then.
+    return min(1 << (samples - 1).bit_length(), batch_size)

@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto
 
+from cloakify.attacks import passes
 from cloakify.attacks.lanes import Iteration, as_floats
-from cloakify.attacks.passes import Batch, Evaluation, Step, batches, check_scores
+from cloakify.attacks.passes import Batch, Evaluation, Step
 from cloakify.attacks.target_sessions import Followed, TargetSessions
 from cloakify.attacks.threat import ThreatModel
 from cloakify.errors import about
@@ -45,9 +46,6 @@ Result = TypeVar("Result")
 # Full batches that callers should hand over at once, so that as many cores have work. A number that
 # depended on the machine would make sums over batches depend on it too.
 AT_ONCE = 8
-
-# A full batch over the one that the last few samples of an iterated attack go through.
-TAIL = 4
 
 
 class Target:
@@ -311,10 +309,7 @@ class Target:
     @property
     def _sizes(self) -> list[int]:
         """The batch sizes that gradient graphs are built for, as they are needed; ascending."""
-        if self.spec.batch_size is not None or self.batch_size < 2 * TAIL:
-            return [self.batch_size]
-        # The last few samples would otherwise pay for a full batch in every iteration.
-        return [self.batch_size // TAIL, self.batch_size]
+        return passes.lane_sizes(self.batch_size, fixed=self.spec.batch_size is not None)
 
     def _shapes(self, size: int, sample_shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
         """Return the shape of the samples' input, by its name."""
@@ -329,11 +324,13 @@ class Target:
             fed = {self.spec.name: feeds[self.spec.name].astype(self.spec.dtype, copy=False)}
             # Without a head the scores are their own features.
             outputs = session.run(fed | self.constants, list(dict.fromkeys(names)))
-            check_scores(outputs, self.scores.logits, len(fed[self.spec.name]), self.num_classes)
+            passes.check_scores(
+                outputs, self.scores.logits, len(fed[self.spec.name]), self.num_classes
+            )
             return [floats(outputs[name])[:part] for name in names]
 
         def cut() -> Iterator[Batch]:
-            return batches({self.spec.name: x}, self.batch_size, self._forward_size)
+            return passes.batches({self.spec.name: x}, self.batch_size, self._forward_size)
 
         return self._joined(run, lambda: self._forward_session(names), cut)
 
@@ -346,9 +343,8 @@ class Target:
         names: Sequence[str],
     ) -> list[Array]:
         """Run a gradient graph on samples; return its outputs of those names."""
-
-        arrays: dict[str, NDArray[np.generic]] = {self.spec.name: x}
-        arrays |= {name: array for name, array in others.items() if array is not None}
+        given = {name: array for name, array in others.items() if array is not None}
+        arrays: dict[str, NDArray[np.generic]] = {self.spec.name: x, **given}
 
         def opened() -> Session:
             shapes = self._shapes(self._size_for(len(x)), x.shape[1:])
@@ -359,7 +355,7 @@ class Target:
             outputs = session.run(self._feeds(session, {**feeds, **constants}))
             return [floats(outputs[name])[:part] for name in names]
 
-        return self._joined(run, opened, lambda: batches(arrays, self._size_for(len(x))))
+        return self._joined(run, opened, lambda: passes.batches(arrays, self._size_for(len(x))))
 
     def _joined(
         self,
@@ -401,9 +397,4 @@ class Target:
 
     def _forward_size(self, samples: int) -> int:
         """Return the batch size for a forward pass, which takes any unless the model is fixed."""
-        if self.spec.batch_size is not None:
-            return self.batch_size
-        if self.device.kind == "cpu":
-            return samples
-        # CUDA looks for the best algorithm anew for every shape: few shapes, then.
-        return min(1 << (samples - 1).bit_length(), self.batch_size)
+        return self.spec.batch_size or passes.forward_size(samples, self.batch_size, self.device)
