@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 
 from cloakify.data import Batch
 from cloakify.engine.engine import Engine
-from cloakify.engine.task import Arrays, Job, Task, Tell, in_chunks, join, to_arrays, to_records
+from cloakify.engine.task import Arrays, Job, Task, Tell, join, to_arrays, to_records
 from cloakify.evaluation.robustness import Attacks, Correctness, compare_targets
 from cloakify.evaluation.samples import Samples
 from cloakify.experiment.subject import Subject, Which
-from cloakify.numeric.arrays import Indices
+from cloakify.numeric.arrays import Indices, in_chunks
 
 
 @dataclass(frozen=True)

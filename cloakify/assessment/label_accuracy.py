@@ -14,10 +14,10 @@ import numpy as np
 from cloakify.attacks import Attack
 from cloakify.data import Batch
 from cloakify.engine.engine import Engine
-from cloakify.engine.task import Arrays, Job, Task, Tell, in_chunks
+from cloakify.engine.task import Arrays, Job, Task, Tell
 from cloakify.evaluation.label_figures import label_figures
 from cloakify.experiment.subject import Subject, Which, name_of
-from cloakify.numeric.arrays import Indices, floats
+from cloakify.numeric.arrays import Indices, floats, in_chunks
 from cloakify.report.records import LabelAccuracy
 
 

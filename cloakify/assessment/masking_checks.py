@@ -12,7 +12,7 @@ from cloakify.attacks.square import Square
 from cloakify.data import Batch, Splits
 from cloakify.data.splits import some_of
 from cloakify.engine.engine import Engine
-from cloakify.engine.task import Arrays, Job, Task, Tell, in_chunks, work_of
+from cloakify.engine.task import Arrays, Job, Task, Tell, work_of
 from cloakify.evaluation.near_copies import near_copies
 from cloakify.evaluation.planted_samples import try_planted
 from cloakify.evaluation.robustness import Correctness
@@ -31,7 +31,7 @@ from cloakify.experiment.effort import Effort
 from cloakify.experiment.evaluation_tasks import look, looking
 from cloakify.experiment.experiment import Experiment, Progress
 from cloakify.experiment.subject import Subject, Which
-from cloakify.numeric.arrays import Flags, Indices, floats
+from cloakify.numeric.arrays import Flags, Indices, floats, in_chunks
 
 STAGE = "looking for masked gradients"
 
@@ -120,8 +120,6 @@ def _gradient_free(
 
 
 def _some(experiment: Experiment, indices: Indices, most: int | None) -> Indices:
-    if most is None:
-        return indices
     return some_of(indices, experiment.labels, most, experiment.setting.run.seed)
 
 

@@ -15,14 +15,14 @@ from scipy.special import gammaln
 from cloakify.attacks import Attack, ThreatModel
 from cloakify.data import Batch
 from cloakify.engine.engine import Engine
-from cloakify.engine.task import Arrays, Job, Task, Tell, in_chunks
+from cloakify.engine.task import Arrays, Job, Task, Tell
 from cloakify.evaluation import accuracy_figure
-from cloakify.evaluation.attack_models import craft
+from cloakify.evaluation.attack_models import withstands
 from cloakify.evaluation.corruptions import CORRUPTIONS, corruptions_of
 from cloakify.evaluation.samples import Samples
 from cloakify.experiment.experiment import Experiment
 from cloakify.experiment.subject import Subject, Which, name_of
-from cloakify.numeric.arrays import Array, floats
+from cloakify.numeric.arrays import Array, floats, in_chunks
 from cloakify.report.comparison import CorruptionAccuracy, OtherNormAccuracy, OtherThreats
 
 
@@ -58,14 +58,10 @@ class TryOthers(Task[Subject]):
     def run(self, subject: Subject, batch: Batch, tell: Tell) -> Arrays:
         """See :meth:`Task.run`; whether each sample is answered rightly, by threat."""
         target, experiment = subject.target(self.which), subject.first
-        x, y = floats(batch.x), batch.y
-        standing = target.correct(x, y)
-        rows = np.flatnonzero(standing)
-        if len(rows):
-            part = Samples(x[rows], y[rows], batch.index[rows])
-            moved = craft(self.attack, target, part, other_ball(experiment.threat, self.eps))
-            standing[rows] = target.correct(moved, part.y)
-        found = {"norm": standing}
+        samples = Samples.of(batch)
+        x, y = samples.x, samples.y
+        ball = other_ball(experiment.threat, self.eps)
+        found = {"norm": withstands(self.attack, target, samples, ball, target.correct(x, y))}
         view = _View.of(experiment) if self.corruptions else None
         for name in self.corruptions:
             assert view is not None

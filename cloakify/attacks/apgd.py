@@ -271,12 +271,8 @@ class _Run(Runner):
 
     def start(self, jobs: Sequence[Job]) -> Rows:
         rows = np.array([job.row for job in jobs])
-        numbers = [job.number for job in jobs]
-        clean = self.x[rows]
-        begin = random_on_sphere(clean, self.index[rows], numbers, self.threat, self.seed)
-        if self.begin is not None:
-            given = np.array(numbers) == 0
-            begin[given] = self.begin[rows[given]]
+        numbers = np.array([job.number for job in jobs])
+        clean, begin = self.x[rows], self._begin(rows, numbers)
         ones = np.ones(len(jobs), np.float32)
         first: Rows = {
             self.iteration.x: begin,
@@ -294,8 +290,18 @@ class _Run(Runner):
         }
         if self.targets is not None:
             restarts = self.runs // self.targets.shape[1]
-            first[TARGETS] = self.targets[rows, np.array(numbers) // restarts]
+            first[TARGETS] = self.targets[rows, numbers // restarts]
         return first
+
+    def _begin(self, rows: Labels, numbers: Labels) -> Array:
+        """Return where runs of these numbers begin: at random, but for the first if it is given."""
+        drawn = (numbers > 0) | (self.begin is None)
+        begin: Array = (self.x if self.begin is None else self.begin)[rows]
+        at = rows[drawn]
+        begin[drawn] = random_on_sphere(
+            self.x[at], self.index[at], numbers[drawn], self.threat, self.seed
+        )
+        return begin
 
     def control(self, age: NDArray[np.int64]) -> Rows:
         return {state.INERTIA: self.inertia[age], state.THRESHOLD: self.thresholds[age]}

@@ -19,6 +19,7 @@ from cloakify.data.prefetch import prefetch
 from cloakify.data.sanity import check_classes, check_columns, read_labels
 from cloakify.data.source import Source
 from cloakify.errors import UsageError
+from cloakify.numeric.arrays import in_chunks
 
 
 @dataclass(frozen=True)
@@ -242,8 +243,7 @@ class Dataset:
             indices = np.arange(len(self))
         elif len(indices) and not 0 <= indices.min() <= indices.max() < len(self):
             raise IndexError(f"sample indices must be in 0 … {len(self) - 1}")
-        starts = range(0, len(indices), batch_size)
-        return prefetch(self.batch, (indices[start : start + batch_size] for start in starts))
+        return prefetch(self.batch, in_chunks(indices, batch_size))
 
     def batch(self, index: NDArray[np.int64]) -> Batch:
         """Read these samples, all at once.

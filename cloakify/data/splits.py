@@ -51,9 +51,7 @@ class Splits:
     ) -> Splits:
         """Return splits of at most so many samples; see :func:`some_of`."""
         limits = ((self.fit, fit), (self.select, select), (self.report, report))
-        return Splits(
-            *(part if most is None else some_of(part, labels, most, seed) for part, most in limits)
-        )
+        return Splits(*(some_of(part, labels, most, seed) for part, most in limits))
 
 
 def split(n: int, labels: NDArray[np.int64] | None, seed: int) -> Splits:
@@ -92,9 +90,11 @@ def split(n: int, labels: NDArray[np.int64] | None, seed: int) -> Splits:
 
 
 def some_of(
-    indices: NDArray[np.int64], labels: NDArray[np.int64] | None, limit: int, seed: int
+    indices: NDArray[np.int64], labels: NDArray[np.int64] | None, limit: int | None, seed: int
 ) -> NDArray[np.int64]:
     """Return at most ``limit`` of some samples, each class in proportion; see :func:`subset`.
+
+    Without a limit it is all of them.
 
     Parameters
     ----------
@@ -103,6 +103,8 @@ def some_of(
     labels
         int64: the labels of all samples that indices count, or ``None`` where there are none.
     """
+    if limit is None:
+        return indices
     own = None if labels is None else labels[indices]
     return indices[subset(len(indices), own, limit, seed)]
 

@@ -103,11 +103,6 @@ def work_of(jobs: Iterable[Job[S]]) -> int:
     return sum(job.work for job in jobs)
 
 
-def in_chunks(indices: Indices, size: int) -> list[Indices]:
-    """Cut indices into chunks of a size; the last one may be smaller."""
-    return [indices[start : start + size] for start in range(0, len(indices), size)]
-
-
 def to_arrays(records: Sequence[Any]) -> Arrays:
     """Return the fields of dataclasses of arrays under names such as ``0.clean``."""
     return {

@@ -15,7 +15,7 @@ from cloakify.attacks.starts import random_in_ball, random_on_sphere
 from cloakify.errors import NoGradientError
 from cloakify.evaluation.attack_results import AttackPlan, AttackResults, first_of_every, work_of
 from cloakify.evaluation.samples import Samples
-from cloakify.numeric.arrays import Array, Flags, Indices
+from cloakify.numeric.arrays import Array, Flags, Indices, in_chunks
 
 # More small samples are attacked together than a target asks for, so that attacks which drop fooled
 # ones still fill their batches: as long as they take no more than so many bytes, up to so many.
@@ -85,7 +85,7 @@ def attacked_together(
     rest = np.setdiff1d(np.arange(count), first)
     fitting = BYTES // (4 * int(np.prod(sample_shape)))
     size = max(span, min(fitting, MOST, -(-count // parts)))
-    return [first, *(rest[start : start + size] for start in range(0, len(rest), size))]
+    return [first, *in_chunks(rest, size)]
 
 
 @dataclass(frozen=True)
@@ -172,14 +172,10 @@ class _ModelAttack:
         self, attack: Attack, ball: ThreatModel, standing: Flags, chosen: Flags | None = None
     ) -> Flags:
         """Run an attack on what stands, of the chosen samples alone; tell what still does."""
-        still = standing.copy()
-        rows = np.flatnonzero(standing if chosen is None else standing & chosen)
-        if len(rows):
-            part = self.samples.at(rows)
-            still[rows] = self.target.correct(craft(attack, self.target, part, ball), part.y)
-        tried = len(standing) if chosen is None else int(chosen.sum())
-        self.tell(tried * work_of(attack))
-        return still
+        tried = np.ones(len(standing), np.bool_) if chosen is None else chosen
+        left = withstands(attack, self.target, self.samples, ball, standing & tried)
+        self.tell(int(tried.sum()) * work_of(attack))
+        return left | (standing & ~tried)
 
     def _driven(self, attack: Attack, ball: ThreatModel) -> Array:
         samples = self.samples
@@ -188,7 +184,7 @@ class _ModelAttack:
                 self.target, samples.x, samples.y, samples.index, ball, self.plan.onward
             )
         except NoGradientError:
-            return craft(attack, self.target, samples, ball)
+            return _anywhere(samples, ball)
         return attacked
 
     def _distance(self, search: FabT, searched: Flags) -> NDArray[np.float64]:
@@ -209,4 +205,20 @@ def craft(attack: Attack, target: Target, samples: Samples, ball: ThreatModel) -
     try:
         return attack.run(target, samples.x, samples.y, samples.index, ball)
     except NoGradientError:
-        return random_on_sphere(samples.x, samples.index, [0] * len(samples.x), ball, 0)
+        return _anywhere(samples, ball)
+
+
+def withstands(
+    attack: Attack, target: Target, samples: Samples, ball: ThreatModel, standing: Flags
+) -> Flags:
+    """Run an attack on those of n samples that stand, bool [n]; tell which still do."""
+    still = standing.copy()
+    rows = np.flatnonzero(standing)
+    if len(rows):
+        part = samples.at(rows)
+        still[rows] = target.correct(craft(attack, target, part, ball), part.y)
+    return still
+
+
+def _anywhere(samples: Samples, ball: ThreatModel) -> Array:
+    return random_on_sphere(samples.x, samples.index, [0] * len(samples.x), ball, 0)

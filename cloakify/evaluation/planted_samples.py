@@ -17,7 +17,7 @@ import numpy as np
 from cloakify.attacks import Attack, Target, ThreatModel
 from cloakify.attacks.starts import random_corner, random_in_ball
 from cloakify.data import Dataset
-from cloakify.evaluation.attack_models import craft
+from cloakify.evaluation.attack_models import withstands
 from cloakify.evaluation.samples import Samples
 from cloakify.graph.analysis.scores import Scores
 from cloakify.graph.analysis.task import Task
@@ -241,8 +241,5 @@ def _withstanding(
     """Tell of which samples none of the attacks finds an adversarial point."""
     left: Flags = np.ones(len(samples.y), np.bool_)
     for attack in attacks:
-        rows = np.flatnonzero(left)
-        if len(rows):
-            part = samples.at(rows)
-            left[rows] = target.correct(craft(attack, target, part, threat), part.y)
+        left = withstands(attack, target, samples, threat, left)
     return left

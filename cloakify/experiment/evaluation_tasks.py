@@ -9,13 +9,13 @@ import numpy as np
 
 from cloakify.data import Batch
 from cloakify.engine.engine import Engine
-from cloakify.engine.task import Arrays, Job, Task, Tell, in_chunks, join, to_arrays, to_records
+from cloakify.engine.task import Arrays, Job, Task, Tell, join, to_arrays, to_records
 from cloakify.evaluation.attack_models import attack_models, attacked_together
 from cloakify.evaluation.attack_results import AttackPlan, AttackResults
 from cloakify.evaluation.probes import Probes, probe_model
 from cloakify.evaluation.samples import Samples
 from cloakify.experiment.subject import Subject, Which, name_of
-from cloakify.numeric.arrays import Indices
+from cloakify.numeric.arrays import Indices, in_chunks
 
 
 @dataclass(frozen=True)

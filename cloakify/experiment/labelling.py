@@ -8,11 +8,11 @@ import numpy as np
 
 from cloakify.data import Batch
 from cloakify.engine.engine import Engine
-from cloakify.engine.task import Arrays, Job, Task, Tell, in_chunks
+from cloakify.engine.task import Arrays, Job, Task, Tell
 from cloakify.experiment.counting import counted
 from cloakify.experiment.experiment import Progress
 from cloakify.experiment.subject import Subject
-from cloakify.numeric.arrays import Labels, floats
+from cloakify.numeric.arrays import Labels, floats, in_chunks
 from cloakify.numeric.judging import predicted
 
 

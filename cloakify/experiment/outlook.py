@@ -111,7 +111,7 @@ def measure_pace(
     """
     count = min(len(indices), target.batch_size * target.workers.count)
     chosen = indices[np.arange(count) * len(indices) // count]
-    (batch,) = dataset.batches(chosen, count)
+    batch = dataset.batch(chosen)
     x, y = floats(batch.x), batch.y
     # What opens a session is timed apart.
     right = target.correct(x, y)
@@ -132,8 +132,8 @@ def measure_pace(
         attacked = Apgd(steps=PILOT, stop_early=False).run(target, x, y, batch.index, threat)
         left.append(float((right & target.correct(attacked, y)).mean()))
     spent = (time.perf_counter() - begun) / (count * len(threats))
-    # An attack also looks at its samples' logits, and its verdict is a pass.
-    step = max(forward, (spent - 2 * forward) / (PILOT + 1))
-    # Its two iterations and two passes are part of what the first attack took.
-    opening = max(0.0, opening - 2 * count * (forward + step))
+    # The verdict is a pass.
+    step = max(forward, (spent - forward) / (PILOT + 1))
+    # Its two iterations are part of what the first attack took.
+    opening = max(0.0, opening - 2 * count * step)
     return Pace(opening, forward, step, share, tuple(left))

@@ -131,8 +131,7 @@ def preflight(
         spread = np.inf if target.independent else float(np.median(np.ptp(logits, axis=1)))
     hidden = 0.0
     if gradients:
-        few_indices = indices[:: -(-count // target.batch_size)]
-        (batch,) = dataset.batches(few_indices, target.batch_size)
+        batch = dataset.batch(indices[:: -(-count // target.batch_size)])
         hidden = target.hidden_slopes(floats(batch.x))
     return Preflight(count, int(is_right(logits, labels).sum()), other, spread, hidden)
 

@@ -6,13 +6,14 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from cloakify.errors import UsageError
+from cloakify.experiment.effort import EFFORTS
 from cloakify.settings import EvaluateSetting, HardenSetting
 from cloakify.settings.option_types import seconds_of
 
 Setting = TypeVar("Setting", HardenSetting, EvaluateSetting)
 
 # From the most work to the least.
-LEVELS = ("thorough", "standard", "quick")
+LEVELS = tuple(reversed(EFFORTS))
 
 # Of the time that is left, how much a forecast may fill: it may be off by a third.
 FILLED = 0.75

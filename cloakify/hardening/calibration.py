@@ -9,7 +9,7 @@ import numpy as np
 
 from cloakify.attacks import Attack
 from cloakify.engine.engine import Engine
-from cloakify.engine.task import Arrays, Job, in_chunks
+from cloakify.engine.task import Arrays, Job
 from cloakify.experiment.counting import counted
 from cloakify.experiment.experiment import Progress
 from cloakify.experiment.subject import SOURCE, Subject
@@ -17,7 +17,7 @@ from cloakify.hardening.features import Calibrating
 from cloakify.masking.captured import Captured, chosen_for_capture
 from cloakify.masking.linear_head import LinearHead
 from cloakify.masking.statistics import FeatureStatistics
-from cloakify.numeric.arrays import Indices
+from cloakify.numeric.arrays import Indices, in_chunks
 
 
 @dataclass(frozen=True)

@@ -168,8 +168,7 @@ def tune_gates(
     def tell(now: StepReport) -> None:
         progress(_bar(now), now.step, now.steps)
 
-    some = np.sort(splits.fit[: plan.batch_size])
-    (batch,) = experiment.dataset.batches(some, len(some))
+    batch = experiment.dataset.batch(np.sort(splits.fit[: plan.batch_size]))
     parameters = Parameters(plan.kind, model.shift_units(floats(batch.x)))
     folds, held_out = folds_of(splits, experiment.dataset.labels, plan.seed)
     evaluator = GateEvaluator(model, experiment.dataset, held_out, experiment.threat, plan)

@@ -25,7 +25,7 @@ from cloakify.experiment.experiment import Progress
 from cloakify.experiment.subject import SOURCE, Subject
 from cloakify.masking.mask_choice import MaskChoice
 from cloakify.masking.masked_head import MaskedHead
-from cloakify.numeric.arrays import Array, Flags, Indices, Labels, floats
+from cloakify.numeric.arrays import Array, Flags, Indices, Labels, floats, in_chunks
 from cloakify.numeric.judging import is_right
 
 # Into how many parts the samples are dealt at most: a mask that is far behind is seen in the first.
@@ -90,7 +90,7 @@ class MaskRace:
         self._attacks = tuple(attacks)
         self._target, self._masks = subject.targets[SOURCE], subject.masks
         size = max(self._target.batch_size, -(-len(samples) // PARTS))
-        self._parts = [samples[start : start + size] for start in range(0, len(samples), size)]
+        self._parts = in_chunks(samples, size)
         self._starts = np.cumsum([0, *map(len, self._parts)])
         classifier, device = experiment.classifier, experiment.device
         self._head = MaskedHead.of(
@@ -128,15 +128,12 @@ class MaskRace:
             for choice in choices
         ]
         for part in range(len(self._parts)):
-            start = int(self._starts[part])
-            for batch in self._batches(part):
-                rows = start + np.arange(len(batch.y))
+            for rows, batch in self._batches(part):
                 x = floats(batch.x)
                 clean = self._verdicts(x, batch.y, contenders)
                 crafted = self._verdicts(self._last(rows, x), batch.y, contenders)
                 for contender, right, still in zip(contenders, clean, crafted, strict=True):
                     contender.standing[rows] = right & still
-                start += len(batch.y)
         return contenders
 
     def _open(self) -> None:
@@ -144,14 +141,12 @@ class MaskRace:
         if self._crafted is None:
             return
         for part in range(len(self._parts)):
-            start = int(self._starts[part])
-            for batch in self._batches(part):
+            for rows, batch in self._batches(part):
                 x = floats(batch.x)
                 attacked, _ = self._opening.explore(
                     self._target, x, batch.y, batch.index, self._experiment.threat, ONWARD
                 )
-                self._keep(start + np.arange(len(batch.y)), x, attacked)
-                start += len(batch.y)
+                self._keep(rows, x, attacked)
 
     def _kept(self, count: int) -> NDArray[np.float16] | None:
         """Return room for how far each sample was moved last, where that does not take too much."""
@@ -173,25 +168,28 @@ class MaskRace:
         attack = self._attacks[leader.tried[part]]
         leader.tried[part] += 1
         target = self._masks.target(leader.choice.mask)
-        start = int(self._starts[part])
-        for batch in self._batches(part):
-            rows = np.flatnonzero(leader.standing[start : start + len(batch.y)])
+        for every, batch in self._batches(part):
+            left = leader.standing[every]
+            rows = every[left]
             if len(rows):
-                x, y, index = floats(batch.x[rows]), batch.y[rows], batch.index[rows]
+                x, y, index = floats(batch.x[left]), batch.y[left], batch.index[left]
                 threat = self._experiment.threat
                 if self._crafted is None:
                     attacked = attack.run(target, x, y, index, threat)
                 else:
-                    begin = self._last(start + rows, x)
+                    begin = self._last(rows, x)
                     attacked = attack.resume(target, x, y, index, threat, begin)
-                self._keep(start + rows, x, attacked)
+                self._keep(rows, x, attacked)
                 verdicts = self._verdicts(attacked, y, contenders)
                 for contender, right in zip(contenders, verdicts, strict=True):
-                    contender.standing[start + rows] &= right
-            start += len(batch.y)
+                    contender.standing[rows] &= right
 
-    def _batches(self, part: int) -> Iterator[Batch]:
-        return self._experiment.dataset.batches(self._parts[part], self._target.span)
+    def _batches(self, part: int) -> Iterator[tuple[Indices, Batch]]:
+        """Yield the samples of a part, and where they are among all that are compared."""
+        start = int(self._starts[part])
+        for batch in self._experiment.dataset.batches(self._parts[part], self._target.span):
+            yield start + np.arange(len(batch.y)), batch
+            start += len(batch.y)
 
     def _verdicts(self, x: Array, y: Labels, contenders: Sequence[Contender]) -> Iterator[Flags]:
         """Yield which samples each mask leaves the model right on."""

@@ -16,7 +16,7 @@ from cloakify.attacks import Attack
 from cloakify.attacks.square import Square
 from cloakify.data.splits import some_of
 from cloakify.engine.engine import Engine
-from cloakify.engine.task import Job, in_chunks, untold
+from cloakify.engine.task import Job, untold
 from cloakify.experiment.chosen_attacks import evaluation_attack
 from cloakify.experiment.effort import effort_of
 from cloakify.experiment.experiment import Experiment, Progress
@@ -28,7 +28,7 @@ from cloakify.masking.curve import MaskCurve, Part, in_groups
 from cloakify.masking.linear_head import LinearHead
 from cloakify.masking.mask_choice import MaskChoice, best_size, choose, refusal, size_of_ratio
 from cloakify.masking.rankings import AUTO, LEARNING, RANKINGS, candidates
-from cloakify.numeric.arrays import Indices
+from cloakify.numeric.arrays import Indices, in_chunks
 from cloakify.settings import HardenSetting
 
 # By the name of the score, each of its ways to rank.

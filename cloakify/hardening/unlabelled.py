@@ -13,7 +13,7 @@ from cloakify.data import Batch, Dataset
 from cloakify.data.naming import shown
 from cloakify.data.prefetch import prefetch
 from cloakify.errors import DataError
-from cloakify.numeric.arrays import Element, Flags, Indices
+from cloakify.numeric.arrays import Element, Flags, Indices, in_chunks
 
 # Samples that are read together to look for copies.
 READ = 256
@@ -51,8 +51,7 @@ class Unlabelled:
 
     def batches(self, indices: Indices, batch_size: int) -> Iterator[Batch]:
         """Read samples of either kind in order; see :meth:`Dataset.batches`."""
-        starts = range(0, len(indices), batch_size)
-        return prefetch(self._batch, (indices[start : start + batch_size] for start in starts))
+        return prefetch(self._batch, in_chunks(indices, batch_size))
 
     def _batch(self, index: Indices) -> Batch:
         own = index < len(self.data)

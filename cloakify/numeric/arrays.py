@@ -42,6 +42,11 @@ def filled(rows: NDArray[Element], size: int) -> NDArray[Element]:
     return np.concatenate([rows, np.repeat(rows[-1:], missing, axis=0)]) if missing > 0 else rows
 
 
+def in_chunks(indices: Indices, size: int) -> list[Indices]:
+    """Cut indices into chunks of a size; the last one may be smaller."""
+    return [indices[start : start + size] for start in range(0, len(indices), size)]
+
+
 def sigmoid(logits: Array) -> Array:
     """Return ``1 / (1 + exp −z)``, without overflow."""
     return floats((1 + np.tanh(logits / 2)) / 2)

@@ -22,6 +22,12 @@ from cloakify.settings.option_types import (
 # Clean accuracy that a mask may cost unless the user says otherwise.
 DROP = 0.01
 
+# Of harden and of evaluate.
+TIME_BUDGET = (
+    "Take this long at most, opening and looking included: where the effort would take longer on "
+    "this machine, a smaller one is taken, or the run stops before it begins."
+)
+
 # In the order in which help lists them.
 HEADINGS = (
     "Model",
@@ -259,8 +265,7 @@ class EvaluationOptions(Group, frozen=True, kw_only=True):
     time_budget: Annotated[
         Duration | None,
         Option(
-            "Take this long at most, opening and looking included: where the effort would take "
-            "longer on this machine, a smaller one is taken, or the run stops before it begins.",
+            TIME_BUDGET,
             method="deepcloak",
         ),
     ] = None
@@ -328,10 +333,7 @@ class ComparisonOptions(Group, frozen=True, kw_only=True):
     ] = False
     time_budget: Annotated[
         Duration | None,
-        Option(
-            "Take this long at most, opening and looking included: where the effort would take "
-            "longer on this machine, a smaller one is taken, or the run stops before it begins."
-        ),
+        Option(TIME_BUDGET),
     ] = None
     require_gain: Annotated[
         Share | None,

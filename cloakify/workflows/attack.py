@@ -12,7 +12,7 @@ from cloakify.attacks import Attack, Target
 from cloakify.attacks.apgd import ApgdBpda
 from cloakify.data import Samples
 from cloakify.data.npz_writer import NpzWriter
-from cloakify.engine.task import Job, in_chunks
+from cloakify.engine.task import Job
 from cloakify.errors import UsageError
 from cloakify.evaluation import Figure, accuracy_figure
 from cloakify.evaluation.label_figures import LabelFigures, label_figures
@@ -27,6 +27,7 @@ from cloakify.experiment.experiment import Experiment, Progress, open_experiment
 from cloakify.experiment.outputs import check_outputs
 from cloakify.experiment.preflight import preflight
 from cloakify.experiment.subject import SOURCE, Subject
+from cloakify.numeric.arrays import in_chunks
 from cloakify.onnxfile import atomic_write
 from cloakify.settings import AttackSetting
 

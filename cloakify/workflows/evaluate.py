@@ -183,7 +183,6 @@ def evaluate(
         with clock.stage("others"):
             tell = counted(progress, "other threats", work_of(others))
             besides = [other_threats(subject, engine, job, tell) for job in others]
-    command = command_line("evaluate", paths, setting, data=data, attacked=attacked)
     repeated = setting.replace(time_budget=None)
     command = command_line("evaluate", paths, repeated, data=data, attacked=attacked)
     report = evaluate_report(

@@ -295,7 +295,7 @@ def _foretold(run: _Run, clock: StageTimes, told: Callable[[Outlook], None] | No
     setting = within_time(run.setting, clock.spent, lambda tried: outlook(tried).seconds)
     if told is not None:
         told(outlook(setting))
-    return run.with_setting(setting)
+    return run if setting is run.setting else run.with_setting(setting)
 
 
 def _find(run: _Run, clock: StageTimes, progress: Progress) -> HardenedCandidate:

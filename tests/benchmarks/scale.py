@@ -27,8 +27,9 @@ from cloakify.attacks.cascade import AutoAttack
 from cloakify.data import Batch
 from cloakify.engine.ray_cluster import RayCluster
 from cloakify.engine.ray_engine import RayEngine
-from cloakify.engine.task import Arrays, Job, Task, Tell, in_chunks, untold
+from cloakify.engine.task import Arrays, Job, Task, Tell, untold
 from cloakify.evaluation.attack_results import work_of
+from cloakify.numeric.arrays import in_chunks
 from cloakify.settings import EngineOptions, EvaluateSetting
 from cloakify.workflows.evaluate import evaluate
 from tests.engine.counting import Numbers

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from cloakify.data import Batch
-from cloakify.engine.task import Arrays, Job, Task, Tell, in_chunks
-from cloakify.numeric.arrays import Indices
+from cloakify.engine.task import Arrays, Job, Task, Tell
+from cloakify.numeric.arrays import Indices, in_chunks
 
 
 @dataclass

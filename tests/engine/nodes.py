@@ -18,7 +18,8 @@ from ray.cluster_utils import Cluster
 from cloakify.data import Batch
 from cloakify.engine.ray_cluster import QUIET, RayCluster
 from cloakify.engine.ray_engine import RayEngine
-from cloakify.engine.task import Arrays, Job, Task, Tell, in_chunks, untold
+from cloakify.engine.task import Arrays, Job, Task, Tell, untold
+from cloakify.numeric.arrays import in_chunks
 from cloakify.settings import EngineOptions
 from tests.engine.counting import Numbers, expected
 from tests.engine.test_ray import Opening

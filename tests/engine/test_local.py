@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from cloakify.engine.local import LocalEngine
-from cloakify.engine.task import in_chunks, join, to_arrays, to_records
+from cloakify.engine.task import join, to_arrays, to_records
+from cloakify.numeric.arrays import in_chunks
 from tests.engine.counting import Numbers, expected, squares
 
 

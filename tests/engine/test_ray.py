@@ -18,9 +18,10 @@ import pytest
 from cloakify.data import Batch
 from cloakify.engine.ray_cluster import Node, RayCluster, Share, make_token, share_out
 from cloakify.engine.ray_engine import RETRIES, RayEngine
-from cloakify.engine.task import Arrays, Job, Task, Tell, in_chunks
+from cloakify.engine.task import Arrays, Job, Task, Tell
 from cloakify.engine.temporary import own_folder
 from cloakify.errors import CloakifyError, DataError, DeviceError
+from cloakify.numeric.arrays import in_chunks
 from cloakify.settings import EngineOptions
 from tests.engine.counting import Numbers, expected, squares
 

@@ -8,6 +8,7 @@ import pytest
 from cloakify.assessment.attack_plan import chosen_attacks, plan_attacks
 from cloakify.assessment.expected_work import outlook_of_plan
 from cloakify.attacks import Apgd
+from cloakify.data import Batch
 from cloakify.experiment.outlook import FALLEN, Outlook, Pace, Work, measure_pace
 from cloakify.settings import EvaluateSetting
 from tests.support.classifiers import linear_classifier, target_of, threat_of
@@ -24,12 +25,8 @@ class Rows:
     def __len__(self) -> int:
         return len(self.x)
 
-    def batches(self, indices: np.ndarray, size: int):
-        from cloakify.data import Batch
-
-        for start in range(0, len(indices), size):
-            rows = indices[start : start + size]
-            yield Batch(self.x[rows], self.y[rows], rows)
+    def batch(self, rows: np.ndarray) -> Batch:
+        return Batch(self.x[rows], self.y[rows], rows)
 
 
 def test_shares_are_those_of_a_short_attack() -> None:
