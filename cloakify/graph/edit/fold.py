@@ -20,7 +20,7 @@ from dataclasses import replace
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import ModelProto, TensorProto
+from onnx import ModelProto, NodeProto, TensorProto
 
 from cloakify.errors import ModelError
 from cloakify.graph.analysis.gate_sites import GateSite
@@ -63,10 +63,17 @@ def fold_gates(
     folded = ModelProto()
     folded.CopyFrom(model)
     tensors = {tensor.name: tensor for tensor in folded.graph.initializer}
+    names = names_in(model)
+    makers = {name: node for node in folded.graph.node for name in node.output}
     for number, site in enumerate(sites):
         check_foldable(site, tensors)
         if site.free_bias is not None:
-            tensors[_bias_name(number)] = _add_bias(folded, site, number)
+            if _bias_name(number) in names:
+                raise ModelError(
+                    f"the model has a value called {_bias_name(number)!r} of its own; rename it"
+                )
+            reader = makers[site.free_bias[0]]
+            tensors[_bias_name(number)] = _add_bias(folded, site, reader, number)
     for site, values in zip(_named(sites), gates, strict=True):
         for name, axis in site.scaled:
             _replace(tensors[name], _changed(site, values_of(tensors[name]), axis, values))
@@ -86,14 +93,11 @@ def _named(sites: Sequence[GateSite]) -> list[GateSite]:
     ]
 
 
-def _add_bias(model: ModelProto, site: GateSite, number: int) -> TensorProto:
+def _add_bias(model: ModelProto, site: GateSite, node: NodeProto, number: int) -> TensorProto:
     """Give a layer a bias of zeros; return it."""
     assert site.free_bias is not None
     name, graph = _bias_name(number), model.graph
-    if name in names_in(model):
-        raise ModelError(f"the model has a value called {name!r} of its own; rename it")
-    reader, place = site.free_bias
-    (node,) = (node for node in graph.node if reader in node.output)
+    _, place = site.free_bias
     node.input.extend([""] * (place + 1 - len(node.input)))
     node.input[place] = name
     if model.ir_version < 4:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from functools import partial
 from types import FrameType
 
 import numpy as np
@@ -16,6 +17,7 @@ from cloakify.graph.analysis.attack_point import find_attack_point
 from cloakify.graph.analysis.classifier_search import find_classifier
 from cloakify.graph.analysis.gate_sites import find_gate_sites
 from cloakify.graph.analysis.head_search import find_head
+from cloakify.graph.edit.fold import fold_gates
 from cloakify.graph.gradient.coverage import gradient_coverage
 
 WIDTH = 4
@@ -108,6 +110,32 @@ def test_twice_as_deep_takes_twice_as_much(net, question) -> None:
     small, large = (model_of(net(count)) for count in (60, 120))
     ask(small)
     few, many = calls(lambda: ask(small)), calls(lambda: ask(large))
+    assert many < 2.2 * few, (few, many)
+
+
+def convolutions(count: int) -> ModelProto:
+    """Layers without biases, each with a weight of its own."""
+    lines = [f"c{n} = Conv(c{n - 1}, w{n})" for n in range(1, count)]
+    weights = ", ".join(f"float[2, 2, 1, 1] w{n} = {{1, 0, 0, 1}}" for n in range(count))
+    text = f"""<ir_version: 8, opset_import: ["" : 17]>
+    net (float[N, 2, 1, 1] x) => (float[N, 2] y) <{weights}, float[2, 2] w = {{1, 0, 0, 1}}> {{
+        c0 = Conv(x, w0)
+        {chr(10).join(lines)}
+        f = Flatten(c{count - 1})
+        y = MatMul(f, w)
+    }}"""
+    return onnx.parser.parse_model(text)
+
+
+def test_folding_into_twice_as_many_layers_takes_twice_as_much() -> None:
+    taken = []
+    for count in (60, 120):
+        model = convolutions(count)
+        sites = find_gate_sites(model, find_head(model).head, shifts=True)
+        assert sum(site.free_bias is not None for site in sites) >= count
+        gates = [np.full(site.channels, 1.0 - site.adds, np.float32) for site in sites]
+        taken.append(calls(partial(fold_gates, model, sites, gates, {})))
+    few, many = taken
     assert many < 2.2 * few, (few, many)
 
 

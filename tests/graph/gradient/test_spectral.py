@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from onnx.reference import ReferenceEvaluator
 
 from cloakify.errors import UnsupportedOperatorError
+from cloakify.graph.gradient.coverage import gradient_coverage
 from tests.support.gradcheck import gradient_model
 from tests.support.onnxtext import attributes, constant, one_node, unknown
 from tests.support.ortcheck import check_both
@@ -109,3 +110,14 @@ def test_frequencies_that_do_not_fit_the_length_are_refused() -> None:
     model.graph.output[0].type.tensor_type.elem_type = onnx.TensorProto.FLOAT
     with pytest.raises(UnsupportedOperatorError, match="6 real numbers of 3 frequencies, not of 4"):
         gradient_model(model, {"x": (2, 3, 2)}, ["x"])
+
+
+def test_a_transform_of_unknown_shape_is_not_judged_by_it() -> None:
+    """Behind another library's operator, of which nothing infers a shape."""
+    text = """<ir_version: 9, opset_import: ["" : 20, "com.microsoft" : 1]>
+    net (float[2, 4, 2] x) => (float[2, M, 1] y) <int64 n = {6}> {
+        q = com.microsoft.QuickGelu(x)
+        y = DFT<inverse: int = 1, onesided: int = 1>(q, n)
+    }"""
+    coverage = gradient_coverage(onnx.parser.parse_model(text), "x", "y")
+    assert not any("DFT" in told for told in coverage.missing)
