@@ -10,7 +10,7 @@ from onnx import ModelProto
 from cloakify.attacks import Target
 from cloakify.attacks.target_sessions import Followed
 from cloakify.experiment.experiment import Experiment
-from cloakify.graph.edit.mask import insert_mask, mask_as_input, mask_values
+from cloakify.graph.edit.mask import features_type, insert_mask, mask_as_input, mask_values
 from cloakify.numeric.arrays import Array
 
 
@@ -49,14 +49,19 @@ class MaskInput:
         return self._opened
 
     def _constants(self, mask: Array | None) -> dict[str, Array]:
-        model, head = self._experiment.classifier.file.model, self._experiment.classifier.head
+        head = self._experiment.classifier.head
         factors = np.ones(head.num_features) if mask is None else mask
-        return {self._edit[1]: mask_values(model, head, factors)}
+        return {self._edit[1]: mask_values(self._element_type, head, factors)}
 
     @cached_property
     def _edit(self) -> tuple[ModelProto, str]:
         classifier = self._experiment.classifier
         return mask_as_input(classifier.file.model, classifier.head)
+
+    @cached_property
+    def _element_type(self) -> int:
+        classifier = self._experiment.classifier
+        return features_type(classifier.file.model, classifier.head)
 
     @cached_property
     def _opened(self) -> Target:

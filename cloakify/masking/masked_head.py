@@ -35,6 +35,8 @@ class MaskedHead:
     def __init__(self, model: ModelProto, head: Head, logits: str, host: Device) -> None:
         self._model, self._head, self._host = model, head, host
         self._logits = logits
+        # It takes a look at the whole model.
+        self._element_type = features_type(model, head)
         self._sessions: dict[int, Session] = {}
         # Whether there is such a part does not depend on the rank.
         self._part(2)
@@ -49,7 +51,7 @@ class MaskedHead:
 
     def logits(self, features: Array, mask: Array) -> Array:
         """Return the logits float32 [n, C] of features [n, …] under a mask [D]."""
-        values = mask_values(self._model, self._head, mask)
+        values = mask_values(self._element_type, self._head, mask)
         feeds = {self._head.features: features.astype(values.dtype, copy=False) * values}
         (logits,) = self._session(features.ndim).run(feeds).values()
         return floats(logits.reshape(len(features), -1))
@@ -60,6 +62,5 @@ class MaskedHead:
         return self._sessions[rank]
 
     def _part(self, rank: int) -> ModelProto:
-        kind = features_type(self._model, self._head)
-        value = value_of_rank(self._head.features, kind, rank)
+        value = value_of_rank(self._head.features, self._element_type, rank)
         return head_model(self._model, value, self._logits)

@@ -80,13 +80,13 @@ def insert_mask(
     hardened = ModelProto()
     hardened.CopyFrom(model)
     graph, place, node = _head_node(hardened, head)
-    element_type = features_type(hardened, head)
-    values = mask_values(hardened, head, mask)
-    hardened.graph.initializer.append(onnx.numpy_helper.from_array(values, MASK + suffix))
+    values = mask_values(features_type(hardened, head), head, mask)
+    stored = onnx.numpy_helper.from_array(values, MASK + suffix)
+    hardened.graph.initializer.append(stored)
     if hardened.ir_version < 4:
         # Until IR version 4 every initializer had to be an input as well.
         hardened.graph.input.append(
-            onnx.helper.make_tensor_value_info(MASK + suffix, element_type, values.shape)
+            onnx.helper.make_tensor_value_info(stored.name, stored.data_type, values.shape)
         )
     node.input[head.features_slot] = MASKED_FEATURES + suffix
     graph.node.insert(place, _multiply(head.features, suffix))
@@ -94,10 +94,9 @@ def insert_mask(
     return hardened
 
 
-def mask_values(model: ModelProto, head: Head, mask: np.ndarray) -> np.ndarray:
-    """Return a mask [D] in the features' type, and in a shape that broadcasts along them."""
-    dtype = onnx.helper.tensor_dtype_to_np_dtype(features_type(model, head))
-    return _shaped(mask, head).astype(dtype)
+def mask_values(element_type: int, head: Head, mask: np.ndarray) -> np.ndarray:
+    """Return a mask [D] in the :func:`features_type`, in a shape that broadcasts along features."""
+    return _shaped(mask, head).astype(onnx.helper.tensor_dtype_to_np_dtype(element_type))
 
 
 def mask_as_input(model: ModelProto, head: Head) -> tuple[ModelProto, str]:
