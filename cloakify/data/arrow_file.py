@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from cloakify.data.arrow_messages import BATCH, DICTIONARY, SCHEMA, Message, read_messages
-from cloakify.data.bounds import check_count, check_unpacked
-from cloakify.data.columns import ColumnFiles, pyarrow_module, stored, stored_schema
+from cloakify.data.bounds import check_unpacked
+from cloakify.data.columns import ColumnFiles, pyarrow_module, stored, stored_schema, unlike
 from cloakify.data.naming import shown
 from cloakify.errors import DataError
 
@@ -82,10 +82,8 @@ class ArrowFiles(ColumnFiles):
 
     def _read_schema(self) -> Any:
         self._opened = [_open_file(file) for file in self.files]
-        rows = sum(batch.rows for file in self._opened for batch in file.batches)
         if any(batch.rows < 0 for file in self._opened for batch in file.batches):
             raise DataError(f"{shown(self.path)} claims batches of fewer than no rows: mend it")
-        check_count(rows, str(self.path))
         return stored_schema(self._opened[0].schema)
 
     def __len__(self) -> int:
@@ -122,10 +120,7 @@ class ArrowColumn:
                 )
             kind = stored_schema(file.schema).field(name).type
             if kind != first:
-                raise DataError(
-                    f"{shown(file.path)} column {shown(name)!r} holds {kind}, in the first file "
-                    f"{first}: write both alike"
-                )
+                raise unlike(file.path, name, kind, first)
             start = length
             for number, batch in enumerate(file.batches):
                 self._pieces.append((file, number, length, start))

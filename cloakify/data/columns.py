@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from cloakify.data.bounds import check_count
 from cloakify.data.naming import shown
 from cloakify.errors import DataError
 
@@ -50,6 +51,8 @@ class ColumnFiles(ABC):
         self.path = path
         self.files = list(files)
         self.schema = self._read_schema()
+        # Before anything of as many rows is read.
+        check_count(len(self), str(path))
 
     @abstractmethod
     def _read_schema(self) -> Any:
@@ -105,6 +108,14 @@ class ColumnFiles(ABC):
         column = self.column(name)
         values = (column.value(row).as_py() for row in range(len(column)))
         return ["" if value is None else str(value) for value in values]
+
+
+def unlike(file: Path, name: str, kind: Any, first: Any) -> DataError:
+    """Return the error for a column that a file has of another type than the first file."""
+    return DataError(
+        f"{shown(file)} column {shown(name)!r} holds {kind}, in the first file {first}: write both "
+        "alike"
+    )
 
 
 def is_numeric(kind: Any) -> bool:

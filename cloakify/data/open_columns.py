@@ -8,7 +8,6 @@ the only column of classes. Several shards count as one source, in the order of 
 
 from __future__ import annotations
 
-from cloakify.data.bounds import check_count
 from cloakify.data.column_rows import ColumnImages, ColumnRows, ColumnTexts
 from cloakify.data.columns import Column, ColumnFiles
 from cloakify.data.features import Features
@@ -60,7 +59,6 @@ def open_columns(files: ColumnFiles, request: Request) -> Source:
             "lists of numbers, as the model takes them"
         )
     samples = files.column(x_name)
-    check_count(len(samples), str(files.path))
     labels, names = _labels(files, features, x_name) if request.labelled else (None, None)
     if features.is_list(x_name):
         length = _padded_length(samples, request)
@@ -108,14 +106,13 @@ def _labels(
 
 def _open_table(files: ColumnFiles, features: Features, *, labelled: bool) -> TableRows:
     """Open columns of numbers, and one of labels, as a table."""
-    labels = _labels(files, features) if labelled else None
     count, width = len(files), len(features.numbers)
-    check_count(count, str(files.path))
     if 8 * count * width > _LARGEST_TABLE:
         raise DataError(
             f"{shown(files.path)} holds {count} rows of {width} numbers, more than fit in memory "
             "together: give a part of it"
         )
+    labels = _labels(files, features) if labelled else None
     columns = {name: files.numbers(name, "cells") for name in features.numbers}
     return table_of_columns(files.path, columns, labels)
 

@@ -14,7 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from cloakify.data.bounds import check_unpacked
-from cloakify.data.columns import ColumnFiles, pyarrow_module, stored, stored_schema
+from cloakify.data.columns import (
+    ColumnFiles,
+    is_numeric,
+    pyarrow_module,
+    stored,
+    stored_schema,
+    unlike,
+)
 from cloakify.data.naming import shown
 from cloakify.errors import DataError
 
@@ -171,12 +178,16 @@ class ParquetFiles(ColumnFiles):
 
     def parts(self, name: str) -> list[Any]:
         """See :meth:`ColumnFiles.parts`."""
-        return [_whole(file, name) for file in self.files]
+        return [self._whole(file, name) for file in self.files]
 
-
-def _whole(file: Path, name: str) -> Any:
-    pyarrow = pyarrow_module()
-    try:
-        return with_column(file, name).read(columns=[name]).column(name)
-    except (OSError, pyarrow.ArrowException) as error:
-        raise broken(file, error) from None
+    def _whole(self, file: Path, name: str) -> Any:
+        pyarrow = pyarrow_module()
+        opened = with_column(file, name)
+        kind = stored_schema(opened.schema_arrow).field(name).type
+        # Of each file: what is no number may unpack to whatever it likes.
+        if not is_numeric(kind):
+            raise unlike(file, name, kind, self.schema.field(name).type)
+        try:
+            return opened.read(columns=[name]).column(name)
+        except (OSError, pyarrow.ArrowException) as error:
+            raise broken(file, error) from None

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cloakify.data import Preprocessing, open_data
+from cloakify.data import Preprocessing, bounds, open_data
 from cloakify.errors import DataError
 
 PLAIN = Preprocessing()
@@ -217,6 +217,45 @@ def test_parquet_refused(tmp_path, spec, parquet, columns, said):
     with pytest.raises(DataError, match=said) as caught:
         list(open_data(tmp_path / "d.parquet", flat, PLAIN).batches())
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["parquet", "feather"])
+def test_shards_that_are_written_unlike_are_one_line(tmp_path, spec, parquet, kind):
+    import pyarrow as pa
+    from pyarrow import feather
+
+    write = parquet.write_table if kind == "parquet" else feather.write_feather
+    write(pa.table({"a": [0.5, 1.5], "label": [0, 1]}), tmp_path / f"0.{kind}")
+    write(pa.table({"a": ["x", "y"], "label": [0, 1]}), tmp_path / f"1.{kind}")
+    with pytest.raises(DataError, match=rf"1.{kind} column 'a' holds .*string.* write both alike"):
+        open_data(tmp_path / f"*.{kind}", spec(1, channel_axis=None), PLAIN)
+
+
+def test_parquet_shards_of_numbers_need_not_have_one_type(tmp_path, spec, parquet):
+    import pyarrow as pa
+
+    for number, kind in enumerate((pa.int32(), pa.int64(), pa.float32())):
+        table = pa.table({"a": pa.array([number % 2, 1], kind), "label": [0, 1]})
+        parquet.write_table(table, tmp_path / f"{number}.parquet")
+    data = open_data(tmp_path / "*.parquet", spec(1, channel_axis=None), PLAIN)
+    (batch,) = data.batches(batch_size=6)
+    np.testing.assert_array_equal(batch.x, [[0], [1], [1], [1], [0], [1]])
+
+
+@pytest.mark.parametrize("column", ["a", "text"])
+@pytest.mark.parametrize("kind", ["parquet", "feather"])
+def test_rows_are_counted_before_as_many_labels_are_read(
+    tmp_path, spec, parquet, monkeypatch, kind, column
+):
+    import pyarrow as pa
+    from pyarrow import feather
+
+    write = parquet.write_table if kind == "parquet" else feather.write_feather
+    # The labels are damaged, and nobody has looked at them yet.
+    write(pa.table({column: [0.5] * 9, "label": [None] * 9}), tmp_path / f"d.{kind}")
+    monkeypatch.setattr(bounds, "MOST_SAMPLES", 8)
+    with pytest.raises(DataError, match="claims 9 samples, more than the 8 that are read"):
+        open_data(tmp_path / f"d.{kind}", spec(1, channel_axis=None), PLAIN)
 
 
 def test_parquet_damaged(tmp_path, spec, parquet):
