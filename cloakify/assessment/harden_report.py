@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from cloakify.evaluation.robustness import Correctness
 from cloakify.evaluation.verdict import OverRandom, VerdictCode
 from cloakify.experiment.classifier import Classifier
 from cloakify.experiment.experiment import Experiment
+from cloakify.onnxfile.sidecars import sha256_of
 from cloakify.report.records import (
     SCHEMA_VERSION,
     Accuracy,
@@ -138,7 +138,8 @@ def harden_report(
         schema_version=SCHEMA_VERSION,
         cloakify_version=__version__,
         source=FileRef(str(classifier.file.path), classifier.file.sha256),
-        output=None if output is None else FileRef(str(output), _sha256(output)),
+        # Of the file alone, as `sha256sum` prints it; its sidecars are called by theirs.
+        output=None if output is None else FileRef(str(output), sha256_of(output).hex()),
         device=DeviceInfo(experiment.device.provider),
         head=head_info(classifier),
         attack=calibration,
@@ -206,9 +207,3 @@ def _attack_info(attack: Attack, experiment: Experiment) -> AttackInfo:
         steps=attack.steps,
         gradient=attack.gradient,
     )
-
-
-def _sha256(path: Path) -> str:
-    """SHA-256 of the file alone, as `sha256sum` prints it; its sidecars are called by theirs."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -15,9 +15,10 @@ from typing import Any, Generic
 
 from cloakify.engine.engine import Engine
 from cloakify.engine.ray_cluster import RayCluster
-from cloakify.engine.ray_worker import Recipe, Sent, Worker, WorkerKind, file_digest
+from cloakify.engine.ray_worker import Recipe, Sent, Worker, WorkerKind
 from cloakify.engine.task import Arrays, Job, S, Tell
 from cloakify.errors import CloakifyError, DeviceError
+from cloakify.onnxfile.sidecars import sha256_of
 
 # How often a chunk is done again, and how many workers in a row may fail to start.
 RETRIES = 3
@@ -145,7 +146,7 @@ class RayEngine(Engine[S]):
     def _send(self, recipe: Recipe[S]) -> dict[Path, Sent]:
         """Put small files where all nodes find them."""
         return {
-            path: Sent(file_digest(path), [self._ray.put(path.read_bytes())])
+            path: Sent(sha256_of(path).hex(), [self._ray.put(path.read_bytes())])
             for path in recipe.files
             if path.stat().st_size <= LARGEST
         }

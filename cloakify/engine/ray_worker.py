@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import platform
 import time
 from collections import OrderedDict
@@ -18,6 +17,7 @@ from cloakify.engine.task import Arrays, S, Subject, Task
 from cloakify.engine.temporary import own_folder
 from cloakify.errors import CloakifyError, DataError, OutOfMemoryError
 from cloakify.numeric.arrays import Indices
+from cloakify.onnxfile.sidecars import sha256_of
 
 # Tasks that a worker keeps, each with what it needs: an edited model, as a rule.
 KEPT = 4
@@ -165,17 +165,11 @@ def _found(path: Path, sent: Sent) -> Path | None:
     """Return where a file that was sent lies, unless it lies in its own place anyway."""
     import ray
 
-    if path.is_file() and file_digest(path) == sent.sha256:
+    if path.is_file() and sha256_of(path).hex() == sent.sha256:
         return None
     place = own_folder() / path.name
     place.write_bytes(ray.get(sent.content[0]))
     return place
-
-
-def file_digest(path: Path) -> str:
-    """Return the SHA-256 of a file's bytes."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _key(chunk: Indices) -> bytes:

@@ -20,7 +20,7 @@ from onnx import GraphProto, ModelProto, TensorProto
 
 from cloakify.errors import CloakifyError
 from cloakify.onnxfile.mapped import MAPPED_MODEL, can_map, is_mapped
-from cloakify.onnxfile.sidecars import chunks, place_of, span
+from cloakify.onnxfile.sidecars import Place, chunks, place_of, set_place, span
 from cloakify.onnxfile.sizes import raw_size
 
 # Bytes of the largest message that protobuf reads or writes.
@@ -75,11 +75,7 @@ def lay_aside(model: ModelProto, path: Path) -> ModelProto:
         tensor.ClearField("raw_data")
         if tensor.HasField("data_location"):
             tensor.external_data.add(key=_WRITTEN_OUT, value="0")
-        tensor.data_location = TensorProto.EXTERNAL
-        length = found.end - found.start
-        place = {"location": str(path.absolute()), "offset": found.start, "length": length}
-        for key, value in place.items():
-            tensor.external_data.add(key=key, value=str(value))
+        set_place(tensor, Place(str(path.absolute()), found.start, found.end - found.start))
     # Protobuf frees what a message held only with the message.
     light = ModelProto()
     light.CopyFrom(model)

@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto
 
 from cloakify.errors import ModelError
-from cloakify.onnxfile.sidecars import check_claim, place_of, span
+from cloakify.onnxfile.sidecars import Place, check_claim, place_of, set_place, span
+from cloakify.onnxfile.sizes import raw_size
 
 # Bytes of all weights in sidecars from which on they are mapped: below, a session's copy in the
 # order in which the processor reads it fastest is worth its memory. Tensors of fewer bytes than the
@@ -40,9 +41,13 @@ _opening = Lock()
 
 def can_map(tensor: TensorProto) -> bool:
     """Tell whether a tensor in a sidecar is large, and of numbers that numpy has a type for."""
+    return raw_size(tensor) >= MAPPED_TENSOR and is_plain(tensor)
+
+
+def is_plain(tensor: TensorProto) -> bool:
+    """Tell whether numpy has a number type for it: it has none for bfloat16, 4-bit integers, …"""
     dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type))
-    size = dtype.itemsize * int(np.prod(tensor.dims, dtype=np.float64))
-    return size >= MAPPED_TENSOR and dtype.kind in "fiu" and dtype.isbuiltin == 1
+    return dtype.kind in "fiu" and dtype.isbuiltin == 1
 
 
 def map_tensor(tensor: TensorProto, sidecar: Path) -> None:
@@ -56,9 +61,7 @@ def map_tensor(tensor: TensorProto, sidecar: Path) -> None:
     check_claim(tensor, sidecar)
     start, end = span(place_of(tensor), sidecar)
     del tensor.external_data[:]
-    place = {"location": str(sidecar.absolute()), "offset": str(start), "length": str(end - start)}
-    for key, value in place.items():
-        tensor.external_data.add(key=key, value=value)
+    set_place(tensor, Place(str(sidecar.absolute()), start, end - start))
 
 
 def is_mapped(tensor: TensorProto) -> bool:

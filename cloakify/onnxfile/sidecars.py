@@ -61,6 +61,15 @@ def place_of(tensor: TensorProto) -> Place:
     return found
 
 
+def set_place(tensor: TensorProto, place: Place) -> None:
+    """Have a tensor say that its bytes lie there, in place; what else it says of them stays."""
+    tensor.data_location = TensorProto.EXTERNAL
+    said = {"location": place.location, "offset": place.offset, "length": place.length}
+    for key, value in said.items():
+        if value is not None:
+            tensor.external_data.add(key=key, value=str(value))
+
+
 def check_stored(sidecar: Path) -> None:
     """Refuse a file that is nearly all holes: a few blocks that claim to be gigabytes.
 

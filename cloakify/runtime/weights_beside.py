@@ -8,22 +8,23 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import onnx
 import onnxruntime as ort
 from onnx import ModelProto, TensorProto
 
 from cloakify.graph.model.dataflow import values_read
 from cloakify.graph.model.weights import is_large, split_weights
 from cloakify.onnxfile import values_of
-from cloakify.onnxfile.mapped import is_mapped
-from cloakify.onnxfile.sidecars import place_of
+from cloakify.onnxfile.laid_aside import MESSAGE_LIMIT
+from cloakify.onnxfile.mapped import is_mapped, is_plain
+from cloakify.onnxfile.sidecars import Place, place_of, set_place
 from cloakify.onnxfile.sizes import raw_size
 
 # Where the runtime looks for the files that a model in memory names.
 FOLDER = "session.model_external_initializers_file_folder_path"
 
-# What protobuf can put into one message; a larger model is handed over apart from its weights.
-MESSAGE_LIMIT = (1 << 31) - (1 << 26)
+# Bytes of weights that protobuf can put into one message together with the graph; of more, a model
+# is handed over apart from them.
+MOST_WITHIN = MESSAGE_LIMIT - (1 << 26)
 
 Values = dict[str, ort.OrtValue]
 
@@ -33,10 +34,10 @@ def hand_over(model: ModelProto, options: ort.SessionOptions) -> tuple[bytes, Va
 
     The model itself is not changed. What is not mapped is copied once, and by the runtime again.
     """
-    apart = sum(tensor.ByteSize() for tensor in model.graph.initializer) > MESSAGE_LIMIT
+    apart = sum(tensor.ByteSize() for tensor in model.graph.initializer) > MOST_WITHIN
 
     def is_apart(tensor: TensorProto) -> bool:
-        return is_mapped(tensor) or (apart and is_large(tensor) and _is_plain(tensor))
+        return is_mapped(tensor) or (apart and is_large(tensor) and is_plain(tensor))
 
     skeleton, weights = split_weights(model, is_apart)
     if not weights:
@@ -70,23 +71,9 @@ def _value(tensor: TensorProto) -> ort.OrtValue:
     return ort.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(values_of(tensor)))
 
 
-def _is_plain(tensor: TensorProto) -> bool:
-    """Tell whether numpy has a number type for it: it has none for bfloat16, 4-bit integers, …"""
-    dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type))
-    return dtype.kind in "fiu" and dtype.isbuiltin == 1
-
-
 def _named(tensor: TensorProto, location: str) -> TensorProto:
     """Describe a tensor whose bytes come from elsewhere; the runtime wants a place, unread."""
-    reference = TensorProto(
-        name=tensor.name,
-        data_type=tensor.data_type,
-        dims=tensor.dims,
-        data_location=TensorProto.EXTERNAL,
-    )
-    place = {"offset": "0", "length": str(raw_size(tensor))}
-    if is_mapped(tensor):
-        place["offset"] = str(place_of(tensor).offset)
-    for key, value in {"location": location, **place}.items():
-        reference.external_data.add(key=key, value=value)
+    reference = TensorProto(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
+    offset = place_of(tensor).offset if is_mapped(tensor) else 0
+    set_place(reference, Place(location, offset, raw_size(tensor)))
     return reference

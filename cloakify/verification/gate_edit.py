@@ -21,10 +21,15 @@ from cloakify.graph.analysis.head import Head
 from cloakify.graph.edit.fold import fold_gates, recover_gates
 from cloakify.graph.edit.gates import gates_digest, has_gates, insert_gates, read_gates
 from cloakify.graph.edit.taps import tap
-from cloakify.onnxfile import OnnxFile, compare_models, read_metadata
-from cloakify.onnxfile.laid_aside import by_content
+from cloakify.onnxfile import OnnxFile, read_metadata
 from cloakify.runtime import Device, Session
-from cloakify.verification.mask_edit import CLAIMS, largest_difference, magnitude, metadata_faults
+from cloakify.verification.mask_edit import (
+    CLAIMS,
+    edit_faults,
+    largest_difference,
+    magnitude,
+    metadata_faults,
+)
 
 # Largest difference of logits, relative to the largest, between gates and folded gates: rounding.
 TOLERANCE = 1e-4
@@ -97,9 +102,7 @@ def gate_faults(source: OnnxFile, hardened: ModelProto, head: Head) -> list[str]
         again = make(source.model, sites, gates, said)
     except (ModelError, UsageError) as error:
         return [str(error)]
-    faults = [
-        str(difference) for difference in compare_models(by_content(again), by_content(hardened))
-    ]
+    faults = edit_faults(again, hardened)
     facts = {
         "source.sha256": source.sha256,
         "head": head.node,

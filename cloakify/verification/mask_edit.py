@@ -60,13 +60,18 @@ def structural_faults(source: OnnxFile, hardened: ModelProto, head: Head) -> lis
         "mask.removed": str(int((mask == 0).sum())),
         "mask.total": str(len(mask)),
     }
-    faults = [
-        str(difference) for difference in compare_models(by_content(again), by_content(hardened))
-    ]
+    faults = edit_faults(again, hardened)
     faults += metadata_faults(said, facts)
     if not np.isfinite(mask).all() or (mask < 0).any():
         faults.append("the mask has entries that are negative or not finite")
     return faults
+
+
+def edit_faults(again: ModelProto, hardened: ModelProto) -> list[str]:
+    """List where a file is not what the same edit makes again, to the last bit."""
+    return [
+        str(difference) for difference in compare_models(by_content(again), by_content(hardened))
+    ]
 
 
 def metadata_faults(

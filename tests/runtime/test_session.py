@@ -143,7 +143,7 @@ def test_a_model_over_the_message_limit_gives_the_same_and_is_not_changed(monkey
     x = np.random.default_rng(1).standard_normal((3, 40)).astype(np.float32)
     expected = Session(model, CPU).run({"x": x})["y"]
     before = model.SerializeToString(deterministic=True)
-    monkeypatch.setattr(weights_beside, "MESSAGE_LIMIT", 100)
+    monkeypatch.setattr(weights_beside, "MOST_WITHIN", 100)
     opened = Session(model, CPU)
     assert list(opened._weights) == ["half"]
     assert model.SerializeToString(deterministic=True) == before

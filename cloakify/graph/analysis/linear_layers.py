@@ -20,6 +20,7 @@ from cloakify.graph.analysis.layer_parts import described, matrix, only_reader_o
 from cloakify.graph.analysis.quantised_layers import QUANTISED
 from cloakify.graph.analysis.score_path import ScorePaths
 from cloakify.graph.model.constants import Constants
+from cloakify.graph.model.support_vectors import support_vector_sizes
 
 
 def as_head(node: gs.Node, constants: Constants, paths: ScorePaths) -> Head | None:
@@ -148,12 +149,10 @@ def _linear_classifier(node: gs.Node, constants: Constants, paths: ScorePaths) -
 
 def _support_vectors(node: gs.Node, constants: Constants, paths: ScorePaths) -> Head | None:
     """Read support vectors with a linear kernel: a linear map for each pair of classes."""
-    counts = node.attrs.get("vectors_per_class", ())
-    total, numbers = sum(counts), len(node.attrs.get("support_vectors", ()))
-    linear = node.attrs.get("kernel_type", "LINEAR") == "LINEAR"
-    if not linear or len(counts) < 2 or not total or numbers % total:
+    sizes = support_vector_sizes(node.attrs)
+    if sizes is None or node.attrs.get("kernel_type", "LINEAR") != "LINEAR":
         return None
-    return _whole_classifier(node, constants, numbers // total, len(counts))
+    return _whole_classifier(node, constants, *sizes)
 
 
 def _whole_classifier(

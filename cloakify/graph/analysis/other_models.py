@@ -16,6 +16,7 @@ from cloakify.errors import HeadError
 from cloakify.graph.analysis.task import Task, TaskReading, nodes_behind, scale_behind
 from cloakify.graph.model.constants import Constants
 from cloakify.graph.model.dataflow import leading_to
+from cloakify.graph.model.support_vectors import support_vector_sizes
 
 Sizes = Sequence[int | str | None]
 
@@ -52,6 +53,8 @@ def classifier_without_layer(graph: gs.Graph, answers: Sequence[gs.Tensor]) -> s
             what, how = "an ensemble of trees", " with --attack square"
         elif node.op == "SVMClassifier" and kernel != "LINEAR":
             what, how = f"support vectors with the kernel {kernel}", ""
+        elif node.op == "SVMClassifier" and support_vector_sizes(node.attrs) is None:
+            what, how = "support vectors whose numbers do not fit", " with --attack square"
         else:
             continue
         return (

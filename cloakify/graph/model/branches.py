@@ -12,7 +12,6 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import onnx
 from onnx import GraphProto, ModelProto, NodeProto
-from onnx.reference import ReferenceEvaluator
 
 from cloakify.boundary import boundary
 from cloakify.errors import ModelError
@@ -112,6 +111,9 @@ def _flag(name: str, scope: Sequence[GraphProto], model: ModelProto) -> bool | N
     usual = all(node.op_type in _SMALL and not node.domain for node in needed.nodes)
     if not (needed.values <= known and small and usual):
         return None
+    # Rarely asked, and slow to load.
+    from onnx.reference import ReferenceEvaluator
+
     part = onnx.helper.make_graph(
         needed.nodes, "condition", [], [onnx.ValueInfoProto(name=name)], constants
     )

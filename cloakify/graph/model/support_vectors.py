@@ -12,16 +12,20 @@ support vectors it has a row of coefficients for each class.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from onnx import NodeProto
+from onnx.helper import get_attribute_value
 
 from cloakify.graph.model.rewrite import attribute
 
 Doubles = NDArray[np.float64]
+_NUMBERS = ("support_vectors", "coefficients", "rho", "prob_a", "prob_b")
 
 
 @dataclass(frozen=True)
@@ -76,25 +80,40 @@ class SupportVectors:
         return weight @ self.signs, bias @ self.signs
 
 
-def read_support_vectors(node: NodeProto) -> SupportVectors | None:
-    """Read a node; ``None`` where it has no support vectors, or numbers that do not fit."""
-    counts = [int(count) for count in attribute(node, "vectors_per_class", [])]
-    flat = np.array(attribute(node, "support_vectors", []), np.float64)
-    duals = np.array(attribute(node, "coefficients", []), np.float64)
-    bias = np.array(attribute(node, "rho", []), np.float64)
-    total, classes = sum(counts), len(counts)
-    pairs = tuple(combinations(range(classes), 2))
+def support_vector_sizes(attributes: Mapping[str, Any]) -> tuple[int, int] | None:
+    """Return how many features and classes a node's attributes are of.
+
+    ``None`` where there are no support vectors, or as many numbers as do not fit: ONNX Runtime
+    takes some such nodes.
+    """
+    counts = attributes.get("vectors_per_class", ())
+    classes, total = len(counts), sum(counts)
+    if classes < 2 or min(counts) < 0 or not total:
+        return None
+    pairs = classes * (classes - 1) // 2
+    lengths = {key: len(attributes.get(key, ())) for key in _NUMBERS}
     if (
-        classes < 2
-        or min(counts) < 0
-        or not total
-        or flat.size % total
-        or duals.size != (classes - 1) * total
+        lengths["support_vectors"] % total
+        or lengths["coefficients"] != (classes - 1) * total
+        or lengths["rho"] != pairs
+        or lengths["prob_a"] != lengths["prob_b"]
+        or lengths["prob_a"] not in (0, pairs)
     ):
         return None
-    platt = tuple(np.array(attribute(node, key, []), np.float64) for key in ("prob_a", "prob_b"))
-    if bias.size != len(pairs) or any(part.size not in (0, len(pairs)) for part in platt):
+    return lengths["support_vectors"] // total, classes
+
+
+def read_support_vectors(node: NodeProto) -> SupportVectors | None:
+    """Read a node; ``None`` where it has no support vectors, or numbers that do not fit."""
+    attributes = {held.name: get_attribute_value(held) for held in node.attribute}
+    sizes = support_vector_sizes(attributes)
+    if sizes is None:
         return None
+    features, classes = sizes
+    counts = attributes["vectors_per_class"]
+    flat, duals, bias, *platt = (np.array(attributes.get(key, []), np.float64) for key in _NUMBERS)
+    total = sum(counts)
+    pairs = tuple(combinations(range(classes), 2))
     ends = np.cumsum([0, *counts])
     duals = duals.reshape(classes - 1, total)
     weights = np.zeros((total, len(pairs)))
@@ -108,7 +127,7 @@ def read_support_vectors(node: NodeProto) -> SupportVectors | None:
         gamma=gamma,
         offset=offset,
         degree=degree,
-        vectors=flat.reshape(total, -1),
+        vectors=flat.reshape(total, features),
         weights=weights,
         bias=bias,
         pairs=pairs,

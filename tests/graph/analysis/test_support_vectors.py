@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx
 import onnxruntime as ort
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cloakify.attacks.target import Target
 from cloakify.errors import HeadError
@@ -12,6 +15,7 @@ from cloakify.graph.analysis.classifier_search import find_classifier
 from cloakify.graph.analysis.inputs import find_input
 from cloakify.graph.edit.class_logits import with_class_scores
 from cloakify.graph.edit.mask import insert_mask, strip_mask
+from cloakify.graph.model.support_vectors import read_support_vectors
 from cloakify.masking.linear_head import read_head
 from cloakify.runtime import Device
 from tests.support.support_vectors import DIMENSIONS, Machine
@@ -93,3 +97,40 @@ def test_a_linear_kernel_is_masked_before_it(classes, platt):
 def test_other_kernels_are_told_by_name(kernel):
     with pytest.raises(HeadError, match=f"support vectors with the kernel {kernel}, without"):
         find_classifier(Machine(3, kernel, platt=True).model())
+
+
+NUMBERS = {
+    "rho": lambda machine: machine.rho,
+    "prob_a": lambda machine: machine.a,
+    "prob_b": lambda machine: machine.b,
+    "coefficients": lambda machine: machine.duals.ravel(),
+    "support_vectors": lambda machine: machine.vectors.ravel(),
+    "vectors_per_class": lambda machine: machine.counts,
+}
+
+
+@given(
+    st.sampled_from(list(NUMBERS)), st.integers(-3, 3), st.sampled_from([2, 3, 4]), st.booleans()
+)
+def test_what_is_a_head_can_be_read(name, change, classes, platt):
+    """Whatever numbers are too many or too few: ONNX Runtime takes some such nodes."""
+    machine = Machine(classes, "LINEAR", platt=platt)
+    model = machine.model()
+    node = model.graph.node[1]
+    held = [entry for entry in node.attribute if entry.name != name]
+    kept = [entry for entry in node.attribute if entry.name == name]
+    numbers = list(NUMBERS[name](machine)) if kept else []
+    numbers = numbers[: len(numbers) + change] if change <= 0 else numbers + [1] * change
+    del node.attribute[:]
+    node.attribute.extend(held)
+    if numbers:
+        node.attribute.append(onnx.helper.make_attribute(name, numbers))
+    try:
+        search = find_classifier(model)
+    except HeadError as error:
+        assert "support vectors whose numbers do not fit" in str(error)
+        assert read_support_vectors(node) is None
+        return
+    assert search.head is not None
+    assert read_support_vectors(node) is not None
+    assert read_head(model, search.head, X.ndim).weight.shape == (search.head.num_features, classes)

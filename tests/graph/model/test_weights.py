@@ -63,7 +63,7 @@ def test_a_working_graph_gives_the_weights_back(model: ModelProto) -> None:
 def test_what_numpy_has_no_type_for_stays_in_the_message(
     model: ModelProto, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(weights_beside, "MESSAGE_LIMIT", 100)
+    monkeypatch.setattr(weights_beside, "MOST_WITHIN", 100)
     sixteen = TensorProto(name="z", dims=[2 * SMALL], data_type=TensorProto.BFLOAT16)
     sixteen.raw_data = bytes(4 * SMALL)
     model.graph.initializer.append(sixteen)
