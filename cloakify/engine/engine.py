@@ -25,6 +25,11 @@ class Engine(ABC, Generic[S]):
             Told of amounts of work as they are done; each chunk's :meth:`Task.work` in all.
         """
 
+    @property
+    def width(self) -> int:
+        """Into how many chunks to cut work that all else waits for; nothing else may hang on it."""
+        return 1
+
     def map(self, job: Job[S], tell: Tell) -> Iterator[Arrays]:
         """Yield the :meth:`results` in the order of the chunks."""
         early: dict[int, Arrays] = {}
@@ -37,6 +42,9 @@ class Engine(ABC, Generic[S]):
 
     def begin(self, jobs: Sequence[Job[S]]) -> None:
         """Be told of all jobs that there will be, none of which waits for another."""
+
+    def forget(self, jobs: Sequence[Job[S]]) -> None:
+        """Be told that nobody will ask for what some jobs make, begun or not."""
 
     def finish(self) -> None:
         """Be told that all was done that there was."""

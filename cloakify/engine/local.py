@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from cloakify.data import Batch
-from cloakify.data.prefetch import prefetch
 from cloakify.engine.engine import Engine
+from cloakify.engine.reading import Reader
 from cloakify.engine.task import Arrays, Job, S, Task, Tell
+
+# Chunks that are read ahead.
+DEPTH = 2
 
 
 class LocalEngine(Engine[S]):
@@ -21,11 +24,19 @@ class LocalEngine(Engine[S]):
 
     def __init__(self, subject: S) -> None:
         self._subject = subject
+        self._reader = Reader(subject.load)
 
     def results(self, job: Job[S], tell: Tell) -> Iterator[tuple[int, Arrays]]:
         """See :meth:`Engine.results`."""
-        for number, batch in enumerate(prefetch(self._subject.load, job.chunks)):
-            yield number, run_chunk(job.task, self._subject, batch, tell)
+        through = False
+        try:
+            for number, chunk in enumerate(job.chunks):
+                batch = self._reader.read(chunk, job.following(number, DEPTH))
+                yield number, run_chunk(job.task, self._subject, batch, tell)
+            through = True
+        finally:
+            if not through:
+                self._reader.forget()
 
 
 def run_chunk(task: Task[S], subject: S, batch: Batch, tell: Tell) -> Arrays:

@@ -16,7 +16,7 @@ from typing import Any, Generic
 from cloakify.engine.engine import Engine
 from cloakify.engine.ray_cluster import RayCluster
 from cloakify.engine.ray_worker import Recipe, Sent, Worker, WorkerKind
-from cloakify.engine.task import Arrays, Job, S, Tell
+from cloakify.engine.task import Arrays, Job, S, Task, Tell
 from cloakify.errors import CloakifyError, DeviceError
 from cloakify.onnxfile.sidecars import sha256_of
 
@@ -42,6 +42,41 @@ class _Piece(Generic[S]):
     number: int
     causes: list[str] = field(default_factory=list)
     shunned: set[int] = field(default_factory=set)
+
+
+@dataclass(eq=False)
+class _Running(Generic[S]):
+    """A job under way: which chunks are out or done early; no more of it than workers hold.
+
+    Attributes
+    ----------
+    name
+        Another one for each job of a run.
+    task
+        The task, or a reference to it, alone in a list.
+    due
+        The first chunk that nobody was given yet.
+    out
+        Those before it that were not handed on to whoever asked for the job.
+    made
+        What was made of some of these.
+    """
+
+    job: Job[S]
+    name: str
+    task: Task[S] | list[Any]
+    due: int = 0
+    out: set[int] = field(default_factory=set)
+    made: dict[int, Arrays] = field(default_factory=dict)
+
+    def take(self, reach: int) -> _Piece[S] | None:
+        """Take the next chunk, unless it is so far ahead of the first that was not handed on."""
+        number = self.due
+        if number == len(self.job.chunks) or number > min(self.out, default=number) + reach:
+            return None
+        self.due += 1
+        self.out.add(number)
+        return _Piece(self.job, number)
 
 
 @dataclass(eq=False)
@@ -85,10 +120,10 @@ class RayEngine(Engine[S]):
         self._sent = self._send(recipe) if cluster.is_remote else {}
         self._share = cluster.share()
         self._hands: list[_Hand[S]] = []
-        self._queue: deque[_Piece[S]] = deque()
-        self._tasks: dict[int, tuple[str, list[Any], Job[S]]] = {}
-        self._kept: dict[int, dict[int, Arrays]] = {}
-        self._begun: dict[int, set[int]] = {}
+        self._again: deque[_Piece[S]] = deque()
+        # By the job's identity, which holds as long as it is kept here; in the order they came in.
+        self._running: dict[int, _Running[S]] = {}
+        self._entered = 0
         self._born, self._stillborn, self._looked = 0, 0, time.monotonic()
         self._asked = time.monotonic()
         self.kinds: list[WorkerKind] = []
@@ -96,36 +131,52 @@ class RayEngine(Engine[S]):
         for _ in range(self._share.workers):
             self._hire()
 
+    @property
+    def width(self) -> int:
+        """As many as there are workers."""
+        return max(1, len(self._hands))
+
     def begin(self, jobs: Sequence[Job[S]]) -> None:
         """Put jobs into the queue: workers go on with the next one before this one is through."""
         for job in jobs:
             self._enter(job)
         self._assign()
 
+    def forget(self, jobs: Sequence[Job[S]]) -> None:
+        """Take jobs out of the queue; what a worker is at comes to its end, for nothing."""
+        for job in jobs:
+            self._running.pop(id(job), None)
+            self._again = deque(piece for piece in self._again if piece.job is not job)
+            for hand in self._hands:
+                if hand.reserved is not None and hand.reserved.job is job:
+                    hand.reserved = None
+
     def results(self, job: Job[S], tell: Tell) -> Iterator[tuple[int, Arrays]]:
         """See :meth:`Engine.results`."""
-        self._enter(job)
-        kept, told = self._kept[id(job)], [0] * len(job.chunks)
+        running, told = self._enter(job), dict[int, int]()
 
         def tell_of(number: int, amount: int) -> None:
             # A chunk that is begun again tells of its work again.
-            tell(max(0, amount - told[number]))
-            told[number] = max(told[number], amount)
+            tell(max(0, amount - told.get(number, 0)))
+            told[number] = max(told.get(number, 0), amount)
 
-        for _ in job.chunks:
-            while not kept:
+        try:
+            for _ in job.chunks:
+                while not running.made:
+                    self._assign()
+                    self._wait()
+                    for piece, amount in self._underway(job):
+                        tell_of(piece.number, amount)
+                number = min(running.made)
+                made = running.made.pop(number)
+                running.out.discard(number)
+                tell_of(number, job.task.work(job.chunks[number]))
+                told.pop(number)
+                # Before whoever asked does something with it.
                 self._assign()
-                self._wait()
-                for piece, amount in self._underway(job):
-                    tell_of(piece.number, amount)
-            number = min(kept)
-            made = kept.pop(number)
-            tell_of(number, job.task.work(job.chunks[number]))
-            # Before whoever asked does something with it.
-            self._assign()
-            yield number, made
-        for of_job in (self._kept, self._begun, self._tasks):
-            of_job.pop(id(job))
+                yield number, made
+        finally:
+            self.forget([job])
 
     def close(self) -> None:
         """Let the workers go."""
@@ -133,15 +184,14 @@ class RayEngine(Engine[S]):
             self._ray.kill(hand.actor)
         self._hands.clear()
 
-    def _enter(self, job: Job[S]) -> None:
-        if id(job) in self._tasks:
-            return
-        # By its identity, which holds as long as the job is kept here.
-        name = f"{job.task.name}-{len(self._tasks)}-{id(job)}"
-        self._tasks[id(job)] = name, [self._ray.put(job.task)], job
-        self._kept[id(job)] = {}
-        self._begun[id(job)] = set(range(len(job.chunks)))
-        self._queue.extend(_Piece(job, number) for number in range(len(job.chunks)))
+    def _enter(self, job: Job[S]) -> _Running[S]:
+        if id(job) not in self._running:
+            name = f"{job.task.name}-{self._entered}"
+            self._entered += 1
+            # What is sent once needs no place to be sent from.
+            task = job.task if len(job.chunks) == 1 else [self._ray.put(job.task)]
+            self._running[id(job)] = _Running(job, name, task)
+        return self._running[id(job)]
 
     def _send(self, recipe: Recipe[S]) -> dict[Path, Sent]:
         """Put small files where all nodes find them."""
@@ -179,19 +229,20 @@ class RayEngine(Engine[S]):
     def _start(self, hand: _Hand[S], piece: _Piece[S]) -> None:
         hand.piece, hand.reserved = piece, self._next(hand)
         chunk = piece.job.chunks[piece.number]
-        coming = hand.reserved and hand.reserved.job.chunks[hand.reserved.number]
-        name, task, _ = self._tasks[id(piece.job)]
-        digest = self._subject.digest_at(chunk)
-        hand.reference = hand.actor.run.remote(name, task, chunk, digest, coming)
+        coming = piece.job.following(len(piece.job.chunks) - 1)
+        if hand.reserved is not None:
+            coming = [hand.reserved.job.chunks[hand.reserved.number]]
+        running, digest = self._running[id(piece.job)], self._subject.digest_at(chunk)
+        hand.reference = hand.actor.run.remote(running.name, running.task, chunk, digest, coming)
 
     def _next(self, hand: _Hand[S]) -> _Piece[S] | None:
         """Take the first chunk of the queue that may be done now, and by this worker."""
-        for piece in self._queue:
-            reach = min(self._begun[id(piece.job)]) + AHEAD * len(self._hands)
-            if piece.number <= reach and self._may(hand, piece):
-                self._queue.remove(piece)
+        for piece in self._again:
+            if self._may(hand, piece):
+                self._again.remove(piece)
                 return piece
-        return None
+        reach = AHEAD * len(self._hands)
+        return next(filter(None, (each.take(reach) for each in self._running.values())), None)
 
     def _taken_over(self, hand: _Hand[S]) -> _Piece[S] | None:
         """Take what a busy worker would do next."""
@@ -278,10 +329,12 @@ class RayEngine(Engine[S]):
             raise made
         arrays, seconds = made
         self.seconds += seconds
-        self._kept[id(piece.job)][piece.number] = arrays
-        self._begun[id(piece.job)].discard(piece.number)
+        if id(piece.job) in self._running:
+            self._running[id(piece.job)].made[piece.number] = arrays
 
     def _failed(self, hand: _Hand[S], piece: _Piece[S], error: BaseException) -> None:
+        if id(piece.job) not in self._running:
+            return
         piece.causes.append(_line(error))
         piece.shunned.add(hand.number)
         if len(piece.causes) > RETRIES:
@@ -290,13 +343,13 @@ class RayEngine(Engine[S]):
                 f"failed {len(piece.causes)} times, at last: {piece.causes[-1]}"
             ) from error
         self.again += 1
-        self._queue.appendleft(piece)
+        self._again.appendleft(piece)
 
     def _replace(self, hand: _Hand[S]) -> None:
         """Start a worker in a dead one's place."""
         self._hands.remove(hand)
         if hand.reserved is not None:
-            self._queue.appendleft(hand.reserved)
+            self._again.appendleft(hand.reserved)
         self._ray.kill(hand.actor)
         self._hire()
 

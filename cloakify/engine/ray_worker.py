@@ -6,13 +6,12 @@ import platform
 import time
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
-from cloakify.data import Batch
 from cloakify.engine.local import run_chunk
+from cloakify.engine.reading import Reader
 from cloakify.engine.task import Arrays, S, Subject, Task
 from cloakify.engine.temporary import own_folder
 from cloakify.errors import CloakifyError, DataError, OutOfMemoryError
@@ -73,8 +72,6 @@ class Worker(Generic[S]):
 
     def __init__(self) -> None:
         self._tasks: OrderedDict[str, Task[S]] = OrderedDict()
-        self._ahead: tuple[bytes, Future[Batch]] | None = None
-        self._reader = ThreadPoolExecutor(1, "cloakify-data")
         self._told = 0
 
     def open(
@@ -84,6 +81,7 @@ class Worker(Generic[S]):
         try:
             places = {path: found for path, each in sent.items() if (found := _found(path, each))}
             self._subject = recipe.open(places, threads)
+            self._reader = Reader(self._subject.load)
             provider, version = self._subject.runtime
         except CloakifyError as error:
             return error
@@ -92,10 +90,10 @@ class Worker(Generic[S]):
     def run(
         self,
         name: str,
-        task: list[Any],
+        task: Task[S] | list[Any],
         chunk: Indices,
         digest: str,
-        upcoming: Indices | None,
+        following: Sequence[Indices],
     ) -> tuple[Arrays, float] | CloakifyError:
         """Do a task on a chunk; return what it makes, and its seconds, or why it can't be done.
 
@@ -104,17 +102,15 @@ class Worker(Generic[S]):
         name
             Another one for each task of a run.
         task
-            A reference to it, alone in a list.
+            It, or a reference to it, alone in a list.
         digest
             Of the samples, where the run was started.
-        upcoming
-            The chunk that is likely to come next; it is read meanwhile.
+        following
+            The chunk that is likely to come next, if any is; it is read meanwhile.
         """
         begun, self._told = time.perf_counter(), 0
         try:
-            batch = self._read(chunk)
-            if upcoming is not None:
-                self._ahead = _key(upcoming), self._reader.submit(self._subject.load, upcoming)
+            batch = self._reader.read(chunk, following)
             if self._subject.digest_read(chunk) != digest:
                 raise DataError(
                     f"{platform.node()} holds other samples than where the run was started"
@@ -134,15 +130,11 @@ class Worker(Generic[S]):
     def _tell(self, amount: int) -> None:
         self._told += amount
 
-    def _read(self, chunk: Indices) -> Batch:
-        ahead, self._ahead = self._ahead, None
-        if ahead is not None and ahead[0] == _key(chunk):
-            return ahead[1].result()
-        return self._subject.load(chunk)
-
-    def _task(self, name: str, task: list[Any]) -> Task[S]:
+    def _task(self, name: str, task: Task[S] | list[Any]) -> Task[S]:
         import ray
 
+        if isinstance(task, Task):
+            return task
         if name not in self._tasks:
             self._tasks[name] = ray.get(task[0])
             while len(self._tasks) > KEPT:
@@ -170,7 +162,3 @@ def _found(path: Path, sent: Sent) -> Path | None:
     place = own_folder() / path.name
     place.write_bytes(ray.get(sent.content[0]))
     return place
-
-
-def _key(chunk: Indices) -> bytes:
-    return chunk.tobytes()

@@ -43,7 +43,10 @@ class ResumingEngine(Engine[S]):
 
     def results(self, job: Job[S], tell: Tell) -> Iterator[tuple[int, Arrays]]:
         """See :meth:`Engine.results`; they come in the order of the chunks."""
-        if self._parts > 1:
+        if not job.task.is_kept:
+            yield from self._inner.results(job, tell)
+            return
+        if self._parts > 1 and job.task.is_dealt:
             done, chunks = self._do_part([job])
             if done < chunks:
                 raise PartDone(done, chunks)
@@ -61,13 +64,26 @@ class ResumingEngine(Engine[S]):
                 ((_, made),) = self._inner.results(Job(job.task, [chunk]), untold)
             yield number, made
 
+    @property
+    def width(self) -> int:
+        """See :attr:`Engine.width`."""
+        return self._inner.width
+
     def begin(self, jobs: Sequence[Job[S]]) -> None:
         """Do this part of all jobs, where there are several parts."""
-        if self._parts > 1:
-            raise PartDone(*self._do_part(jobs))
+        dealt = [job for job in jobs if job.task.is_dealt and job.task.is_kept]
+        if self._parts > 1 and dealt:
+            raise PartDone(*self._do_part(dealt))
         for job in jobs:
-            self._begun[id(job)] = self._rest(job)
-        self._inner.begin([rest.part for rest in self._begun.values()])
+            if job.task.is_kept:
+                self._begun[id(job)] = self._rest(job)
+        self._inner.begin([self._part_of(job) for job in jobs])
+
+    def forget(self, jobs: Sequence[Job[S]]) -> None:
+        """See :meth:`Engine.forget`."""
+        self._inner.forget([self._part_of(job) for job in jobs])
+        for job in jobs:
+            self._begun.pop(id(job), None)
 
     def finish(self) -> None:
         """Leave the end to a run of all parts."""
@@ -85,6 +101,11 @@ class ResumingEngine(Engine[S]):
             missing += len(rest.numbers) - sum(1 for _ in self._fresh(own, tell))
         chunks = sum(len(job.chunks) for job in jobs)
         return chunks - missing, chunks
+
+    def _part_of(self, job: Job[S]) -> Job[S]:
+        """Return what of a job is left to the inner engine, once it was begun."""
+        rest = self._begun.get(id(job))
+        return job if rest is None else rest.part
 
     def _is_own(self, number: int) -> bool:
         return number % self._parts == self._part
@@ -127,4 +148,5 @@ class _Rest(Generic[S]):
     @classmethod
     def of(cls, job: Job[S], numbers: Sequence[int]) -> _Rest[S]:
         """Return these chunks of a job."""
-        return cls(job, numbers, Job(job.task, [job.chunks[number] for number in numbers]))
+        chunks = [job.chunks[number] for number in numbers]
+        return cls(job, numbers, Job(job.task, chunks, job.upcoming))

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,7 +49,17 @@ class Task(ABC, Generic[S]):
 
     It travels to other processes: its attributes are plain data. What it makes of a chunk depends
     on nothing but the subject, its attributes and the chunk.
+
+    Attributes
+    ----------
+    is_kept
+        Whether a run that goes on is spared it by what an earlier one has made.
+    is_dealt
+        Whether the parts of one run deal its chunks among themselves; else each needs them all.
     """
+
+    is_kept: ClassVar[bool] = True
+    is_dealt: ClassVar[bool] = True
 
     @property
     @abstractmethod
@@ -83,10 +93,23 @@ class Job(Generic[S]):
 
     Where a chunk begins and ends is part of the plan, as is the order of what comes out: both may
     decide the last bits of a sum, and neither may depend on who does the work.
+
+    Attributes
+    ----------
+    upcoming
+        Samples that whoever does the last chunk is likely to be asked for next, by another job:
+        they are read meanwhile.
     """
 
     task: Task[S]
     chunks: Sequence[Indices]
+    upcoming: Indices | None = None
+
+    def following(self, number: int, count: int = 1) -> list[Indices]:
+        """Return the chunks after one, at most so many, that are likely to come next."""
+        found = list(self.chunks[number + 1 : number + 1 + count])
+        last = [] if self.upcoming is None else [self.upcoming]
+        return (found + last)[:count]
 
     @property
     def work(self) -> int:

@@ -182,7 +182,8 @@ class Engines:
 
 def facts_of(subject: Subject, verb: str, setting: Setting | EvaluateSetting) -> dict[str, str]:
     """Return what tells a run from others whose results may differ."""
-    first, files = subject.first, [each.classifier.file for each in subject.experiments]
+    first, further = subject.first, subject.further
+    files = [each.classifier.file for each in subject.experiments]
     given = [
         f"{declared.flag} {declared.write(value)}"
         for declared, value in setting.changed()
@@ -197,6 +198,7 @@ def facts_of(subject: Subject, verb: str, setting: Setting | EvaluateSetting) ->
         "model": " ".join(file.sha256 for file in files),
         "data": " ".join([first.dataset.sha256, hashlib.sha256(labels).hexdigest()]),
         "attacked copies": "" if subject.copies is None else subject.copies.data.sha256,
+        "samples without labels": "" if further is None else further.more.sha256,
         "preprocessing": str(first.inputs),
         "device": first.device.provider,
     }

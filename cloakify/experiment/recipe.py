@@ -7,18 +7,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from cloakify.attacks import ThreatModel
-from cloakify.data import Copies
+from cloakify.data import Copies, Dataset
 from cloakify.data.copies import read_copies
 from cloakify.data.naming import shown
 from cloakify.data.patterns import is_pattern
+from cloakify.data.unlabelled import Unlabelled
 from cloakify.errors import DataError, ModelError, UsageError
 from cloakify.experiment.classifier import Classifier, open_classifier, open_source
 from cloakify.experiment.experiment import Experiment, look_inside, read_samples
+from cloakify.experiment.latent_input import LatentInput
 from cloakify.experiment.model_settings import InputSettings
 from cloakify.experiment.subject import Subject
 from cloakify.numeric.arrays import Indices, Labels
-from cloakify.runtime import BatchSize, resolve_device
+from cloakify.runtime import BatchSize, Device, resolve_device
 from cloakify.settings import Setting
 from cloakify.settings.programs import names_module, split_program
 
@@ -44,13 +48,31 @@ class CopiesPlace:
     place: Indices
 
 
+@dataclass(frozen=True)
+class FurtherPlace:
+    """Samples without labels: where they lie, which of them count, and what the model answers."""
+
+    path: Path
+    rows: Indices
+    labels: Labels
+    sha256: str
+    kept: Indices
+
+    @classmethod
+    def of(cls, further: Unlabelled) -> FurtherPlace:
+        """Return where such samples are."""
+        more, labels = further.more, further.more.labels
+        given = np.empty(0, np.int64) if labels is None else labels
+        return cls(place_for_all(more.path), more.rows, given, more.sha256, further.kept)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
     """All that it takes to open a subject again; what was found out once is part of it.
 
     Attributes
     ----------
-    models, data, copies
+    models, data, copies, further
         The files.
     needs_head, masked
         As of the subject.
@@ -69,6 +91,7 @@ class Recipe:
     masked: bool
     data: Path
     copies: CopiesPlace | None
+    further: FurtherPlace | None
     setting: Setting
     rows: Indices
     labels: Labels
@@ -104,6 +127,7 @@ class Recipe:
             copies=None
             if copies is None
             else CopiesPlace(place_for_all(copies.data.path), copies.data.sha256, copies.place),
+            further=None if subject.further is None else FurtherPlace.of(subject.further),
             setting=setting,
             rows=first.dataset.rows,
             labels=first.labels,
@@ -119,7 +143,8 @@ class Recipe:
     def files(self) -> list[Path]:
         """Files that may be sent along, where they are small: of models those of one file."""
         places = [model.path for model in self.models]
-        places += [self.data] if self.copies is None else [self.data, self.copies.path]
+        others = (self.copies, self.further)
+        places += [self.data, *(other.path for other in others if other is not None)]
         return [place for place in places if place.is_file()]
 
     def open(self, places: Places, threads: int) -> Subject:
@@ -145,6 +170,7 @@ class Recipe:
         return Subject(
             experiments,
             self._copies(first, places),
+            self._further(first, places, threads),
             masked=self.masked,
             needs_head=self.needs_head,
         )
@@ -161,20 +187,15 @@ class Recipe:
 
     def _first(self, classifier: Classifier, data: Path, threads: int) -> Experiment:
         setting = self.setting
-        run = setting.replace(batch_size=self.batch_size, threads=threads)
         device = replace(resolve_device(setting.run.device, threads), shares=self.shares)
         dataset = read_samples(classifier, data, setting, self.inputs)
-        if len(self.rows) and int(self.rows.max()) >= dataset.total:
-            raise DataError(f"{shown(data)} has fewer samples here than where the run was started")
-        dataset = dataset.known(self.rows, self.labels, self.sha256)
+        dataset = _known(dataset, self.rows, self.labels, self.sha256)
         if setting.data.labels != "model":
             classifier = classifier.for_labels(self.labels, shown(data))
-        inside = look_inside(classifier, dataset, run, device)
-        if inside is not None:
-            dataset = dataset.packed(inside.pack, inside.packing.sample_shape)
+        inside = self._inside(classifier, dataset, device, threads)
         return Experiment(
             classifier=classifier,
-            dataset=dataset,
+            dataset=_packed(dataset, inside),
             labels=self.labels,
             threat=self.threat,
             device=device,
@@ -185,6 +206,23 @@ class Recipe:
             inside=inside,
         )
 
+    def _inside(
+        self, classifier: Classifier, dataset: Dataset, device: Device, threads: int
+    ) -> LatentInput | None:
+        run = self.setting.replace(batch_size=self.batch_size, threads=threads)
+        return look_inside(classifier, dataset, run, device)
+
+    def _further(self, first: Experiment, places: Places, threads: int) -> Unlabelled | None:
+        further = self.further
+        if further is None:
+            return None
+        path = places.get(further.path, further.path)
+        plain = self.setting.replace(labels="model", limit=None)
+        more = read_samples(first.classifier, path, plain, self.inputs)
+        more = _known(more, further.rows, further.labels, further.sha256)
+        inside = self._inside(first.classifier, more, first.device, threads)
+        return Unlabelled(first.dataset, _packed(more, inside), further.kept)
+
     def _copies(self, first: Experiment, places: Places) -> Copies | None:
         if self.copies is None:
             return None
@@ -194,6 +232,21 @@ class Recipe:
         if data.sha256 != self.copies.sha256:
             raise DataError(f"{shown(path)} holds other copies here than where the run was started")
         return Copies(data, self.copies.place)
+
+
+def _known(dataset: Dataset, rows: Indices, labels: Labels, sha256: str) -> Dataset:
+    """Return the samples that count, with labels that are known."""
+    if len(rows) and int(rows.max()) >= dataset.total:
+        raise DataError(
+            f"{shown(dataset.path)} has fewer samples here than where the run was started"
+        )
+    return dataset.known(rows, labels, sha256)
+
+
+def _packed(dataset: Dataset, inside: LatentInput | None) -> Dataset:
+    if inside is None:
+        return dataset
+    return dataset.packed(inside.pack, inside.packing.sample_shape)
 
 
 def place_for_all(path: Path) -> Path:

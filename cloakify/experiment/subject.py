@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeVar, cast
 
 import onnxruntime as ort
 from onnx import ModelProto
 
 from cloakify.attacks import Attack, Target
 from cloakify.attacks.given import Given
-from cloakify.data import Batch, Copies
+from cloakify.data import Batch, Copies, Dataset
+from cloakify.data.unlabelled import Unlabelled
 from cloakify.experiment.experiment import Experiment
 from cloakify.experiment.mask_input import MaskInput
 from cloakify.masking.linear_head import LinearHead, read_head
 from cloakify.numeric.arrays import Array, Indices
+
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -60,6 +64,8 @@ class Subject:
         At least one.
     copies
         Attacked copies of the samples that were given.
+    further
+        The samples with others behind them, which have no labels: what is read then.
     masked
         Whether the first classifier will be compared with itself under masks: one graph's gradients
         then serve all of them.
@@ -72,14 +78,16 @@ class Subject:
         self,
         experiments: Sequence[Experiment],
         copies: Copies | None = None,
+        further: Unlabelled | None = None,
         *,
         masked: bool = False,
         needs_head: bool = False,
     ) -> None:
-        self.experiments, self.copies, self.masked = tuple(experiments), copies, masked
-        self.needs_head = needs_head
+        self.experiments, self.copies, self.further = tuple(experiments), copies, further
+        self.masked, self.needs_head = masked, needs_head
         self._edits: dict[str, Target] = {}
         self._heads: dict[int, LinearHead] = {}
+        self._made: dict[str, object] = {}
 
     @property
     def first(self) -> Experiment:
@@ -116,8 +124,15 @@ class Subject:
             self._edits[which.name] = self.first.target(which.model, followed)
         return self._edits[which.name]
 
+    def once(self, name: str, make: Callable[[], Made]) -> Made:
+        """Return what was made under a name, or make it; it is kept until all is let go."""
+        if name not in self._made:
+            self._made[name] = make()
+        return cast(Made, self._made[name])
+
     def let_go(self) -> None:
         """Close what is open, between stages that have not much of it in common."""
+        self._made.clear()
         for target in (*self.targets, *self._edits.values()):
             target.let_go()
 
@@ -127,15 +142,19 @@ class Subject:
 
     def load(self, indices: Indices) -> Batch:
         """Read samples."""
-        return self.first.dataset.batch(indices)
+        return self._samples.batch(indices)
 
     def digest_at(self, indices: Indices) -> str:
         """Return a name for samples; see :meth:`cloakify.data.Dataset.digest_at`."""
-        return self.first.dataset.digest_at(indices)
+        return self._samples.digest_at(indices)
 
     def digest_read(self, indices: Indices) -> str:
         """Return the same name, reading these samples alone."""
-        return self.first.dataset.digest_read(indices)
+        return self._samples.digest_read(indices)
+
+    @property
+    def _samples(self) -> Dataset | Unlabelled:
+        return self.first.dataset if self.further is None else self.further
 
     @property
     def runtime(self) -> tuple[str, str]:

@@ -11,10 +11,11 @@ from onnx import ModelProto
 
 from cloakify.attacks import Attack
 from cloakify.data import Splits
+from cloakify.engine.engine import Engine
 from cloakify.errors import GateError, ModelError, UsageError
 from cloakify.experiment.experiment import Experiment, Progress
 from cloakify.experiment.stage_times import StageTimes
-from cloakify.experiment.subject import Edit
+from cloakify.experiment.subject import Edit, Subject
 from cloakify.graph.analysis.gate_sites import GateSite, find_gate_sites
 from cloakify.graph.edit.fold import check_foldable, fold_gates, settle_gates
 from cloakify.graph.edit.gates import insert_gates
@@ -26,18 +27,18 @@ from cloakify.hardening.candidate import (
     refuse,
 )
 from cloakify.hardening.gate_evaluator import GateEvaluator
+from cloakify.hardening.gate_tasks import GateWork
 from cloakify.hardening.tuning_plan import folds_of, make_plan
-from cloakify.hardening.unlabelled import Unlabelled
 from cloakify.masking.gate_choice import GateChoice, choose_gates
-from cloakify.masking.gated import GatedModel
+from cloakify.masking.gated import split_gates
 from cloakify.masking.optimiser import Parameters
-from cloakify.masking.tuning import Outcome, StepReport, TuningPlan, tune
+from cloakify.masking.tuning import Outcome, StepReport, tune
 from cloakify.masking.tuning_file import load_state, save_state
+from cloakify.masking.tuning_plan import TuningPlan
 from cloakify.masking.tuning_state import GateMetrics, TuningState
-from cloakify.numeric.arrays import Array, floats
+from cloakify.numeric.arrays import Array
 from cloakify.onnxfile import check_apart
 from cloakify.report.records import MaskInfo
-from cloakify.runtime import fitting_batch_size
 from cloakify.settings import HardenSetting
 from cloakify.verification.gate_edit import (
     SHIFTS,
@@ -100,19 +101,15 @@ class TunedGates:
 
 
 def find_gate_candidate(
-    experiment: Experiment,
+    subject: Subject,
+    engine: Engine[Subject],
+    setting: HardenSetting,
     splits: Splits,
-    unlabelled: Unlabelled | None,
     attack: Attack,
     clock: StageTimes,
     progress: Progress,
 ) -> HardenedCandidate:
     """Tune gates, put them in, and prove that they are the only change.
-
-    Parameters
-    ----------
-    unlabelled
-        Samples to tune on besides.
 
     Raises
     ------
@@ -120,15 +117,21 @@ def find_gate_candidate(
         As :func:`tune_gates`; and ModelError where the proof fails.
     """
     with clock.stage("tune"):
-        tuned = tune_gates(experiment, splits, unlabelled, progress)
+        tuned = tune_gates(subject, engine, setting, splits, progress)
     with clock.stage("prove"):
-        return _make(experiment, splits, unlabelled, attack, tuned)
+        return _make(subject, setting, splits, attack, tuned)
 
 
 def tune_gates(
-    experiment: Experiment, splits: Splits, unlabelled: Unlabelled | None, progress: Progress
+    subject: Subject,
+    engine: Engine[Subject],
+    setting: HardenSetting,
+    splits: Splits,
+    progress: Progress,
 ) -> TunedGates:
-    """Tune the gates of an experiment's classifier on some samples; choose on others.
+    """Tune the gates of the first classifier on some samples; choose on others.
+
+    Samples without labels that the subject has are tuned on besides.
 
     Raises
     ------
@@ -139,23 +142,12 @@ def tune_gates(
     DataError
         The model hardly knows the clean samples, or the saved state is that of another run.
     """
-    setting, classifier = experiment.setting, experiment.classifier
-    assert isinstance(setting, HardenSetting)
-    extra = np.empty(0, np.int64) if unlabelled is None else unlabelled.indices
+    experiment, further = subject.first, subject.further
+    extra = np.empty(0, np.int64) if further is None else further.indices
     plan = make_plan(setting, len(splits.fit) + len(extra))
-    sites = sites_for(classifier.file.outline, experiment, setting)
-    model = GatedModel(
-        experiment.attacked(),
-        sites,
-        experiment.spec,
-        classifier.scores,
-        experiment.dataset.sample_shape,
-        experiment.device,
-        experiment.batching.at_most(
-            fitting_batch_size(experiment.dataset.sample_shape, experiment.device)
-        ),
-    )
-    name = _name_of_run(experiment, unlabelled, plan)
+    sites = sites_for(experiment.classifier.file.outline, experiment, setting)
+    work = GateWork(subject, engine, sites, plan)
+    name = _name_of_run(subject, setting, plan)
     state = None
     kept = setting.tuning.state
     if kept is not None and kept.exists():
@@ -168,14 +160,11 @@ def tune_gates(
     def tell(now: StepReport) -> None:
         progress(_bar(now), now.step, now.steps)
 
-    batch = experiment.dataset.batch(np.sort(splits.fit[: plan.batch_size]))
-    parameters = Parameters(plan.kind, model.shift_units(floats(batch.x)))
+    parameters = Parameters(plan.kind, work.units(np.sort(splits.fit[: plan.batch_size])))
     folds, held_out = folds_of(splits, experiment.dataset.labels, plan.seed)
-    evaluator = GateEvaluator(model, experiment.dataset, held_out, experiment.threat, plan)
-
+    evaluator = GateEvaluator(work, experiment.labels, held_out)
     outcome = tune(
-        model,
-        unlabelled or experiment.dataset,
+        work.learn,
         [np.concatenate([fold, extra]) for fold in folds],
         experiment.threat,
         plan,
@@ -200,9 +189,9 @@ def tune_gates(
             # That there are none yet says nothing of the model.
             raise KeyboardInterrupt from None
         raise
-    learned = GateEvaluator(model, experiment.dataset, folds[:1], experiment.threat, plan)
+    learned = GateEvaluator(work, experiment.labels, folds[:1])
     fit = learned.evaluate(choice.gates[None])
-    gates = settle_gates(classifier.model, sites, model.split(choice.gates))
+    gates = settle_gates(experiment.classifier.model, sites, split_gates(choice.gates, sites))
     return TunedGates(tuple(sites), tuple(gates), choice, outcome, fit)
 
 
@@ -248,14 +237,14 @@ def sites_for(model: ModelProto, experiment: Experiment, setting: HardenSetting)
 
 
 def _make(
-    experiment: Experiment,
+    subject: Subject,
+    setting: HardenSetting,
     splits: Splits,
-    unlabelled: Unlabelled | None,
     attack: Attack,
     tuned: TunedGates,
 ) -> HardenedCandidate:
-    setting, classifier = experiment.setting, experiment.classifier
-    assert isinstance(setting, HardenSetting)
+    experiment, further = subject.first, subject.further
+    classifier = experiment.classifier
     put_in = fold_gates if setting.tuning.emit == "fold" else insert_gates
     facts = {
         "method": "tuned",
@@ -264,8 +253,8 @@ def _make(
         "gates": setting.tuning.gates,
         **gate_facts(tuned.sites, tuned.gates, shifts=setting.tuning.shifts),
     }
-    if unlabelled is not None:
-        facts[UNLABELLED] = unlabelled.more.sha256
+    if further is not None:
+        facts[UNLABELLED] = further.more.sha256
     file = classifier.file
     if setting.tuning.emit == "fold":
         file = replace(file, model=file.load_some(scaled_names(tuned.sites)))
@@ -287,7 +276,7 @@ def _make(
     return HardenedCandidate(
         Edit("hardened", hardened),
         Edit("control", control),
-        _told(tuned, facts, 0 if unlabelled is None else len(unlabelled.kept)),
+        _told(tuned, facts, 0 if further is None else len(further.kept)),
         tuned.remarks,
         tuned.outcome.end == "interrupted",
     )
@@ -317,14 +306,13 @@ def shuffled(gates: Sequence[Array], seed: int) -> list[Array]:
     return [generator.permutation(values) for values in gates]
 
 
-def _name_of_run(experiment: Experiment, unlabelled: Unlabelled | None, plan: TuningPlan) -> str:
+def _name_of_run(subject: Subject, setting: HardenSetting, plan: TuningPlan) -> str:
     """Return what tells one run from another: only with the same may a saved state be used."""
-    setting, threat = experiment.setting, experiment.threat
-    assert isinstance(setting, HardenSetting)
+    experiment, further, threat = subject.first, subject.further, subject.first.threat
     facts = (
         experiment.classifier.file.sha256,
         experiment.dataset.sha256,
-        None if unlabelled is None else unlabelled.more.sha256,
+        None if further is None else further.more.sha256,
         experiment.classifier.head.node,
         setting.tuning.layers,
         setting.tuning.gates,

@@ -8,7 +8,7 @@ import numpy as np
 
 from cloakify.data import Splits
 from cloakify.data.splits import some_of
-from cloakify.masking.tuning import TuningPlan
+from cloakify.masking.tuning_plan import TuningPlan
 from cloakify.numeric.arrays import Labels
 from cloakify.settings import HardenSetting
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from threading import Lock
 
 import numpy as np
 import onnx
@@ -82,22 +83,23 @@ class GatedModel:
         self._model = open_gates(model, self.sites)
         self.target = Target(self._model, spec, scores, device, batch_size, threads)
         self._session: tuple[int, Session] | None = None
-        self._ends = np.cumsum([site.channels for site in sites])
+        # Workers may ask for it at the same time.
+        self._opening = Lock()
         self.set(self.neutral)
 
     @property
     def count(self) -> int:
         """How many gates there are."""
-        return int(self._ends[-1])
+        return sum(site.channels for site in self.sites)
 
     @property
     def neutral(self) -> Doubles:
         """Gates of 1 and shifts of 0: those of the source."""
-        return np.concatenate([np.full(site.channels, 1.0 - site.adds) for site in self.sites])
+        return neutral_gates(self.sites)
 
     def split(self, gates: Doubles) -> list[Doubles]:
         """Cut a vector of all gates into one for each site."""
-        return np.split(gates, self._ends[:-1])
+        return split_gates(gates, self.sites)
 
     def set(self, gates: Doubles) -> None:
         """Set all gates, given as one vector in the order of the sites."""
@@ -189,10 +191,11 @@ class GatedModel:
 
     def _session_for(self, size: int) -> Session:
         """Return the session for batches of a size; one of another size is let go."""
-        if self._session is None or self._session[0] != size:
-            self._session = None
-            self._session = size, self._opened(size)
-        return self._session[1]
+        with self._opening:
+            if self._session is None or self._session[0] != size:
+                self._session = None
+                self._session = size, self._opened(size)
+            return self._session[1]
 
     def _opened(self, size: int) -> Session:
         target = self.target
@@ -206,6 +209,16 @@ class GatedModel:
             independent=target.independent,
         )
         return Session(built, target.device, threads=target.workers.threads, both_ways=True)
+
+
+def neutral_gates(sites: Sequence[GateSite]) -> Doubles:
+    """Return gates of 1 and shifts of 0, [count]."""
+    return np.concatenate([np.full(site.channels, 1.0 - site.adds) for site in sites])
+
+
+def split_gates(gates: Doubles, sites: Sequence[GateSite]) -> list[Doubles]:
+    """Cut a vector of all gates into one for each site."""
+    return np.split(gates, np.cumsum([site.channels for site in sites])[:-1])
 
 
 def _dtype(site: GateSite) -> np.dtype[np.generic]:

@@ -7,29 +7,26 @@ its answers on samples it has been trained on.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
-from cloakify.data import Batch
-from cloakify.numeric.arrays import floats
+from cloakify.numeric.arrays import Array, Indices, floats
 
 
-def mixed(batch: Batch, generator: np.random.Generator) -> Batch:
-    """Return each sample mixed with another of its batch, of which it keeps at least one half.
+def draw_mixtures(count: int, generator: np.random.Generator) -> tuple[Indices, Array]:
+    """Say for each of so many samples which other of them it is mixed with, and what of it stays.
 
-    A mixture keeps the label and the index of the sample that it is more of, and stays in any box
-    that holds both.
-
-    Parameters
-    ----------
-    batch
-        Samples [n, …].
-    generator
-        Says which is mixed with which, and how much of it stays: uniform in [½, 1].
+    Returns
+    -------
+    partner, share
+        int64 [count]; float32 [count], uniform in [½, 1].
     """
-    x = floats(batch.x)
-    shape = (len(x),) + (1,) * (x.ndim - 1)
-    share = generator.uniform(0.5, 1.0, shape).astype(np.float32)
-    other = x[generator.permutation(len(x))]
-    return replace(batch, x=other + share * (x - other))
+    share = floats(generator.uniform(0.5, 1.0, count))
+    return generator.permutation(count), share
+
+
+def mixed(x: Array, other: Array, share: Array) -> Array:
+    """Return mixtures of samples [n, …] with others, of which the first keep a share [n].
+
+    A mixture stays in any box that holds both.
+    """
+    return other + share.reshape(-1, *[1] * (x.ndim - 1)) * (x - other)

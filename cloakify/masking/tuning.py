@@ -23,22 +23,20 @@ and are answered by more steps.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 
 from cloakify.attacks import ThreatModel
-from cloakify.attacks.starts import random_in_ball
-from cloakify.data import Batch
-from cloakify.masking.gated import GatedModel
-from cloakify.masking.mixing import mixed
-from cloakify.masking.optimiser import Kind, Parameters, cosine
+from cloakify.masking.course import Course, Draw
+from cloakify.masking.lesson import Learned, Lesson
+from cloakify.masking.optimiser import Parameters, cosine
+from cloakify.masking.tuning_plan import TuningPlan
 from cloakify.masking.tuning_state import Checkpoint, GateMetrics, TuningState
 from cloakify.numeric.adam import Adam
-from cloakify.numeric.arrays import Array, Doubles, Labels, floats, sigmoid, softmax
-from cloakify.numeric.judging import is_right
+from cloakify.numeric.arrays import Doubles, Labels
 
 # The share of samples that withstand one step but not PGD from which on one step is too weak; at
 # small budgets it stays below. And the steps that are enough for any budget.
@@ -51,60 +49,11 @@ COLLAPSE = 0.1
 CLEAN_WEIGHT_RANGE = (0.0, 2.0)
 
 
-class Batches(Protocol):
-    """Samples by index, as :class:`~cloakify.data.Dataset` has them."""
-
-    def batches(self, indices: Labels, batch_size: int) -> Iterator[Batch]:
-        """Read them in order."""
-
+# (what to learn, the samples of the next step if there is one) -> what was learned, shard by shard
+Learn = Callable[[Lesson, Draw | None], Learned]
 
 # (gates of each fold [folds, count]) -> how the samples fare that it was not tuned on
 Evaluate = Callable[[Doubles], GateMetrics]
-
-
-@dataclass(frozen=True, kw_only=True)
-class TuningPlan:
-    """How to tune.
-
-    Attributes
-    ----------
-    steps, batch_size
-        Steps of the optimiser and samples in each.
-    rate
-        Adam's learning rate; it falls to 0 along a cosine.
-    step_ratio
-        Length of the attack's step, in ε; k steps have 1/√k of it each.
-    warmup
-        Share of the steps in which ε rises from 0 to its full size.
-    clean_share
-        Share of each batch that is left clean, so that clean accuracy has a say in the loss.
-    max_accuracy_drop
-        What clean accuracy may be spent on held-out samples. The weight of the clean samples
-        doubles with every point over that at a check and halves with every point under.
-    checks
-        How often the gates are tried on held-out samples.
-    patience
-        How many checks in a row may bring nothing better.
-    kind
-        ``positive`` or ``binary``.
-    mix
-        Whether samples are mixed with each other (:mod:`~cloakify.masking.mixing`).
-    seed
-        Of the order of the samples, of their mixing and of the random starts.
-    """
-
-    steps: int = 400
-    batch_size: int = 128
-    rate: float = 0.03
-    step_ratio: float = 1.25
-    warmup: float = 0.1
-    clean_share: float = 0.25
-    max_accuracy_drop: float = 0.01
-    checks: int = 8
-    patience: int = 4
-    kind: Kind = "positive"
-    mix: bool = False
-    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -127,8 +76,7 @@ class Outcome:
 
 
 def tune(
-    model: GatedModel,
-    dataset: Batches,
+    learn: Learn,
     folds: Sequence[Labels],
     threat: ThreatModel,
     plan: TuningPlan,
@@ -144,9 +92,9 @@ def tune(
 
     Parameters
     ----------
-    model
-        The gated classifier; its gates are set as the run goes on.
-    dataset, folds
+    learn
+        Does what a step asks of its samples; told besides which ones come next.
+    folds
         The samples to tune on; of several folds, each has parameters of its own.
     threat
         What the attacker may do.
@@ -168,13 +116,13 @@ def tune(
     UnsupportedOperatorError
         The graph has no gradient.
     """
-    state = state or TuningState.fresh(parameters, len(folds))
+    state, course = state or TuningState.fresh(parameters, len(folds)), Course(folds, plan)
     try:
         if not state.checkpoints:
             state = _guarded(_checked(state, plan, parameters, evaluate))
         every = max(1, plan.steps // plan.checks)
-        for batch in _batches(dataset, folds, plan, state.step):
-            state, loss, accuracy = _step(model, batch, threat, plan, parameters, state)
+        for _ in range(state.step, plan.steps):
+            state, loss, accuracy = _step(learn, course, threat, plan, parameters, state)
             due = state.step % every == 0 or state.step == plan.steps
             if due:
                 state = _guarded(_checked(state, plan, parameters, evaluate))
@@ -190,96 +138,36 @@ def tune(
     return Outcome(state, "done")
 
 
-def attack_batch(
-    model: GatedModel, batch: Batch, threat: ThreatModel, plan: TuningPlan, steps: int, number: int
-) -> Array:
-    """Attack samples with the gates as they are set: from a random start, ``steps`` steps.
-
-    Parameters
-    ----------
-    steps
-        How many.
-    number
-        Tells the random starts of one step of the tuning from those of another.
-    """
-    clean = floats(batch.x)
-    if threat.eps == 0:
-        return clean
-    x = random_in_ball(clean, batch.index, [number] * len(clean), threat, plan.seed)
-    step_size = plan.step_ratio * threat.eps / steps**0.5
-    for _ in range(steps):
-        x = model.target.step(x, batch.y, clean, threat, step_size).x
-    return x
-
-
 def _step(
-    model: GatedModel,
-    batch: Batch,
+    learn: Learn,
+    course: Course,
     threat: ThreatModel,
     plan: TuningPlan,
     parameters: Parameters,
     state: TuningState,
 ) -> tuple[TuningState, float, float]:
     """Take one step; return the new state, the mean loss, and the share of right answers."""
-    if plan.mix:
-        # Told from the order's generators by a third number, and the same when a run goes on.
-        batch = mixed(batch, np.random.default_rng([plan.seed, state.step, 1]))
-    answers = _source_answers(model, batch)
-    fold = state.step % len(state.adams)
-    model.set(parameters.values(state.adams[fold].theta))
-    rise = min(1.0, (state.step + 1) / max(1.0, plan.warmup * plan.steps))
-    now = threat.with_eps(threat.eps * rise)
-    count = len(batch.y)
-    left = int(plan.clean_share * count)
-    part = Batch(batch.x[left:], batch.y[left:], batch.index[left:])
-    moved = attack_batch(model, part, now, plan, state.attack_steps, state.step)
-    x = np.concatenate([floats(batch.x[:left]), moved])
-    weight = np.ones(count)
-    weight[:left] = state.clean_weight
-    soft_labels = answers * (weight / weight.sum())[:, None]
-    backward = model.gradient(x, soft_labels)
-    rate = plan.rate * cosine(state.step, plan.steps)
-    adams = list(state.adams)
-    adams[fold] = parameters.stepped(adams[fold], backward.gradient, rate)
-    right = float(is_right(backward.logits, batch.y)[left:].mean())
-    return replace(state, step=state.step + 1, adams=tuple(adams)), backward.loss, right
-
-
-def _source_answers(model: GatedModel, batch: Batch) -> Array:
-    """Return the source's probabilities [n, C] on the samples as they are; sets gates of 1.
-
-    Of K labels those that each holds, and that it does not: [n, 2 K].
-    """
-    model.set(model.neutral)
-    logits = model.target.logits(floats(batch.x))
-    if model.target.independent:
-        return np.concatenate([sigmoid(logits), sigmoid(-logits)], axis=1)
-    return softmax(logits, axis=1)
-
-
-def _batches(
-    dataset: Batches, folds: Sequence[Labels], plan: TuningPlan, done: int
-) -> Iterator[Batch]:
-    """Yield the batches of the steps that are left: the folds in turn, each shuffled anew."""
-    steps = range(plan.steps)
-    left = [
-        _batches_of(dataset, fold, plan, steps[place :: len(folds)], done)
-        for place, fold in enumerate(folds)
-    ]
-    return (next(left[step % len(folds)]) for step in steps[done:])
-
-
-def _batches_of(
-    dataset: Batches, fold: Labels, plan: TuningPlan, steps: range, done: int
-) -> Iterator[Batch]:
-    """Yield the batches of one fold, which is tuned on at these steps."""
-    wanted = len(steps) * plan.batch_size
-    rounds = max(1, -(-wanted // len(fold)))
-    order = np.concatenate(
-        [np.random.default_rng([plan.seed, number]).permutation(fold) for number in range(rounds)]
+    step, draw = state.step, course.draw(state.step)
+    fold = step % len(state.adams)
+    rise = min(1.0, (step + 1) / max(1.0, plan.warmup * plan.steps))
+    is_clean = np.arange(len(draw)) < int(plan.clean_share * len(draw))
+    weight = np.where(is_clean, state.clean_weight, 1.0)
+    lesson = Lesson(
+        draw=draw,
+        is_clean=is_clean,
+        weight=weight / weight.sum(),
+        gates=parameters.values(state.adams[fold].theta),
+        eps=threat.eps * rise,
+        attack_steps=state.attack_steps,
+        number=step,
     )
-    taken = sum(step < done for step in steps)
-    return dataset.batches(order[taken * plan.batch_size : wanted], plan.batch_size)
+    upcoming = course.draw(step + 1) if step + 1 < plan.steps else None
+    learned = learn(lesson, upcoming)
+    rate = plan.rate * cosine(step, plan.steps)
+    adams = list(state.adams)
+    adams[fold] = parameters.stepped(adams[fold], learned.gradient.sum(axis=0), rate)
+    right = int(learned.right.sum()) / int((~is_clean).sum())
+    return replace(state, step=step + 1, adams=tuple(adams)), sum(learned.loss.tolist()), right
 
 
 def _checked(

@@ -20,6 +20,7 @@ from cloakify.assessment.judging import judge_hardened
 from cloakify.attacks import Attack
 from cloakify.attacks.given import Given
 from cloakify.data import Samples, Splits
+from cloakify.data.unlabelled import without_copies
 from cloakify.engine.engine import Engine
 from cloakify.errors import UsageError
 from cloakify.experiment.chosen_attacks import (
@@ -39,7 +40,6 @@ from cloakify.experiment.time_budget import within_time
 from cloakify.hardening.candidate import HardenedCandidate
 from cloakify.hardening.gate_method import find_gate_candidate
 from cloakify.hardening.mask_method import find_mask_candidate
-from cloakify.hardening.unlabelled import Unlabelled, without_copies
 from cloakify.onnxfile import find_model_file, save_model
 from cloakify.report.records import GivenCopies, HardenReport
 from cloakify.settings import HardenSetting
@@ -197,8 +197,6 @@ class _Run:
     ----------
     attack
         That of the calibration.
-    further
-        Samples without labels.
     copies
         What is to be told of copies that were given.
     hides_slopes
@@ -212,7 +210,6 @@ class _Run:
     engine: Engine[Subject]
     splits: Splits
     attack: Attack
-    further: Unlabelled | None
     copies: GivenCopies | None
     hides_slopes: bool
 
@@ -221,7 +218,8 @@ class _Run:
         """Remarks on the data and on who did the work."""
         notes = (*self.experiment.notes, *self.engines.notes)
         notes += (*_few(self.splits), *_strays(self.copies))
-        return notes if self.further is None else (*notes, self.further.note)
+        further = self.subject.further
+        return notes if further is None else (*notes, further.note)
 
     def with_setting(self, setting: HardenSetting) -> _Run:
         """Return the same with another setting, and with the samples that it asks for."""
@@ -253,7 +251,7 @@ def _open(files: _Files, setting: HardenSetting, progress: Progress) -> _Run:
         further = without_copies(experiment.dataset, others)
     given = None if files.attacked is None else experiment.copies(files.attacked)
     masked = setting.masking.method == "deepcloak"
-    subject = Subject([experiment], given, masked=masked, needs_head=True)
+    subject = Subject([experiment], given, further, masked=masked, needs_head=True)
     engine, target = engines.on(subject), subject.targets[SOURCE]
     setting = _with_state(setting)
     white_box = follows_gradient(setting)
@@ -270,7 +268,6 @@ def _open(files: _Files, setting: HardenSetting, progress: Progress) -> _Run:
         engine=engine,
         splits=splits,
         attack=attack if given is None else Given(given),
-        further=further,
         copies=None if given is None else given_copies(given, experiment),
         hides_slopes=white_box and (look.hides_slopes or classifier.coverage.passable),
     )
@@ -302,7 +299,7 @@ def _find(run: _Run, clock: StageTimes, progress: Progress) -> HardenedCandidate
     """Choose a mask or tune gates, put them in, and prove that they are the only change."""
     if run.setting.masking.method == "tuned":
         return find_gate_candidate(
-            run.experiment, run.splits, run.further, run.attack, clock, progress
+            run.subject, run.engine, run.setting, run.splits, run.attack, clock, progress
         )
     return find_mask_candidate(
         run.subject, run.engine, run.setting, run.splits, run.attack, clock, progress

@@ -13,11 +13,14 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from cloakify.cli.main import run
 from tests.support.fragile import write_fragile
 
 ROOT = Path(__file__).parents[2]
 # Batches of 2 make chunks of 16.
+FURTHER = "further.npz"
 QUICK = ["--device", "cpu", "--batch-size", "2", "--eps", "0.06", "--quiet"]
 
 
@@ -41,8 +44,9 @@ class Run:
         """Return the command line; the output goes into ``folder``."""
         out = ("--report" if self.output.endswith(".json") else "-o", str(folder / self.output))
         data = folder.parent / "in"
-        words = [self.verb, str(data / "fragile.onnx")]
-        return [*words, "--data", str(data / "data.npz"), *QUICK, *self.options, *out, *more]
+        words = [self.verb, str(data / "fragile.onnx"), "--data", str(data / "data.npz"), *QUICK]
+        options = [str(data / word) if word == FURTHER else word for word in self.options]
+        return [*words, *options, *out, *more]
 
     def result(self, folder: Path) -> bytes:
         """Return the output, without what may differ between two runs."""
@@ -66,6 +70,8 @@ TUNED = Run(
     (*("--method", "tuned", "--tune-steps", "60", "--max-accuracy-drop", "0.3"), "--write-anyway"),
     "h.onnx",
 )
+# With samples besides, of which some are copies of the data's.
+TUNED_FURTHER = replace(TUNED, options=("--unlabelled", FURTHER, *TUNED.options))
 MODEL_LABELS = Run("attack", ("--labels", "model", "--steps", "3"), "a.npz")
 
 
@@ -77,7 +83,10 @@ def name_of(run: Run) -> str:
 def write_inputs(folder: Path, samples: int = 120) -> None:
     """Write model and data."""
     (folder / "in").mkdir()
-    write_fragile(folder / "in", samples)
+    _, path = write_fragile(folder / "in", samples)
+    x = np.load(path)["x"]
+    further = np.concatenate([x[::3], np.clip(x[::2] + np.float32(0.01), 0, 1)])
+    np.savez(folder / "in" / FURTHER, x=further)
 
 
 def new(folder: Path, name: str) -> Path:

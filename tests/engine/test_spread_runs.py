@@ -20,6 +20,8 @@ from tests.engine.runs import (
     HARDEN,
     HARDEN_REPORT,
     MODEL_LABELS,
+    TUNED,
+    TUNED_FURTHER,
     Run,
     done,
     name_of,
@@ -34,7 +36,9 @@ SAMPLES = Path(__file__).parents[2] / "sample_models"
 RAY = ("--engine", "ray", "--workers", "2")
 
 
-@pytest.mark.parametrize("run", [EVALUATE, HARDEN, HARDEN_REPORT, MODEL_LABELS], ids=name_of)
+@pytest.mark.parametrize(
+    "run", [EVALUATE, HARDEN, HARDEN_REPORT, MODEL_LABELS, TUNED, TUNED_FURTHER], ids=name_of
+)
 def test_the_same_bytes(cluster: RayCluster, tmp_path: Path, run: Run) -> None:
     write_inputs(tmp_path, 60)
     here, there = new(tmp_path, "here"), new(tmp_path, "there")

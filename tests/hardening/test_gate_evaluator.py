@@ -9,18 +9,20 @@ import pytest
 
 from cloakify.hardening.gate_evaluator import GateEvaluator
 from cloakify.masking.clean_cost import CleanCost
-from tests.masking.test_tuning import PLAN, Bench
+from tests.hardening.gates import Gates
+from tests.masking.test_tuning import Bench
 
 
 @pytest.mark.parametrize("folds", [1, 2])
-def test_each_fold_is_tried_on_its_own_samples(tmp_path: Path, folds: int) -> None:
-    bench = Bench(tmp_path, folds=folds)
+@pytest.mark.parametrize("batch_size", [5, 32])
+def test_each_fold_is_tried_on_its_own_samples(tmp_path: Path, folds: int, batch_size: int) -> None:
+    bench, gates = Bench(tmp_path, folds=folds), Gates(tmp_path, batch_size=batch_size, shifts=False)
     held_out = bench.folds[::-1]
-    evaluator = GateEvaluator(bench.model, bench.dataset, held_out, bench.threat, PLAN)
-    gates = np.random.default_rng(0).uniform(0, 2, (folds, bench.model.count))
-    metrics = evaluator.evaluate(gates)
+    evaluator = GateEvaluator(gates.work(), gates.experiment.labels, held_out)
+    values = np.random.default_rng(0).uniform(0, 2, (folds, bench.model.count))
+    metrics = evaluator.evaluate(values)
     costs, clean, robust = [], 0, 0
-    for own, indices in zip(gates, held_out, strict=True):
+    for own, indices in zip(values, held_out, strict=True):
         (batch,) = bench.dataset.batches(indices, len(indices))
         bench.model.set(np.ones_like(own))
         cost = CleanCost(bench.model.target.logits(batch.x), batch.y)
@@ -38,4 +40,4 @@ def test_each_fold_is_tried_on_its_own_samples(tmp_path: Path, folds: int) -> No
     spread = np.sqrt(np.square(costs[0]).sum()) if folds == 1 else 0
     assert metrics.doubt == pytest.approx(spread)
     assert metrics.drop > 0
-    assert evaluator.drop(gates) == pytest.approx(metrics.drop)
+    assert evaluator.drop(values) == pytest.approx(metrics.drop)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,16 +15,13 @@ from cloakify.errors import DataError
 from cloakify.graph.analysis.classifier_search import find_classifier
 from cloakify.graph.analysis.gate_sites import find_gate_sites
 from cloakify.graph.analysis.inputs import find_input
+from cloakify.masking.course import Draw
 from cloakify.masking.gated import GatedModel
+from cloakify.masking.lesson import Learned, Lesson, attack_batch, learn
 from cloakify.masking.optimiser import Kind, Parameters
-from cloakify.masking.tuning import (
-    Outcome,
-    StepReport,
-    TuningPlan,
-    _guarded,
-    tune,
-)
+from cloakify.masking.tuning import Outcome, StepReport, _guarded, tune
 from cloakify.masking.tuning_file import load_state, save_state
+from cloakify.masking.tuning_plan import TuningPlan
 from cloakify.masking.tuning_state import Checkpoint, GateMetrics, TuningState
 from cloakify.numeric.adam import Adam
 from cloakify.numeric.arrays import Doubles
@@ -51,6 +49,7 @@ class Bench:
         self.model = GatedModel(
             model, sites, spec, found.scores, (8,), Device("cpu"), batch_size, threads=1
         )
+        self.lessons: list[Lesson] = []
 
     def parameters(self, kind: Kind = "positive") -> Parameters:
         (batch,) = self.dataset.batches(self.fit[:64], 64)
@@ -67,16 +66,25 @@ class Bench:
         return GateMetrics(len(batch.y), len(batch.y), clean, robust, robust, 0.0, 0.0)
 
     def tune(self, plan: TuningPlan = PLAN, **more: object) -> Outcome:
+        given = {"evaluate": self.evaluate, **more}
         return tune(
-            self.model,
-            self.dataset,
+            self.learning(plan),
             self.folds,
             self.threat,
             plan,
             self.parameters(plan.kind),
-            self.evaluate,
-            **more,  # type: ignore[arg-type]
+            **given,  # type: ignore[arg-type]
         )
+
+    def learning(self, plan: TuningPlan) -> Callable[[Lesson, Draw | None], Learned]:
+        """Return what does what steps ask for, and notes it."""
+
+        def learned(lesson: Lesson, upcoming: Draw | None) -> Learned:
+            self.lessons.append(lesson)
+            batch = self.dataset.batch(lesson.draw.samples)
+            return learn(self.model, lesson, batch, self.threat, plan, self.model.target.batch_size)
+
+        return learned
 
 
 @pytest.fixture
@@ -176,35 +184,20 @@ def test_folds_are_tuned_in_turns_each_on_its_own(tmp_path: Path) -> None:
     """As two runs of half as many steps, but that they share a schedule: here there is none."""
     plan = TuningPlan(**{**vars(PLAN), "steps": 8, "checks": 1, "warmup": 0.0, "rate": 0.0})
     both = Bench(tmp_path, folds=2)
-    seen: list[np.ndarray] = []
-    gradient = both.model.gradient
-
-    def noted(x: np.ndarray, soft_labels: np.ndarray) -> object:
-        seen.append(x[: len(x) // 4].sum(axis=1))
-        return gradient(x, soft_labels)
-
-    both.model.gradient = noted  # type: ignore[assignment, method-assign]
     state = both.tune(plan).state
     assert [adam.count for adam in state.adams] == [4, 4]
+    assert len(both.lessons) == 8
     for fold, indices in enumerate(both.folds):
-        (batch,) = both.dataset.batches(indices, len(indices))
-        own = batch.x.sum(axis=1)
-        for clean in seen[fold::2]:
-            assert np.isin(clean, own).all()
+        drawn = np.concatenate([lesson.draw.index for lesson in both.lessons[fold::2]])
+        # Each sample once before any comes again.
+        assert sorted(drawn[: len(indices)]) == sorted(indices)
+        assert np.isin(drawn, indices).all()
 
 
 def test_patience_ends_a_run_that_finds_nothing(bench: Bench) -> None:
     plan = TuningPlan(steps=60, batch_size=32, checks=6, patience=2)
     stuck = GateMetrics(10, 10, 10, 5, 5, 0, 0)
-    outcome = tune(
-        bench.model,
-        bench.dataset,
-        bench.folds,
-        bench.threat,
-        plan,
-        bench.parameters(),
-        lambda gates: stuck,
-    )
+    outcome = bench.tune(plan, evaluate=lambda gates: stuck)
     assert (outcome.end, outcome.state.step) == ("patience", 20)
 
 
@@ -232,8 +225,6 @@ def test_a_weak_attack_is_made_stronger() -> None:
 
 
 def test_two_steps_stay_in_the_ball(bench: Bench) -> None:
-    from cloakify.masking.tuning import attack_batch
-
     (batch,) = bench.dataset.batches(np.arange(20), 20)
     for steps in (1, 2):
         x = attack_batch(bench.model, batch, bench.threat, PLAN, steps, 0)

@@ -12,19 +12,21 @@ from hypothesis import strategies as st
 
 from cloakify.attacks import ThreatModel
 from cloakify.attacks.passes import Step
+from cloakify.data import Batch
+from cloakify.masking.course import Course
 from cloakify.masking.gated import GatedModel, GateGradient
+from cloakify.masking.lesson import attack_batch
 from cloakify.masking.optimiser import Parameters
 from cloakify.masking.tuning import (
     BLIND,
     CLEAN_WEIGHT_RANGE,
     COLLAPSE,
     MOST_STEPS,
-    TuningPlan,
     _checked,
     _guarded,
     _step,
-    attack_batch,
 )
+from cloakify.masking.tuning_plan import TuningPlan
 from cloakify.masking.tuning_state import Checkpoint, GateMetrics, TuningState
 from cloakify.numeric.adam import Adam
 from cloakify.numeric.arrays import Array, Labels
@@ -60,13 +62,19 @@ def state_at(bench: Bench, step: int, clean_weight: float = 1.0) -> TuningState:
     return TuningState(step, fresh.adams, clean_weight=clean_weight)
 
 
+def step_of(bench: Bench, state: TuningState, plan: TuningPlan = PLAN) -> Batch:
+    """Take a step; return its samples as they are."""
+    course = Course([bench.fit], plan)
+    _step(bench.learning(plan), course, bench.threat, plan, bench.parameters(), state)
+    return bench.dataset.batch(bench.lessons[-1].draw.index)
+
+
 @pytest.mark.parametrize("step", range(0, 20, 3))
 def test_budget_rises_to_its_full_size_over_the_warm_up(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, step: int
 ) -> None:
     seen = Recorder(bench.model, monkeypatch)
-    (batch,) = bench.dataset.batches(np.arange(40), 40)
-    _step(bench.model, batch, bench.threat, PLAN, bench.parameters(), state_at(bench, step))
+    batch = step_of(bench, state_at(bench, step))
     ((x, _),) = seen.calls
     moved = bench.threat.distance(x, batch.x)
     # A step of 1.25 ε from inside the ball ends on its surface, for one number of each sample.
@@ -99,10 +107,7 @@ def test_clean_samples_alone_are_weighted(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, clean_weight: float
 ) -> None:
     seen = Recorder(bench.model, monkeypatch)
-    (batch,) = bench.dataset.batches(np.arange(40), 40)
-    _step(
-        bench.model, batch, bench.threat, PLAN, bench.parameters(), state_at(bench, 0, clean_weight)
-    )
+    step_of(bench, state_at(bench, 0, clean_weight))
     ((_, soft_labels),) = seen.calls
     weight = soft_labels.sum(axis=1)
     assert weight.sum() == pytest.approx(1, rel=1e-5)
@@ -114,13 +119,11 @@ def test_answers_are_those_of_the_source_on_clean_samples(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = Recorder(bench.model, monkeypatch)
-    (batch,) = bench.dataset.batches(np.arange(40), 40)
-    logits = bench.model.target.logits(batch.x).astype(np.float64)
-    state = state_at(bench, 5)
     # Gates that are no longer 1 must not be what is asked.
-    state = TuningState(5, (Adam.at(np.full(bench.model.count, 0.7)),))
-    _step(bench.model, batch, bench.threat, PLAN, bench.parameters(), state)
+    batch = step_of(bench, TuningState(5, (Adam.at(np.full(bench.model.count, 0.7)),)))
     ((_, soft_labels),) = seen.calls
+    bench.model.set(bench.model.neutral)
+    logits = bench.model.target.logits(batch.x).astype(np.float64)
     shares = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     np.testing.assert_allclose(
         soft_labels / soft_labels.sum(axis=1, keepdims=True), shares, rtol=1e-4, atol=1e-7

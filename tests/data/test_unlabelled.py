@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from cloakify.data import Dataset, Preprocessing, open_data
+from cloakify.data.unlabelled import without_copies
 from cloakify.errors import DataError
 from cloakify.graph.analysis.inputs import find_input
-from cloakify.hardening.unlabelled import without_copies
+from cloakify.numeric.arrays import in_chunks
 from tests.support.fragile import fragile_model
 
 
@@ -32,11 +33,15 @@ def test_copies_are_left_out_and_the_others_come_behind(tmp_path: Path) -> None:
     order = rng.permutation(18)
     expected = np.concatenate([x, more[kept]])[order].astype(np.float32)
     labels = np.concatenate([np.arange(10) % 2, np.array(kept) % 2])[order]
-    batches = list(both.batches(order, 5))
-    assert [len(batch.y) for batch in batches] == [5, 5, 5, 3]
+    batches = [both.batch(index) for index in in_chunks(order, 5)]
     np.testing.assert_array_equal(np.concatenate([batch.x for batch in batches]), expected)
     np.testing.assert_array_equal(np.concatenate([batch.y for batch in batches]), labels)
     np.testing.assert_array_equal(np.concatenate([batch.index for batch in batches]), order)
+    names = set()
+    for index in (order, order[::-1], np.arange(10), np.arange(10, 18), order[:3]):
+        names.add(both.digest_at(index))
+        assert both.digest_at(index) == both.digest_read(index)
+    assert len(names) == 5
 
 
 def test_what_brings_nothing_is_refused(tmp_path: Path) -> None:

@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 
 from cloakify.data import Batch, Dataset
 from cloakify.data.naming import shown
-from cloakify.data.prefetch import prefetch
 from cloakify.errors import DataError
-from cloakify.numeric.arrays import Element, Flags, Indices, in_chunks
+from cloakify.numeric.arrays import Element, Flags, Indices
 
 # Samples that are read together to look for copies.
 READ = 256
@@ -49,19 +48,39 @@ class Unlabelled:
         told = f"{len(self.kept)} samples without labels are tuned on as well"
         return f"{told}; {left_out} are copies and left out" if left_out else told
 
-    def batches(self, indices: Indices, batch_size: int) -> Iterator[Batch]:
-        """Read samples of either kind in order; see :meth:`Dataset.batches`."""
-        return prefetch(self._batch, in_chunks(indices, batch_size))
-
-    def _batch(self, index: Indices) -> Batch:
-        own = index < len(self.data)
+    def batch(self, index: Indices) -> Batch:
+        """Read samples of either kind, all at once; see :meth:`Dataset.batch`."""
+        own = self._are_own(index)
         if own.all():
             return self.data.batch(index)
-        other = self.more.batch(self.kept[index[~own] - len(self.data)])
+        other = self.more.batch(self._of_more(index[~own]))
         if not own.any():
             return Batch(other.x, other.y, index)
         first = self.data.batch(index[own])
         return Batch(_woven(own, first.x, other.x), _woven(own, first.y, other.y), index)
+
+    def digest_at(self, index: Indices) -> str:
+        """Name of these samples, of either kind; see :meth:`Dataset.digest_at`."""
+        return " ".join(data.digest_at(some) for data, some in self._by_kind(index))
+
+    def digest_read(self, index: Indices) -> str:
+        """The same; reads these samples alone, each time."""
+        return " ".join(data.digest_read(some) for data, some in self._by_kind(index))
+
+    def _by_kind(self, index: Indices) -> Iterator[tuple[Dataset, Indices]]:
+        """Yield the data that there are samples of, and which of its samples they are."""
+        own = self._are_own(index)
+        if own.any():
+            yield self.data, index[own]
+        if not own.all():
+            yield self.more, self._of_more(index[~own])
+
+    def _are_own(self, index: Indices) -> Flags:
+        return np.less(index, len(self.data))
+
+    def _of_more(self, index: Indices) -> Indices:
+        """Return which of ``more`` these samples are."""
+        return self.kept[index - len(self.data)]
 
 
 def without_copies(data: Dataset, more: Dataset) -> Unlabelled:

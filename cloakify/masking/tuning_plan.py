@@ -1,0 +1,52 @@
+"""How gates are tuned: all that a run goes by, but for the samples."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cloakify.masking.optimiser import Kind
+
+
+@dataclass(frozen=True, kw_only=True)
+class TuningPlan:
+    """How to tune.
+
+    Attributes
+    ----------
+    steps, batch_size
+        Steps of the optimiser and samples in each.
+    rate
+        Adam's learning rate; it falls to 0 along a cosine.
+    step_ratio
+        Length of the attack's step, in ε; k steps have 1/√k of it each.
+    warmup
+        Share of the steps in which ε rises from 0 to its full size.
+    clean_share
+        Share of each batch that is left clean, so that clean accuracy has a say in the loss.
+    max_accuracy_drop
+        What clean accuracy may be spent on held-out samples. The weight of the clean samples
+        doubles with every point over that at a check and halves with every point under.
+    checks
+        How often the gates are tried on held-out samples.
+    patience
+        How many checks in a row may bring nothing better.
+    kind
+        ``positive`` or ``binary``.
+    mix
+        Whether samples are mixed with each other (:mod:`~cloakify.masking.mixing`).
+    seed
+        Of the order of the samples, of their mixing and of the random starts.
+    """
+
+    steps: int = 400
+    batch_size: int = 128
+    rate: float = 0.03
+    step_ratio: float = 1.25
+    warmup: float = 0.1
+    clean_share: float = 0.25
+    max_accuracy_drop: float = 0.01
+    checks: int = 8
+    patience: int = 4
+    kind: Kind = "positive"
+    mix: bool = False
+    seed: int = 0
