@@ -32,6 +32,11 @@ CUDA_MEMORY = 8 << 30
 # Bytes of weights from which on two copies of them weigh more than the time they save.
 PACKED_LIMIT = 1 << 28
 
+# They transpose a constant under its own name where that spares a node, but not the value that was
+# handed over in its place: of a square one nobody would know. The one on all nodes, and the one on
+# those that the CPU has got.
+REWRITING_CONSTANTS = ["TransposeOptimizer", "TransposeOptimizer_CPUExecutionProvider"]
+
 # What the runtime, the C++ library and NVIDIA's libraries say where memory does not suffice.
 OUT_OF_MEMORY = (
     "Failed to allocate memory",
@@ -125,6 +130,7 @@ class Session:
                     source,
                     options,
                     providers=device.providers if optimise else device.exact_providers,
+                    disabled_optimizers=REWRITING_CONSTANTS if self._weights else None,
                     enable_fallback=0,
                 )
         except ORT_ERRORS as error:

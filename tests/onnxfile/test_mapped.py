@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cloakify.errors import ModelError
 from cloakify.onnxfile import mapped, model_file, open_model, read_metadata, values_of
@@ -119,3 +121,36 @@ def test_gates_of_a_mapped_model(tmp_path: Path, everything: None, emit: str) ->
     harden(model, data, tmp_path / "h.onnx", setting)
     assert verify(tmp_path / "h.onnx", model).faults == ()
     assert any(map(is_mapped, open_model(tmp_path / "h.onnx").load_weights().graph.initializer))
+
+
+@given(st.data())
+def test_constants_that_the_runtime_would_transpose(
+    tmp_path_factory: pytest.TempPathFactory,
+    data,  # type: ignore[no-untyped-def]
+) -> None:
+    """Transposes that go once a constant is turned: it is the mapped one that is used."""
+    sizes = data.draw(st.lists(st.integers(2, 4), min_size=3, max_size=3))
+    first, last = (data.draw(st.permutations(range(3))) for _ in range(2))
+    op = data.draw(st.sampled_from(["Add", "Mul", "Sub", "Max"]))
+    turned = [sizes[axis] for axis in first]
+    model = onnx.parser.parse_model(f"""
+        <ir_version: 8, opset_import: ["" : 17]>
+        f (float[{", ".join(map(str, sizes))}] x) => (float y) {{
+            t = Transpose <perm = {list(first)}> (x)  a = {op} (t, w)
+            r = Relu (a)  y = Transpose <perm = {list(last)}> (r)
+        }}
+    """)
+    random = np.random.default_rng(0)
+    x, weight = (random.normal(size=size).astype(np.float32) for size in (sizes, turned))
+    model.graph.initializer.append(onnx.numpy_helper.from_array(weight, "w"))
+    del model.graph.output[0].type.tensor_type.shape.dim[:]
+    path = tmp_path_factory.mktemp("turned") / "m.onnx"
+    onnx.save_model(model, path, save_as_external_data=True, location="w.bin", size_threshold=0)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(model_file, "MAPPED_MODEL", 0)
+        patched.setattr(mapped, "MAPPED_TENSOR", 16)
+        loaded = open_model(path).load_weights()
+    assert all(map(is_mapped, loaded.graph.initializer))
+    way = {"Add": np.add, "Mul": np.multiply, "Sub": np.subtract, "Max": np.maximum}[op]
+    expected = np.maximum(way(x.transpose(first), weight), 0).transpose(last)
+    np.testing.assert_array_equal(Session(loaded, CPU).run({"x": x})["y"], expected)
