@@ -162,7 +162,7 @@ def tune_gates(
 
     parameters = Parameters(plan.kind, work.units(np.sort(splits.fit[: plan.batch_size])))
     folds, held_out = folds_of(splits, experiment.dataset.labels, plan.seed)
-    evaluator = GateEvaluator(work, experiment.labels, held_out)
+    evaluator = GateEvaluator(work, parameters, experiment.labels, held_out)
     outcome = tune(
         work.learn,
         [np.concatenate([fold, extra]) for fold in folds],
@@ -189,8 +189,8 @@ def tune_gates(
             # That there are none yet says nothing of the model.
             raise KeyboardInterrupt from None
         raise
-    learned = GateEvaluator(work, experiment.labels, folds[:1])
-    fit = learned.evaluate(choice.gates[None])
+    learned = GateEvaluator(work, parameters, experiment.labels, folds[:1])
+    fit = learned.evaluate(choice.theta[None])
     gates = settle_gates(experiment.classifier.model, sites, split_gates(choice.gates, sites))
     return TunedGates(tuple(sites), tuple(gates), choice, outcome, fit)
 

@@ -26,8 +26,8 @@ class GateChoice:
 
     Attributes
     ----------
-    gates
-        All of them in one vector; of several folds, by the mean of their parameters.
+    theta, gates
+        Their parameters, of several folds the mean, and what these stand for; [count].
     step
         After which step of the tuning they were.
     strength
@@ -36,6 +36,7 @@ class GateChoice:
         How held-out samples fared with them (with those of each fold), and with gates of 1.
     """
 
+    theta: Doubles
     gates: Doubles
     step: int
     strength: float
@@ -61,9 +62,9 @@ def choose_gates(
     max_accuracy_drop
         How much clean accuracy may be lost on other samples, as a fraction.
     evaluate
-        Tries further gates on samples that they were not tuned on.
+        Tries further gates, by their parameters, on samples that they were not tuned on.
     drop
-        Tells of such gates, [folds, count], what they cost, which takes no attack; see
+        Tells of such parameters, [folds, count], what they cost, which takes no attack; see
         :attr:`~cloakify.masking.tuning_state.GateMetrics.drop`.
 
     Raises
@@ -72,20 +73,16 @@ def choose_gates(
         No gates within the budget are any firmer than those of 1.
     """
     before, allowed_drop = checkpoints[0].metrics, max_accuracy_drop + 1e-9
-    choices = [
-        GateChoice(_mean_gates(parameters, point), point.step, 1.0, point.metrics, before)
-        for point in checkpoints[1:]
-    ]
+    choices = [_chosen(parameters, point, 1.0, point.metrics, before) for point in checkpoints[1:]]
     if parameters.kind == "positive":
         firmest = max(checkpoints, key=lambda point: point.metrics.robust)
         for point in {firmest.step: firmest, checkpoints[-1].step: checkpoints[-1]}.values():
             if point.metrics.drop <= allowed_drop:
                 continue
-            strength = _strongest(point, parameters, allowed_drop, drop)
+            strength = _strongest(point, allowed_drop, drop)
             if strength:
-                metrics = evaluate(parameters.values(strength * point.theta))
-                gates = _mean_gates(parameters, point, strength)
-                choices.append(GateChoice(gates, point.step, strength, metrics, before))
+                metrics = evaluate(strength * point.theta)
+                choices.append(_chosen(parameters, point, strength, metrics, before))
     allowed = [choice for choice in choices if choice.metrics.drop <= allowed_drop]
     best = max(allowed, key=lambda choice: choice.metrics.robust, default=None)
     if best is None or best.metrics.robust <= before.robust:
@@ -97,21 +94,23 @@ def choose_gates(
     return best
 
 
-def _mean_gates(parameters: Parameters, point: Checkpoint, strength: float = 1.0) -> Doubles:
-    return parameters.values(strength * point.theta.mean(axis=0))
-
-
-def _strongest(
-    point: Checkpoint,
+def _chosen(
     parameters: Parameters,
-    allowed_drop: float,
-    drop: Callable[[Doubles], float],
-) -> float:
+    point: Checkpoint,
+    strength: float,
+    metrics: GateMetrics,
+    before: GateMetrics,
+) -> GateChoice:
+    theta = strength * point.theta.mean(axis=0)
+    return GateChoice(theta, parameters.values(theta), point.step, strength, metrics, before)
+
+
+def _strongest(point: Checkpoint, allowed_drop: float, drop: Callable[[Doubles], float]) -> float:
     """Look by halving for the strongest version within the budget; 0 where there is none."""
     weakest, strongest = 0, len(STRENGTHS)
     while weakest < strongest:
         middle = (weakest + strongest) // 2
-        if drop(parameters.values(STRENGTHS[middle] * point.theta)) <= allowed_drop:
+        if drop(STRENGTHS[middle] * point.theta) <= allowed_drop:
             weakest = middle + 1
         else:
             strongest = middle

@@ -52,7 +52,7 @@ CLEAN_WEIGHT_RANGE = (0.0, 2.0)
 # (what to learn, the samples of the next step if there is one) -> what was learned, shard by shard
 Learn = Callable[[Lesson, Draw | None], Learned]
 
-# (gates of each fold [folds, count]) -> how the samples fare that it was not tuned on
+# (parameters of each fold [folds, count]) -> how the samples fare that it was not tuned on
 Evaluate = Callable[[Doubles], GateMetrics]
 
 
@@ -119,13 +119,13 @@ def tune(
     state, course = state or TuningState.fresh(parameters, len(folds)), Course(folds, plan)
     try:
         if not state.checkpoints:
-            state = _guarded(_checked(state, plan, parameters, evaluate))
+            state = _guarded(_checked(state, plan, evaluate))
         every = max(1, plan.steps // plan.checks)
         for _ in range(state.step, plan.steps):
             state, loss, accuracy = _step(learn, course, threat, plan, parameters, state)
             due = state.step % every == 0 or state.step == plan.steps
             if due:
-                state = _guarded(_checked(state, plan, parameters, evaluate))
+                state = _guarded(_checked(state, plan, evaluate))
                 keep(state)
             metrics = state.checkpoints[-1].metrics if due else None
             report(StepReport(state.step, plan.steps, loss, accuracy, metrics))
@@ -170,11 +170,9 @@ def _step(
     return replace(state, step=step + 1, adams=tuple(adams)), sum(learned.loss.tolist()), right
 
 
-def _checked(
-    state: TuningState, plan: TuningPlan, parameters: Parameters, evaluate: Evaluate
-) -> TuningState:
+def _checked(state: TuningState, plan: TuningPlan, evaluate: Evaluate) -> TuningState:
     """Try the gates of a state and note how they fared."""
-    metrics = evaluate(parameters.values(state.theta))
+    metrics = evaluate(state.theta)
     checkpoints = (*state.checkpoints, Checkpoint(state.step, state.theta, metrics))
     over = metrics.lost / metrics.clean_count - plan.max_accuracy_drop
     weight = state.clean_weight if len(checkpoints) == 1 else state.clean_weight * 2 ** (100 * over)

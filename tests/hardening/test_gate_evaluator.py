@@ -9,6 +9,7 @@ import pytest
 
 from cloakify.hardening.gate_evaluator import GateEvaluator
 from cloakify.masking.clean_cost import CleanCost
+from cloakify.masking.optimiser import Parameters
 from tests.hardening.gates import Gates
 from tests.masking.test_tuning import Bench
 
@@ -16,19 +17,26 @@ from tests.masking.test_tuning import Bench
 @pytest.mark.parametrize("folds", [1, 2])
 @pytest.mark.parametrize("batch_size", [5, 32])
 def test_each_fold_is_tried_on_its_own_samples(tmp_path: Path, folds: int, batch_size: int) -> None:
-    bench, gates = Bench(tmp_path, folds=folds), Gates(tmp_path, batch_size=batch_size, shifts=False)
+    bench, gates = (
+        Bench(tmp_path, folds=folds),
+        Gates(tmp_path, batch_size=batch_size, shifts=False),
+    )
     held_out = bench.folds[::-1]
-    evaluator = GateEvaluator(gates.work(), gates.experiment.labels, held_out)
-    values = np.random.default_rng(0).uniform(0, 2, (folds, bench.model.count))
-    metrics = evaluator.evaluate(values)
-    costs, clean, robust = [], 0, 0
-    for own, indices in zip(values, held_out, strict=True):
+    theta = np.random.default_rng(0).normal(scale=0.3, size=(folds, bench.model.count))
+    parameters = Parameters("positive", np.zeros(bench.model.count))
+    evaluator = GateEvaluator(gates.work(), parameters, gates.experiment.labels, held_out)
+    metrics = evaluator.evaluate(theta)
+    costs, costs_of_mean, clean, robust = [], [], 0, 0
+    for own, indices in zip(np.exp(theta), held_out, strict=True):
         (batch,) = bench.dataset.batches(indices, len(indices))
         bench.model.set(np.ones_like(own))
         cost = CleanCost(bench.model.target.logits(batch.x), batch.y)
         bench.model.set(own)
         logits = bench.model.target.logits(batch.x)
         costs.append(cost.of(logits))
+        bench.model.set(np.exp(theta.mean(axis=0)))
+        costs_of_mean.append(cost.of(bench.model.target.logits(batch.x)))
+        bench.model.set(own)
         clean += int((logits.argmax(axis=1) == batch.y).sum())
         moved = bench.model.target.step(batch.x, batch.y, batch.x, bench.threat, bench.threat.eps)
         robust += int(bench.model.target.correct(moved.x, batch.y).sum())
@@ -36,8 +44,11 @@ def test_each_fold_is_tried_on_its_own_samples(tmp_path: Path, folds: int, batch
     assert metrics.clean == clean
     # The model is monotone in every input: nothing beats one step of the whole budget.
     assert metrics.robust == robust
-    assert metrics.lost == pytest.approx(sum(each.sum() for each in costs))
+    both = [sum(each.sum() for each in way) for way in (costs, costs_of_mean)]
+    # Of a single fold they are the same.
+    assert metrics.lost == pytest.approx(sum(both) / 2)
+    assert folds == 1 or both[0] != both[1]
     spread = np.sqrt(np.square(costs[0]).sum()) if folds == 1 else 0
     assert metrics.doubt == pytest.approx(spread)
     assert metrics.drop > 0
-    assert evaluator.drop(values) == pytest.approx(metrics.drop)
+    assert evaluator.drop(theta) == pytest.approx(metrics.drop)

@@ -25,11 +25,11 @@ def checkpoint(step: int, clean: float, robust: int, theta: float = 0.0) -> Chec
     return Checkpoint(step, np.full((1, 2), theta), metrics(clean, robust))
 
 
-def no_price(gates: np.ndarray) -> float:
+def no_price(theta: np.ndarray) -> float:
     raise AssertionError("nothing needs to be drawn back")
 
 
-def no_evaluation(gates: np.ndarray) -> GateMetrics:
+def no_evaluation(theta: np.ndarray) -> GateMetrics:
     raise AssertionError("nothing needs to be tried again")
 
 
@@ -43,11 +43,11 @@ def test_the_firmest_within_the_budget() -> None:
 def test_gates_that_cost_too_much_are_drawn_back() -> None:
     points = [checkpoint(0, 90, 50), checkpoint(1, 80, 70, 1.0)]
 
-    def evaluate(gates: np.ndarray) -> GateMetrics:
-        strength = float(np.log(gates[0, 0]))
+    def evaluate(theta: np.ndarray) -> GateMetrics:
+        strength = theta[0, 0]
         return metrics(90 - 10 * strength, round(50 + 20 * strength))
 
-    choice = choose_gates(points, POSITIVE, 0.05, evaluate, lambda gates: evaluate(gates).drop)
+    choice = choose_gates(points, POSITIVE, 0.05, evaluate, lambda theta: evaluate(theta).drop)
     assert choice.strength == 0.5
     np.testing.assert_allclose(choice.gates, np.exp(0.5))
     assert choice.metrics.robust == 60 and choice.metrics.drop == pytest.approx(0.05)
@@ -57,11 +57,11 @@ def test_shifts_are_drawn_back_in_proportion() -> None:
     points = [checkpoint(0, 90, 50), checkpoint(1, 80, 70, 1.0)]
     parameters = Parameters("positive", np.array([0.0, 3.0]))
 
-    def evaluate(gates: np.ndarray) -> GateMetrics:
-        strength = float(gates[0, 1] / 3)
+    def evaluate(theta: np.ndarray) -> GateMetrics:
+        strength = theta[0, 1]
         return metrics(90 - 10 * strength, round(50 + 20 * strength))
 
-    choice = choose_gates(points, parameters, 0.05, evaluate, lambda gates: evaluate(gates).drop)
+    choice = choose_gates(points, parameters, 0.05, evaluate, lambda theta: evaluate(theta).drop)
     assert choice.strength == 0.5
     np.testing.assert_allclose(choice.gates, [np.exp(0.5), 1.5])
 
@@ -81,15 +81,16 @@ def test_gates_of_several_folds_are_the_mean_of_their_parameters() -> None:
     choice = choose_gates(points, parameters, 0.01, no_evaluation, no_price)
     np.testing.assert_allclose(choice.gates, [np.exp(0.2), 9.0])
 
-    def evaluate(gates: np.ndarray) -> GateMetrics:
-        # Each fold has been drawn back alike.
-        strength = gates[0, 1] / 12
-        np.testing.assert_allclose(gates, parameters.values(strength * theta))
+    def evaluate(drawn_back: np.ndarray) -> GateMetrics:
+        # Each fold alike.
+        strength = drawn_back[0, 1] / 4
+        np.testing.assert_allclose(drawn_back, strength * theta)
         return metrics(90 - 10 * strength, round(50 + 20 * strength))
 
     points[1] = Checkpoint(1, theta, metrics(80, 70))
-    choice = choose_gates(points, parameters, 0.05, evaluate, lambda gates: evaluate(gates).drop)
+    choice = choose_gates(points, parameters, 0.05, evaluate, lambda theta: evaluate(theta).drop)
     np.testing.assert_allclose(choice.gates, [np.exp(0.1), 4.5])
+    np.testing.assert_allclose(choice.theta, [0.1, 1.5])
 
 
 @given(
@@ -105,8 +106,8 @@ def test_the_budget_is_kept(points: list[tuple[int, int]], budget: float, kind: 
             tried,
             kind,
             budget,
-            lambda gates: metrics(70, 60),
-            lambda gates: metrics(70, 60).drop,
+            lambda theta: metrics(70, 60),
+            lambda theta: metrics(70, 60).drop,
         )
     except GateError as error:
         assert "no file was written" in str(error)

@@ -66,13 +66,14 @@ class Bench:
         return GateMetrics(len(batch.y), len(batch.y), clean, robust, robust, 0.0, 0.0)
 
     def tune(self, plan: TuningPlan = PLAN, **more: object) -> Outcome:
-        given = {"evaluate": self.evaluate, **more}
+        parameters = self.parameters(plan.kind)
+        given = {"evaluate": lambda theta: self.evaluate(parameters.values(theta)), **more}
         return tune(
             self.learning(plan),
             self.folds,
             self.threat,
             plan,
-            self.parameters(plan.kind),
+            parameters,
             **given,  # type: ignore[arg-type]
         )
 
@@ -197,7 +198,7 @@ def test_folds_are_tuned_in_turns_each_on_its_own(tmp_path: Path) -> None:
 def test_patience_ends_a_run_that_finds_nothing(bench: Bench) -> None:
     plan = TuningPlan(steps=60, batch_size=32, checks=6, patience=2)
     stuck = GateMetrics(10, 10, 10, 5, 5, 0, 0)
-    outcome = bench.tune(plan, evaluate=lambda gates: stuck)
+    outcome = bench.tune(plan, evaluate=lambda theta: stuck)
     assert (outcome.end, outcome.state.step) == ("patience", 20)
 
 
