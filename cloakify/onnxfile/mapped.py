@@ -26,10 +26,10 @@ from cloakify.errors import ModelError
 from cloakify.onnxfile.sidecars import Place, check_claim, place_of, set_place, span
 from cloakify.onnxfile.sizes import raw_size
 
-# Bytes of all weights in sidecars from which on they are mapped: below, a session's copy in the
-# order in which the processor reads it fastest is worth its memory. Tensors of fewer bytes than the
-# second number are read all the same: they may be shapes and axes.
-MAPPED_MODEL, MAPPED_TENSOR = 1 << 30, 1 << 16
+# Bytes of all weights from which on they are mapped: below, copies of them are small beside what
+# the programs themselves take. Tensors of fewer bytes than the second number are read all the same:
+# they may be shapes and axes.
+MAPPED_MODEL, MAPPED_TENSOR = 1 << 26, 1 << 16
 
 Key = tuple[Any, ...]
 

@@ -18,7 +18,6 @@ from cloakify.errors import DeviceError, ModelError, OutOfMemoryError
 from cloakify.graph.analysis.inputs import data_inputs
 from cloakify.graph.lowering.data_dependent_shapes import shaped_by_values
 from cloakify.limits.stages import MEMORY, Stage
-from cloakify.onnxfile.mapped import MAPPED_MODEL
 from cloakify.onnxfile.sizes import weights_size
 from cloakify.onnxfile.walk import iter_graphs
 from cloakify.ort import ORT_ERRORS, one_line
@@ -29,7 +28,8 @@ from cloakify.runtime.weights_beside import Values, hand_over
 # Bytes that a session may take besides what its weights and samples do. CUDA's libraries take more.
 CUDA_MEMORY = 8 << 30
 
-# Bytes of weights from which on two copies of them weigh more than the time they save.
+# Bytes of weights from which on copies of them, each in the order in which a session reads it
+# fastest, weigh more than the few per cent of time that they save.
 PACKED_LIMIT = 1 << 28
 
 # They transpose a constant under its own name where that spares a node, but not the value that was
@@ -106,7 +106,7 @@ class Session:
         if not optimise:
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         size = weights_size(model) if isinstance(model, ModelProto) else 0
-        if size > (PACKED_LIMIT if both_ways else MAPPED_MODEL):
+        if size > PACKED_LIMIT:
             options.add_session_config_entry("session.disable_prepacking", "1")
         if both_ways:
             # The runtime moves transposes across quantisation, and gets the type of ours wrong.

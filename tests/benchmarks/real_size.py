@@ -1,8 +1,9 @@
 """What `harden` and `evaluate` cost on a model of real size, in forward passes a sample.
 
-    python tests/benchmarks/real_size.py [--samples 60] [--effort quick standard] [--standing 0.5]
+    python tests/benchmarks/real_size.py [--model resnet18] [--samples 60] [--standing 0.5]
+        [--effort quick standard]
 
-Exports torchvision's ResNet-18 for 224², with weights drawn at random and a head that tells the
+Exports one of torchvision's models for 224², with weights drawn at random and a head that tells the
 synthetic images apart, looks for a budget that a given share of the images withstands, and runs
 both verbs through the command line. The time of a forward pass of
 a sample, F, is measured before and after each of them, at the better of two workers with a thread
@@ -36,6 +37,13 @@ ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
 CLASSES, SIZE, BATCH = 10, 224, 8
+# Where the models have their heads.
+HEADS = {
+    "resnet18": "fc",
+    "resnet50": "fc",
+    "vit_b_16": "heads.head",
+    "mobilenet_v3_large": "classifier.3",
+}
 # Forward passes a sample that a run may take.
 BARS = {
     ("harden", "quick"): 15,
@@ -69,23 +77,26 @@ def images(count: int) -> np.ndarray:
     return np.clip(whole, 0, 1).astype(np.float32)
 
 
-def export(path: Path, x: np.ndarray) -> None:
-    """Write a ResNet-18 whose head gives the images different classes."""
+def export(name: str, path: Path, x: np.ndarray) -> None:
+    """Write a model whose head gives the images different classes."""
     import torch
 
     from tests.compat.support.torchvision_ops import torchvision
 
     torch.manual_seed(0)
-    model = torchvision().models.resnet18(num_classes=CLASSES).eval()
+    model = getattr(torchvision().models, name)(num_classes=CLASSES).eval()
     # What untrained features have in common would make one class of all images, and what hardly
     # moves must not decide.
     with torch.no_grad():
-        head, model.fc = model.fc, torch.nn.Identity()
+        head = model.get_submodule(HEADS[name])
+        model.set_submodule(HEADS[name], torch.nn.Identity())
+        # Vision transformers begin with a head of zeros.
+        head.reset_parameters()
         features = model(torch.from_numpy(x[:32]))
         centre, spread = features.mean(0), features.std(0)
         head.weight *= 20 / spread.clamp(min=spread.mean())
         head.bias.copy_(-head.weight @ centre)
-        model.fc = head
+        model.set_submodule(HEADS[name], head)
     torch.onnx.export(
         model,
         (torch.from_numpy(x[:1]),),
@@ -164,6 +175,7 @@ def run_verb(arguments: list[str]) -> tuple[Cost, float, dict[str, object]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", choices=HEADS, default="resnet18")
     parser.add_argument("--samples", type=int, default=60)
     parser.add_argument("--effort", nargs="+", default=["quick", "standard"])
     parser.add_argument("--verb", nargs="+", default=["harden", "evaluate"])
@@ -172,8 +184,8 @@ def main() -> None:
     options = parser.parse_args()
     x = images(max(options.samples, 4 * BATCH))
     with tempfile.TemporaryDirectory() as folder:
-        model, data = Path(folder) / "resnet18.onnx", Path(folder) / "data.npz"
-        export(model, x)
+        model, data = Path(folder) / f"{options.model}.onnx", Path(folder) / "data.npz"
+        export(options.model, model, x)
         np.savez(data, x=x[: options.samples])
         eps = options.eps or budget_for(model, x[: 2 * BATCH], options.standing)
         print(f"eps is {eps:.3g}", file=sys.stderr)
