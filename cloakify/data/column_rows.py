@@ -7,14 +7,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cloakify.data.columns import Column, is_list, pyarrow_module
-from cloakify.data.source import EncodedSource, RowSource
+from cloakify.data.column_types import is_list, pyarrow_module
+from cloakify.data.columns import Column
+from cloakify.data.source import EncodedSource, RowSource, Source
 from cloakify.errors import DataError
 from cloakify.numeric.arrays import Labels
 
 
-class ColumnImages(EncodedSource):
-    """Image files in a column, as structs ``{bytes, path}`` or as plain bytes."""
+class _InColumn(Source):
+    """Samples that a column holds, one in each row."""
 
     def __init__(
         self,
@@ -32,6 +33,10 @@ class ColumnImages(EncodedSource):
     def where(self, row: int) -> str:
         return self._column.where(row)
 
+
+class ColumnImages(_InColumn, EncodedSource):
+    """Image files in a column, as structs ``{bytes, path}`` or as plain bytes."""
+
     def key(self, row: int) -> str:
         return ""
 
@@ -46,7 +51,7 @@ class ColumnImages(EncodedSource):
         return data
 
 
-class ColumnRows(RowSource):
+class ColumnRows(_InColumn, RowSource):
     """Arrays in a column of lists, one level of lists for each axis.
 
     Parameters
@@ -67,12 +72,9 @@ class ColumnRows(RowSource):
         class_names: tuple[str, ...] | None,
         length: int | None = None,
     ) -> None:
-        super().__init__(path, labels, class_names)
-        self._column, self._length = column, length
+        super().__init__(path, column, labels, class_names)
+        self._length = length
         self._first = self._row(0)
-
-    def __len__(self) -> int:
-        return len(self._column)
 
     @property
     def sample_shape(self) -> tuple[int, ...]:
@@ -81,9 +83,6 @@ class ColumnRows(RowSource):
     @property
     def dtype(self) -> np.dtype[np.generic]:
         return self._first.dtype
-
-    def where(self, row: int) -> str:
-        return self._column.where(row)
 
     def take(self, rows: NDArray[np.int64]) -> NDArray[np.generic]:
         taken = np.empty((len(rows), *self.sample_shape), self.dtype)

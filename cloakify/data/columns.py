@@ -1,37 +1,78 @@
-"""Columns of tables that pyarrow reads: what Parquet and Arrow files have in common.
+"""Tables that pyarrow reads: what Parquet and Arrow files have in common.
 
-Needs pyarrow (``pip install cloakify[parquet]``), which also reads what Hugging Face's ``datasets``
-writes. That library itself is no dependency: it copies what it opens into a cache below the home
-folder, and asks the network for what it does not find.
+Rows lie in spans, a row group or a batch each. Of a span some rows are held at a time, of as many
+columns as are asked for, so that memory grows with neither the files nor the number of their
+columns.
 """
 
 from __future__ import annotations
 
+import threading
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
-from types import ModuleType
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cloakify.data.bounds import check_count
+from cloakify.data.column_types import kind_of
 from cloakify.data.naming import shown
+from cloakify.data.roles import Kind
 from cloakify.errors import DataError
+from cloakify.numeric.arrays import AnyArray, Indices
 
 
-class Column(Protocol):
-    """One column of several files, read a piece at a time."""
+class Spans:
+    """Which rows lie where.
+
+    Parameters
+    ----------
+    rows
+        Of each file the number of rows in each of its spans.
+
+    Attributes
+    ----------
+    starts
+        int64: the first row of each span.
+    """
+
+    def __init__(self, rows: Sequence[Sequence[int]]) -> None:
+        counts = np.array([count for each in rows for count in each], np.int64)
+        of_files = np.array([len(each) for each in rows], np.int64)
+        ends = np.cumsum(counts)
+        self.starts: Indices = ends - counts
+        self._rows_of_files = np.array([sum(each) for each in rows], np.int64)
+        self._first_spans: Indices = np.cumsum(of_files) - of_files
 
     def __len__(self) -> int:
-        """Number of rows."""
+        return len(self.starts)
 
-    def where(self, row: int) -> str:
-        """How messages name a row: by its number in its own file."""
+    @property
+    def rows(self) -> int:
+        """Number of rows in all of them."""
+        return int(self._rows_of_files.sum())
 
-    def value(self, row: int) -> Any:
-        """The pyarrow scalar in that row."""
+    def of(self, row: int) -> int:
+        """Return the span of a row."""
+        return int(np.searchsorted(self.starts, row, side="right")) - 1
+
+    @property
+    def filled(self) -> list[int]:
+        """The files that have rows."""
+        return np.flatnonzero(self._rows_of_files).tolist()
+
+    def place(self, span: int) -> tuple[int, int]:
+        """Return the file of a span, and which of its spans it is."""
+        file = int(np.searchsorted(self._first_spans, span, side="right")) - 1
+        return file, span - int(self._first_spans[file])
+
+    def in_file(self, row: int) -> tuple[int, int]:
+        """Return the file of a row, and the row's number in it."""
+        file, _ = self.place(self.of(row))
+        return file, row - int(self.starts[self._first_spans[file]])
 
 
 class ColumnFiles(ABC):
@@ -43,126 +84,165 @@ class ColumnFiles(ABC):
         What the user gave.
     files
         The files, at least one.
+    first
+        Of these the first with rows: in an empty one columns may have any type.
     schema
-        The first one's ``pyarrow.Schema``.
+        That one's ``pyarrow.Schema``, its types as they are stored.
     """
 
     def __init__(self, path: Path, files: Sequence[Path]) -> None:
         self.path = path
         self.files = list(files)
-        self.schema = self._read_schema()
         # Before anything of as many rows is read.
         check_count(len(self), str(path))
+        first, _ = self.spans.in_file(0)
+        self.first, self.schema = self.files[first], self._schema(first)
 
     @abstractmethod
-    def _read_schema(self) -> Any:
-        """Read the first file's schema."""
+    def _schema(self, file: int) -> Any:
+        """Return the schema of a file, its types as they are stored."""
 
     @abstractmethod
-    def __len__(self) -> int:
-        """Number of rows."""
+    def _rows(self, file: int) -> list[int]:
+        """Return the number of rows in each span of a file."""
 
     @abstractmethod
-    def column(self, name: str) -> Column:
-        """Open a column.
+    def _read(self, file: int, span: int, names: Sequence[str]) -> Iterator[list[Any]]:
+        """Yield the columns of a span of a file, some rows at a time.
 
         Raises
         ------
         DataError
-            A file is damaged, lacks the column, or claims to hold more than is read.
+            It is damaged, or claims to hold more than is read.
         """
 
-    @abstractmethod
-    def parts(self, name: str) -> list[Any]:
-        """Read a column of numbers whole: pyarrow arrays, a file's or a piece's each."""
+    @cached_property
+    def spans(self) -> Spans:
+        """Where the rows lie."""
+        return Spans([self._rows(file) for file in range(len(self.files))])
+
+    def __len__(self) -> int:
+        return self.spans.rows
+
+    def column(self, name: str) -> Column:
+        """Open a column, to be read a row at a time.
+
+        Raises
+        ------
+        DataError
+            A file lacks it, or has it of another kind than the first.
+        """
+        self._check([name])
+        return Column(self, name)
+
+    def pieces(self, names: Sequence[str]) -> Iterator[list[Any]]:
+        """Yield pyarrow arrays of some columns, some rows of all of them at a time.
+
+        Raises
+        ------
+        DataError
+            As :meth:`column`; or a file is damaged, or claims to hold more than is read.
+        """
+        self._check(names)
+        for span in range(len(self.spans)):
+            yield from self.span(span, names)
+
+    def span(self, span: int, names: Sequence[str]) -> Iterator[list[Any]]:
+        """Yield some columns of a span, some rows at a time; see :meth:`pieces`."""
+        return self._read(*self.spans.place(span), names)
 
     def where(self, name: str) -> str:
         """How messages name a column."""
-        return f"{shown(self.files[0])} column {shown(name)!r}"
+        return f"{shown(self.first)} column {shown(name)!r}"
 
-    def numbers(self, name: str, what: str) -> NDArray[np.generic]:
-        """Read a column of numbers; ``what`` its rows hold, as an error calls it.
+    def where_row(self, row: int) -> str:
+        """How messages name a row: by its number in its own file."""
+        file, own = self.spans.in_file(row)
+        return f"{shown(self.files[file])} row {own}"
+
+    def check_number(self, name: str, what: str) -> None:
+        """Raise DataError where a column holds no numbers; ``what`` its rows are to hold."""
+        type_ = self.schema.field(name).type
+        if kind_of(type_) is not Kind.NUMBER:
+            raise DataError(f"{self.where(name)} holds {type_}, not {what}")
+
+    def numbers(self, names: Sequence[str], what: str) -> Iterator[list[AnyArray]]:
+        """Yield columns of numbers as arrays, some rows of all of them at a time.
+
+        Parameters
+        ----------
+        what
+            Their rows hold, as an error calls it.
 
         Raises
         ------
         DataError
-            It holds no numbers, or not in every row.
+            As :meth:`pieces`; or there is none in some row.
         """
-        kind = self.schema.field(name).type
-        # Looked at first: numbers take the memory of their rows, anything else what it likes.
-        if not is_numeric(kind):
-            raise DataError(
-                f"{self.where(name)} holds {kind}, not whole numbers: store class indices as int64"
-            )
-        parts = self.parts(name)
-        if any(part.null_count for part in parts):
-            raise DataError(
-                f"{self.where(name)} has empty {what}: fill them in, or remove the rows"
-            )
-        # An empty shard has no chunks, and its type would spoil that of the others.
-        arrays = [np.asarray(part.to_numpy(zero_copy_only=False)) for part in parts if len(part)]
-        return np.concatenate(arrays) if arrays else np.empty(0, np.int64)
+        for arrays in self.pieces(names):
+            for name, array in zip(names, arrays, strict=True):
+                if array.null_count:
+                    raise DataError(
+                        f"{self.where(name)} has empty {what}: fill them in, or remove the rows"
+                    )
+            if len(arrays[0]):
+                yield [np.asarray(each.to_numpy(zero_copy_only=False)) for each in arrays]
 
-    def texts(self, name: str) -> list[str]:
-        """Read a column as text, an empty cell as the empty text."""
-        column = self.column(name)
-        values = (column.value(row).as_py() for row in range(len(column)))
-        return ["" if value is None else str(value) for value in values]
-
-
-def unlike(file: Path, name: str, kind: Any, first: Any) -> DataError:
-    """Return the error for a column that a file has of another type than the first file."""
-    return DataError(
-        f"{shown(file)} column {shown(name)!r} holds {kind}, in the first file {first}: write both "
-        "alike"
-    )
+    def _check(self, names: Sequence[str]) -> None:
+        """Raise DataError unless each file has columns as the first has them."""
+        for number in self.spans.filled:
+            file, schema = self.files[number], self._schema(number)
+            there = Counter(schema.names)
+            for name in names:
+                if there[name] != 1:
+                    number_of = "two columns" if there[name] else "no column"
+                    raise DataError(
+                        f"{shown(file)} has {number_of} {shown(name)!r}: write it as the first file"
+                    )
+                own, first = schema.field(name).type, self.schema.field(name).type
+                if own != first and kind_of(own) is not kind_of(first):
+                    raise DataError(
+                        f"{shown(file)} column {shown(name)!r} holds {own}, in the first file "
+                        f"{first}: write both alike"
+                    )
 
 
-def is_numeric(kind: Any) -> bool:
-    """Tell whether a type is one of numbers or booleans."""
-    types = pyarrow_module().types
-    return bool(types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind))
+class Column:
+    """One column, of which some rows of a span are held at a time.
 
+    Rows should be asked for in ascending order: a span is read from its beginning on.
+    """
 
-def is_text(kind: Any) -> bool:
-    """Tell whether a type is one of text, also where each stands only once (a categorical)."""
-    types = pyarrow_module().types
-    if types.is_dictionary(kind):
-        kind = kind.value_type
-    return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind))
+    def __init__(self, files: ColumnFiles, name: str) -> None:
+        self._files, self._name = files, name
+        self._lock = threading.Lock()
+        # The span that is being read, the rest of it, the piece at hand, and its first row.
+        self._open: tuple[int, Iterator[list[Any]]] | None = None
+        self._piece: Any = ()
+        self._first = 0
 
+    def __len__(self) -> int:
+        return len(self._files)
 
-def is_list(kind: Any) -> bool:
-    """Tell whether a type is one of lists."""
-    types = pyarrow_module().types
-    return bool(types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind))
+    def where(self, row: int) -> str:
+        """How messages name a row: by its number in its own file."""
+        return self._files.where_row(row)
 
-
-def stored(array: Any) -> Any:
-    """Return an array as it is stored, where a library has given its type another name."""
-    pyarrow = pyarrow_module()
-    return array.storage if isinstance(array, pyarrow.ExtensionArray) else array
-
-
-def stored_schema(schema: Any) -> Any:
-    """Return a schema with the types that are stored."""
-    pyarrow = pyarrow_module()
-    for place, field in enumerate(schema):
-        if isinstance(field.type, pyarrow.BaseExtensionType):
-            schema = schema.set(place, field.with_type(field.type.storage_type))
-    return schema
-
-
-def pyarrow_module() -> ModuleType:
-    """Return pyarrow with the parts that are used; DataError where it is not installed."""
-    try:
-        import pyarrow
-        import pyarrow.compute
-        import pyarrow.ipc
-        import pyarrow.parquet
-        import pyarrow.types
-    except ImportError:
-        raise DataError(
-            "Parquet and Arrow files need pyarrow: install it with pip install 'cloakify[parquet]'"
-        ) from None
-    return pyarrow  # type: ignore[no-any-return]
+    def value(self, row: int) -> Any:
+        """The pyarrow scalar in that row."""
+        spans = self._files.spans
+        span = spans.of(row)
+        with self._lock:
+            if self._open is None or self._open[0] != span or row < self._first:
+                # Let go of the old piece first: both together would double the memory.
+                self._piece, self._first = (), int(spans.starts[span])
+                self._open = span, self._files.span(span, [self._name])
+            while row - self._first >= len(self._piece):
+                self._first += len(self._piece)
+                self._piece = ()
+                try:
+                    (self._piece,) = next(self._open[1])
+                except StopIteration:
+                    self._open = None
+                    raise DataError(f"{self.where(row)} is missing: write the file again") from None
+            return self._piece[row - self._first]

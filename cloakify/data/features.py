@@ -1,106 +1,46 @@
-"""What the columns of a table are for: by types, by what Hugging Face tells, or by their names.
-
-``datasets`` writes into a schema's metadata what each column is: an image, classes with their
-names. Elsewhere a column's type and its name have to do.
-"""
+"""What Hugging Face's ``datasets`` tells of a table's columns, in the metadata of its schema."""
 
 from __future__ import annotations
 
 import json
 from typing import Any
 
-from cloakify.data.columns import is_list, is_numeric, is_text, pyarrow_module
-from cloakify.data.labels import LABEL_NAMES
-from cloakify.data.request import Request
-
-IMAGE_NAMES = ("image", "img", "pixel_values")
-"""Names that columns of images go by."""
-
-# What pandas calls the rows' own names.
-_INDEX = "__index_level_"
+from cloakify.data.column_types import kind_of
+from cloakify.data.roles import Kind, Told
 
 
 class Features:
-    """The columns of a table.
+    """The columns of a table by types, and what is told of them; elsewhere that is nothing.
 
     Parameters
     ----------
     schema
         A ``pyarrow.Schema``, its types as they are stored.
-    request
-        What is asked of it.
-    where
-        How messages name the table.
     """
 
-    def __init__(self, schema: Any, request: Request, where: str) -> None:
-        self._types = {f.name: f.type for f in schema if not f.name.startswith(_INDEX)}
+    def __init__(self, schema: Any) -> None:
         self._described = _described(schema.metadata)
-        self._request, self._where = request, where
+        self.kinds: dict[str, Kind] = {field.name: kind_of(field.type) for field in schema}
 
     @property
-    def names(self) -> list[str]:
-        """Names of all columns."""
-        return list(self._types)
-
-    def label(self, apart: str | None = None) -> str | None:
-        """Return the column of labels; ``apart`` is that of the samples."""
-        named = self._request.label_of(self.names, self._where, apart)
-        return named or self._only("ClassLabel")
+    def told(self) -> Told:
+        """Columns that are told to hold images, and classes."""
+        return Told(self._of("Image"), self._of("ClassLabel"))
 
     def class_names(self, column: str) -> tuple[str, ...] | None:
         """Names of the classes that a column's numbers stand for, where they are told."""
         names = self._described.get(column, {}).get("names")
         return tuple(map(str, names)) if isinstance(names, list) else None
 
-    def samples(self) -> str | None:
-        """Return the column of images, or of arrays as lists, or ``None``.
+    def is_audio(self, column: str) -> bool:
+        """Whether a column is told to hold audio files."""
+        return self._type(column) == "Audio"
 
-        It is called as the model's input is, or ``x``, or as images are; or it is the only one of
-        images.
-        """
-        named = (self._request.input_name, "x", *IMAGE_NAMES)
-        found = next((name for name in named if name in self._types), None)
-        if found is not None:
-            return found
-        images = [name for name, kind in self._types.items() if _holds_image_files(kind)]
-        return self._only("Image") or (images[0] if len(images) == 1 else None)
+    def _of(self, kind: str) -> tuple[str, ...]:
+        return tuple(name for name in self.kinds if self._type(name) == kind)
 
-    def is_list(self, column: str) -> bool:
-        """Whether a column holds arrays as lists."""
-        return is_list(self._types[column])
-
-    def is_numeric(self, column: str) -> bool:
-        """Whether a column holds a number in each row."""
-        return is_numeric(self._types[column])
-
-    def is_text(self, column: str) -> bool:
-        """Whether a column holds text."""
-        return is_text(self._types[column])
-
-    def kind(self, column: str) -> str:
-        """What a column is, as ``datasets`` tells: ``Image``, ``Audio``, …; or ""."""
+    def _type(self, column: str) -> str:
         return str(self._described.get(column, {}).get("_type", ""))
-
-    @property
-    def numbers(self) -> list[str]:
-        """Columns of a table of numbers: all but the labels; empty where one holds no numbers."""
-        plain = [name for name in self.names if not self._may_be_label(name)]
-        return plain if all(map(self.is_numeric, plain)) else []
-
-    def _may_be_label(self, name: str) -> bool:
-        given = self._request.label
-        return name == given if given else name.lower() in LABEL_NAMES
-
-    def _only(self, kind: str) -> str | None:
-        """Return the one column that ``datasets`` tells to be of a kind."""
-        found = [name for name in self.names if self.kind(name) == kind]
-        return found[0] if len(found) == 1 else None
-
-
-def _holds_image_files(kind: Any) -> bool:
-    types = pyarrow_module().types
-    return bool(types.is_struct(kind) and {"bytes", "path"} <= {f.name for f in kind.fields})
 
 
 def _described(metadata: dict[bytes, bytes] | None) -> dict[str, dict[str, Any]]:

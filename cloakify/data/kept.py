@@ -1,4 +1,4 @@
-"""Samples that can be had once only, kept in temporary files to be read again in any order.
+"""Samples that can be had once only, or only in order, kept in temporary files to be read again.
 
 The files have no names, and are gone with the process.
 """
@@ -8,7 +8,8 @@ from __future__ import annotations
 import tempfile
 import threading
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -39,55 +40,98 @@ class KeptRows:
                 f"{where} holds {kind[1]} of shape {kind[0]}, those before {self._kind[1]} of "
                 f"shape {self._kind[0]}: yield samples of one shape and type"
             )
-        self._file.write(np.ascontiguousarray(rows).tobytes())
+        _write(self._file, np.ascontiguousarray(rows).data)
         self.count += len(rows)
 
     def stored(self) -> StoredArray:
         """Return the array of all rows."""
         assert self._kind is not None
-        self._file.flush()
+        with _room():
+            self._file.flush()
         shape, dtype = self._kind
         return StoredArray(self._where, (self.count, *shape), dtype, self._file, 0, False)
 
 
-class KeptImages:
-    """Image files behind each other in a temporary file."""
+class _Pieces:
+    """Bytes of unequal length behind each other in a temporary file."""
 
-    def __init__(self, where: str) -> None:
-        self._where = where
+    def __init__(self) -> None:
         self._file = _temporary_file()
         self._ends = array("q", [0])
+        self._lock = threading.Lock()
 
     def __len__(self) -> int:
         return len(self._ends) - 1
 
     def add(self, data: bytes) -> None:
-        """Keep a file."""
-        self._file.write(data)
+        """Keep some."""
+        _write(self._file, data)
         self._ends.append(self._ends[-1] + len(data))
+
+    def read(self, row: int) -> bytes:
+        """Return those that were kept as the row-th; safe to call from several threads."""
+        with self._lock:
+            self._file.seek(self._ends[row])
+            return self._file.read(self._ends[row + 1] - self._ends[row])
+
+    def flush(self) -> None:
+        """Say that there are no more."""
+        with _room():
+            self._file.flush()
+
+
+class KeptTexts:
+    """Texts behind each other in a temporary file; see :class:`cloakify.data.text_source.Texts`."""
+
+    def __init__(self) -> None:
+        self._pieces = _Pieces()
+
+    def __len__(self) -> int:
+        return len(self._pieces)
+
+    def __getitem__(self, row: int) -> str:
+        return self._pieces.read(row).decode("utf-8", "surrogatepass")
+
+    def extend(self, texts: Iterable[str]) -> None:
+        """Keep some texts more."""
+        for text in texts:
+            self._pieces.add(text.encode("utf-8", "surrogatepass"))
+
+
+class KeptImages:
+    """Image files behind each other in a temporary file."""
+
+    def __init__(self) -> None:
+        self._pieces = _Pieces()
+
+    def __len__(self) -> int:
+        return len(self._pieces)
+
+    def add(self, data: bytes) -> None:
+        """Keep a file."""
+        self._pieces.add(data)
 
     def source(
         self, path: Path, labels: Labels | None, names: tuple[str, ...] | None
     ) -> EncodedSource:
         """Return all files as samples."""
-        self._file.flush()
-        return _YieldedImages(path, self._file, self._ends, labels, names)
+        self._pieces.flush()
+        return _YieldedImages(path, self._pieces, labels, names)
 
 
 class _YieldedImages(EncodedSource):
     def __init__(
         self,
         path: Path,
-        file: BinaryIO,
-        ends: Sequence[int],
+        pieces: _Pieces,
         labels: Labels | None,
         class_names: tuple[str, ...] | None,
     ) -> None:
         super().__init__(path, labels, class_names)
-        self._file, self._ends, self._lock = file, ends, threading.Lock()
+        self._pieces = pieces
 
     def __len__(self) -> int:
-        return len(self._ends) - 1
+        return len(self._pieces)
 
     def where(self, row: int) -> str:
         return f"{shown(self.path)} sample {row}"
@@ -96,10 +140,26 @@ class _YieldedImages(EncodedSource):
         return ""
 
     def read(self, row: int) -> bytes:
-        with self._lock:
-            self._file.seek(self._ends[row])
-            return self._file.read(self._ends[row + 1] - self._ends[row])
+        return self._pieces.read(row)
 
 
 def _temporary_file() -> BinaryIO:
-    return cast(BinaryIO, tempfile.TemporaryFile(prefix="cloakify-"))
+    with _room():
+        return cast(BinaryIO, tempfile.TemporaryFile(prefix="cloakify-"))
+
+
+def _write(file: BinaryIO, data: bytes | memoryview) -> None:
+    with _room():
+        file.write(data)
+
+
+@contextmanager
+def _room() -> Iterator[None]:
+    """Raise DataError where samples can't be kept."""
+    try:
+        yield
+    except OSError as error:
+        raise DataError(
+            f"samples can't be kept in {shown(tempfile.gettempdir())} ({error.strerror}): set "
+            "TMPDIR to a folder with more room"
+        ) from None

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from array import array
+from collections.abc import Collection, Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,13 +12,16 @@ from numpy.typing import NDArray
 from cloakify.data.naming import shown
 from cloakify.data.sanity import read_labels
 from cloakify.errors import DataError
-from cloakify.numeric.arrays import Labels
+from cloakify.numeric.arrays import AnyArray, Labels
 
 LABEL_NAMES = ("y", "labels", "label", "target", "class", "fine_label")
 """Names that labels go by, the preferred first."""
 
 # A column of so many different texts is no list of classes.
 _MOST_CLASSES = 100_000
+
+# As pandas and JSON write them.
+_TRUTH = {"false": 0.0, "true": 1.0}
 
 
 def label_name(names: Collection[str], apart: str | None = None) -> str | None:
@@ -41,56 +45,102 @@ def numbered_labels(names: Sequence[str]) -> list[str]:
     return [name for _, name in several[0]] if several else []
 
 
-def labels_of_columns(columns: Sequence[Sequence[str]], where: str) -> Labels:
-    """Read independent labels from columns of text of 0 and 1 each; int64 [n, K].
+class TextLabels:
+    """A column of labels as text, of which each that stands there is held once."""
+
+    def __init__(self, texts: Iterable[str] = ()) -> None:
+        self._codes = array("i")
+        self._known: dict[str, int] = {}
+        self.extend(texts)
+
+    def __len__(self) -> int:
+        return len(self._codes)
+
+    def extend(self, texts: Iterable[str]) -> None:
+        """Take some rows more."""
+        known = self._known
+        self._codes.extend(known.setdefault(text, len(known)) for text in texts)
+
+    def read(self, where: str) -> tuple[Labels, tuple[str, ...] | None]:
+        """Read them: whole numbers are class indices, anything else a class's name.
+
+        False and true are the class indices 0 and 1, and lists such as ``[0, 1, 1]`` independent
+        labels.
+
+        Returns
+        -------
+        tuple
+            int64 [n] or [n, K], and the names in their order; ``None`` where there are no names.
+
+        Raises
+        ------
+        DataError
+            A label is empty or negative, or there are more classes than any classifier has.
+        """
+        texts = list(self._known)
+        empty = next((place for place, text in enumerate(texts) if not text.strip()), None)
+        if empty is not None:
+            row = int(np.argmax(self._places() == empty))
+            raise DataError(f"{where} row {row} has no label: fill it in, or remove the row")
+        if texts and all(text.lstrip().startswith("[") for text in texts):
+            lists = [text.strip().strip("[]").replace(",", " ").split() for text in texts]
+            if len({len(parts) for parts in lists}) == 1:
+                return labels_of_columns(_floats(lists, where)[self._places()].T, where), None
+            raise DataError(f"{where} holds lists of several lengths: give 0 or 1 for each label")
+        try:
+            numbers = np.array([number_of(text) for text in texts], np.float64)
+        except ValueError:
+            return self._of_names(sorted(texts), where)
+        return labels_of_numbers(numbers[self._places()], where), None
+
+    def flags(self, where: str) -> NDArray[np.float64]:
+        """Read them as one of several independent labels; DataError where one is no number."""
+        of_texts = _floats([[text] for text in self._known], where)[:, 0]
+        return of_texts[self._places()]
+
+    def _of_names(self, names: list[str], where: str) -> tuple[Labels, tuple[str, ...]]:
+        if len(names) > _MOST_CLASSES:
+            raise DataError(
+                f"{where} holds {len(names)} different labels ({shown(names[0])}, …): is it the "
+                "column of the labels?"
+            )
+        places = {name: place for place, name in enumerate(names)}
+        order = np.array([places[text] for text in self._known], np.int64)
+        return order[self._places()], tuple(names)
+
+    def _places(self) -> NDArray[np.int32]:
+        return np.frombuffer(self._codes, np.int32)
+
+
+def number_of(text: str) -> float:
+    """Read a number, false and true as 0 and 1; ValueError where it is none."""
+    truth = _TRUTH.get(text.strip().lower())
+    return float(text) if truth is None else truth
+
+
+def _floats(rows: Sequence[Sequence[str]], where: str) -> NDArray[np.float64]:
+    """Read rows of numbers of equal length."""
+    try:
+        return np.array([[number_of(text) for text in row] for row in rows], np.float64)
+    except ValueError as error:
+        raise DataError(f"{where} hold more than 0 and 1 for each label: {error}") from None
+
+
+def labels_of_columns(columns: AnyArray | Sequence[AnyArray], where: str) -> Labels:
+    """Read independent labels from columns of 0 and 1 each; int64 [n, K].
 
     Raises
     ------
     DataError
         A cell is something else.
     """
-    try:
-        values = np.array([[float(text) for text in column] for column in columns]).T
-    except ValueError as error:
-        raise DataError(f"{where} hold more than 0 and 1 for each label: {error}") from None
+    values = np.stack(list(columns), axis=1)
     return read_labels(values, len(values), where)
 
 
-def labels_of_texts(texts: Sequence[str], where: str) -> tuple[Labels, tuple[str, ...] | None]:
-    """Read labels from text: whole numbers are class indices, anything else a class's name.
-
-    Lists such as ``[0, 1, 1]`` are independent labels.
-
-    Returns
-    -------
-    tuple
-        int64 [n] or [n, K], and the names in their order; ``None`` where there are no names.
-
-    Raises
-    ------
-    DataError
-        A label is empty or negative, or there are more classes than any classifier has.
-    """
-    for row, text in enumerate(texts):
-        if not text.strip():
-            raise DataError(f"{where} row {row} has no label: fill it in, or remove the row")
-    if all(text.lstrip().startswith("[") for text in texts) and texts:
-        lists = [text.strip().strip("[]").replace(",", " ").split() for text in texts]
-        if len({len(parts) for parts in lists}) == 1:
-            return labels_of_columns(list(zip(*lists, strict=True)), where), None
-        raise DataError(f"{where} holds lists of several lengths: give 0 or 1 for each label")
-    try:
-        numbers = np.array([float(text) for text in texts])
-    except ValueError:
-        names = sorted(set(texts))
-        if len(names) > _MOST_CLASSES:
-            raise DataError(
-                f"{where} holds {len(names)} different labels ({shown(names[0])}, …): is it the "
-                "column of the labels?"
-            ) from None
-        places = {name: place for place, name in enumerate(names)}
-        return np.array([places[text] for text in texts], np.int64), tuple(names)
-    return labels_of_numbers(numbers, where), None
+def labels_of_texts(texts: Iterable[str], where: str) -> tuple[Labels, tuple[str, ...] | None]:
+    """Read labels from text; see :meth:`TextLabels.read`."""
+    return TextLabels(texts).read(where)
 
 
 def labels_of_numbers(values: NDArray[np.generic], where: str) -> Labels:

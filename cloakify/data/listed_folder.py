@@ -16,7 +16,7 @@ from cloakify.data.folder import EXTENSIONS, ImageFolder
 from cloakify.data.labels import labels_of_texts
 from cloakify.data.naming import shown
 from cloakify.data.request import Request
-from cloakify.data.table import no_labels
+from cloakify.data.roles import no_labels
 from cloakify.errors import DataError
 
 FILES = ("metadata.csv", "metadata.jsonl")

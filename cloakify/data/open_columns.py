@@ -8,21 +8,30 @@ the only column of classes. Several shards count as one source, in the order of 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
+
 from cloakify.data.column_rows import ColumnImages, ColumnRows, ColumnTexts
 from cloakify.data.columns import Column, ColumnFiles
 from cloakify.data.features import Features
 from cloakify.data.joined import with_others
-from cloakify.data.labels import labels_of_numbers, labels_of_texts
+from cloakify.data.labels import TextLabels, labels_of_columns, labels_of_numbers
 from cloakify.data.naming import shown, some
 from cloakify.data.request import Request
+from cloakify.data.roles import Kind, Roles, assign
 from cloakify.data.source import Source
-from cloakify.data.table import TableRows, no_labels, table_of_columns
-from cloakify.data.text_source import TextSource, text_columns
+from cloakify.data.table import table_of_numbers
+from cloakify.data.text_source import TextSource
 from cloakify.errors import DataError
-from cloakify.numeric.arrays import Labels
+from cloakify.numeric.arrays import AnyArray, Labels
 
-# Bytes of columns of numbers that are held in memory together.
+# Bytes of columns of numbers that are kept.
 _LARGEST_TABLE = 1 << 32
+# Cells of labels that are text at once.
+_TOGETHER = 1 << 14
+
+_Labels = tuple[Labels | None, tuple[str, ...] | None]
 
 
 def open_columns(files: ColumnFiles, request: Request) -> Source:
@@ -40,35 +49,63 @@ def open_columns(files: ColumnFiles, request: Request) -> Source:
     DataError
         A file is damaged, columns are missing or of no use.
     """
-    features = Features(files.schema, request, shown(files.files[0]))
-    if request.ids and request.input_name not in features.names:
-        return _open_text(files, features, labelled=request.labelled)
-    x_name = features.samples()
-    if x_name is None and features.numbers:
-        return _open_table(files, features, labelled=request.labelled)
-    if x_name is None:
+    features = Features(files.schema)
+    roles = assign(features.kinds, request, files.first, features.told)
+    if roles.kind is Kind.NUMBER:
+        source = _open_numbers(files, features, roles, request)
+    elif roles.kind is Kind.TEXT:
+        columns = [files.column(name) for name in roles.samples]
+        texts = [ColumnTexts(each) for each in columns]
+        source = TextSource(files.path, texts, *_labels(files, features, roles), files.where_row)
+    else:
+        source = _open_arrays(files, features, roles, request)
+    source.notes = (*source.notes, *(f"{shown(files.first)}: {each}" for each in roles.note))
+    return source
+
+
+def _open_arrays(files: ColumnFiles, features: Features, roles: Roles, request: Request) -> Source:
+    """Open images, or arrays in lists."""
+    (name,) = roles.samples
+    if features.is_audio(name):
+        raise DataError(
+            f"{files.where(name)} holds audio files, which are not decoded: store the samples as "
+            "lists of numbers, as the model takes them"
+        )
+    samples = files.column(name)
+    labels = _labels(files, features, roles)
+    if roles.kind is not Kind.LIST:
+        return ColumnImages(files.path, samples, *labels)
+    length = _padded_length(samples, request)
+    return with_others(
+        ColumnRows(files.path, samples, *labels, length),
+        request.others,
+        [name for name, kind in features.kinds.items() if kind is Kind.LIST],
+        lambda name: ColumnRows(files.path, files.column(name), None, None, length),
+    )
+
+
+def _open_numbers(files: ColumnFiles, features: Features, roles: Roles, request: Request) -> Source:
+    """Open columns of numbers as a table."""
+    if not any(features.kinds[name] is Kind.NUMBER for name in roles.samples):
         wanted = "'image' or 'x'"
         if request.input_name not in ("image", "x"):
             wanted += f", or {shown(request.input_name)!r} as the model does"
         raise DataError(
-            f"{shown(files.files[0])} has columns {some(features.names)}: name the samples {wanted}"
+            f"{shown(files.first)} has columns {some(list(features.kinds))}: name the samples "
+            f"{wanted}"
         )
-    if features.kind(x_name) == "Audio":
+    for name in roles.samples:
+        files.check_number(
+            name, "numbers: encode it as the model was trained with, or leave it out"
+        )
+    count, width = len(files), len(roles.samples)
+    if 8 * count * width > _LARGEST_TABLE:
         raise DataError(
-            f"{files.where(x_name)} holds audio files, which are not decoded: store the samples as "
-            "lists of numbers, as the model takes them"
+            f"{shown(files.path)} holds {count} rows of {width} numbers, more than are kept: give "
+            "a part of it"
         )
-    samples = files.column(x_name)
-    labels, names = _labels(files, features, x_name) if request.labelled else (None, None)
-    if features.is_list(x_name):
-        length = _padded_length(samples, request)
-        return with_others(
-            ColumnRows(files.path, samples, labels, names, length),
-            request.others,
-            [name for name in features.names if features.is_list(name)],
-            lambda name: ColumnRows(files.path, files.column(name), None, None, length),
-        )
-    return ColumnImages(files.path, samples, labels, names)
+    labels = _labels(files, features, roles)
+    return table_of_numbers(files.path, files.numbers(roles.samples, "cells"), labels)
 
 
 def _padded_length(samples: Column, request: Request) -> int | None:
@@ -91,40 +128,39 @@ def _padded_length(samples: Column, request: Request) -> int | None:
     return max(lengths)
 
 
-def _labels(
-    files: ColumnFiles, features: Features, apart: str | None = None
-) -> tuple[Labels, tuple[str, ...] | None]:
-    """Read the labels, class indices or names of classes; ``apart`` is the samples' column."""
-    name = features.label(apart)
-    if name is None:
-        raise no_labels(files.files[0], features.names)
-    if features.is_text(name):
-        return labels_of_texts(files.texts(name), files.where(name))
-    labels = labels_of_numbers(files.numbers(name, "labels"), files.where(name))
-    return labels, features.class_names(name)
+def _labels(files: ColumnFiles, features: Features, roles: Roles) -> _Labels:
+    """Read the labels: class indices, names of classes, or 0 and 1 for independent ones."""
+    if not roles.labels:
+        return None, None
+    if len(roles.labels) > 1:
+        where = f"{shown(files.first)} columns {some(list(roles.labels))}"
+        return labels_of_columns(_numbers(files, roles.labels), where), None
+    (name,) = roles.labels
+    kind, where = features.kinds[name], files.where(name)
+    if kind is Kind.TEXT:
+        return _texts(files, name).read(where)
+    if kind is Kind.LIST:
+        return _lists(files, name), None
+    return labels_of_numbers(_numbers(files, [name])[0], where), features.class_names(name)
 
 
-def _open_table(files: ColumnFiles, features: Features, *, labelled: bool) -> TableRows:
-    """Open columns of numbers, and one of labels, as a table."""
-    count, width = len(files), len(features.numbers)
-    if 8 * count * width > _LARGEST_TABLE:
-        raise DataError(
-            f"{shown(files.path)} holds {count} rows of {width} numbers, more than fit in memory "
-            "together: give a part of it"
-        )
-    labels = _labels(files, features) if labelled else None
-    columns = {name: files.numbers(name, "cells") for name in features.numbers}
-    return table_of_columns(files.path, columns, labels)
+def _numbers(files: ColumnFiles, names: Sequence[str]) -> list[AnyArray]:
+    """Read columns of numbers whole."""
+    for name in names:
+        files.check_number(name, "whole numbers: store class indices as int64")
+    parts = list(files.numbers(names, "labels"))
+    return [np.concatenate(each) for each in zip(*parts, strict=True)]
 
 
-def _open_text(files: ColumnFiles, features: Features, *, labelled: bool) -> TextSource:
-    """Open columns of text."""
-    label = features.label()
-    plain = [name for name in features.names if name != label]
-    of_text = [name for name in plain if features.is_text(name)]
-    chosen = text_columns(plain, of_text, shown(files.files[0]))
-    columns = [files.column(name) for name in chosen]
-    labels, names = _labels(files, features) if labelled else (None, None)
-    return TextSource(
-        files.path, [ColumnTexts(each) for each in columns], labels, names, columns[0].where
-    )
+def _texts(files: ColumnFiles, name: str) -> TextLabels:
+    labels = TextLabels()
+    for (part,) in files.pieces([name]):
+        for start in range(0, len(part), _TOGETHER):
+            labels.extend(text or "" for text in part.slice(start, _TOGETHER).to_pylist())
+    return labels
+
+
+def _lists(files: ColumnFiles, name: str) -> Labels:
+    """Read independent labels that are a list in each row."""
+    rows = ColumnRows(files.path, files.column(name), None, None)
+    return labels_of_numbers(rows.take(np.arange(len(rows))), files.where(name))

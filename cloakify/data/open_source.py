@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cloakify.data.array_files import open_npy_file, open_npy_folder, open_npz
-from cloakify.data.arrow_file import ArrowFiles
+from cloakify.data.arrow_files import ArrowFiles
 from cloakify.data.bounds import check_regular
 from cloakify.data.cells import ENDINGS
 from cloakify.data.chained import ChainedRows
@@ -16,7 +16,7 @@ from cloakify.data.folder import is_image, open_folder, open_images
 from cloakify.data.listed_folder import list_file, open_listed
 from cloakify.data.naming import shown
 from cloakify.data.open_columns import open_columns
-from cloakify.data.parquet_column import ParquetFiles
+from cloakify.data.parquet_files import ParquetFiles
 from cloakify.data.patterns import is_pattern, matching, root
 from cloakify.data.request import Request
 from cloakify.data.source import RowSource, Source

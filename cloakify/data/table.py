@@ -1,95 +1,36 @@
-"""Tables with a column of labels: CSV, lines of JSON, and the Parquet files of a DataFrame."""
+"""Tables of text: CSV, and lines of JSON.
+
+A column of labels goes by its name; the samples are the numbers in all others, or sentences.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from cloakify.data.array_files import ArraySource
 from cloakify.data.bounds import check_count
 from cloakify.data.cells import stream_cells
 from cloakify.data.folder import is_image
-from cloakify.data.labels import (
-    LABEL_NAMES,
-    label_name,
-    labels_of_columns,
-    labels_of_texts,
-    numbered_labels,
-)
+from cloakify.data.kept import KeptRows, KeptTexts
+from cloakify.data.labels import TextLabels, labels_of_columns, number_of
 from cloakify.data.naming import shown, some
 from cloakify.data.request import Request
-from cloakify.data.source import RowSource, Source
-from cloakify.data.text_source import TextSource, text_columns
+from cloakify.data.roles import Kind, Roles, assign
+from cloakify.data.source import Source
+from cloakify.data.text_source import TextSource
 from cloakify.errors import DataError
-from cloakify.numeric.arrays import Array, Labels
+from cloakify.numeric.arrays import AnyArray, Array, Labels
 
-# Different texts of a column that are told from new ones: labels are no more.
-_MOST_HELD = 1 << 14
-
-
-class TableRows(RowSource):
-    """Rows of numbers at hand.
-
-    Parameters
-    ----------
-    path
-        The file.
-    values
-        float32 [n, D].
-    labels, class_names
-        See :class:`~cloakify.data.source.Source`.
-    """
-
-    def __init__(
-        self,
-        path: Path,
-        values: Array,
-        labels: Labels | None,
-        class_names: tuple[str, ...] | None,
-    ) -> None:
-        check_count(len(values), str(path))
-        super().__init__(path, labels, class_names)
-        self._values = values
-
-    def __len__(self) -> int:
-        return len(self._values)
-
-    @property
-    def sample_shape(self) -> tuple[int, ...]:
-        """See :attr:`RowSource.sample_shape`."""
-        return self._values.shape[1:]
-
-    @property
-    def dtype(self) -> np.dtype[np.generic]:
-        """float32: more digits are no use to a model that takes no doubles."""
-        return np.dtype(np.float32)
-
-    def where(self, row: int) -> str:
-        """See :meth:`Source.where`."""
-        return f"{shown(self.path)} row {row}"
-
-    def take(self, rows: NDArray[np.int64]) -> NDArray[np.generic]:
-        """See :meth:`RowSource.take`."""
-        return self._values[rows]
-
-
-class _Texts:
-    """A column of text, of which what stands there often is held once."""
-
-    def __init__(self) -> None:
-        self.rows: list[str] = []
-        self._known: dict[str, str] = {}
-
-    def add(self, cells: Sequence[str]) -> None:
-        """Take some rows more."""
-        known = self._known if len(self._known) <= _MOST_HELD else {}
-        self.rows += [known.setdefault(cell, cell) for cell in cells]
+# Some rows of a table: the cells of each column, by its name.
+_Rows = Mapping[str, Sequence[str]]
 
 
 def open_table(path: Path, request: Request) -> Source:
-    """Open a table of text: a column of labels by name, and numbers in all others, or sentences.
+    """Open a table of text.
 
     Raises
     ------
@@ -98,73 +39,110 @@ def open_table(path: Path, request: Request) -> Source:
         rows differ in length.
     """
     header, chunks = stream_cells(path)
-    label = request.label_of(header, shown(path)) if request.labelled else None
-    several = numbered_labels(header) if label is None else []
-    if request.labelled and label is None and not several:
-        raise no_labels(path, header)
-    unlabelled = label_name(header) if label is None else label
-    features = [name for name in header if name and name not in (unlabelled, *several)]
-    if not features:
-        raise DataError(f"{shown(path)} has no column but that of the labels: add the features")
-    of_text = text_columns(features, features, shown(path)) if request.ids else []
-    several = several if request.labelled else []
-    texts = {name: _Texts() for name in (*of_text, label, *several) if name is not None}
-    numbers: list[Array] = [np.empty((0, len(features)), np.float32)]
-    start = 0
-    for rows in chunks:
-        columns = dict(zip(header, zip(*rows, strict=True), strict=True))
-        for name, column in texts.items():
-            column.add(columns[name])
-        if not request.ids:
-            numbers.append(_numbers(path, {name: columns[name] for name in features}, start))
-        start += len(rows)
-    labels: tuple[Labels | None, tuple[str, ...] | None] = (None, None)
-    if label is not None:
-        labels = labels_of_texts(texts[label].rows, f"{shown(path)} column {shown(label)!r}")
-    elif several:
-        columns_of = [texts[name].rows for name in several]
-        labels = labels_of_columns(columns_of, f"{shown(path)} columns {some(several)}"), None
-    if request.ids:
-        of_rows = [texts[name].rows for name in of_text]
-        return TextSource(path, of_rows, *labels, lambda row: f"{shown(path)} row {row}")
-    source = TableRows(path, np.concatenate(numbers), *labels)
-    if any(not name for name in header):
-        source.notes = (f"{shown(path)}: the column without a name is left out",)
+    parts = (dict(zip(header, zip(*rows, strict=True), strict=True)) for rows in chunks)
+    first = next(parts, None) or dict.fromkeys(header, ())
+    roles = assign({name: _kind(first[name]) for name in header}, request, path)
+    read = _read_texts if roles.kind is Kind.TEXT else _read_numbers
+    source = read(path, roles, chain([first], parts))
+    source.notes = tuple(f"{shown(path)}: {each}" for each in roles.note)
     return source
 
 
-def no_labels(path: Path, names: Sequence[str]) -> DataError:
-    """Return the error for a table none of whose columns goes by a name of labels."""
-    wanted = ", ".join(map(repr, LABEL_NAMES))
-    return DataError(
-        f"{shown(path)} has no column of labels ({some([*names])}): call that of the labels one of "
-        f"{wanted}, name it by --labels COLUMN, or pass --labels model to take the model's own "
-        "answers"
-    )
-
-
-def table_of_columns(
+def table_of_numbers(
     path: Path,
-    columns: dict[str, NDArray[np.generic]],
-    labels: tuple[Labels, tuple[str, ...] | None] | None,
-) -> TableRows:
-    """Make a table of columns of numbers [n] each, by name, and of labels with classes' names."""
+    rows: Iterator[Sequence[AnyArray]],
+    labels: tuple[Labels | None, tuple[str, ...] | None],
+) -> ArraySource:
+    """Keep a table of numbers, float32: more digits are no use to a model that takes no doubles.
+
+    Parameters
+    ----------
+    path
+        What the user gave.
+    rows
+        Some rows after the other, an array [n] for each column.
+    labels
+        The labels, and the names of their classes.
+    """
+    kept = KeptRows(shown(path))
+    for columns in rows:
+        kept.add(np.stack([_single(column) for column in columns], axis=1), shown(path))
+    check_count(kept.count, str(path))
+    return ArraySource(path, kept.stored(), *labels)
+
+
+def _kind(cells: Sequence[str]) -> Kind:
+    """Return what a column seems to hold, by its first cells."""
+    return Kind.NUMBER if all(map(_may_be_number, cells)) else Kind.TEXT
+
+
+def _may_be_number(cell: str) -> bool:
+    return not cell.strip() or _is_number(cell)
+
+
+def _read_numbers(path: Path, roles: Roles, parts: Iterator[_Rows]) -> ArraySource:
+    labels = {name: TextLabels() for name in roles.labels}
+
+    def rows() -> Iterator[list[AnyArray]]:
+        start = 0
+        for part in parts:
+            if count := len(part[roles.samples[0]]):
+                _extend(labels, part)
+                yield [_numbers(path, name, part[name], start) for name in roles.samples]
+            start += count
+
+    source = table_of_numbers(path, rows(), (None, None))
+    source.labels, source.class_names = _labels(path, labels)
+    return source
+
+
+def _read_texts(path: Path, roles: Roles, parts: Iterator[_Rows]) -> TextSource:
+    labels = {name: TextLabels() for name in roles.labels}
+    texts = {name: KeptTexts() for name in roles.samples}
+    for part in parts:
+        _extend(labels, part)
+        for name, column in texts.items():
+            column.extend(part[name])
+    columns = list(texts.values())
+    check_count(len(columns[0]), str(path))
+    return TextSource(path, columns, *_labels(path, labels), lambda row: f"{shown(path)} row {row}")
+
+
+def _extend(labels: Mapping[str, TextLabels], part: _Rows) -> None:
+    for name, column in labels.items():
+        column.extend(part[name])
+
+
+def _labels(
+    path: Path, columns: Mapping[str, TextLabels]
+) -> tuple[Labels | None, tuple[str, ...] | None]:
+    if not columns:
+        return None, None
+    if len(columns) > 1:
+        where = f"{shown(path)} columns {some(list(columns))}"
+        return labels_of_columns([each.flags(where) for each in columns.values()], where), None
+    ((name, column),) = columns.items()
+    return column.read(f"{shown(path)} column {shown(name)!r}")
+
+
+def _single(values: AnyArray) -> Array:
+    """Round numbers to float32, whole ones as their text would be: to a double first."""
+    if values.dtype.kind in "iu":
+        values = values.astype(np.float64)
     with np.errstate(over="ignore"):
-        values = np.stack([column.astype(np.float32) for column in columns.values()], axis=1)
-    return TableRows(path, values, *(labels or (None, None)))
+        return values.astype(np.float32, copy=False)
 
 
-def _numbers(path: Path, columns: dict[str, tuple[str, ...]], start: int) -> Array:
-    """Return some rows of numbers, float32 [n, D]; ``start`` is the first one's number."""
-    values = np.empty((len(next(iter(columns.values()))), len(columns)), np.float32)
-    for slot, (name, cells) in enumerate(columns.items()):
-        try:
-            # As doubles first: text is rounded once.
-            with np.errstate(over="ignore"):
-                values[:, slot] = np.array([float(cell) for cell in cells])
-        except ValueError:
-            raise _no_number(path, name, cells, start) from None
-    return values
+def _numbers(path: Path, name: str, cells: Sequence[str], start: int) -> AnyArray:
+    """Return some rows of a column as float64; ``start`` is the first one's number."""
+    try:
+        return np.array(list(map(float, cells)))
+    except ValueError:
+        pass
+    try:
+        return np.array(list(map(number_of, cells)))
+    except ValueError:
+        raise _no_number(path, name, cells, start) from None
 
 
 def _no_number(path: Path, name: str, cells: Sequence[str], start: int) -> DataError:
@@ -185,7 +163,7 @@ def _no_number(path: Path, name: str, cells: Sequence[str], start: int) -> DataE
 
 def _is_number(cell: str) -> bool:
     try:
-        float(cell)
+        number_of(cell)
     except ValueError:
         return False
     return True

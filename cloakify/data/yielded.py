@@ -128,7 +128,7 @@ class _Kept:
             self._add_arrays(x, y, where)
         elif isinstance(x, Image.Image | bytes):
             self._check_kind(self._encoded is not None, where)
-            self._encoded = self._encoded or KeptImages(self._where)
+            self._encoded = self._encoded or KeptImages()
             self._encoded.add(_file_of(x) if isinstance(x, Image.Image) else x)
             self._add_labels([y], 1, where)
         elif _is_text(x):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cloakify.data import Preprocessing, arrow_file, bounds, open_data
+from cloakify.data import Preprocessing, arrow_files, bounds, open_data
 from cloakify.data.arrow_messages import read_messages
 from cloakify.errors import DataError
 
@@ -179,7 +179,7 @@ def test_what_unpacks_to_much_is_refused_before_it_is_unpacked(tmp_path, spec, m
 
 
 def test_categoricals_are_read_whole_within_bounds(tmp_path, spec, monkeypatch):
-    monkeypatch.setattr(arrow_file, "_LARGEST_WHOLE", 100)
+    monkeypatch.setattr(arrow_files, "_LARGEST_WHOLE", 100)
     table = pa.table({"x": [[0.5]] * 50, "y": pa.array(["a"] * 50).dictionary_encode()})
     write_stream(tmp_path / "d.arrow", table)
     with pytest.raises(DataError, match="are read whole"):

@@ -13,7 +13,7 @@ import pytest
 from numpy.lib import format as npy_format
 from PIL import Image
 
-from cloakify.data import Preprocessing, bounds, open_data, parquet_column
+from cloakify.data import Preprocessing, bounds, open_data, parquet_files
 from cloakify.data.fitting import ImageFit
 from cloakify.errors import DataError
 
@@ -143,7 +143,7 @@ def test_tables_in_pieces(tmp_path, spec, monkeypatch):
     x = np.random.default_rng(0).random((100, 4), np.float32)
     table = pa.table({"x": list(x)})
     parquet.write_table(table, tmp_path / "d.parquet", row_group_size=40)
-    monkeypatch.setattr(parquet_column, "_PIECE", 16 * 7)
+    monkeypatch.setattr(parquet_files, "_PIECE", 16 * 7)
     data = open_data(tmp_path / "d.parquet", spec(4, channel_axis=None), PLAIN, labels="model")
     order = np.random.default_rng(1).permutation(100)
     for indices in (np.arange(100), order):
@@ -158,8 +158,8 @@ def test_images_that_share_their_bytes_in_a_table(tmp_path, spec, monkeypatch):
     Image.new("L", (4, 4), 255).save(encoded, "PNG")
     table = pa.table({"image": [encoded.getvalue()] * 50})
     parquet.write_table(table, tmp_path / "d.parquet")
-    monkeypatch.setattr(parquet_column, "_PIECE", 10 * len(encoded.getvalue()))
-    column = parquet_column.ParquetColumn([tmp_path / "d.parquet"], "image")
+    monkeypatch.setattr(parquet_files, "_PIECE", 10 * len(encoded.getvalue()))
+    column = parquet_files.ParquetFiles(tmp_path, [tmp_path / "d.parquet"]).column("image")
     assert len(column.value(0).as_py()) == len(encoded.getvalue())
     assert len(column._piece) <= 10
     assert {column.value(row).as_py() for row in range(50)} == {encoded.getvalue()}

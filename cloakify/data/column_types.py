@@ -1,0 +1,70 @@
+"""Types of columns that pyarrow reads, and what a column of each can be.
+
+Needs pyarrow (``pip install cloakify[parquet]``), which also reads what Hugging Face's ``datasets``
+writes. That library itself is no dependency: it copies what it opens into a cache below the home
+folder, and asks the network for what it does not find.
+"""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Any
+
+from cloakify.data.roles import Kind
+from cloakify.errors import DataError
+
+
+def kind_of(type_: Any) -> Kind:
+    """Return what a column of a pyarrow type can be."""
+    types = pyarrow_module().types
+    if types.is_integer(type_) or types.is_floating(type_) or types.is_boolean(type_):
+        return Kind.NUMBER
+    if is_list(type_):
+        return Kind.LIST
+    if types.is_struct(type_) and {"bytes", "path"} <= {field.name for field in type_.fields}:
+        return Kind.FILE
+    if types.is_binary(type_) or types.is_large_binary(type_) or types.is_binary_view(type_):
+        return Kind.BYTES
+    # Where each text stands only once, a categorical, its type is that of the dictionary.
+    text = type_.value_type if types.is_dictionary(type_) else type_
+    if types.is_string(text) or types.is_large_string(text) or types.is_string_view(text):
+        return Kind.TEXT
+    return Kind.OTHER
+
+
+def is_list(type_: Any) -> bool:
+    """Tell whether a type is one of lists."""
+    types = pyarrow_module().types
+    return bool(
+        types.is_list(type_) or types.is_large_list(type_) or types.is_fixed_size_list(type_)
+    )
+
+
+def stored(array: Any) -> Any:
+    """Return an array as it is stored, where a library has given its type another name."""
+    pyarrow = pyarrow_module()
+    return array.storage if isinstance(array, pyarrow.ExtensionArray) else array
+
+
+def stored_schema(schema: Any) -> Any:
+    """Return a schema with the types that are stored."""
+    pyarrow = pyarrow_module()
+    for place, field in enumerate(schema):
+        if isinstance(field.type, pyarrow.BaseExtensionType):
+            schema = schema.set(place, field.with_type(field.type.storage_type))
+    return schema
+
+
+def pyarrow_module() -> ModuleType:
+    """Return pyarrow with the parts that are used; DataError where it is not installed."""
+    try:
+        import pyarrow
+        import pyarrow.compute
+        import pyarrow.ipc
+        import pyarrow.parquet
+        import pyarrow.types
+    except ImportError:
+        raise DataError(
+            "Parquet and Arrow files need pyarrow: install it with pip install 'cloakify[parquet]'"
+        ) from None
+    return pyarrow  # type: ignore[no-any-return]

@@ -1,0 +1,168 @@
+"""What the columns of a table are for: one decision for tables of whatever form.
+
+The samples are image files or arrays in one column, text in one or two, or the numbers of all
+columns that hold no labels. A CSV, lines of JSON, a DataFrame's Parquet and what Hugging Face's
+``datasets`` saves differ in what they tell of a column, not in what follows from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+from cloakify.data.labels import LABEL_NAMES, numbered_labels
+from cloakify.data.naming import shown, some
+from cloakify.data.request import Request
+from cloakify.data.text_source import text_columns
+from cloakify.errors import DataError
+
+IMAGE_NAMES = ("image", "img", "pixel_values")
+"""Names that columns of images go by."""
+
+# What pandas calls the rows' own names, where they have to be columns.
+_INDEX = "__index_level_"
+
+
+class Kind(Enum):
+    """What a column holds in each row."""
+
+    NUMBER = "a number"
+    TEXT = "text"
+    LIST = "a list"
+    FILE = "a file's bytes and path"
+    BYTES = "bytes"
+    OTHER = "something else"
+
+
+# What arrays and images can be held in.
+_ARRAYS = (Kind.LIST, Kind.FILE, Kind.BYTES)
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a table says of its columns besides their types.
+
+    Attributes
+    ----------
+    images, classes
+        Columns that are told to hold images, and classes.
+    """
+
+    images: tuple[str, ...] = ()
+    classes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Roles:
+    """Which columns are which.
+
+    Attributes
+    ----------
+    kind
+        What the samples are made of: ``LIST`` for arrays, ``FILE`` for image files, ``TEXT``, or
+        ``NUMBER``.
+    samples
+        Their columns.
+    labels
+        The column of labels, or those of independent ones, by number; none where none are asked
+        for.
+    left_out
+        Columns that are none of both because of their names.
+    """
+
+    kind: Kind
+    samples: tuple[str, ...]
+    labels: tuple[str, ...]
+    left_out: tuple[str, ...] = ()
+
+    @property
+    def note(self) -> tuple[str, ...]:
+        """What is worth telling of what is left out."""
+        return ("the column without a name is left out",) if "" in self.left_out else ()
+
+
+def assign(
+    kinds: Mapping[str, Kind], request: Request, file: Path, told: Told | None = None
+) -> Roles:
+    """Decide what each column of a table is for.
+
+    The label is the column that the user names, else the first that goes by a name of labels, else
+    the only one of classes, else those that are numbered (``label_0``, ``label_1``, …). Where
+    labels are not asked for, such columns are still no samples.
+
+    Parameters
+    ----------
+    kinds
+        What the columns hold, in their order.
+    request
+        What is asked of the table.
+    file
+        How messages name it.
+    told
+        What it says itself.
+
+    Raises
+    ------
+    DataError
+        There is no column of labels, or none left for the samples.
+    """
+    where = shown(file)
+    told = told or Told()
+    names = [name for name in kinds if name and not name.startswith(_INDEX)]
+    left_out = tuple(name for name in kinds if name not in names)
+    as_text = request.ids and kinds.get(request.input_name) not in _ARRAYS
+    apart = None if as_text else _arrays(kinds, names, request, told)
+    labels = _labels(names, request, where, apart, told)
+    if request.labelled and not labels:
+        raise no_labels(file, names)
+    asked = labels if request.labelled else ()
+    if apart is not None:
+        kind = Kind.LIST if kinds[apart] is Kind.LIST else Kind.FILE
+        return Roles(kind, (apart,), asked, left_out)
+    plain = [name for name in names if name not in labels]
+    if not plain:
+        raise DataError(f"{where} has no column but that of the labels: add the features")
+    if as_text:
+        # Sentences may all be numbers.
+        of_text = [name for name in plain if kinds[name] is Kind.TEXT] or plain
+        return Roles(Kind.TEXT, tuple(text_columns(plain, of_text, where)), asked, left_out)
+    return Roles(Kind.NUMBER, tuple(plain), asked, left_out)
+
+
+def _arrays(
+    kinds: Mapping[str, Kind], names: Sequence[str], request: Request, told: Told
+) -> str | None:
+    """Return the column of images, or of arrays as lists, or ``None``.
+
+    It is called as the model's input is, or ``x``, or as images are; or it is the only one of
+    images.
+    """
+    named = (request.input_name, "x", *IMAGE_NAMES)
+    found = next((name for name in named if name in names and kinds[name] in _ARRAYS), None)
+    if found is not None:
+        return found
+    files = [name for name in names if kinds[name] is Kind.FILE]
+    return _only(told.images) or _only(files)
+
+
+def _labels(
+    names: Sequence[str], request: Request, where: str, apart: str | None, told: Told
+) -> tuple[str, ...]:
+    one = request.label_of(list(names), where, apart) or _only(told.classes)
+    return (one,) if one else tuple(name for name in numbered_labels(names) if name != apart)
+
+
+def _only(names: Sequence[str]) -> str | None:
+    return names[0] if len(names) == 1 else None
+
+
+def no_labels(path: Path, names: Sequence[str]) -> DataError:
+    """Return the error for a table none of whose columns goes by a name of labels."""
+    wanted = ", ".join(map(repr, LABEL_NAMES))
+    return DataError(
+        f"{shown(path)} has no column of labels ({some([*names])}): call that of the labels one of "
+        f"{wanted}, name it by --labels COLUMN, or pass --labels model to take the model's own "
+        "answers"
+    )
