@@ -23,18 +23,13 @@ from cloakify.settings.config_file import (
     read_config,
     write_config,
 )
+from cloakify.settings.endings import ALL
 from cloakify.settings.groups import HEADINGS
 from cloakify.settings.settings import did_you_mean
 from cloakify.settings.verbs import VERBS
 
 # What counts as given by the user.
 _GIVEN = (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT)
-# Endings of data, which no model has.
-_IMAGES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".gif")
-_OF_DATA = (
-    *_IMAGES,
-    *(".npz", ".npy", ".csv", ".tsv", ".jsonl", ".tar", ".parquet", ".arrow", ".feather"),
-)
 # Where a context keeps the file of options, and whether all that is asked for is to write one.
 _FILE, _WRITES = f"{__name__}.file", f"{__name__}.writes"
 
@@ -115,7 +110,7 @@ class Verb(click.Command):
             typed.get(str(param.name)) for param in self.params if isinstance(param, click.Argument)
         ]
         models = [model for each in given if isinstance(each, tuple) for model in each]
-        files = [each for each in (*left, *models) if each.lower().endswith(_OF_DATA)]
+        files = [each for each in (*left, *models) if each.lower().endswith(ALL)]
         if typed.get("data") and files:
             raise click.UsageError(
                 f"--data takes one path, and {files[0]} is another: keep a pattern in "

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from cloakify.data.bounds import check_count
 from cloakify.data.joined import with_others
-from cloakify.data.labels import LABEL_NAMES, labels_of_numbers, labels_of_texts
+from cloakify.data.labels import labels_of_numbers, labels_of_texts
 from cloakify.data.naming import shown, some
 from cloakify.data.npy import NpzFile, StoredArray, open_npy
 from cloakify.data.request import Request
@@ -52,16 +52,34 @@ class ArraySource(RowSource):
         return self._x.take(rows)
 
 
-def open_npz(path: Path, request: Request) -> RowSource:
-    """Open a ``.npz``: samples under the input's name or ``x``, labels under ``y`` or ``labels``.
+class _NpyFolder:
+    """The arrays of a folder of ``.npy`` files, by name."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def names(self) -> list[str]:
+        """The arrays' names, sorted."""
+        return sorted(file.stem for file in self._path.glob("*.npy"))
+
+    def open(self, name: str, *, texts: bool = False) -> StoredArray:
+        """Find one array; see :meth:`NpzFile.open`."""
+        return open_npy(self._path / f"{name}.npy", texts=texts)
+
+
+def open_arrays(path: Path, request: Request) -> RowSource:
+    """Open a ``.npz``, or a folder of ``.npy`` files.
+
+    Samples go by the input's name or ``x``, labels by ``y`` or ``labels``, further inputs by their
+    own names.
 
     Raises
     ------
     DataError
         The samples or labels are missing or damaged, or their numbers differ.
     """
-    archive = NpzFile(path)
-    names, input_name = archive.names(), request.input_name
+    arrays = _NpyFolder(path) if path.is_dir() else NpzFile(path)
+    names, input_name = arrays.names(), request.input_name
     x_name = next((name for name in (input_name, "x") if name in names), None)
     if x_name is None:
         wanted = "'x'" if input_name == "x" else f"'x', or {shown(input_name)!r} as the model does"
@@ -71,15 +89,16 @@ def open_npz(path: Path, request: Request) -> RowSource:
     y = None
     y_name = request.label_of(names, shown(path), x_name) if request.labelled else None
     if y_name is not None:
-        y = archive.open(y_name, texts=True)
+        y = arrays.open(y_name, texts=True)
     elif request.labelled:
+        called = "y.npy" if isinstance(arrays, _NpyFolder) else "'y'"
         raise DataError(
-            f"{shown(path)} holds no labels: add them as 'y', or pass --labels model to take the "
-            "model's own answers"
+            f"{shown(path)} holds no labels: add them as {called}, or pass --labels model to take "
+            "the model's own answers"
         )
-    first = _source(path, archive.open(x_name), y)
+    first = _source(path, arrays.open(x_name), y)
     return with_others(
-        first, request.others, names, lambda name: ArraySource(path, archive.open(name), None)
+        first, request.others, names, lambda name: ArraySource(path, arrays.open(name), None)
     )
 
 
@@ -98,34 +117,6 @@ def open_npy_file(path: Path, request: Request) -> ArraySource:
             "or --labels model to take the model's own answers"
         )
     return _source(path, open_npy(path), None)
-
-
-def open_npy_folder(path: Path, request: Request) -> RowSource:
-    """Open a folder with ``x.npy``, labels in ``y.npy``, and further inputs by their names.
-
-    Raises
-    ------
-    DataError
-        The labels are missing, a file is damaged, or the numbers differ.
-    """
-    y = None
-    if request.labelled:
-        names = LABEL_NAMES if request.label is None else (request.label,)
-        files = (path / f"{name}.npy" for name in names)
-        file = next((file for file in files if file.is_file()), None)
-        if file is None:
-            raise DataError(
-                f"{shown(path)} holds x.npy but no {shown(names[0])}.npy: add the labels, or pass "
-                "--labels model to take the model's own answers"
-            )
-        y = open_npy(file, texts=True)
-    there = [file.stem for file in sorted(path.glob("*.npy"))]
-    return with_others(
-        _source(path, open_npy(path / "x.npy"), y),
-        request.others,
-        there,
-        lambda name: ArraySource(path, open_npy(path / f"{name}.npy"), None),
-    )
 
 
 def read_labels_of(array: StoredArray) -> tuple[Labels, tuple[str, ...] | None]:

@@ -5,16 +5,13 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+from cloakify.data.json_text import json_object
 from cloakify.data.naming import shown
 from cloakify.data.text_errors import text_errors
 from cloakify.errors import DataError
-
-ENDINGS = (".csv", ".tsv", ".jsonl")
-"""Endings of such files, in lower case."""
 
 # Bytes of a file, and columns: what is made of text is held in memory.
 _LARGEST, _MOST_COLUMNS = 1 << 31, 1 << 20
@@ -24,46 +21,14 @@ _LONGEST = 1 << 24
 _TOGETHER = 4096
 
 
-@dataclass(frozen=True)
-class Cells:
-    """A table of text.
-
-    Attributes
-    ----------
-    header
-        Names of the columns; each stands once.
-    rows
-        Cells, as many in each row as there are columns.
-    """
-
-    header: list[str]
-    rows: list[list[str]]
-
-    def column(self, name: str) -> list[str]:
-        """Return the cells of a column."""
-        place = self.header.index(name)
-        return [row[place] for row in self.rows]
-
-
-def read_cells(path: Path) -> Cells:
-    """Read a table with a header.
-
-    Raises
-    ------
-    DataError
-        The file can't be read, is empty, has a column twice, or rows differ in length.
-    """
-    header, chunks = stream_cells(path)
-    return Cells(header, [row for rows in chunks for row in rows])
-
-
 def stream_cells(path: Path) -> tuple[list[str], Iterator[list[list[str]]]]:
     """Return the header of a table, and its rows, some at a time.
 
     Raises
     ------
     DataError
-        As :func:`read_cells`; of a row when it is reached.
+        The file can't be read, is empty, has a column twice, or rows differ in length: of a row
+        when it is reached.
     """
     rows = iter_rows(path)
     header = next(rows, None)
@@ -81,7 +46,7 @@ def iter_rows(path: Path) -> Iterator[list[str]]:
     Raises
     ------
     DataError
-        As :func:`read_cells`.
+        As :func:`stream_cells`.
     """
     with text_errors(path):
         size = path.stat().st_size
@@ -126,11 +91,8 @@ def _of_objects(path: Path, file: Iterator[str]) -> Iterator[list[str]]:
     for number, line in enumerate(file, 1):
         if not line.strip():
             continue
-        try:
-            read = json.loads(line)
-        except (ValueError, RecursionError):
-            read = None
-        if not isinstance(read, dict):
+        read = json_object(line)
+        if read is None:
             raise DataError(f"{shown(path)} line {number} is no JSON object: mend it")
         if header is None:
             header = list(read)

@@ -37,9 +37,6 @@ class _InColumn(Source):
 class ColumnImages(_InColumn, EncodedSource):
     """Image files in a column, as structs ``{bytes, path}`` or as plain bytes."""
 
-    def key(self, row: int) -> str:
-        return ""
-
     def read(self, row: int) -> bytes:
         value = self._column.value(row).as_py()
         data = value.get("bytes") if isinstance(value, dict) else value

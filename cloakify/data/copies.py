@@ -7,7 +7,7 @@ the data that each copy belongs to, as ``cloakify attack`` writes it; without on
 
 from __future__ import annotations
 
-from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,12 +17,13 @@ from numpy.typing import NDArray
 from cloakify.data.array_files import INDEX, read_index
 from cloakify.data.dataset import Dataset
 from cloakify.data.fitting import ImageFit
+from cloakify.data.names import Places, Renamed
 from cloakify.data.naming import shown, some
 from cloakify.data.open_data import open_data
 from cloakify.data.preprocessing import Preprocessing
 from cloakify.errors import DataError
 from cloakify.graph.analysis.inputs import InputSpec
-from cloakify.numeric.arrays import Indices, floats
+from cloakify.numeric.arrays import AnyArray, Indices, floats
 
 
 @dataclass(frozen=True)
@@ -80,8 +81,8 @@ def open_copies(
             f"{shown(copies.path)} holds samples of shape {copies.sample_shape}, "
             f"{shown(dataset.path)} of {dataset.sample_shape}: a copy has the shape of its sample"
         )
-    if any(copies.names):
-        return Copies(copies, _by_name(copies, dataset))
+    if copies.names is not None:
+        return Copies(copies, _by_name(copies, copies.names, dataset))
     index = read_index(copies.path)
     if index is not None:
         return Copies(copies, _by_index(copies, dataset, index))
@@ -96,31 +97,33 @@ def read_copies(
     return open_data(path, spec, preprocessing, labels="model", fit=fit, box=None)
 
 
-def _by_name(copies: Dataset, dataset: Dataset) -> Indices:
+def _by_name(copies: Dataset, own: Sequence[str], dataset: Dataset) -> Indices:
     names = dataset.names
-    if not any(names):
+    if names is None:
         raise DataError(
             f"{shown(copies.path)} holds images with names, but {shown(dataset.path)} rows "
             f"without: give the attacked copies as arrays, in their order or with {INDEX!r}"
         )
-    _refuse_twice(dataset.path, names)
-    _refuse_twice(copies.path, copies.names)
-    places = {name: place for place, name in enumerate(copies.names)}
-    extra = sorted(places.keys() - set(names))
-    if extra:
+    samples, places = Places(names), Places(own)
+    for path, called, again in (
+        (dataset.path, names, samples.again()),
+        (copies.path, own, places.again()),
+    ):
+        if len(again):
+            raise DataError(
+                f"{shown(path)} holds {_named(called, again)} twice: names pair samples and copies"
+            )
+    extra = np.flatnonzero(samples.of(own) < 0)
+    if len(extra):
         raise DataError(
-            f"{shown(copies.path)} holds {some(extra)}, which {shown(dataset.path)} does not: "
-            "give copies the names of their samples, and remove those without one"
+            f"{shown(copies.path)} holds {_named(own, extra)}, which {shown(dataset.path)} does "
+            "not: give copies the names of their samples, and remove those without one"
         )
-    wanted = [names[row] for row in dataset.rows.tolist()]
-    _refuse_missing(copies, [name for name in wanted if name not in places])
-    return np.array([places[name] for name in wanted], np.int64)
-
-
-def _refuse_twice(path: Path, names: list[str]) -> None:
-    twice = [name for name, count in Counter(names).items() if count > 1]
-    if twice:
-        raise DataError(f"{shown(path)} holds {some(twice)} twice: names pair samples and copies")
+    found = places.of(names)[dataset.rows]
+    lacking = dataset.rows[found < 0]
+    if len(lacking):
+        raise _missing(copies, _named(names, lacking))
+    return found
 
 
 def _by_index(copies: Dataset, dataset: Dataset, index: NDArray[np.generic]) -> Indices:
@@ -130,20 +133,25 @@ def _by_index(copies: Dataset, dataset: Dataset, index: NDArray[np.generic]) -> 
             f"{where} is {index.dtype} of shape {index.shape}: give a whole number for each of "
             f"the {len(copies)} copies"
         )
-    rows = [int(row) for row in index]
-    strange = [str(row) for row in rows if not 0 <= row < dataset.total]
-    if strange:
+    rows = index.astype(np.int64)
+    # Numbers beyond int64 would wrap around to negative ones, and be found here too.
+    strange = np.flatnonzero((rows < 0) | (rows >= dataset.total))
+    if len(strange):
         raise DataError(
-            f"{where} holds {some(strange)}, but {shown(dataset.path)} has the samples 0 to "
-            f"{dataset.total - 1}: were the copies made of other data?"
+            f"{where} holds {_listed(index[strange])}, but {shown(dataset.path)} has the samples 0 "
+            f"to {dataset.total - 1}: were the copies made of other data?"
         )
-    twice = [str(row) for row, count in Counter(rows).items() if count > 1]
-    if twice:
-        raise DataError(f"{where} holds {some(twice)} twice: give one copy of each sample")
-    places = {row: place for place, row in enumerate(rows)}
-    wanted = dataset.rows.tolist()
-    _refuse_missing(copies, [f"sample {row}" for row in wanted if row not in places])
-    return np.array([places[row] for row in wanted], np.int64)
+    values, counts = np.unique(rows, return_counts=True)
+    if (counts > 1).any():
+        twice = _listed(values[counts > 1])
+        raise DataError(f"{where} holds {twice} twice: give one copy of each sample")
+    places = np.full(dataset.total, -1)
+    places[rows] = np.arange(len(rows))
+    found = places[dataset.rows]
+    lacking = dataset.rows[found < 0]
+    if len(lacking):
+        raise _missing(copies, _listed(lacking, "sample "))
+    return found
 
 
 def _by_order(copies: Dataset, dataset: Dataset) -> Indices:
@@ -159,9 +167,18 @@ def _by_order(copies: Dataset, dataset: Dataset) -> Indices:
     )
 
 
-def _refuse_missing(copies: Dataset, missing: list[str]) -> None:
-    if missing:
-        raise DataError(
-            f"{shown(copies.path)} holds no attacked copy of {some(missing)}: give one of each "
-            "sample used (--limit uses fewer)"
-        )
+def _named(names: Sequence[str], rows: Indices) -> str:
+    """Name the first few of some rows."""
+    return some(Renamed(len(rows), lambda place: names[int(rows[place])]))
+
+
+def _listed(numbers: AnyArray, before: str = "") -> str:
+    """List the first few of some numbers."""
+    return some(Renamed(len(numbers), lambda place: f"{before}{numbers[place]}"))
+
+
+def _missing(copies: Dataset, which: str) -> DataError:
+    return DataError(
+        f"{shown(copies.path)} holds no attacked copy of {which}: give one of each sample used "
+        "(--limit uses fewer)"
+    )

@@ -7,23 +7,20 @@ A data set may lie in folders for its splits (``train/``, ``val/``), in files th
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from cloakify.data.cells import ENDINGS
-from cloakify.data.folder import is_folder, is_image
+from cloakify.data.json_text import json_object
 from cloakify.data.listed_folder import FILES as LISTS
+from cloakify.data.listing import entries, is_folder
 from cloakify.data.naming import shown, some
 from cloakify.data.split_names import one_split, preferred, split_note
 from cloakify.errors import DataError
+from cloakify.settings.endings import SHARDS, TEXT_TABLES, is_image
 
-SHARDS = (".tar", ".parquet", ".arrow", ".feather")
-"""Endings of files that may be several and count as one source."""
-
-TABLES = (*ENDINGS, ".npz")
+TABLES = (*TEXT_TABLES, ".npz")
 """Endings of files of rows, which a folder may hold beside nothing else."""
 
 _STATE, _DICT = "state.json", "dataset_dict.json"
@@ -139,26 +136,18 @@ class _Listing:
 def _listing(path: Path, *, images_end_it: bool = False) -> _Listing:
     """List a folder; where an image ends it, not to its end, as there may be a million of them."""
     found = _Listing()
-    try:
-        with os.scandir(path) as entries:
-            for entry in entries:
-                ending = os.path.splitext(entry.name)[1].lower()
-                if entry.name.startswith((".", "__MACOSX")):
-                    continue
-                if is_folder(entry):
-                    found.folders.append(entry.name)
-                elif is_image(entry.name):
-                    found.has_images = True
-                    if images_end_it:
-                        break
-                elif ending in SHARDS:
-                    found.shards.append(path / entry.name)
-                elif ending in TABLES and entry.name not in LISTS:
-                    found.tables.append(path / entry.name)
-    except OSError as error:
-        raise DataError(
-            f"{shown(path)} can't be listed ({error.strerror}): check the path and permissions"
-        ) from None
+    for entry in entries(path):
+        ending = os.path.splitext(entry.name)[1].lower()
+        if is_folder(entry):
+            found.folders.append(entry.name)
+        elif is_image(entry.name):
+            found.has_images = True
+            if images_end_it:
+                break
+        elif ending in SHARDS:
+            found.shards.append(path / entry.name)
+        elif ending in TABLES and entry.name not in LISTS:
+            found.tables.append(path / entry.name)
     return _Listing(
         sorted(found.shards), sorted(found.tables), sorted(found.folders), found.has_images
     )
@@ -195,11 +184,9 @@ def _texts(file: Path, values: object) -> list[str]:
 def _json(file: Path) -> dict[str, Any]:
     try:
         with open(file, "rb") as opened:
-            read = json.loads(opened.read(_LARGEST))
+            read = json_object(opened.read(_LARGEST))
     except OSError as error:
         raise DataError(f"{shown(file)} can't be read ({error.strerror})") from None
-    except (ValueError, RecursionError):
-        read = None
-    if not isinstance(read, dict):
+    if read is None:
         raise DataError(f"{shown(file)} is no JSON object: save the data set again")
     return read

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloakify.data.classes import Names, arrange, by_number
-from cloakify.data.digest import SIZE, Label, digest, first_of_each, sample_digest
+from cloakify.data.digest import CONTENT, SIZE, Label, digest, first_of_each, sample_digest
 from cloakify.data.joined import Pack, PackedFeed
 from cloakify.data.prefetch import prefetch
 from cloakify.data.sanity import check_classes, check_columns, read_labels
@@ -109,19 +109,21 @@ class Dataset:
     def digest_read(self, indices: NDArray[np.int64]) -> str:
         """The same; reads these samples alone, each time."""
         payloads = self._source.payloads(self.rows[indices])
-        return _together(_rows_of([hashlib.sha256(payload).digest() for _, payload in payloads]))
+        return _together(_rows_of([_content_of(payload) for _, payload in payloads]))
 
     @cached_property
     def _content(self) -> tuple[str, NDArray[np.int64], NDArray[np.uint8]]:
         given = self._source.labels
         labels = np.full(len(self), -1) if given is None else given[self.rows]
-        contents = np.empty((len(self), SIZE), np.uint8)
+        contents = np.empty((len(self), CONTENT), np.uint8)
         samples = np.empty((len(self), SIZE), np.uint8)
         for index, (key, payload) in enumerate(self._source.payloads(self.rows)):
-            contents[index] = np.frombuffer(hashlib.sha256(payload).digest(), np.uint8)
+            contents[index] = np.frombuffer(_content_of(payload), np.uint8)
             label: Label = labels[index].tolist()
             samples[index] = np.frombuffer(sample_digest(key, payload, label), np.uint8)
-        return digest(samples), first_of_each(contents), contents
+        name = digest(samples)
+        del samples
+        return name, first_of_each(contents), contents
 
     @property
     def total(self) -> int:
@@ -129,8 +131,8 @@ class Dataset:
         return len(self._source)
 
     @property
-    def names(self) -> list[str]:
-        """Name of each of the ``total`` samples below ``path``, without its ending, or ``""``."""
+    def names(self) -> Sequence[str] | None:
+        """Name of each of the ``total`` samples below ``path``, without its ending."""
         return self._source.names()
 
     @property
@@ -140,10 +142,12 @@ class Dataset:
 
     def without_copies(self) -> Dataset:
         """The samples without exact copies of earlier ones, under the name of all; reads them."""
-        kept = self.distinct
-        labels = None if self.labels is None else self.labels[kept]
-        digests = self._content[2][kept]
-        rows, name = self.rows[kept], self.sha256
+        name, rows, labels = self.sha256, self.rows, self.labels
+        _, kept, digests = self._content
+        # As a rule there are none, and the arrays of all samples stay what they are.
+        if len(kept) < len(self):
+            rows, digests = rows[kept], digests[kept]
+            labels = None if labels is None else labels[kept]
         return replace(self, labels=labels, rows=rows, _name=name, _digests=digests)
 
     def known(self, rows: NDArray[np.int64], labels: NDArray[np.int64], name: str) -> Dataset:
@@ -260,6 +264,10 @@ class Dataset:
 def _rows_of(digests: Sequence[bytes]) -> NDArray[np.uint8]:
     """Return digests as an array [n, 32]."""
     return np.frombuffer(b"".join(digests), np.uint8).reshape(len(digests), -1)
+
+
+def _content_of(payload: bytes) -> bytes:
+    return hashlib.sha256(payload).digest()[:CONTENT]
 
 
 def _together(digests: NDArray[np.uint8]) -> str:

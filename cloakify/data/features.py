@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from cloakify.data.column_types import kind_of
+from cloakify.data.json_text import json_object
 from cloakify.data.roles import Kind, Told
 
 
@@ -45,10 +45,9 @@ class Features:
 
 def _described(metadata: dict[bytes, bytes] | None) -> dict[str, dict[str, Any]]:
     """Return what ``datasets`` writes of each column into a schema, where it did."""
-    try:
-        told = json.loads((metadata or {}).get(b"huggingface", b"{}"))["info"]["features"]
-    except (ValueError, KeyError, TypeError, RecursionError):
-        return {}
+    told: Any = json_object((metadata or {}).get(b"huggingface", b"{}"))
+    for name in ("info", "features"):
+        told = told.get(name) if isinstance(told, dict) else None
     if not isinstance(told, dict):
         return {}
     return {name: each for name, each in told.items() if isinstance(each, dict)}

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import re
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -18,16 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloakify.data.bounds import check_file, check_regular
+from cloakify.data.labels import TextLabels
+from cloakify.data.listing import entries, is_folder
+from cloakify.data.names import Names, Places, Renamed, in_order
 from cloakify.data.naming import shown, some
 from cloakify.data.request import Request
+from cloakify.data.skipped import Skipped
 from cloakify.data.source import EncodedSource
 from cloakify.errors import DataError
-
-EXTENSIONS = frozenset(
-    {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".gif", ".tif", ".tiff", ".webp"}
-    | {".pgm", ".ppm", ".pnm", ".pbm"}
-)
-"""File name endings taken for images, in lower case."""
+from cloakify.settings.endings import is_image
 
 # A number of more digits is no index of a class.
 _NUMBER = re.compile("[0-9]{1,18}")
@@ -39,7 +37,7 @@ class ImageFolder(EncodedSource):
     def __init__(
         self,
         path: Path,
-        names: list[str],
+        names: Sequence[str],
         labels: NDArray[np.int64] | None,
         class_names: tuple[str, ...] | None,
         notes: tuple[str, ...],
@@ -55,6 +53,9 @@ class ImageFolder(EncodedSource):
 
     def key(self, row: int) -> str:
         return self._names[row]
+
+    def names(self) -> Sequence[str]:
+        return Renamed(len(self), lambda row: _stem(self._names[row]))
 
     def read(self, row: int) -> bytes:
         try:
@@ -83,12 +84,11 @@ def open_folder(path: Path, request: Request) -> ImageFolder:
         No image, a class folder without one, images beside the class folders, one name with two
         image endings, a link that leads nowhere or back to a folder above it.
     """
-    skipped: list[str] = []
     if not request.labelled:
-        names = sorted(_images(path, "", skipped))
-        if not names:
-            raise DataError(f"{shown(path)} holds no image{_endings(skipped)}")
-        return ImageFolder(path, names, None, None, _skipped_note(path, skipped))
+        names, skipped = _images(path, "")
+        if not len(names):
+            raise DataError(f"{shown(path)} holds no image{skipped.instead}")
+        return ImageFolder(path, names, None, None, skipped.note(path))
 
     request.refuse_label(shown(path))
     classes, loose = _class_folders(path)
@@ -102,22 +102,23 @@ def open_folder(path: Path, request: Request) -> ImageFolder:
             f"{shown(path)} holds images {where} ({some(loose)}): put each image in the folder of "
             "its class, or pass a file of labels by --labels FILE, or --labels model to do without"
         )
-    names, labels = [], []
-    for index, name in enumerate(classes):
-        before = len(skipped)
-        found = sorted(_images(path, name, skipped))
-        if not found:
+    names, skipped, counts = Names(), Skipped(), []
+    for name in classes:
+        found, others = _images(path, name)
+        if not len(found):
             raise DataError(
-                f"class folder {shown(path / name)} holds no image{_endings(skipped[before:])}: "
+                f"class folder {shown(path / name)} holds no image{others.instead}: "
                 "add images, or remove it if it is no class"
             )
-        names += found
-        labels += [index] * len(found)
-    notes = _skipped_note(path, skipped) + _order_note(classes)
-    return ImageFolder(path, names, np.array(labels, np.int64), tuple(classes), notes)
+        names.extend(found)
+        skipped.update(others)
+        counts.append(len(found))
+    notes = skipped.note(path) + _order_note(classes)
+    labels = np.repeat(np.arange(len(classes)), counts)
+    return ImageFolder(path, names, labels, tuple(classes), notes)
 
 
-def open_images(path: Path, above: Path, files: Sequence[Path], request: Request) -> ImageFolder:
+def open_images(path: Path, above: Path, files: Sequence[str], request: Request) -> ImageFolder:
     """Take some images, each of the class that the first folder below ``above`` is called.
 
     Parameters
@@ -134,37 +135,42 @@ def open_images(path: Path, above: Path, files: Sequence[Path], request: Request
     DataError
         Labels are asked for, and an image lies in no folder below.
     """
-    names = [file.relative_to(above).as_posix() for file in files]
-    skipped = [name for name in names if not is_image(name)]
-    names = [name for name in names if is_image(name)]
-    for name in names:
-        check_regular(above / name)
-    notes = _skipped_note(path, skipped)
+    names, skipped = Names(), Skipped()
+    for file in files:
+        name = Path(file).relative_to(above).as_posix()
+        if is_image(name):
+            check_regular(Path(file))
+            names.append(name)
+        else:
+            skipped.add(name)
     if not request.labelled:
-        return ImageFolder(above, names, None, None, notes)
+        return ImageFolder(above, names, None, None, skipped.note(path))
     request.refuse_label(shown(path))
-    loose = [name for name in names if "/" not in name]
+    loose = Names(name for name in names if "/" not in name)
     if loose:
         raise DataError(
             f"{shown(path)} matches images in no class folder ({some(loose)}): pass a file of "
             "labels by --labels FILE, or --labels model to do without"
         )
-    of = [name.partition("/")[0] for name in names]
-    classes = _sorted_classes(sorted(set(of)))
-    places = {name: place for place, name in enumerate(classes)}
-    labels = np.array([places[name] for name in of], np.int64)
-    return ImageFolder(above, names, labels, tuple(classes), notes + _order_note(classes))
+    of = TextLabels(name.partition("/")[0] for name in names)
+    classes = _sorted_classes(of.names)
+    notes = skipped.note(path) + _order_note(classes)
+    return ImageFolder(above, names, of.among(classes), tuple(classes), notes)
 
 
-def _class_folders(path: Path) -> tuple[list[str], list[str]]:
+def _class_folders(path: Path) -> tuple[list[str], Names]:
     """Subfolders and image files directly in ``path``, each sorted."""
-    folders, images = [], []
-    for entry in _entries(path):
-        if is_folder(entry):
-            folders.append(entry.name)
-        elif is_image(entry.name):
-            images.append(entry.name)
-    return _sorted_classes(folders), sorted(images)
+    folders = []
+
+    def images() -> Iterator[str]:
+        for entry in entries(path):
+            if is_folder(entry):
+                folders.append(entry.name)
+            elif is_image(entry.name):
+                yield entry.name
+
+    loose = in_order(images())
+    return _sorted_classes(folders), loose
 
 
 def _sorted_classes(names: list[str]) -> list[str]:
@@ -174,16 +180,30 @@ def _sorted_classes(names: list[str]) -> list[str]:
     return sorted(names)
 
 
-def _images(root: Path, below: str, skipped: list[str]) -> Iterator[str]:
-    """Images under ``root/below`` as ``/``-separated paths from ``root``; links are followed."""
+def _images(root: Path, below: str) -> tuple[Names, Skipped]:
+    """Images under ``root/below`` as ``/``-separated paths from ``root``, sorted, and the rest."""
+    skipped = Skipped()
+    names = in_order(_walk(root, below, skipped))
+    again = Places(map(_stem, names)).again()
+    if len(again):
+        second = names[int(again[0])]
+        (first,) = Places(map(_stem, names)).of([_stem(second)]).tolist()
+        raise DataError(
+            f"{shown(root / names[first])} and {shown(os.path.basename(second))} differ in their "
+            "ending only and may be one sample twice: keep one, or rename one"
+        )
+    return names, skipped
+
+
+def _walk(root: Path, below: str, skipped: Skipped) -> Iterator[str]:
+    """Yield the images, in no order; links are followed."""
     # Each folder comes with the identities of the folders above it: a link to one is a loop.
     waiting: list[tuple[str, tuple[tuple[int, int], ...]]] = [
         (below, tuple({_identity(root), _identity(root / below)}))
     ]
     while waiting:
         folder, above = waiting.pop()
-        stems: dict[str, str] = {}
-        for entry in _entries(root / folder if folder else root):
+        for entry in entries(root / folder if folder else root):
             name = f"{folder}/{entry.name}" if folder else entry.name
             if is_folder(entry):
                 identity = _identity(root / name)
@@ -193,40 +213,17 @@ def _images(root: Path, below: str, skipped: list[str]) -> Iterator[str]:
                     )
                 waiting.append((name, (*above, identity)))
             elif not is_image(entry.name):
-                skipped.append(name)
-            elif not (root / name).is_file():
+                skipped.add(name)
+            elif not os.path.isfile(entry.path):
                 raise DataError(
                     f"{shown(root / name)} is no file, or a link that leads nowhere: remove it"
                 )
             else:
-                stem = os.path.splitext(entry.name)[0]
-                if stem in stems:
-                    raise DataError(
-                        f"{shown(root / stems[stem])} and {shown(entry.name)} differ in their "
-                        "ending only and may be one sample twice: keep one, or rename one"
-                    )
-                stems[stem] = name
                 yield name
 
 
-def _entries(folder: Path) -> list[os.DirEntry[str]]:
-    try:
-        with os.scandir(folder) as entries:
-            return [entry for entry in entries if not entry.name.startswith((".", "__MACOSX"))]
-    except OSError as error:
-        raise DataError(
-            f"{shown(folder)} can't be listed ({error.strerror}): check the path and permissions"
-        ) from None
-
-
-def is_folder(entry: os.DirEntry[str]) -> bool:
-    """Tell whether an entry is a folder, or leads to one; DataError where it can't be followed."""
-    try:
-        return entry.is_dir()
-    except OSError as error:
-        raise DataError(
-            f"{shown(entry.path)} can't be followed ({error.strerror}): remove it"
-        ) from None
+def _stem(name: str) -> str:
+    return os.path.splitext(name)[0]
 
 
 def _identity(folder: Path) -> tuple[int, int]:
@@ -237,27 +234,6 @@ def _identity(folder: Path) -> tuple[int, int]:
             f"{shown(folder)} can't be read ({error.strerror}): check the path and permissions"
         ) from None
     return status.st_dev, status.st_ino
-
-
-def is_image(name: str) -> bool:
-    """Tell whether a file is taken for an image, by its ending."""
-    return os.path.splitext(name)[1].lower() in EXTENSIONS
-
-
-def _endings(skipped: list[str]) -> str:
-    """What there is instead of images, for a message."""
-    if not skipped:
-        return ""
-    endings = Counter(os.path.splitext(name)[1].lower() or "no ending" for name in skipped)
-    seen = some([ending for ending, _ in endings.most_common()])
-    return f" (only {len(skipped)} other file{'s' * (len(skipped) != 1)}: {seen})"
-
-
-def _skipped_note(path: Path, skipped: list[str]) -> tuple[str, ...]:
-    if not skipped:
-        return ()
-    files = f"{len(skipped)} file{'s' * (len(skipped) != 1)}"
-    return (f"{shown(path)}: {files} not taken for images ({some(sorted(skipped))})",)
 
 
 def _order_note(classes: list[str]) -> tuple[str, ...]:

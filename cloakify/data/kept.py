@@ -136,9 +136,6 @@ class _YieldedImages(EncodedSource):
     def where(self, row: int) -> str:
         return f"{shown(self.path)} sample {row}"
 
-    def key(self, row: int) -> str:
-        return ""
-
     def read(self, row: int) -> bytes:
         return self._pieces.read(row)
 

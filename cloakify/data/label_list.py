@@ -10,17 +10,19 @@
 
 from __future__ import annotations
 
-import json
 import os
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 
 from cloakify.data.array_files import read_labels_of
-from cloakify.data.cells import ENDINGS, iter_rows
-from cloakify.data.folder import EXTENSIONS
-from cloakify.data.labels import label_name, labels_of_texts
+from cloakify.data.cells import iter_rows
+from cloakify.data.json_text import json_value
+from cloakify.data.labels import TextLabels, label_name
+from cloakify.data.names import Names, Places, Renamed
 from cloakify.data.naming import shown, some
 from cloakify.data.npy import NpzFile, open_npy
 from cloakify.data.request import Request
@@ -28,6 +30,7 @@ from cloakify.data.source import Source
 from cloakify.data.text_errors import text_errors
 from cloakify.errors import DataError
 from cloakify.numeric.arrays import Indices, Labels
+from cloakify.settings.endings import TEXT_TABLES, is_image
 
 _NAMES = ("file_name", "filename", "file", "image", "img", "path", "name", "key", "id", "image_id")
 # Bytes of a list that is read into memory.
@@ -53,7 +56,7 @@ class LabelList:
     path: Path
     labels: Labels
     class_names: tuple[str, ...] | None = None
-    names: list[str] | None = None
+    names: Sequence[str] | None = None
 
     def give(self, source: Source) -> None:
         """Label a source.
@@ -71,8 +74,8 @@ class LabelList:
                 f"{shown(self.path)} has {len(self.labels)} labels but {shown(source.path)} has "
                 f"{len(source)} samples: give one for each, or the samples' names beside them"
             )
-        elif any(name := source.names()):
-            first, last = some(name[:1]), some(name[-1:])
+        elif (names := source.names()) is not None:
+            first, last = some(names[:1]), some(names[-1:])
             note = f"{shown(self.path)} labels the samples as they sort, from {first} to {last}"
             source.notes = (*source.notes, note)
         source.labels, source.class_names = self.labels[rows], self.class_names
@@ -89,13 +92,13 @@ def read_label_list(path: Path) -> LabelList:
     kind = path.suffix.lower()
     if kind in (".npy", ".npz"):
         return LabelList(path, *_of_array(path))
-    if kind in ENDINGS:
-        return _of_rows(path, list(iter_rows(path)))
+    if kind in TEXT_TABLES:
+        return _of_rows(path, iter_rows(path))
     with text_errors(path):
         if path.stat().st_size > _LARGEST:
             raise DataError(f"{shown(path)} is over a gigabyte: is it a list of labels?")
-        text = path.read_text(encoding="utf-8-sig")
-    return _of_json(path, text) if kind == ".json" else _of_lines(path, text.splitlines())
+        with open(path, encoding="utf-8-sig") as file:
+            return _of_json(path, file.read()) if kind == ".json" else _of_lines(path, file)
 
 
 def _of_array(path: Path) -> tuple[Labels, tuple[str, ...] | None]:
@@ -108,10 +111,10 @@ def _of_array(path: Path) -> tuple[Labels, tuple[str, ...] | None]:
     return read_labels_of(archive.open(name, texts=True))
 
 
-def _of_rows(path: Path, rows: list[list[str]]) -> LabelList:
-    if not rows:
+def _of_rows(path: Path, rows: Iterator[list[str]]) -> LabelList:
+    header = next(rows, None)
+    if header is None:
         raise DataError(f"{shown(path)} is empty: give a label for each sample")
-    header = rows[0]
     named = {name.strip().lower(): place for place, name in enumerate(header)}
     name_place = next((named[name] for name in _NAMES if name in named), None)
     label = label_name(header)
@@ -129,20 +132,20 @@ def _of_rows(path: Path, rows: list[list[str]]) -> LabelList:
             f"{shown(path)} has columns {some(header)}: call that of the labels 'label', and that "
             "of the samples' names 'file_name'"
         )
-    rows = rows[1:] if headed else rows
-    names = None if name_place is None else [row[name_place] for row in rows]
-    return _made(path, [row[label_place] for row in rows], names)
+    names, labels = Names(), TextLabels()
+    for row in rows if headed else chain([header], rows):
+        labels.extend([row[label_place]])
+        if name_place is not None:
+            names.append(row[name_place])
+    return _made(path, labels, None if name_place is None else names)
 
 
 def _of_json(path: Path, text: str) -> LabelList:
-    try:
-        read = json.loads(text)
-    except (ValueError, RecursionError):
-        read = None
-    if isinstance(read, dict) and all(_is_label(value) for value in read.values()):
-        return _made(path, list(map(str, read.values())), list(read))
+    read = json_value(text)
+    if isinstance(read, dict) and all(map(_is_label, read.values())):
+        return _made(path, TextLabels(map(str, read.values())), Names(read))
     if isinstance(read, list) and all(map(_is_label, read)):
-        return _made(path, list(map(str, read)), None)
+        return _made(path, TextLabels(map(str, read)), None)
     raise DataError(f"{shown(path)} is no JSON object of labels by name, and no list: mend it")
 
 
@@ -150,12 +153,17 @@ def _is_label(value: object) -> bool:
     return isinstance(value, int | float | str) and not isinstance(value, bool)
 
 
-def _of_lines(path: Path, lines: list[str]) -> LabelList:
-    lines = [line.strip() for line in lines if line.strip()]
-    parts = [_name_and_label(line) for line in lines]
-    if all(name is not None for name, _ in parts):
-        return _made(path, [label for _, label in parts], [str(name) for name, _ in parts])
-    return _made(path, lines, None)
+def _of_lines(path: Path, lines: Iterable[str]) -> LabelList:
+    whole, labels, names = TextLabels(), TextLabels(), Names()
+    for line in filter(None, map(str.strip, lines)):
+        whole.extend([line])
+        name, label = _name_and_label(line)
+        if name is not None:
+            names.append(name)
+            labels.extend([label])
+    if len(names) == len(whole):
+        return _made(path, labels, names)
+    return _made(path, whole, None)
 
 
 def _name_and_label(line: str) -> tuple[str | None, str]:
@@ -163,52 +171,62 @@ def _name_and_label(line: str) -> tuple[str | None, str]:
     for split in (line.rsplit, line.split):
         for sign in (None, ","):
             name, *label = split(sign, 1)
-            if label and os.path.splitext(name.rstrip())[1].lower() in EXTENSIONS:
+            if label and is_image(name.rstrip()):
                 return name.rstrip(), label[0].strip()
     return None, line
 
 
-def _made(path: Path, texts: list[str], names: list[str] | None) -> LabelList:
-    if not texts:
+def _made(path: Path, labels: TextLabels, names: Names | None) -> LabelList:
+    if not len(labels):
         raise DataError(f"{shown(path)} holds no labels: give one for each sample")
-    return LabelList(path, *labels_of_texts(texts, shown(path)), names)
+    return LabelList(path, *labels.read(shown(path)), names)
 
 
-def _rows_by_name(path: Path, listed: list[str], source: Source) -> Indices:
+def _rows_by_name(path: Path, listed: Sequence[str], source: Source) -> Indices:
     """Return which label belongs to each sample, by the samples' names.
 
     A list may give them with or without endings, and without the folders that they lie in.
     """
     own = source.names()
-    if not any(own):
+    if own is None:
         raise DataError(
             f"{shown(path)} labels samples by name, but those of {shown(source.path)} have none: "
             "give labels alone, in the samples' order"
         )
-    stems = [_stem(name.strip().replace("\\", "/").removeprefix("./")) for name in listed]
-    forms = [(stems, own)]
-    bases = [name.rpartition("/")[2] for name in own]
-    if len(set(bases)) == len(bases):
-        forms.append(([name.rpartition("/")[2] for name in stems], bases))
-    missing = own
+    stems = Renamed(len(listed), lambda place: _stem(listed[place]))
+    forms: list[tuple[Sequence[str], Sequence[str]]] = [(stems, own)]
+    bases = _bases(own)
+    if not len(Places(bases).again()):
+        forms.append((_bases(stems), bases))
+    lacking = np.arange(len(own))
     for of_list, of_samples in forms:
-        places: dict[str, int] = {}
-        twice = [
-            name for place, name in enumerate(of_list) if places.setdefault(name, place) < place
-        ]
-        lacking = [own[row] for row, name in enumerate(of_samples) if name not in places]
-        missing = min(missing, lacking, key=len)
-        if not lacking:
-            wanted = set(of_samples)
-            if any(name in wanted for name in twice):
-                raise DataError(f"{shown(path)} lists {some(twice)} twice: keep one of each")
-            return np.array([places[name] for name in of_samples], np.int64)
+        there = Places(of_list)
+        places = there.of(of_samples)
+        if (places >= 0).all():
+            _refuse_twice(path, of_list, there.again(), of_samples)
+            return places
+        lacking = min(lacking, np.flatnonzero(places < 0), key=len)
+    missing = Renamed(len(lacking), lambda place: own[int(lacking[place])])
     raise DataError(
         f"{shown(path)} has no label for {len(missing)} of {len(own)} samples ({some(missing)}); "
         f"it names {some(listed)}"
     )
 
 
+def _refuse_twice(
+    path: Path, of_list: Sequence[str], again: Indices, of_samples: Sequence[str]
+) -> None:
+    """Raise DataError where a list names a sample more than once."""
+    twice = Renamed(len(again), lambda place: of_list[int(again[place])])
+    if len(again) and (Places(of_samples).of(twice) >= 0).any():
+        raise DataError(f"{shown(path)} lists {some(twice)} twice: keep one of each")
+
+
+def _bases(names: Sequence[str]) -> Sequence[str]:
+    return Renamed(len(names), lambda place: names[place].rpartition("/")[2])
+
+
 def _stem(name: str) -> str:
-    stem, ending = os.path.splitext(name)
-    return stem if ending.lower() in EXTENSIONS else name
+    """Return a name as sources have it, without an image's ending."""
+    name = name.strip().replace("\\", "/").removeprefix("./")
+    return os.path.splitext(name)[0] if is_image(name) else name

@@ -90,7 +90,7 @@ class TextLabels:
         try:
             numbers = np.array([number_of(text) for text in texts], np.float64)
         except ValueError:
-            return self._of_names(sorted(texts), where)
+            return self._of_names(where)
         return labels_of_numbers(numbers[self._places()], where), None
 
     def flags(self, where: str) -> NDArray[np.float64]:
@@ -98,15 +98,25 @@ class TextLabels:
         of_texts = _floats([[text] for text in self._known], where)[:, 0]
         return of_texts[self._places()]
 
-    def _of_names(self, names: list[str], where: str) -> tuple[Labels, tuple[str, ...]]:
+    @property
+    def names(self) -> list[str]:
+        """Each of them once, sorted."""
+        return sorted(self._known)
+
+    def among(self, names: Sequence[str]) -> Labels:
+        """Return which of some names each of them is, int64 [n]."""
+        places = {name: place for place, name in enumerate(names)}
+        order = np.array([places[text] for text in self._known], np.int64)
+        return order[self._places()]
+
+    def _of_names(self, where: str) -> tuple[Labels, tuple[str, ...]]:
+        names = self.names
         if len(names) > _MOST_CLASSES:
             raise DataError(
                 f"{where} holds {len(names)} different labels ({shown(names[0])}, …): is it the "
                 "column of the labels?"
             )
-        places = {name: place for place, name in enumerate(names)}
-        order = np.array([places[text] for text in self._known], np.int64)
-        return order[self._places()], tuple(names)
+        return self.among(names), tuple(names)
 
     def _places(self) -> NDArray[np.int32]:
         return np.frombuffer(self._codes, np.int32)

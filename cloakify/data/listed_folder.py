@@ -7,17 +7,18 @@ one of labels.
 from __future__ import annotations
 
 import os
-from collections import Counter
 from pathlib import Path
 
 from cloakify.data.bounds import check_count
-from cloakify.data.cells import read_cells
-from cloakify.data.folder import EXTENSIONS, ImageFolder
-from cloakify.data.labels import labels_of_texts
+from cloakify.data.cells import stream_cells
+from cloakify.data.folder import ImageFolder
+from cloakify.data.labels import TextLabels
+from cloakify.data.names import Names, Places
 from cloakify.data.naming import shown
 from cloakify.data.request import Request
 from cloakify.data.roles import no_labels
 from cloakify.errors import DataError
+from cloakify.settings.endings import is_image
 
 FILES = ("metadata.csv", "metadata.jsonl")
 _NAME = "file_name"
@@ -46,19 +47,23 @@ def open_listed(path: Path, file: Path, request: Request) -> ImageFolder:
         The file can't be read or has not the columns, a name leads out of the folder, to no image
         or to none that is there, or stands twice.
     """
-    cells = read_cells(file)
-    check_count(len(cells.rows), str(file))
-    label = request.label_of(cells.header, shown(file))
+    header, chunks = stream_cells(file)
+    label = request.label_of(header, shown(file))
     if label is None:
-        raise no_labels(file, cells.header)
-    if _NAME not in cells.header:
+        raise no_labels(file, header)
+    if _NAME not in header:
         raise DataError(f"{shown(file)} has no column {_NAME!r}: name the images in one")
-    names = [_checked(path, file, name) for name in cells.column(_NAME)]
-    if len(set(names)) < len(names):
-        twice = next(name for name, count in Counter(names).items() if count > 1)
-        raise DataError(f"{shown(file)} lists {shown(twice)} twice: keep one")
-    labels = labels_of_texts(cells.column(label), f"{shown(file)} column {shown(label)!r}")
-    return ImageFolder(path, names, *labels, ())
+    name_place, label_place = header.index(_NAME), header.index(label)
+    names, labels = Names(), TextLabels()
+    for rows in chunks:
+        names.extend(_checked(path, file, row[name_place]) for row in rows)
+        labels.extend(row[label_place] for row in rows)
+    check_count(len(names), str(file))
+    again = Places(names).again()
+    if len(again):
+        raise DataError(f"{shown(file)} lists {shown(names[int(again[0])])} twice: keep one")
+    where = f"{shown(file)} column {shown(label)!r}"
+    return ImageFolder(path, names, *labels.read(where), ())
 
 
 def _checked(path: Path, file: Path, name: str) -> str:
@@ -67,7 +72,7 @@ def _checked(path: Path, file: Path, name: str) -> str:
     parts = Path(name).parts
     if os.path.isabs(name) or ".." in parts:
         raise DataError(f"{shown(file)} lists {shown(name)}, which lies outside its folder")
-    if os.path.splitext(name)[1].lower() not in EXTENSIONS:
+    if not is_image(name):
         raise DataError(f"{shown(file)} lists {shown(name)}, whose ending is no image's")
     if not (path / name).is_file():
         raise DataError(f"{shown(file)} lists {shown(name)}, which is not there")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from cloakify.printable import printable
@@ -12,7 +13,8 @@ def shown(name: str | Path) -> str:
     return printable(str(name))
 
 
-def some(names: list[str], most: int = 3) -> str:
-    """The first few of many names, and how many more there are."""
-    listed = ", ".join(map(shown, names[:most]))
-    return listed if len(names) <= most else f"{listed} and {len(names) - most} more"
+def some(names: Sequence[str], most: int = 3, count: int | None = None) -> str:
+    """The first few of many names, and how many more there are, of ``count`` where that is told."""
+    listed = names[:most]
+    more = (len(names) if count is None else count) - len(listed)
+    return ", ".join(map(shown, listed)) + (f" and {more} more" if more else "")

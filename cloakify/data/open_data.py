@@ -120,7 +120,7 @@ def open_data(
         feeds = {spec.name: feed, **beside}
     return Dataset(
         path=path,
-        labels=None if source.labels is None else source.labels[rows],
+        labels=source.labels if source.labels is None or limit is None else source.labels[rows],
         class_names=source.class_names,
         rows=rows,
         notes=source.notes,

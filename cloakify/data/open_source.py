@@ -6,14 +6,14 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from cloakify.data.array_files import open_npy_file, open_npy_folder, open_npz
+from cloakify.data.array_files import open_arrays, open_npy_file
 from cloakify.data.arrow_files import ArrowFiles
 from cloakify.data.bounds import check_regular
-from cloakify.data.cells import ENDINGS
 from cloakify.data.chained import ChainedRows
-from cloakify.data.data_folder import SHARDS, find_data
-from cloakify.data.folder import is_image, open_folder, open_images
+from cloakify.data.data_folder import find_data
+from cloakify.data.folder import open_folder, open_images
 from cloakify.data.listed_folder import list_file, open_listed
+from cloakify.data.names import Names
 from cloakify.data.naming import shown
 from cloakify.data.open_columns import open_columns
 from cloakify.data.parquet_files import ParquetFiles
@@ -23,6 +23,7 @@ from cloakify.data.source import RowSource, Source
 from cloakify.data.table import open_table
 from cloakify.data.tar import TarImages
 from cloakify.errors import DataError
+from cloakify.settings.endings import SHARDS, TEXT_TABLES, is_image
 
 
 def open_source(path: Path, request: Request) -> Source:
@@ -50,12 +51,12 @@ def open_source(path: Path, request: Request) -> Source:
     check_regular(path)
     suffix = path.suffix.lower()
     if suffix == ".npz":
-        return open_npz(path, request)
+        return open_arrays(path, request)
     if suffix == ".npy":
         return open_npy_file(path, request)
     if suffix in SHARDS:
         return _open_shards(path, [path], request)
-    if suffix in ENDINGS:
+    if suffix in TEXT_TABLES:
         return open_table(path, request)
     raise DataError(
         f"{shown(path)} is no data that cloakify reads: give a folder of class folders with "
@@ -72,7 +73,7 @@ def shards_at(path: Path) -> list[Path]:
         As :func:`open_source`.
     """
     if is_pattern(path):
-        return [file for file in matching(path) if file.suffix.lower() in SHARDS]
+        return [Path(name) for name in matching(path) if name.lower().endswith(SHARDS)]
     if os.path.isdir(path) and not (path / "x.npy").is_file():
         return list(find_data(path).files)
     return []
@@ -82,28 +83,28 @@ def _open_matching(path: Path, request: Request) -> Source:
     """Open what a pattern stands for: images, shards, or files of rows behind each other."""
     found = matching(path)
     if len(found) == 1:
-        return open_source(found[0], request)
-    files = [file for file in found if not file.is_dir()]
+        return open_source(Path(found[0]), request)
+    files = Names(name for name in found if not os.path.isdir(name))
     if not files:
         raise DataError(
             f"{shown(path)} matches folders alone: give the folder that they lie in, or the files "
             f"in them ({shown(path / '*')})"
         )
-    if any(is_image(file.name) for file in files):
+    if any(map(is_image, files)):
         return open_images(path, root(path), files, request)
-    kinds = {file.suffix.lower(): file for file in files}
+    kinds = {os.path.splitext(file)[1].lower(): file for file in files}
     if len(kinds) > 1:
         first, second, *_ = kinds.values()
         raise DataError(
             f"{shown(path)} matches both {shown(first)} and {shown(second)}: give a pattern for "
             "files of one kind"
         )
-    return _open_files(path, files, request)
+    return _open_files(path, list(map(Path, files)), request)
 
 
 def _open_folder(path: Path, request: Request) -> Source:
     if (path / "x.npy").is_file():
-        return open_npy_folder(path, request)
+        return open_arrays(path, request)
     found = find_data(path)
     if found.files:
         source = _open_files(path, found.files, request)

@@ -10,8 +10,11 @@ from __future__ import annotations
 import glob
 import os
 import re
+from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 
+from cloakify.data.names import Names, Places, in_order
 from cloakify.data.naming import shown, some
 from cloakify.errors import DataError
 
@@ -25,10 +28,10 @@ _RANGE = re.compile(r"(\d{1,18})\.\.(\d{1,18})")
 def is_pattern(path: Path) -> bool:
     """Tell whether a path stands for others; it may still be that there are none."""
     text = str(path)
-    return not os.path.lexists(path) and (glob.has_magic(text) or bool(_groups(text)))
+    return not os.path.lexists(path) and (glob.has_magic(text) or len(_parts(text)) > 1)
 
 
-def matching(path: Path) -> list[Path]:
+def matching(path: Path) -> Sequence[str]:
     """Return the files and folders that a pattern stands for, in order, each once.
 
     Raises
@@ -36,23 +39,22 @@ def matching(path: Path) -> list[Path]:
     DataError
         There is none, one that braces name is missing, or they name too many.
     """
-    found: dict[Path, None] = {}
-    missing = []
-    for text in _expanded(str(path)):
-        if glob.has_magic(text):
-            found.update(dict.fromkeys(map(Path, sorted(glob.iglob(text, recursive=True)))))
-        elif os.path.exists(text):
-            found[Path(text)] = None
-        else:
-            missing.append(text)
+    texts = _expanded(str(path))
+    missing = [text for text in texts if not glob.has_magic(text) and not os.path.exists(text)]
     if missing:
         raise DataError(
             f"{shown(path)}: {len(missing)} of the files that it names are not there "
             f"({some(missing)}): check the numbers"
         )
+    found = Names()
+    for text in texts:
+        found.extend(in_order(glob.iglob(text, recursive=True)) if glob.has_magic(text) else [text])
+    again = set(Places(found).again().tolist())
+    if again:
+        found = Names(name for place, name in enumerate(found) if place not in again)
     if not found:
         raise DataError(f"{shown(path)} matches no file: check the pattern, and keep it in quotes")
-    return list(found)
+    return found
 
 
 def root(path: Path) -> Path:
@@ -65,40 +67,36 @@ def root(path: Path) -> Path:
     return Path(*parts)
 
 
-def _groups(text: str) -> list[list[str]]:
-    """Return what each group of braces stands for; braces without a range or a comma are none.
+def _parts(text: str) -> list[list[str]]:
+    """Return what may stand in each part of a path: what is written there, or a group's choices.
+
+    Braces without a range or a comma are no group.
 
     Raises
     ------
     DataError
         That is more than is read.
     """
-    groups: list[list[str]] = []
+    parts: list[list[str]] = []
+    end = 0
     total = 1
-    for inner in _BRACES.findall(text):
+    for match in _BRACES.finditer(text):
+        inner = match[1]
         span = _RANGE.fullmatch(inner)
         if span is None and "," not in inner:
             continue
-        count = abs(int(span[2]) - int(span[1])) + 1 if span else inner.count(",") + 1
-        total *= count
-        if total > _MOST or len(groups) == _MOST_GROUPS:
+        total *= abs(int(span[2]) - int(span[1])) + 1 if span else inner.count(",") + 1
+        if total > _MOST or len(parts) == 2 * _MOST_GROUPS:
             raise DataError(f"{shown(text)} names more than {_MOST} files: give fewer")
-        groups.append(_numbers(span[1], span[2]) if span else inner.split(","))
-    return groups
+        parts.append([text[end : match.start()]])
+        parts.append(_numbers(span[1], span[2]) if span else inner.split(","))
+        end = match.end()
+    return [*parts, [text[end:]]]
 
 
 def _expanded(text: str) -> list[str]:
     """Write braces out, the last of several running fastest, as shells do."""
-    texts = [""]
-    end = 0
-    groups = iter(_groups(text))
-    for match in _BRACES.finditer(text):
-        if _RANGE.fullmatch(match[1]) is None and "," not in match[1]:
-            continue
-        before, end = text[end : match.start()], match.end()
-        choices = next(groups)
-        texts = [f"{start}{before}{choice}" for start in texts for choice in choices]
-    return [start + text[end:] for start in texts]
+    return ["".join(chosen) for chosen in product(*_parts(text))]
 
 
 def _numbers(first: str, last: str) -> list[str]:

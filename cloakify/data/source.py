@@ -6,9 +6,8 @@ and preprocessed; a row source holds arrays, which are taken as they are.
 
 from __future__ import annotations
 
-import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -55,9 +54,9 @@ class Source(ABC):
     def where(self, row: int) -> str:
         """How an error message names a sample."""
 
-    def names(self) -> list[str]:
-        """What each sample is called inside the source, without its ending; "" without a name."""
-        return [""] * len(self)
+    def names(self) -> Sequence[str] | None:
+        """What each sample is called inside the source, without its ending; ``None`` for rows."""
+        return None
 
     @abstractmethod
     def payloads(self, rows: NDArray[np.int64]) -> Iterator[tuple[str, bytes]]:
@@ -67,19 +66,20 @@ class Source(ABC):
 class EncodedSource(Source):
     """Samples that are image files."""
 
-    @abstractmethod
     def key(self, row: int) -> str:
-        """The sample's name inside the source, which does not depend on where the source lies."""
+        """The sample's name inside the source, which does not depend on where the source lies.
+
+        "" where samples have none.
+        """
+        return ""
 
     @abstractmethod
     def read(self, row: int) -> bytes:
         """The image file's bytes. Safe to call from several threads."""
 
-    def names(self) -> list[str]:
-        return [os.path.splitext(self.key(row))[0] for row in range(len(self))]
-
     def payloads(self, rows: NDArray[np.int64]) -> Iterator[tuple[str, bytes]]:
-        for row in rows.tolist():
+        # One by one: a list of them would take more than their array.
+        for row in map(int, rows):
             yield self.key(row), self.read(row)
 
 

@@ -14,7 +14,6 @@ import numpy as np
 from cloakify.data.array_files import ArraySource
 from cloakify.data.bounds import check_count
 from cloakify.data.cells import stream_cells
-from cloakify.data.folder import is_image
 from cloakify.data.kept import KeptRows, KeptTexts
 from cloakify.data.labels import TextLabels, labels_of_columns, number_of
 from cloakify.data.naming import shown, some
@@ -24,6 +23,7 @@ from cloakify.data.source import Source
 from cloakify.data.text_source import TextSource
 from cloakify.errors import DataError
 from cloakify.numeric.arrays import AnyArray, Array, Labels
+from cloakify.settings.endings import is_image
 
 # Some rows of a table: the cells of each column, by its name.
 _Rows = Mapping[str, Sequence[str]]

@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import io
 import tarfile
-from dataclasses import dataclass
+from array import array
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
 import numpy as np
 
 from cloakify.data.bounds import check_count, check_file
-from cloakify.data.folder import EXTENSIONS
+from cloakify.data.names import Names, Places
 from cloakify.data.naming import shown
 from cloakify.data.request import Request
 from cloakify.data.source import EncodedSource
 from cloakify.errors import DataError
+from cloakify.numeric.arrays import Labels
+from cloakify.settings.endings import IMAGES
 
 # Bytes of a member's name or attributes.
 _LARGEST_HEADER = 1 << 20
@@ -30,15 +33,6 @@ _LABEL_DIGITS = 18
 # Zeros that tar may fill its last record up with: twenty blocks as a rule, more where somebody
 # asked for it.
 _PADDING = 1 << 20
-
-
-@dataclass(frozen=True)
-class _Member:
-    """Where one file's bytes lie in a shard."""
-
-    shard: Path
-    offset: int
-    size: int
 
 
 class TarImages(EncodedSource):
@@ -52,43 +46,54 @@ class TarImages(EncodedSource):
 
     def __init__(self, path: Path, shards: list[Path], request: Request) -> None:
         super().__init__(path, None)
-        labelled = request.labelled
-        if labelled:
+        if request.labelled:
             request.refuse_label(shown(path))
-        self._keys: list[str] = []
-        self._images: list[_Member] = []
-        labels: list[int] = []
+        self._shards = shards
+        self._keys = Names()
+        # Where each image's bytes lie in its shard, and how many they are.
+        self._offsets, self._sizes = array("q"), array("I")
+        # Of each shard the number of samples in those before it.
+        self._starts = []
+        labels = []
         for shard in shards:
-            images, classes = _index(shard)
-            for key, image in images.items():
-                if labelled:
-                    if key not in classes:
-                        raise DataError(
-                            f"{shown(shard)} has no {shown(key)}.cls beside the image: add the "
-                            "class index, or pass --labels model"
-                        )
-                    labels.append(classes[key])
-                self._keys.append(key)
-                self._images.append(image)
+            self._starts.append(len(self._keys))
+            index = _Index(shard)
+            if request.labelled:
+                labels.append(index.labels())
+            self._keys.extend(index.keys)
+            self._offsets.extend(index.offsets)
+            self._sizes.extend(index.sizes)
         check_count(len(self._keys), f"{path}")
-        if labelled:
-            self.labels = np.array(labels, np.int64)
+        if request.labelled:
+            self.labels = np.concatenate(labels)
 
     def __len__(self) -> int:
         return len(self._keys)
 
     def where(self, row: int) -> str:
-        return f"{shown(self._images[row].shard)} member {shown(self._keys[row])}"
+        return f"{shown(self._shard(row))} member {shown(self._keys[row])}"
 
     def key(self, row: int) -> str:
         return self._keys[row]
 
-    def names(self) -> list[str]:
+    def names(self) -> Sequence[str]:
         # A key ends at the first dot already.
         return self._keys
 
     def read(self, row: int) -> bytes:
-        return _read(self._images[row])
+        shard = self._shard(row)
+        try:
+            with open(shard, "rb") as file:
+                file.seek(self._offsets[row])
+                data = file.read(self._sizes[row])
+        except OSError as error:
+            raise _unreadable(shard, error) from None
+        if len(data) != self._sizes[row]:
+            raise _cut_short(shard)
+        return data
+
+    def _shard(self, row: int) -> Path:
+        return self._shards[int(np.searchsorted(self._starts, row, side="right")) - 1]
 
 
 class _Headers(io.FileIO):
@@ -104,51 +109,99 @@ class _Headers(io.FileIO):
         return super().read(-1 if size is None else size)
 
 
-def _index(shard: Path) -> tuple[dict[str, _Member], dict[str, int]]:
-    """Find every image, and read every label, of one shard."""
-    images: dict[str, _Member] = {}
-    classes: dict[str, int] = {}
-    try:
-        # "r:" refuses compression, which would make every read start at the beginning.
-        with _Headers(shard, "r") as file, tarfile.open(fileobj=file, mode="r:") as archive:
-            for info in archive:
-                folder, slash, name = info.name.removeprefix("./").rpartition("/")
-                stem, dot, ending = name.partition(".")
-                if info.isdir() or not stem or not dot:
-                    continue
-                key = f"{folder}{slash}{stem}"
-                is_image = f".{ending.lower()}" in EXTENSIONS
-                if not is_image and ending != "cls":
-                    continue
-                if not info.isreg() or info.issparse():
-                    raise DataError(
-                        f"{shown(shard)} member {shown(info.name)} is a link or sparse: "
-                        "pack plain files"
-                    )
-                if key in (images if is_image else classes):
-                    raise DataError(
-                        f"{shown(shard)} holds sample {shown(key)} twice ({shown(info.name)}): "
-                        "keep one"
-                    )
-                member = _Member(shard, info.offset_data, info.size)
-                if is_image:
-                    images[key] = member
-                else:
-                    classes[key] = _label(file, member, info.name)
-                # Or it keeps a kilobyte for each.
-                archive.members.clear()  # type: ignore[attr-defined]
-            end = archive.offset
-        _check_end(shard, end)
-    except (tarfile.TarError, EOFError, ValueError, OverflowError) as error:
-        raise DataError(
-            f"{shown(shard)} can't be read as a plain tar file ({shown(str(error))}): "
-            "unpack it if it is compressed, else pack it again"
-        ) from None
-    except OSError as error:
-        raise DataError(
-            f"{shown(shard)} can't be read ({error.strerror}): check the file"
-        ) from None
-    return images, classes
+class _Index:
+    """Where every image of one shard lies, and every label in it.
+
+    Attributes
+    ----------
+    keys
+        Of the images.
+    offsets, sizes
+        Of their bytes.
+    """
+
+    def __init__(self, shard: Path) -> None:
+        self._shard = shard
+        self.keys, self.offsets, self.sizes = Names(), array("q"), array("I")
+        self._class_keys, self._classes = Names(), array("q")
+        try:
+            # "r:" refuses compression, which would make every read start at the beginning.
+            with _Headers(shard, "r") as file, tarfile.open(fileobj=file, mode="r:") as archive:
+                for info in archive:
+                    self._add(file, info)
+                    # Or it keeps a kilobyte for each.
+                    archive.members.clear()  # type: ignore[attr-defined]
+                end = archive.offset
+            _check_end(shard, end)
+        except (tarfile.TarError, EOFError, ValueError, OverflowError) as error:
+            raise DataError(
+                f"{shown(shard)} can't be read as a plain tar file ({shown(str(error))}): "
+                "unpack it if it is compressed, else pack it again"
+            ) from None
+        except OSError as error:
+            raise _unreadable(shard, error) from None
+        for keys in (self.keys, self._class_keys):
+            again = Places(keys).again()
+            if len(again):
+                raise DataError(
+                    f"{shown(shard)} holds sample {shown(keys[int(again[0])])} twice: keep one"
+                )
+
+    def labels(self) -> Labels:
+        """Return the class index of each image, int64.
+
+        Raises
+        ------
+        DataError
+            There is none beside one.
+        """
+        places = Places(self._class_keys).of(self.keys)
+        lacking = np.flatnonzero(places < 0)
+        if len(lacking):
+            raise DataError(
+                f"{shown(self._shard)} has no {shown(self.keys[int(lacking[0])])}.cls beside the "
+                "image: add the class index, or pass --labels model"
+            )
+        return np.frombuffer(self._classes, np.int64)[places]
+
+    def _add(self, file: IO[bytes], info: tarfile.TarInfo) -> None:
+        folder, slash, name = info.name.removeprefix("./").rpartition("/")
+        stem, dot, ending = name.partition(".")
+        if info.isdir() or not stem or not dot:
+            return
+        is_image = f".{ending.lower()}" in IMAGES
+        if not is_image and ending != "cls":
+            return
+        if not info.isreg() or info.issparse():
+            raise DataError(
+                f"{shown(self._shard)} member {shown(info.name)} is a link or sparse: "
+                "pack plain files"
+            )
+        key = f"{folder}{slash}{stem}"
+        if is_image:
+            check_file(info.size, f"{shown(self._shard)} member {shown(info.name)}")
+            self.keys.append(key)
+            self.offsets.append(info.offset_data)
+            self.sizes.append(info.size)
+        else:
+            self._class_keys.append(key)
+            self._classes.append(self._label(file, info))
+
+    def _label(self, file: IO[bytes], info: tarfile.TarInfo) -> int:
+        text = b""
+        if info.size < 2 * _LABEL_DIGITS:
+            # The reader finds its place again for each header.
+            file.seek(info.offset_data)
+            data = file.read(info.size)
+            if len(data) != info.size:
+                raise _cut_short(self._shard)
+            text = data.strip()
+        if len(text) > _LABEL_DIGITS or not text.isdigit():
+            raise DataError(
+                f"{shown(self._shard)} member {shown(info.name)} holds no class index: write it as "
+                "digits"
+            )
+        return int(text)
 
 
 def _check_end(shard: Path, end: int) -> None:
@@ -173,36 +226,9 @@ def _check_end(shard: Path, end: int) -> None:
         )
 
 
-def _label(file: IO[bytes], member: _Member, name: str) -> int:
-    text = b""
-    if member.size < 2 * _LABEL_DIGITS:
-        # The reader finds its place again for each header.
-        file.seek(member.offset)
-        data = file.read(member.size)
-        if len(data) != member.size:
-            raise _cut_short(member)
-        text = data.strip()
-    if len(text) > _LABEL_DIGITS or not text.isdigit():
-        raise DataError(
-            f"{shown(member.shard)} member {shown(name)} holds no class index: write it as digits"
-        )
-    return int(text)
+def _cut_short(shard: Path) -> DataError:
+    return DataError(f"{shown(shard)} is cut short: copy or pack it again")
 
 
-def _read(member: _Member) -> bytes:
-    check_file(member.size, f"an image in {shown(member.shard)}")
-    try:
-        with open(member.shard, "rb") as file:
-            file.seek(member.offset)
-            data = file.read(member.size)
-    except OSError as error:
-        raise DataError(
-            f"{shown(member.shard)} can't be read ({error.strerror}): check the file"
-        ) from None
-    if len(data) != member.size:
-        raise _cut_short(member)
-    return data
-
-
-def _cut_short(member: _Member) -> DataError:
-    return DataError(f"{shown(member.shard)} is cut short: copy or pack it again")
+def _unreadable(shard: Path, error: OSError) -> DataError:
+    return DataError(f"{shown(shard)} can't be read ({error.strerror}): check the file")

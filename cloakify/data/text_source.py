@@ -74,7 +74,7 @@ class TextSource(Source):
         return tuple(column[row] for column in self._columns)
 
     def payloads(self, rows: Indices) -> Iterator[tuple[str, bytes]]:
-        for row in rows.tolist():
+        for row in map(int, rows):
             parts = [text.encode("utf-8", "surrogatepass") for text in self.texts(row)]
             yield "", b"".join(len(part).to_bytes(8, "little") + part for part in parts)
 

@@ -8,7 +8,6 @@ asks for.
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from cloakify.data.json_text import json_object
 from cloakify.data.naming import shown
 from cloakify.data.text_source import TextSource
 from cloakify.errors import DataError, ModelError
@@ -116,7 +116,7 @@ class Encoder:
         What a sample is padded to must not depend on which others are taken.
         """
         rows = np.arange(len(self._source))
-        size = sum(len(text) for row in rows.tolist() for text in self._source.texts(row))
+        size = sum(len(text) for row in map(int, rows) for text in self._source.texts(row))
         longest = 0
         seconds = _SECONDS + _SECONDS_PER_BYTE * size
         path = self._source.path
@@ -254,12 +254,10 @@ def _config(path: Path) -> dict[str, Any]:
         return {}
     try:
         with open(path, "rb") as file:
-            read = json.loads(file.read(_LARGEST))
+            read = json_object(file.read(_LARGEST))
     except OSError as error:
         raise ModelError(f"{shown(path)} can't be read ({error.strerror})") from None
-    except (ValueError, RecursionError):
-        read = None
-    if not isinstance(read, dict):
+    if read is None:
         raise ModelError(f"{shown(path)} is no JSON object: mend the file")
     return read
 

@@ -52,7 +52,7 @@ def check_outputs(
             inputs.append(script)
         elif is_pattern(path):
             names = {output.name for output in written}
-            inputs += [file for file in matching(path) if file.name in names]
+            inputs += [Path(file) for file in matching(path) if os.path.basename(file) in names]
         else:
             inputs.append(path)
     check_places(written, inputs)

@@ -75,7 +75,7 @@ def test_a_column_of_labels_will_do(load):
 
 def test_npy_folder_and_file(tmp_path, spec):
     np.save(tmp_path / "x.npy", X)
-    with pytest.raises(DataError, match=r"x.npy but no y.npy"):
+    with pytest.raises(DataError, match=r"holds no labels: add them as y.npy"):
         open_data(tmp_path, spec(1, 4, 4), PLAIN)
     with pytest.raises(DataError, match=r"samples without labels"):
         open_data(tmp_path / "x.npy", spec(1, 4, 4), PLAIN)
