@@ -41,6 +41,9 @@ _HEADER_ERRORS = (
 # Of larger ones --limit may ask for a few rows, and reading all would take minutes.
 CHECKED = 1 << 30
 
+# Bytes that are read at once.
+_TOGETHER = 1 << 20
+
 
 @dataclass(frozen=True)
 class StoredArray:
@@ -146,7 +149,7 @@ class NpzFile:
                 if info.compress_type == zipfile.ZIP_STORED:
                     if info.file_size <= CHECKED:
                         # The archive compares the sum when a member has been read to its end.
-                        while member.read(1 << 20):
+                        while member.read(_TOGETHER):
                             pass
                     offset = self._data_offset(info) + header
                     return StoredArray(where, shape, dtype, self._path, offset, fortran)
@@ -212,7 +215,7 @@ def _unpack(member: IO[bytes], size: int, where: str) -> BinaryIO:
         )
     # Kept open as long as the array is in use.
     unpacked = tempfile.TemporaryFile(prefix="cloakify-")  # noqa: SIM115
-    shutil.copyfileobj(member, unpacked, 1 << 20)
+    shutil.copyfileobj(member, unpacked, _TOGETHER)
     unpacked.flush()
     return unpacked
 

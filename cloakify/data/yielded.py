@@ -25,8 +25,8 @@ from PIL import Image
 from cloakify.data.array_files import ArraySource
 from cloakify.data.bounds import MOST_SAMPLES, check_count
 from cloakify.data.joined import JoinedSource
-from cloakify.data.kept import KeptImages, KeptRows
-from cloakify.data.labels import LABEL_NAMES, labels_of_numbers, labels_of_texts
+from cloakify.data.kept import KeptImages, KeptRows, KeptTexts
+from cloakify.data.labels import LABEL_NAMES, TextLabels, labels_of_numbers
 from cloakify.data.naming import shown, some
 from cloakify.data.program import own_code
 from cloakify.data.request import Request
@@ -36,6 +36,9 @@ from cloakify.data.text_source import TextSource, text_columns
 from cloakify.errors import DataError
 from cloakify.graph.analysis.inputs import InputSpec
 from cloakify.numeric.arrays import AnyArray, Labels
+
+# Labels that are packed into one array.
+_TOGETHER = 1 << 12
 
 # Modes of images that PNG holds; TIFF holds the others.
 _IN_PNG = {"1", "L", "LA", "P", "RGB", "RGBA", "I", "I;16"}
@@ -108,14 +111,14 @@ class _Kept:
         self._others = [other.name for other in others]
         self._arrays: dict[str, KeptRows] = {}
         self._encoded: KeptImages | None = None
-        self._texts: list[tuple[str, ...]] = []
-        self._labels: list[object] = []
+        self._texts: tuple[KeptTexts, ...] = ()
+        self._labels = _LabelsSoFar(f"{where} labels")
 
     def __len__(self) -> int:
         if self._encoded is not None:
             return len(self._encoded)
         if self._texts:
-            return len(self._texts)
+            return len(self._texts[0])
         rows = self._arrays.get(self._spec.name)
         return 0 if rows is None else rows.count
 
@@ -133,7 +136,7 @@ class _Kept:
             self._add_labels([y], 1, where)
         elif _is_text(x):
             self._check_kind(bool(self._texts), where)
-            self._texts.append((x,) if isinstance(x, str) else tuple(cast(Sequence[str], x)))
+            self._add_texts((x,) if isinstance(x, str) else cast(Sequence[str], x))
             self._add_labels([y], 1, where)
         else:
             self._add_arrays({self._spec.name: x}, y, where)
@@ -163,6 +166,13 @@ class _Kept:
     def _check_kind(self, same: bool, where: str) -> None:
         if len(self) and not same:
             raise DataError(f"{where} is of another kind than those before: yield one kind")
+
+    def _add_texts(self, texts: Sequence[str]) -> None:
+        self._texts = self._texts or tuple(KeptTexts() for _ in texts)
+        if len(texts) != len(self._texts):
+            raise DataError(f"{self._where} yields single texts and pairs: yield one kind")
+        for column, text in zip(self._texts, texts, strict=True):
+            column.extend([text])
 
     def _add_arrays(self, given: Mapping[Any, object], y: object, where: str) -> None:
         self._check_kind(bool(self._arrays), where)
@@ -219,17 +229,18 @@ class _Kept:
                 f"{where} has no label: yield (x, y), or a mapping with {LABEL_NAMES[0]!r}; or "
                 "pass --labels FILE, or --labels model to take the model's own answers"
             )
-        self._labels += [
-            label if isinstance(label, str) else _array(label, where) for label in labels
-        ]
+        for label in labels:
+            self._labels.add(label if isinstance(label, str) else _array(label, where))
 
     def source(self, path: Path) -> Source:
         """Return all samples."""
-        labels, names = self._read_labels()
+        labels, names = self._labels.read() if self._request.labelled else (None, None)
         if self._encoded is not None:
             return self._encoded.source(path, labels, names)
         if self._texts:
-            return self._text_source(path, labels, names)
+            return TextSource(
+                path, self._texts, labels, names, lambda row: f"{self._where} sample {row}"
+            )
         first, *more = (
             ArraySource(path, self._arrays[name].stored(), labels if not n else None, names)
             for n, name in enumerate((self._spec.name, *self._others))
@@ -238,24 +249,48 @@ class _Kept:
             return first
         return JoinedSource(first, dict(zip(self._others, more, strict=True)))
 
-    def _text_source(
-        self, path: Path, labels: Labels | None, names: tuple[str, ...] | None
-    ) -> TextSource:
-        if len({len(texts) for texts in self._texts}) > 1:
-            raise DataError(f"{self._where} yields single texts and pairs: yield one kind")
-        columns = [list(column) for column in zip(*self._texts, strict=True)]
-        return TextSource(path, columns, labels, names, lambda row: f"{self._where} sample {row}")
 
-    def _read_labels(self) -> tuple[Labels | None, tuple[str, ...] | None]:
-        if not self._request.labelled:
-            return None, None
-        where = f"{self._where} labels"
-        if any(isinstance(label, str) for label in self._labels):
-            return labels_of_texts([str(label) for label in self._labels], where)
-        arrays = cast(list[AnyArray], self._labels)
-        if len({each.shape for each in arrays}) > 1:
-            raise DataError(f"{where} differ in shape: yield a class index for each sample")
-        return labels_of_numbers(np.stack(arrays), where), None
+class _LabelsSoFar:
+    """Labels of samples, as numbers or as text."""
+
+    def __init__(self, where: str) -> None:
+        self._where = where
+        self._texts = TextLabels()
+        # Labels that came last, one by one, and those before them, many in an array.
+        self._last: list[AnyArray] = []
+        self._before: list[AnyArray] = []
+
+    def add(self, label: str | AnyArray) -> None:
+        """Take one more."""
+        if isinstance(label, str) or len(self._texts):
+            self._as_texts()
+            self._texts.extend([str(label)])
+            return
+        self._last.append(label)
+        if len(self._last) == _TOGETHER:
+            self._pack()
+
+    def read(self) -> tuple[Labels, tuple[str, ...] | None]:
+        """Return all of them, and the names of their classes where they are text."""
+        if len(self._texts):
+            return self._texts.read(self._where)
+        self._pack()
+        return labels_of_numbers(np.concatenate(self._before), self._where), None
+
+    def _as_texts(self) -> None:
+        """Where one is text, numbers are as well."""
+        self._pack()
+        for packed in self._before:
+            self._texts.extend(map(str, packed))
+        self._before = []
+
+    def _pack(self) -> None:
+        if not self._last:
+            return
+        if len({each.shape for each in (*self._last, *(a[0] for a in self._before[:1]))}) > 1:
+            raise DataError(f"{self._where} differ in shape: yield a class index for each sample")
+        self._before.append(np.stack(self._last))
+        self._last = []
 
 
 def _file_of(image: Image.Image) -> bytes:

@@ -4,8 +4,8 @@
 
 Writes samples of 8×8 in each form (a million files of a class folder take 4 GB of disk), opens
 them in a process of their own, names them by their digest, leaves out copies, deals them into
-splits, and reads all of them. The figure is by how much the largest resident set exceeds that of 2,000
-samples of the same form, in MB, and for each sample more in bytes.
+splits, and reads all of them. The figure is by how much the largest resident set exceeds that of
+2,000 samples of the same form, in MB, and for each sample more in bytes.
 """
 
 from __future__ import annotations
