@@ -7,7 +7,6 @@ A data set may lie in folders for its splits (``train/``, ``val/``), in files th
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from cloakify.data.listing import entries, is_folder
 from cloakify.data.naming import shown, some
 from cloakify.data.split_names import one_split, preferred, split_note
 from cloakify.errors import DataError
-from cloakify.settings.endings import SHARDS, TEXT_TABLES, is_image
+from cloakify.settings.endings import SHARDS, TEXT_TABLES, ending, is_image
 
 TABLES = (*TEXT_TABLES, ".npz")
 """Endings of files of rows, which a folder may hold beside nothing else."""
@@ -68,7 +67,7 @@ def find_data(path: Path, depth: int = _DEEPEST) -> Found:
     files = listing.shards
     if not files and not listing.folders and not listing.has_images:
         files = listing.tables
-    endings = {file.suffix.lower(): file for file in reversed(files)}
+    endings = {ending(file.name): file for file in reversed(files)}
     if len(endings) > 1:
         first, second, *_ = (endings[kind] for kind in (*SHARDS, *TABLES) if kind in endings)
         raise DataError(
@@ -137,16 +136,16 @@ def _listing(path: Path, *, images_end_it: bool = False) -> _Listing:
     """List a folder; where an image ends it, not to its end, as there may be a million of them."""
     found = _Listing()
     for entry in entries(path):
-        ending = os.path.splitext(entry.name)[1].lower()
+        kind = ending(entry.name)
         if is_folder(entry):
             found.folders.append(entry.name)
         elif is_image(entry.name):
             found.has_images = True
             if images_end_it:
                 break
-        elif ending in SHARDS:
+        elif kind in SHARDS:
             found.shards.append(path / entry.name)
-        elif ending in TABLES and entry.name not in LISTS:
+        elif kind in TABLES and entry.name not in LISTS:
             found.tables.append(path / entry.name)
     return _Listing(
         sorted(found.shards), sorted(found.tables), sorted(found.folders), found.has_images

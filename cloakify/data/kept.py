@@ -27,7 +27,7 @@ class KeptRows:
 
     def __init__(self, where: str) -> None:
         self._where = where
-        self._file = _temporary_file()
+        self._file = temporary_file()
         self._kind: tuple[tuple[int, ...], np.dtype[np.generic]] | None = None
         self.count = 0
 
@@ -40,7 +40,7 @@ class KeptRows:
                 f"{where} holds {kind[1]} of shape {kind[0]}, those before {self._kind[1]} of "
                 f"shape {self._kind[0]}: yield samples of one shape and type"
             )
-        _write(self._file, np.ascontiguousarray(rows).data)
+        write(self._file, np.ascontiguousarray(rows).data)
         self.count += len(rows)
 
     def stored(self) -> StoredArray:
@@ -56,7 +56,7 @@ class _Pieces:
     """Bytes of unequal length behind each other in a temporary file."""
 
     def __init__(self) -> None:
-        self._file = _temporary_file()
+        self._file = temporary_file()
         self._ends = array("q", [0])
         self._lock = threading.Lock()
 
@@ -65,7 +65,7 @@ class _Pieces:
 
     def add(self, data: bytes) -> None:
         """Keep some."""
-        _write(self._file, data)
+        write(self._file, data)
         self._ends.append(self._ends[-1] + len(data))
 
     def read(self, row: int) -> bytes:
@@ -140,12 +140,14 @@ class _YieldedImages(EncodedSource):
         return self._pieces.read(row)
 
 
-def _temporary_file() -> BinaryIO:
+def temporary_file() -> BinaryIO:
+    """Return a file without a name; DataError where there is no room for one."""
     with _room():
         return cast(BinaryIO, tempfile.TemporaryFile(prefix="cloakify-"))
 
 
-def _write(file: BinaryIO, data: bytes | memoryview) -> None:
+def write(file: BinaryIO, data: bytes | memoryview) -> None:
+    """Write to such a file; DataError where there is no room."""
     with _room():
         file.write(data)
 

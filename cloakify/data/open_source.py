@@ -23,7 +23,7 @@ from cloakify.data.source import RowSource, Source
 from cloakify.data.table import open_table
 from cloakify.data.tar import TarImages
 from cloakify.errors import DataError
-from cloakify.settings.endings import SHARDS, TEXT_TABLES, is_image
+from cloakify.settings.endings import SHARDS, TARS, TEXT_TABLES, ending, is_image
 
 
 def open_source(path: Path, request: Request) -> Source:
@@ -49,18 +49,18 @@ def open_source(path: Path, request: Request) -> Source:
     if not os.path.exists(path):
         raise DataError(f"{shown(path)} does not exist: check the path")
     check_regular(path)
-    suffix = path.suffix.lower()
-    if suffix == ".npz":
+    kind = ending(path.name)
+    if kind == ".npz":
         return open_arrays(path, request)
-    if suffix == ".npy":
+    if kind == ".npy":
         return open_npy_file(path, request)
-    if suffix in SHARDS:
+    if kind in SHARDS:
         return _open_shards(path, [path], request)
-    if suffix in TEXT_TABLES:
+    if kind in TEXT_TABLES:
         return open_table(path, request)
     raise DataError(
         f"{shown(path)} is no data that cloakify reads: give a folder of class folders with "
-        "images, a .npz, .npy, .csv, .jsonl, .tar, .parquet or .arrow file"
+        "images, a .npz, .npy, .csv, .jsonl, .tar, .tar.gz, .parquet or .arrow file"
     )
 
 
@@ -92,7 +92,7 @@ def _open_matching(path: Path, request: Request) -> Source:
         )
     if any(map(is_image, files)):
         return open_images(path, root(path), files, request)
-    kinds = {os.path.splitext(file)[1].lower(): file for file in files}
+    kinds = {ending(file): file for file in files}
     if len(kinds) > 1:
         first, second, *_ = kinds.values()
         raise DataError(
@@ -120,7 +120,7 @@ def _open_folder(path: Path, request: Request) -> Source:
 
 def _open_files(path: Path, files: Sequence[Path], request: Request) -> Source:
     """Open files of one kind: shards, or files of rows behind each other."""
-    if files[0].suffix.lower() in SHARDS:
+    if ending(files[0].name) in SHARDS:
         return _open_shards(path, files, request)
     if len(files) == 1:
         return open_source(files[0], request)
@@ -135,8 +135,8 @@ def _open_shards(path: Path, files: Sequence[Path], request: Request) -> Source:
     """Open files of one kind as one source."""
     for file in files:
         check_regular(file)
-    kind = files[0].suffix.lower()
-    if kind == ".tar":
+    kind = ending(files[0].name)
+    if kind in TARS:
         return TarImages(path, list(files), request)
     table = ParquetFiles(path, files) if kind == ".parquet" else ArrowFiles(path, files)
     return open_columns(table, request)

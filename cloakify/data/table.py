@@ -43,10 +43,10 @@ def open_table(path: Path, request: Request) -> Source:
     first = next(parts, None) or dict.fromkeys(header, ())
     roles = assign({name: _kind(first[name]) for name in header}, request, path)
     read = _read_texts if roles.kind is Kind.TEXT else _read_numbers
-    parts = chain([first], parts)
+    whole = chain([first], parts)
     # Or it would be held until all others are read.
     del first
-    source = read(path, roles, parts)
+    source = read(path, roles, whole)
     source.notes = tuple(f"{shown(path)}: {each}" for each in roles.note)
     return source
 

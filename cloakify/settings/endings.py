@@ -16,7 +16,13 @@ ARRAYS = (".npz", ".npy")
 TEXT_TABLES = (".csv", ".tsv", ".jsonl")
 """Of tables that are text."""
 
-SHARDS = (".tar", ".parquet", ".arrow", ".feather")
+TARS = (".tar", ".tar.gz", ".tgz", ".tar.zst")
+"""Of archives of images."""
+
+COLUMNS = (".parquet", ".arrow", ".feather")
+"""Of tables in columns."""
+
+SHARDS = (*TARS, *COLUMNS)
 """Of files that may be several and count as one source."""
 
 ALL = (*IMAGES, *ARRAYS, *TEXT_TABLES, *SHARDS)
@@ -26,3 +32,10 @@ ALL = (*IMAGES, *ARRAYS, *TEXT_TABLES, *SHARDS)
 def is_image(name: str) -> bool:
     """Tell whether a file is taken for an image, by its ending."""
     return os.path.splitext(name)[1].lower() in IMAGES
+
+
+def ending(name: str) -> str:
+    """Return a file's ending in lower case, both parts of one such as ``.tar.gz``."""
+    lowered = name.lower()
+    double = next((each for each in TARS if lowered.endswith(each)), None)
+    return double or os.path.splitext(lowered)[1]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cloakify.data import Preprocessing, bounds, open_data
+from cloakify.data import Preprocessing, archive, bounds, open_data
 from cloakify.errors import DataError
 
 PLAIN = Preprocessing()
@@ -82,8 +82,8 @@ def test_tar_refused(tmp_path, spec, images, change, said):
 
 
 def test_tar_of_another_kind(tmp_path, spec, images):
-    write_tar(tmp_path / "z.tar", samples(images), "w:gz")
-    with pytest.raises(DataError, match="unpack it if it is compressed"):
+    write_tar(tmp_path / "z.tar", samples(images), "w:bz2")
+    with pytest.raises(DataError, match="unpack it if it is compressed otherwise"):
         open_data(tmp_path / "z.tar", spec(1, 4, 4), PLAIN)
     write_tar(tmp_path / "e.tar", {})
     with pytest.raises(DataError, match="holds no samples"):
@@ -94,6 +94,60 @@ def test_tar_of_another_kind(tmp_path, spec, images):
         archive.addfile(link)
     with pytest.raises(DataError, match="is a link"):
         open_data(tmp_path / "l.tar", spec(1, 4, 4), PLAIN)
+
+
+def pack(path, kind):
+    """Compress a file as gzip and zstd do; leave it where it was."""
+    pa = pytest.importorskip("pyarrow")
+    with pa.CompressedOutputStream(str(path) + ".new", kind) as file:
+        file.write(path.read_bytes())
+    path.with_name(path.name + ".new").rename(path)
+
+
+@pytest.mark.parametrize(
+    ("ending", "kind"), [("tar.gz", "gzip"), ("tgz", "gzip"), ("tar.zst", "zstd"), ("tar", "gzip")]
+)
+def test_compressed_shards_are_the_same_samples(tmp_path, spec, images, ending, kind):
+    (tmp_path / "shards").mkdir()
+    write_tar(tmp_path / "plain.tar", samples(images))
+    for number, part in enumerate((slice(2), slice(2, 5))):
+        file = tmp_path / "shards" / f"{number}.{ending}"
+        write_tar(file, samples(images[part], part.start or 0))
+        pack(file, kind)
+    plain = open_data(tmp_path / "plain.tar", spec(1, 4, 4), PLAIN)
+    for path in (tmp_path / "shards", tmp_path / "shards" / f"*.{ending}"):
+        data = open_data(path, spec(1, 4, 4), PLAIN)
+        check(data, images, [0, 1, 2, 0, 1])
+        assert data.sha256 == plain.sha256
+        assert data.where(3).endswith(f"1.{ending} member 0003")
+    (batch,) = data.batches(np.array([4, 0, 3]))
+    np.testing.assert_array_equal(batch.x[:, 0], images[[4, 0, 3]].astype(np.float32) / 255)
+
+
+@pytest.mark.parametrize("kind", ["gzip", "zstd"])
+def test_a_compressed_tar_is_whole_or_refused(tmp_path, spec, images, kind):
+    write_tar(tmp_path / "d.tar", samples(images))
+    pack(tmp_path / "d.tar", kind)
+    whole = (tmp_path / "d.tar").read_bytes()
+    for cut in range(0, len(whole) - 9, 37):
+        (tmp_path / "d.tar").write_bytes(whole[:cut])
+        with pytest.raises(DataError, match=r"d\.tar (can't be|is cut short)") as caught:
+            open_data(tmp_path / "d.tar", spec(1, 4, 4), PLAIN)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["gzip", "zstd"])
+def test_a_tar_that_unpacks_to_much_is_refused_on_the_way(
+    tmp_path, spec, images, monkeypatch, kind
+):
+    monkeypatch.setattr(bounds, "LARGEST_UNPACKED", 1 << 22)
+    written = []
+    monkeypatch.setattr(archive, "write", lambda file, data: written.append(len(data)))
+    write_tar(tmp_path / "d.tar", samples(images) | {"zeros": bytes(1 << 25)})
+    pack(tmp_path / "d.tar", kind)
+    with pytest.raises(DataError, match="claims to unpack from"):
+        open_data(tmp_path / "d.tar", spec(1, 4, 4), PLAIN)
+    assert sum(written) <= 1 << 23
 
 
 def test_tar_cut_short_later(tmp_path, spec, images):

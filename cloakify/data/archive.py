@@ -1,0 +1,200 @@
+"""Tar files, read in place; compressed ones are unpacked once, into one temporary file.
+
+What is compressed can't be read from the middle. Packed by gzip or Zstandard (for which pyarrow is
+needed), as the first bytes tell and whatever the file is called; what it unpacks to is bounded.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import os
+import tarfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, BinaryIO, Protocol
+
+from cloakify.data.bounds import check_unpacked
+from cloakify.data.column_types import pyarrow_module
+from cloakify.data.kept import temporary_file, write
+from cloakify.data.naming import shown
+from cloakify.errors import DataError
+
+# Bytes of a member's name or attributes.
+_LARGEST_HEADER = 1 << 20
+
+# Zeros that tar may fill its last record up with: twenty blocks as a rule, more where somebody
+# asked for it.
+_PADDING = 1 << 20
+
+_GZIP, _ZSTANDARD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+
+# Bytes that are unpacked at once.
+_TOGETHER = 1 << 20
+
+
+class _Readable(Protocol):
+    def read(self, size: int, /) -> bytes: ...
+
+
+class Store:
+    """What compressed archives unpack to, behind each other: a file for all of them."""
+
+    def __init__(self) -> None:
+        self._made: BinaryIO | None = None
+
+    @property
+    def file(self) -> BinaryIO:
+        """The temporary file, made when it is first asked for."""
+        self._made = self._made or temporary_file()
+        return self._made
+
+
+class Archive:
+    """A tar file.
+
+    Parameters
+    ----------
+    path
+        The file.
+    store
+        Where it is unpacked to if it is compressed.
+
+    Raises
+    ------
+    DataError
+        It can't be read, or unpacks to more than is believed.
+    """
+
+    def __init__(self, path: Path, store: Store) -> None:
+        self.path, self._store = path, store
+        # Where it begins in the store; None where it is read from its own file.
+        self._begin = _unpack(path, store)
+
+    def members(self) -> Iterator[tuple[tarfile.TarInfo, IO[bytes]]]:
+        """Yield the members, in the archive's order, and the file whose bytes they are part of.
+
+        It may be moved to another place. No other archive may have been put into the store yet.
+
+        Raises
+        ------
+        DataError
+            It is damaged, no tar file, or compressed otherwise.
+        """
+        try:
+            with self._headers() as file, tarfile.open(fileobj=file, mode="r:") as archive:
+                for info in archive:
+                    yield info, file
+                    # Or it keeps a kilobyte for each.
+                    archive.members.clear()  # type: ignore[attr-defined]
+                self._check_end(file, archive.offset)
+        except (tarfile.TarError, EOFError, ValueError, OverflowError) as error:
+            raise DataError(
+                f"{shown(self.path)} can't be read as a tar file ({shown(str(error))}): unpack it "
+                "if it is compressed otherwise than by gzip or Zstandard, else pack it again"
+            ) from None
+        except OSError as error:
+            raise _unreadable(self.path, error) from None
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Return bytes of a member; safe to call from several threads.
+
+        Raises
+        ------
+        DataError
+            There are not as many any more.
+        """
+        try:
+            if self._begin is not None:
+                data = os.pread(self._store.file.fileno(), size, offset)
+            else:
+                with open(self.path, "rb") as file:
+                    file.seek(offset)
+                    data = file.read(size)
+        except OSError as error:
+            raise _unreadable(self.path, error) from None
+        if len(data) != size:
+            raise DataError(f"{shown(self.path)} is cut short: copy or pack it again")
+        return data
+
+    def _headers(self) -> _Headers:
+        if self._begin is None:
+            return _Headers(self.path, "r")
+        headers = _Headers(self._store.file.fileno(), "r", closefd=False)
+        headers.seek(self._begin)
+        return headers
+
+    def _check_end(self, file: IO[bytes], end: int) -> None:
+        """Raise DataError unless an archive ends by a block of zeros, as tar ends one, and no more.
+
+        Python's reader takes whatever it can't make sense of behind the first member for the end: a
+        file that was cut off, a damaged header, and of two archives in a row the second.
+
+        Parameters
+        ----------
+        end
+            Where the reader stopped.
+        """
+        size = file.seek(0, io.SEEK_END)
+        file.seek(end)
+        rest = file.read(_PADDING)
+        if len(rest) < tarfile.BLOCKSIZE or rest.count(0) != len(rest) or size - end > _PADDING:
+            raise DataError(
+                f"{shown(self.path)} is cut short, damaged, or holds more behind its end: "
+                "copy or pack it again"
+            )
+
+
+class _Headers(io.FileIO):
+    """A tar file of whose headers each is read as long as it is of a sane size.
+
+    Long names and attributes are read whole, and are as long as their headers claim.
+    """
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Read, or raise a TarError."""
+        if size is not None and size > _LARGEST_HEADER:
+            raise tarfile.ReadError(f"a header claims {size} bytes")
+        return super().read(-1 if size is None else size)
+
+
+def _unpack(path: Path, store: Store) -> int | None:
+    """Unpack a file and return where it begins in the store; ``None`` if it is not compressed."""
+    try:
+        with open(path, "rb") as file:
+            packed, start = os.fstat(file.fileno()).st_size, file.read(4)
+            file.seek(0)
+            if start[:2] == _GZIP:
+                with gzip.open(file) as gzipped:
+                    return _copy(gzipped, store, packed, path)
+            if start == _ZSTANDARD:
+                pyarrow = pyarrow_module()
+                with pyarrow.CompressedInputStream(pyarrow.PythonFile(file), "zstd") as zstandard:
+                    return _copy(zstandard, store, packed, path)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise _damaged(path, error) from None
+    except OSError as error:
+        # Those of pyarrow have no number.
+        raise (_unreadable if error.errno else _damaged)(path, error) from None
+    return None
+
+
+def _copy(file: _Readable, store: Store, packed: int, path: Path) -> int:
+    begin = store.file.seek(0, io.SEEK_END)
+    size = 0
+    while data := file.read(_TOGETHER):
+        size += len(data)
+        check_unpacked(size, packed, shown(path))
+        write(store.file, data)
+    store.file.flush()
+    return begin
+
+
+def _unreadable(path: Path, error: OSError) -> DataError:
+    return DataError(f"{shown(path)} can't be read ({error.strerror}): check the file")
+
+
+def _damaged(path: Path, error: Exception) -> DataError:
+    reason = shown(" ".join(str(error).split()))
+    return DataError(f"{shown(path)} can't be unpacked ({reason}): copy or pack it again")
