@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import tarfile
@@ -42,11 +43,16 @@ def data_seeds() -> dict[str, Callable[[], Files]]:
             "packed": lambda: {"d.npz": _npz(np.savez_compressed)},
             "npy": lambda: {"d/x.npy": _npy(_arrays()["x"]), "d/y.npy": _npy(_arrays()["y"])},
             "tar": lambda: {"d.tar": _tar()},
+            "tar.gz": lambda: {"d.tgz": gzip.compress(_tar(), mtime=0)},
+            "tar.zst": lambda: {"d.tar.zst": _zstd(_tar())},
             "parquet": lambda: {"d.parquet": _parquet()},
             "parquet images": lambda: {"d.parquet": _parquet_images()},
             "arrow": lambda: {"d.arrow": _arrow(_lists(), None)},
             "feather": lambda: {"d.feather": _arrow(_lists(), "zstd")},
             "saved": _saved,
+            "frame": lambda: {"d.parquet": _frame_parquet()},
+            "frame feather": lambda: {"d.feather": _arrow(_frame(), "lz4")},
+            "lines": lambda: {"d.jsonl": _LINES},
             "csv": lambda: {"d.csv": b"x,label\n0.5,1\n0.25,cat\n1,dog\n"},
             "listed": _listed,
             "text": lambda: _text("d.csv", b'text,label\nw4 w5,1\nw6,0\n"w7, w8",2\n'),
@@ -106,6 +112,29 @@ def _tar() -> bytes:
     return file.getvalue()
 
 
+def _zstd(data: bytes) -> bytes:
+    import pyarrow
+
+    return bytes(pyarrow.compress(data, "zstd", asbytes=True))
+
+
+def _frame() -> Any:
+    """A table of numbers, with independent labels as lists and an index, as pandas writes it."""
+    import pyarrow
+
+    columns = {f"c{n}": np.linspace(n, n + 1, COUNT).astype(np.float32) for n in range(3)}
+    labels = [[n % 2, 1 - n % 2] for n in range(COUNT)]
+    return pyarrow.table({**columns, "label": labels, "__index_level_0__": list(range(COUNT))})
+
+
+def _frame_parquet() -> bytes:
+    import pyarrow.parquet
+
+    file = io.BytesIO()
+    pyarrow.parquet.write_table(_frame(), file, row_group_size=4)
+    return file.getvalue()
+
+
 def _parquet() -> bytes:
     import pyarrow.parquet
 
@@ -162,6 +191,10 @@ def _saved() -> Files:
         "d/dataset_info.json": b"{}",
     }
 
+
+_LINES = b"""{"a": 0.5, "b": true, "label_0": 1, "label_1": 0}
+{"a": -2, "b": false, "label_0": 0, "label_1": 1}
+"""
 
 _PAIRS = b"""{"sentence1": "w4", "sentence2": "w5 w6", "label": 1}
 {"sentence1": "w7 w4", "sentence2": "w9", "label": 0}
