@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from cloakify.data.audio import no_audio
 from cloakify.data.bounds import check_file, check_regular
 from cloakify.data.labels import TextLabels
 from cloakify.data.listing import entries, is_folder
@@ -87,6 +88,8 @@ def open_folder(path: Path, request: Request) -> ImageFolder:
     if not request.labelled:
         names, skipped = _images(path, "")
         if not len(names):
+            if skipped.has_audio:
+                raise no_audio(shown(path))
             raise DataError(f"{shown(path)} holds no image{skipped.instead}")
         return ImageFolder(path, names, None, None, skipped.note(path))
 
@@ -106,6 +109,8 @@ def open_folder(path: Path, request: Request) -> ImageFolder:
     for name in classes:
         found, others = _images(path, name)
         if not len(found):
+            if others.has_audio:
+                raise no_audio(f"class folder {shown(path / name)}")
             raise DataError(
                 f"class folder {shown(path / name)} holds no image{others.instead}: "
                 "add images, or remove it if it is no class"

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from cloakify.data.audio import no_audio
 from cloakify.data.column_rows import ColumnImages, ColumnRows, ColumnTexts
 from cloakify.data.columns import Column, ColumnFiles
 from cloakify.data.features import Features
@@ -67,10 +68,7 @@ def _open_arrays(files: ColumnFiles, features: Features, roles: Roles, request: 
     """Open images, or arrays in lists."""
     (name,) = roles.samples
     if features.is_audio(name):
-        raise DataError(
-            f"{files.where(name)} holds audio files, which are not decoded: store the samples as "
-            "lists of numbers, as the model takes them"
-        )
+        raise no_audio(files.where(name))
     samples = files.column(name)
     labels = _labels(files, features, roles)
     if roles.kind is not Kind.LIST:

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from cloakify.data.naming import shown, some
+from cloakify.settings.endings import AUDIO
 
 # As many as messages name.
 _NAMED = 3
@@ -34,6 +35,11 @@ class Skipped:
         self.count += other.count
         self._endings.update(other._endings)
         self._keep(other._first)
+
+    @property
+    def has_audio(self) -> bool:
+        """Whether any of them is sound."""
+        return not self._endings.keys().isdisjoint(AUDIO)
 
     @property
     def instead(self) -> str:

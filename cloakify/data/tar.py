@@ -15,6 +15,7 @@ from typing import IO
 import numpy as np
 
 from cloakify.data.archive import Archive, Store
+from cloakify.data.audio import no_audio
 from cloakify.data.bounds import check_count, check_file
 from cloakify.data.names import Names, Places
 from cloakify.data.naming import shown
@@ -22,7 +23,7 @@ from cloakify.data.request import Request
 from cloakify.data.source import EncodedSource
 from cloakify.errors import DataError
 from cloakify.numeric.arrays import Labels
-from cloakify.settings.endings import IMAGES
+from cloakify.settings.endings import AUDIO, IMAGES
 
 # Always fits an int64.
 _LABEL_DIGITS = 18
@@ -59,6 +60,8 @@ class TarImages(EncodedSource):
             self._keys.extend(index.keys)
             self._offsets.extend(index.offsets)
             self._sizes.extend(index.sizes)
+            if index.has_audio and not len(self._keys):
+                raise no_audio(shown(path))
         check_count(len(self._keys), str(self.path))
         if request.labelled:
             self.labels = np.concatenate(labels)
@@ -92,12 +95,15 @@ class _Index:
         Of the images.
     offsets, sizes
         Of their bytes.
+    has_audio
+        Whether there is sound among its members.
     """
 
     def __init__(self, archive: Archive) -> None:
         self._shard = archive.path
         self.keys, self.offsets, self.sizes = Names(), array("q"), array("I")
         self._class_keys, self._classes = Names(), array("q")
+        self.has_audio = False
         for info, file in archive.members():
             self._add(info, file)
         for keys in (self.keys, self._class_keys):
@@ -128,7 +134,9 @@ class _Index:
         stem, dot, ending = name.partition(".")
         if info.isdir() or not stem or not dot:
             return
-        is_image = f".{ending.lower()}" in IMAGES
+        kind = f".{ending.lower()}"
+        is_image = kind in IMAGES
+        self.has_audio |= kind in AUDIO
         if not is_image and ending != "cls":
             return
         if not info.isreg() or info.issparse():

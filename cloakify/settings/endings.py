@@ -10,6 +10,9 @@ IMAGES = (
 )
 """Of images."""
 
+AUDIO = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".aac", ".aif", ".aiff")
+"""Of sound, which is not decoded."""
+
 ARRAYS = (".npz", ".npy")
 """Of arrays."""
 

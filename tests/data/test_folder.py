@@ -98,6 +98,11 @@ def _class_without_images(calib):
     (calib / "bird" / "a.webm").touch()
 
 
+def _class_of_sound(calib):
+    (calib / "bird").mkdir()
+    (calib / "bird" / "a.WAV").touch()
+
+
 def _loose(calib):
     (calib / "stray.jpg").touch()
 
@@ -132,6 +137,7 @@ def _fifo(calib):
     [
         (_empty_class, r"bird holds no image: add images"),
         (_class_without_images, r"bird holds no image \(only 1 other file: .webm\)"),
+        (_class_of_sound, r"bird holds audio files, which are not decoded: give what the model"),
         (_loose, r"beside its class folders \(stray.jpg\)"),
         (_same_stem, r"000.* differ in their ending only"),
         (_link_loop, r"again is a link to a folder above it"),

@@ -150,6 +150,12 @@ def test_a_tar_that_unpacks_to_much_is_refused_on_the_way(
     assert sum(written) <= 1 << 23
 
 
+def test_shards_of_sound_are_refused_as_such(tmp_path, spec):
+    write_tar(tmp_path / "d.tar", {"0.wav": b"RIFF", "0.cls": b"1"})
+    with pytest.raises(DataError, match="holds audio files, which are not decoded"):
+        open_data(tmp_path / "d.tar", spec(1, 4, 4), PLAIN)
+
+
 def test_tar_cut_short_later(tmp_path, spec, images):
     write_tar(tmp_path / "d.tar", samples(images))
     data = open_data(tmp_path / "d.tar", spec(1, 4, 4), PLAIN)

@@ -34,6 +34,9 @@ def read_preprocessor(path: Path) -> FoundSettings | None:
         It can't be read, or prepares images in a way that can't be followed.
     """
     config = Config(path)
+    if "sampling_rate" in config:
+        # Of sound, which comes as what the model takes.
+        return None
     kind = config.text("image_processor_type") or config.text("feature_extractor_type") or ""
     name = kind.removesuffix("Fast").removesuffix("ImageProcessor").removesuffix("FeatureExtractor")
     if not kind and not any(key in config for key in ("image_mean", "do_resize", "size")):
