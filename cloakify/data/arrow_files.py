@@ -87,7 +87,7 @@ class ArrowFiles(ColumnFiles):
         super().__init__(path, files)
 
     def _schema(self, file: int) -> Any:
-        return stored_schema(self._opened[file].schema)
+        return stored_schema(self._opened[file].schema, self.files[file])
 
     def _rows(self, file: int) -> list[int]:
         return [batch.rows for batch in self._opened[file].batches]

@@ -7,9 +7,11 @@ folder, and asks the network for what it does not find.
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from cloakify.data.naming import shown
 from cloakify.data.roles import Kind
 from cloakify.errors import DataError
 
@@ -46,13 +48,38 @@ def stored(array: Any) -> Any:
     return array.storage if isinstance(array, pyarrow.ExtensionArray) else array
 
 
-def stored_schema(schema: Any) -> Any:
-    """Return a schema with the types that are stored."""
+def stored_schema(schema: Any, file: Path) -> Any:
+    """Return the schema of a file with the types that are stored.
+
+    Raises
+    ------
+    DataError
+        The name of a column, or of a part of one, is no text.
+    """
     pyarrow = pyarrow_module()
+    try:
+        for field in schema:
+            _read_names(field)
+    except UnicodeDecodeError:
+        raise name_is_no_text(file) from None
     for place, field in enumerate(schema):
         if isinstance(field.type, pyarrow.BaseExtensionType):
             schema = schema.set(place, field.with_type(field.type.storage_type))
     return schema
+
+
+def _read_names(field: Any) -> None:
+    """Read the names of a field and of its parts, which are decoded only then."""
+    assert isinstance(field.name, str)
+    # Of lists only later releases of pyarrow have it.
+    if hasattr(field.type, "field"):
+        for part in range(field.type.num_fields):
+            _read_names(field.type.field(part))
+
+
+def name_is_no_text(file: Path) -> DataError:
+    """Return the error for a name that can't be decoded."""
+    return DataError(f"{shown(file)} has a column whose name is no text in UTF-8: write it again")
 
 
 def pyarrow_module() -> ModuleType:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cloakify.data.bounds import check_unpacked
-from cloakify.data.column_types import pyarrow_module, stored, stored_schema
+from cloakify.data.column_types import name_is_no_text, pyarrow_module, stored, stored_schema
 from cloakify.data.columns import ColumnFiles
 from cloakify.data.naming import shown
 from cloakify.errors import DataError
@@ -38,7 +38,7 @@ class ParquetFiles(ColumnFiles):
         super().__init__(path, files)
 
     def _schema(self, file: int) -> Any:
-        return stored_schema(self._opened(file).schema_arrow)
+        return stored_schema(self._opened(file).schema_arrow, self.files[file])
 
     def _rows(self, file: int) -> list[int]:
         metadata = self._opened(file).metadata
@@ -51,7 +51,11 @@ class ParquetFiles(ColumnFiles):
         rows = _rows_at_once(group, names, f"{shown(path)} row group {span}")
         try:
             for batch in opened.iter_batches(rows, [span], list(names)):
-                yield [stored(batch.column(name)) for name in names]
+                arrays = [stored(batch.column(name)) for name in names]
+                for array in arrays:
+                    # Whether text is text.
+                    array.validate(full=True)
+                yield arrays
         except (OSError, pyarrow.ArrowException) as error:
             raise _broken(path, error) from None
 
@@ -63,6 +67,8 @@ class ParquetFiles(ColumnFiles):
             opened = pyarrow.parquet.ParquetFile(path, metadata=self._footers.get(file))
         except (OSError, pyarrow.ArrowException) as error:
             raise _broken(path, error) from None
+        except UnicodeDecodeError:
+            raise name_is_no_text(path) from None
         if file not in self._footers and self._kept + opened.metadata.serialized_size <= _FOOTERS:
             self._kept += opened.metadata.serialized_size
             self._footers[file] = opened.metadata

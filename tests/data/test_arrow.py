@@ -250,3 +250,20 @@ def test_tables_beside_images_are_no_samples(tmp_path, spec, images, class_folde
     (folder / "a" / "0.parquet").rename(folder / "a" / "list.csv")
     flat = open_data(folder / "a", spec(1, 4, 4), PLAIN, labels="model")
     assert len(flat) == 3
+
+
+@pytest.mark.parametrize("kind", ["arrow", "parquet"])
+@pytest.mark.parametrize(
+    ("written", "said"), [(b"naming", "name is no text"), (b"a text", "can't be read as")]
+)
+def test_names_and_cells_that_are_no_text_are_one_line(tmp_path, spec, kind, written, said):
+    table = pa.table({"naming": [1.0, 2.0], "label": ["a text", "b"]})
+    if kind == "arrow":
+        write_stream(tmp_path / "d.arrow", table)
+    else:
+        parquet.write_table(table, tmp_path / "d.parquet", compression="none", store_schema=False)
+    data = (tmp_path / f"d.{kind}").read_bytes()
+    assert written in data
+    (tmp_path / f"d.{kind}").write_bytes(data.replace(written, b"\xe2" + written[1:]))
+    with pytest.raises(DataError, match=said):
+        open_data(tmp_path / f"d.{kind}", spec(1, channel_axis=None), PLAIN, box=None)
