@@ -9,6 +9,7 @@ as the model's input is, and preprocessed.
 from __future__ import annotations
 
 import io
+import logging
 import struct
 import zlib
 from contextlib import nullcontext
@@ -32,6 +33,10 @@ from cloakify.runtime.cores import available_cores
 # What the endings in `cloakify.data.folder` stand for. Pillow goes by content and knows forty more,
 # some of which it hands to another program: PostScript to Ghostscript.
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
+
+# What Pillow logs of a damaged file would be printed where nobody set logging up; what is wrong with
+# the file is told by the error.
+logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 _SMALL = 16 << 10
 

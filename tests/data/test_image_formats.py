@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+import struct
+import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -101,3 +104,28 @@ def test_an_image_cut_short_is_no_image(tmp_path, spec, pixels, name):
         except DataError:
             continue
         np.testing.assert_array_equal(found, expected)
+
+
+def test_what_pillow_logs_is_not_printed(tmp_path: Path) -> None:
+    """In a process of its own: tests have their own handlers of logs."""
+    file = tmp_path / "a" / "0.tiff"
+    file.parent.mkdir()
+    Image.new("RGB", (4, 4)).save(file)
+    data = file.read_bytes()
+    # SamplesPerPixel, of type SHORT and count 1, is 3.
+    entry = struct.pack("<HHIH", 277, 3, 1, 3)
+    assert entry in data
+    file.write_bytes(data.replace(entry, struct.pack("<HHIH", 277, 3, 1, 25603)))
+    code = (
+        "import sys, numpy as np\n"
+        "from cloakify.data import Preprocessing, open_data\n"
+        "from cloakify.errors import DataError\n"
+        "from cloakify.graph.analysis.inputs import InputSpec\n"
+        "spec = InputSpec('x', (None, 3, 4, 4), np.dtype(np.float32), 1)\n"
+        "try: open_data(sys.argv[1], spec, Preprocessing())\n"
+        "except DataError as error: print(error)\n"
+    )
+    call = [sys.executable, "-c", code, str(tmp_path)]
+    done = subprocess.run(call, capture_output=True, text=True, check=True)
+    assert "can't be read as an image" in done.stdout
+    assert done.stderr == ""
