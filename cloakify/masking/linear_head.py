@@ -15,6 +15,7 @@ from cloakify.graph.analysis.scores import Scores
 from cloakify.graph.analysis.task import Task
 from cloakify.graph.edit.mask import features_type
 from cloakify.graph.edit.taps import head_model, value_of_rank
+from cloakify.graph.model import rewrite
 from cloakify.graph.model.support_vectors import read_support_vectors
 from cloakify.numeric.arrays import AnyArray, Array, floats
 from cloakify.onnxfile import values_of
@@ -22,6 +23,9 @@ from cloakify.runtime import CPU, Device, Session
 
 # Numbers of features that a head is run on at once.
 _AT_ONCE = 1 << 22
+
+# Of a scale, to try a quantised head with: half of what eight bits hold to either side.
+_STEPS = 64
 
 # Largest difference of logits that are the same, relative to the largest.
 PICKED = 1e-3
@@ -96,12 +100,42 @@ def read_head(model: ModelProto, head: Head, rank: int, host: Device = CPU) -> L
         return LinearHead(stored, bias)
     depth = head.num_features
     step = max(1, _AT_ONCE // (depth * _positions(head)))
+    unit = _unit(model, head)
     # Unit vectors, some at a time: all of them would be a table of D × D.
     parts = [
-        run(np.eye(min(step, depth - start), depth, start, np.float32))
+        run(unit * np.eye(min(step, depth - start), depth, start, np.float32))
         for start in range(0, depth, step)
     ]
-    return LinearHead(np.concatenate(parts) - bias, bias)
+    return LinearHead((np.concatenate(parts) - bias) / unit, bias)
+
+
+def _unit(model: ModelProto, head: Head) -> np.float32:
+    """Return a feature that a head neither rounds nor cuts off: 1 but where a scale is fixed."""
+    readers = {name: node for node in model.graph.node for name in node.input}
+    for node in model.graph.node:
+        if node.op_type != "QuantizeLinear" or node.input[0] != head.features:
+            continue
+        reader = readers.get(node.output[0])
+        scale, zero = (_stored(model, rewrite.given(node, place)) for place in (1, 2))
+        if reader is None or "Integer" not in reader.op_type or scale is None or scale.size > 1:
+            continue
+        kind, middle = ("u1", 0) if zero is None else (zero.dtype.str, int(zero.reshape(-1)[0]))
+        room = np.iinfo(kind).max - middle
+        steps = _STEPS if room >= _STEPS else -_STEPS
+        return np.float32(scale.reshape(-1)[0] * steps)
+    return np.float32(1)
+
+
+def _stored(model: ModelProto, name: str) -> AnyArray | None:
+    """Return a constant's values, or ``None``."""
+    for tensor in model.graph.initializer:
+        if tensor.name == name:
+            return values_of(tensor)
+    for node in model.graph.node:
+        if name in node.output and node.op_type == "Constant":
+            tensor = rewrite.attribute(node, "value")
+            return None if tensor is None else values_of(tensor)
+    return None
 
 
 def _real(values: Array, model: ModelProto, head: Head) -> Array:

@@ -28,6 +28,7 @@ from cloakify.settings import DataOptions, ModelOptions
 
 # The standard's domain goes by two names.
 STANDARD = ("", "ai.onnx")
+_POSITIONS_OPEN = ", at as many positions as the input makes: a classifier only where that is one"
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,10 @@ class Inspection:
     @property
     def answers(self) -> str:
         """What the model answers with, in words."""
-        return "" if self.search is None else describe(self.search.scores, self.search.reading.sign)
+        if self.search is None:
+            return ""
+        said = describe(self.search.scores, self.search.reading.sign)
+        return said + _POSITIONS_OPEN * self.search.positions_open
 
     def to_dict(self) -> dict[str, object]:
         """Return a JSON document; ``head`` is the report's object of that name."""

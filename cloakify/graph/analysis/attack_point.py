@@ -2,17 +2,18 @@
 
 Token ids and bytes can't be perturbed by a small ε. What can is the first float tensor that they
 become, and that is what is attacked then: the rows of the embedding table that the ids choose
-(``Gather(table, ids)``), or the bytes as numbers (``Cast``). A model with several inputs is
-attacked at one of them; the others (an attention mask, token types) are passed along.
+(``Gather(table, ids)``), those of the unit matrix where they are one-hot encoded (``OneHot``, or
+``Cast(ids == 0…V−1)``), or the bytes as numbers (``Cast``). A model with several inputs is attacked
+at one of them; the others (an attention mask, token types) are passed along.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
 import onnx
 from onnx import ModelProto, NodeProto, TensorProto
 
@@ -54,7 +55,7 @@ class AttackPoint:
     node, op_type
         The node that yields it; empty for an input.
     rows
-        How many rows the table has, where that is known.
+        How many rows the table has, where that is known; of one-hot codes how long they are.
     """
 
     input: InputSpec
@@ -115,10 +116,13 @@ def _inside(
     """Walk from the whole-number inputs to the first floats."""
     whole = {name for name, kind in types.items() if kind not in FLOATS and not _is_mask(name)}
     known = _element_types(model)
-    tables = Constants(import_graph(model)).shapes
+    constants = Constants(import_graph(model))
+    tables = constants.shapes
     # What each value is a version of: an input's numbers, or something derived from them.
     direct: dict[str, str] = {name: name for name in whole if types[name] != TensorProto.BOOL}
     derived: set[str] = set(whole)
+    # One-hot codes that are no floats yet: of which input, and how long.
+    codes: dict[str, tuple[str, int]] = {}
     lookups: list[tuple[bool, int, AttackPoint]] = []
     casts: list[AttackPoint] = []
     met: list[str] = []
@@ -133,11 +137,18 @@ def _inside(
                 source = _same_numbers(node, direct, kind)
                 if source is not None:
                     direct[tensor] = source
+                code = _code(node, direct, codes, constants)
+                if code is not None:
+                    codes[tensor] = code
                 continue
             met.append(f"{node.op_type} {_called(node)!r}")
             entry = _entry(node, tensor, direct, specs, tables)
+            code = _code(node, direct, codes, constants)
+            if code is not None:
+                entry = _point(node, tensor, code[0], "embedding", specs, code[1])
             if entry is not None and entry.kind == "embedding":
-                size = int(np.prod(tables[node.input[_LOOKUPS[node.op_type][0]]]))
+                # One-hot codes are the rows of a unit matrix.
+                size = code[1] ** 2 if code else _table_size(node, tables)
                 lookups.append((not _is_beside(entry.input.name), size, entry))
             elif entry is not None:
                 casts.append(entry)
@@ -173,13 +184,54 @@ def _entry(
         axis = next((a.i for a in node.attribute if a.name == "axis"), 0)
         shape = tables[node.input[table]]
         rows = shape[axis] if node.op_type != "GatherND" else None
-        kind: Kind = "embedding"
-    elif node.op_type in _CASTS and node.input[0] in direct:
-        source, rows, kind = direct[node.input[0]], None, "numbers"
-    else:
-        return None
+        return _point(node, tensor, source, "embedding", specs, rows)
+    if node.op_type in _CASTS and node.input[0] in direct:
+        return _point(node, tensor, direct[node.input[0]], "numbers", specs, None)
+    return None
+
+
+def _point(
+    node: NodeProto,
+    tensor: str,
+    source: str,
+    kind: Kind,
+    specs: Mapping[str, InputSpec],
+    rows: int | None,
+) -> AttackPoint:
     others = _without(specs, source)
     return AttackPoint(specs[source], others, tensor, kind, _called(node), node.op_type, rows)
+
+
+def _table_size(node: NodeProto, tables: Mapping[str, tuple[int, ...]]) -> int:
+    return math.prod(tables[node.input[_LOOKUPS[node.op_type][0]]])
+
+
+def _code(
+    node: NodeProto,
+    direct: Mapping[str, str],
+    codes: Mapping[str, tuple[str, int]],
+    constants: Constants,
+) -> tuple[str, int] | None:
+    """Return the input whose numbers a node one-hot encodes, and how long the codes are.
+
+    It is written as `OneHot`, or as a comparison with every number that there is. Codes that are
+    no floats yet are passed on by a `Cast`, and chosen by in a `Where`.
+    """
+    if node.op_type in ("Cast", "Where"):
+        return codes.get(node.input[0])
+    if node.op_type == "OneHot":
+        depth = constants.integers(node.input[1])
+        rows = depth[0] if depth is not None and len(depth) == 1 else None
+        source = direct.get(node.input[0])
+    elif node.op_type == "Equal":
+        known = [constants.integers(name) for name in node.input]
+        listed = next((values for values in known if values is not None), [])
+        # One number alone tells padding from the rest.
+        rows = len(listed) if len(listed) > 1 and len({*listed}) == len(listed) else None
+        source = next((direct[name] for name in node.input if name in direct), None)
+    else:
+        return None
+    return None if source is None or rows is None else (source, rows)
 
 
 def _same_numbers(node: NodeProto, direct: Mapping[str, str], kind: int) -> str | None:

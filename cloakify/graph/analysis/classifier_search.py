@@ -21,6 +21,7 @@ from cloakify.graph.analysis.head_search import (
 )
 from cloakify.graph.analysis.other_models import (
     classifier_without_layer,
+    leaves_positions_open,
     positions_of,
     refuse_detector,
     refuse_map,
@@ -66,6 +67,8 @@ class ClassifierSearch:
     ----------
     head
         ``None`` where there is none and nobody needs one; ``problem`` then says why.
+    positions_open
+        Whether only a run tells if there is one answer a sample, or one at each of many positions.
     """
 
     head: Head | None
@@ -73,6 +76,7 @@ class ClassifierSearch:
     reading: TaskReading
     scores: Scores
     problem: str = ""
+    positions_open: bool = False
 
     @property
     def shipped_count(self) -> int:
@@ -162,7 +166,8 @@ def find_classifier(
         scores = scores_of(head, reading, outputs)
     if wanted.threshold is not None:
         scores = _with_threshold(scores, wanted.threshold)
-    return ClassifierSearch(head, alternatives, reading, scores, problem)
+    is_open = leaves_positions_open(graph, answers, found.count)
+    return ClassifierSearch(head, alternatives, reading, scores, problem, is_open)
 
 
 def _pooled(

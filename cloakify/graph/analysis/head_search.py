@@ -8,6 +8,7 @@ classifiers, auxiliary outputs, layers whose scores are mixed) is refused with t
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import onnx_graphsurgeon as gs
@@ -29,6 +30,10 @@ _OTHER_LAYERS = {"Conv", "ConvTranspose", "Gemm", "LSTM", "GRU", "RNN"}
 _LAYERS = _OTHER_LAYERS | {"MatMul"}
 # Layers whose features are no floats, but where the node that quantises them is the head's.
 _QUANTISED = {"ConvInteger", "MatMulInteger", "QGemm", "QLinearConv", "QLinearMatMul"}
+# What tells the size of a value, whatever layer made it.
+_SIZES = {"Shape", "Size"}
+# Answers that are looked at one by one.
+_MOST_TASKS = 8
 # What makes of two computed values another that is no score of either (gated units).
 _PRODUCTS = {"Einsum", "Gemm", "MatMul", "Mul"}
 # What outputs that hold scores are called.
@@ -45,7 +50,7 @@ _IN_FUNCTION = (
 )
 _IN_BRANCH = (
     "the last layer is inside {0} {1!r}, whose course the data decide: a mask has no one place in "
-    "it; evaluate and attack take the model"
+    "it; evaluate takes the model, with --attack square where no gradient passes"
 )
 _ON_INTEGERS = (
     "the last layer, {0} {1!r}, reads or makes quantised numbers alone, and a mask takes floats; "
@@ -177,6 +182,8 @@ def _only_one(
             met[head.node] = head
             continue
         for node in tensor.inputs:
+            if node.op in _SIZES:
+                continue
             if (node.domain or "", node.op) in hidden:
                 raise HeadError(_IN_FUNCTION.format(node.op))
             if _holds_layer(node):
@@ -200,12 +207,32 @@ def _only_one(
         )
     if not met:
         raise HeadError("no linear layer leads to an output; it is no classifier")
+    _refuse_several_tasks(graph, met)
     shared = "their scores are mixed into" if mixed else "where all of it makes"
     raise HeadError(
         f"{len(met)} layers could be the head; choose with --head among "
         f"{_listed(list(met.values()))}"
         f"; {shared} one answer, to attack or evaluate takes no choice"
     )
+
+
+def _refuse_several_tasks(graph: gs.Graph, met: Mapping[str, Head]) -> None:
+    """Raise HeadError where every answer has a layer of its own: there are several tasks."""
+    answers = answers_in(graph)
+    made_by = [
+        frozenset(
+            name
+            for name, head in met.items()
+            if head.linear in leading_to(graph.nodes, [answer.name]).values
+        )
+        for answer in answers[:_MOST_TASKS]
+    ]
+    if len(answers) > 1 and len(set(made_by)) > 1 and all(len(each) == 1 for each in made_by):
+        names = ", ".join(repr(answer.name) for answer in answers[:_MOST_TASKS])
+        raise HeadError(
+            f"outputs {names} are made by a layer each, {_listed(list(met.values()))}: several "
+            "tasks; choose one with --output-name"
+        )
 
 
 def _check_count(graph: gs.Graph, head: Head) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import onnx_graphsurgeon as gs
 
 from cloakify.errors import HeadError
@@ -114,6 +115,17 @@ def positions_of(graph: gs.Graph, scores: gs.Tensor, classes: int) -> str:
     return "" if symbolic or count < 2 else f"{count} positions"
 
 
+def leaves_positions_open(graph: gs.Graph, answers: Sequence[gs.Tensor], classes: int) -> bool:
+    """Tell whether an answer has more axes than those of samples and classes, of unknown size."""
+    for answer in answers:
+        sample = _without_batch(graph, answer.shape or ())
+        if len(sample) > 1 and classes in sample:
+            sample.remove(classes)
+            if not all(isinstance(size, int) for size in sample):
+                return True
+    return False
+
+
 def refuse_numbers(
     graph: gs.Graph,
     scores: gs.Tensor,
@@ -164,15 +176,29 @@ def _nodes_before(graph: gs.Graph, tensors: Sequence[gs.Tensor]) -> list[gs.Node
     return leading_to(graph.nodes, [tensor.name for tensor in tensors]).nodes
 
 
-def _taken(graph: gs.Graph) -> list[Sizes]:
-    """Return the shapes of the data inputs of known rank."""
-    return [value.shape for value in graph.inputs if isinstance(value, gs.Variable) and value.shape]
+def _taken(graph: gs.Graph, *, whole: bool = True) -> list[Sizes]:
+    """Return the shapes of the data inputs of known rank: of all, or of those of floats."""
+    return [
+        value.shape
+        for value in graph.inputs
+        if isinstance(value, gs.Variable)
+        and value.shape
+        and (whole or np.issubdtype(value.dtype, np.inexact))
+    ]
 
 
 def _without_batch(graph: gs.Graph, shape: Sizes) -> list[int | str | None]:
-    """Return a shape without its batch axis: the one that is called as an input's, or the first."""
-    batch = {taken[0] for taken in _taken(graph) if isinstance(taken[0], str)}
+    """Return a shape without its batch axis: the one that is called as an input's, or the first.
+
+    There is none where the first is called as another axis of an input: what takes one sample at a
+    time may leave the axis of samples out.
+    """
+    taken = _taken(graph)
+    batch = {sizes[0] for sizes in taken if isinstance(sizes[0], str)}
+    others = {size for sizes in taken for size in sizes[1:] if isinstance(size, str)} - batch
     place = next((axis for axis, size in enumerate(shape) if size in batch), 0)
+    if shape and shape[place] in others:
+        return list(shape)
     return [size for axis, size in enumerate(shape) if axis != place]
 
 
@@ -195,9 +221,10 @@ def _holds_boxes(shape: Sizes | None) -> bool:
 def _kind_of_map(graph: gs.Graph, shape: Sizes) -> str:
     """Name what gives each sample many numbers, by their shape."""
     sample = _without_batch(graph, shape)
-    if any(_without_batch(graph, taken) == sample for taken in _taken(graph)):
+    # What takes ids gives no ids back: as many answers as words are one for each of them.
+    if any(_without_batch(graph, taken) == sample for taken in _taken(graph, whole=False)):
         return "what goes in comes out, an autoencoder or another generator"
-    if len(sample) == 2:
+    if len(sample) <= 2:
         return "a recogniser, a tagger or a detector"
     return "a segmenter, a detector or a generator of images"
 

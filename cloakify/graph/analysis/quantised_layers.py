@@ -33,6 +33,9 @@ def _on_the_way(node: gs.Node, constants: Constants, paths: ScorePaths) -> Head 
 
     φ → DynamicQuantizeLinear → MatMulInteger(·, W) → Cast → Mul(·, scales) [→ Add(·, b)]
     φ → DynamicQuantizeLinear → MatMulIntegerToFloat(·, W, …, b)
+
+    The same with a scale that is fixed, `QuantizeLinear`, is what ONNX Runtime's quantiser wrote
+    before it had QOperators.
     """
     output = node.outputs[0]
     whole = _product_of(node, "MatMulIntegerToFloat")
@@ -74,6 +77,10 @@ def _by_fixed_scale(node: gs.Node, constants: Constants, paths: ScorePaths) -> H
 
     Where a softmax or sigmoid of quantised numbers follows, the scores are quantised, too.
     """
+    if node.inputs[0] not in constants:
+        integers = _on_the_way(node, constants, paths)
+        if integers is not None:
+            return integers
     quantised = _moved(node.outputs[0], _MOVES)
     product = only_reader_of_kind(quantised, *_PRODUCTS)
     head: Head | None = None

@@ -9,6 +9,7 @@ import onnx_graphsurgeon as gs
 from cloakify.graph.model.dataflow import reached_from, values_made
 from cloakify.graph.model.shapes import static_shape
 
+_SAME_SHAPE = {"Identity", "Cast", "DequantizeLinear", "QuantizeLinear"}
 _RANDOM = ("RandomNormal", "RandomUniform", "Multinomial", "Bernoulli")
 
 Shape = tuple[int, ...]
@@ -32,9 +33,10 @@ class Constants:
             for name in values_made(node)
         )
         self._moving = reached_from(graph.nodes, [*data, *drawn]).values
+        self._tensors = graph.tensors()
         self.shapes: dict[str, Shape] = {
             name: tuple(tensor.shape)
-            for name, tensor in graph.tensors().items()
+            for name, tensor in self._tensors.items()
             if isinstance(tensor, gs.Constant)
         }
         for node in graph.nodes:
@@ -51,6 +53,11 @@ class Constants:
         """Return a constant's shape; ``None`` where it is not known, or no constant."""
         return self.shapes.get(tensor.name)
 
+    def integers(self, name: str) -> list[int] | None:
+        """Return what a named constant of integers holds, flat; ``None`` where it is none."""
+        tensor = self._tensors.get(name)
+        return None if tensor is None else constant_integers(tensor)
+
 
 def _shape(node: gs.Node, output: gs.Tensor, known: dict[str, Shape]) -> Shape | None:
     """Return the shape of what a node makes of constants, or ``None``."""
@@ -60,7 +67,7 @@ def _shape(node: gs.Node, output: gs.Tensor, known: dict[str, Shape]) -> Shape |
     if node.op == "ConstantOfShape" and isinstance(node.inputs[0], gs.Constant):
         return tuple(int(size) for size in node.inputs[0].values)
     inner = known.get(node.inputs[0].name) if node.inputs else None
-    if inner is None or node.op in ("Identity", "Cast", "DequantizeLinear"):
+    if inner is None or node.op in _SAME_SHAPE:
         return inner
     if node.op == "Transpose":
         perm = node.attrs.get("perm", range(len(inner))[::-1])

@@ -13,13 +13,21 @@ from cloakify.boundary import boundary
 def import_graph(model: ModelProto) -> gs.Graph:
     """Return a model as a graph of nodes and tensors that know of each other.
 
+    Sizes below 0, which some exporters write where a size is left open, are unknown ones.
+
     Raises
     ------
     ModelError
         onnx-graphsurgeon can't read it.
     """
     with boundary("the graph can't be read"):
-        return gs.import_onnx(model)
+        graph = gs.import_onnx(model)
+    for value in (*graph.inputs, *graph.outputs):
+        if isinstance(value, gs.Variable) and value.shape is not None:
+            value.shape = [
+                None if isinstance(size, int) and size < 0 else size for size in value.shape
+            ]
+    return graph
 
 
 def infer_shapes(model: ModelProto, *, data_prop: bool = False) -> ModelProto:

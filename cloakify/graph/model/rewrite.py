@@ -136,12 +136,15 @@ def rename(node: NodeProto, mapping: Mapping[str, str]) -> None:
 
 
 def cut(model: ModelProto, outputs: Sequence[str]) -> None:
-    """Make ``outputs`` the only outputs, and drop the nodes that do not lead to them, in place."""
+    """Make ``outputs`` the only outputs, and drop the nodes that do not lead to them, in place.
+
+    A name that is given twice is one output.
+    """
     kept = leading_to(model.graph.node, outputs).nodes
     del model.graph.node[:]
     model.graph.node.extend(kept)
     known = {value.name: value for value in (*model.graph.input, *model.graph.output)}
-    values = [known.get(name, ValueInfoProto(name=name)) for name in outputs]
+    values = [known.get(name, ValueInfoProto(name=name)) for name in dict.fromkeys(outputs)]
     del model.graph.output[:]
     model.graph.output.extend(values)
     used: set[str] = {"", *(node.domain for node in model.graph.node)}

@@ -91,6 +91,7 @@ def set_weights_aside(model: ModelProto) -> tuple[ModelProto, Weights]:
             onnx.helper.make_tensor_value_info(name, tensor.data_type, list(tensor.dims))
         )
     _name_domain(skeleton)
+    _forget_impossible_sizes(skeleton)
     # An initializer that is no input needs IR version 4.
     skeleton.ir_version = max(skeleton.ir_version, 10)
     return skeleton, weights
@@ -102,6 +103,14 @@ def drop_inputs(model: ModelProto, names: Iterable[str]) -> None:
     data = [value for value in model.graph.input if value.name not in constants]
     del model.graph.input[:]
     model.graph.input.extend(data)
+
+
+def _forget_impossible_sizes(skeleton: ModelProto) -> None:
+    """Make unknown, in place, what is below 0: Paddle's exporters write -1 for a size left open."""
+    for value in (*skeleton.graph.input, *skeleton.graph.output):
+        for dim in value.type.tensor_type.shape.dim:
+            if dim.dim_value < 0:
+                dim.ClearField("dim_value")
 
 
 def _name_domain(skeleton: ModelProto) -> None:

@@ -62,6 +62,28 @@ def test_ids_are_followed_to_their_table(body: str):
     assert (entry.tensor, entry.rows) == ("z", 9)
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        "z = OneHot(x, depth, levels) y = ReduceMax(z)",
+        "s = Shape(x) u = Unsqueeze(x, last) w = Expand(u, s) e = Equal(w, all) "
+        "z = Cast <to = 1> (e) y = ReduceMax(z)",
+        "u = Unsqueeze(x, last) e = Equal(all, u) z = Where(e, on, off) y = ReduceMax(z)",
+    ],
+)
+def test_one_hot_codes_are_perturbed_as_rows_of_a_table(body: str):
+    constants = (
+        "int32 depth = {5}, float[2] levels = {0, 1}, float on = {1}, float off = {0}, "
+        "int64[1] last = {-1}, int32[1, 1, 5] all = {0, 1, 2, 3, 4}"
+    )
+    model = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["" : 17]> f (int32[N, 3] x) => (float[N, 4] y) '
+        f"<{constants}> {{ {body} }}"
+    )
+    entry = find_attack_point(model)
+    assert (entry.tensor, entry.kind, entry.rows, entry.input.name) == ("z", "embedding", 5, "x")
+
+
 def test_bytes_are_perturbed_as_numbers():
     entry = find_attack_point(parse("uint8[N, 4] x", "f = Cast <to = 1> (x) y = Relu(f)"))
     assert (entry.tensor, entry.kind, entry.op_type) == ("f", "numbers", "Cast")

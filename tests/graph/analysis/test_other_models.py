@@ -69,6 +69,35 @@ def test_scores_at_many_positions(body, x, y, w, found):
     assert found in refusal(body, x, y, w=w)
 
 
+def test_one_sample_at_a_time_may_leave_the_axis_of_samples_out():
+    body = "e = Gather (table, ids)  l = MatMul (e, w)  y = Reshape (l, flat)"
+    ids, y = "int64[1, words] ids", "float[words] y"
+    text = refusal(body.replace("flat", "axis"), ids, y, table=(9, 8), w=(8, 1))
+    assert "1 scores at every position along 'words': a recogniser, a tagger" in text
+
+
+@pytest.mark.parametrize(("axis", "is_open"), [(0, True), (1, False)])
+def test_what_only_a_run_tells_is_left_open(axis: int, is_open: bool):
+    # How many numbers are not zero the data decide.
+    body = "z = NonZero (x)  t = Transpose (z)  f = Cast <to = 1> (t)  "
+    body += f"a = Constant <value_ints = [{axis}]> ()  u = Unsqueeze (f, a)  "
+    body += "l = MatMul (u, w)  y = Softmax (l)"
+    found = find_classifier(model(body, "float[N, 8] x", "float[K, L, 5] y", w=(2, 5)))
+    assert found.positions_open is is_open
+
+
+def test_outputs_with_a_layer_each_are_several_tasks():
+    body = "h = Relu (x)  a = MatMul (h, w)  b = MatMul (h, v)  y = Softmax (a)  z = Softmax (b)"
+    outputs = "float[N, 5] y, float[N, 5] z"
+    text = refusal(body, "float[N, 8] x", outputs, w=(8, 5), v=(8, 5))
+    assert "outputs 'y', 'z' are made by a layer each" in text
+    assert "several tasks; choose one with --output-name" in text
+    chosen = model(body, "float[N, 8] x", outputs, w=(8, 5), v=(8, 5))
+    found = find_classifier(chosen, Wanted(output="z"))
+    assert found.head is not None
+    assert found.head.weight == "v"
+
+
 @pytest.mark.parametrize(
     ("body", "x", "y", "weights"),
     [

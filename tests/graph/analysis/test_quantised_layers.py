@@ -88,6 +88,15 @@ MODELS = {
         f"{DYNAMIC}  i = MatMulInteger (q, w, z, wz)  c = Cast <to = 1> (i)  m = Mul (c, t)  "
         "y = Add (m, b)"
     ),
+    "MatMulInteger by a fixed scale": model(
+        f"{QUANTISE}  i = MatMulInteger (q, w, fz, wz)  c = Cast <to = 1> (i)  t = Mul (fs, ws)  "
+        "m = Mul (c, t)  y = Add (m, b)"
+    ),
+    "ConvInteger by a fixed scale": model(
+        f"{QUANTISE}  i = ConvInteger (q, k, fz, wz)  c = Cast <to = 1> (i)  t = Mul (fs, ws)  "
+        "m = Mul (c, t)  g = GlobalAveragePool (m)  h = Flatten (g)  y = Identity (h)",
+        MAP,
+    ),
     "MatMulIntegerToFloat": model(
         f"{DYNAMIC}  y = com.microsoft.MatMulIntegerToFloat (q, w, s, ws, z, wz, b)"
     ),
@@ -118,7 +127,7 @@ MODELS = {
         wf=WEIGHT.T.copy(),
     ),
 }
-UNBIASED = {"ConvInteger"}
+UNBIASED = {"ConvInteger", "ConvInteger by a fixed scale"}
 # What rounds its logits, and how coarsely.
 ROUNDED = {name: 0.13 for name in MODELS if name.startswith("Q")} | {"QGemm to floats": 0.05}
 ROUNDED |= {"QLinearMatMul, bias in floats": 0.13, "QLinearMatMul, QLinearAdd": 0.2}
@@ -232,3 +241,16 @@ def test_scores_before_a_quantised_softmax_are_judged_as_floats(bend, task):
     hardened = insert_mask(source, head, MASK, {})
     masked = run(tap(with_class_scores(hardened, found), [found.scores.logits]), x)
     np.testing.assert_allclose(masked, (x * MASK) @ WEIGHT + BIAS, atol=0.1)
+
+
+def test_features_that_are_never_positive_are_read_below_zero():
+    source = model(
+        "n = Neg (f)  q = QuantizeLinear (n, fs, o)  i = MatMulInteger (q, w, o, wz)  "
+        "c = Cast <to = 1> (i)  t = Mul (fs, ws)  m = Mul (c, t)  y = Add (m, b)",
+        o=np.array(255, np.uint8),
+    )
+    head = find_head(source).head
+    assert head.features == "n"
+    read = read_head(source, head, 2)
+    np.testing.assert_allclose(read.weight, WEIGHT, atol=1e-6)
+    np.testing.assert_allclose(read.bias, BIAS, atol=1e-6)

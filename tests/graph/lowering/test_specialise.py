@@ -30,6 +30,29 @@ def test_what_comes_after_the_logits_is_dropped() -> None:
     onnx.checker.check_model(gradient, full_check=True)
 
 
+def test_what_is_wanted_twice_is_one_output() -> None:
+    # The shapes of quantised products with axes of one are read off a run.
+    model = onnx.parser.parse_model(
+        """<ir_version: 8, opset_import: ["" : 18, "com.microsoft" : 1]>
+        f (float[N, 4] x) => (float[N, M] z)
+        <float[4, 3] w = {0.1, 0.4, 0.3, 0.2, -0.5, 0.1, 1, 2, 3, 0.3, 0.2, 0.9}> {
+            z = com.microsoft.FusedMatMul(x, w)
+        }"""
+    )
+    working = specialise(model, {"x": (2, 4)}, outputs=["z", "z"])
+    assert list(working.tensor("z").shape) == [2, 3]
+    gradient = build_gradient(model, {"x": (2, 4)}, GradientSpec("x", "z", features="z"))
+    assert len(gradient.graph.output) == 4
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_sizes_below_0_are_open(batch: int) -> None:
+    model = onnx.parser.parse_model(CLASSIFIER)
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = -1
+    working = specialise(model, {"x": (batch, 4)}, outputs=["z"])
+    assert list(working.tensor("z").shape) == [batch, 3]
+
+
 def test_shape_arithmetic_is_folded() -> None:
     model = onnx.parser.parse_model(
         """<ir_version: 8, opset_import: ["" : 18]>
