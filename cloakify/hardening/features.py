@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -36,14 +36,16 @@ class Calibrating(Task[Subject]):
         pairs = _pairs(subject, self.attack, batch)
         linear = subject.linear_head(pairs.clean_features.ndim)
         clean, attacked = features_of(pairs, subject.first, linear)
-        sums = FeatureStatistics.of_pairs(
-            clean, attacked, pairs.clean_logits, pairs.attacked_logits, pairs.y, linear.weight
-        )
+        sums = _sums(pairs, clean, attacked, linear)
+        if linear.cosine:
+            # What counts toward a margin are features of length one.
+            ready = _sums(pairs, linear.prepared(clean), linear.prepared(attacked), linear)
+            sums = replace(sums, margin=ready.margin)
         keep = np.isin(pairs.index, self.kept)
         return {
             **{name: np.asarray(value) for name, value in vars(sums).items()},
-            "clean": pooled(clean)[keep],
-            "attacked": pooled(attacked)[keep],
+            "clean": linear.prepared(pooled(clean)[keep]),
+            "attacked": linear.prepared(pooled(attacked)[keep]),
             "y": pairs.y[keep],
             "rank": np.asarray(pairs.clean_features.ndim),
         }
@@ -79,7 +81,8 @@ class Capturing(Task[Subject]):
         linear = subject.linear_head(self.rank)
         clean, attacked = features_of(pairs, subject.first, linear, self.mask)
         if self.mask is not None:
-            return {"attacked": pooled(attacked), "y": pairs.y}
+            return {"attacked": linear.prepared(pooled(attacked)), "y": pairs.y}
+        clean, attacked = linear.prepared(clean), linear.prepared(attacked)
         return {"clean": clean, "attacked": attacked, "y": pairs.y}
 
 
@@ -106,6 +109,12 @@ def features_of(
         return clean, attacked
     rows = np.arange(len(clean))
     return clean[rows, places], attacked[rows, places]
+
+
+def _sums(pairs: Pairs, clean: Array, attacked: Array, linear: LinearHead) -> FeatureStatistics:
+    return FeatureStatistics.of_pairs(
+        clean, attacked, pairs.clean_logits, pairs.attacked_logits, pairs.y, linear.weight
+    )
 
 
 def _pairs(subject: Subject, attack: Attack, batch: Batch, mask: Array | None = None) -> Pairs:

@@ -27,6 +27,9 @@ _AT_ONCE = 1 << 22
 # Of a scale, to try a quantised head with: half of what eight bits hold to either side.
 _STEPS = 64
 
+# Length that features of a cosine have at least.
+_SHORTEST = 1e-12
+
 # Largest difference of logits that are the same, relative to the largest.
 PICKED = 1e-3
 
@@ -41,15 +44,31 @@ class LinearHead:
         float32 [D, C].
     bias
         float32 [C].
+    cosine
+        Whether features are brought to one length before, when they have been masked.
     """
 
     weight: Array
     bias: Array
+    cosine: bool = False
 
     def logits(self, features: Array, mask: Array | None = None) -> Array:
         """Return the logits [n, C] of features [n, D] under a mask [D]."""
+        if self.cosine:
+            features = self.prepared(features if mask is None else features * mask)
+            mask = None
         weight: Array = self.weight if mask is None else self.weight * mask[:, None]
         return np.asarray(features @ weight + self.bias, np.float32)
+
+    def prepared(self, features: Array) -> Array:
+        """Return features [..., D] as the layer takes them: where it is so, of length one.
+
+        Of these, masked, the layer's logits are right but for a factor a sample.
+        """
+        if not self.cosine:
+            return features
+        length = np.linalg.norm(features, axis=-1, keepdims=True)
+        return np.asarray(features / np.maximum(length, _SHORTEST), np.float32)
 
     def of_classes(self, scores: Scores) -> LinearHead:
         """Return the same with the logits that working copies have; see :class:`Scores`."""
@@ -61,7 +80,7 @@ class LinearHead:
         if scores.task is Task.BINARY:
             weight = np.concatenate([np.zeros_like(weight), weight], axis=1)
             bias = np.concatenate([np.zeros_like(bias), bias])
-        return LinearHead(weight, bias)
+        return LinearHead(weight, bias, self.cosine)
 
 
 def read_head(model: ModelProto, head: Head, rank: int, host: Device = CPU) -> LinearHead:
@@ -95,7 +114,10 @@ def read_head(model: ModelProto, head: Head, rank: int, host: Device = CPU) -> L
         # Where the kernel is not at a border.
         return table[(..., *(size // 2 for size in shape[2:]))]
 
-    bias = run(np.zeros((1, head.num_features), np.float32))[0]
+    cosine = bool(head.normalised_by)
+    # Nothing has no length to be divided by, and such a layer adds nothing.
+    nothing = np.zeros((1, head.num_features), np.float32)
+    bias = np.zeros(head.num_classes, np.float32) if cosine else run(nothing)[0]
     if stored is not None:
         return LinearHead(stored, bias)
     depth = head.num_features
@@ -106,7 +128,7 @@ def read_head(model: ModelProto, head: Head, rank: int, host: Device = CPU) -> L
         run(unit * np.eye(min(step, depth - start), depth, start, np.float32))
         for start in range(0, depth, step)
     ]
-    return LinearHead((np.concatenate(parts) - bias) / unit, bias)
+    return LinearHead(floats((np.concatenate(parts) - bias) / unit), bias, cosine)
 
 
 def _unit(model: ModelProto, head: Head) -> np.float32:

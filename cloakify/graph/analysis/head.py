@@ -48,6 +48,9 @@ class Head:
         Of scores that are quantised numbers: the names of their scale and zero point.
     product
         Of a head that quantises its features: what the quantised layer puts out.
+    normalised_by
+        Of a head that first brings its features to one length: the nodes that read them, by their
+        first outputs; the linear layer itself reads what these make.
     """
 
     node: str
@@ -65,6 +68,7 @@ class Head:
     positions: int = 0
     scale: tuple[str, str] | None = None
     product: str = ""
+    normalised_by: tuple[str, ...] = ()
 
     @property
     def gives_probabilities(self) -> bool:

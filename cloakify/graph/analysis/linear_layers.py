@@ -5,7 +5,8 @@
     Conv(φ, W, b) with a kernel of one position, as large as φ, or before its map is pooled
 
 and those of :mod:`~cloakify.graph.analysis.quantised_layers` and of ai.onnx.ml. W must be a
-constant; a product of two computed tensors (attention) is no layer.
+constant; a product of two computed tensors (attention) is no layer. Of features that are brought to
+one length first, those before count (:mod:`~cloakify.graph.analysis.cosine_heads`).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from dataclasses import replace
 
 import onnx_graphsurgeon as gs
 
+from cloakify.graph.analysis.cosine_heads import before_length
 from cloakify.graph.analysis.head import Head
 from cloakify.graph.analysis.layer_parts import described, matrix, only_reader_of_kind, with_bias
 from cloakify.graph.analysis.quantised_layers import QUANTISED
@@ -29,7 +31,8 @@ def as_head(node: gs.Node, constants: Constants, paths: ScorePaths) -> Head | No
     reader = _LAYERS.get((domain, node.op))
     if reader is None or len(node.inputs) < _LEAST.get(node.op, 1) or not node.outputs:
         return None
-    return reader(node, constants, paths)
+    head = reader(node, constants, paths)
+    return None if head is None else before_length(head, node, constants)
 
 
 def _gemm(node: gs.Node, constants: Constants, paths: ScorePaths) -> Head | None:

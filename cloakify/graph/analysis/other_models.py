@@ -190,14 +190,14 @@ def _taken(graph: gs.Graph, *, whole: bool = True) -> list[Sizes]:
 def _without_batch(graph: gs.Graph, shape: Sizes) -> list[int | str | None]:
     """Return a shape without its batch axis: the one that is called as an input's, or the first.
 
-    There is none where the first is called as another axis of an input: what takes one sample at a
-    time may leave the axis of samples out.
+    There is none where the only one is called as another axis of an input: what takes one sample at
+    a time may leave the axis of samples out.
     """
     taken = _taken(graph)
     batch = {sizes[0] for sizes in taken if isinstance(sizes[0], str)}
     others = {size for sizes in taken for size in sizes[1:] if isinstance(size, str)} - batch
     place = next((axis for axis, size in enumerate(shape) if size in batch), 0)
-    if shape and shape[place] in others:
+    if len(shape) == 1 and shape[0] in others:
         return list(shape)
     return [size for axis, size in enumerate(shape) if axis != place]
 

@@ -2,8 +2,9 @@
 
     Gemm(φ, W, b)   becomes   Gemm(Mul(φ, m), W, b)
 
-The message is edited in place and minimally: one initializer, one node, one rewired edge and
-`cloakify.*` metadata; every other byte stays. Taking the mask out gives the source back.
+The message is edited in place and minimally: one initializer, one node, one rewired edge (of a head
+that first brings its features to one length: each by which it reads them) and `cloakify.*`
+metadata; every other byte stays. Taking the mask out gives the source back.
 """
 
 from __future__ import annotations
@@ -79,7 +80,7 @@ def insert_mask(
     suffix = _free_suffix(model)
     hardened = ModelProto()
     hardened.CopyFrom(model)
-    graph, place, node = _head_node(hardened, head)
+    graph, place, nodes = _reading_nodes(hardened, head)
     values = mask_values(features_type(hardened, head), head, mask)
     stored = onnx.numpy_helper.from_array(values, MASK + suffix)
     hardened.graph.initializer.append(stored)
@@ -88,7 +89,8 @@ def insert_mask(
         hardened.graph.input.append(
             onnx.helper.make_tensor_value_info(stored.name, stored.data_type, values.shape)
         )
-    node.input[head.features_slot] = MASKED_FEATURES + suffix
+    for node, slot in nodes:
+        node.input[slot] = MASKED_FEATURES + suffix
     graph.node.insert(place, _multiply(head.features, suffix))
     write_metadata(hardened, metadata)
     return hardened
@@ -230,15 +232,31 @@ def _is_ours(node: NodeProto, tensors: Mapping[str, TensorProto]) -> bool:
     )
 
 
-def _head_node(model: ModelProto, head: Head) -> tuple[GraphProto, int, NodeProto]:
-    """Return the head's node, the graph that it is in, and its place there."""
+def _reading_nodes(
+    model: ModelProto, head: Head
+) -> tuple[GraphProto, int, list[tuple[NodeProto, int]]]:
+    """Return the graph that the head is in, where its features are read first, and all that do.
+
+    Those are nodes of the head, each with the number of its input.
+    """
     for graph in graphs_taken(model):
+        if head.normalised_by:
+            found = [
+                (place, node, slot)
+                for place, node in enumerate(graph.node)
+                if node.output and node.output[0] in head.normalised_by
+                for slot, name in enumerate(node.input)
+                if name == head.features
+            ]
+            if {node.output[0] for _, node, _ in found} == {*head.normalised_by}:
+                return graph, found[0][0], [(node, slot) for _, node, slot in found]
+            continue
         for place, node in enumerate(graph.node):
             # Names may be repeated in a file; what a node reads tells them apart.
             reads = list(node.input)[head.features_slot : head.features_slot + 1] == [head.features]
             named = head.node in (node.name, *node.output) and node.op_type == head.op_type
             if named and reads and (node.op_type in _APART or head.weight in node.input):
-                return graph, place, node
+                return graph, place, [(node, head.features_slot)]
     raise HeadError(f"the graph has no {head.op_type} called {head.node!r}")
 
 
