@@ -171,7 +171,7 @@ def _real(values: Array, model: ModelProto, head: Head) -> Array:
 
 def _positions(head: Head) -> int:
     """Return how many positions a head is tried on."""
-    return math.prod(2 * size + 1 for size in head.window)
+    return math.prod(head.summed or (2 * size + 1 for size in head.window))
 
 
 def _spread(rows: Array, head: Head, rank: int, dtype: np.dtype[np.generic]) -> AnyArray:
@@ -182,8 +182,10 @@ def _spread(rows: Array, head: Head, rank: int, dtype: np.dtype[np.generic]) -> 
         )
     ones = [1] * (rank - 2)
     if head.features_axis != 1:
-        return rows.reshape(-1, *ones, head.num_features).astype(dtype)
-    around = [2 * size + 1 for size in head.window] or ones
+        rows = rows.reshape(-1, *ones, head.num_features).astype(dtype)
+        around = head.summed or ones
+        return np.ascontiguousarray(np.broadcast_to(rows, (len(rows), *around, rows.shape[-1])))
+    around = head.summed or [2 * size + 1 for size in head.window] or ones
     spread = rows.reshape(-1, head.num_features, *ones).astype(dtype)
     return np.ascontiguousarray(np.broadcast_to(spread, (*spread.shape[:2], *around)))
 

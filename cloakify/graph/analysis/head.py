@@ -48,6 +48,8 @@ class Head:
         Of scores that are quantised numbers: the names of their scale and zero point.
     product
         Of a head that quantises its features: what the quantised layer puts out.
+    summed
+        Of a layer that sums its scores at all positions: how many there are, along each axis.
     normalised_by
         Of a head that first brings its features to one length: the nodes that read them, by their
         first outputs; the linear layer itself reads what these make.
@@ -68,6 +70,7 @@ class Head:
     positions: int = 0
     scale: tuple[str, str] | None = None
     product: str = ""
+    summed: tuple[int, ...] = ()
     normalised_by: tuple[str, ...] = ()
 
     @property

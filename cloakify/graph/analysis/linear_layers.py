@@ -1,7 +1,7 @@
 """Linear layers, whatever they are written as.
 
     Gemm(φ, W, b)      MatMul(φ, W) [+ Add(·, b)]      FusedMatMul(φ, W)      Gemm(W, φ, transB)ᵀ
-    Einsum(φ, W) that sums over one axis of φ      (W φᵀ)ᵀ
+    Einsum(φ, W) that sums over one axis of φ, or over its positions, too      (W φᵀ)ᵀ
     Conv(φ, W, b) with a kernel of one position, as large as φ, or before its map is pooled
 
 and those of :mod:`~cloakify.graph.analysis.quantised_layers` and of ai.onnx.ml. W must be a
@@ -106,6 +106,9 @@ def _einsum(node: gs.Node, constants: Constants, paths: ScorePaths) -> Head | No
         return replace(head, kernel=tuple(shape[2:]))
     if len(stored) != 2:
         return None
+    pooled = _summed_over_positions(node, constants, paths, slot, (own, stored, result))
+    if pooled is not None:
+        return pooled
     summed = set(own) & set(stored) - set(result)
     kept = set(stored) & set(result) - set(own)
     if len(summed) != 1 or len(kept) != 1 or sorted(result) != sorted({*own, *kept} - summed):
@@ -126,6 +129,36 @@ def _einsum(node: gs.Node, constants: Constants, paths: ScorePaths) -> Head | No
     scores = paths.reworked(output, None, behind, sizes[across])
     is_map = axis == 1 and behind > 0
     return described(node, paths, slot, axis, sizes[along], *scores, behind=behind, is_map=is_map)
+
+
+def _summed_over_positions(
+    node: gs.Node,
+    constants: Constants,
+    paths: ScorePaths,
+    slot: int,
+    letters: tuple[str, str, str],
+) -> Head | None:
+    """Read ``bhwc,ck->bk`` and its like: a layer at every position, and the sum of its scores."""
+    own, stored, result = letters
+    along = [each for each in stored if each in own and each not in result]
+    features = node.inputs[slot]
+    axis = own.index(along[0]) if len(along) == 1 else 0
+    if len(own) < 3 or axis not in (1, len(own) - 1) or features.shape is None:
+        return None
+    (across,) = set(stored) - {*along}
+    places = [each for each in range(1, len(own)) if each != axis]
+    sizes = tuple(size for size in (features.shape[each] for each in places) if _is_known(size))
+    if result != own[0] + across or len(sizes) != len(places):
+        return None
+    count = dict(zip(stored, constants.shape(node.inputs[1 - slot]) or (), strict=True))
+    scores = paths.reworked(with_bias(node.outputs[0], constants), 2, 0, count[across])
+    axis = 1 if axis == 1 else -1
+    head = described(node, paths, slot, axis, count[along[0]], *scores)
+    return replace(head, summed=sizes, positions=len(sizes) if axis == 1 else 0)
+
+
+def _is_known(size: object) -> bool:
+    return isinstance(size, int) and size > 0
 
 
 def _letters(equation: str, slot: int) -> tuple[str, str, str]:
