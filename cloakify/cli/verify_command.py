@@ -28,7 +28,8 @@ def verify(hardened: Path, **options: Any) -> int:
     """Prove from the two files alone that HARDENED is the source plus a mask or tuned gates.
 
     Exits with 1 and names every difference otherwise; with 6 where HARDENED was transformed after
-    hardening (optimised, quantised, …) and answers, on samples, as the source with its mask does.
+    hardening (optimised, quantised, …) and answers, on samples, as the source with its mask or
+    gates does.
     """
     from cloakify.workflows.verify import verify as run
 
@@ -38,7 +39,8 @@ def verify(hardened: Path, **options: Any) -> int:
     if as_json:
         say_json(json.dumps(result.to_dict(), indent=2))
     elif result.transformed is not None:
-        say(f"{hardened}: transformed after hardening, mask in force: {result.transformed}")
+        found = result.transformed
+        say(f"{hardened}: transformed after hardening, {found.kind} in force: {found}")
         say("That is no proof: what else differs from the source shows on samples alone.")
     elif result.faults:
         say(f"{hardened}: is not {source} plus {result.added}")

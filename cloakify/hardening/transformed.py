@@ -1,5 +1,7 @@
 """Whether a file that was transformed after hardening still has its mask in force.
 
+Gates are looked for in :mod:`~cloakify.hardening.transformed_gates`.
+
 What deployment does to a hardened file (optimise, fuse, quantise, convert to 16 bits) leaves no
 byte to compare. What can be said is less than a proof, and is said as less:
 
@@ -12,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
+from typing import Literal
 
 import numpy as np
 import onnx
@@ -66,6 +69,8 @@ class Transformed:
         Share of the samples on which the class is that of the source with the mask.
     samples
         How many there were.
+    kind
+        What was found; of gates, ``removed`` of ``total`` are 0.
     """
 
     where: str
@@ -78,17 +83,21 @@ class Transformed:
     tolerance: float
     agreement: float
     samples: int
+    kind: Literal["mask", "gates"] = "mask"
 
     def to_dict(self) -> dict[str, object]:
         """Return a JSON document."""
         return asdict(self)
 
     def __str__(self) -> str:
-        named = "the one that its metadata name" if self.named else "not named by its metadata"
+        is_mask = self.kind == "mask"
+        these = "the one" if is_mask else "those"
+        named = f"{these} that its metadata name" if self.named else "not named by its metadata"
+        found = f"{self.removed} of {self.total} features masked {self.where}"
         return (
-            f"{self.removed} of {self.total} features masked {self.where}, {named}; on "
+            f"{found if is_mask else self.where}, {named}; on "
             f"{self.samples} random samples its logits ({self.arithmetic}) are off by "
-            f"{self.difference:.2%} of their spread from the source with the mask "
+            f"{self.difference:.2%} of their spread from the source with the {self.kind} "
             f"({self.tolerance:.1%} pass), by {self.without_mask:.2%} from the source without, and "
             f"the class is the same on {self.agreement:.0%}"
         )
@@ -122,14 +131,45 @@ def find_transformed(
     """
     mask, where = _find_mask(source, head, file, feeds, device)
     masked = insert_mask(source, head, mask, {})
+    judged = compared(source, masked, file, feeds, device, f"the mask found {where}")
+    named = said.get("mask.sha256") == mask_digest(mask)
+    return Transformed(where, int((mask == 0).sum()), len(mask), named, *judged)
+
+
+def compared(
+    source: ModelProto,
+    changed: ModelProto,
+    file: ModelProto,
+    feeds: Feeds,
+    device: Device,
+    what: str,
+) -> tuple[str, float, float, float, float, int]:
+    """Compare a file's scores on samples with those of the source with what was found in the file.
+
+    Parameters
+    ----------
+    changed
+        The source with that.
+    what
+        What it is, as an error names it.
+
+    Returns
+    -------
+    The fields of :class:`Transformed` from ``arithmetic`` on.
+
+    Raises
+    ------
+    ModelError
+        It is not in force: the file answers otherwise, or as well as the source without.
+    """
     names = _compared(source, file)
     expected, without, found = (
         _values(model, name, feeds, device)
-        for model, name in zip((masked, source, file), (names[0], *names), strict=True)
+        for model, name in zip((changed, source, file), (names[0], *names), strict=True)
     )
     if found.shape != expected.shape:
         raise ModelError(f"its scores have the shape {found.shape}, not {expected.shape}")
-    arithmetic = _arithmetic(file)
+    arithmetic = arithmetic_of(file)
     # One number a sample has no mean of its own.
     spread = _size(expected - expected.mean(axis=int(expected.shape[1] > 1), keepdims=True))
     difference, apart = (
@@ -140,25 +180,15 @@ def find_transformed(
     if not difference <= tolerance:
         raise ModelError(
             f"its logits ({arithmetic}) are off by {difference:.2%} of their spread from the "
-            f"source with the mask found {where}, and {tolerance:.1%} pass"
+            f"source with {what}, and {tolerance:.1%} pass"
         )
     if not apart >= APART * difference:
         raise ModelError(
-            f"its logits are as near to those of the source without the mask found {where} "
+            f"its logits are as near to those of the source without {what} "
             f"({apart:.2%}) as to those with it ({difference:.2%})"
         )
-    return Transformed(
-        where=where,
-        removed=int((mask == 0).sum()),
-        total=len(mask),
-        named=said.get("mask.sha256") == mask_digest(mask),
-        arithmetic=arithmetic,
-        difference=difference,
-        without_mask=apart,
-        tolerance=tolerance,
-        agreement=float((_classes(found) == _classes(expected)).mean()),
-        samples=len(found),
-    )
+    agreement = float((_classes(found) == _classes(expected)).mean())
+    return arithmetic, difference, apart, tolerance, agreement, len(found)
 
 
 def _find_mask(
@@ -287,7 +317,7 @@ def _size(values: Doubles) -> float:
     return float(np.sqrt(np.square(values).mean()))
 
 
-def _arithmetic(model: ModelProto) -> str:
+def arithmetic_of(model: ModelProto) -> str:
     """Say what a model computes in, as a key of :data:`TOLERANCE`."""
     kinds = {node.op_type for node in model.graph.node}
     if any(part in kind for kind in kinds for part in ("uantize", "QLinear", "Integer", "NBits")):

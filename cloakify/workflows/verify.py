@@ -20,9 +20,11 @@ from cloakify.graph.analysis.attack_point import find_attack_point
 from cloakify.graph.analysis.head import Head
 from cloakify.graph.analysis.head_search import find_head
 from cloakify.graph.analysis.inputs import InputSpec
+from cloakify.graph.edit.gates import has_gates, strip_gates
 from cloakify.graph.edit.mask import find_mask, strip_mask
 from cloakify.graph.edit.taps import tap
 from cloakify.hardening.transformed import Transformed, find_transformed
+from cloakify.hardening.transformed_gates import find_transformed_gates
 from cloakify.limits.stages import comparing, opening
 from cloakify.onnxfile import OnnxFile, open_model, read_metadata
 from cloakify.runtime import Device, Session, resolve_device
@@ -124,8 +126,7 @@ def verify(
     transformed: Transformed | None = None
     run_on = resolve_device(device, threads)
     if faults:
-        if not tuned:
-            transformed, remarks = _transformed(before, after, head, faults, run_on)
+        transformed, remarks = _transformed(before, after, head, faults, run_on)
         faults = _strange_source(before, said) + faults
     else:
         differences = _run_both(before, after, head, run_on, tuned)
@@ -157,25 +158,60 @@ def _transformed(
         feeds = _feeds_for(source, head, device, COMPARED)
         if feeds is None:
             return None, ()
-        found = find_transformed(source, head, after.load_weights(), said, feeds, device)
+        found = _found_in(source, head, after.load_weights(), said, feeds, device)
     except (ModelError, UsageError) as error:
         return None, (f"nor was it hardened and then transformed: {error}",)
     return found, ()
 
 
+def _found_in(
+    source: ModelProto,
+    head: Head,
+    file: ModelProto,
+    said: Mapping[str, str],
+    feeds: Mapping[str, NDArray[np.generic]],
+    device: Device,
+) -> Transformed:
+    """Find a mask or gates in a transformed file; where nothing says which, either.
+
+    Raises
+    ------
+    ModelError
+        There are none, or they are not in force.
+    """
+    if is_tuned(file):
+        return find_transformed_gates(source, head, file, said, feeds, device)
+    try:
+        return find_transformed(source, head, file, said, feeds, device)
+    except ModelError as error:
+        if said:
+            raise
+        try:
+            return find_transformed_gates(source, head, file, said, feeds, device)
+        except ModelError as other:
+            raise ModelError(f"{error}; and {other}") from None
+
+
 def _is_tampered(before: OnnxFile, after: OnnxFile, faults: Sequence[str]) -> bool:
     """Tell whether a file has its mask and its source's nodes, but not all else of it."""
     try:
-        if find_mask(after.model) is None:
+        if has_gates(after.model):
+            second = strip_gates(after.model).graph
+        elif find_mask(after.model) is not None:
+            second = strip_mask(after.model).graph
+        elif read_metadata(after.model).get("emit") == "fold":
+            second = after.model.graph
+        else:
             return False
-        first, second = before.model.graph, strip_mask(after.model).graph
+        first = before.model.graph
     except ModelError:
         return False
     types = [{each.name: each.data_type for each in graph.initializer} for graph in (first, second)]
     if list(first.node) != list(second.node) or types[0] != types[1]:
         return False
     weights = list(first.initializer) == list(second.initializer)
-    return not weights or any(fault.startswith("metadata ") for fault in faults)
+    changed = not weights and second is not after.model.graph
+    return changed or any(fault.startswith(("metadata ", "graph.initializer")) for fault in faults)
 
 
 def _summary(said: Mapping[str, str], head: Head, tuned: bool) -> str:

@@ -1,4 +1,4 @@
-"""What deployment tools make of hardened files: the mask stays in force, and `verify` says so."""
+"""What deployment tools make of hardened files: mask or gates stay in force; `verify` says so."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from cloakify.graph.edit.mask import insert_mask, mask_digest
 from cloakify.onnxfile import open_model
 from cloakify.workflows.verify import verify
 from tests.support.hardening import made_from
+from tests.support.tuned_files import FORMS, tuned
 
 pytestmark = pytest.mark.compat
 
@@ -89,17 +90,38 @@ def quantise(tool: str, path: Path, out: Path, x: np.ndarray) -> None:
     quantization.quantize_static(path, out, Reader(), quant_format=form)
 
 
+def samples_of(name: str) -> np.ndarray:
+    with np.load(SAMPLES / "test.npz") as data:
+        x = data["x"][:64]
+    return x.transpose(0, 2, 3, 1).copy() if name in ("fashion_keras", "fashion_shirt") else x
+
+
 @pytest.mark.parametrize("tool", TOOLS)
 @pytest.mark.parametrize("name", MODELS)
 def test_the_mask_is_in_force(name, tool, tmp_path, record_property):
     record_property("family", "transformed after hardening")
     record_property("model", f"{name}, {tool}")
-    with np.load(SAMPLES / "test.npz") as data:
-        x = data["x"][:64]
-    x = x.transpose(0, 2, 3, 1).copy() if name in ("fashion_keras", "fashion_shirt") else x
     path = hardened(name, tmp_path)
-    result = verify(transform(tool, path, x), SAMPLES / f"{name}.onnx", "cpu")
+    result = verify(transform(tool, path, samples_of(name)), SAMPLES / f"{name}.onnx", "cpu")
     found = result.transformed
     assert found is not None, (result.faults[:2], result.remarks)
     assert found.named
+    record_property("error", f"off by {found.difference:.2%}")
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("name", MODELS)
+def test_the_gates_are_in_force(name, form, tool, tmp_path, record_property):
+    record_property("family", "transformed after tuning")
+    record_property("model", f"{name}, {form}, {tool}")
+    source = SAMPLES / f"{name}.onnx"
+    onnx.save(tuned(source, form), tmp_path / "hardened.onnx")
+    path = transform(tool, tmp_path / "hardened.onnx", samples_of(name))
+    result = verify(path, source, "cpu")
+    found = result.transformed
+    assert found is not None, (result.faults[:2], result.remarks)
+    assert found.kind == "gates"
+    # Rounded anew, they have another digest.
+    assert found.named or found.arithmetic != "floats of 32 bits"
     record_property("error", f"off by {found.difference:.2%}")

@@ -28,6 +28,8 @@ from cloakify.graph.model.shapes import import_with_shapes
 _OTHER_LAYERS = {"Conv", "ConvTranspose", "Gemm", "LSTM", "GRU", "RNN"}
 
 _LAYERS = _OTHER_LAYERS | {"MatMul"}
+# The same as ONNX Runtime fuses them with what follows.
+_FUSED = {"FusedConv", "FusedGemm"}
 # Layers whose features are no floats, but where the node that quantises them is the head's.
 _QUANTISED = {"ConvInteger", "MatMulInteger", "QGemm", "QLinearConv", "QLinearMatMul"}
 # What tells the size of a value, whatever layer made it.
@@ -190,7 +192,7 @@ def _only_one(
                 raise HeadError(_IN_BRANCH.format(node.op, _called(node)))
             if node.op in _QUANTISED:
                 raise HeadError(_ON_INTEGERS.format(node.op, _called(node)))
-            if node.op in _OTHER_LAYERS:
+            if node.op in _OTHER_LAYERS or (node.op in _FUSED and "activation" in node.attrs):
                 raise HeadError(
                     f"the last layer is {node.op} {node.name!r}, which is not linear from features "
                     f"to logits; name the head with --head, candidates are {_listed(layers)}"

@@ -147,7 +147,8 @@ def _summed_over_positions(
         return None
     (across,) = set(stored) - {*along}
     places = [each for each in range(1, len(own)) if each != axis]
-    sizes = tuple(size for size in (features.shape[each] for each in places) if _is_known(size))
+    declared = [features.shape[each] for each in places]
+    sizes = tuple(size for size in declared if isinstance(size, int) and size > 0)
     if result != own[0] + across or len(sizes) != len(places):
         return None
     count = dict(zip(stored, constants.shape(node.inputs[1 - slot]) or (), strict=True))
@@ -155,10 +156,6 @@ def _summed_over_positions(
     axis = 1 if axis == 1 else -1
     head = described(node, paths, slot, axis, count[along[0]], *scores)
     return replace(head, summed=sizes, positions=len(sizes) if axis == 1 else 0)
-
-
-def _is_known(size: object) -> bool:
-    return isinstance(size, int) and size > 0
 
 
 def _letters(equation: str, slot: int) -> tuple[str, str, str]:

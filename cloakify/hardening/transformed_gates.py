@@ -1,0 +1,189 @@
+"""Whether a file that was transformed after its gates were tuned still has them in force.
+
+The counterpart of :mod:`~cloakify.hardening.transformed` for gates, which a tool may leave as nodes
+or fuse into weights. Source and file are brought to one form, each layer of the source is looked
+for in the file by its weights, and by what its channels are scaled and shifted there is read off.
+That is put into the source again, and the two must answer alike on samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from onnx import ModelProto
+
+from cloakify.errors import ModelError
+from cloakify.graph.analysis.gate_sites import GateSite, find_gate_sites
+from cloakify.graph.analysis.head import Head
+from cloakify.graph.edit.gates import gates_digest, insert_gates
+from cloakify.graph.edit.rounding import round_gates, round_shifts
+from cloakify.hardening.layers_read import ReadLayer, read_layers
+from cloakify.hardening.transformed import Feeds, Transformed, arithmetic_of, compared
+from cloakify.numeric.arrays import Array, Doubles, floats
+from cloakify.runtime import Device
+from cloakify.runtime.simplified import simplified
+
+# How far a layer's weights may be from those of the source, scaled by channel.
+NEAR = {"floats of 32 bits": 1e-3, "floats of 16 bits": 0.02, "quantised numbers": 0.3}
+# Gates and shifts below this are none: what the rounding of weights makes of a factor of 1.
+NOTHING = {"floats of 32 bits": 1e-4, "floats of 16 bits": 0.005, "quantised numbers": 0.05}
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What a layer's output is multiplied by, and what is added to it and to its gated bias."""
+
+    site: GateSite
+    gate: Doubles
+    shift: Doubles
+    bias: Doubles
+
+
+def find_transformed_gates(
+    source: ModelProto,
+    head: Head,
+    file: ModelProto,
+    said: Mapping[str, str],
+    feeds: Feeds,
+    device: Device,
+) -> Transformed:
+    """Find gates in a file that was made from a tuned one, and tell that they are in force.
+
+    Parameters
+    ----------
+    source, head
+        What was hardened, weights within it.
+    file
+        What the hardened file became, weights within it.
+    said
+        The file's metadata, which may have been lost.
+    feeds
+        Samples for the source's inputs.
+
+    Raises
+    ------
+    ModelError
+        There are no gates to be found in it, or they are not in force, with the reason.
+    """
+    arithmetic = arithmetic_of(file)
+    found = _find_gates(source, head, file, arithmetic)
+    nothing = NOTHING[arithmetic]
+    gates = sum(int((np.abs(each.gate - 1) > nothing).sum()) for each in found)
+    shifts = sum(int((np.abs(each.shift) > nothing * _size(each)).sum()) for each in found)
+    if not gates and not shifts:
+        raise ModelError("its layers are the source's: no gates are found")
+    sites, values = _as_sites(source, head, found)
+    gated = insert_gates(source, sites, values, {})
+    closed = sum(int((each.gate == 0).sum()) for each in found)
+    total = sum(each.gate.size for each in found)
+    where = f"{gates} of {total} gates and {shifts} shifts on {len(found)} layers, {closed} closed"
+    named = said.get("mask.sha256") == _digest(sites, found)
+    judged = compared(source, gated, file, feeds, device, f"the gates found on {len(found)} layers")
+    return Transformed(where, closed, total, named, *judged, kind="gates")
+
+
+def _find_gates(source: ModelProto, head: Head, file: ModelProto, arithmetic: str) -> list[_Found]:
+    """Return what is done to each layer of the source in a file."""
+    before, after = (read_layers(simplified(model)) for model in (source, file))
+    by_output = {step.output: (layer, step) for layer in before for step in layer.steps}
+    found: list[_Found] = []
+    for site in _gated(source, head):
+        if site.output not in by_output:
+            continue
+        layer, place = by_output[site.output]
+        match = _matching(layer, after, NEAR[arithmetic])
+        if match is None:
+            raise ModelError(f"no layer in it has the weights of {site.name!r}, scaled or not")
+        other, ratio = match
+        after = [each for each in after if each is not other]
+        found.append(_difference(site, layer, place.scale, other, ratio))
+    if not found:
+        raise ModelError("no layer that gates could stand behind can be read")
+    return found
+
+
+def _gated(source: ModelProto, head: Head) -> list[GateSite]:
+    return [site for site in find_gate_sites(source, head, shifts=True) if not site.adds]
+
+
+def _matching(
+    layer: ReadLayer, others: Sequence[ReadLayer], near: float
+) -> tuple[ReadLayer, Doubles] | None:
+    """Return the layer whose weights are nearest to one's, and by how much each channel differs."""
+    best: tuple[float, ReadLayer, Doubles] | None = None
+    (own,) = layer.weights[:1]
+    size = np.square(own).sum(axis=1)
+    for other in others:
+        for weights in other.weights:
+            if weights.shape[1] != own.shape[1] or len(weights) < len(own):
+                continue
+            cut = weights[: len(own)]
+            ratio = np.where(size > 0, (cut * own).sum(axis=1) / np.where(size > 0, size, 1), 1)
+            whole = max(float(np.linalg.norm(cut)), float(np.finfo(np.float32).tiny))
+            off = float(np.linalg.norm(cut - ratio[:, None] * own)) / whole
+            if off <= near and (best is None or off < best[0] / 2):
+                best = off, other, ratio
+    return None if best is None else best[1:]
+
+
+def _difference(
+    site: GateSite, layer: ReadLayer, at_site: Doubles, other: ReadLayer, ratio: Doubles
+) -> _Found:
+    """Return by what the one layer becomes the other, where the gates of a site stand."""
+    # Of images without the axis of samples, which other constants may do without, too.
+    form = site.shape[1:] or site.shape
+    spread = len(form) - 1
+
+    def shaped(values: Doubles) -> Doubles:
+        return values if values.size == 1 else values.reshape(-1, *[1] * spread)
+
+    first, last = layer.steps[-1], other.steps[-1]
+    gate = _even(shaped(ratio) * last.scale / first.scale)
+    bias = other.bias[: layer.channels]
+    whole = shaped(bias) * last.scale + last.shift
+    own = shaped(layer.bias) * first.scale + first.shift
+    # What stands behind the site scales shifts as well.
+    shift = (whole - gate * own) / (first.scale / at_site)
+    full = np.broadcast_shapes(form, gate.shape, shift.shape)
+    parts = (np.broadcast_to(part, full) for part in (gate, shift, np.abs(gate * own)))
+    return _Found(site, *parts)
+
+
+def _even(gate: Doubles) -> Doubles:
+    """Return gates with the sign of numbers that are none: rounding of channels that are closed."""
+    return np.where(np.abs(gate) < float(np.finfo(np.float32).eps), 0.0, gate)
+
+
+def _size(found: _Found) -> float:
+    return max(1.0, float(found.bias.max(initial=0.0)))
+
+
+def _as_sites(
+    source: ModelProto, head: Head, found: Sequence[_Found]
+) -> tuple[list[GateSite], list[Array]]:
+    """Return sites of gates and shifts with their values, for the source."""
+    by_position = any(each.gate.size != each.site.channels for each in found)
+    sites = find_gate_sites(source, head, by_position=by_position, shifts=True)
+    by_output = {each.site.output: each for each in found}
+    chosen = [site for site in sites if site.output in by_output]
+    values = []
+    for site in chosen:
+        each = by_output[site.output]
+        part = each.shift if site.adds else each.gate
+        values.append(floats(np.broadcast_to(part, site.shape).reshape(-1)))
+    return chosen, values
+
+
+def _digest(sites: Sequence[GateSite], found: Sequence[_Found]) -> str:
+    """Return what metadata would call these gates, rounded as tuned ones are."""
+    by_output = {each.site.output: each for each in found}
+    values: list[Array] = []
+    for site in sites:
+        each = by_output[site.output]
+        if site.adds:
+            values.append(round_shifts(each.shift, each.bias if site.foldable else 0.0))
+        else:
+            values.append(round_gates(each.gate))
+    return gates_digest([part.reshape(-1) for part in values])
