@@ -34,8 +34,8 @@ from cloakify.runtime.cores import available_cores
 # some of which it hands to another program: PostScript to Ghostscript.
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 
-# What Pillow logs of a damaged file would be printed where nobody set logging up; what is wrong with
-# the file is told by the error.
+# What Pillow logs of a damaged file would be printed where nobody set logging up; the error says
+# what is wrong with it.
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 _SMALL = 16 << 10

@@ -15,7 +15,7 @@ from cloakify.data.request import Request
 from cloakify.graph.analysis.inputs import InputSpec
 from tests.benchmarks.data_memory import CLASSES, FORMS, WIDTH
 
-FEW, MANY = 1024, 4096
+FEW, MANY = 512, 2048
 # A class index, a row, and 16 bytes of a digest are 32; files and members have places and names.
 KEPT = 64
 # On the way there are the digests that all samples are named by, and orders of them.
@@ -69,13 +69,14 @@ def test_memory_does_not_grow_by_objects(
     call = sentences if form == "sentences" else opened
     name, write = ("d.csv", write_sentences) if form == "sentences" else FORMS[form]
     found = []
-    # The first time is for what is imported and made once.
-    for number, count in enumerate((512, FEW, MANY)):
+    for number, count in enumerate((FEW, MANY)):
         path = tmp_path / str(number)
         path.mkdir()
         write(path / name, count)
-        found.append(measured(call, path / name, form))
-    kept, most = ((many - few) / (MANY - FEW) for few, many in zip(*found[1:], strict=True))
+        # What is made once, whenever that may be, is not in the least of three.
+        runs = [measured(call, path / name, form) for _ in range(3)]
+        found.append([min(each) for each in zip(*runs, strict=True)])
+    kept, most = ((many - few) / (MANY - FEW) for few, many in zip(*found, strict=True))
     print(f"{form}: {kept:.0f} bytes a sample, {most:.0f} on the way")
     assert kept < KEPT
     assert most < WHILE
