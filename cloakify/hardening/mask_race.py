@@ -17,28 +17,24 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cloakify.attacks import Attack
-from cloakify.data import Batch
+from cloakify.engine.engine import Engine
+from cloakify.engine.task import Job, untold
 from cloakify.experiment.experiment import Progress
 from cloakify.experiment.subject import SOURCE, Subject
+from cloakify.hardening.race_tasks import Attacking, Moves, Opening, Trying
 from cloakify.masking.mask_choice import MaskChoice
-from cloakify.masking.masked_head import MaskedHead
-from cloakify.numeric.arrays import Array, Flags, Indices, Labels, floats, in_chunks
-from cloakify.numeric.judging import is_right
+from cloakify.numeric.arrays import Array, Flags, Indices, in_chunks
 
 # Into how many parts the samples are dealt at most: a mask that is far behind is seen in the first.
 PARTS = 8
-
-# Steps that drive samples past the source's border.
-ONWARD = 3
 
 # Bytes of crafted samples up to which they are kept; where they take more, attacks start anew.
 KEPT = 1 << 28
 
 
-@dataclass
+@dataclass(eq=False)
 class Contender:
     """A mask in the race.
 
@@ -46,6 +42,8 @@ class Contender:
     ----------
     choice
         The mask.
+    number
+        Which one it is of all that have entered.
     standing
         bool [n]: which of the samples withstand everything that was tried.
     tried
@@ -53,6 +51,7 @@ class Contender:
     """
 
     choice: MaskChoice
+    number: int
     standing: Flags
     tried: list[int] = field(default_factory=list)
 
@@ -62,6 +61,14 @@ class Contender:
         return int(self.standing.sum())
 
 
+@dataclass(frozen=True, eq=False)
+class _Turn:
+    """An attack on a mask that is due, or may soon be: its jobs, and the rows of each."""
+
+    jobs: list[Job[Subject]]
+    rows: list[Indices]
+
+
 class MaskRace:
     """Compares masks on the same samples; what won stays in the race.
 
@@ -69,6 +76,8 @@ class MaskRace:
     ----------
     subject
         The classifier and its data.
+    engine
+        Who does the work.
     samples
         int64 [n]: the samples to compare on.
     opening
@@ -81,23 +90,28 @@ class MaskRace:
     def __init__(
         self,
         subject: Subject,
+        engine: Engine[Subject],
         samples: Indices,
         opening: Attack,
         attacks: Sequence[Attack],
     ) -> None:
-        self._experiment = experiment = subject.first
-        self._opening = opening
-        self._attacks = tuple(attacks)
-        self._target, self._masks = subject.targets[SOURCE], subject.masks
-        size = max(self._target.batch_size, -(-len(samples) // PARTS))
-        self._parts = in_chunks(samples, size)
-        self._starts = np.cumsum([0, *map(len, self._parts)])
-        classifier, device = experiment.classifier, experiment.device
-        self._head = MaskedHead.of(
-            experiment.attacked(), classifier.head, classifier.scores.logits, device.host
-        )
+        self._engine, self._samples = engine, samples
+        self._opening, self._attacks = opening, tuple(attacks)
+        target, shape = subject.targets[SOURCE], subject.first.dataset.sample_shape
+        size = max(target.batch_size, -(-len(samples) // PARTS))
+        # Rows of the samples: each part in chunks that are attacked together.
+        self._parts = [
+            in_chunks(part, target.span) for part in in_chunks(np.arange(len(samples)), size)
+        ]
+        # How often anything was tried on each part.
+        self._ages = [0] * len(self._parts)
         self._leader: Contender | None = None
-        self._crafted = self._kept(len(samples))
+        self._entered = 0
+        self._ahead: dict[tuple[int, int], _Turn] = {}
+        # How far each sample was moved last, where that does not take too much.
+        shape = (len(samples), *shape)
+        room = 2 * np.prod(shape) <= KEPT
+        self._moved: Moves | None = np.zeros(shape, np.float16) if room else None
 
     def run(self, choices: Sequence[MaskChoice], stage: str, progress: Progress) -> MaskChoice:
         """Let masks race against each other and the winner so far; return the winner.
@@ -112,92 +126,115 @@ class MaskRace:
         contenders += self._enter(choices)
         for done in range(1, total + 1):
             leader = max(contenders, key=lambda contender: contender.bound)
-            part = min(range(len(self._parts)), key=leader.tried.__getitem__)
-            if leader.tried[part] == len(self._attacks):
+            due = self._due(leader)
+            if not due:
                 break
-            self._attack(leader, part, contenders)
+            self._look_ahead(leader, due, contenders)
+            self._attack(leader, due[0], contenders)
             progress(stage, done, total)
         self._leader = max(contenders, key=lambda contender: contender.bound)
+        self._forget(list(self._ahead))
         progress(stage, total, total)
         return self._leader.choice
+
+    def _open(self) -> None:
+        """Attack the source."""
+        if self._moved is None:
+            return
+        chunks = list(self._chunks())
+        job = Job(Opening("opening", self._opening), [self._samples[rows] for rows in chunks])
+        for rows, made in zip(chunks, self._engine.map(job, untold), strict=True):
+            self._moved[rows] = made["moved"]
 
     def _enter(self, choices: Sequence[MaskChoice]) -> list[Contender]:
         """Return masks at the start: what they classify rightly, clean and as crafted, stands."""
         contenders = [
-            Contender(choice, np.empty(self._starts[-1], np.bool_), [0] * len(self._parts))
-            for choice in choices
+            Contender(
+                choice,
+                self._entered + place,
+                np.empty(len(self._samples), np.bool_),
+                [0] * len(self._parts),
+            )
+            for place, choice in enumerate(choices)
         ]
-        for part in range(len(self._parts)):
-            for rows, batch in self._batches(part):
-                x = floats(batch.x)
-                clean = self._verdicts(x, batch.y, contenders)
-                crafted = self._verdicts(self._last(rows, x), batch.y, contenders)
-                for contender, right, still in zip(contenders, clean, crafted, strict=True):
-                    contender.standing[rows] = right & still
+        jobs, chunks = [], list(self._chunks())
+        for place, rows in enumerate(chunks):
+            name = f"entering-{self._entered}-{place}"
+            task = Trying(name, _masks_of(contenders), self._moves_of(rows))
+            jobs.append(Job(task, [self._samples[rows]]))
+        self._entered += len(choices)
+        self._engine.begin(jobs)
+        for rows, job in zip(chunks, jobs, strict=True):
+            (made,) = self._engine.map(job, untold)
+            for contender, stands in zip(contenders, made["clean"] & made["crafted"], strict=True):
+                contender.standing[rows] = stands
         return contenders
 
-    def _open(self) -> None:
-        """Attack the source."""
-        if self._crafted is None:
-            return
-        for part in range(len(self._parts)):
-            for rows, batch in self._batches(part):
-                x = floats(batch.x)
-                attacked, _ = self._opening.explore(
-                    self._target, x, batch.y, batch.index, self._experiment.threat, ONWARD
+    def _due(self, contender: Contender) -> list[int]:
+        """Return the parts that a mask was not attacked on with everything, the next one first."""
+        parts = [p for p, tried in enumerate(contender.tried) if tried < len(self._attacks)]
+        return sorted(parts, key=contender.tried.__getitem__)
+
+    def _look_ahead(
+        self, leader: Contender, due: Sequence[int], contenders: Sequence[Contender]
+    ) -> None:
+        """Have the leader's next attack made, and further ones where others would be idle.
+
+        These come to nothing where something else was tried on the same samples before their turn.
+        """
+        new: list[Job[Subject]] = []
+        ahead = 0
+        for part in due:
+            key = leader.number, part
+            if key not in self._ahead:
+                self._ahead[key] = self._turn(leader, part, contenders)
+                new += self._ahead[key].jobs
+            ahead += len(self._ahead[key].jobs)
+            if ahead >= self._engine.width:
+                break
+        self._engine.begin(new)
+
+    def _turn(self, leader: Contender, part: int, contenders: Sequence[Contender]) -> _Turn:
+        """Return an attack of one mask on what stands of a part, as things are now."""
+        number, age = leader.tried[part], self._ages[part]
+        jobs, rows = [], []
+        for place, every in enumerate(self._parts[part]):
+            left = every[leader.standing[every]]
+            if len(left):
+                task = Attacking(
+                    f"{leader.number}-{number}-{part}-{age}-{place}",
+                    self._attacks[number],
+                    leader.choice.mask,
+                    _masks_of(contenders),
+                    self._moves_of(left),
                 )
-                self._keep(rows, x, attacked)
-
-    def _kept(self, count: int) -> NDArray[np.float16] | None:
-        """Return room for how far each sample was moved last, where that does not take too much."""
-        shape = (count, *self._experiment.dataset.sample_shape)
-        return None if 2 * np.prod(shape) > KEPT else np.zeros(shape, np.float16)
-
-    def _keep(self, rows: Indices, x: Array, attacked: Array) -> None:
-        if self._crafted is not None:
-            self._crafted[rows] = attacked - x
-
-    def _last(self, rows: Indices, x: Array) -> Array:
-        """Return where samples were moved last."""
-        if self._crafted is None:
-            return x
-        return self._experiment.threat.project(floats(x + self._crafted[rows]), x)
+                jobs.append(Job(task, [self._samples[left]]))
+                rows.append(left)
+        return _Turn(jobs, rows)
 
     def _attack(self, leader: Contender, part: int, contenders: Sequence[Contender]) -> None:
         """Attack one mask on a part of the samples, and try what that makes on every mask."""
-        attack = self._attacks[leader.tried[part]]
+        turn = self._ahead.pop((leader.number, part))
         leader.tried[part] += 1
-        target = self._masks.target(leader.choice.mask)
-        for every, batch in self._batches(part):
-            left = leader.standing[every]
-            rows = every[left]
-            if len(rows):
-                x, y, index = floats(batch.x[left]), batch.y[left], batch.index[left]
-                threat = self._experiment.threat
-                if self._crafted is None:
-                    attacked = attack.run(target, x, y, index, threat)
-                else:
-                    begin = self._last(rows, x)
-                    attacked = attack.resume(target, x, y, index, threat, begin)
-                self._keep(rows, x, attacked)
-                verdicts = self._verdicts(attacked, y, contenders)
-                for contender, right in zip(contenders, verdicts, strict=True):
-                    contender.standing[rows] &= right
+        self._ages[part] += 1
+        for rows, job in zip(turn.rows, turn.jobs, strict=True):
+            (made,) = self._engine.map(job, untold)
+            if self._moved is not None:
+                self._moved[rows] = made["moved"]
+            for contender, right in zip(contenders, made["right"], strict=True):
+                contender.standing[rows] &= right
+        self._forget([key for key in self._ahead if key[1] == part])
 
-    def _batches(self, part: int) -> Iterator[tuple[Indices, Batch]]:
-        """Yield the samples of a part, and where they are among all that are compared."""
-        start = int(self._starts[part])
-        for batch in self._experiment.dataset.batches(self._parts[part], self._target.span):
-            yield start + np.arange(len(batch.y)), batch
-            start += len(batch.y)
+    def _forget(self, keys: Sequence[tuple[int, int]]) -> None:
+        """Give up attacks that are out of date."""
+        self._engine.forget([job for key in keys for job in self._ahead.pop(key).jobs])
 
-    def _verdicts(self, x: Array, y: Labels, contenders: Sequence[Contender]) -> Iterator[Flags]:
-        """Yield which samples each mask leaves the model right on."""
-        if self._head is None:
-            for contender in contenders:
-                yield self._masks.target(contender.choice.mask).correct(x, y)
-            return
-        features, _ = self._target.features_and_logits(x)
-        for contender in contenders:
-            logits = self._head.logits(features, contender.choice.mask)
-            yield is_right(logits, y)
+    def _chunks(self) -> Iterator[Indices]:
+        return (rows for part in self._parts for rows in part)
+
+    def _moves_of(self, rows: Indices) -> Moves | None:
+        return None if self._moved is None else self._moved[rows]
+
+
+def _masks_of(contenders: Sequence[Contender]) -> tuple[Array, ...]:
+    return tuple(contender.choice.mask for contender in contenders)

@@ -124,7 +124,7 @@ def choose_mask(
     opening = evaluation_attack(setting, stop_early=False, steps=effort.comparing_steps)
     # What crafted the static samples is not needed before the next round.
     subject.let_go()
-    race = MaskRace(subject, compared, opening, comparing)
+    race = MaskRace(subject, engine, compared, opening, comparing)
     best = race.run(choices, "comparing masks", progress)
     for number in range(2, (setting.masking.rounds or effort.rounds) + 1):
         calibration = _answered(subject, engine, best, attack, calibration)

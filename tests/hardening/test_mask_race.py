@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,14 +10,16 @@ import pytest
 
 from cloakify.attacks import Apgd, Target, worst_case
 from cloakify.attacks.square import Square
+from cloakify.engine.task import Arrays, Job, Tell
 from cloakify.experiment.classifier import open_classifier
 from cloakify.experiment.experiment import Experiment, open_experiment
 from cloakify.experiment.subject import Subject
 from cloakify.graph.edit.mask import insert_mask
 from cloakify.hardening import mask_race
-from cloakify.hardening.mask_race import MaskRace
+from cloakify.hardening.mask_race import Contender, MaskRace
 from cloakify.masking.mask_choice import MaskChoice, choose
 from cloakify.settings import HardenSetting
+from tests.hardening.gates import Wide
 
 SAMPLES = np.arange(48)
 ATTACKS = (Apgd(steps=3), Square(queries=50, seed=0))
@@ -30,6 +32,27 @@ def experiment(samples: Path) -> Experiment:
     return open_experiment(open_classifier(path), samples / "test.npz", setting, lambda *_: None)
 
 
+class Eager(Wide):
+    """Does what it is told of at once, the last first."""
+
+    def __init__(self, subject: Subject, width: int) -> None:
+        super().__init__(subject, width)
+        self.early: dict[int, list[tuple[int, Arrays]]] = {}
+        self.forgotten = 0
+
+    def begin(self, jobs: Sequence[Job[Subject]]) -> None:
+        for job in reversed(jobs):
+            self.early[id(job)] = list(super().results(job, lambda amount: None))
+
+    def results(self, job: Job[Subject], tell: Tell) -> Iterator[tuple[int, Arrays]]:
+        yield from self.early.pop(id(job), None) or super().results(job, tell)
+
+    def forget(self, jobs: Sequence[Job[Subject]]) -> None:
+        for job in jobs:
+            del self.early[id(job)]
+            self.forgotten += 1
+
+
 def random_choices(experiment: Experiment, count: int) -> list[MaskChoice]:
     features = experiment.classifier.head.num_features
     generator = np.random.default_rng(0)
@@ -40,10 +63,10 @@ def random_choices(experiment: Experiment, count: int) -> list[MaskChoice]:
     ]
 
 
-def race_of(experiment: Experiment) -> MaskRace:
-    return MaskRace(
-        Subject([experiment], masked=True), SAMPLES, Apgd(steps=3, stop_early=False), ATTACKS
-    )
+def race_of(experiment: Experiment, engine: Wide | None = None) -> MaskRace:
+    subject = Subject([experiment], masked=True)
+    opening = Apgd(steps=3, stop_early=False)
+    return MaskRace(subject, engine or Wide(subject, 1), SAMPLES, opening, ATTACKS)
 
 
 def masked(experiment: Experiment, choices: Sequence[MaskChoice]) -> list[Target]:
@@ -133,6 +156,40 @@ def test_masks_far_behind_are_hardly_attacked(
     race = race_of(experiment)
     assert race.run([*bad, good], "comparing", lambda *_: None).score == "good"
     assert sum(len(index) for index, _ in attacked) < 2 * len(SAMPLES)
+
+
+@pytest.mark.parametrize("room", [0, 1 << 28])
+def test_what_is_attacked_ahead_of_its_turn_changes_nothing(
+    experiment: Experiment, monkeypatch: pytest.MonkeyPatch, room: int
+) -> None:
+    """Done at once when it is begun, the last first, and some of it for nothing."""
+    monkeypatch.setattr(mask_race, "KEPT", room)
+    choices = random_choices(experiment, 5)
+    subject = Subject([experiment], masked=True)
+    races = []
+    for engine in (Wide(subject, 1), Eager(subject, 3), Eager(subject, 50)):
+        race = race_of(experiment, engine)
+        turns = noted(race, monkeypatch)
+        for some in (choices[:3], choices[3:]):
+            race.run(some, "comparing", lambda *_: None)
+        races.append(turns)
+        if isinstance(engine, Eager):
+            assert engine.forgotten and not engine.early
+    assert races[0] == races[1] == races[2]
+
+
+def noted(race: MaskRace, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int, bytes]]:
+    """Return what will hold each turn: which mask, which part, and what stands then."""
+    turns: list[tuple[int, int, bytes]] = []
+    attack = race._attack
+
+    def attacked(leader: Contender, part: int, contenders: Sequence[Contender]) -> None:
+        attack(leader, part, contenders)
+        standing = b"".join(each.standing.tobytes() for each in contenders)
+        turns.append((leader.number, part, standing))
+
+    monkeypatch.setattr(race, "_attack", attacked)
+    return turns
 
 
 def test_progress_reaches_its_end(experiment: Experiment) -> None:
