@@ -3,11 +3,13 @@
     PYTHONPATH=. python tests/benchmarks/scale.py [--limit 2000] [--effort standard] [--chunks 500]
 
 First the same evaluation in this process and in one and two workers, on the same two cores: seconds
-of its stages, without what opening a cluster takes. Then what a chunk takes of the driver's own
-time, from chunks that take next to none of a worker's. At the end the arithmetic: a driver is busy
-all the time when there are as many workers as a chunk's seconds hold of the driver's. That is on
-paper: with each chunk the driver also goes through the list of its workers, a few microseconds
-each, which counts from some thousands of them on.
+of its stages, without what opening a cluster takes, and the CPU time of all processes together
+(without what starting them takes), which other work on the machine disturbs less. Then the same of
+a tuning. Then what a chunk takes of the driver's own time, from chunks that take next to none of a
+worker's, and how much memory the driver's share of 10,000 and of 1,000,000 samples takes. At the
+end the arithmetic: a driver is busy all the time when there are as many workers as a chunk's
+seconds hold of the driver's. That is on paper: with each chunk the driver also goes through the
+list of its workers, a few microseconds each, which counts from some thousands of them on.
 
 The model of that is ResNet-50 at 224² under AutoAttack. A step for one image, forward and backward,
 is taken from ``--step``, by default from ResNet-18 in `cloakify/README.md` (0.390 s for 8 images on
@@ -17,7 +19,12 @@ two cores), which is less than ResNet-50's and so the harder case; a GPU's may b
 from __future__ import annotations
 
 import argparse
+import os
+import tempfile
 import time
+import tracemalloc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,8 +37,9 @@ from cloakify.engine.ray_engine import RayEngine
 from cloakify.engine.task import Arrays, Job, Task, Tell, untold
 from cloakify.evaluation.attack_results import work_of
 from cloakify.numeric.arrays import in_chunks
-from cloakify.settings import EngineOptions, EvaluateSetting
+from cloakify.settings import EngineOptions, EvaluateSetting, HardenSetting
 from cloakify.workflows.evaluate import evaluate
+from cloakify.workflows.harden import harden
 from tests.engine.counting import Numbers
 from tests.engine.test_ray import Opening
 
@@ -54,35 +62,121 @@ class Flags(Task[Numbers]):
         return {str(number): np.ones(len(batch.y), np.bool_) for number in range(COLUMNS)}
 
 
-def evaluation(options: argparse.Namespace, cores: int, **engine: object) -> float:
-    """Return the seconds that looking at samples and attacking them takes."""
+class Clock:
+    """Progress that notes when a stage begins and ends, and the CPU time of all processes then."""
+
+    def __init__(self, stage: str) -> None:
+        self._stage = stage
+        self._times: list[tuple[float, float]] = []
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        """Note a telling of it."""
+        if stage.startswith(self._stage):
+            self._times.append((time.monotonic(), cpu_seconds()))
+
+    @property
+    def spent(self) -> tuple[float, float]:
+        """Seconds, and seconds of CPU time, from the first telling that tells of work on."""
+        first, last = self._times[1], self._times[-1]
+        return last[0] - first[0], last[1] - first[1]
+
+
+def cpu_seconds() -> float:
+    """Return the CPU time of this process and of those that it has started, on Linux."""
+    parents, used = {}, {}
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            fields = (path / "stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        parents[int(path.name)], used[int(path.name)] = (
+            int(fields[1]),
+            int(fields[11]) + int(fields[12]),
+        )
+    own = {os.getpid()}
+    while more := {number for number, parent in parents.items() if parent in own} - own:
+        own |= more
+    return sum(used[number] for number in own) / os.sysconf("SC_CLK_TCK")
+
+
+def evaluation(options: argparse.Namespace, **engine: object) -> tuple[float, float]:
+    """Return the seconds, and those of CPU time, that attacking samples takes."""
     setting = EvaluateSetting(
+        device="cpu", eps=4 / 255, limit=options.limit, effort=options.effort, threads=2, **engine
+    )
+    clock = Clock("attacking")
+    evaluate(options.model, options.data, setting, clock)
+    return clock.spent
+
+
+def tuning(options: argparse.Namespace, **engine: object) -> tuple[float, float]:
+    """Return the seconds, and those of CPU time, that tuning takes."""
+    setting = HardenSetting(
         device="cpu",
         eps=4 / 255,
         limit=options.limit,
-        effort=options.effort,
-        threads=cores,
+        method="tuned",
+        tune_steps=options.steps,
+        max_accuracy_drop=0.05,
+        write_anyway=True,
+        report_limit=20,
+        evaluation_steps=1,
+        threads=2,
         **engine,
     )
-    timing = evaluate(options.model, options.data, setting).report.timing
-    return timing["attack"]
+    clock = Clock("tuning")
+    with tempfile.TemporaryDirectory() as folder:
+        harden(options.model, options.data, Path(folder) / "h.onnx", setting, clock)
+    return clock.spent
 
 
-def driver_seconds(chunks: int) -> float:
-    """Return the driver's own seconds for a chunk."""
-    options = EngineOptions(engine="ray", workers=2)
-    cluster = RayCluster(options, gpus_wanted=False)
+def compare(
+    work: str, measure: Callable[..., tuple[float, float]], options: argparse.Namespace
+) -> None:
+    """Print what work takes in this process, and in one and two workers."""
+    here, used = measure(options)
+    print(f"{work}, this process, 2 cores: {here:.1f} s, CPU {used:.1f} s", flush=True)
+    for workers in (1, 2):
+        there, spent = measure(options, engine="ray", workers=workers, cpus_per_worker=2 // workers)
+        print(
+            f"{work}, {workers} worker(s) of {2 // workers} core(s): {there:.1f} s "
+            f"({there / here - 1:+.1%}), CPU {spent:.1f} s ({spent / used - 1:+.1%}; bar: +5 %)",
+            flush=True,
+        )
+
+
+@contextmanager
+def engine_of_two() -> Iterator[RayEngine[Numbers]]:
+    """Yield an engine with two workers."""
+    cluster = RayCluster(EngineOptions(engine="ray", workers=2), gpus_wanted=False)
     engine = RayEngine(cluster, Numbers(), Opening())
+    try:
+        yield engine
+    finally:
+        engine.close()
+        cluster.close()
+
+
+def driver_seconds(engine: RayEngine[Numbers], chunks: int) -> float:
+    """Return the driver's own seconds for a chunk."""
     job = Job(Flags(), in_chunks(np.arange(SAMPLES * chunks), SAMPLES))
     parts = engine.map(job, untold)
     next(parts)
     begun = time.process_time()
     for _ in parts:
         pass
-    spent = time.process_time() - begun
-    engine.close()
-    cluster.close()
-    return spent / (chunks - 1)
+    return (time.process_time() - begun) / (chunks - 1)
+
+
+def driver_memory(engine: RayEngine[Numbers], samples: int) -> int:
+    """Return the most bytes that the driver has taken for so many samples, but for their numbers."""
+    job = Job(Flags(), in_chunks(np.arange(samples), 256))
+    tracemalloc.start()
+    for _ in engine.map(job, untold):
+        pass
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return most
 
 
 def main() -> None:
@@ -94,16 +188,15 @@ def main() -> None:
     parser.add_argument("--effort", default="standard")
     parser.add_argument("--chunks", type=int, default=500)
     parser.add_argument("--step", type=float, default=0.390 / 8)
+    parser.add_argument("--steps", type=int, default=150)
     options = parser.parse_args()
-    here = evaluation(options, 2)
-    print(f"this process, 2 cores: {here:.1f} s, {options.limit / here:.1f} samples/s")
-    for workers in (1, 2):
-        there = evaluation(options, 2, engine="ray", workers=workers, cpus_per_worker=2 // workers)
-        print(
-            f"{workers} worker(s) of {2 // workers} core(s): {there:.1f} s, "
-            f"{options.limit / there:.1f} samples/s, {there / here - 1:+.1%} (bar: +5 %)"
-        )
-    spent = driver_seconds(options.chunks)
+    compare(f"attacking {options.limit} samples", evaluation, options)
+    compare(f"tuning for {options.steps} steps", tuning, options)
+    with engine_of_two() as engine:
+        spent = driver_seconds(engine, options.chunks)
+        for samples in (10_000, 1_000_000):
+            most = driver_memory(engine, samples)
+            print(f"{samples:,} samples: at most {most / 1e6:.2f} MB in the driver")
     steps = sum(work_of(attack) for attack in AutoAttack().attacks)
     chunk = SAMPLES * STANDING * steps * options.step
     print(f"the driver's own time for a chunk: {1000 * spent:.2f} ms")

@@ -7,25 +7,28 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from cloakify.data import Batch
+from cloakify.engine.local import LocalEngine
 from cloakify.engine.ray_cluster import Node, RayCluster, Share, make_token, share_out
-from cloakify.engine.ray_engine import RETRIES, RayEngine
+from cloakify.engine.ray_engine import AHEAD, RETRIES, RayEngine
 from cloakify.engine.task import Arrays, Job, Task, Tell
 from cloakify.engine.temporary import own_folder
 from cloakify.errors import CloakifyError, DataError, DeviceError
 from cloakify.numeric.arrays import in_chunks
 from cloakify.settings import EngineOptions
-from tests.engine.counting import Numbers, expected, squares
+from tests.engine.counting import Numbers, Squares, expected, squares
 
-COUNT, SIZE = 23, 4
+COUNT, SIZE, WORKERS = 23, 4, 2
 
 
 @dataclass
@@ -92,6 +95,50 @@ def test_what_comes_out_is_in_order_and_jobs_may_begin_together(cluster: RayClus
             np.testing.assert_array_equal(joined(engine, job), expected(COUNT, plus))
         np.testing.assert_array_equal(joined(engine, squares(COUNT, 3)), expected(COUNT))
         assert len(engine.kinds) in (1, 2) and engine.seconds > 0 and not engine.again
+
+
+class Endless(Sequence[np.ndarray]):
+    """A thousand million chunks, each made when it is asked for."""
+
+    def __init__(self) -> None:
+        self.last = 0
+
+    def __len__(self) -> int:
+        return 10**9
+
+    def __getitem__(self, place: Any) -> Any:
+        if isinstance(place, slice):
+            return [self[number] for number in range(*place.indices(len(self)))]
+        self.last = max(self.last, place)
+        return np.arange(SIZE * place, SIZE * (place + 1))
+
+
+@pytest.mark.parametrize("where", ["here", "there"])
+def test_of_a_job_only_what_is_under_way_is_held(cluster: RayCluster, where: str) -> None:
+    job = Job(Squares(), Endless())
+    with engine_of(cluster) as there:
+        engine = there if where == "there" else LocalEngine(Numbers())
+        some = list(islice(engine.map(job, lambda amount: None), 40))
+        np.testing.assert_array_equal(
+            np.concatenate([part["squares"] for part in some]), expected(40 * SIZE)
+        )
+        assert job.chunks.last <= 40 + (AHEAD + 1) * WORKERS + 2
+        # What nobody asks for any more is not done.
+        np.testing.assert_array_equal(joined(there, squares(COUNT, SIZE)), expected(COUNT))
+        assert job.chunks.last <= 40 + (AHEAD + 1) * WORKERS + 2
+
+
+def test_what_is_forgotten_is_not_done(cluster: RayCluster, tmp_path: Path) -> None:
+    with engine_of(cluster) as engine:
+        jobs = [Job(Troubled(tmp_path, "none"), [np.arange(SIZE)]) for _ in range(20)]
+        engine.begin(jobs)
+        engine.forget(jobs)
+        np.testing.assert_array_equal(joined(engine, squares(COUNT, SIZE)), expected(COUNT))
+        engine.begin(jobs)
+        np.testing.assert_array_equal(joined(engine, squares(COUNT, SIZE)), expected(COUNT))
+        assert len(list(tmp_path.glob("0-*"))) == len(jobs)
+        engine.forget(jobs)
+        assert not engine.again
 
 
 @pytest.mark.parametrize("harm", ["killed", "memory"])

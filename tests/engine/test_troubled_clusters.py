@@ -19,11 +19,13 @@ from tests.engine.runs import (
     EVALUATE,
     HARDEN_REPORT,
     ROOT,
+    TUNED,
     Run,
     done,
     kill_at,
     name_of,
     new,
+    worker_processes,
     write_inputs,
 )
 
@@ -33,21 +35,8 @@ KILLS = 20
 pytestmark = pytest.mark.slow
 
 
-def workers() -> list[int]:
-    """Return the processes of Ray's workers that have a subject open, on Linux."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*"):
-        try:
-            name = (path / "cmdline").read_bytes()
-        except OSError:
-            continue
-        if name.startswith(b"ray::Worker"):
-            found.append(int(path.name))
-    return found
-
-
 @pytest.mark.skipif(sys.platform != "linux", reason="processes are found by /proc")
-@pytest.mark.parametrize("run", [EVALUATE, HARDEN_REPORT], ids=name_of)
+@pytest.mark.parametrize("run", [EVALUATE, HARDEN_REPORT, TUNED], ids=name_of)
 def test_workers_killed_at_random_moments(cluster: RayCluster, tmp_path: Path, run: Run) -> None:
     write_inputs(tmp_path, 480)
     here, there = new(tmp_path, "here"), new(tmp_path, "there")
@@ -58,7 +47,7 @@ def test_workers_killed_at_random_moments(cluster: RayCluster, tmp_path: Path, r
     def kill() -> None:
         # Of any one chunk at most three tries may fail.
         while len(killed) < KILLS and not over.wait(generator.uniform(1.5, 4)):
-            at_work = workers()
+            at_work = worker_processes()
             if at_work:
                 killed.append(generator.choice(at_work))
                 os.kill(killed[-1], signal.SIGKILL)
@@ -74,7 +63,18 @@ def test_workers_killed_at_random_moments(cluster: RayCluster, tmp_path: Path, r
         killing.join()
 
 
-@pytest.mark.parametrize("run", [ATTACK, EVALUATE], ids=name_of)
+@pytest.mark.parametrize("workers", [1, 3])
+@pytest.mark.parametrize("run", [EVALUATE, HARDEN_REPORT, TUNED], ids=name_of)
+def test_any_number_of_workers_makes_the_same(tmp_path: Path, run: Run, workers: int) -> None:
+    write_inputs(tmp_path, 240)
+    here, there = new(tmp_path, "here"), new(tmp_path, "there")
+    assert done(run.command(here)).code == 0
+    # In a process of its own, whose cluster has as many cores.
+    assert not kill_at(run.command(there, "--engine", "ray", "--workers", str(workers)), 900)
+    assert run.result(there) == run.result(here)
+
+
+@pytest.mark.parametrize("run", [ATTACK, EVALUATE, HARDEN_REPORT, TUNED], ids=name_of)
 def test_drivers_killed_at_random_moments(tmp_path: Path, run: Run) -> None:
     write_inputs(tmp_path, 480)
     here, there = new(tmp_path, "here"), new(tmp_path, "there")
