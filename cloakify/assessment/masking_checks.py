@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cloakify.assessment.looking_for_copies import EngineLooks
 from cloakify.attacks import Attack
 from cloakify.attacks.square import Square
 from cloakify.data import Batch, Splits
@@ -14,7 +15,6 @@ from cloakify.data.splits import some_of
 from cloakify.engine.engine import Engine
 from cloakify.engine.task import Arrays, Job, Task, Tell, work_of
 from cloakify.evaluation.near_copies import near_copies
-from cloakify.evaluation.planted_samples import try_planted
 from cloakify.evaluation.robustness import Correctness
 from cloakify.evaluation.warnings import (
     HARMLESS,
@@ -28,7 +28,7 @@ from cloakify.evaluation.warnings import (
 )
 from cloakify.experiment.counting import counted
 from cloakify.experiment.effort import Effort
-from cloakify.experiment.evaluation_tasks import look, looking
+from cloakify.experiment.evaluation_tasks import look, looking, plant, planting
 from cloakify.experiment.experiment import Experiment, Progress
 from cloakify.experiment.subject import Subject, Which
 from cloakify.numeric.arrays import Flags, Indices, floats, in_chunks
@@ -63,15 +63,14 @@ def check_masking(
     white_box = all(attack.gradient == "white-box" for attack in attacks)
     coverage = experiment.classifier.coverage
     known = [
-        *_copies(experiment, splits, progress),
+        *_copies(subject, engine, splits, progress),
         *filter(None, [blocked_gradients(coverage.blocked, coverage.passable)]),
     ]
     looks = [looking(subject, which, white_box, _some(experiment, indices, effort.probed))]
     (probes,) = look(engine, looks, counted(progress, STAGE, work_of(looks)))
     if not white_box:
         return [*known, *probe_warnings(probes), NO_WHITE_BOX]
-    target, seed = subject.target(which), experiment.setting.run.seed
-    test = try_planted(target, attacks, experiment.threat, experiment.dataset, indices, seed)
+    test = plant(engine, planting(which, attacks, indices, experiment.setting.run.seed))
     stronger = _gradient_free(
         subject, engine, effort, which, indices, correctness.adaptive, progress
     )
@@ -123,17 +122,18 @@ def _some(experiment: Experiment, indices: Indices, most: int | None) -> Indices
     return some_of(indices, experiment.labels, most, experiment.setting.run.seed)
 
 
-def _copies(experiment: Experiment, splits: Splits, progress: Progress) -> list[EvaluationWarning]:
+def _copies(
+    subject: Subject, engine: Engine[Subject], splits: Splits, progress: Progress
+) -> list[EvaluationWarning]:
     """Look for near copies in the report split of what the mask was made or chosen with."""
-    if experiment.inside is not None:
+    if subject.first.inside is not None:
         # Values inside the graph have no scale on which they would be near.
         return []
     used = np.concatenate([splits.fit, splits.select])
     flags = near_copies(
-        experiment.dataset,
+        EngineLooks(subject, engine),
         splits.report,
         used,
-        experiment.threat,
         lambda done: progress("looking for near copies", done, len(used)),
     )
     return list(filter(None, [near_copies_reported(flags)]))

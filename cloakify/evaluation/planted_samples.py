@@ -16,7 +16,6 @@ import numpy as np
 
 from cloakify.attacks import Attack, Target, ThreatModel
 from cloakify.attacks.starts import random_corner, random_in_ball
-from cloakify.data import Dataset
 from cloakify.evaluation.attack_models import withstands
 from cloakify.evaluation.samples import Samples
 from cloakify.graph.analysis.scores import Scores
@@ -70,11 +69,10 @@ def try_planted(
     target: Target,
     attacks: Sequence[Attack],
     threat: ThreatModel,
-    dataset: Dataset,
-    indices: Indices,
+    samples: Samples,
     seed: int,
 ) -> PlantedTest | None:
-    """Plant an adversarial point in the balls of a few samples and have attacks look for one.
+    """Plant an adversarial point in the balls of some samples and have attacks look for one.
 
     Parameters
     ----------
@@ -82,8 +80,8 @@ def try_planted(
         That follow the gradient; each is tried on what those before it left.
     threat
         With the budget.
-    indices
-        Of the samples that there are: ``PLANTED`` are taken, evenly from all.
+    samples
+        As :func:`planted_in` chooses them.
     seed
         Of what is planted.
 
@@ -95,10 +93,9 @@ def try_planted(
     if not attacks:
         return None
     names = tuple(attack.name for attack in attacks)
-    count = min(PLANTED, len(indices))
+    count = len(samples.y)
     if count < FEWEST:
         return PlantedTest(names, obstacle=f"it takes {FEWEST} samples")
-    samples = Samples.of(dataset.batch(indices[np.arange(count) * len(indices) // count]))
     balls = [_Ball(samples.at(np.array([row])), threat, seed) for row in range(count)]
     fitted = []
     for ball in balls:
@@ -125,6 +122,12 @@ def try_planted(
 
 
 _ALIKE = "too few points on the border of a ball have features that those inside have not"
+
+
+def planted_in(indices: Indices) -> Indices:
+    """Choose ``PLANTED`` of the samples that there are, evenly from all."""
+    count = min(PLANTED, len(indices))
+    return indices[np.arange(count) * len(indices) // max(1, count)]
 
 
 @dataclass(frozen=True)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from cloakify.attacks import Attack
 from cloakify.data import Batch
 from cloakify.engine.engine import Engine
-from cloakify.engine.task import Arrays, Job, Task, Tell, join, to_arrays, to_records
+from cloakify.engine.task import Arrays, Job, Task, Tell, join, to_arrays, to_records, untold
 from cloakify.evaluation.attack_models import attack_models, attacked_together
 from cloakify.evaluation.attack_results import AttackPlan, AttackResults
+from cloakify.evaluation.planted_samples import PlantedTest, planted_in, try_planted
 from cloakify.evaluation.probes import Probes, probe_model
 from cloakify.evaluation.samples import Samples
 from cloakify.experiment.subject import Subject, Which, name_of
@@ -42,6 +44,40 @@ class Looking(Task[Subject]):
         """See :meth:`Task.run`."""
         target, threat = subject.target(self.which), subject.first.threat
         return to_arrays([probe_model(target, threat, Samples.of(batch), gradients=self.gradients)])
+
+
+@dataclass(frozen=True)
+class Planting(Task[Subject]):
+    """Tries attacks where there is something to find.
+
+    What it makes is ``planted``, ``found`` and ``obstacle``; see
+    :class:`~cloakify.evaluation.planted_samples.PlantedTest`.
+
+    Attributes
+    ----------
+    which
+        The model.
+    attacks, seed
+        See :func:`~cloakify.evaluation.planted_samples.try_planted`.
+    """
+
+    which: Which
+    attacks: tuple[Attack, ...]
+    seed: int
+    is_dealt = False
+
+    @property
+    def name(self) -> str:
+        """See :attr:`Task.name`."""
+        return f"planting-{name_of(self.which)}"
+
+    def run(self, subject: Subject, batch: Batch, tell: Tell) -> Arrays:
+        """See :meth:`Task.run`."""
+        target, threat = subject.target(self.which), subject.first.threat
+        test = try_planted(target, self.attacks, threat, Samples.of(batch), self.seed)
+        assert test is not None
+        made = (test.planted, test.found, test.obstacle)
+        return dict(zip(("planted", "found", "obstacle"), map(np.array, made), strict=True))
 
 
 @dataclass(frozen=True)
@@ -90,6 +126,26 @@ def attacking(subject: Subject, plan: AttackPlan, parts: int) -> Job[Subject]:
     )
     task = Attacking(replace(plan, given_copies=None), len(subject.targets))
     return Job(task, chunks)
+
+
+def planting(
+    which: Which, attacks: Sequence[Attack], indices: Indices, seed: int
+) -> list[Job[Subject]]:
+    """Return the job of trying attacks where there is something to find; none without attacks."""
+    if not attacks:
+        return []
+    return [Job(Planting(which, tuple(attacks), seed), [planted_in(indices)])]
+
+
+def plant(engine: Engine[Subject], jobs: Sequence[Job[Subject]]) -> PlantedTest | None:
+    """Do what :func:`planting` returns."""
+    for job in jobs:
+        task = job.task
+        assert isinstance(task, Planting)
+        (made,) = engine.map(job, untold)
+        names = tuple(attack.name for attack in task.attacks)
+        return PlantedTest(names, int(made["planted"]), int(made["found"]), str(made["obstacle"]))
+    return None
 
 
 def look(

@@ -8,13 +8,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cloakify.attacks import Target
+from cloakify.data import Batch
 from cloakify.data.naming import shown
+from cloakify.engine.engine import Engine
+from cloakify.engine.task import Arrays, Job, Task, Tell, untold
 from cloakify.errors import DataError, ModelError
 from cloakify.experiment.class_order import find_better_order, is_low
 from cloakify.experiment.experiment import Experiment
 from cloakify.experiment.label_ranking import rank_labels
-from cloakify.numeric.arrays import Array, Labels, floats
+from cloakify.experiment.subject import Subject
+from cloakify.numeric.arrays import Array, Labels, floats, in_chunks
 from cloakify.numeric.judging import is_right
 
 # Clean samples that the model is tried on, taken evenly from all: a hundred classes need as many
@@ -75,13 +78,63 @@ class Preflight:
         return self.hidden > HIDDEN
 
 
+@dataclass(frozen=True)
+class Trying(Task[Subject]):
+    """Runs a model on n clean samples: ``logits`` [n, C], and which are ``overruled``, bool [n].
+
+    Attributes
+    ----------
+    number
+        Which of the models.
+    """
+
+    number: int
+    is_dealt = False
+
+    @property
+    def name(self) -> str:
+        """See :attr:`Task.name`."""
+        return f"trying-{self.number}"
+
+    def run(self, subject: Subject, batch: Batch, tell: Tell) -> Arrays:
+        """See :meth:`Task.run`."""
+        logits, overruled = subject.targets[self.number].logits_and_overruled(floats(batch.x))
+        return {"logits": logits, "overruled": overruled}
+
+
+@dataclass(frozen=True)
+class Sloping(Task[Subject]):
+    """Makes ``hidden`` of a batch; see :meth:`~cloakify.attacks.Target.hidden_slopes`."""
+
+    number: int
+    is_dealt = False
+
+    @property
+    def name(self) -> str:
+        """See :attr:`Task.name`."""
+        return f"sloping-{self.number}"
+
+    def run(self, subject: Subject, batch: Batch, tell: Tell) -> Arrays:
+        """See :meth:`Task.run`."""
+        return {"hidden": np.array(subject.targets[self.number].hidden_slopes(floats(batch.x)))}
+
+
 def preflight(
-    experiment: Experiment, target: Target, *, few: bool = False, gradients: bool = True
+    subject: Subject,
+    number: int,
+    engine: Engine[Subject],
+    *,
+    few: bool = False,
+    gradients: bool = True,
 ) -> Preflight:
-    """Run a target on clean samples.
+    """Run a model on clean samples.
 
     Parameters
     ----------
+    number
+        Which of the subject's models.
+    engine
+        Who does it.
     few
         Whether a few samples may well be ones that the model errs on.
     gradients
@@ -95,18 +148,15 @@ def preflight(
         Its answers fit another order of the classes far better than the data's, or it knows hardly
         more than chance.
     """
+    experiment, target = subject.experiments[number], subject.targets[number]
     path, dataset = experiment.classifier.file.path, experiment.dataset
     given = experiment.setting.data.labels != "model"
     count = min(TRIED if given else TRIED_ON_ITS_OWN, len(dataset))
     indices = np.arange(count) * len(dataset) // count
-    lost = other = 0
-    answers: list[Array] = []
-    for batch in dataset.batches(indices, target.span):
-        x = floats(batch.x)
-        logits, overruled = target.logits_and_overruled(x)
-        lost += int(np.isnan(logits).any(axis=1).sum())
-        other += int(overruled.sum())
-        answers.append(logits)
+    parts = list(engine.map(Job(Trying(number), in_chunks(indices, target.span)), untold))
+    logits = np.concatenate([part["logits"] for part in parts])
+    other = sum(int(part["overruled"].sum()) for part in parts)
+    lost = int(np.isnan(logits).any(axis=1).sum())
     if lost:
         raise ModelError(
             f"{path}: its logits are no numbers (NaN) on {lost} of {count} clean samples; is a "
@@ -119,7 +169,6 @@ def preflight(
             "answer; name another head with --head, or export the model with its class scores as "
             "output"
         )
-    logits = np.concatenate(answers)
     labels = experiment.labels[indices]
     if given and not experiment.setting.data.accept_accuracy:
         if target.independent:
@@ -131,8 +180,9 @@ def preflight(
         spread = np.inf if target.independent else float(np.median(np.ptp(logits, axis=1)))
     hidden = 0.0
     if gradients:
-        batch = dataset.batch(indices[:: -(-count // target.batch_size)])
-        hidden = target.hidden_slopes(floats(batch.x))
+        some = indices[:: -(-count // target.batch_size)]
+        (made,) = engine.map(Job(Sloping(number), [some]), untold)
+        hidden = float(made["hidden"])
     return Preflight(count, int(is_right(logits, labels).sum()), other, spread, hidden)
 
 

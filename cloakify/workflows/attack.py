@@ -98,14 +98,14 @@ def attack(
     subject = Subject([experiment])
     target, dataset = subject.targets[SOURCE], experiment.dataset
     white_box = method.gradient == "white-box"
-    first_look = preflight(experiment, target, few=True, gradients=white_box)
+    engine = engines.on(subject)
+    first_look = preflight(subject, SOURCE, engine, few=True, gradients=white_box)
     doubts = _doubts(experiment, target, method) if white_box else []
     right = np.empty((2, len(dataset)), bool)
     logits = np.empty((2, len(dataset) * target.independent, target.num_classes), np.float32)
     job = Job(Crafting(method), in_chunks(np.arange(len(dataset)), target.span))
     inside = experiment.inside
     shape = dataset.sample_shape if inside is None else inside.packing.tensor_shape
-    engine = engines.on(subject)
     engine.begin([job])
     parts = engine.map(job, counted(progress, "attacking", job.work))
     with atomic_write(path) as file, NpzWriter(file) as archive:

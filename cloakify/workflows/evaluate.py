@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -25,11 +26,17 @@ from cloakify.data import Copies, Samples
 from cloakify.engine.task import work_of
 from cloakify.errors import UsageError
 from cloakify.evaluation.attack_results import AttackPlan
-from cloakify.evaluation.planted_samples import try_planted
 from cloakify.experiment.classifier import Classifier, open_classifier
 from cloakify.experiment.counting import counted
 from cloakify.experiment.engines import Engines, workers_let_go
-from cloakify.experiment.evaluation_tasks import attack, attacking, look, looking
+from cloakify.experiment.evaluation_tasks import (
+    attack,
+    attacking,
+    look,
+    looking,
+    plant,
+    planting,
+)
 from cloakify.experiment.experiment import Experiment, Progress, open_experiment
 from cloakify.experiment.outlook import Outlook, measure_pace
 from cloakify.experiment.outputs import check_outputs
@@ -127,8 +134,8 @@ def evaluate(
     with clock.stage("look"):
         gradients = any(attack.gradient == "white-box" for attack in attacks)
         seen = [
-            preflight(experiment, target, gradients=gradients)
-            for experiment, target in zip(experiments, targets, strict=True)
+            preflight(subject, number, engine, gradients=gradients)
+            for number in range(len(experiments))
         ]
         passable = any(each.coverage.passable for each in classifiers)
         passable |= any(each.hides_slopes for each in seen)
@@ -156,23 +163,15 @@ def evaluate(
         others = []
         if setting.evaluation.other_threats:
             others = trying_others(subject, numbers, attacks[0], setting.run.seed)
-        engine.begin([*looks, attempts, *labels, *others])
+        every = np.arange(len(first.dataset))
+        plants = [planting(number, plan.white_box, every, plan.seed) for number in numbers]
+        engine.begin([*looks, attempts, *chain(*plants), *labels, *others])
         probes = look(engine, looks, counted(progress, "looking", work_of(looks)))
     with clock.stage("attack"):
         tell = counted(progress, "attacking", attempts.work)
         results = attack(engine, attempts, plan, tell)
     with clock.stage("test"):
-        planted = [
-            try_planted(
-                target,
-                plan.white_box,
-                first.threat.with_eps(largest),
-                first.dataset,
-                np.arange(len(first.dataset)),
-                plan.seed,
-            )
-            for target in targets
-        ]
+        planted = [plant(engine, jobs) for jobs in plants]
     fared: list[LabelAccuracy | None] = [None for _ in targets]
     if labels:
         with clock.stage("labels"):

@@ -255,7 +255,7 @@ def _open(files: _Files, setting: HardenSetting, progress: Progress) -> _Run:
     engine, target = engines.on(subject), subject.targets[SOURCE]
     setting = _with_state(setting)
     white_box = follows_gradient(setting)
-    look = preflight(experiment, target, gradients=white_box)
+    look = preflight(subject, SOURCE, engine, gradients=white_box)
     # An exact match is lost with one label, which the ratio singles out and the sum does not.
     singled = look.small_logits or target.independent
     if singled and setting.evaluation.attack == "auto":

@@ -169,7 +169,7 @@ def driver_seconds(engine: RayEngine[Numbers], chunks: int) -> float:
 
 
 def driver_memory(engine: RayEngine[Numbers], samples: int) -> int:
-    """Return the most bytes that the driver has taken for so many samples, but for their numbers."""
+    """Return the most bytes that the driver takes for so many samples, but for their numbers."""
     job = Job(Flags(), in_chunks(np.arange(samples), 256))
     tracemalloc.start()
     for _ in engine.map(job, untold):

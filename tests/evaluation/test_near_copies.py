@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -9,14 +11,33 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cloakify.attacks import make_threat
-from cloakify.data import Preprocessing, open_data
-from cloakify.evaluation.near_copies import near_copies
+from cloakify.attacks import ThreatModel, make_threat
+from cloakify.data import Dataset, Preprocessing, open_data
+from cloakify.evaluation.near_copies import BATCH, meet, near_copies, sketch
 from cloakify.graph.analysis.inputs import InputSpec
 
 EPS = {"linf": 4 / 255, "l2": 0.2}
 PLAIN = Preprocessing()
 IMAGENET = Preprocessing.parse("1", "0.485,0.456,0.406", "0.229,0.224,0.225")
+
+
+@dataclass
+class Here:
+    """Reads samples itself."""
+
+    data: Dataset
+    threat: ThreatModel
+
+    @property
+    def sample_shape(self) -> tuple[int, ...]:
+        return self.data.sample_shape
+
+    def sketches(self, samples: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        for batch in self.data.batches(samples, BATCH):
+            yield batch.index, sketch(batch.x, self.threat)
+
+    def meetings(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+        return meet(self.data.batch(first).x, self.data.batch(second).x, self.threat)
 
 
 @settings(
@@ -44,7 +65,7 @@ def test_against_all_pairs(
     spec = InputSpec("x", (None, 3, 8, 8), np.dtype(np.float32), 1)
     data = open_data(tmp_path / "d.npz", spec, preprocessing)
     threat = make_threat(norm, EPS[norm], spec, preprocessing)
-    found = near_copies(data, np.arange(30), np.arange(30, 60), threat)
+    found = near_copies(Here(data, threat), np.arange(30), np.arange(30, 60))
     apart = (pixels[:30, None] - pixels[None, 30:]).reshape(30, 30, -1)
     order = np.inf if norm == "linf" else 2
     distance = np.linalg.norm(apart, ord=order, axis=2).min(axis=1)
@@ -60,10 +81,10 @@ def test_progress_tells_how_many_were_looked_at(tmp_path: Path) -> None:
     data = open_data(tmp_path / "d.npz", spec, PLAIN)
     threat = make_threat("linf", 0.01, spec, PLAIN)
     told: list[int] = []
-    near_copies(data, np.arange(5), np.arange(5, 300), threat, told.append)
+    near_copies(Here(data, threat), np.arange(5), np.arange(5, 300), told.append)
     assert told[-1] == 295 and told == sorted(told)
     with pytest.raises(IndexError):
-        near_copies(data, np.array([300]), np.arange(5), threat)
+        near_copies(Here(data, threat), np.array([300]), np.arange(5))
 
 
 def test_samples_of_a_few_numbers_are_no_copies(tmp_path: Path) -> None:
@@ -71,4 +92,4 @@ def test_samples_of_a_few_numbers_are_no_copies(tmp_path: Path) -> None:
     spec = InputSpec("x", (None, 8), np.dtype(np.float32), None)
     data = open_data(tmp_path / "d.npz", spec, PLAIN)
     threat = make_threat("linf", 0.01, spec, PLAIN)
-    assert not near_copies(data, np.arange(5), np.arange(5, 20), threat).any()
+    assert not near_copies(Here(data, threat), np.arange(5), np.arange(5, 20)).any()

@@ -12,7 +12,14 @@ from scipy.optimize import linprog
 
 from cloakify.attacks import Apgd, ApgdT, Attack, Target, ThreatModel
 from cloakify.attacks.apgd import ApgdBpda
-from cloakify.evaluation.planted_samples import INSIDE, PlantedTest, fit_readout, try_planted
+from cloakify.evaluation.planted_samples import (
+    INSIDE,
+    PlantedTest,
+    fit_readout,
+    planted_in,
+    try_planted,
+)
+from cloakify.evaluation.samples import Samples
 from cloakify.evaluation.warnings import WarningCode, planted_missed
 from cloakify.experiment.classifier import open_classifier
 from cloakify.experiment.experiment import open_experiment
@@ -33,10 +40,9 @@ def tried(
     setting = EvaluateSetting(eps=(eps,), norm=norm, device="cpu", limit=96)
     classifier = open_classifier(model, setting.model)
     experiment = open_experiment(classifier, data, setting.at(eps), lambda *_: None)
-    indices = np.arange(len(experiment.dataset))
-    test = try_planted(
-        experiment.target(), attacks or (QUICK,), experiment.threat, experiment.dataset, indices, 0
-    )
+    chosen = planted_in(np.arange(len(experiment.dataset)))
+    samples = Samples.of(experiment.dataset.batch(chosen))
+    test = try_planted(experiment.target(), attacks or (QUICK,), experiment.threat, samples, 0)
     assert test is not None
     return test
 
@@ -121,7 +127,7 @@ def test_features_that_do_not_move_hold_nothing(planted: Planted) -> None:
 
 def test_without_attacks_nothing_is_tried(planted: Planted) -> None:
     nothing: object = None
-    assert try_planted(nothing, (), nothing, nothing, np.arange(9), 0) is None  # type: ignore[arg-type]
+    assert try_planted(nothing, (), nothing, nothing, 0) is None  # type: ignore[arg-type]
 
 
 class Still(Attack):
