@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,15 +55,36 @@ from cloakify.report.records import (
 from cloakify.version import __version__
 
 
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """What was measured of one model.
+
+    Attributes
+    ----------
+    probes
+        What its gradients look like.
+    results
+        What withstood the attacks.
+    planted
+        What the attacks found where there was something to find.
+    labels
+        How its independent labels fare, where it has some.
+    others
+        What it withstands that was not asked for, where that was tried.
+    """
+
+    probes: Probes
+    results: AttackResults
+    planted: PlantedTest | None
+    labels: LabelAccuracy | None
+    others: OtherThreats | None
+
+
 def evaluate_report(
     experiment: Experiment,
     classifiers: Sequence[Classifier],
     plan: AttackPlan,
-    probes: Sequence[Probes],
-    results: Sequence[AttackResults],
-    planted: Sequence[PlantedTest | None],
-    labels: Sequence[LabelAccuracy | None],
-    others: Sequence[OtherThreats | None],
+    measured: Sequence[Measured],
     timing: Mapping[str, float],
     command: str,
 ) -> EvaluateReport:
@@ -70,60 +92,14 @@ def evaluate_report(
 
     Parameters
     ----------
-    planted
-        What the attacks found in each model where there was something to find.
-    labels
-        How each model's independent labels fare, where it has some.
-    others
-        What each model withstands that was not asked for, where that was tried.
     command
         What a shell repeats the run with.
     """
     paths = [str(classifier.file.path) for classifier in classifiers]
-    dataset, scores = experiment.dataset, classifiers[0].scores
-    data = EvaluateData(
-        path=str(dataset.path),
-        sha256=dataset.sha256,
-        samples=len(dataset),
-        num_classes=scores.num_classes,
-        labels="model" if experiment.setting.data.labels == "model" else "given",
-        preprocessing=str(experiment.inputs),
-        preprocessing_source=experiment.inputs.source,
-        classes=dataset.class_names,
-        task=scores.task.value,
-    )
-    warnings = [
-        [
-            *_blocked(classifier),
-            *_warnings(plan, probe, result, number, data.chance),
-            *filter(None, [planted_missed(test)]),
-            *seen,
-        ]
-        for number, (classifier, probe, result, test, seen) in enumerate(
-            zip(
-                classifiers,
-                probes,
-                results,
-                planted,
-                seen_before(experiment.dataset, classifiers),
-                strict=True,
-            )
-        )
-    ]
-    models = tuple(
-        _model(
-            FileRef(str(classifier.file.path), classifier.file.sha256),
-            plan,
-            result,
-            own,
-            data.chance,
-            fared,
-            besides,
-        )
-        for classifier, result, own, fared, besides in zip(
-            classifiers, results, warnings, labels, others, strict=True
-        )
-    )
+    others = range(1, len(paths))
+    results = [each.results for each in measured]
+    data = _data(experiment, classifiers[0])
+    warnings = _all_warnings(experiment.dataset, classifiers, plan, measured, data.chance)
     check = plan.gradient_free_check
     listed = [*plan.attacks, *([] if check is None else [check])]
     return EvaluateReport(
@@ -136,16 +112,19 @@ def evaluate_report(
             for attack in listed
         ),
         data=data,
-        models=models,
+        models=tuple(
+            _model(FileRef(path, classifier.file.sha256), plan, each, own, data.chance)
+            for path, classifier, each, own in zip(
+                paths, classifiers, measured, warnings, strict=True
+            )
+        ),
         transfer=tuple(_transfers(paths, results, plan)),
         comparisons=tuple(
-            entry
-            for number in range(1, len(paths))
-            for entry in _comparisons(paths, results, plan, number)
+            entry for number in others for entry in _comparisons(paths, results, plan, number)
         ),
         verdicts=tuple(
             entry
-            for number in range(1, len(paths))
+            for number in others
             for entry in _verdicts(paths, results, plan, number, warnings[number])
         ),
         timing=timing,
@@ -153,6 +132,41 @@ def evaluate_report(
         copies=None if plan.given_copies is None else _given(plan.given_copies, results[0]),
         command=command,
     )
+
+
+def _data(experiment: Experiment, classifier: Classifier) -> EvaluateData:
+    dataset, scores = experiment.dataset, classifier.scores
+    return EvaluateData(
+        path=str(dataset.path),
+        sha256=dataset.sha256,
+        samples=len(dataset),
+        num_classes=scores.num_classes,
+        labels="model" if experiment.setting.data.labels == "model" else "given",
+        preprocessing=str(experiment.inputs),
+        preprocessing_source=experiment.inputs.source,
+        classes=dataset.class_names,
+        task=scores.task.value,
+    )
+
+
+def _all_warnings(
+    dataset: Dataset,
+    classifiers: Sequence[Classifier],
+    plan: AttackPlan,
+    measured: Sequence[Measured],
+    chance: float,
+) -> list[list[EvaluationWarning]]:
+    """Return what puts each model's figures in doubt."""
+    seen = seen_before(dataset, classifiers)
+    return [
+        [
+            *_blocked(classifiers[number]),
+            *_warnings(plan, each.probes, each.results, number, chance),
+            *filter(None, [planted_missed(each.planted)]),
+            *seen[number],
+        ]
+        for number, each in enumerate(measured)
+    ]
 
 
 def seen_before(
@@ -196,12 +210,11 @@ def _warnings(
 def _model(
     file: FileRef,
     plan: AttackPlan,
-    results: AttackResults,
+    measured: Measured,
     warnings: Sequence[EvaluationWarning],
     chance: float,
-    labels: LabelAccuracy | None,
-    others: OtherThreats | None,
 ) -> ModelEvaluation:
+    results = measured.results
     worst = results.worst_case
     budgets = list(enumerate(plan.budgets))
     convergence = () if plan.doubled is None else budgets
@@ -227,8 +240,8 @@ def _model(
         ),
         warnings=tuple(warnings),
         copies=() if plan.given_copies is None else tuple(_on_copies(results)),
-        labels=labels,
-        others=others,
+        labels=measured.labels,
+        others=measured.others,
     )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import chain
 from pathlib import Path
 
@@ -18,12 +17,13 @@ from cloakify.assessment.attack_plan import (
     label_attack,
     plan_attacks,
 )
-from cloakify.assessment.evaluate_report import evaluate_report
+from cloakify.assessment.evaluate_report import Measured, evaluate_report
 from cloakify.assessment.expected_work import outlook_of_plan
 from cloakify.assessment.label_accuracy import attacking_labels, label_accuracy
 from cloakify.assessment.other_threats import other_threats, trying_others
 from cloakify.data import Copies, Samples
-from cloakify.engine.task import work_of
+from cloakify.engine.engine import Engine
+from cloakify.engine.task import Job, work_of
 from cloakify.errors import UsageError
 from cloakify.evaluation.attack_results import AttackPlan
 from cloakify.experiment.classifier import Classifier, open_classifier
@@ -37,7 +37,7 @@ from cloakify.experiment.evaluation_tasks import (
     plant,
     planting,
 )
-from cloakify.experiment.experiment import Experiment, Progress, open_experiment
+from cloakify.experiment.experiment import Progress, open_experiment
 from cloakify.experiment.outlook import Outlook, measure_pace
 from cloakify.experiment.outputs import check_outputs
 from cloakify.experiment.preflight import preflight
@@ -113,105 +113,192 @@ def evaluate(
     paths = _distinct([models] if isinstance(models, str | os.PathLike) else models)
     if setting.evaluation.require_gain is not None and len(paths) < 2:
         raise UsageError("--require-gain compares with the first model: give a second one")
-    largest = check_budgets(setting.threat.eps)[-1]
-    attacks = chosen_attacks(setting)
     clock = StageTimes()
     with clock.stage("open"):
-        classifiers = [open_classifier(path, setting.model, needs_head=False) for path in paths]
-        check_outputs(reports, classifiers, data, attacked, read=setting.data.read)
-        _check_alike(classifiers, setting.data)
-        engines = Engines("evaluate", setting, progress)
-        whole = open_experiment(classifiers[0], data, setting.at(largest), engines.label)
-        first = whole.without_copies()
-        given = None
-        if attacked is not None:
-            given = whole.copies(attacked).of(whole.dataset.distinct)
-        experiments = [first, *(first.of(other) for other in classifiers[1:])]
-        classifiers = [experiment.classifier for experiment in experiments]
-        subject = Subject(experiments, given)
-        targets = subject.targets
-        engine = engines.on(subject)
+        opened = _open(paths, data, setting, progress, attacked, reports)
+        subject, engine = opened.subject, opened.engine
     with clock.stage("look"):
-        gradients = any(attack.gradient == "white-box" for attack in attacks)
-        seen = [
-            preflight(subject, number, engine, gradients=gradients)
-            for number in range(len(experiments))
-        ]
-        passable = any(each.coverage.passable for each in classifiers)
-        passable |= any(each.hides_slopes for each in seen)
-        planned = partial(_plan, first=first, models=len(paths), given=given, passable=passable)
-        if told is not None or setting.evaluation.time_budget is not None:
-            pace = measure_pace(
-                targets[0],
-                [first.threat.with_eps(eps) for eps in check_budgets(setting.threat.eps)],
-                first.dataset,
-                np.arange(len(first.dataset)),
-                gradients=gradients,
-            )
-
-            def outlook(tried: EvaluateSetting) -> Outlook:
-                return outlook_of_plan(planned(tried), len(first.dataset), len(targets), pace)
-
-            setting = within_time(setting, clock.spent, lambda tried: outlook(tried).seconds)
-            if told is not None:
-                told(outlook(setting))
-        plan = planned(setting)
-        numbers = range(len(paths))
-        looks = [looking(subject, number, gradients) for number in numbers]
-        attempts = attacking(subject, plan, engines.parts)
-        labels = attacking_labels(subject, numbers, label_attack(setting, attacks))
-        others = []
-        if setting.evaluation.other_threats:
-            others = trying_others(subject, numbers, attacks[0], setting.run.seed)
-        every = np.arange(len(first.dataset))
-        plants = [planting(number, plan.white_box, every, plan.seed) for number in numbers]
-        engine.begin([*looks, attempts, *chain(*plants), *labels, *others])
-        probes = look(engine, looks, counted(progress, "looking", work_of(looks)))
+        setting, plan = _plan(opened, setting, clock.spent, told)
+        work = _work(opened, setting, plan)
+        engine.begin(work.jobs)
+        probes = look(engine, work.looks, counted(progress, "looking", work_of(work.looks)))
     with clock.stage("attack"):
-        tell = counted(progress, "attacking", attempts.work)
-        results = attack(engine, attempts, plan, tell)
+        tell = counted(progress, "attacking", work.attempts.work)
+        results = attack(engine, work.attempts, plan, tell)
     with clock.stage("test"):
-        planted = [plant(engine, jobs) for jobs in plants]
-    fared: list[LabelAccuracy | None] = [None for _ in targets]
-    if labels:
+        planted = [plant(engine, jobs) for jobs in work.plants]
+    fared: list[LabelAccuracy | None] = [None for _ in paths]
+    if work.labels:
         with clock.stage("labels"):
-            tell = counted(progress, "labels", work_of(labels))
-            fared = [label_accuracy(subject, engine, job, tell) for job in labels]
-    besides: list[OtherThreats | None] = [None for _ in targets]
-    if others:
+            tell = counted(progress, "labels", work_of(work.labels))
+            fared = [label_accuracy(subject, engine, job, tell) for job in work.labels]
+    besides: list[OtherThreats | None] = [None for _ in paths]
+    if work.others:
         with clock.stage("others"):
-            tell = counted(progress, "other threats", work_of(others))
-            besides = [other_threats(subject, engine, job, tell) for job in others]
+            tell = counted(progress, "other threats", work_of(work.others))
+            besides = [other_threats(subject, engine, job, tell) for job in work.others]
+    every = zip(probes, results, planted, fared, besides, strict=True)
+    measured = [Measured(*each) for each in every]
     repeated = setting.replace(time_budget=None)
     command = command_line("evaluate", paths, repeated, data=data, attacked=attacked)
-    report = evaluate_report(
-        first, classifiers, plan, probes, results, planted, fared, besides, clock.seconds, command
+    report = replace(
+        evaluate_report(subject.first, opened.classifiers, plan, measured, clock.seconds, command),
+        engine=opened.engines.took_part,
     )
-    report = replace(report, engine=engines.took_part)
     return EvaluateResult(
         report,
         missed_gate(report, setting.evaluation.require_gain),
-        (*whole.notes, *engines.notes),
-        whole.dataset.class_names,
+        (*opened.notes, *opened.engines.notes),
+        subject.first.dataset.class_names,
     )
 
 
-def _plan(
+@dataclass(frozen=True)
+class _Opened:
+    """What is open as long as models are evaluated.
+
+    Attributes
+    ----------
+    subject
+        The models with their samples.
+    given
+        Attacked copies of these.
+    engines, engine
+        Who does the work.
+    notes
+        Remarks on the data.
+    """
+
+    subject: Subject
+    given: Copies | None
+    engines: Engines
+    engine: Engine[Subject]
+    notes: tuple[str, ...]
+
+    @property
+    def classifiers(self) -> list[Classifier]:
+        """The models, in their order."""
+        return [experiment.classifier for experiment in self.subject.experiments]
+
+
+def _open(
+    paths: Sequence[Path],
+    data: Samples,
     setting: EvaluateSetting,
-    first: Experiment,
-    models: int,
-    given: Copies | None,
-    passable: bool,
-) -> AttackPlan:
-    return plan_attacks(
-        setting,
-        chosen_attacks(setting),
-        first.threat,
-        first.dataset.sample_shape,
-        len(first.dataset),
-        models,
-        given,
-        passable,
+    progress: Progress,
+    attacked: str | os.PathLike[str] | None,
+    reports: Sequence[str | os.PathLike[str]],
+) -> _Opened:
+    """Open models and samples, before anything is done with them."""
+    largest = check_budgets(setting.threat.eps)[-1]
+    # What is wrong with these is said before anything is read.
+    chosen_attacks(setting)
+    classifiers = [open_classifier(path, setting.model, needs_head=False) for path in paths]
+    check_outputs(reports, classifiers, data, attacked, read=setting.data.read)
+    _check_alike(classifiers, setting.data)
+    engines = Engines("evaluate", setting, progress)
+    whole = open_experiment(classifiers[0], data, setting.at(largest), engines.label)
+    first = whole.without_copies()
+    given = None
+    if attacked is not None:
+        given = whole.copies(attacked).of(whole.dataset.distinct)
+    subject = Subject([first, *(first.of(other) for other in classifiers[1:])], given)
+    return _Opened(subject, given, engines, engines.on(subject), whole.notes)
+
+
+def _plan(
+    opened: _Opened,
+    setting: EvaluateSetting,
+    spent: float,
+    told: Callable[[Outlook], None] | None,
+) -> tuple[EvaluateSetting, AttackPlan]:
+    """Look at the models first; return what to try, and the setting that it is made by.
+
+    Another one than was asked for, where that would take longer than it may.
+
+    Parameters
+    ----------
+    spent
+        Seconds that have gone by.
+    told
+        See :func:`evaluate`.
+    """
+    subject, first = opened.subject, opened.subject.first
+    models = range(len(subject.experiments))
+    gradients = any(attack.gradient == "white-box" for attack in chosen_attacks(setting))
+    seen = [preflight(subject, model, opened.engine, gradients=gradients) for model in models]
+    passable = any(each.coverage.passable for each in opened.classifiers)
+    passable |= any(each.hides_slopes for each in seen)
+
+    def planned(tried: EvaluateSetting) -> AttackPlan:
+        return plan_attacks(
+            tried,
+            chosen_attacks(tried),
+            first.threat,
+            first.dataset.sample_shape,
+            len(first.dataset),
+            len(models),
+            opened.given,
+            passable,
+        )
+
+    if told is None and setting.evaluation.time_budget is None:
+        return setting, planned(setting)
+    pace = measure_pace(
+        subject.targets[0],
+        [first.threat.with_eps(eps) for eps in check_budgets(setting.threat.eps)],
+        first.dataset,
+        np.arange(len(first.dataset)),
+        gradients=gradients,
+    )
+
+    def outlook(tried: EvaluateSetting) -> Outlook:
+        return outlook_of_plan(planned(tried), len(first.dataset), len(models), pace)
+
+    setting = within_time(setting, spent, lambda tried: outlook(tried).seconds)
+    if told is not None:
+        told(outlook(setting))
+    return setting, planned(setting)
+
+
+@dataclass(frozen=True)
+class _Work:
+    """All that is to be done, of which an engine is told at once.
+
+    Attributes
+    ----------
+    looks, plants, labels, others
+        One job for each model, or of ``plants`` none or one; none of ``labels`` and ``others``
+        where they are not asked for.
+    attempts
+        Of all models together.
+    """
+
+    looks: list[Job[Subject]]
+    attempts: Job[Subject]
+    plants: Sequence[Sequence[Job[Subject]]]
+    labels: Sequence[Job[Subject]]
+    others: Sequence[Job[Subject]]
+
+    @property
+    def jobs(self) -> list[Job[Subject]]:
+        """In the order in which they are done."""
+        return [*self.looks, self.attempts, *chain(*self.plants), *self.labels, *self.others]
+
+
+def _work(opened: _Opened, setting: EvaluateSetting, plan: AttackPlan) -> _Work:
+    subject, attacks = opened.subject, chosen_attacks(setting)
+    models, every = range(len(subject.experiments)), np.arange(len(subject.first.dataset))
+    gradients = any(attack.gradient == "white-box" for attack in attacks)
+    others = []
+    if setting.evaluation.other_threats:
+        others = trying_others(subject, models, attacks[0], setting.run.seed)
+    return _Work(
+        [looking(subject, model, gradients) for model in models],
+        attacking(subject, plan, opened.engines.parts),
+        [planting(model, plan.white_box, every, plan.seed) for model in models],
+        attacking_labels(subject, models, label_attack(setting, attacks)),
+        others,
     )
 
 
