@@ -163,9 +163,11 @@ def tune_gates(
     parameters = Parameters(plan.kind, work.units(np.sort(splits.fit[: plan.batch_size])))
     folds, held_out = folds_of(splits, experiment.dataset.labels, plan.seed)
     evaluator = GateEvaluator(work, parameters, experiment.labels, held_out)
+    learned_from = [np.concatenate([fold, extra]) for fold in folds]
+    work.remember(np.unique(np.concatenate(learned_from)))
     outcome = tune(
         work.learn,
-        [np.concatenate([fold, extra]) for fold in folds],
+        learned_from,
         experiment.threat,
         plan,
         parameters,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 
 import numpy as np
@@ -16,15 +16,19 @@ from cloakify.engine.task import Arrays, Job, Task, Tell, untold
 from cloakify.experiment.experiment import Experiment
 from cloakify.experiment.subject import Subject
 from cloakify.graph.analysis.gate_sites import GateSite
+from cloakify.graph.analysis.task import Task as Answer
 from cloakify.masking.course import Draw
-from cloakify.masking.gated import GatedModel
-from cloakify.masking.lesson import Learned, Lesson, attack_batch, learn
+from cloakify.masking.gated import GatedModel, neutral_gates
+from cloakify.masking.lesson import Learned, Lesson, answers_of, attack_batch, learn
 from cloakify.masking.tuning_plan import TuningPlan
 from cloakify.numeric.arrays import Doubles, Indices, floats, in_chunks
 from cloakify.runtime import fitting_batch_size
 
 # Of the attack that gates are tried by.
 PGD_STEPS = 10
+
+# Numbers of the source's answers that are remembered, 64 MiB of them.
+REMEMBERED = 1 << 24
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +87,8 @@ class Answering(_OnGates):
 class Withstanding(_OnGates):
     """Makes of n samples ``single`` and ``robust``, bool [n].
 
-    They tell which are classified rightly under one step of the tuning's attack, and under PGD.
+    They tell which are classified rightly under one step of the tuning's attack, and which of these
+    under PGD as well.
     """
 
     gates: Doubles
@@ -96,8 +101,13 @@ class Withstanding(_OnGates):
         target, pgd = model.target, Pgd(steps=PGD_STEPS, seed=plan.seed)
         # A number that no step of the tuning has.
         once = attack_batch(model, batch, threat, plan, 1, plan.steps)
-        hard = pgd.run(target, floats(batch.x), batch.y, batch.index, threat)
-        return {"single": target.correct(once, batch.y), "robust": target.correct(hard, batch.y)}
+        single = target.correct(once, batch.y)
+        robust, left = single.copy(), np.flatnonzero(single)
+        if len(left):
+            x, y = floats(batch.x)[left], batch.y[left]
+            hard = pgd.run(target, x, y, batch.index[left], threat)
+            robust[left] = target.correct(hard, y)
+        return {"single": single, "robust": robust}
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,11 +142,25 @@ class GateWork:
         plan: TuningPlan,
     ) -> None:
         self.sites, self.plan = tuple(sites), plan
-        self._engine = engine
+        self._engine, self._subject = engine, subject
         first = subject.first
         # As planned, whatever had to be halved by now.
         planned = min(first.batching.first, _fitting(first))
         self._size = first.spec.batch_size or planned
+        self._known, self._answers = np.empty(0, np.int64), np.empty((0, 0), np.float32)
+
+    def remember(self, samples: Indices) -> None:
+        """Ask the source once for what it answers on samples that steps will learn from again.
+
+        Mixtures are new each time; and what is seen but once is asked when it is.
+        """
+        scores, plan = self._subject.first.classifier.scores, self.plan
+        seen_again = plan.steps * plan.batch_size > len(samples)
+        if plan.mix or not seen_again or len(samples) * scores.num_classes > REMEMBERED:
+            return
+        (made,) = self.do([self.answering(neutral_gates(self.sites), samples)])
+        self._known = samples
+        self._answers = answers_of(made["logits"], independent=scores.task is Answer.MULTILABEL)
 
     def units(self, samples: Indices) -> Doubles:
         """Return how large the outputs are that shifts are added to, on samples; [count]."""
@@ -163,6 +187,9 @@ class GateWork:
 
     def learn(self, lesson: Lesson, upcoming: Draw | None) -> Learned:
         """Learn what a step asks for, its shards dealt among all workers; see :data:`Learn`."""
+        if len(self._known):
+            places = np.searchsorted(self._known, lesson.draw.index)
+            lesson = replace(lesson, answers=self._answers[places])
         dealt = self._deal(lesson.draw)
         coming: list[Indices] = []
         if upcoming is not None:

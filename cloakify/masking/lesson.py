@@ -50,6 +50,8 @@ class Lesson:
         The budget, and how many steps the attack takes.
     number
         Of the step; tells its random starts from those of others.
+    answers
+        What the source answers, see :func:`answers_of`; ``None`` where it is to be asked.
     """
 
     draw: Draw
@@ -59,11 +61,16 @@ class Lesson:
     eps: float
     attack_steps: int
     number: int
+    answers: Array | None = None
 
     def at(self, rows: Indices) -> Lesson:
         """Return the same of some of the samples."""
         return replace(
-            self, draw=self.draw.at(rows), is_clean=self.is_clean[rows], weight=self.weight[rows]
+            self,
+            draw=self.draw.at(rows),
+            is_clean=self.is_clean[rows],
+            weight=self.weight[rows],
+            answers=None if self.answers is None else self.answers[rows],
         )
 
 
@@ -115,14 +122,17 @@ def learn(
     x, y = lesson.draw.inputs(floats(batch.x)), batch.y[: len(lesson.draw)]
     shards = in_chunks(np.arange(len(x)), size)
     workers = model.target.workers
-    # The gates are the model's: one after the other, not shard by shard.
-    model.set(model.neutral)
-    answers = workers.map(lambda rows: _source_answers(model, x[rows]), shards)
+    if lesson.answers is None:
+        # The gates are the model's: one after the other, not shard by shard.
+        model.set(model.neutral)
+        parts = workers.map(lambda rows: model.target.logits(x[rows]), shards)
+        answers = answers_of(np.concatenate(parts), independent=model.target.independent)
+        lesson = replace(lesson, answers=answers)
     model.set(lesson.gates)
 
     def one(number: int) -> tuple[float, int, Doubles]:
         rows = shards[number]
-        return _learn_shard(model, lesson.at(rows), x[rows], y[rows], answers[number], threat, plan)
+        return _learn_shard(model, lesson.at(rows), x[rows], y[rows], threat, plan)
 
     losses, right, gradients = zip(*workers.map(one, range(len(shards))), strict=True)
     return Learned(np.array(losses), np.array(right, np.int64), np.stack(gradients))
@@ -155,7 +165,6 @@ def _learn_shard(
     lesson: Lesson,
     x: Array,
     y: Labels,
-    answers: Array,
     threat: ThreatModel,
     plan: TuningPlan,
 ) -> tuple[float, int, Doubles]:
@@ -166,17 +175,17 @@ def _learn_shard(
         part = Batch(x[attacked], y[attacked], lesson.draw.index[attacked])
         ball = threat.with_eps(lesson.eps)
         x[attacked] = attack_batch(model, part, ball, plan, lesson.attack_steps, lesson.number)
-    found = model.gradient(x, floats(answers * lesson.weight[:, None]))
+    assert lesson.answers is not None, "the source has been asked for all shards at once"
+    found = model.gradient(x, floats(lesson.answers * lesson.weight[:, None]))
     right = is_right(found.logits, y)[attacked]
     return found.loss, int(right.sum()), found.gradient
 
 
-def _source_answers(model: GatedModel, x: Array) -> Array:
-    """Return the source's probabilities [n, C] on samples as they are; gates must be set to 1.
+def answers_of(logits: Array, *, independent: bool) -> Array:
+    """Return the probabilities [n, C] that the source's logits on clean samples stand for.
 
     Of K labels those that each holds, and that it does not: [n, 2 K].
     """
-    logits = model.target.logits(x)
-    if model.target.independent:
+    if independent:
         return np.concatenate([sigmoid(logits), sigmoid(-logits)], axis=1)
     return softmax(logits, axis=1)

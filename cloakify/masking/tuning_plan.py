@@ -45,8 +45,8 @@ class TuningPlan:
     warmup: float = 0.1
     clean_share: float = 0.25
     max_accuracy_drop: float = 0.01
-    checks: int = 8
-    patience: int = 4
+    checks: int = 5
+    patience: int = 3
     kind: Kind = "positive"
     mix: bool = False
     seed: int = 0

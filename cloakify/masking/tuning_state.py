@@ -22,9 +22,10 @@ class GateMetrics:
     clean_count, clean
         Samples that were tried clean, which cost little and are more, and right answers on them.
     robust
-        Right answers of ``count`` under PGD (and clean).
+        Right answers of ``count`` under PGD, under one step of the attack that the tuning uses, and
+        clean.
     single
-        The same under one step of the attack that the tuning uses.
+        Under that one step.
     lost, doubt
         How many right clean answers the gates are expected to cost, and the standard error of that
         (:mod:`~cloakify.masking.clean_cost`).

@@ -51,6 +51,31 @@ def test_the_same_bytes_of_any_width(tmp_path: Path, batch_size: int, mix: bool)
     assert len(set(found)) == 1
 
 
+def test_answers_that_are_remembered_are_those_that_are_asked(tmp_path: Path) -> None:
+    gates = Gates(tmp_path, batch_size=4)
+    plan = TuningPlan(steps=3, batch_size=COUNT)
+    course = Course([np.arange(3, 20)], plan)
+    lesson = lesson_of(course.draw(0), sum(site.channels for site in gates.sites))
+    asking, knowing = gates.work(plan=plan), gates.work(plan=plan)
+    knowing.remember(np.arange(3, 20))
+    asked, known = asking.learn(lesson, None), knowing.learn(lesson, None)
+    np.testing.assert_allclose(known.loss, asked.loss, rtol=1e-5)
+    np.testing.assert_allclose(known.gradient, asked.gradient, rtol=1e-4, atol=1e-6)
+    # Of others than it is asked for.
+    wrong = gates.work(plan=plan)
+    wrong.remember(np.arange(20, 37))
+    wrong._known = np.arange(3, 20)
+    assert not np.allclose(wrong.learn(lesson, None).loss, asked.loss, rtol=1e-2)
+
+
+@pytest.mark.parametrize(("mix", "samples"), [(True, 17), (False, 3 * COUNT)])
+def test_what_is_not_seen_again_is_not_remembered(tmp_path: Path, mix: bool, samples: int) -> None:
+    gates = Gates(tmp_path, batch_size=4)
+    engine = Wide(gates.subject, 1)
+    gates.work(engine, TuningPlan(steps=3, batch_size=COUNT, mix=mix)).remember(np.arange(samples))
+    assert not engine.begun
+
+
 def test_what_shards_learn_adds_up_to_the_gradient_of_all(tmp_path: Path) -> None:
     """Against differences of the loss, on samples that nobody attacks."""
     gates = Gates(tmp_path, batch_size=4)

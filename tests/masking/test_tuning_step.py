@@ -144,13 +144,13 @@ def test_clean_weight_doubles_with_every_point_over_what_may_be_spent(
     plan = TuningPlan(max_accuracy_drop=drop)
     first = Checkpoint(0, np.zeros((1, 2)), metrics(0))
     state = TuningState(10, TuningState.fresh(TWO).adams, clean_weight=weight, checkpoints=(first,))
-    checked = _checked(state, plan, TWO, lambda gates: metrics(lost))
+    checked = _checked(state, plan, lambda theta: metrics(lost))
     points_over = 100 * (lost / 500 - drop)
     low, high = CLEAN_WEIGHT_RANGE
     assert checked.clean_weight == pytest.approx(min(max(weight * 2**points_over, low), high))
     # The first check is of gates of 1, which cost nothing.
     fresh = TuningState(0, state.adams, clean_weight=weight)
-    assert _checked(fresh, plan, TWO, lambda gates: metrics(lost)).clean_weight == weight
+    assert _checked(fresh, plan, lambda theta: metrics(lost)).clean_weight == weight
 
 
 @given(
