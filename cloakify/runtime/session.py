@@ -37,6 +37,10 @@ PACKED_LIMIT = 1 << 28
 # those that the CPU has got.
 REWRITING_CONSTANTS = ["TransposeOptimizer", "TransposeOptimizer_CPUExecutionProvider"]
 
+# Nodes up to which the runtime may rewrite a graph: that takes it time with the square of their
+# number, 3 s for 8,000 on one core, where opening it as it is written takes half a second.
+MOST_REWRITTEN = 10_000
+
 # What the runtime, the C++ library and NVIDIA's libraries say where memory does not suffice.
 OUT_OF_MEMORY = (
     "Failed to allocate memory",
@@ -62,7 +66,7 @@ class Session:
         Threads within an operator; as many as the device may use cores when left out.
     optimise
         Whether ONNX Runtime may rewrite the graph; without, it runs what is written, and on a GPU
-        in the precision that is written.
+        in the precision that is written. Graphs of very many nodes are never rewritten.
     both_ways
         Whether products read the same weights forward and back. Each would keep a copy of its own
         in the order in which it reads them, for a few per cent of time; large weights are read as
@@ -103,7 +107,7 @@ class Session:
         # Nodes run as early as they can, in the order written: derivatives of activations right
         # behind them, while they are cached, after which the activations are let go.
         options.execution_order = ort.ExecutionOrder.PRIORITY_BASED
-        if not optimise:
+        if not optimise or _is_long(model):
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         size = weights_size(model) if isinstance(model, ModelProto) else 0
         if size > PACKED_LIMIT:
@@ -201,6 +205,11 @@ class Session:
             return ort.OrtValue.ortvalue_from_numpy(whole, self.device.kind, self.device.index)
         except ORT_ERRORS as error:
             raise _running_error(error) from error
+
+
+def _is_long(model: ModelProto | str | os.PathLike[str]) -> bool:
+    """Tell whether a graph has so many nodes that to rewrite it takes longer than it can save."""
+    return isinstance(model, ModelProto) and len(model.graph.node) > MOST_REWRITTEN
 
 
 def _bytes_of(value: Value) -> int:

@@ -88,5 +88,5 @@ def test_told_for_what_it_is(model, downloads, tmp_path, capsys, record_property
         return
     assert hardened == 3, said
     assert not out.exists()
-    assert model.says in said, said
+    assert (model.unmasked or model.says) in said, said
     assert model.outcome == "judged" or model.says in refused, refused

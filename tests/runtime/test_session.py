@@ -11,7 +11,7 @@ import pytest
 from onnx import ModelProto
 
 from cloakify.errors import DeviceError, ModelError
-from cloakify.runtime import Device, Session, weights_beside
+from cloakify.runtime import Device, Session, session, weights_beside
 
 CPU = Device("cpu")
 SCALE = """
@@ -165,3 +165,13 @@ def test_two_threads_give_what_one_gives(model):
     one = Session(model, CPU, threads=1).run({"x": X})
     two = Session(model, CPU, threads=2).run({"x": X})
     np.testing.assert_array_equal(one["z"], two["z"])
+
+
+@pytest.mark.parametrize("most", [1, 2])
+def test_graphs_of_very_many_nodes_are_opened_as_they_are_written(model, monkeypatch, most):
+    monkeypatch.setattr(session, "MOST_REWRITTEN", most)
+    opened = Session(model, CPU)
+    level = opened._session.get_session_options().graph_optimization_level
+    as_written = level == ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    assert as_written == (len(model.graph.node) > most)
+    np.testing.assert_array_equal(opened.run({"x": X})["y"], X * [1, 2, 3])

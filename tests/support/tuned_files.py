@@ -29,7 +29,7 @@ def tuned(source: Path, form: str, seed: int = 0) -> ModelProto:
     drawn = [
         generator.normal(size=site.channels) * 0.1
         if site.adds
-        else np.exp(generator.normal(size=site.channels) * 0.4)
+        else np.exp(generator.normal(size=site.channels) * 0.3)
         for site in sites
     ]
     drawn[0][3] = 0

@@ -124,15 +124,23 @@ def find_classifier(
         graph.outputs = [_output(graph, wanted.output)]
         # What leads to others is no reader of the scores any more.
         graph.cleanup()
-    answers = answers_in(graph)
+    unread = unread_outputs(graph)
+    answers = answers_in(graph, unread)
     if wanted.head is None:
-        refuse_detector(graph, unread_outputs(graph))
+        refuse_detector(graph, unread)
     constants = Constants(graph)
     head: Head | None = None
     alternatives: tuple[Head, ...] = ()
     problem = ""
     try:
-        search = find_head_in(graph, model, wanted.head, any_mixed=not needs_head)
+        search = find_head_in(
+            graph,
+            model,
+            wanted.head,
+            any_mixed=not needs_head,
+            constants=constants,
+            answers=answers,
+        )
         head, alternatives = search.head, search.alternatives
     except HeadError as error:
         refuse_map(graph, answers)

@@ -94,12 +94,22 @@ def find_head(
 
 
 def find_head_in(
-    graph: gs.Graph, model: ModelProto, wanted: str | None = None, *, any_mixed: bool = False
+    graph: gs.Graph,
+    model: ModelProto,
+    wanted: str | None = None,
+    *,
+    any_mixed: bool = False,
+    constants: Constants | None = None,
+    answers: list[gs.Tensor] | None = None,
 ) -> HeadSearch:
-    """As :func:`find_head`, in a graph that was imported from the model already."""
+    """As :func:`find_head`, in a graph that was imported from the model already.
+
+    What is known of its constants and of its answers need not be looked for again.
+    """
+    answers = answers_in(graph) if answers is None else answers
     hidden = _functions_with_layers(model)
     # In file order; the last one is the nearest to the outputs.
-    constants = Constants(graph)
+    constants = constants or Constants(graph)
     paths = ScorePaths(graph, constants)
     layers = [head for node in reversed(graph.nodes) if (head := as_head(node, constants, paths))]
     if not layers:
@@ -122,17 +132,18 @@ def find_head_in(
             raise HeadError(f"no linear layer is called {wanted!r}; the last ones are {listed}")
         taken = chosen[0]
     else:
-        taken = _only_one(graph, layers, hidden, any_mixed)
-        _check_count(graph, taken)
+        taken = _only_one(graph, answers, layers, hidden, any_mixed)
+        _check_count(graph, answers, taken)
     return HeadSearch(taken, tuple(head for head in layers if head is not taken))
 
 
-def answers_in(graph: gs.Graph) -> list[gs.Tensor]:
+def answers_in(graph: gs.Graph, unread: list[gs.Tensor] | None = None) -> list[gs.Tensor]:
     """Return the outputs that are answers: features may be given out, too.
 
-    They are unread, and where one of them is called as scores are, the others are none.
+    They are unread (see :func:`unread_outputs`), and where one of them is called as scores are, the
+    others are none.
     """
-    answers = unread_outputs(graph)
+    answers = unread_outputs(graph) if unread is None else unread
     named = [output for output in answers if output.name.casefold() in _SCORES]
     # Beside an output of that name others are something else: features, masks, states.
     return named if len(named) == 1 else answers
@@ -167,13 +178,17 @@ def _functions_with_layers(model: ModelProto) -> set[tuple[str, str]]:
 
 
 def _only_one(
-    graph: gs.Graph, layers: list[Head], hidden: set[tuple[str, str]], any_mixed: bool
+    graph: gs.Graph,
+    answers: list[gs.Tensor],
+    layers: list[Head],
+    hidden: set[tuple[str, str]],
+    any_mixed: bool,
 ) -> Head:
     by_output = {head.linear: head for head in layers}
     met: dict[str, Head] = {}
     seen: set[int] = set()
     branches: list[gs.Node] = []
-    waiting = answers_in(graph)
+    waiting = list(answers)
     while waiting:
         tensor = waiting.pop()
         if id(tensor) in seen:
@@ -209,7 +224,7 @@ def _only_one(
         )
     if not met:
         raise HeadError("no linear layer leads to an output; it is no classifier")
-    _refuse_several_tasks(graph, met)
+    _refuse_several_tasks(graph, answers, met)
     shared = "their scores are mixed into" if mixed else "where all of it makes"
     raise HeadError(
         f"{len(met)} layers could be the head; choose with --head among "
@@ -218,9 +233,10 @@ def _only_one(
     )
 
 
-def _refuse_several_tasks(graph: gs.Graph, met: Mapping[str, Head]) -> None:
+def _refuse_several_tasks(
+    graph: gs.Graph, answers: list[gs.Tensor], met: Mapping[str, Head]
+) -> None:
     """Raise HeadError where every answer has a layer of its own: there are several tasks."""
-    answers = answers_in(graph)
     made_by = [
         frozenset(
             name
@@ -237,7 +253,7 @@ def _refuse_several_tasks(graph: gs.Graph, met: Mapping[str, Head]) -> None:
         )
 
 
-def _check_count(graph: gs.Graph, head: Head) -> None:
+def _check_count(graph: gs.Graph, answers: list[gs.Tensor], head: Head) -> None:
     """Raise HeadError where the model answers with more or fewer numbers than a head puts out.
 
     Something stands between them then that makes scores of them: they are none themselves.
@@ -253,7 +269,7 @@ def _check_count(graph: gs.Graph, head: Head) -> None:
         return
     told = [
         answer.shape[1]
-        for answer in answers_in(graph)
+        for answer in answers
         if answer.name in made and answer.shape is not None and len(answer.shape) == 2
     ]
     # One logit may come out as the probabilities of two classes.

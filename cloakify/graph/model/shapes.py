@@ -32,8 +32,10 @@ def import_with_shapes(model: ModelProto) -> gs.Graph:
     graph = import_graph(model)
     symbols = _name_sizes(graph)
     try:
+        # Where nothing is symbolic one trial tells all there is.
+        tried = _TRIALS if symbols else _TRIALS[:1]
         trials = [
-            _inferred(model, graph, dict(zip(symbols, sizes, strict=False))) for sizes in _TRIALS
+            _inferred(model, graph, dict(zip(symbols, sizes, strict=False))) for sizes in tried
         ]
     except ModelError:
         # Whoever runs the model says where it contradicts itself.
@@ -42,8 +44,8 @@ def import_with_shapes(model: ModelProto) -> gs.Graph:
         zip(zip(*_TRIALS, strict=True), symbols, strict=False)
     )
     tensors = graph.tensors()
-    for name in trials[0].keys() & trials[1].keys():
-        tensor, shapes = tensors.get(name), (trials[0][name], trials[1][name])
+    for name in trials[0].keys() & trials[-1].keys():
+        tensor, shapes = tensors.get(name), (trials[0][name], trials[-1][name])
         declared = isinstance(tensor, gs.Variable) and _is_declared(graph, tensor)
         if not isinstance(tensor, gs.Variable) or declared or len(set(map(len, shapes))) > 1:
             continue

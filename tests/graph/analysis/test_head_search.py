@@ -382,3 +382,15 @@ def test_an_output_that_is_called_as_scores_are_is_the_answer(name: str):
         find_head(
             model(TWO.replace("p =", "logits =").replace("q =", "scores ="), y="logits scores")
         )
+
+
+def test_a_layer_that_is_fused_with_its_sigmoid_is_not_passed():
+    body = (
+        "h = Gemm (x, w, b)  r = Relu (h)  "
+        'y = com.microsoft.FusedGemm <activation = "Sigmoid"> (r, v)'
+    )
+    constants = f"{WEIGHTS}, float[3, 1] v = {{1, 2, 3}}"
+    found = model(body, constants)
+    found.opset_import.append(onnx.helper.make_opsetid("com.microsoft", 1))
+    with pytest.raises(HeadError, match="the last layer is FusedGemm"):
+        find_head(found)

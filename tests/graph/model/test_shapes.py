@@ -8,6 +8,7 @@ import pytest
 from onnx.reference import ReferenceEvaluator
 
 from cloakify.graph.edit.taps import tap
+from cloakify.graph.model import shapes
 from cloakify.graph.model.shapes import import_with_shapes
 
 BODIES = {
@@ -66,3 +67,15 @@ def test_a_size_that_is_declared_and_not_found_is_the_declared_one():
     )
     told = import_with_shapes(built).tensors()["y"].shape
     assert told[1] == 2
+
+
+@pytest.mark.parametrize(("x", "times"), [("2, 4, 3", 1), ("N, 4, 3", 2)])
+def test_shapes_are_inferred_once_where_nothing_is_symbolic(x, times, monkeypatch):
+    done = []
+    plain = shapes.infer_shapes
+    monkeypatch.setattr(
+        shapes, "infer_shapes", lambda *args, **more: done.append(1) or plain(*args, **more)
+    )
+    graph = import_with_shapes(model(BODIES["turned"], x))
+    assert len(done) == times
+    assert list(graph.tensors()["v"].shape) == [3, 2 if x[0] == "2" else "N", 4]
