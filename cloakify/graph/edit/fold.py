@@ -27,6 +27,7 @@ from cloakify.graph.analysis.gate_sites import GateSite
 from cloakify.graph.edit.gates import Gates
 from cloakify.graph.edit.rounding import round_gates, round_shifts
 from cloakify.graph.model.names import names_in
+from cloakify.graph.model.rewrite import store
 from cloakify.numeric.arrays import Array
 from cloakify.onnxfile import values_of, write_metadata
 from cloakify.onnxfile.laid_aside import hold
@@ -96,17 +97,11 @@ def _named(sites: Sequence[GateSite]) -> list[GateSite]:
 def _add_bias(model: ModelProto, site: GateSite, node: NodeProto, number: int) -> TensorProto:
     """Give a layer a bias of zeros; return it."""
     assert site.free_bias is not None
-    name, graph = _bias_name(number), model.graph
+    name = _bias_name(number)
     _, place = site.free_bias
     node.input.extend([""] * (place + 1 - len(node.input)))
     node.input[place] = name
-    if model.ir_version < 4:
-        # Until IR version 4 every initializer had to be an input as well.
-        shape = [site.channels]
-        value = onnx.helper.make_tensor_value_info(name, site.element_type, shape)
-        graph.input.append(value)
-    graph.initializer.append(onnx.numpy_helper.from_array(_no_bias(site), name))
-    return graph.initializer[-1]
+    return store(model, onnx.numpy_helper.from_array(_no_bias(site), name))
 
 
 def _no_bias(site: GateSite) -> np.ndarray:

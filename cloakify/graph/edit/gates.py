@@ -25,7 +25,7 @@ from onnx import ModelProto, NodeProto
 from cloakify.errors import ModelError
 from cloakify.graph.analysis.gate_sites import GateSite
 from cloakify.graph.model.names import names_in
-from cloakify.graph.model.rewrite import Writer, replace_nodes
+from cloakify.graph.model.rewrite import Writer, replace_nodes, store
 from cloakify.onnxfile import values_of, write_metadata
 
 GATE, SHIFT = "cloakify_gate", "cloakify_shift"
@@ -68,12 +68,7 @@ def insert_gates(
         dtype = onnx.helper.tensor_dtype_to_np_dtype(site.element_type)
         name = gate_name(number, site)
         stored = values.astype(dtype).reshape(site.shape)
-        gated.graph.initializer.append(onnx.numpy_helper.from_array(stored, name))
-        if gated.ir_version < 4:
-            # Until IR version 4 every initializer had to be an input as well.
-            gated.graph.input.append(
-                onnx.helper.make_tensor_value_info(name, site.element_type, site.shape)
-            )
+        store(gated, onnx.numpy_helper.from_array(stored, name))
         if site.bias is None:
             place = places[site.output] + 1
             _rename_output(makers[site.output], site.output, f"{UNGATED}_{number}")

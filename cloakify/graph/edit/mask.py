@@ -22,6 +22,7 @@ from cloakify.errors import HeadError, ModelError
 from cloakify.graph.analysis.head import Head
 from cloakify.graph.model.branches import exposing, graphs_taken
 from cloakify.graph.model.names import names_in
+from cloakify.graph.model.rewrite import store
 from cloakify.onnxfile import FLOATS, read_metadata, values_of, write_metadata
 from cloakify.onnxfile.walk import iter_graphs
 
@@ -82,13 +83,7 @@ def insert_mask(
     hardened.CopyFrom(model)
     graph, place, nodes = _reading_nodes(hardened, head)
     values = mask_values(features_type(hardened, head), head, mask)
-    stored = onnx.numpy_helper.from_array(values, MASK + suffix)
-    hardened.graph.initializer.append(stored)
-    if hardened.ir_version < 4:
-        # Until IR version 4 every initializer had to be an input as well.
-        hardened.graph.input.append(
-            onnx.helper.make_tensor_value_info(stored.name, stored.data_type, values.shape)
-        )
+    store(hardened, onnx.numpy_helper.from_array(values, MASK + suffix))
     for node, slot in nodes:
         node.input[slot] = MASKED_FEATURES + suffix
     graph.node.insert(place, _multiply(head.features, suffix))

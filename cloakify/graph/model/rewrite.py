@@ -95,6 +95,17 @@ class Writer:
         return [inner.get(output.name, output.name) for output in graph.output]
 
 
+def store(model: ModelProto, tensor: TensorProto) -> TensorProto:
+    """Append an initializer to a model, in place; return it as it stands there."""
+    model.graph.initializer.append(tensor)
+    if model.ir_version < 4:
+        # Until IR version 4 every initializer had to be an input as well.
+        model.graph.input.append(
+            onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims))
+        )
+    return model.graph.initializer[-1]
+
+
 def replace_nodes(graph: GraphProto, replacements: Mapping[int, Sequence[NodeProto]]) -> None:
     """Put other nodes in the place of some, by position."""
     nodes: list[NodeProto] = []
