@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from cloakify.assessment.device_info import device_info
 from cloakify.data import Copies, Dataset
 from cloakify.evaluation import Distance, accuracy_figure, compare, judge, median_distance
 from cloakify.evaluation.attack_results import AttackPlan, AttackResults
@@ -47,7 +48,6 @@ from cloakify.report.records import (
     SCHEMA_VERSION,
     AttackInfo,
     CopiesWithin,
-    DeviceInfo,
     FileRef,
     GivenCopies,
     LabelAccuracy,
@@ -105,7 +105,7 @@ def evaluate_report(
     return EvaluateReport(
         schema_version=SCHEMA_VERSION,
         cloakify_version=__version__,
-        device=DeviceInfo(experiment.device.provider),
+        device=device_info(experiment.device),
         threat=Threat(experiment.threat.norm, plan.budgets),
         attacks=tuple(
             AttackInfo(name=attack.name, steps=attack.steps, gradient=attack.gradient)

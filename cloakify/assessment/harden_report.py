@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from cloakify.assessment.device_info import device_info
 from cloakify.attacks import Attack
 from cloakify.attacks.given import count_outside
 from cloakify.data import Copies, Splits
@@ -20,7 +21,6 @@ from cloakify.report.records import (
     AttackInfo,
     ControlFigures,
     CopiesWithin,
-    DeviceInfo,
     FileRef,
     GivenCopies,
     HardenData,
@@ -140,7 +140,7 @@ def harden_report(
         source=FileRef(str(classifier.file.path), classifier.file.sha256),
         # Of the file alone, as `sha256sum` prints it; its sidecars are called by theirs.
         output=None if output is None else FileRef(str(output), sha256_of(output).hex()),
-        device=DeviceInfo(experiment.device.provider),
+        device=device_info(experiment.device),
         head=head_info(classifier),
         attack=calibration,
         evaluation_attack=evaluation,

@@ -71,7 +71,10 @@ class TargetSessions:
         return self._session(
             tuple(names),
             lambda: Session(
-                tap(self._model, list(dict.fromkeys(names))), self._device, threads=self._threads
+                tap(self._model, list(dict.fromkeys(names))),
+                self._device,
+                threads=self._threads,
+                forward=True,
             ),
         )
 

@@ -164,15 +164,16 @@ class Engines:
         from cloakify.engine.ray_cluster import RayCluster
         from cloakify.engine.ray_engine import RayEngine
 
-        device = self._setting.run.device
+        device = self._setting.run.device.partition(":")[0]
+        on_host = device in ("cpu", "openvino")
         if self._cluster is None:
-            self._cluster = RayCluster(self._options, gpus_wanted=device != "cpu")
+            self._cluster = RayCluster(self._options, gpus_wanted=not on_host)
             self._open.callback(self._cluster.close)
         for before in self._all:
             before.close()
         # A worker sees the GPUs that it was given, and no others.
         gpus = self._cluster.share().gpus
-        given = "cpu" if not gpus else device.partition(":")[0]
+        given = device if on_host or gpus else "cpu"
         recipe = Recipe.of(subject, device=given)
         engine = RayEngine(self._cluster, subject, recipe)
         self._open.callback(engine.close)
@@ -200,5 +201,5 @@ def facts_of(subject: Subject, verb: str, setting: Setting | EvaluateSetting) ->
         "attacked copies": "" if subject.copies is None else subject.copies.data.sha256,
         "samples without labels": "" if further is None else further.more.sha256,
         "preprocessing": str(first.inputs),
-        "device": first.device.provider,
+        "device": first.device.described,
     }

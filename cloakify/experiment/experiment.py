@@ -224,7 +224,7 @@ def open_experiment(
             f"{classifier.file.path}: answers with one number, a regression's or the logit of two "
             "classes: give labels, or --task binary where it is a logit"
         )
-    device = resolve_device(setting.run.device, setting.run.threads)
+    device = resolve_device(setting.run.device, setting.run.threads, tf32=setting.run.tf32)
     inputs = classifier.inputs(setting.data)
     box = _box(classifier, setting)
     norm, eps = setting.threat.norm, setting.threat.eps

@@ -187,7 +187,8 @@ class Recipe:
 
     def _first(self, classifier: Classifier, data: Path, threads: int) -> Experiment:
         setting = self.setting
-        device = replace(resolve_device(setting.run.device, threads), shares=self.shares)
+        device = resolve_device(setting.run.device, threads, tf32=setting.run.tf32)
+        device = replace(device, shares=self.shares)
         dataset = read_samples(classifier, data, setting, self.inputs)
         dataset = _known(dataset, self.rows, self.labels, self.sha256)
         if setting.data.labels != "model":

@@ -159,7 +159,7 @@ class Subject:
     @property
     def runtime(self) -> tuple[str, str]:
         """ONNX Runtime's provider, and its version."""
-        return self.first.device.provider, ort.__version__
+        return self.first.device.described, ort.__version__
 
 
 def name_of(which: Which) -> str:

@@ -9,7 +9,7 @@ from msgspec import UNSET
 from cloakify.evaluation import VerdictCode
 from cloakify.report import wording
 from cloakify.report.comparison import EvaluateReport
-from cloakify.report.records import THE_INPUT, FileRef, HardenReport, HeadInfo
+from cloakify.report.records import THE_INPUT, DeviceInfo, FileRef, HardenReport, HeadInfo
 from cloakify.report.tables import model_names
 
 Fact = tuple[str, str]
@@ -64,10 +64,19 @@ def circumstances(report: HardenReport | EvaluateReport) -> tuple[Fact, ...]:
     return (
         *own,
         *([("Attacks perturb", report.perturbs)] if inside else []),
-        ("Device", report.device.provider),
+        ("Device", _device(report.device)),
         *([("Time", seconds)] if seconds else []),
         ("Made by", f"cloakify {report.cloakify_version}"),
     )
+
+
+def _device(device: DeviceInfo) -> str:
+    text = device.provider
+    if device.gradients is not UNSET:
+        text += f", gradients {device.gradients}"
+    if device.tf32 is not UNSET:
+        text += ", TF32" if device.tf32 else ", no TF32"
+    return text
 
 
 def command(report: HardenReport | EvaluateReport) -> str | None:

@@ -54,9 +54,15 @@ class FileRef:
 
 @dataclass(frozen=True)
 class DeviceInfo:
-    """Where the model ran: the ONNX Runtime execution provider."""
+    """Where the model ran: the ONNX Runtime execution provider.
+
+    And that of gradients, where it is another one, and on a GPU whether factors of products may be
+    rounded to TensorFloat-32.
+    """
 
     provider: Name
+    gradients: Name | UnsetType = UNSET
+    tf32: bool | UnsetType = UNSET
 
 
 @dataclass(frozen=True)

@@ -115,7 +115,8 @@ class DifferentiableModel:
         name = self.scores.logits
         with self._opening:
             if threads not in self._shipped:
-                self._shipped[threads] = self._session(tap(self.model, [name]), threads)
+                model = tap(self.model, [name])
+                self._shipped[threads] = self._session(model, threads, forward=True)
             session = self._shipped[threads]
 
         def run(part: AnyArray) -> AnyArray:
@@ -188,8 +189,8 @@ class DifferentiableModel:
         self._pairs.move_to_end(key)
         return self._pairs[key]
 
-    def _session(self, model: ModelProto, threads: int) -> Session:
-        return Session(model, self.device, threads=threads)
+    def _session(self, model: ModelProto, threads: int, *, forward: bool = False) -> Session:
+        return Session(model, self.device, threads=threads, forward=forward)
 
     def _limit(self, sample_shape: tuple[int, ...]) -> int:
         """Return how many samples of a shape go into one run at most."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import re
 from contextlib import redirect_stdout
+from dataclasses import replace
 
 import numpy as np
 import onnx.parser
@@ -19,37 +20,68 @@ from cloakify.runtime.devices import CUDA_PROVIDER, Device
 from cloakify.runtime.driver import find_driver
 from cloakify.runtime.session import Session
 
+# The package of onnxruntime that has a provider, and what brings the libraries that it loads.
+_FORWARD_PACKAGES = {
+    "openvino": ("onnxruntime-openvino", "pip install onnxruntime-openvino"),
+    "tensorrt": ("onnxruntime-gpu", "pip install tensorrt"),
+}
 
-def resolve_device(wanted: str = "auto", threads: int | None = None) -> Device:
+
+def resolve_device(
+    wanted: str = "auto", threads: int | None = None, *, tf32: bool = False
+) -> Device:
     """Return the device that a user names.
 
     Parameters
     ----------
     wanted
-        ``cpu``, ``cuda``, ``cuda:N``, or ``auto``: CUDA where it works, else the CPU.
+        ``cpu``, ``cuda``, ``cuda:N``, or ``auto``: CUDA where it works, else the CPU. ``openvino``
+        and ``tensorrt``, ``tensorrt:N`` run the shipped graph by another provider than gradients,
+        for which these are the CPU and CUDA.
     threads
         How many cores of the host to use; all that the process may use when left out.
+    tf32
+        See :class:`~cloakify.runtime.devices.Device`.
 
     Raises
     ------
     UsageError
         No such name.
     DeviceError
-        CUDA was asked for and can't be had; the message says what is missing.
+        What was asked for can't be had; the message says what is missing.
     """
-    match = re.fullmatch(r"(auto|cpu)|cuda(?::([0-9]{1,4}))?", wanted)
+    match = re.fullmatch(r"(auto|cpu|openvino)|(cuda|tensorrt)(?::([0-9]{1,4}))?", wanted)
     if match is None:
-        raise UsageError(f"--device takes auto, cpu, cuda or cuda:N, not {wanted!r}")
+        raise UsageError(
+            f"--device takes auto, cpu, cuda or cuda:N, openvino or tensorrt, not {wanted!r}"
+        )
     host = Device("cpu", threads=threads or 0)
     if wanted == "cpu":
         return host
-    index = int(match.group(2) or 0)
-    obstacle = cuda_obstacle(index)
+    if wanted == "openvino":
+        device = replace(host, forward="openvino")
+        obstacle = forward_obstacle(device)
+    else:
+        device = Device("cuda", int(match.group(3) or 0), host.threads, tf32=tf32)
+        obstacle = cuda_obstacle(device.index)
+        if obstacle is None and match.group(2) == "tensorrt":
+            device = replace(device, forward="tensorrt")
+            obstacle = forward_obstacle(device)
     if obstacle is None:
-        return Device("cuda", index, host.threads)
+        return device
     if wanted == "auto":
         return host
-    raise DeviceError(f"--device {wanted}: {obstacle}; use --device cpu to run without a GPU")
+    rest = "the CPU alone" if wanted == "openvino" else "a GPU"
+    way = f"run on {rest}" if wanted == "openvino" else f"run without {rest}"
+    raise DeviceError(f"--device {wanted}: {obstacle}; use --device cpu to {way}")
+
+
+def forward_obstacle(device: Device) -> str | None:
+    """Return what keeps the shipped graph from its provider, or ``None`` when nothing does."""
+    package, brought = _FORWARD_PACKAGES[device.forward]
+    if device.forward_provider not in ort.get_available_providers():
+        return f"this onnxruntime has no {device.forward_provider} (install {package} in its place)"
+    return _probe(device, f"its libraries can't be loaded ({brought} brings them)")
 
 
 def cuda_obstacle(index: int = 0) -> str | None:
@@ -68,7 +100,8 @@ def cuda_obstacle(index: int = 0) -> str | None:
         served = ".".join(map(str, driver.cuda))
         return f"the driver serves CUDA {served}, onnxruntime needs {built} (update the driver)"
     _load_wheels()
-    return _probe(Device("cuda", index))
+    missing = "its CUDA libraries can't be loaded (pip install 'cloakify[cuda]' brings them)"
+    return _probe(Device("cuda", index), missing)
 
 
 def built_for_cuda() -> str | None:
@@ -83,20 +116,17 @@ def _load_wheels() -> None:
         ort.preload_dlls()
 
 
-def _probe(device: Device) -> str | None:
+def _probe(device: Device, missing: str) -> str | None:
     """Return why a session can't be opened on ``device``, or ``None`` when it can."""
     model = onnx.parser.parse_model(
         '<ir_version: 8, opset_import: ["": 13]> f (float[1] x) => (float[1] y) { y = Neg(x) }'
     )
     ort.set_default_logger_severity(4)
     try:
-        session = Session(model, device)
+        session = Session(model, device, forward=True)
         session.run({"x": np.zeros(1, np.float32)})
     except (DeviceError, ModelError) as error:
-        return (
-            "its CUDA libraries can't be loaded (pip install 'cloakify[cuda]' brings them): "
-            f"{error}"
-        )
+        return f"{missing}: {error}"
     finally:
         ort.set_default_logger_severity(2)
     return None

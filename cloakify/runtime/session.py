@@ -25,8 +25,9 @@ from cloakify.runtime.devices import Device
 from cloakify.runtime.runs import tell_of_run
 from cloakify.runtime.weights_beside import Values, hand_over
 
-# Bytes that a session may take besides what its weights and samples do. CUDA's libraries take more.
-CUDA_MEMORY = 8 << 30
+# Bytes that a session may take besides what its weights and samples do; other providers than the
+# CPU load large libraries.
+PROVIDER_MEMORY = 8 << 30
 
 # Bytes of weights from which on copies of them, each in the order in which a session reads it
 # fastest, weigh more than the few per cent of time that they save.
@@ -47,8 +48,18 @@ OUT_OF_MEMORY = (
     "bad_alloc",
     "out of memory",
     "cudaErrorMemoryAllocation",
+    # cuBLAS's and cuDNN's, cuDNN 9's own, and TensorRT's.
     "STATUS_ALLOC_FAILED",
+    "STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED",
+    "OutOfMemory",
 )
+
+# What errors of opening name where not the model is at fault.
+_LIBRARIES = {
+    "cuda": ("CUDA",),
+    "tensorrt": ("CUDA", "TensorRT", "Tensorrt", "nvinfer"),
+    "openvino": ("OpenVINO", "openvino"),
+}
 
 Value: TypeAlias = NDArray[np.generic] | ort.OrtValue
 
@@ -71,6 +82,8 @@ class Session:
         Whether products read the same weights forward and back. Each would keep a copy of its own
         in the order in which it reads them, for a few per cent of time; large weights are read as
         they are.
+    forward
+        Whether it is the shipped graph, which the device may have a provider of its own for.
 
     Attributes
     ----------
@@ -95,6 +108,7 @@ class Session:
         threads: int = 0,
         optimise: bool = True,
         both_ways: bool = False,
+        forward: bool = False,
     ) -> None:
         self.device = device
         options = ort.SessionOptions()
@@ -118,7 +132,12 @@ class Session:
         # Idle threads that spin take the cores from whatever computes in turns with the session:
         # an attack's forward and gradient sessions take up to twice as long with it on two cores.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        self._allowed = CUDA_MEMORY if device.kind == "cuda" else MEMORY
+        # What is summed by atomic additions comes out otherwise each time: other kernels then.
+        options.use_deterministic_compute = device.kind == "cuda"
+        self._allowed = MEMORY if str(device) == "cpu" else PROVIDER_MEMORY
+        providers = device.providers if optimise else device.exact_providers
+        if forward and optimise:
+            providers = device.forward_providers(threads)
         try:
             with Stage("opening it in ONNX Runtime", size, memory=self._allowed):
                 _return_freed_memory()
@@ -133,7 +152,7 @@ class Session:
                 self._session = ort.InferenceSession(
                     source,
                     options,
-                    providers=device.providers if optimise else device.exact_providers,
+                    providers=providers,
                     disabled_optimizers=REWRITING_CONSTANTS if self._weights else None,
                     enable_fallback=0,
                 )
@@ -144,7 +163,7 @@ class Session:
         self._used = False
         self._size = size
         self._moving = _is_moving(model)
-        if self._session.get_providers()[0] != device.provider:
+        if self._session.get_providers()[0] != providers[0][0]:
             raise DeviceError(f"ONNX Runtime gave {self._session.get_providers()[0]}, not {device}")
         self.inputs = tuple(value.name for value in self._session.get_inputs())
         self.outputs = tuple(value.name for value in self._session.get_outputs())
@@ -241,7 +260,7 @@ def _opening_error(error: Exception, device: Device) -> Exception:
     text = one_line(error)
     if _is_memory(text):
         return OutOfMemoryError(f"{device}: its memory does not suffice for the model: {text}")
-    if device.kind == "cuda" and "CUDA" in text:
+    if any(name in text for name in _LIBRARIES.get(device.forward or device.kind, ())):
         return DeviceError(f"{device}: {text}")
     return ModelError(f"ONNX Runtime refuses the model: {text}")
 

@@ -349,7 +349,14 @@ class DeviceOptions(Group, frozen=True, kw_only=True):
 
     heading: ClassVar[str] = "Running"
 
-    device: Annotated[Text, Option("Where to run the model.", metavar="auto|cpu|cuda[:N]")] = "auto"
+    device: Annotated[
+        Text,
+        Option(
+            "Where to run the model; openvino and tensorrt run the model, and gradients the CPU "
+            "and CUDA.",
+            metavar="auto|cpu|cuda[:N]|openvino|tensorrt[:N]",
+        ),
+    ] = "auto"
     threads: Annotated[
         Count | None,
         Option("Run the model on this many cores of the host.", unset="all it may use"),
@@ -366,4 +373,11 @@ class RunOptions(DeviceOptions, frozen=True, kw_only=True):
             unset="by size, 64 at most",
         ),
     ] = None
+    tf32: Annotated[
+        Flag,
+        Option(
+            "Let a GPU round the factors of products to TensorFloat-32: faster, and no longer what "
+            "the model computes on a CPU."
+        ),
+    ] = False
     seed: Annotated[Natural, Option("Seed of splits, limits, random starts and controls.")] = 0

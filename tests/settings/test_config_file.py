@@ -31,11 +31,11 @@ def test_an_empty_file_has_every_option_with_its_default(verb: str, tmp_path: Pa
     text = write_config(verb, {}, tmp_path)
     assert tomllib.loads(text) == {}
     # Without the marks in front it is what holds anyway.
-    filled = re.sub(r"^# ([a-z-]+ = [^ ])", r"\1", text, flags=re.MULTILINE)
+    filled = re.sub(r"^# ([a-z0-9-]+ = [^ ])", r"\1", text, flags=re.MULTILINE)
     found = read_config(config(tmp_path, filled), verb)
     options = {declared.name: default for declared, default in options_of(verb)}
     assert found == {name: options[name] for name in found}
-    told = set(re.findall(r"^(?:# )?([a-z-]+) =", text, flags=re.MULTILINE))
+    told = set(re.findall(r"^(?:# )?([a-z0-9-]+) =", text, flags=re.MULTILINE))
     hidden = {"config", "init-config", "trust"}
     hidden |= {declared.name.replace("_", "-") for declared in declarations(EngineOptions)}
     assert told == {name.replace("_", "-") for name in options} - hidden

@@ -17,6 +17,7 @@ from onnx.reference import ReferenceEvaluator
 from cloakify.graph.gradient.gradients import gradients_of
 from cloakify.graph.gradient.rule import has_rule
 from cloakify.graph.lowering.specialise import specialise
+from tests.support.on_cuda import appended_fallbacks
 from tests.support.reference_ops import OPS
 
 
@@ -47,6 +48,8 @@ def check_gradient(
 ) -> None:
     """Assert that the rules' gradient equals central differences along random directions.
 
+    And that CUDA has kernels for all that they append.
+
     ``model`` is a message or ONNX text whose data inputs are double; ``feeds`` gives a value for
     each input; ``wanted`` defaults to every floating input.
     """
@@ -62,6 +65,7 @@ def check_gradient(
     seeds = {f"seed_{name}": rng.standard_normal(outputs[name].shape) for name in floating}
     backward = gradient_model(model, shapes, wanted)
     onnx.checker.check_model(backward)
+    assert appended_fallbacks(backward) == []
     found = ReferenceEvaluator(backward, new_ops=OPS).run(None, {**feeds, **seeds})
 
     def objective(values: Mapping[str, np.ndarray]) -> float:

@@ -48,37 +48,86 @@ class Window:
         forward `Conv`'s: [channels of g, channels of x / group, …].
         """
         size = shape[2:]
-        # ConvTranspose yields stride·(out − 1) + extent positions, begin pads cut off; those at the
-        # end that no window reached are zeros: output padding (below the stride, by definition).
-        pads_begin, pads_end, extra = [], [], []
-        reached = True
-        for axis, extent in enumerate(self.extent):
-            full = self.strides[axis] * (out[axis] - 1) + extent
-            cut = full - self.pads_begin[axis] - size[axis]
-            pads_begin.append(self.pads_begin[axis])
-            pads_end.append(max(cut, 0))
-            extra.append(max(-cut, 0))
-            reached = reached and full > self.pads_begin[axis] + max(cut, 0)
-        if not reached:
+        axes = [
+            _Spread.of(self.strides[axis], extent, self.pads_begin[axis], size[axis], out[axis])
+            for axis, extent in enumerate(self.extent)
+        ]
+        if not all(axis.reached for axis in axes):
             # Every window lies in the padding.
             nothing = gs.Constant("zero", np.zeros(1, g.dtype))
             return builder.op("ConstantOfShape", builder.ints(*shape), dtype=g.dtype, value=nothing)
-        fits = all(e < s for e, s in zip(extra, self.strides, strict=True))
+        pads, extra = [axis.pad for axis in axes], [axis.extra for axis in axes]
         spread = builder.op(
             "ConvTranspose",
             g,
             kernel,
             strides=list(self.strides),
             dilations=list(self.dilations),
-            pads=[*pads_begin, *pads_end],
-            output_padding=extra if fits and any(extra) else None,
+            pads=[*pads, *pads],
+            output_padding=extra if any(extra) else None,
             group=group,
         )
-        if not fits:
+        places = [place for place, axis in enumerate(axes) if axis.is_longer]
+        if places:
+            first = [axes[place].first for place in places]
+            last = [axes[place].first + axes[place].kept for place in places]
+            along = [place + 2 for place in places]
+            spread = builder.op(
+                "Slice", spread, builder.ints(*first), builder.ints(*last), builder.ints(*along)
+            )
+        zeros = [axis.zeros for axis in axes]
+        if any(zeros):
             # Padding afterwards is slow, but has no upper limit.
-            none = [0] * len(extra)
-            spread = builder.op("Pad", spread, builder.ints(0, 0, *none, 0, 0, *extra))
+            spread = builder.op("Pad", spread, builder.ints(*[0] * (len(axes) + 4), *zeros))
         return spread
+
+
+@dataclass(frozen=True)
+class _Spread:
+    """One axis of a transposed convolution, with equal pads at both ends: cuDNN has no others.
+
+    Attributes
+    ----------
+    pad
+        What is cut off at either end.
+    extra
+        Output padding: positions at the end that are kept of what was cut, and zeros behind them.
+        Below the stride, by definition.
+    first, kept
+        Which positions of the outcome are wanted, from where and how many.
+    zeros
+        How many zeros come behind these.
+    reached
+        Whether any window reaches one that is wanted.
+    """
+
+    pad: int
+    extra: int
+    first: int
+    kept: int
+    zeros: int
+    reached: bool
+    length: int
+
+    @classmethod
+    def of(cls, stride: int, extent: int, begin: int, size: int, out: int) -> _Spread:
+        """Return how ``size`` positions are had of ``out``, ``begin`` of them cut off before."""
+        full = stride * (out - 1) + extent
+        end = full - begin - size
+        reached = full > begin + max(end, 0)
+        # Positions at the end that equal pads of `begin` would take, and zeros that are missing.
+        extra = begin - end
+        if 0 <= extra < stride:
+            return cls(begin, extra, 0, size, 0, reached, size)
+        pad = min(begin, max(end, 0))
+        extra = -end if 0 < -end < stride else 0
+        zeros = max(-end, 0) - extra
+        return cls(pad, extra, begin - pad, size - zeros, zeros, reached, full - 2 * pad + extra)
+
+    @property
+    def is_longer(self) -> bool:
+        """Whether some of the outcome is not wanted."""
+        return self.length > self.kept
 
 
 def window_of(node: gs.Node, kernel: Sequence[int] | None = None) -> Window:

@@ -30,7 +30,7 @@ _HIDDEN = "cloakify.later"
 
 
 def modernise(model: ModelProto) -> ModelProto:
-    """Return ``model``, which may be changed, at :data:`WORKING_OPSET` or later.
+    """Return ``model``, which may be changed, at :data:`WORKING_OPSET`, or later if it needs that.
 
     Raises
     ------
@@ -45,8 +45,10 @@ def modernise(model: ModelProto) -> ModelProto:
         model.opset_import.append(onnx.helper.make_opsetid("", WORKING_OPSET))
         return model
     current = max(versions)
-    if current >= WORKING_OPSET:
+    if current == WORKING_OPSET:
         return model
+    if current > WORKING_OPSET:
+        return _earlier(model)
     resized = _outputs_of(model, "Upsample", "Resize") if current < _PIXEL_CENTRES else set()
     if _SCALES_A_GROUP <= current < WORKING_OPSET:
         spread_group_scales(model)
@@ -59,6 +61,19 @@ def modernise(model: ModelProto) -> ModelProto:
             if node.op_type == "Resize" and node.output[0] in resized:
                 _read_from_corners(graph, node)
     return converted
+
+
+def _earlier(model: ModelProto) -> ModelProto:
+    """Return a model of a later opset at the working one, as it is where it has no form there.
+
+    ONNX Runtime follows new forms of operators, which mostly add types, operator by operator and
+    provider by provider: CUDA has no `MaxPool` of opset 22.
+    """
+    try:
+        with boundary("it has operators of later opsets"):
+            return onnx.version_converter.convert_version(model, WORKING_OPSET)
+    except ModelError:
+        return model
 
 
 def _name_versions_once(model: ModelProto) -> None:

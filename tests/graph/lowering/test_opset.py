@@ -125,3 +125,21 @@ def test_a_model_of_other_operators_alone_needs_no_version_of_the_standard() -> 
     )
     versions = {entry.domain: entry.version for entry in modernise(model).opset_import}
     assert versions == {"ai.onnx.ml": 3, "": WORKING_OPSET}
+
+
+def test_a_later_opset_is_brought_back_where_it_has_nothing_new() -> None:
+    """CUDA has no kernel for the form of `MaxPool` that only adds a type."""
+    pool = """
+        <ir_version: 10, opset_import: ["" : 22]>
+        f (float[2, 3, 8, 8] x) => (float[2, 3, 4, 4] y)
+        { y = MaxPool <kernel_shape = [2, 2], strides = [2, 2]> (x) }
+    """
+    model = onnx.parser.parse_model(pool)
+    assert modernise(model).opset_import[0].version == WORKING_OPSET
+    # RMSNormalization is of 23.
+    text = """
+        <ir_version: 10, opset_import: ["" : 23]>
+        f (float[2, 8] x) => (float[2, 8] y) <float[8] s = {1, 1, 1, 1, 1, 1, 1, 1}>
+        { y = RMSNormalization (x, s) }
+    """
+    assert modernise(onnx.parser.parse_model(text)).opset_import[0].version == 23
