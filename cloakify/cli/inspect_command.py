@@ -12,7 +12,7 @@ from cloakify.cli.console import say, say_json
 from cloakify.cli.options import MODEL, declared_options, take
 from cloakify.cli.verb import Verb
 from cloakify.settings import ModelOptions
-from cloakify.settings.files import JsonOutput
+from cloakify.settings.files import JsonOutput, LookedAtFor
 
 if TYPE_CHECKING:
     from cloakify.workflows.inspect import Inspection
@@ -28,7 +28,7 @@ def inspect(model: Path, **options: Any) -> None:
     """Show what cloakify sees in MODEL, without running it."""
     from cloakify.workflows.inspect import inspect as run
 
-    inspection = run(model, take(ModelOptions, options))
+    inspection = run(model, take(ModelOptions, options), take(LookedAtFor, options).device)
     if take(JsonOutput, options).json:
         say_json(json.dumps(inspection.to_dict(), indent=2))
         return
@@ -77,6 +77,9 @@ def _lines(inspection: Inspection) -> list[tuple[str, str]]:
         lines.append(("gradient", text))
         if inspection.coverage.blocked:
             lines.append(("", f"none passes {', '.join(inspection.coverage.blocked)}"))
+    if inspection.cuda is not None:
+        told = inspection.cuda.lines()
+        lines += [("cuda" if place == 0 else "", line) for place, line in enumerate(told)]
     if inspection.masked is None:
         lines.append(("mask", "none"))
     else:

@@ -19,6 +19,8 @@ from onnx import NodeProto
 from cloakify.graph.model.rewrite import attribute
 
 TABLE = "cuda_kernels.tsv"
+RELEASE = "1.31"
+"""The release of ONNX Runtime that the table was compared with."""
 
 # The standard's domain goes by two names.
 _STANDARD = ("", "ai.onnx")
@@ -85,6 +87,11 @@ class KernelTable:
         if None not in refused:
             return f"no CUDA kernel for {refused[0]}"
         return _refused_for_attributes(node)
+
+    def has_kernel(self, node: NodeProto, opset: int) -> bool:
+        """Tell whether the CUDA provider has one for an operator, of whatever types."""
+        known = self.kernels.get((_domain(node), node.op_type), ())
+        return any(kernel.serves(since_version(node, opset)) for kernel in known)
 
     def runs_function(self, node: NodeProto, opset: int) -> bool:
         """Tell whether the CPU provider has a kernel for an operator with a body in the standard.

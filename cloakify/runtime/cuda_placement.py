@@ -21,7 +21,7 @@ from cloakify.boundary import boundary
 from cloakify.errors import ModelError
 from cloakify.graph.analysis.inputs import data_inputs
 from cloakify.graph.lowering.data_dependent_shapes import passes_values
-from cloakify.graph.lowering.functions import expand_functions, has_body
+from cloakify.graph.lowering.functions import expand_functions
 from cloakify.graph.model.dataflow import reached_from
 from cloakify.graph.model.imported import infer_shapes
 from cloakify.graph.model.weights import split_weights
@@ -242,19 +242,13 @@ def _written_out(model: ModelProto, table: KernelTable) -> ModelProto:
             model = onnx.inliner.inline_local_functions(model, convert_version=True)
         model = infer_shapes(model)
     opset = _versions(model)[""]
-    chosen = {
-        ("", node.op_type)
-        for graph in iter_graphs(model.graph)
-        for node in graph.node
-        if not node.domain
-        and has_body("", node.op_type, opset)
-        and table.missing(node, opset, {}) is not None
-        and not table.runs_function(node, opset)
-    }
-    if not chosen:
-        return model
+
+    def is_run_whole(domain: str, op_type: str) -> bool:
+        node = NodeProto(op_type=op_type)
+        return domain != "" or table.has_kernel(node, opset) or table.runs_function(node, opset)
+
     try:
-        return infer_shapes(expand_functions(model, lambda *key: key not in chosen))
+        return infer_shapes(expand_functions(model, is_run_whole))
     except ModelError:
         # ONNX Runtime may do what onnx can't; as they stand they count as not on CUDA.
         return model

@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar
 
 from cloakify.settings.data_options import DataOptions
 from cloakify.settings.option import Group, Option
-from cloakify.settings.option_types import File, Files, Flag
+from cloakify.settings.option_types import File, Files, Flag, Text
 
 
 class DataFile(Group, frozen=True, kw_only=True):
@@ -111,6 +111,21 @@ class ReportFiles(Group, frozen=True, kw_only=True):
             metavar="FILE.{json,html,md,cdx.json}",
         ),
     ] = ()
+
+
+class LookedAtFor(Group, frozen=True, kw_only=True):
+    """Where a model is to run that is only looked at."""
+
+    heading: ClassVar[str] = "Running"
+
+    device: Annotated[
+        Text,
+        Option(
+            "With cuda, show which operators of the model and of attacks on it would run on the "
+            "CPU there; no GPU is needed.",
+            metavar="auto|cpu|cuda[:N]",
+        ),
+    ] = "auto"
 
 
 class JsonOutput(Group, frozen=True, kw_only=True):

@@ -11,6 +11,7 @@ from cloakify.settings.files import (
     DataFile,
     HardenedFile,
     JsonOutput,
+    LookedAtFor,
     ReportFiles,
     SamplesFile,
     SourceFile,
@@ -47,7 +48,7 @@ VERBS: dict[str, tuple[type[Settings | Group], ...]] = {
         ConfigFile,
     ),
     "attack": (DataFile, AttackSetting, SamplesFile, JsonOutput, Talk, Trust, ConfigFile),
-    "inspect": (ModelOptions, JsonOutput, Trust, ConfigFile),
+    "inspect": (ModelOptions, LookedAtFor, JsonOutput, Trust, ConfigFile),
     "verify": (SourceFile, DeviceOptions, JsonOutput, Trust, ConfigFile),
     "devices": (JsonOutput,),
 }

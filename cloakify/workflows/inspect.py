@@ -12,6 +12,7 @@ from onnx import ModelProto
 
 from cloakify.errors import CloakifyError, HeadError, about
 from cloakify.experiment.classifier import wanted_of
+from cloakify.experiment.cuda_outlook import CudaOutlook, cuda_outlook
 from cloakify.experiment.model_settings import find_tokenizer, input_settings, names_of_classes
 from cloakify.graph.analysis.attack_point import AttackPoint, find_attack_point
 from cloakify.graph.analysis.classifier_search import ClassifierSearch, Wanted, find_classifier
@@ -53,6 +54,8 @@ class Inspection:
         How inputs are made, and what says so; or why that can't be told.
     class_names
         What the classes are called, where something says so.
+    cuda
+        What CUDA has no kernels for, where that was asked.
     """
 
     path: Path
@@ -69,6 +72,7 @@ class Inspection:
     foreign_metadata: dict[str, str]
     inputs: str
     class_names: tuple[str, ...] | None
+    cuda: CudaOutlook | None = None
 
     @property
     def head(self) -> Head | None:
@@ -126,11 +130,14 @@ class Inspection:
             "metadata": self.foreign_metadata,
             "preprocessing": self.inputs,
             "class_names": None if self.class_names is None else list(self.class_names),
+            "cuda": None if self.cuda is None else self.cuda.to_dict(),
         }
 
 
-def inspect(path: str | os.PathLike[str], options: ModelOptions | None = None) -> Inspection:
-    """Look at a model without running it; external weights are not read.
+def inspect(
+    path: str | os.PathLike[str], options: ModelOptions | None = None, device: str = "auto"
+) -> Inspection:
+    """Look at a model without running it; external weights are read where ``device`` is CUDA alone.
 
     Parameters
     ----------
@@ -138,6 +145,8 @@ def inspect(path: str | os.PathLike[str], options: ModelOptions | None = None) -
         The ``.onnx`` file.
     options
         What is said of it.
+    device
+        ``cuda`` for what CUDA has no kernels for, which needs no GPU.
 
     Raises
     ------
@@ -154,6 +163,8 @@ def inspect(path: str | os.PathLike[str], options: ModelOptions | None = None) -
         own = read_metadata(model)
         coverage = None if logits is None else gradient_coverage(model, entry.tensor, logits)
         masked = _masked(model, own)
+        asked = device.partition(":")[0] == "cuda"
+        outlook = cuda_outlook(file, entry, search) if asked else None
     return Inspection(
         path=file.path,
         sha256=file.sha256,
@@ -173,6 +184,7 @@ def inspect(path: str | os.PathLike[str], options: ModelOptions | None = None) -
         },
         inputs=_inputs(file, entry),
         class_names=None if search is None else names_of_classes(file, search.scores.num_classes),
+        cuda=outlook,
     )
 
 

@@ -53,9 +53,7 @@ def expand_functions(model: ModelProto, keep: Keep) -> ModelProto:
             _key(node) for graph in iter_graphs(model.graph) for node in graph.node
         } - tried
         versions = {entry.domain: entry.version for entry in model.opset_import}
-        chosen = sorted(
-            key for key in operators if not keep(*key) and has_body(*key, versions.get(key[0], 0))
-        )
+        chosen = sorted(key for key in operators if not keep(*key) and _has_body(key, versions))
         if not chosen:
             if tried:
                 _restore_softmax(model)
@@ -119,10 +117,10 @@ def _key(node: NodeProto) -> tuple[str, str]:
     return "" if node.domain == "ai.onnx" else node.domain, node.op_type
 
 
-def has_body(domain: str, op_type: str, version: int) -> bool:
-    """Tell whether the standard defines an operator of that opset by a graph of others."""
-    if not onnx.defs.has(op_type, version, domain):
+def _has_body(key: tuple[str, str], versions: dict[str, int]) -> bool:
+    domain, op_type = key
+    if domain not in versions or not onnx.defs.has(op_type, domain):
         return False
     # onnx's stubs leave the two out.
-    schema: Any = onnx.defs.get_schema(op_type, version, domain)
+    schema: Any = onnx.defs.get_schema(op_type, versions[domain], domain)
     return bool(schema.has_function or schema.has_context_dependent_function)
