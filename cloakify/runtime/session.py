@@ -50,8 +50,10 @@ OUT_OF_MEMORY = (
     "cudaErrorMemoryAllocation",
     # cuBLAS's and cuDNN's, cuDNN 9's own, and TensorRT's.
     "STATUS_ALLOC_FAILED",
-    "STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED",
+    "_ALLOCATION_FAILED",
     "OutOfMemory",
+    # An arena's whose size is limited.
+    "is smaller than requested bytes",
 )
 
 # What errors of opening name where not the model is at fault.

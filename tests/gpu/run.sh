@@ -5,7 +5,8 @@
 #
 # WHEELS is a folder with the wheel of onnxruntime-gpu and of what cloakify's extra "test" needs that
 # is not installed (on a machine with a network: pip download -d WHEELS "cloakify[test]"). Needed
-# there besides: NVIDIA's driver, Python 3.12, torch for CUDA 13, whose libraries serve both.
+# there besides: NVIDIA's driver, Python 3.12, torch for CUDA 13 with torchvision, or their wheels;
+# torch's libraries of CUDA serve both.
 # Without WHEELS, what is installed for PYTHON is used as it is.
 #
 # Prints the devices, pass or fail of the GPU tests, and the table of tests/gpu/table.py; exits with
@@ -28,8 +29,9 @@ trap 'rm -rf "$work"' EXIT
 if [ -n "$wheels" ]; then
   "$python" -m venv --system-site-packages "$work/venv"
   python=$work/venv/bin/python
-  "$python" -m pip install -q --no-index --find-links "$wheels" \
-    --disable-pip-version-check "$root[test]"
+  install() { "$python" -m pip install -q --disable-pip-version-check --no-index -f "$wheels" "$@"; }
+  install "$root[test]"
+  "$python" -c "import torch, torchvision" 2> "$work/torch" || install torch torchvision
 fi
 if [ "$DEVICE" != cpu ]; then
   # onnxruntime looks for NVIDIA's libraries beside itself; torch's may lie in another folder.

@@ -126,3 +126,46 @@ def test_what_is_compared_on_a_gpu_is_not_rounded_further() -> None:
     assert (name, fallback) == ("CUDAExecutionProvider", "CPUExecutionProvider")
     assert options["device_id"] == "1" and options["use_tf32"] == "0"
     assert Device("cpu").exact_providers == Device("cpu").providers
+
+
+def test_tf32_is_off_unless_asked_for(gpus, working_cuda) -> None:
+    gpus("NVIDIA H100")
+    (_, options), _ = resolve_device("cuda").providers
+    assert options["use_tf32"] == "0"
+    assert options["cudnn_conv_algo_search"] == "HEURISTIC"
+    assert options["arena_extend_strategy"] == "kSameAsRequested"
+    wanted = resolve_device("cuda", tf32=True)
+    assert wanted.providers[0][1]["use_tf32"] == "1"
+    # What is compared stays exact.
+    assert wanted.exact_providers[0][1]["use_tf32"] == "0"
+    assert (resolve_device("cuda").described, wanted.described) == (
+        "CUDAExecutionProvider, no TF32",
+        "CUDAExecutionProvider, TF32",
+    )
+
+
+def test_another_provider_runs_the_shipped_graph_alone(gpus, working_cuda, monkeypatch) -> None:
+    gpus("NVIDIA H100")
+    names = ["TensorrtExecutionProvider", CUDA_PROVIDER, "OpenVINOExecutionProvider", CPU_PROVIDER]
+    monkeypatch.setattr(ort, "get_available_providers", lambda: names)
+    tensorrt, openvino = resolve_device("tensorrt:0"), resolve_device("openvino", 3)
+    assert [name for name, _ in tensorrt.forward_providers()] == names[:2] + names[3:]
+    assert [name for name, _ in tensorrt.providers] == [CUDA_PROVIDER, CPU_PROVIDER]
+    assert (tensorrt.kind, openvino.kind) == ("cuda", "cpu")
+    assert (str(tensorrt), str(openvino)) == ("tensorrt:0", "openvino")
+    name, options = openvino.forward_providers(threads=1)[0]
+    assert name == "OpenVINOExecutionProvider"
+    assert (options["precision"], options["num_of_threads"]) == ("FP32", "1")
+    assert openvino.forward_providers()[0][1]["num_of_threads"] == "3"
+    assert openvino.providers == Device("cpu").providers
+    assert openvino.described == "OpenVINOExecutionProvider, gradients CPUExecutionProvider"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "package"),
+    [("openvino", "onnxruntime-openvino"), ("tensorrt", "onnxruntime-gpu")],
+)
+def test_a_provider_that_is_not_built_in_is_refused(gpus, working_cuda, wanted, package) -> None:
+    gpus("NVIDIA H100")
+    with pytest.raises(DeviceError, match=rf"^--device {wanted}: .* \(install {package} in its"):
+        resolve_device(wanted)

@@ -10,7 +10,7 @@ import onnxruntime as ort
 import pytest
 from onnx import ModelProto
 
-from cloakify.errors import DeviceError, ModelError
+from cloakify.errors import DeviceError, ModelError, OutOfMemoryError
 from cloakify.runtime import Device, Session, session, weights_beside
 
 CPU = Device("cpu")
@@ -113,6 +113,31 @@ def test_too_little_memory_is_said(model, monkeypatch):
 
     monkeypatch.setattr(opened, "_session", Full())
     with pytest.raises(DeviceError, match="memory does not suffice"):
+        opened.run({"x": X})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "BFCArena::AllocateRawInternal Failed to allocate memory for requested buffer of size 9",
+        "Available memory of 64 is smaller than requested bytes of 128",
+        "CUDA failure 2: out of memory ; GPU=0 ; expr=cudaMalloc((void**)&p, size);",
+        "CUBLAS failure 3: CUBLAS_STATUS_ALLOC_FAILED ; GPU=0 ; expr=cublasCreate(&handle);",
+        "CUDNN failure 4003: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED",
+    ],
+)
+def test_whatever_says_that_memory_does_not_suffice_is_heard(model, monkeypatch, text) -> None:
+    opened = Session(model, CPU)
+
+    class Full:
+        def io_binding(self) -> object:
+            return self
+
+        def bind_ortvalue_input(self, *_: object) -> None:
+            raise RuntimeError(text)
+
+    monkeypatch.setattr(opened, "_session", Full())
+    with pytest.raises(OutOfMemoryError, match="memory does not suffice"):
         opened.run({"x": X})
 
 
