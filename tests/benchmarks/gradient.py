@@ -50,7 +50,7 @@ MODELS = [
 ]
 
 
-def torch_model(name: str) -> Any:
+def torch_model(name: str, **options: Any) -> Any:
     """Return a torchvision model with seeded random weights, its parameters frozen."""
     import torch
 
@@ -63,7 +63,7 @@ def torch_model(name: str) -> Any:
     import torchvision
 
     torch.manual_seed(0)
-    return getattr(torchvision.models, name)(weights=None).eval().requires_grad_(False)
+    return getattr(torchvision.models, name)(weights=None, **options).eval().requires_grad_(False)
 
 
 def export(name: str, folder: Path) -> Path:

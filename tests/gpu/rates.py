@@ -87,6 +87,11 @@ def cloakify_tasks(path: Path, x: Any, y: Any, options: argparse.Namespace) -> d
     }
 
 
+def options_for(name: str, size: int) -> dict[str, int]:
+    """Return what torchvision has to be told to make a model for images of that side."""
+    return {"image_size": size} if name.startswith("vit") else {}
+
+
 def torch_tasks(name: str, x: Any, y: Any, options: argparse.Namespace) -> dict[str, Task]:
     """Return the same of the torch original, compiled or not."""
     import torch
@@ -95,7 +100,7 @@ def torch_tasks(name: str, x: Any, y: Any, options: argparse.Namespace) -> dict[
 
     kind = "cpu" if options.device == "cpu" else options.device
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = options.tf32
-    model = torch_model(name).to(kind)
+    model = torch_model(name, **options_for(name, options.size)).to(kind)
     features: list[torch.Tensor] = []
     head = [module for module in model.modules() if isinstance(module, torch.nn.Linear)][-1]
     compiled = torch.compile(model) if options.library == "torch.compile" else model

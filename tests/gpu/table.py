@@ -27,12 +27,13 @@ TASKS = ("calibration", "pgd", "apgd")
 
 _EXPORT = """
 import sys
-sys.path[:0] = sys.argv[1:3]
+sys.path[:0] = sys.argv[1:4]
 import torch
 from gradient import torch_model
-name, path, size = sys.argv[3:]
+from rates import options_for
+name, path, size = sys.argv[4:]
 torch.onnx.export(
-    torch_model(name), (torch.zeros(2, 3, int(size), int(size)),), path, dynamo=False,
+    torch_model(name, **options_for(name, int(size))), (torch.zeros(2, 3, int(size), int(size)),), path, dynamo=False,
     input_names=["x"], output_names=["logits"], dynamic_axes={"x": {0: "n"}, "logits": {0: "n"}},
 )
 """
@@ -41,7 +42,7 @@ torch.onnx.export(
 def export(name: str, folder: Path, size: int) -> Path:
     """Write a model with random weights and a symbolic batch."""
     path = folder / f"{name}.onnx"
-    places = [str(ROOT), str(ROOT / "tests" / "benchmarks")]
+    places = [str(ROOT), str(ROOT / "tests" / "benchmarks"), str(HERE)]
     subprocess.run(
         [sys.executable, "-W", "ignore", "-c", _EXPORT, *places, name, path, str(size)], check=True
     )
