@@ -33,8 +33,13 @@ from gradient import torch_model
 from rates import options_for
 name, path, size = sys.argv[4:]
 torch.onnx.export(
-    torch_model(name, **options_for(name, int(size))), (torch.zeros(2, 3, int(size), int(size)),), path, dynamo=False,
-    input_names=["x"], output_names=["logits"], dynamic_axes={"x": {0: "n"}, "logits": {0: "n"}},
+    torch_model(name, **options_for(name, int(size))),
+    (torch.zeros(2, 3, int(size), int(size)),),
+    path,
+    dynamo=False,
+    input_names=["x"],
+    output_names=["logits"],
+    dynamic_axes={"x": {0: "n"}, "logits": {0: "n"}},
 )
 """
 
