@@ -10,6 +10,7 @@ import os
 import secrets
 import shutil
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cloakify.engine import ray_watch
 from cloakify.engine.temporary import own_folder
 from cloakify.errors import DeviceError
 from cloakify.runtime.cores import available_cores
@@ -122,6 +124,7 @@ class RayCluster:
         self.ray: Any = ray
         self.options, self._gpus_wanted = options, gpus_wanted
         self._folder: Path | None = None
+        self._watch: subprocess.Popen[bytes] | None = None
         self._begun = False
         self.is_remote = options.ray_address is not None
         if not ray.is_initialized():
@@ -141,6 +144,10 @@ class RayCluster:
             with _own_signals():
                 self.ray.shutdown()
             self._begun = False
+        if self._watch is not None:
+            # It ends what is left, and itself, at the end of what it reads.
+            self._watch.communicate()
+            self._watch = None
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
             self._folder = None
@@ -172,6 +179,7 @@ class RayCluster:
         path = [home, *filter(None, [os.environ.get("PYTHONPATH")])]
         os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(path))
         self._folder = own_folder()
+        self._watch = start_watch(self._folder)
         wanted = (self.options.workers or 1) * (self.options.cpus_per_worker or 1)
         return {
             "num_cpus": max(available_cores(), wanted),
@@ -186,6 +194,26 @@ class RayCluster:
             for node in self.ray.nodes()
             if node["Alive"]
         ]
+
+
+def start_watch(folder: Path) -> subprocess.Popen[bytes] | None:
+    """Have a process end the Ray of this one's own when this one is gone; see :mod:`.ray_watch`.
+
+    Only on Linux, where it can be told which processes these are.
+
+    Parameters
+    ----------
+    folder
+        Of that Ray: named by its processes' command lines.
+    """
+    if sys.platform != "linux":
+        return None
+    command = [sys.executable, "-I", ray_watch.__file__, str(os.getpid()), str(folder)]
+    # A session of its own, which the terminal's signals do not reach.
+    null = subprocess.DEVNULL
+    return subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=null, stderr=null, start_new_session=True
+    )
 
 
 def make_token() -> None:
