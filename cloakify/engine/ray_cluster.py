@@ -29,6 +29,8 @@ QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_DEDUP_LOGS": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    # As this process is, not behind all else on a machine that is busy.
+    "RAY_worker_niceness": "0",
 }
 
 

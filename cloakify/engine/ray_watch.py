@@ -57,7 +57,7 @@ def below(process: int, folder: str) -> Started:
     own = {
         number
         for number, parent in parents.items()
-        if parent == process and number != os.getpid() and folder in _command(number)
+        if parent == process and number != os.getpid() and folder in command(number)
     }
     while more := {number for number, parent in parents.items() if parent in own} - own:
         own |= more
@@ -87,7 +87,8 @@ def _stat(number: int) -> tuple[int, str] | None:
     return int(fields[1]), fields[19]
 
 
-def _command(number: int) -> str:
+def command(number: int) -> str:
+    """Return a process's command line; nothing where there is none."""
     try:
         return (PROCESSES / str(number) / "cmdline").read_bytes().decode(errors="replace")
     except OSError:

@@ -63,21 +63,21 @@ class Flags(Task[Numbers]):
 
 
 class Clock:
-    """Progress that notes when a stage begins and ends, and the CPU time of all processes then."""
+    """Progress that notes when stages begin and end, and the CPU time of all processes then."""
 
-    def __init__(self, stage: str) -> None:
-        self._stage = stage
+    def __init__(self, *stages: str) -> None:
+        self._stages = stages
         self._times: list[tuple[float, float]] = []
 
     def __call__(self, stage: str, done: int, total: int) -> None:
         """Note a telling of it."""
-        if stage.startswith(self._stage):
+        if stage.startswith(self._stages):
             self._times.append((time.monotonic(), cpu_seconds()))
 
     @property
     def spent(self) -> tuple[float, float]:
-        """Seconds, and seconds of CPU time, from the first telling that tells of work on."""
-        first, last = self._times[1], self._times[-1]
+        """Seconds, and seconds of CPU time, from the first telling to the last."""
+        first, last = self._times[0], self._times[-1]
         return last[0] - first[0], last[1] - first[1]
 
 
@@ -100,11 +100,14 @@ def cpu_seconds() -> float:
 
 
 def evaluation(options: argparse.Namespace, **engine: object) -> tuple[float, float]:
-    """Return the seconds, and those of CPU time, that attacking samples takes."""
+    """Return the seconds, and those of CPU time, that looking at samples and attacking them takes.
+
+    Together, as workers begin with the one before the other is through.
+    """
     setting = EvaluateSetting(
         device="cpu", eps=4 / 255, limit=options.limit, effort=options.effort, threads=2, **engine
     )
-    clock = Clock("attacking")
+    clock = Clock("looking", "attacking")
     evaluate(options.model, options.data, setting, clock)
     return clock.spent
 

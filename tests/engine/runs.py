@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from cloakify.cli.main import run
+from cloakify.engine import ray_watch
 from tests.support.fragile import write_fragile
 
 ROOT = Path(__file__).parents[2]
@@ -133,13 +134,10 @@ def kill_at(command: list[str], seconds: float) -> bool:
 
 
 def worker_processes() -> list[int]:
-    """Return the processes of Ray's workers that have a subject open, on Linux."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*"):
-        try:
-            name = (path / "cmdline").read_bytes()
-        except OSError:
-            continue
-        if name.startswith(b"ray::Worker"):
-            found.append(int(path.name))
-    return found
+    """Return the workers of this process's own Ray that have opened, the oldest first; on Linux."""
+    started = ray_watch.below(os.getpid(), "cloakify-")
+    names = {number: ray_watch.command(number).rstrip("\0 ") for number in started}
+    opened = [
+        number for number, name in names.items() if name in ("ray::Worker", "ray::Worker.run")
+    ]
+    return sorted(opened, key=lambda number: int(started[number]))

@@ -42,7 +42,7 @@ class Killer:
         self.seen += 1
         at_work = worker_processes()
         if self.killed < len(self.steps) and self.seen >= self.steps[self.killed] and at_work:
-            os.kill(at_work[self.killed % len(at_work)], signal.SIGKILL)
+            os.kill(at_work[0], signal.SIGKILL)
             self.killed += 1
 
 
