@@ -105,6 +105,11 @@ def open_folder(path: Path, request: Request) -> ImageFolder:
             f"{shown(path)} holds images {where} ({some(loose)}): put each image in the folder of "
             "its class, or pass a file of labels by --labels FILE, or --labels model to do without"
         )
+    return _of_classes(path, classes)
+
+
+def _of_classes(path: Path, classes: list[str]) -> ImageFolder:
+    """List the images of each class folder."""
     names, skipped, counts = Names(), Skipped(), []
     for name in classes:
         found, others = _images(path, name)
