@@ -81,6 +81,8 @@ class _Reader:
         self._stored = {tensor.name: tensor for tensor in model.graph.initializer}
         self._makers = {name: node for node in self.nodes for name in node.output}
         self._readers: dict[str, list[NodeProto]] = {}
+        # Normalisations that belong to the layer before them, by their outputs.
+        self.taken: set[str] = set()
         for node in self.nodes:
             for name in dict.fromkeys(node.input):
                 self._readers.setdefault(name, []).append(node)
@@ -157,6 +159,7 @@ class _Reader:
             if normalised is not None and node.input[0] == output:
                 factor, added = (part.reshape(-1, *[1] * spread) for part in normalised)
                 output = node.output[0]
+                self.taken.add(output)
                 steps.append(Step(output, scale * factor, shift * factor + added))
                 continue
             constant = self._other(node, output)
@@ -198,7 +201,9 @@ def read_layers(model: ModelProto) -> list[ReadLayer]:
 def _layers(reader: _Reader) -> Iterator[ReadLayer]:
     for node in reader.nodes:
         read = _READERS.get(node.op_type)
-        found = read(reader, node) if read is not None and node.output else None
+        if read is None or not node.output or node.output[0] in reader.taken:
+            continue
+        found = read(reader, node)
         if found is not None:
             weights, bias, spread, output = found
             name = node.name or node.output[0]

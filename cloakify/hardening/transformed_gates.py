@@ -117,7 +117,9 @@ def _matching(
     size = np.square(own).sum(axis=1)
     for other in others:
         for weights in other.weights:
-            if weights.shape[1] != own.shape[1] or len(weights) < len(own):
+            # Where weights are laid out in blocks, channels of zeros may fill the last one up.
+            longest = len(weights) if len(other.weights) > 1 else len(own)
+            if weights.shape[1] != own.shape[1] or not len(own) <= len(weights) <= longest:
                 continue
             cut = weights[: len(own)]
             ratio = np.where(size > 0, (cut * own).sum(axis=1) / np.where(size > 0, size, 1), 1)
