@@ -47,7 +47,7 @@ torch.onnx.export(
 
 
 def export(name: str, path: Path, size: int) -> None:
-    """Write a model with random weights and a symbolic batch; rows without it say what lacks."""
+    """Write a model with random weights and a symbolic batch, or say why not."""
     places = [str(ROOT), str(ROOT / "tests" / "benchmarks"), str(HERE)]
     command = [sys.executable, "-W", "ignore", "-c", _EXPORT, *places, name, str(path), str(size)]
     done = subprocess.run(command, capture_output=True, text=True)
