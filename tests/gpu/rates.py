@@ -101,10 +101,8 @@ def torch_tasks(name: str, x: Any, y: Any, options: argparse.Namespace) -> dict[
     kind = "cpu" if options.device == "cpu" else options.device
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = options.tf32
     model = torch_model(name, **options_for(name, options.size)).to(kind)
-    features: list[torch.Tensor] = []
-    head = [module for module in model.modules() if isinstance(module, torch.nn.Linear)][-1]
-    compiled = torch.compile(model) if options.library == "torch.compile" else model
-    watched = head.register_forward_pre_hook(lambda _, given: features.append(given[0]))
+    network = torch_attacks.WithFeatures(model)
+    compiled = torch.compile(network) if options.library == "torch.compile" else network
     parts = [
         tuple(
             torch.from_numpy(part).to(kind)
@@ -124,15 +122,14 @@ def torch_tasks(name: str, x: Any, y: Any, options: argparse.Namespace) -> dict[
 
     def forward(network: Any, inputs: Any, _: Any) -> None:
         with torch.no_grad():
-            network(inputs).cpu()
+            network(inputs)[0].cpu()
 
     def calibration(network: Any, inputs: Any, labels: Any) -> None:
-        torch_attacks.calibrate(network, features, inputs, labels, EPS).cpu()
+        torch_attacks.calibrate(network, inputs, labels, EPS).cpu()
 
     def attack(run: Callable[..., Any]) -> Callable[..., Any]:
         return lambda network, inputs, labels: run(network, inputs, labels, EPS, options.steps)
 
-    assert watched is not None
     return {
         "forward": over(forward),
         "calibration": over(calibration),

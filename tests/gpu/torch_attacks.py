@@ -13,28 +13,43 @@ import torch
 
 MOMENTUM = 0.75
 
-Network = Callable[[torch.Tensor], torch.Tensor]
+# Logits and features.
+Network = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
+
+
+class WithFeatures(torch.nn.Module):
+    """A classifier that ends in a linear layer, returning logits and what that layer reads.
+
+    A hook would do, but for the compiler, which compiles anew as often as what it writes to grows.
+    """
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        super().__init__()
+        linear = [name for name, part in model.named_modules() if isinstance(part, torch.nn.Linear)]
+        self.head = model.get_submodule(linear[-1])
+        model.set_submodule(linear[-1], torch.nn.Identity())
+        self.backbone = model
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        features = self.backbone(x)
+        return self.head(features), features
 
 
 def gradient(network: Network, x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    """Return ∂(Σ loss)/∂x, each sample's loss [n], and whether each is fooled [n]."""
+    """Return ∂(Σ loss)/∂x, each sample's loss [n], and the features [n, D]."""
     point = x.detach().requires_grad_()
-    logits = network(point)
+    logits, features = network(point)
     loss = torch.nn.functional.cross_entropy(logits, y, reduction="none")
     (found,) = torch.autograd.grad(loss.sum(), point)
-    return found, loss.detach(), logits.detach().argmax(1) != y
+    return found, loss.detach(), features.detach()
 
 
-def calibrate(
-    network: Network, features: list[torch.Tensor], x: torch.Tensor, y: torch.Tensor, eps: float
-) -> torch.Tensor:
-    """Return the sums of the features' changes under FGSM; ``features`` gets them in each pass."""
-    features.clear()
-    found, *_ = gradient(network, x, y)
+def calibrate(network: Network, x: torch.Tensor, y: torch.Tensor, eps: float) -> torch.Tensor:
+    """Return the sums of the features' changes under FGSM [D]."""
+    found, _, clean = gradient(network, x, y)
     attacked = (x + eps * found.sign()).clamp(0, 1)
     with torch.no_grad():
-        network(attacked)
-    clean, moved = (part.detach().flatten(1) for part in (features[0], features[-1]))
+        _, moved = network(attacked)
     return (moved - clean).abs().sum(0)
 
 
