@@ -113,29 +113,10 @@ class Session:
         forward: bool = False,
     ) -> None:
         self.device = device
-        options = ort.SessionOptions()
-        # Left to itself, ONNX Runtime takes all cores there are, whatever the process may use.
-        options.intra_op_num_threads = threads or device.cores
-        # Errors arrive as exceptions; warnings about odd but valid graphs help nobody here.
-        options.log_severity_level = 4
-        # A plan of all memory would be made after the first run, and be held beside what that took.
-        options.enable_mem_pattern = False
-        # Nodes run as early as they can, in the order written: derivatives of activations right
-        # behind them, while they are cached, after which the activations are let go.
-        options.execution_order = ort.ExecutionOrder.PRIORITY_BASED
+        size = weights_size(model) if isinstance(model, ModelProto) else 0
+        options = _options(device, threads, size, both_ways=both_ways)
         if not optimise or _is_long(model):
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-        size = weights_size(model) if isinstance(model, ModelProto) else 0
-        if size > PACKED_LIMIT:
-            options.add_session_config_entry("session.disable_prepacking", "1")
-        if both_ways:
-            # The runtime moves transposes across quantisation, and gets the type of ours wrong.
-            options.add_session_config_entry("session.disable_quant_qdq", "1")
-        # Idle threads that spin take the cores from whatever computes in turns with the session:
-        # an attack's forward and gradient sessions take up to twice as long with it on two cores.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        # What is summed by atomic additions comes out otherwise each time: other kernels then.
-        options.use_deterministic_compute = device.kind == "cuda"
         self._allowed = MEMORY if str(device) == "cpu" else PROVIDER_MEMORY
         providers = device.providers if optimise else device.exact_providers
         if forward and optimise:
@@ -231,6 +212,31 @@ class Session:
 def _is_long(model: ModelProto | str | os.PathLike[str]) -> bool:
     """Tell whether a graph has so many nodes that to rewrite it takes longer than it can save."""
     return isinstance(model, ModelProto) and len(model.graph.node) > MOST_REWRITTEN
+
+
+def _options(device: Device, threads: int, size: int, *, both_ways: bool) -> ort.SessionOptions:
+    """Return how a model with so many bytes of weights is opened."""
+    options = ort.SessionOptions()
+    # Left to itself, ONNX Runtime takes all cores there are, whatever the process may use.
+    options.intra_op_num_threads = threads or device.cores
+    # Errors arrive as exceptions; warnings about odd but valid graphs help nobody here.
+    options.log_severity_level = 4
+    # A plan of all memory would be made after the first run, and be held beside what that took.
+    options.enable_mem_pattern = False
+    # Nodes run as early as they can, in the order written: derivatives of activations right
+    # behind them, while they are cached, after which the activations are let go.
+    options.execution_order = ort.ExecutionOrder.PRIORITY_BASED
+    if size > PACKED_LIMIT:
+        options.add_session_config_entry("session.disable_prepacking", "1")
+    if both_ways:
+        # The runtime moves transposes across quantisation, and gets the type of ours wrong.
+        options.add_session_config_entry("session.disable_quant_qdq", "1")
+    # Idle threads that spin take the cores from whatever computes in turns with the session:
+    # an attack's forward and gradient sessions take up to twice as long with it on two cores.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # What is summed by atomic additions comes out otherwise each time: other kernels then.
+    options.use_deterministic_compute = device.kind == "cuda"
+    return options
 
 
 def _bytes_of(value: Value) -> int:

@@ -1,4 +1,4 @@
-"""The truth table of DESIGN's decision 8."""
+"""The truth table of verdicts: only adaptive accuracy is robustness."""
 
 from __future__ import annotations
 
