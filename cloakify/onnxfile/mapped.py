@@ -29,7 +29,7 @@ from cloakify.onnxfile.sizes import raw_size
 # Bytes of all weights from which on they are mapped: below, copies of them are small beside what
 # the programs themselves take. Tensors of fewer bytes than the second number are read all the same:
 # they may be shapes and axes.
-MAPPED_MODEL, MAPPED_TENSOR = 1 << 26, 1 << 16
+MAPPED_MODEL, MAPPED_TENSOR = 1 << 24, 1 << 16
 
 Key = tuple[Any, ...]
 

@@ -142,6 +142,7 @@ def harden(bench: Bench, task: Task, folder: Path, idx: Path) -> tuple[Path, str
         eps=task.eps / 255,
         device="cpu",
         evaluation_steps=1,
+        write_anyway=True,
         **({"mask_ratio": task.ratio} if task.ratio else {"max_accuracy_drop": task.drop}),
         **METHODS[task.method],  # type: ignore[arg-type]
     )
