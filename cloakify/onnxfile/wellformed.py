@@ -67,6 +67,7 @@ def check_well_formed(model: ModelProto) -> None:
         _check_values(graph)
         for node in graph.node:
             _check_node(node, versions)
+            _check_no_reference(node)
     for function in model.functions:
         own = {entry.domain: entry.version for entry in function.opset_import}
         for node in function.node:
@@ -177,6 +178,19 @@ def _check_node(node: NodeProto, versions: dict[str, int]) -> None:
     for name, known in schema.attributes.items():
         if known.required and name not in there:
             raise ModelError(f"{_called(node)} lacks its attribute {name!r}")
+    if schema.name == "Constant" and len(there) != 1:
+        # Any of its attributes would do, so that none is required.
+        raise ModelError(f"{_called(node)} has {len(there)} values, and takes one")
+
+
+def _check_no_reference(node: NodeProto) -> None:
+    """Refuse a node outside of functions whose attribute is that of the function around it."""
+    for attribute in node.attribute:
+        if attribute.ref_attr_name:
+            raise ModelError(
+                f"{_called(node)} has the attribute {attribute.name!r} of the function around it, "
+                "and is in none"
+            )
 
 
 def _check_text(node: NodeProto, attribute: AttributeProto) -> None:

@@ -60,6 +60,22 @@ def test_attributes_are_of_their_kind(broken):
     refused(broken, "^Cast 'first' lacks its attribute 'to'$")
 
 
+def test_a_constant_has_one_value(broken):
+    node = broken.graph.node.add(op_type="Constant", name="one", output=["one"])
+    refused(broken, "^Constant 'one' has 0 values, and takes one$")
+    node.attribute.append(onnx.helper.make_attribute("value_float", 1.0))
+    check_well_formed(broken)
+    node.attribute.append(onnx.helper.make_attribute("value_int", 1))
+    refused(broken, "^Constant 'one' has 2 values, and takes one$")
+
+
+def test_only_a_function_lends_attributes(broken):
+    broken.graph.node[2].attribute[0].CopyFrom(
+        onnx.AttributeProto(name="transB", type=onnx.AttributeProto.INT, ref_attr_name="turned")
+    )
+    refused(broken, "^Gemm 'head' has the attribute 'transB' of the function around it, and is in")
+
+
 def test_what_the_standard_does_not_know_may_be_anything(broken):
     broken.graph.node[2].op_type = "OwnLayer"
     broken.graph.node[2].input[:] = ["f"] * 9

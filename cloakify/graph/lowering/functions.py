@@ -75,7 +75,7 @@ def _restore_softmax(model: ModelProto) -> None:
     made = {name: node for node in model.graph.node for name in node.output}
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
     for node in model.graph.node:
-        if node.op_type == "Constant":
+        if node.op_type == "Constant" and node.attribute:
             constants[node.output[0]] = node.attribute[0].t
 
     def maker(name: str, op_type: str) -> NodeProto | None:
@@ -119,7 +119,7 @@ def _key(node: NodeProto) -> tuple[str, str]:
 
 def _has_body(key: tuple[str, str], versions: dict[str, int]) -> bool:
     domain, op_type = key
-    if domain not in versions or not onnx.defs.has(op_type, domain):
+    if domain not in versions or not onnx.defs.has(op_type, versions[domain], domain):
         return False
     # onnx's stubs leave the two out.
     schema: Any = onnx.defs.get_schema(op_type, versions[domain], domain)

@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 from onnx import GraphProto, ModelProto, SparseTensorProto, TensorProto
 
+from cloakify.errors import ModelError
 from cloakify.onnxfile import values_of
 
 # Constants up to this many elements stay in the message: they may be shapes and axes.
@@ -59,9 +60,21 @@ def dense(sparse: SparseTensorProto) -> TensorProto:
     """Write a sparse tensor out; indices are one number each, or one for each axis.
 
     What it may grow to was looked at when the file was opened.
+
+    Raises
+    ------
+    ModelError
+        Its indices are not those of its values, or lie outside its shape.
     """
     values, indices = values_of(sparse.values), values_of(sparse.indices)
     whole = np.zeros(list(sparse.dims), values.dtype)
+    count, name = values.size, sparse.values.name
+    shapes = (count,), (count, whole.ndim)
+    if values.ndim != 1 or indices.dtype.kind not in "iu" or indices.shape not in shapes:
+        raise ModelError(f"the sparse tensor {name!r} has not an index for each of its values")
+    ends = whole.size if indices.ndim == 1 else np.array(whole.shape)
+    if (indices < 0).any() or (indices >= ends).any():
+        raise ModelError(f"the sparse tensor {name!r} has values outside its shape")
     if indices.ndim == 1:
         whole.reshape(-1)[indices] = values
     else:

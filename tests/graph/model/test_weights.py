@@ -6,9 +6,12 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from onnx import ModelProto, TensorProto
 
-from cloakify.graph.model.weights import SMALL, set_weights_aside, split_weights
+from cloakify.errors import ModelError
+from cloakify.graph.model.weights import SMALL, dense, set_weights_aside, split_weights
 from cloakify.graph.model.working_graph import import_working
 from cloakify.runtime import weights_beside
 
@@ -83,3 +86,32 @@ def test_the_standards_domain_goes_by_its_short_name() -> None:
     skeleton, _ = set_weights_aside(model)
     assert [(entry.domain, entry.version) for entry in skeleton.opset_import] == [("", 18)]
     assert model.opset_import[0].domain == "ai.onnx"
+
+
+@given(st.data())
+def test_sparse_tensors_are_written_out_or_refused(data: st.DataObject) -> None:
+    """By a loop over their values; indices of either form, in their shape or not."""
+    dims = data.draw(st.lists(st.integers(1, 3), min_size=1, max_size=3))
+    linear = data.draw(st.booleans())
+    ends = [int(np.prod(dims))] if linear else dims
+    count = data.draw(st.integers(1, 3))
+    rows = [[data.draw(st.integers(-1, end)) for end in ends] for _ in range(count)]
+    values = np.arange(1, count + 1 + data.draw(st.integers(0, 1)), dtype=np.float32)
+    indices = np.array(rows, np.int64)[:, 0] if linear else np.array(rows, np.int64)
+    if data.draw(st.booleans()):
+        indices = indices.astype(np.float32) if data.draw(st.booleans()) else indices
+    sparse = onnx.SparseTensorProto(
+        values=onnx.numpy_helper.from_array(values, "s"),
+        indices=onnx.numpy_helper.from_array(indices),
+        dims=dims,
+    )
+    inside = all(0 <= index < end for row in rows for index, end in zip(row, ends, strict=True))
+    if not inside or len(values) != count or indices.dtype.kind != "i":
+        with pytest.raises(ModelError, match="the sparse tensor 's' has"):
+            dense(sparse)
+        return
+    expected = np.zeros(dims, np.float32)
+    for value, row in zip(values, rows, strict=True):
+        place = np.unravel_index(row[0], dims) if linear else tuple(row)
+        expected[place] = value
+    np.testing.assert_array_equal(onnx.numpy_helper.to_array(dense(sparse)), expected)
