@@ -114,6 +114,10 @@ def _check_tensor(tensor: TensorProto) -> None:
         raise ModelError(f"the tensor {tensor.name!r} is of the unknown type {tensor.data_type}")
     if any(size < 0 for size in tensor.dims):
         raise ModelError(f"the tensor {tensor.name!r} has a negative size")
+    if tensor.HasField("segment"):
+        raise ModelError(
+            f"the tensor {tensor.name!r} is a segment of one, which nothing puts together"
+        )
     if tensor.data_location == TensorProto.EXTERNAL:
         return
     if tensor.HasField("raw_data"):

@@ -69,6 +69,11 @@ def test_a_constant_has_one_value(broken):
     refused(broken, "^Constant 'one' has 2 values, and takes one$")
 
 
+def test_a_segment_is_no_tensor(broken):
+    broken.graph.initializer[0].segment.begin = 0
+    refused(broken, "is a segment of one, which nothing puts together$")
+
+
 def test_only_a_function_lends_attributes(broken):
     broken.graph.node[2].attribute[0].CopyFrom(
         onnx.AttributeProto(name="transB", type=onnx.AttributeProto.INT, ref_attr_name="turned")

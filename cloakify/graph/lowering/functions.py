@@ -18,6 +18,7 @@ from cloakify.graph.lowering.state import Keep, Lowering
 from cloakify.graph.model.imported import infer_shapes
 from cloakify.onnxfile import values_of
 from cloakify.onnxfile.walk import iter_graphs
+from cloakify.onnxfile.wellformed import NEWEST
 
 
 def inline_local_functions(lowering: Lowering) -> bool:
@@ -119,8 +120,10 @@ def _key(node: NodeProto) -> tuple[str, str]:
 
 def _has_body(key: tuple[str, str], versions: dict[str, int]) -> bool:
     domain, op_type = key
-    if domain not in versions or not onnx.defs.has(op_type, versions[domain], domain):
+    # A file may say any number, which onnx has no type for.
+    version = max(0, min(versions.get(domain, 0), NEWEST))
+    if not version or not onnx.defs.has(op_type, version, domain):
         return False
     # onnx's stubs leave the two out.
-    schema: Any = onnx.defs.get_schema(op_type, versions[domain], domain)
+    schema: Any = onnx.defs.get_schema(op_type, version, domain)
     return bool(schema.has_function or schema.has_context_dependent_function)

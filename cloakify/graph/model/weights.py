@@ -50,6 +50,9 @@ def split_weights(
 
 def _copy_field(message: ModelProto | GraphProto, name: str, value: Any) -> None:
     """Set a number or text, or extend a list: a model and its graph have no other fields."""
+    if isinstance(value, bytes):
+        # A name or remark that is no text, and can't be set; nothing goes by it.
+        return
     if isinstance(value, int | str):
         setattr(message, name, value)
     else:

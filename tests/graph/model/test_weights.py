@@ -88,6 +88,14 @@ def test_the_standards_domain_goes_by_its_short_name() -> None:
     assert model.opset_import[0].domain == "ai.onnx"
 
 
+def test_a_name_that_is_no_text_is_left_behind(model: ModelProto) -> None:
+    model.graph.name = "qq"
+    content = model.SerializeToString().replace(b"qq", b"q\xdd")
+    skeleton, weights = split_weights(onnx.load_model_from_string(content))
+    assert not skeleton.graph.name and skeleton.graph.doc_string == "graph"
+    assert set(weights) == {"w"}
+
+
 @given(st.data())
 def test_sparse_tensors_are_written_out_or_refused(data: st.DataObject) -> None:
     """By a loop over their values; indices of either form, in their shape or not."""
