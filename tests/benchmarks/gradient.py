@@ -35,6 +35,7 @@ from cloakify.graph.analysis.inputs import find_input
 from cloakify.graph.attack_steps.build import LABELS, GradientSpec, build_gradient
 from cloakify.runtime import Session, Workers, fitting_batch_size, resolve_device
 
+sys.path.insert(0, str(Path(__file__).parents[2]))
 sys.path.insert(0, str(Path(__file__).parent))
 
 from peak import peak_memory_mb
@@ -54,16 +55,10 @@ def torch_model(name: str, **options: Any) -> Any:
     """Return a torchvision model with seeded random weights, its parameters frozen."""
     import torch
 
-    # torchvision's compiled operators belong to another build of torch than the CPU one; the
-    # classifiers need none of them, but importing torchvision looks for two.
-    library = torch.library.Library("torchvision", "FRAGMENT")
-    for operator in ("nms", "qnms"):
-        if not hasattr(torch.ops.torchvision, operator):
-            library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    import torchvision
+    from tests.compat.support.torchvision_ops import torchvision
 
     torch.manual_seed(0)
-    return getattr(torchvision.models, name)(weights=None, **options).eval().requires_grad_(False)
+    return getattr(torchvision().models, name)(weights=None, **options).eval().requires_grad_(False)
 
 
 def export(name: str, folder: Path) -> Path:

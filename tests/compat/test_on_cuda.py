@@ -25,7 +25,6 @@ from tests.compat.support import (  # noqa: E402
     transformers_models,
 )
 from tests.compat.test_architectures import (  # noqa: E402
-    EXPORT_ERRORS,
     Record,
     listed,
     skip_without_memory,
@@ -39,23 +38,15 @@ def check(
 ) -> None:
     """Build the iteration of Auto-PGD, and see that CUDA runs all of it."""
     x = np.zeros((2, 3, size, size), np.float32)
-    refused = ""
-    for exporter in exporters:
-        try:
-            exported = oracle.export(model, x, exporter, folder)
-        except EXPORT_ERRORS as error:
-            refused = f"{exporter}: {str(error).splitlines()[0]}"
-            continue
-        del model
-        spec = GradientSpec(find_input(exported).name, oracle.head_of(exported).logits, step="apgd")
-        built = cuda_placement(build_gradient(exported, {spec.input: x.shape}, spec))
-        shipped = cuda_placement(exported)
-        note("exporter", exporter)
-        note("error", f"{built.nodes} nodes")
-        assert built.fallbacks == (), built.counts()
-        assert shipped.fallbacks == (), shipped.counts()
-        return
-    pytest.skip(f"not exportable ({refused})")
+    exporter, exported = oracle.export_by_any(model, x, exporters, folder)
+    del model
+    spec = GradientSpec(find_input(exported).name, oracle.head_of(exported).logits, step="apgd")
+    built = cuda_placement(build_gradient(exported, {spec.input: x.shape}, spec))
+    shipped = cuda_placement(exported)
+    note("exporter", exporter)
+    note("error", f"{built.nodes} nodes")
+    assert built.fallbacks == (), built.counts()
+    assert shipped.fallbacks == (), shipped.counts()
 
 
 @pytest.mark.parametrize("name", listed(torchvision_models.names))
