@@ -79,8 +79,14 @@ class Task(ABC, Generic[S]):
 
     @cached_property
     def digest(self) -> str:
-        """A name for all of it, as far as its attributes show what they are."""
-        return hashlib.sha256(repr(self).encode()).hexdigest()
+        """A name for all of it: a dataclass by its fields, of arrays all that they hold."""
+        whole = hashlib.sha256(type(self).__name__.encode())
+        for column in fields(self):  # type: ignore[arg-type]
+            value = getattr(self, column.name)
+            for each in value if isinstance(value, tuple) else (value,):
+                held = each.tobytes() if isinstance(each, np.ndarray) else repr(each).encode()
+                whole.update(hashlib.sha256(held).digest())
+        return whole.hexdigest()
 
     def work(self, index: Indices) -> int:
         """Return how much work a chunk is: as a rule, as much as it has samples."""

@@ -21,7 +21,7 @@ from cloakify.evaluation.samples import Samples
 from cloakify.graph.analysis.scores import Scores
 from cloakify.graph.analysis.task import Task
 from cloakify.graph.edit.readouts import Readouts, with_readouts
-from cloakify.numeric.arrays import Array, Flags, Indices, floats
+from cloakify.numeric.arrays import Array, Flags, Indices, evenly, floats
 
 # For how many samples a point is planted: of so many, what sees half of what moves the features
 # misses two or more as a rule.
@@ -126,8 +126,7 @@ _ALIKE = "too few points on the border of a ball have features that those inside
 
 def planted_in(indices: Indices) -> Indices:
     """Choose ``PLANTED`` of the samples that there are, evenly from all."""
-    count = min(PLANTED, len(indices))
-    return indices[np.arange(count) * len(indices) // max(1, count)]
+    return evenly(indices, PLANTED)
 
 
 @dataclass(frozen=True)

@@ -139,13 +139,13 @@ def planting(
 
 def plant(engine: Engine[Subject], jobs: Sequence[Job[Subject]]) -> PlantedTest | None:
     """Do what :func:`planting` returns."""
-    for job in jobs:
-        task = job.task
-        assert isinstance(task, Planting)
-        (made,) = engine.map(job, untold)
-        names = tuple(attack.name for attack in task.attacks)
-        return PlantedTest(names, int(made["planted"]), int(made["found"]), str(made["obstacle"]))
-    return None
+    if not jobs:
+        return None
+    (job,) = jobs
+    assert isinstance(job.task, Planting)
+    (made,) = engine.map(job, untold)
+    names = tuple(attack.name for attack in job.task.attacks)
+    return PlantedTest(names, int(made["planted"]), int(made["found"]), str(made["obstacle"]))
 
 
 def look(

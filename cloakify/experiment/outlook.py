@@ -6,12 +6,10 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from cloakify.attacks import Apgd, Target, ThreatModel
 from cloakify.data import Dataset
 from cloakify.errors import NoGradientError
-from cloakify.numeric.arrays import Indices, floats
+from cloakify.numeric.arrays import Indices, evenly, floats
 
 # Steps of the attack on the first samples: most of what falls does so soon.
 PILOT = 5
@@ -109,9 +107,8 @@ def measure_pace(
         Whether attacks will follow the gradient; without, a step costs what a forward pass does,
         and all samples are taken to stand. So where no gradient reaches the input.
     """
-    count = min(len(indices), target.batch_size * target.workers.count)
-    chosen = indices[np.arange(count) * len(indices) // count]
-    batch = dataset.batch(chosen)
+    chosen = evenly(indices, target.batch_size * target.workers.count)
+    count, batch = len(chosen), dataset.batch(chosen)
     x, y = floats(batch.x), batch.y
     # What opens a session is timed apart.
     right = target.correct(x, y)

@@ -17,7 +17,7 @@ from cloakify.experiment.class_order import find_better_order, is_low
 from cloakify.experiment.experiment import Experiment
 from cloakify.experiment.label_ranking import rank_labels
 from cloakify.experiment.subject import Subject
-from cloakify.numeric.arrays import Array, Labels, floats, in_chunks
+from cloakify.numeric.arrays import Array, Labels, evenly, floats, in_chunks
 from cloakify.numeric.judging import is_right
 
 # Clean samples that the model is tried on, taken evenly from all: a hundred classes need as many
@@ -151,8 +151,8 @@ def preflight(
     experiment, target = subject.experiments[number], subject.targets[number]
     path, dataset = experiment.classifier.file.path, experiment.dataset
     given = experiment.setting.data.labels != "model"
-    count = min(TRIED if given else TRIED_ON_ITS_OWN, len(dataset))
-    indices = np.arange(count) * len(dataset) // count
+    indices = evenly(np.arange(len(dataset)), TRIED if given else TRIED_ON_ITS_OWN)
+    count = len(indices)
     parts = list(engine.map(Job(Trying(number), in_chunks(indices, target.span)), untold))
     logits = np.concatenate([part["logits"] for part in parts])
     other = sum(int(part["overruled"].sum()) for part in parts)

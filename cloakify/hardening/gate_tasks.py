@@ -13,6 +13,8 @@ from cloakify.attacks.target import AT_ONCE
 from cloakify.data import Batch
 from cloakify.engine.engine import Engine
 from cloakify.engine.task import Arrays, Job, Task, Tell, untold
+from cloakify.evaluation.attack_models import withstands
+from cloakify.evaluation.samples import Samples
 from cloakify.experiment.experiment import Experiment
 from cloakify.experiment.subject import Subject
 from cloakify.graph.analysis.gate_sites import GateSite
@@ -102,11 +104,7 @@ class Withstanding(_OnGates):
         # A number that no step of the tuning has.
         once = attack_batch(model, batch, threat, plan, 1, plan.steps)
         single = target.correct(once, batch.y)
-        robust, left = single.copy(), np.flatnonzero(single)
-        if len(left):
-            x, y = floats(batch.x)[left], batch.y[left]
-            hard = pgd.run(target, x, y, batch.index[left], threat)
-            robust[left] = target.correct(hard, y)
+        robust = withstands(pgd, target, Samples.of(batch), threat, single)
         return {"single": single, "robust": robust}
 
 

@@ -49,8 +49,6 @@ class ReadLayer:
         [C, K], output channels first; where the file leaves open how it lays them out, each way.
     bias
         [C].
-    spread
-        How many axes lie behind that of the channels.
     steps
         What has become of the output, the layer's own first.
     """
@@ -58,17 +56,12 @@ class ReadLayer:
     node: str
     weights: tuple[Doubles, ...]
     bias: Doubles
-    spread: int
     steps: list[Step] = field(default_factory=list)
 
     @property
     def channels(self) -> int:
         """C."""
         return len(self.bias)
-
-    def by_channel(self, values: Doubles) -> Doubles:
-        """Give values [C] the form in which they broadcast to what the layer puts out."""
-        return values.reshape(-1, *[1] * self.spread)
 
 
 # Weights, bias, axes behind that of the channels, and the output.
@@ -79,7 +72,7 @@ class _Reader:
     def __init__(self, model: ModelProto) -> None:
         self.nodes = model.graph.node
         self._stored = {tensor.name: tensor for tensor in model.graph.initializer}
-        self._makers = {name: node for node in self.nodes for name in node.output}
+        self.makers = {name: node for node in self.nodes for name in node.output}
         self._readers: dict[str, list[NodeProto]] = {}
         # Normalisations that belong to the layer before them, by their outputs.
         self.taken: set[str] = set()
@@ -91,7 +84,7 @@ class _Reader:
         """Return a constant as real numbers; ``None`` where it is none, or not a plain one."""
         if name in self._stored:
             return np.asarray(values_of(self._stored[name]), np.float64)
-        node = self._makers.get(name)
+        node = self.makers.get(name)
         if node is None or not node.input:
             tensor = None if node is None else attribute(node, "value")
             return values_of(tensor).astype(float) if isinstance(tensor, TensorProto) else None
@@ -208,7 +201,7 @@ def _layers(reader: _Reader) -> Iterator[ReadLayer]:
             weights, bias, spread, output = found
             name = node.name or node.output[0]
             whole = np.zeros(len(weights[0])) + bias.reshape(-1)[: len(weights[0])]
-            yield ReadLayer(name, weights, whole, spread, reader.behind(output, spread))
+            yield ReadLayer(name, weights, whole, reader.behind(output, spread))
 
 
 def _convolution(reader: _Reader, node: NodeProto) -> _Found | None:
@@ -289,7 +282,7 @@ def _scale_within(reader: _Reader, names: list[str]) -> Doubles | None:
         scale = reader.value(name)
         if scale is not None:
             return scale
-        maker = next((node for node in reader.nodes if name in node.output), None)
+        maker = reader.makers.get(name)
         if maker is not None and maker.op_type == "Mul":
             return _scale_within(reader, list(maker.input))
     return None

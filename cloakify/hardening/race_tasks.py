@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from functools import cached_property
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,17 +41,6 @@ class _Racing(Task[Subject]):
     def name(self) -> str:
         """See :attr:`Task.name`."""
         return f"race-{self.place}"
-
-    @cached_property
-    def digest(self) -> str:
-        """See :attr:`Task.digest`; of arrays it is all that they hold."""
-        whole = hashlib.sha256(type(self).__name__.encode())
-        for column in fields(self):
-            value = getattr(self, column.name)
-            for each in value if isinstance(value, tuple) else (value,):
-                held = each.tobytes() if isinstance(each, np.ndarray) else repr(each).encode()
-                whole.update(hashlib.sha256(held).digest())
-        return whole.hexdigest()
 
 
 @dataclass(frozen=True, eq=False)

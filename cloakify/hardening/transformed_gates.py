@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from onnx import ModelProto
 
+from cloakify.boundary import boundary
 from cloakify.errors import ModelError
 from cloakify.graph.analysis.gate_sites import GateSite, find_gate_sites
 from cloakify.graph.analysis.head import Head
@@ -68,14 +69,19 @@ def find_transformed_gates(
         There are no gates to be found in it, or they are not in force, with the reason.
     """
     arithmetic = arithmetic_of(file)
-    found = _find_gates(source, head, file, arithmetic)
+    # Its constants are of any shape, and its chains of nodes of any length.
+    with boundary("its layers can't be compared with the source's"):
+        sites = find_gate_sites(source, head, shifts=True)
+        found = _find_gates(source, sites, file, arithmetic)
+        if any(each.gate.size != each.site.channels for each in found):
+            sites = find_gate_sites(source, head, by_position=True, shifts=True)
+        sites, values = _as_sites(sites, found)
+        gated = insert_gates(source, sites, values, {})
     nothing = NOTHING[arithmetic]
     gates = sum(int((np.abs(each.gate - 1) > nothing).sum()) for each in found)
     shifts = sum(int((np.abs(each.shift) > nothing * _size(each)).sum()) for each in found)
     if not gates and not shifts:
         raise ModelError("its layers are the source's: no gates are found")
-    sites, values = _as_sites(source, head, found)
-    gated = insert_gates(source, sites, values, {})
     closed = sum(int((each.gate == 0).sum()) for each in found)
     total = sum(each.gate.size for each in found)
     where = f"{gates} of {total} gates and {shifts} shifts on {len(found)} layers, {closed} closed"
@@ -84,13 +90,15 @@ def find_transformed_gates(
     return Transformed(where, closed, total, named, *judged, kind="gates")
 
 
-def _find_gates(source: ModelProto, head: Head, file: ModelProto, arithmetic: str) -> list[_Found]:
+def _find_gates(
+    source: ModelProto, sites: Sequence[GateSite], file: ModelProto, arithmetic: str
+) -> list[_Found]:
     """Return what is done to each layer of the source in a file."""
     before, after = (read_layers(simplified(model)) for model in (source, file))
     by_output = {step.output: (layer, step) for layer in before for step in layer.steps}
     found: list[_Found] = []
-    for site in _gated(source, head):
-        if site.output not in by_output:
+    for site in sites:
+        if site.adds or site.output not in by_output:
             continue
         layer, place = by_output[site.output]
         match = _matching(layer, after, NEAR[arithmetic])
@@ -104,16 +112,12 @@ def _find_gates(source: ModelProto, head: Head, file: ModelProto, arithmetic: st
     return found
 
 
-def _gated(source: ModelProto, head: Head) -> list[GateSite]:
-    return [site for site in find_gate_sites(source, head, shifts=True) if not site.adds]
-
-
 def _matching(
     layer: ReadLayer, others: Sequence[ReadLayer], near: float
 ) -> tuple[ReadLayer, Doubles] | None:
     """Return the layer whose weights are nearest to one's, and by how much each channel differs."""
     best: tuple[float, ReadLayer, Doubles] | None = None
-    (own,) = layer.weights[:1]
+    own = layer.weights[0]
     size = np.square(own).sum(axis=1)
     for other in others:
         for weights in other.weights:
@@ -163,11 +167,9 @@ def _size(found: _Found) -> float:
 
 
 def _as_sites(
-    source: ModelProto, head: Head, found: Sequence[_Found]
+    sites: Sequence[GateSite], found: Sequence[_Found]
 ) -> tuple[list[GateSite], list[Array]]:
-    """Return sites of gates and shifts with their values, for the source."""
-    by_position = any(each.gate.size != each.site.channels for each in found)
-    sites = find_gate_sites(source, head, by_position=by_position, shifts=True)
+    """Return those of a source's sites of gates and shifts where some were found, with values."""
     by_output = {each.site.output: each for each in found}
     chosen = [site for site in sites if site.output in by_output]
     values = []

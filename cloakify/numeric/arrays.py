@@ -47,6 +47,12 @@ def in_chunks(indices: Indices, size: int) -> list[Indices]:
     return [indices[start : start + size] for start in range(0, len(indices), size)]
 
 
+def evenly(indices: Indices, most: int) -> Indices:
+    """Choose so many of the indices, or all there are, evenly from first to last."""
+    count = min(most, len(indices))
+    return indices[np.arange(count) * len(indices) // max(1, count)]
+
+
 def sigmoid(logits: Array) -> Array:
     """Return ``1 / (1 + exp −z)``, without overflow."""
     return floats((1 + np.tanh(logits / 2)) / 2)

@@ -158,7 +158,7 @@ def _check_node(node: NodeProto, versions: dict[str, int]) -> None:
         if node.op_type == "If" and attribute.HasField("g"):
             _check_branch(node, attribute.g)
     domain = "" if node.domain == "ai.onnx" else node.domain
-    schema = _schema(domain, node.op_type, versions.get(domain, versions.get("ai.onnx", 0)))
+    schema = schema_of(domain, node.op_type, versions.get(domain, versions.get("ai.onnx", 0)))
     if schema is None:
         return
     _check_count(node, "input", node.input, schema.min_input, schema.max_input)
@@ -218,8 +218,11 @@ def _check_count(node: NodeProto, what: str, names: Sequence[str], least: int, m
 
 
 @cache
-def _schema(domain: str, op_type: str, version: int) -> OpSchema | None:
-    """Return what the standard says of an operator; ``None`` where it says nothing."""
+def schema_of(domain: str, op_type: str, version: int) -> OpSchema | None:
+    """Return what the standard says of an operator; ``None`` where it says nothing.
+
+    A file may say any version, and onnx has no type for all numbers.
+    """
     try:
         return onnx.defs.get_schema(op_type, min(max(version, 0), NEWEST), domain)
     except onnx.defs.SchemaError:

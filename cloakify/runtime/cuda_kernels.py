@@ -13,10 +13,10 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-import onnx.defs
 from onnx import NodeProto
 
 from cloakify.graph.model.rewrite import attribute
+from cloakify.onnxfile.wellformed import schema_of
 
 TABLE = "cuda_kernels.tsv"
 RELEASE = "1.31"
@@ -132,10 +132,8 @@ def since_version(node: NodeProto, opset: int) -> int:
 
     1 for what onnx does not know: operators of ONNX Runtime's own.
     """
-    domain = _domain(node)
-    if not onnx.defs.has(node.op_type, opset, domain):
-        return 1
-    return int(onnx.defs.get_schema(node.op_type, opset, domain).since_version)
+    schema = schema_of(_domain(node), node.op_type, opset)
+    return 1 if schema is None else int(schema.since_version)
 
 
 def _domain(node: NodeProto) -> str:
@@ -167,12 +165,12 @@ def _formal_parameters(
         pairs += zip(kernel.outputs, node.output, strict=False)
         yield from (((variable,), value) for variable, value in pairs)
         return
-    if not onnx.defs.has(node.op_type, since, ""):
+    # onnx's stubs leave the parameters out.
+    schema: Any = schema_of("", node.op_type, since)
+    if schema is None:
         # Of an operator that ONNX Runtime has put into the standard's domain.
         yield from ((("T", "V"), value) for value in (*node.input, *node.output))
         return
-    # onnx's stubs leave the parameters out.
-    schema: Any = onnx.defs.get_schema(node.op_type, since, "")
     for parameters, values in ((schema.inputs, node.input), (schema.outputs, node.output)):
         for parameter, value in zip(parameters, values, strict=False):
             if value:

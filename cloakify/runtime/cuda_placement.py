@@ -190,7 +190,8 @@ def _take_constants(graph: GraphProto) -> Iterator[str]:
     """
     kept = []
     for node in graph.node:
-        if node.op_type != "Constant" or node.domain:
+        # Written out, bodies have constants without a value: of attributes that are left out.
+        if node.op_type != "Constant" or node.domain or len(node.attribute) != 1:
             kept.append(node)
             continue
         (value,) = node.attribute
@@ -248,7 +249,8 @@ def _written_out(model: ModelProto, table: KernelTable) -> ModelProto:
         return domain != "" or table.has_kernel(node, opset) or table.runs_function(node, opset)
 
     try:
-        return infer_shapes(expand_functions(model, is_run_whole))
+        expanded = expand_functions(model, is_run_whole)
+        return model if expanded is model else infer_shapes(expanded)
     except ModelError:
         # ONNX Runtime may do what onnx can't; as they stand they count as not on CUDA.
         return model

@@ -71,8 +71,7 @@ def resolve_device(
         return device
     if wanted == "auto":
         return host
-    rest = "the CPU alone" if wanted == "openvino" else "a GPU"
-    way = f"run on {rest}" if wanted == "openvino" else f"run without {rest}"
+    way = "run on the CPU alone" if wanted == "openvino" else "run without a GPU"
     raise DeviceError(f"--device {wanted}: {obstacle}; use --device cpu to {way}")
 
 

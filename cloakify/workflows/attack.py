@@ -27,7 +27,7 @@ from cloakify.experiment.experiment import Experiment, Progress, open_experiment
 from cloakify.experiment.outputs import check_outputs
 from cloakify.experiment.preflight import preflight
 from cloakify.experiment.subject import SOURCE, Subject
-from cloakify.numeric.arrays import in_chunks
+from cloakify.numeric.arrays import evenly, in_chunks
 from cloakify.onnxfile import atomic_write
 from cloakify.settings import AttackSetting
 
@@ -144,8 +144,7 @@ def attack(
 def _doubts(experiment: Experiment, target: Target, method: Attack) -> list[EvaluationWarning]:
     """Look whether the attack sees a slope, on some samples from all over the data."""
     dataset, coverage = experiment.dataset, experiment.classifier.coverage
-    count = min(target.span, len(dataset))
-    batch = dataset.batch(np.arange(count) * len(dataset) // count)
+    batch = dataset.batch(evenly(np.arange(len(dataset)), target.span))
     through = isinstance(method, ApgdBpda)
     flat = blind_samples(target, experiment.threat, batch, straight_through=through)
     # What goes through steps is stopped by no more than what has no stand-in.

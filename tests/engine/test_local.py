@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ import pytest
 from cloakify.engine.local import LocalEngine
 from cloakify.engine.task import join, to_arrays, to_records
 from cloakify.numeric.arrays import in_chunks
-from tests.engine.counting import Numbers, expected, squares
+from tests.engine.counting import Numbers, Squares, expected, squares
 
 
 @pytest.mark.parametrize(("count", "size"), [(1, 5), (5, 5), (23, 4)])
@@ -41,3 +41,16 @@ def test_records_come_back_from_arrays() -> None:
     assert len(back) == 12
     np.testing.assert_array_equal(joined.a, np.concatenate([each.a for each in records]))
     np.testing.assert_array_equal(joined.b, np.concatenate([each.b for each in records]))
+
+
+@dataclass(frozen=True, eq=False)
+class Holding(Squares):
+    held: np.ndarray = field(default_factory=lambda: np.zeros(2000))
+
+
+@pytest.mark.parametrize("place", [0, 1000, 1999])
+def test_tasks_are_named_by_all_that_their_arrays_hold(place: int) -> None:
+    """Printed, an array of over a thousand numbers is its first and last ones."""
+    other = np.zeros(2000)
+    other[place] = 1
+    assert Holding(held=other).digest != Holding().digest == Holding(held=np.zeros(2000)).digest

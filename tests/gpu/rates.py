@@ -98,7 +98,7 @@ def torch_tasks(name: str, x: Any, y: Any, options: argparse.Namespace) -> dict[
     import torch_attacks
     from gradient import torch_model
 
-    kind = "cpu" if options.device == "cpu" else options.device
+    kind = options.device
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = options.tf32
     model = torch_model(name, **options_for(name, options.size)).to(kind)
     network = torch_attacks.WithFeatures(model)

@@ -180,3 +180,20 @@ def test_layers_are_read_as_they_compute(source):
     np.testing.assert_allclose(whole["n"].weights[0], fused, rtol=1e-4, atol=1e-6)
     bias = stored["c1"] * scale + stored["t"] - stored["m"] * scale
     np.testing.assert_allclose(whole["n"].bias, bias, rtol=1e-4, atol=1e-6)
+
+
+def test_constants_of_other_shapes_are_told_in_one_line(source, tmp_path):
+    """A bias for each of two samples, as the standard has it, is none of channels."""
+    model = tuned(source, "mul")
+    (bias,) = (tensor for tensor in model.graph.initializer if tensor.name == "b2")
+    bias.CopyFrom(from_array(np.float32([[0.0], [1.0]]), "b2"))
+    result = verified(model, source, tmp_path)
+    assert result.transformed is None and result.faults
+    # Of a file that is its source's graph still, weights are what there is to say.
+    del model.metadata_props[:]
+    bias.name = "b3"
+    head = next(node for node in model.graph.node if "b2" in node.input)
+    head.input[2] = "b3"
+    result = verified(model, source, tmp_path)
+    assert result.transformed is None
+    assert "its layers can't be compared with the source's" in " ".join(result.remarks)

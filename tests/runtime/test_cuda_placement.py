@@ -191,3 +191,23 @@ def test_onnx_runtime_places_attacks_as_told(tmp_path: Path) -> None:
         told = cuda_placement(built)
         assert told.nodes == len(there["CUDA"]) + len(there["CPU"])
         assert [entry.op_type for entry in told.fallbacks] == there["CPU"]
+
+
+@pytest.mark.parametrize("opset", [-(1 << 40), 0, 1 << 40])
+def test_any_version_that_a_file_says_is_placed(opset: int) -> None:
+    model = onnx.parser.parse_model(
+        '<ir_version: 10, opset_import: ["" : 18]> f (float[3] x) => (float[3] y) '
+        "{ h = Relu (x)  y = Cosh (h) }"
+    )
+    model.opset_import[0].version = opset
+    assert "Cosh" in {entry.op_type for entry in cuda_placement(model).fallbacks}
+
+
+def test_a_constant_of_an_attribute_that_is_left_out() -> None:
+    model = onnx.parser.parse_model(
+        '<ir_version: 10, opset_import: ["" : 18, "own" : 1]> '
+        "f (float[3] x) => (float[3] y) { y = own.g (x) } "
+        '<domain: "own", opset_import: ["" : 18]> g <a> (u) => (v) '
+        "{ c = Constant <value_float: float = @a> ()  v = Add (u, c) }"
+    )
+    assert cuda_placement(model).fallbacks == ()

@@ -237,15 +237,11 @@ def _refuse_several_tasks(
     graph: gs.Graph, answers: list[gs.Tensor], met: Mapping[str, Head]
 ) -> None:
     """Raise HeadError where every answer has a layer of its own: there are several tasks."""
+    needed = [leading_to(graph.nodes, [answer.name]).values for answer in answers[:_MOST_TASKS]]
     made_by = [
-        frozenset(
-            name
-            for name, head in met.items()
-            if head.linear in leading_to(graph.nodes, [answer.name]).values
-        )
-        for answer in answers[:_MOST_TASKS]
+        frozenset(name for name, head in met.items() if head.linear in values) for values in needed
     ]
-    if len(answers) > 1 and len(set(made_by)) > 1 and all(len(each) == 1 for each in made_by):
+    if len(set(made_by)) > 1 and all(len(each) == 1 for each in made_by):
         names = ", ".join(repr(answer.name) for answer in answers[:_MOST_TASKS])
         raise HeadError(
             f"outputs {names} are made by a layer each, {_listed(list(met.values()))}: several "

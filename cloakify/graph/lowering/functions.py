@@ -18,7 +18,7 @@ from cloakify.graph.lowering.state import Keep, Lowering
 from cloakify.graph.model.imported import infer_shapes
 from cloakify.onnxfile import values_of
 from cloakify.onnxfile.walk import iter_graphs
-from cloakify.onnxfile.wellformed import NEWEST
+from cloakify.onnxfile.wellformed import schema_of
 
 
 def inline_local_functions(lowering: Lowering) -> bool:
@@ -120,10 +120,6 @@ def _key(node: NodeProto) -> tuple[str, str]:
 
 def _has_body(key: tuple[str, str], versions: dict[str, int]) -> bool:
     domain, op_type = key
-    # A file may say any number, which onnx has no type for.
-    version = max(0, min(versions.get(domain, 0), NEWEST))
-    if not version or not onnx.defs.has(op_type, version, domain):
-        return False
     # onnx's stubs leave the two out.
-    schema: Any = onnx.defs.get_schema(op_type, version, domain)
-    return bool(schema.has_function or schema.has_context_dependent_function)
+    schema: Any = schema_of(domain, op_type, versions.get(domain, 0))
+    return schema is not None and bool(schema.has_function or schema.has_context_dependent_function)

