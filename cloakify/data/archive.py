@@ -12,12 +12,13 @@ import os
 import tarfile
 import zlib
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import IO, BinaryIO, Protocol
 
 from cloakify.data.bounds import check_unpacked
 from cloakify.data.column_types import pyarrow_module
-from cloakify.data.kept import temporary_file, write
+from cloakify.data.kept import flush, temporary_file, write
 from cloakify.data.naming import shown
 from cloakify.errors import DataError
 
@@ -41,14 +42,10 @@ class _Readable(Protocol):
 class Store:
     """What compressed archives unpack to, behind each other: a file for all of them."""
 
-    def __init__(self) -> None:
-        self._made: BinaryIO | None = None
-
-    @property
+    @cached_property
     def file(self) -> BinaryIO:
         """The temporary file, made when it is first asked for."""
-        self._made = self._made or temporary_file()
-        return self._made
+        return temporary_file()
 
 
 class Archive:
@@ -187,7 +184,7 @@ def _copy(file: _Readable, store: Store, packed: int, path: Path) -> int:
         size += len(data)
         check_unpacked(size, packed, shown(path))
         write(store.file, data)
-    store.file.flush()
+    flush(store.file)
     return begin
 
 

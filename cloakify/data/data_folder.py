@@ -136,14 +136,13 @@ def _listing(path: Path, *, images_end_it: bool = False) -> _Listing:
     """List a folder; where an image ends it, not to its end, as there may be a million of them."""
     found = _Listing()
     for entry in entries(path):
-        kind = ending(entry.name)
         if is_folder(entry):
             found.folders.append(entry.name)
         elif is_image(entry.name):
             found.has_images = True
             if images_end_it:
                 break
-        elif kind in SHARDS:
+        elif (kind := ending(entry.name)) in SHARDS:
             found.shards.append(path / entry.name)
         elif kind in TABLES and entry.name not in LISTS:
             found.tables.append(path / entry.name)

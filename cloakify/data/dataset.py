@@ -13,7 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloakify.data.classes import Names, arrange, by_number
-from cloakify.data.digest import CONTENT, SIZE, Label, digest, first_of_each, sample_digest
+from cloakify.data.digest import (
+    CONTENT,
+    SIZE,
+    Label,
+    content_digest,
+    digest,
+    first_of_each,
+    sample_digest,
+)
 from cloakify.data.joined import Pack, PackedFeed
 from cloakify.data.prefetch import prefetch
 from cloakify.data.sanity import check_classes, check_columns, read_labels
@@ -104,12 +112,13 @@ class Dataset:
     def digest_at(self, indices: NDArray[np.int64]) -> str:
         """Name of these samples alone, in this order and without labels; reads all, once."""
         digests = self._content[2] if self._digests is None else self._digests
-        return _together(digests[indices])
+        return hashlib.sha256(digests[indices].tobytes()).hexdigest()
 
     def digest_read(self, indices: NDArray[np.int64]) -> str:
         """The same; reads these samples alone, each time."""
         payloads = self._source.payloads(self.rows[indices])
-        return _together(_rows_of([_content_of(payload) for _, payload in payloads]))
+        contents = b"".join(content_digest(payload) for _, payload in payloads)
+        return hashlib.sha256(contents).hexdigest()
 
     @cached_property
     def _content(self) -> tuple[str, NDArray[np.int64], NDArray[np.uint8]]:
@@ -118,7 +127,7 @@ class Dataset:
         contents = np.empty((len(self), CONTENT), np.uint8)
         samples = np.empty((len(self), SIZE), np.uint8)
         for index, (key, payload) in enumerate(self._source.payloads(self.rows)):
-            contents[index] = np.frombuffer(_content_of(payload), np.uint8)
+            contents[index] = np.frombuffer(content_digest(payload), np.uint8)
             label: Label = labels[index].tolist()
             samples[index] = np.frombuffer(sample_digest(key, payload, label), np.uint8)
         name = digest(samples)
@@ -259,16 +268,3 @@ class Dataset:
         """
         y = np.full(len(index), -1) if self.labels is None else self.labels[index]
         return Batch(self._feed.load(self.rows[index]), y, index)
-
-
-def _rows_of(digests: Sequence[bytes]) -> NDArray[np.uint8]:
-    """Return digests as an array [n, 32]."""
-    return np.frombuffer(b"".join(digests), np.uint8).reshape(len(digests), -1)
-
-
-def _content_of(payload: bytes) -> bytes:
-    return hashlib.sha256(payload).digest()[:CONTENT]
-
-
-def _together(digests: NDArray[np.uint8]) -> str:
-    return hashlib.sha256(digests.tobytes()).hexdigest()

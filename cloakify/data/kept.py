@@ -46,8 +46,7 @@ class KeptRows:
     def stored(self) -> StoredArray:
         """Return the array of all rows."""
         assert self._kind is not None
-        with _room():
-            self._file.flush()
+        flush(self._file)
         shape, dtype = self._kind
         return StoredArray(self._where, (self.count, *shape), dtype, self._file, 0, False)
 
@@ -69,54 +68,36 @@ class _Pieces:
         self._ends.append(self._ends[-1] + len(data))
 
     def read(self, row: int) -> bytes:
-        """Return those that were kept as the row-th; safe to call from several threads."""
-        with self._lock:
+        """Return those that were kept as the row-th; safe to call from several threads.
+
+        To seek is to write what is not written yet, for which there may be no room.
+        """
+        with self._lock, _room():
             self._file.seek(self._ends[row])
             return self._file.read(self._ends[row + 1] - self._ends[row])
 
-    def flush(self) -> None:
-        """Say that there are no more."""
-        with _room():
-            self._file.flush()
 
-
-class KeptTexts:
+class KeptTexts(_Pieces):
     """Texts behind each other in a temporary file; see :class:`cloakify.data.text_source.Texts`."""
 
-    def __init__(self) -> None:
-        self._pieces = _Pieces()
-
-    def __len__(self) -> int:
-        return len(self._pieces)
-
     def __getitem__(self, row: int) -> str:
-        return self._pieces.read(row).decode("utf-8", "surrogatepass")
+        return self.read(row).decode("utf-8", "surrogatepass")
 
     def extend(self, texts: Iterable[str]) -> None:
         """Keep some texts more."""
         for text in texts:
-            self._pieces.add(text.encode("utf-8", "surrogatepass"))
+            self.add(text.encode("utf-8", "surrogatepass"))
 
 
-class KeptImages:
+class KeptImages(_Pieces):
     """Image files behind each other in a temporary file."""
-
-    def __init__(self) -> None:
-        self._pieces = _Pieces()
-
-    def __len__(self) -> int:
-        return len(self._pieces)
-
-    def add(self, data: bytes) -> None:
-        """Keep a file."""
-        self._pieces.add(data)
 
     def source(
         self, path: Path, labels: Labels | None, names: tuple[str, ...] | None
     ) -> EncodedSource:
         """Return all files as samples."""
-        self._pieces.flush()
-        return _YieldedImages(path, self._pieces, labels, names)
+        flush(self._file)
+        return _YieldedImages(path, self, labels, names)
 
 
 class _YieldedImages(EncodedSource):
@@ -150,6 +131,12 @@ def write(file: BinaryIO, data: bytes | memoryview) -> None:
     """Write to such a file; DataError where there is no room."""
     with _room():
         file.write(data)
+
+
+def flush(file: BinaryIO) -> None:
+    """Have all written that is on its way to such a file; DataError where there is no room."""
+    with _room():
+        file.flush()
 
 
 @contextmanager

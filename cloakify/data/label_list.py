@@ -194,12 +194,8 @@ def _rows_by_name(path: Path, listed: Sequence[str], source: Source) -> Indices:
             "give labels alone, in the samples' order"
         )
     stems = Renamed(len(listed), lambda place: _stem(listed[place]))
-    forms: list[tuple[Sequence[str], Sequence[str]]] = [(stems, own)]
-    bases = _bases(own)
-    if not len(Places(bases).again()):
-        forms.append((_bases(stems), bases))
     lacking = np.arange(len(own))
-    for of_list, of_samples in forms:
+    for of_list, of_samples in _forms(stems, own):
         there = Places(of_list)
         places = there.of(of_samples)
         if (places >= 0).all():
@@ -211,6 +207,19 @@ def _rows_by_name(path: Path, listed: Sequence[str], source: Source) -> Indices:
         f"{shown(path)} has no label for {len(missing)} of {len(own)} samples ({some(missing)}); "
         f"it names {some(listed)}"
     )
+
+
+def _forms(
+    stems: Sequence[str], own: Sequence[str]
+) -> Iterator[tuple[Sequence[str], Sequence[str]]]:
+    """Yield names of a list and of samples that may be the same: whole ones, then without folders.
+
+    The latter only where they tell the samples apart.
+    """
+    yield stems, own
+    bases = _bases(own)
+    if not len(Places(bases).again()):
+        yield _bases(stems), bases
 
 
 def _refuse_twice(

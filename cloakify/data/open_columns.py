@@ -60,7 +60,7 @@ def open_columns(files: ColumnFiles, request: Request) -> Source:
         source = TextSource(files.path, texts, *_labels(files, features, roles), files.where_row)
     else:
         source = _open_arrays(files, features, roles, request)
-    source.notes = (*source.notes, *(f"{shown(files.first)}: {each}" for each in roles.note))
+    source.notes = (*source.notes, *roles.notes)
     return source
 
 

@@ -68,19 +68,14 @@ class Roles:
     labels
         The column of labels, or those of independent ones, by number; none where none are asked
         for.
-    left_out
-        Columns that are none of both because of their names.
+    notes
+        What is worth telling of columns that are none of both.
     """
 
     kind: Kind
     samples: tuple[str, ...]
     labels: tuple[str, ...]
-    left_out: tuple[str, ...] = ()
-
-    @property
-    def note(self) -> tuple[str, ...]:
-        """What is worth telling of what is left out."""
-        return ("the column without a name is left out",) if "" in self.left_out else ()
+    notes: tuple[str, ...] = ()
 
 
 def assign(
@@ -111,7 +106,7 @@ def assign(
     where = shown(file)
     told = told or Told()
     names = [name for name in kinds if name and not name.startswith(_INDEX)]
-    left_out = tuple(name for name in kinds if name not in names)
+    notes = (f"{where}: the column without a name is left out",) if "" in kinds else ()
     as_text = request.ids and kinds.get(request.input_name) not in _ARRAYS
     apart = None if as_text else _arrays(kinds, names, request, told)
     labels = _labels(names, request, where, apart, told)
@@ -120,15 +115,15 @@ def assign(
     asked = labels if request.labelled else ()
     if apart is not None:
         kind = Kind.LIST if kinds[apart] is Kind.LIST else Kind.FILE
-        return Roles(kind, (apart,), asked, left_out)
+        return Roles(kind, (apart,), asked, notes)
     plain = [name for name in names if name not in labels]
     if not plain:
         raise DataError(f"{where} has no column but that of the labels: add the features")
     if as_text:
         # Sentences may all be numbers.
         of_text = [name for name in plain if kinds[name] is Kind.TEXT] or plain
-        return Roles(Kind.TEXT, tuple(text_columns(plain, of_text, where)), asked, left_out)
-    return Roles(Kind.NUMBER, tuple(plain), asked, left_out)
+        return Roles(Kind.TEXT, tuple(text_columns(plain, of_text, where)), asked, notes)
+    return Roles(Kind.NUMBER, tuple(plain), asked, notes)
 
 
 def _arrays(

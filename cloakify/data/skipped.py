@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable
 from pathlib import Path
 
 from cloakify.data.naming import shown, some
@@ -17,12 +16,10 @@ _NAMED = 3
 class Skipped:
     """Files that are passed over."""
 
-    def __init__(self, names: Iterable[str] = ()) -> None:
+    def __init__(self) -> None:
         self.count = 0
         self._endings: Counter[str] = Counter()
         self._first: list[str] = []
-        for name in names:
-            self.add(name)
 
     def add(self, name: str) -> None:
         """Pass one over."""

@@ -47,7 +47,7 @@ def open_table(path: Path, request: Request) -> Source:
     # Or it would be held until all others are read.
     del first
     source = read(path, roles, whole)
-    source.notes = tuple(f"{shown(path)}: {each}" for each in roles.note)
+    source.notes = roles.notes
     return source
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import tarfile
 from array import array
+from bisect import bisect_right
 from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
@@ -50,10 +51,10 @@ class TarImages(EncodedSource):
         self._starts = []
         labels = []
         store = Store()
-        for path in shards:
+        for shard in shards:
             self._starts.append(len(self._keys))
             # Its members before the next one is unpacked.
-            self._shards.append(Archive(path, store))
+            self._shards.append(Archive(shard, store))
             index = _Index(self._shards[-1])
             if request.labelled:
                 labels.append(index.labels())
@@ -61,8 +62,8 @@ class TarImages(EncodedSource):
             self._offsets.extend(index.offsets)
             self._sizes.extend(index.sizes)
             if index.has_audio and not len(self._keys):
-                raise no_audio(shown(path))
-        check_count(len(self._keys), str(self.path))
+                raise no_audio(shown(shard))
+        check_count(len(self._keys), str(path))
         if request.labelled:
             self.labels = np.concatenate(labels)
 
@@ -83,7 +84,7 @@ class TarImages(EncodedSource):
         return self._shard(row).read(self._offsets[row], self._sizes[row])
 
     def _shard(self, row: int) -> Archive:
-        return self._shards[int(np.searchsorted(self._starts, row, side="right")) - 1]
+        return self._shards[bisect_right(self._starts, row) - 1]
 
 
 class _Index:

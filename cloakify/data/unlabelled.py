@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cloakify.data import Batch, Dataset
+from cloakify.data.digest import CONTENT, content_digest, first_of_each
 from cloakify.data.naming import shown
 from cloakify.errors import DataError
 from cloakify.numeric.arrays import Element, Flags, Indices
@@ -98,25 +99,22 @@ def without_copies(data: Dataset, more: Dataset) -> Unlabelled:
             f"{shown(more.path)} holds samples of shape {more.sample_shape}, "
             f"{shown(data.path)} of {data.sample_shape}: --unlabelled takes more of the same kind"
         )
-    seen = set(_names(data))
-    kept = []
-    for place, name in enumerate(_names(more)):
-        if name not in seen:
-            kept.append(place)
-        seen.add(name)
-    if not kept:
+    contents = np.frombuffer(b"".join(chain(_names(data), _names(more))), np.uint8)
+    first = first_of_each(contents.reshape(-1, CONTENT))
+    kept = first[first >= len(data)] - len(data)
+    if not len(kept):
         raise DataError(
             f"{shown(more.path)}: every sample is a copy of one of {shown(data.path)}; "
             "--unlabelled takes others"
         )
-    return Unlabelled(data, more, np.array(kept, np.int64))
+    return Unlabelled(data, more, kept)
 
 
 def _names(dataset: Dataset) -> Iterator[bytes]:
     """Yield for each sample what tells it from others: a digest of it as the model takes it."""
     for batch in dataset.batches(None, READ):
         for x in batch.x:
-            yield hashlib.sha256(np.ascontiguousarray(x).tobytes()).digest()
+            yield content_digest(x.tobytes())
 
 
 def _woven(own: Flags, first: NDArray[Element], other: NDArray[Element]) -> NDArray[Element]:
