@@ -15,7 +15,7 @@ import onnx.version_converter
 from onnx_graphsurgeon.util.exception import OnnxGraphSurgeonException
 
 from cloakify.errors import CloakifyError, ModelError
-from cloakify.ort import one_line
+from cloakify.printable import one_line
 
 LIBRARY_ERRORS: tuple[type[Exception], ...] = (
     OnnxGraphSurgeonException,

@@ -15,8 +15,3 @@ ORT_ERRORS: tuple[type[Exception], ...] = (
         if isinstance(value, type) and issubclass(value, Exception)
     ),
 )
-
-
-def one_line(error: BaseException) -> str:
-    """Return an error's text with its line breaks and runs of spaces folded."""
-    return " ".join(str(error).split())

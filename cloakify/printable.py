@@ -25,3 +25,8 @@ def printable(text: str) -> str:
 
 def _escaped(character: str) -> str:
     return character.encode("unicode_escape").decode("ascii")
+
+
+def one_line(error: BaseException) -> str:
+    """Return an error's text with its line breaks and runs of spaces folded."""
+    return " ".join(str(error).split())

@@ -21,6 +21,7 @@ from cloakify.data.column_types import pyarrow_module
 from cloakify.data.kept import flush, temporary_file, write
 from cloakify.data.naming import shown
 from cloakify.errors import DataError
+from cloakify.printable import one_line
 
 # Bytes of a member's name or attributes.
 _LARGEST_HEADER = 1 << 20
@@ -193,5 +194,5 @@ def _unreadable(path: Path, error: OSError) -> DataError:
 
 
 def _damaged(path: Path, error: Exception) -> DataError:
-    reason = shown(" ".join(str(error).split()))
+    reason = shown(one_line(error))
     return DataError(f"{shown(path)} can't be unpacked ({reason}): copy or pack it again")

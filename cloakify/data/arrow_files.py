@@ -18,6 +18,7 @@ from cloakify.data.column_types import pyarrow_module, stored, stored_schema
 from cloakify.data.columns import ColumnFiles
 from cloakify.data.naming import shown
 from cloakify.errors import DataError
+from cloakify.printable import one_line
 
 # Bytes that a file with categoricals may unpack to: such a file is read whole.
 _LARGEST_WHOLE = 1 << 30
@@ -108,7 +109,7 @@ class ArrowFiles(ColumnFiles):
 
 
 def _broken(file: Path, error: Exception) -> DataError:
-    reason = shown(" ".join(str(error).split()))
+    reason = shown(one_line(error))
     return DataError(
         f"{shown(file)} can't be read as an Arrow file ({reason}): copy or write it again"
     )

@@ -28,6 +28,7 @@ from cloakify.data.preprocessing import Preprocessing
 from cloakify.data.source import EncodedSource
 from cloakify.errors import DataError
 from cloakify.graph.analysis.inputs import InputSpec
+from cloakify.printable import one_line
 from cloakify.runtime.cores import available_cores
 
 # What the endings in `cloakify.data.folder` stand for. Pillow goes by content and knows forty more,
@@ -209,7 +210,7 @@ class ImageFeed:
                     image.load()
                     converted, white = _convert(image, self._layout.channels)
         except _DECODE_ERRORS as error:
-            reason = shown(" ".join(str(error).split())) or type(error).__name__
+            reason = shown(one_line(error)) or type(error).__name__
             if "cannot identify" in reason:
                 reason = f"not one of {', '.join(FORMATS)}" if data else "the file is empty"
             raise DataError(

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from cloakify.data.bounds import check_unpacked
 from cloakify.data.naming import shown
 from cloakify.errors import DataError
+from cloakify.printable import one_line
 
 # NumPy reads the header as Python source: these come of text that is none, or none of its own.
 _HEADER_ERRORS = (
@@ -234,7 +235,7 @@ def _wrong_size(
 
 
 def _broken(where: str, error: Exception) -> DataError:
-    reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+    reason = getattr(error, "strerror", None) or one_line(error)
     return DataError(
         f"{where} can't be read ({shown(reason) or type(error).__name__}): "
         "check the file, or save it again"

@@ -15,6 +15,7 @@ from cloakify.data.column_types import name_is_no_text, pyarrow_module, stored, 
 from cloakify.data.columns import ColumnFiles
 from cloakify.data.naming import shown
 from cloakify.errors import DataError
+from cloakify.printable import one_line
 
 # Bytes that are unpacked at once.
 _PIECE = 1 << 27
@@ -102,5 +103,5 @@ def _belongs(path: str, names: Collection[str]) -> bool:
 
 def _broken(file: Path, error: Exception) -> DataError:
     """Return the error for a file that pyarrow can't read."""
-    reason = shown(" ".join(str(error).split()))
+    reason = shown(one_line(error))
     return DataError(f"{shown(file)} can't be read as parquet ({reason}): write it again")

@@ -24,6 +24,7 @@ from cloakify.errors import DataError, ModelError
 from cloakify.graph.analysis.inputs import InputSpec
 from cloakify.limits.stages import Stage
 from cloakify.numeric.arrays import AnyArray, Indices
+from cloakify.printable import one_line
 
 TOKENIZER, CONFIG = "tokenizer.json", "tokenizer_config.json"
 MODEL_CONFIG = "config.json"
@@ -283,5 +284,5 @@ def _library_errors(path: Path) -> Iterator[None]:
     except BaseException as error:
         if type(error) is not Exception and type(error).__name__ != "PanicException":
             raise
-        reason = shown(" ".join(str(error).split()))
+        reason = shown(one_line(error))
         raise ModelError(f"{shown(path)} can't be used as a tokenizer ({reason})") from None

@@ -20,7 +20,8 @@ from cloakify.graph.lowering.data_dependent_shapes import shaped_by_values
 from cloakify.limits.stages import MEMORY, Stage
 from cloakify.onnxfile.sizes import weights_size
 from cloakify.onnxfile.walk import iter_graphs
-from cloakify.ort import ORT_ERRORS, one_line
+from cloakify.ort import ORT_ERRORS
+from cloakify.printable import one_line
 from cloakify.runtime.devices import Device
 from cloakify.runtime.runs import tell_of_run
 from cloakify.runtime.weights_beside import Values, hand_over

@@ -10,7 +10,8 @@ import onnxruntime as ort
 from onnx import ModelProto
 
 from cloakify.errors import ModelError
-from cloakify.ort import ORT_ERRORS, one_line
+from cloakify.ort import ORT_ERRORS
+from cloakify.printable import one_line
 
 
 def simplified(model: ModelProto) -> ModelProto:

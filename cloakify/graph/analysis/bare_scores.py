@@ -15,6 +15,7 @@ import onnx_graphsurgeon as gs
 
 from cloakify.errors import HeadError
 from cloakify.graph.model.constants import Constants
+from cloakify.graph.model.names import called
 from cloakify.onnxfile import FLOATS
 
 # What leaves scores scores, or makes probabilities of them.
@@ -75,14 +76,13 @@ def find_bare_scores(answers: list[gs.Tensor], constants: Constants) -> BareScor
     made = end.tensor.inputs[0] if end.tensor.inputs else None
     if made is not None and made.op in _REGRESSORS:
         raise HeadError(
-            f"{made.op} {_called(made)!r} answers with numbers that stand for themselves: a "
+            f"{called(made)} answers with numbers that stand for themselves: a "
             "regression; cloakify takes classifiers"
         )
     state = _moved(made)
     if state is not None and state.op in _RECURRENT and not end.sign:
         raise HeadError(
-            f"the answer is the state of {state.op} {_called(state)!r}: an embedding; cloakify "
-            "takes classifiers"
+            f"the answer is the state of {called(state)}: an embedding; cloakify takes classifiers"
         )
     told = [each.count for each in ends.values() if each and each.tensor is end.tensor]
     count = next((each for each in told if each is not None), None)
@@ -114,7 +114,7 @@ def _behind(answer: gs.Tensor, constants: Constants) -> _End | None:
         if len(node.inputs) <= slot or (node.op in _WHOLE and len(node.outputs) < 2):
             return None
         if told:
-            sign = sign or f"{node.op} {_called(node)!r}"
+            sign = sign or called(node)
             named = named or _named_classes(node, constants)
         by_label |= node.op in _LABELS
         if node.op in _WHOLE:
@@ -159,7 +159,3 @@ def _named_classes(node: gs.Node, constants: Constants) -> int | None:
         return math.prod(constants.shape(node.inputs[0]) or ()) or None
     names = [values for key, values in node.attrs.items() if key.startswith("classlabels")]
     return next((len(each) for each in names if len(each)), None)
-
-
-def _called(node: gs.Node) -> str:
-    return str(node.name or node.outputs[0].name)

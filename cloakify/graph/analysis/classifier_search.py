@@ -34,6 +34,7 @@ from cloakify.graph.analysis.task import EVEN_ODDS, Task, TaskReading, nodes_beh
 from cloakify.graph.model.branches import write_out_branches
 from cloakify.graph.model.constants import Constants
 from cloakify.graph.model.dataflow import between
+from cloakify.graph.model.names import called
 from cloakify.graph.model.shapes import import_with_shapes
 
 
@@ -200,7 +201,7 @@ _BENDS = {"LogSoftmax", "Sigmoid", "Softmax"}
 def _reading_of_pooled(found: BareScores, pooled: BareScores) -> TaskReading:
     """Return what pooled probabilities mean, by what made them."""
     bend = next(node for node in nodes_behind(found.tensor) if node.op in _BENDS)
-    sign = f"{bend.op} {bend.name or bend.outputs[0].name!r}, pooled"
+    sign = f"{called(bend)}, pooled"
     if bend.op != "Sigmoid":
         return TaskReading(Task.SINGLE, sign)
     return TaskReading(Task.BINARY if pooled.count == 1 else Task.MULTILABEL, sign, EVEN_ODDS)

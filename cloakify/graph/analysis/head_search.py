@@ -22,6 +22,7 @@ from cloakify.graph.analysis.task import nodes_behind
 from cloakify.graph.model.branches import write_out_branches
 from cloakify.graph.model.constants import Constants
 from cloakify.graph.model.dataflow import leading_to
+from cloakify.graph.model.names import name_of
 from cloakify.graph.model.shapes import import_with_shapes
 
 # Layers with weights that are no mask's place: a search that meets one first has no head.
@@ -117,10 +118,10 @@ def find_head_in(
             raise HeadError(_IN_FUNCTION.format(min(hidden)[1]))
         for node in graph.nodes:
             if _holds_layer(node):
-                raise HeadError(_IN_BRANCH.format(node.op, _called(node)))
+                raise HeadError(_IN_BRANCH.format(node.op, name_of(node)))
         for node in reversed(graph.nodes):
             if node.op in _QUANTISED:
-                raise HeadError(_ON_INTEGERS.format(node.op, _called(node)))
+                raise HeadError(_ON_INTEGERS.format(node.op, name_of(node)))
         raise HeadError(
             "no linear layer with constant weights (Gemm, MatMul or 1×1 Conv) in the graph; "
             "it is no classifier that a mask can harden"
@@ -204,9 +205,9 @@ def _only_one(
             if (node.domain or "", node.op) in hidden:
                 raise HeadError(_IN_FUNCTION.format(node.op))
             if _holds_layer(node):
-                raise HeadError(_IN_BRANCH.format(node.op, _called(node)))
+                raise HeadError(_IN_BRANCH.format(node.op, name_of(node)))
             if node.op in _QUANTISED:
-                raise HeadError(_ON_INTEGERS.format(node.op, _called(node)))
+                raise HeadError(_ON_INTEGERS.format(node.op, name_of(node)))
             if node.op in _OTHER_LAYERS or (node.op in _FUSED and "activation" in node.attrs):
                 raise HeadError(
                     f"the last layer is {node.op} {node.name!r}, which is not linear from features "
@@ -277,10 +278,6 @@ def _check_count(graph: gs.Graph, answers: list[gs.Tensor], head: Head) -> None:
             f"linear, {head.node!r}, puts out {head.num_classes}: what makes scores of them is no "
             "layer that a mask is put before"
         )
-
-
-def _called(node: gs.Node) -> str:
-    return str(node.name or node.outputs[0].name)
 
 
 def _listed(heads: list[Head]) -> str:

@@ -17,6 +17,7 @@ from cloakify.errors import HeadError
 from cloakify.graph.analysis.task import Task, TaskReading, nodes_behind, scale_behind
 from cloakify.graph.model.constants import Constants
 from cloakify.graph.model.dataflow import leading_to
+from cloakify.graph.model.names import called
 from cloakify.graph.model.support_vectors import support_vector_sizes
 
 Sizes = Sequence[int | str | None]
@@ -39,7 +40,7 @@ def refuse_detector(graph: gs.Graph, answers: Sequence[gs.Tensor]) -> None:
     """Raise HeadError where a model answers with boxes."""
     node = next((node for node in _nodes_before(graph, answers) if node.op in _OF_DETECTORS), None)
     if node is not None:
-        raise _no_classifier(f"{_called(node)} works on boxes", "a detector")
+        raise _no_classifier(f"{called(node)} works on boxes", "a detector")
     boxes = [tensor for tensor in answers if _holds_boxes(tensor.shape)]
     if boxes and len(answers) > 1:
         seen = f"output {boxes[0].name!r} holds {_shown(boxes[0].shape)} numbers"
@@ -59,7 +60,7 @@ def classifier_without_layer(graph: gs.Graph, answers: Sequence[gs.Tensor]) -> s
         else:
             continue
         return (
-            f"{_called(node)}: {what}, without a linear layer that a mask could stand before; "
+            f"{called(node)}: {what}, without a linear layer that a mask could stand before; "
             f"evaluate and attack take it{how}"
         )
     return ""
@@ -158,18 +159,18 @@ def refuse_numbers(
     scale = scale_behind(scores, constants)
     if reading.task is not Task.SINGLE and scale is not None:
         seen = "one sigmoid" if classes == 1 else f"{classes} sigmoids"
-        raise _no_classifier(f"{seen} scaled by {_called(scale)}", "a regression")
+        raise _no_classifier(f"{seen} scaled by {called(scale)}", "a regression")
     if reading.sign:
         return
     behind = nodes_behind(scores)
     norm = next((node for node in behind if node.op in _NORMS), None)
     if norm is not None:
-        raise _no_classifier(f"{_called(norm)} brings the answer to one length", "an embedding")
+        raise _no_classifier(f"{called(norm)} brings the answer to one length", "an embedding")
     bend = next((node for node in behind if node.op in _BENDS), None)
     if bend is not None and classes == 1:
-        raise _no_classifier(f"one number through {_called(bend)}", "a regression")
+        raise _no_classifier(f"one number through {called(bend)}", "a regression")
     if bend is not None and bend.op == "Tanh":
-        raise _no_classifier(f"scores through {_called(bend)}", "an embedding or a regression")
+        raise _no_classifier(f"scores through {called(bend)}", "an embedding or a regression")
 
 
 def _nodes_before(graph: gs.Graph, tensors: Sequence[gs.Tensor]) -> list[gs.Node]:
@@ -231,10 +232,6 @@ def _kind_of_map(graph: gs.Graph, shape: Sizes) -> str:
 
 def _no_classifier(seen: str, what: str) -> HeadError:
     return HeadError(f"{seen}: {what}; cloakify takes classifiers, one answer a sample")
-
-
-def _called(node: gs.Node) -> str:
-    return f"{node.op} {node.name or node.outputs[0].name!r}"
 
 
 def _shown(shape: Sizes | None) -> str:

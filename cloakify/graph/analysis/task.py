@@ -18,6 +18,7 @@ from enum import StrEnum
 import onnx_graphsurgeon as gs
 
 from cloakify.graph.model.constants import Constants, constant_number, constant_numbers
+from cloakify.graph.model.names import called
 
 
 class Task(StrEnum):
@@ -127,17 +128,17 @@ def read_task(
     comparison = next((node for node in behind if _compares(node, constants)), None)
     if count == 1:
         sign = bend or comparison or choice
-        return TaskReading(Task.BINARY, _called(sign), _boundary(scores, count, constants, outputs))
+        return TaskReading(Task.BINARY, _sign(sign), _boundary(scores, count, constants, outputs))
     shares = next((node for node in behind if node.op == "ReduceSum"), None)
     if choice is not None or shares is not None:
         smallest = _takes_smallest(choice) != _is_turned(scores)
         boundary = FALLING if smallest else MIDDLE
-        return TaskReading(Task.SINGLE, _called(choice or shares), boundary)
+        return TaskReading(Task.SINGLE, _sign(choice or shares), boundary)
     sign = bend or comparison
     if sign is None:
         falling = _is_reversed(scores) != _is_turned(scores)
         return TaskReading(Task.SINGLE, "", FALLING if falling else MIDDLE)
-    return TaskReading(Task.MULTILABEL, _called(sign), _boundary(scores, count, constants, outputs))
+    return TaskReading(Task.MULTILABEL, _sign(sign), _boundary(scores, count, constants, outputs))
 
 
 def nodes_behind(tensor: gs.Tensor) -> list[gs.Node]:
@@ -318,5 +319,5 @@ def _is_reversed(scores: gs.Tensor) -> bool:
     return len(node.attrs.get("vectors_per_class", ())) == 2 and not node.attrs.get("prob_a")
 
 
-def _called(node: gs.Node | None) -> str:
-    return "" if node is None else f"{node.op} {node.name or node.outputs[0].name!r}"
+def _sign(node: gs.Node | None) -> str:
+    return "" if node is None else called(node)

@@ -9,7 +9,8 @@ import onnxruntime as ort
 from onnx import ModelProto
 
 from cloakify.errors import ModelError
-from cloakify.ort import ORT_ERRORS, one_line
+from cloakify.ort import ORT_ERRORS
+from cloakify.printable import one_line
 
 
 def run_once(model: ModelProto, feeds: Mapping[str, np.ndarray]) -> list[np.ndarray]:

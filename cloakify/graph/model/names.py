@@ -60,3 +60,13 @@ def names_of(graph: gs.Graph) -> Names:
         taken = {*graph.tensors(), *(node.name for node in graph.nodes)}
         names = graph.cloakify_names = Names(taken)
     return names
+
+
+def name_of(node: gs.Node) -> str:
+    """Return what a user knows a node by: its name, or where it has none its first output's."""
+    return str(node.name or node.outputs[0].name)
+
+
+def called(node: gs.Node) -> str:
+    """Return a node's operator and what a user knows it by."""
+    return f"{node.op} {name_of(node)!r}"
