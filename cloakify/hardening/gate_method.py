@@ -7,17 +7,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, replace
 
 import numpy as np
-from onnx import ModelProto
 
 from cloakify.attacks import Attack
 from cloakify.data import Splits
 from cloakify.engine.engine import Engine
-from cloakify.errors import GateError, ModelError, UsageError
-from cloakify.experiment.experiment import Experiment, Progress
+from cloakify.errors import GateError
+from cloakify.experiment.experiment import Progress
 from cloakify.experiment.stage_times import StageTimes
 from cloakify.experiment.subject import Edit, Subject
-from cloakify.graph.analysis.gate_sites import GateSite, find_gate_sites
-from cloakify.graph.edit.fold import check_foldable, fold_gates, settle_gates
+from cloakify.graph.analysis.gate_sites import GateSite
+from cloakify.graph.edit.fold import fold_gates, settle_gates
 from cloakify.graph.edit.gates import insert_gates
 from cloakify.hardening.candidate import (
     HardenedCandidate,
@@ -27,17 +26,17 @@ from cloakify.hardening.candidate import (
     refuse,
 )
 from cloakify.hardening.gate_evaluator import GateEvaluator
+from cloakify.hardening.gate_layers import settled, sites_for
 from cloakify.hardening.gate_tasks import GateWork
 from cloakify.hardening.tuning_plan import folds_of, make_plan
 from cloakify.masking.gate_choice import GateChoice, choose_gates
-from cloakify.masking.gated import split_gates
+from cloakify.masking.gated import channels_of, split_gates
 from cloakify.masking.optimiser import Parameters
 from cloakify.masking.tuning import Outcome, StepReport, tune
 from cloakify.masking.tuning_file import load_state, save_state
 from cloakify.masking.tuning_plan import TuningPlan
 from cloakify.masking.tuning_state import GateMetrics, TuningState
 from cloakify.numeric.arrays import Array
-from cloakify.onnxfile import check_apart
 from cloakify.report.records import MaskInfo
 from cloakify.settings import HardenSetting
 from cloakify.verification.gate_edit import (
@@ -46,7 +45,6 @@ from cloakify.verification.gate_edit import (
     gate_facts,
     gate_faults,
     gate_runtime_faults,
-    gated_sites,
     scaled_names,
 )
 
@@ -90,6 +88,8 @@ class TunedGates:
             told.append(f"one step says too little of PGD here: tuned on {state.attack_steps}")
         if choice.strength < 1:
             told.append(f"gates drawn back to strength {choice.strength:g} to keep clean accuracy")
+        elif choice.strength > 1:
+            told.append(f"gates taken to strength {choice.strength:g}, as clean accuracy allows")
         return tuple(told)
 
     @property
@@ -116,6 +116,7 @@ def find_gate_candidate(
     CloakifyError
         As :func:`tune_gates`; and ModelError where the proof fails.
     """
+    setting = settled(setting, subject.first)
     with clock.stage("tune"):
         tuned = tune_gates(subject, engine, setting, splits, progress)
     with clock.stage("prove"):
@@ -160,7 +161,10 @@ def tune_gates(
     def tell(now: StepReport) -> None:
         progress(_bar(now), now.step, now.steps)
 
-    parameters = Parameters(plan.kind, work.units(np.sort(splits.fit[: plan.batch_size])))
+    units = work.units(np.sort(splits.fit[: plan.batch_size]))
+    # Gates of 0 or 1 have a threshold each.
+    channels = channels_of(sites) if plan.kind == "positive" else None
+    parameters = Parameters(plan.kind, units, channels, plan.own_rate)
     folds, held_out = folds_of(splits, experiment.dataset.labels, plan.seed)
     evaluator = GateEvaluator(work, parameters, experiment.labels, held_out)
     learned_from = [np.concatenate([fold, extra]) for fold in folds]
@@ -195,47 +199,6 @@ def tune_gates(
     fit = learned.evaluate(choice.theta[None])
     gates = settle_gates(experiment.classifier.model, sites, split_gates(choice.gates, sites))
     return TunedGates(tuple(sites), tuple(gates), choice, outcome, fit)
-
-
-def sites_for(model: ModelProto, experiment: Experiment, setting: HardenSetting) -> list[GateSite]:
-    """Return the layers to gate.
-
-    Raises
-    ------
-    UsageError
-        No layer matches ``--tune-layers``, or none of them has positions to gate.
-    ModelError
-        Gates are to be folded, and a layer's weights do not let them.
-    """
-    head, path = experiment.classifier.head, experiment.classifier.file.path
-    if setting.tuning.gates == "position" and setting.tuning.emit == "fold":
-        raise UsageError("--gates position can't be folded into weights; use --emit mul")
-    if not find_gate_sites(model, head):
-        raise ModelError(
-            f"{path}: has no layer with channels before its head to tune; use --method deepcloak"
-        )
-    sites = gated_sites(
-        model,
-        head,
-        setting.tuning.layers,
-        setting.tuning.gates,
-        setting.tuning.emit,
-        shifts=setting.tuning.shifts,
-    )
-    if setting.tuning.gates == "position" and not any(site.by_position for site in sites):
-        raise UsageError(
-            f"{path}: --gates position needs layers of images whose sizes the file says; these "
-            "have none, use --gates channel"
-        )
-    if setting.tuning.emit == "fold":
-        if not sites:
-            raise ModelError(f"{path}: no layer's gates can be folded; use --emit mul")
-        classifier = experiment.classifier
-        tensors = {tensor.name: tensor for tensor in classifier.model.graph.initializer}
-        for site in sites:
-            check_foldable(site, tensors)
-        check_apart(classifier.file, scaled_names(sites))
-    return sites
 
 
 def _make(

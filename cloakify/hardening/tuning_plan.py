@@ -16,7 +16,7 @@ from cloakify.settings import HardenSetting
 # gates would learn them by heart.
 FEW_SAMPLES = 2000
 
-# Of all folds together.
+# Of all sets of samples together.
 STEPS = 600
 
 # Binary gates move only by crossing a threshold.
@@ -26,16 +26,17 @@ BINARY_RATE = 0.05
 def folds_of(
     splits: Splits, labels: Labels | None, seed: int
 ) -> tuple[tuple[Labels, ...], tuple[Labels, ...]]:
-    """Return what is tuned on, and what each of these is held out from.
+    """Return what is tuned on, and what the last ones of these are held out from.
 
-    Few samples are cross-fitted: all but those reported on, in two halves, each tried on the other.
+    Few samples are cross-fitted: all but those reported on are tuned on together, and in two
+    halves, each tried on the other.
     """
     if len(splits.fit) >= FEW_SAMPLES:
         return (splits.fit,), (splits.select,)
     together = np.union1d(splits.fit, splits.select)
     half = some_of(together, labels, len(together) // 2, seed)
     rest = np.setdiff1d(together, half)
-    return (half, rest), (rest, half)
+    return (together, half, rest), (rest, half)
 
 
 def mixes_samples(setting: HardenSetting, samples: int) -> bool:

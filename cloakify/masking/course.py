@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -50,33 +51,45 @@ class Draw:
 
 
 class Course:
-    """The samples of all steps: the folds in turn, each shuffled anew when it is through.
+    """The samples of all steps, each set shuffled anew when it is through.
 
     Parameters
     ----------
     folds
-        Which samples there are.
+        The sets of samples that are learned from, each by parameters of its own. Where there are
+        several, every other step is the first's, and the others share the rest in turn.
     plan
         How many steps, of how many samples.
     """
 
     def __init__(self, folds: Sequence[Labels], plan: TuningPlan) -> None:
-        self._plan = plan
-        self._orders = [
-            _order(fold, len(range(place, plan.steps, len(folds))), plan)
-            for place, fold in enumerate(folds)
-        ]
+        self._plan, self._others = plan, len(folds) - 1
+        counts = Counter(self.fold(step) for step in range(plan.steps))
+        self._orders = [_order(fold, counts[place], plan) for place, fold in enumerate(folds)]
+
+    def fold(self, step: int) -> int:
+        """Return which set of samples a step, counted from 0, learns from."""
+        turn, is_others = divmod(step, 2)
+        return 1 + turn % self._others if self._others and is_others else 0
 
     def draw(self, step: int) -> Draw:
         """Return the samples of a step, counted from 0."""
-        plan, (turn, fold) = self._plan, divmod(step, len(self._orders))
-        index = self._orders[fold][turn * plan.batch_size : (turn + 1) * plan.batch_size]
+        plan, order = self._plan, self._orders[self.fold(step)]
+        turn = self._turn(step)
+        index = order[turn * plan.batch_size : (turn + 1) * plan.batch_size]
         if not plan.mix:
             return Draw(index)
         # Told from the order's generators by a third number, and the same when a run goes on.
         generator = np.random.default_rng([plan.seed, step, 1])
         rows, share = draw_mixtures(len(index), generator)
         return Draw(index, index[rows], floats(share))
+
+    def _turn(self, step: int) -> int:
+        """Return how many steps before have learned from the same samples."""
+        if not self._others:
+            return step
+        turn, is_others = divmod(step, 2)
+        return turn // self._others if is_others else turn
 
 
 def _order(fold: Labels, steps: int, plan: TuningPlan) -> Indices:

@@ -1,12 +1,14 @@
 """Choose the gates that are shipped: what stood firmest on the select split, at an allowed price.
 
 The constraint is kept by construction: of all checkpoints only those within it count, by a
-standard error (:attr:`~cloakify.masking.tuning_state.GateMetrics.drop`), and where the
-firmest or the last costs too much it is drawn back towards the source: ``gate^t``, ``t · shift``.
+standard error (:attr:`~cloakify.masking.tuning_state.GateMetrics.drop`). Where the firmest or the
+last costs too much it is drawn back towards the source, ``gate^t`` and ``t · shift``; where it
+costs less than is allowed it is tried further away from it.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -16,8 +18,9 @@ from cloakify.masking.tuning import Evaluate
 from cloakify.masking.tuning_state import Checkpoint, GateMetrics
 from cloakify.numeric.arrays import Doubles
 
-# Strengths at which gates that cost too much are tried again.
-STRENGTHS = tuple(number / 20 for number in range(1, 20))
+# Strengths at which gates are tried again. Beyond what was tuned robustness soon rises no more, and
+# what is expected of clean accuracy falls behind what is lost.
+STRENGTHS = tuple(number / 20 for number in range(1, 24))
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,7 @@ class GateChoice:
     Attributes
     ----------
     theta, gates
-        Their parameters, of several folds the mean, and what these stand for; [count].
+        Their parameters, of several folds the first's, and what these stand for; [count].
     step
         After which step of the tuning they were.
     strength
@@ -51,14 +54,17 @@ def choose_gates(
     evaluate: Evaluate,
     drop: Callable[[Doubles], float],
 ) -> GateChoice:
-    """Choose the gates with the best accuracy under PGD within the accuracy budget.
+    """Choose gates of the best accuracy under PGD within the accuracy budget.
+
+    The last of those that are within a standard error of the best: the learning rate falls to 0, so
+    that what is last is best unless it shows that something went wrong.
 
     Parameters
     ----------
     checkpoints
         What was tried, gates of 1 first.
     parameters
-        What they mean; binary gates can't be drawn back.
+        What they mean; binary gates have no other strength.
     max_accuracy_drop
         How much clean accuracy may be lost on other samples, as a fraction.
     evaluate
@@ -73,19 +79,25 @@ def choose_gates(
         No gates within the budget are any firmer than those of 1.
     """
     before, allowed_drop = checkpoints[0].metrics, max_accuracy_drop + 1e-9
-    choices = [_chosen(parameters, point, 1.0, point.metrics, before) for point in checkpoints[1:]]
-    if parameters.kind == "positive":
-        firmest = max(checkpoints, key=lambda point: point.metrics.robust)
-        for point in {firmest.step: firmest, checkpoints[-1].step: checkpoints[-1]}.values():
-            if point.metrics.drop <= allowed_drop:
-                continue
+    tried = checkpoints[1:]
+    choices = [_chosen(parameters, point, 1.0, point.metrics, before) for point in tried]
+    if parameters.kind == "positive" and tried:
+        firmest = max(tried, key=lambda point: point.metrics.robust)
+        for point in {firmest.step: firmest, tried[-1].step: tried[-1]}.values():
             strength = _strongest(point, allowed_drop, drop)
-            if strength:
+            if strength not in (0, 1):
                 metrics = evaluate(strength * point.theta)
                 choices.append(_chosen(parameters, point, strength, metrics, before))
     allowed = [choice for choice in choices if choice.metrics.drop <= allowed_drop]
-    best = max(allowed, key=lambda choice: choice.metrics.robust, default=None)
-    if best is None or best.metrics.robust <= before.robust:
+    most = max((choice.metrics.robust for choice in allowed), default=0)
+    noise = math.sqrt(most * (before.count - most) / before.count)
+    firm = [
+        choice
+        for choice in allowed
+        if choice.metrics.robust >= max(before.robust + 1, most - noise)
+    ]
+    best = max(firm, key=lambda choice: (choice.step, choice.metrics.robust), default=None)
+    if best is None:
         raise GateError(
             f"no gates within {max_accuracy_drop:.1%} of clean accuracy, by a standard error, "
             f"resist PGD any better on {before.count} samples that they were not tuned on; no file "
@@ -101,7 +113,7 @@ def _chosen(
     metrics: GateMetrics,
     before: GateMetrics,
 ) -> GateChoice:
-    theta = strength * point.theta.mean(axis=0)
+    theta = strength * point.theta[0]
     return GateChoice(theta, parameters.values(theta), point.step, strength, metrics, before)
 
 

@@ -22,7 +22,7 @@ from cloakify.graph.attack_steps.build import LOGITS, LOSS
 from cloakify.graph.attack_steps.gate_gradient import DISTRIBUTION, SUFFIX, build_gate_gradient
 from cloakify.graph.edit.gates import gate_name, open_gates
 from cloakify.graph.edit.taps import tap
-from cloakify.numeric.arrays import Array, Doubles, filled, floats
+from cloakify.numeric.arrays import Array, Doubles, Indices, filled, floats
 from cloakify.runtime import BatchSize, Device, Session
 
 
@@ -219,6 +219,22 @@ def neutral_gates(sites: Sequence[GateSite]) -> Doubles:
 def split_gates(gates: Doubles, sites: Sequence[GateSite]) -> list[Doubles]:
     """Cut a vector of all gates into one for each site."""
     return np.split(gates, np.cumsum([site.channels for site in sites])[:-1])
+
+
+def channels_of(sites: Sequence[GateSite]) -> Indices | None:
+    """Return which channel each gate or shift belongs to, int64 [count], numbered over all sites.
+
+    ``None`` where each is its channel's only one.
+    """
+    if not any(site.by_position for site in sites):
+        return None
+    numbered, first = [], 0
+    for site in sites:
+        channels = site.shape[1] if site.by_position else site.channels
+        own = np.repeat(np.arange(channels), site.channels // channels)
+        numbered.append(first + own)
+        first += channels
+    return np.concatenate(numbered)
 
 
 def _dtype(site: GateSite) -> np.dtype[np.generic]:

@@ -10,9 +10,9 @@ What attacked samples are to be answered with is not their label but what the so
 the clean ones, with all its doubts (adversarially robust distillation; Goldblum, Fowl, Feizi and
 Goldstein, arXiv 1905.09747): the same robustness then costs less clean accuracy.
 
-Few samples are cross-fitted: each half is tuned on by itself, in turns, and tried on the other; the
-gates that come of it are the mean of the two, parameter by parameter. So all samples are learned
-from, and all tell what that costs on samples that were not.
+Few samples are cross-fitted: the gates that come of it learn from all of them, in every other step;
+in the steps between, each half is tuned on by itself and tried on the other. So all samples are
+learned from, and all tell what that costs on samples that were not.
 
 From time to time the gates are tried on held-out samples, clean and under PGD; what is kept in the
 end is chosen there (:mod:`~cloakify.masking.gate_choice`). A single step is a weak
@@ -95,7 +95,8 @@ def tune(
     learn
         Does what a step asks of its samples; told besides which ones come next.
     folds
-        The samples to tune on; of several folds, each has parameters of its own.
+        The samples to tune on; of several sets, each has parameters of its own, and the first's are
+        those that matter.
     threat
         What the attacker may do.
     plan
@@ -148,7 +149,7 @@ def _step(
 ) -> tuple[TuningState, float, float]:
     """Take one step; return the new state, the mean loss, and the share of right answers."""
     step, draw = state.step, course.draw(state.step)
-    fold = step % len(state.adams)
+    fold = course.fold(step)
     rise = min(1.0, (step + 1) / max(1.0, plan.warmup * plan.steps))
     is_clean = np.arange(len(draw)) < int(plan.clean_share * len(draw))
     weight = np.where(is_clean, state.clean_weight, 1.0)

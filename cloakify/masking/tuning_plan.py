@@ -19,6 +19,9 @@ class TuningPlan:
         Adam's learning rate; it falls to 0 along a cosine.
     step_ratio
         Length of the attack's step, in ε; k steps have 1/√k of it each.
+    own_rate
+        What gates of positions have to themselves moves so much slower than what those of a channel
+        share (:mod:`~cloakify.masking.optimiser`).
     warmup
         Share of the steps in which ε rises from 0 to its full size.
     clean_share
@@ -42,6 +45,7 @@ class TuningPlan:
     batch_size: int = 128
     rate: float = 0.03
     step_ratio: float = 1.25
+    own_rate: float = 0.3
     warmup: float = 0.1
     clean_share: float = 0.25
     max_accuracy_drop: float = 0.01

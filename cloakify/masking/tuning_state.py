@@ -27,8 +27,8 @@ class GateMetrics:
     single
         Under that one step.
     lost, doubt
-        How many right clean answers the gates are expected to cost, and the standard error of that
-        (:mod:`~cloakify.masking.clean_cost`).
+        How many right clean answers the gates are expected to cost, and how many more are allowed
+        for: a standard error, or half of one (:mod:`~cloakify.masking.clean_cost`).
     """
 
     count: int
@@ -41,7 +41,7 @@ class GateMetrics:
 
     @property
     def drop(self) -> float:
-        """The clean accuracy that is expected to be lost, as a fraction, and a standard error.
+        """The clean accuracy that is expected to be lost, as a fraction, and the doubt.
 
         A loss on a few samples says little of other samples, and a budget is to be kept on those.
         """

@@ -37,7 +37,7 @@ class Adam:
         """Start from these parameters."""
         return cls(theta, np.zeros_like(theta), np.zeros_like(theta), 0)
 
-    def step(self, gradient: Doubles, rate: float, tiny: float = TINY) -> Self:
+    def step(self, gradient: Doubles, rate: float | Doubles, tiny: float = TINY) -> Self:
         """Return what follows after one step down the gradient (algorithm 1).
 
         Parameters
@@ -45,7 +45,7 @@ class Adam:
         gradient
             ∂loss/∂theta.
         rate
-            The learning rate.
+            The learning rate, of all parameters or of each.
         tiny
             ε, below which the root of the mean square counts as noise.
         """

@@ -208,12 +208,13 @@ class TuningOptions(Group, frozen=True, kw_only=True):
         ),
     ] = "mul"
     gates: Annotated[
-        Literal["channel", "position"],
+        Literal["auto", "channel", "position"],
         Option(
-            "Tune a gate for each channel, or for each position of an image's channels.",
+            "Tune a gate for each channel, or for each position of an image's channels; auto takes "
+            "positions where they stay in the graph and are no more than a million.",
             method="tuned",
         ),
-    ] = "channel"
+    ] = "auto"
     shifts: Annotated[
         Flag,
         Option(

@@ -37,7 +37,7 @@ HARDEN = {
     "auto": f"{_SMALL} --score auto --rounds 1 --max-accuracy-drop 0.02",
     "deepcloak": f"{_SMALL} --score deepcloak --max-accuracy-drop 0.02",
     "ratio": f"{_SMALL} --score deepcloak --mask-ratio 0.05",
-    "channel-mul": _TUNED,
+    "channel-mul": f"{_TUNED} --gates channel",
     "channel-fold": f"{_TUNED} --emit fold",
     "position-mul": f"{_TUNED} --gates position",
 }

@@ -22,7 +22,6 @@ import pytest
 from cloakify.graph.analysis.head_search import find_head
 from cloakify.graph.edit.gates import insert_gates, read_gates
 from cloakify.graph.edit.mask import insert_mask
-from cloakify.hardening.gate_method import gated_sites
 from cloakify.onnxfile import open_model, read_metadata
 from cloakify.report import as_document, load_schema
 from cloakify.report.facts import verdicts
@@ -30,6 +29,7 @@ from cloakify.report.html import render_html
 from cloakify.report.json_report import read_json
 from cloakify.report.markdown import escape, render_markdown
 from cloakify.report.records import SCHEMA_VERSION
+from cloakify.verification.gate_edit import gated_sites
 from cloakify.workflows.inspect import inspect
 from cloakify.workflows.verify import verify
 from tests.golden.make import CASES, HARDEN, MODELS, TINY, Case, of_file, run

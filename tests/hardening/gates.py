@@ -11,7 +11,7 @@ from cloakify.engine.task import Job
 from cloakify.experiment.classifier import open_source
 from cloakify.experiment.experiment import open_experiment
 from cloakify.experiment.subject import Subject
-from cloakify.hardening.gate_method import sites_for
+from cloakify.hardening.gate_layers import settled, sites_for
 from cloakify.hardening.gate_tasks import GateWork
 from cloakify.masking.tuning_plan import TuningPlan
 from cloakify.settings import HardenSetting
@@ -45,6 +45,7 @@ class Gates:
         source = open_source(model, setting.model, replace_mask=False)
         self.experiment = open_experiment(source, data, setting, lambda _: None)  # type: ignore[arg-type, return-value]
         self.subject = Subject([self.experiment], needs_head=True)
+        setting = settled(setting, self.experiment)
         self.sites = sites_for(source.file.outline, self.experiment, setting)
 
     def work(self, engine: Engine[Subject] | None = None, plan: TuningPlan = PLAN) -> GateWork:

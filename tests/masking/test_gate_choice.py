@@ -35,9 +35,32 @@ def no_evaluation(theta: np.ndarray) -> GateMetrics:
 
 def test_the_firmest_within_the_budget() -> None:
     points = [checkpoint(0, 90, 50), checkpoint(1, 89, 60, 0.1), checkpoint(2, 89, 65, 0.2)]
-    choice = choose_gates(points, POSITIVE, 0.01, no_evaluation, no_price)
+    # Binary gates have no strength but their own; of others any may cost too much but this one.
+    choice = choose_gates(points, BINARY, 0.01, no_evaluation, no_price)
+    assert (choice.step, choice.strength) == (2, 1.0)
+
+    def drop(theta: np.ndarray) -> float:
+        return 0.01 if theta.max() < 0.2 + 1e-9 else 1.0
+
+    choice = choose_gates(points, POSITIVE, 0.01, lambda theta: metrics(89, 0), drop)
     assert (choice.step, choice.strength) == (2, 1.0)
     np.testing.assert_allclose(choice.gates, np.exp(0.2))
+
+
+def test_gates_that_cost_less_than_is_allowed_are_taken_further() -> None:
+    points = [checkpoint(0, 90, 50), checkpoint(1, 86, 60, 1.0)]
+
+    def evaluate(theta: np.ndarray) -> GateMetrics:
+        strength = theta[0, 0]
+        return metrics(90 - 4.5 * strength, round(50 + 10 * strength))
+
+    choice = choose_gates(points, POSITIVE, 0.05, evaluate, lambda theta: evaluate(theta).drop)
+    assert choice.strength == 1.1 and choice.metrics.drop <= 0.05
+    # Not without end, and not where it is of no use.
+    choice = choose_gates(points, POSITIVE, 0.5, evaluate, lambda theta: evaluate(theta).drop)
+    assert choice.strength == 1.15
+    choice = choose_gates(points, POSITIVE, 0.5, lambda theta: metrics(86, 60), lambda theta: 0.0)
+    assert choice.strength == 1
 
 
 def test_gates_that_cost_too_much_are_drawn_back() -> None:
@@ -66,6 +89,17 @@ def test_shifts_are_drawn_back_in_proportion() -> None:
     np.testing.assert_allclose(choice.gates, [np.exp(0.5), 1.5])
 
 
+def test_the_last_is_taken_unless_it_is_surely_worse() -> None:
+    """Of equals the noise of a hundred samples is five: a standard error."""
+    points = [checkpoint(0, 90, 10), checkpoint(1, 90, 50, 0.1), checkpoint(2, 90, 46, 0.2)]
+    assert choose_gates(points, BINARY, 0.01, no_evaluation, no_price).step == 2
+    points[2] = checkpoint(2, 90, 44, 0.2)
+    assert choose_gates(points, BINARY, 0.01, no_evaluation, no_price).step == 1
+    # What is no firmer than the source is none, however near.
+    points[1:] = [checkpoint(1, 90, 11, 0.1), checkpoint(2, 90, 10, 0.2)]
+    assert choose_gates(points, BINARY, 0.01, no_evaluation, no_price).step == 1
+
+
 def test_a_loss_that_may_be_larger_elsewhere_is_kept_off() -> None:
     """Of two gates that are expected to lose one answer each, one is far less sure of it."""
     points = [checkpoint(0, 90, 50), checkpoint(1, 89, 60, 0.1)]
@@ -74,23 +108,20 @@ def test_a_loss_that_may_be_larger_elsewhere_is_kept_off() -> None:
     assert choose_gates(points, BINARY, 0.04, no_evaluation, no_price).step == 2
 
 
-def test_gates_of_several_folds_are_the_mean_of_their_parameters() -> None:
-    theta = np.array([[0.5, 4.0], [-0.1, 2.0]])
-    points = [checkpoint(0, 90, 50), Checkpoint(1, theta, metrics(90, 60))]
+def test_gates_of_all_samples_are_taken_and_those_of_folds_tell_of_them() -> None:
+    theta = np.array([[0.2, 4.0], [0.5, 6.0], [-0.1, 2.0]])
+    points = [checkpoint(0, 90, 50), Checkpoint(1, theta, metrics(80, 70))]
     parameters = Parameters("positive", np.array([0.0, 3.0]))
-    choice = choose_gates(points, parameters, 0.01, no_evaluation, no_price)
-    np.testing.assert_allclose(choice.gates, [np.exp(0.2), 9.0])
 
     def evaluate(drawn_back: np.ndarray) -> GateMetrics:
-        # Each fold alike.
+        # All alike.
         strength = drawn_back[0, 1] / 4
         np.testing.assert_allclose(drawn_back, strength * theta)
         return metrics(90 - 10 * strength, round(50 + 20 * strength))
 
-    points[1] = Checkpoint(1, theta, metrics(80, 70))
     choice = choose_gates(points, parameters, 0.05, evaluate, lambda theta: evaluate(theta).drop)
-    np.testing.assert_allclose(choice.gates, [np.exp(0.1), 4.5])
-    np.testing.assert_allclose(choice.theta, [0.1, 1.5])
+    np.testing.assert_allclose(choice.gates, [np.exp(0.1), 6.0])
+    np.testing.assert_allclose(choice.theta, [0.1, 2.0])
 
 
 @given(

@@ -32,11 +32,12 @@ def test_a_draw_is_the_same_whenever_and_in_whatever_parts(
     """A fold of few samples comes round within one batch."""
     plan = TuningPlan(steps=6, batch_size=8, mix=mix, seed=3)
     dealt = [100 + np.arange(samples)[place::folds] for place in range(folds)]
+    fold = 0 if step % 2 == 0 or folds == 1 else [1, folds - 1, 1][step // 2]
     draw, again = (Course(dealt, plan).draw(step) for _ in range(2))
     x = np.random.default_rng(0).random((200, 2, 3)).astype(np.float32)
     whole = draw.inputs(x[draw.samples])
     np.testing.assert_array_equal(whole, again.inputs(x[again.samples]))
-    assert len(draw) == len(whole) == 8 and np.isin(draw.index, dealt[step % folds]).all()
+    assert len(draw) == len(whole) == 8 and np.isin(draw.index, dealt[fold]).all()
     for rows in (np.arange(8)[1::3], np.arange(5, 8)):
         part = draw.at(rows)
         np.testing.assert_array_equal(part.inputs(x[part.samples]), whole[rows])

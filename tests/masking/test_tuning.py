@@ -43,7 +43,8 @@ class Bench:
         self.dataset: Dataset = open_data(data, spec, Preprocessing())
         assert self.dataset.labels is not None
         self.fit = split(len(self.dataset), self.dataset.labels, 0).fit
-        self.folds = (self.fit,) if folds == 1 else (self.fit[::2], self.fit[1::2])
+        halves = (self.fit[::2], self.fit[1::2])
+        self.folds = (self.fit,) if folds == 1 else (self.fit, *halves)
         self.threat: ThreatModel = make_threat("linf", EPS, spec, Preprocessing())
         sites = find_gate_sites(model, found.head, shifts=shifts)
         self.model = GatedModel(
@@ -156,7 +157,7 @@ def test_interruption_keeps_the_best(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize(
-    ("mix", "shifts", "folds"), [(False, False, 1), (True, False, 2), (False, True, 2)]
+    ("mix", "shifts", "folds"), [(False, False, 1), (True, False, 3), (False, True, 3)]
 )
 def test_a_stopped_run_goes_on_from_its_file(
     tmp_path: Path, mix: bool, shifts: bool, folds: int
@@ -182,14 +183,16 @@ def test_a_stopped_run_goes_on_from_its_file(
 
 
 def test_folds_are_tuned_in_turns_each_on_its_own(tmp_path: Path) -> None:
-    """As two runs of half as many steps, but that they share a schedule: here there is none."""
-    plan = TuningPlan(**{**vars(PLAN), "steps": 8, "checks": 1, "warmup": 0.0, "rate": 0.0})
-    both = Bench(tmp_path, folds=2)
-    state = both.tune(plan).state
-    assert [adam.count for adam in state.adams] == [4, 4]
-    assert len(both.lessons) == 8
-    for fold, indices in enumerate(both.folds):
-        drawn = np.concatenate([lesson.draw.index for lesson in both.lessons[fold::2]])
+    """Every other step is the first's, and the others share the rest."""
+    plan = TuningPlan(**{**vars(PLAN), "steps": 18, "checks": 1, "warmup": 0.0, "rate": 0.0})
+    every = Bench(tmp_path, folds=3)
+    state = every.tune(plan).state
+    assert [adam.count for adam in state.adams] == [9, 5, 4]
+    assert len(every.lessons) == 18
+    turns = [0, 1, 0, 2] * 5
+    for fold, indices in enumerate(every.folds):
+        lessons = [each for each, turn in zip(every.lessons, turns, strict=False) if turn == fold]
+        drawn = np.concatenate([lesson.draw.index for lesson in lessons])
         # Each sample once before any comes again.
         assert sorted(drawn[: len(indices)]) == sorted(indices)
         assert np.isin(drawn, indices).all()

@@ -181,7 +181,7 @@ def test_a_negative_gate_is_a_fault(fragile: tuple[Path, Path], tmp_path: Path) 
 @pytest.mark.parametrize("shifts", [False, True])
 def test_binary_gates(fragile: tuple[Path, Path], tmp_path: Path, shifts: bool) -> None:
     output = tmp_path / "binary.onnx"
-    result = tuned(fragile, output, binary=True, emit="fold", shifts=shifts)
+    result = tuned(fragile, output, binary=True, emit="fold", shifts=shifts, tune_steps=160)
     mask = result.report.mask
     assert mask.removed == len(mask.indices) > 0
     assert result.report.accuracy.hardened.adaptive.value > 0.7
@@ -192,8 +192,8 @@ def test_positions_of_a_channel_have_gates_of_their_own(tmp_path: Path) -> None:
     """One channel holds firm and fragile values: only a gate for each tells them apart."""
     images = write_fragile(tmp_path, images=True)
     output = tmp_path / "position.onnx"
-    assert tuned(images, output).report.verdict.code == "no-gain"
-    result = tuned(images, output, gates="position")
+    assert tuned(images, output, gates="channel").report.verdict.code == "no-gain"
+    result = tuned(images, output, gates="position", tune_steps=300)
     assert result.report.mask.total == 8 + 1
     assert result.report.accuracy.hardened.adaptive.value > 0.7
     assert verify(output, images[0], "cpu").faults == ()
@@ -254,17 +254,19 @@ def test_samples_without_labels_help(fragile: tuple[Path, Path], tmp_path: Path)
 def test_positions_have_shifts_of_their_own(tmp_path: Path) -> None:
     images = write_fragile(tmp_path, images=True)
     output = tmp_path / "position.onnx"
-    result = tuned(images, output, gates="position", shifts=True)
+    result = tuned(images, output, gates="position", shifts=True, tune_steps=300)
     assert (result.report.mask.total, result.report.mask.shifts) == (8, 8)
     assert result.report.accuracy.hardened.adaptive.value > 0.7
     assert verify(output, images[0], "cpu").faults == ()
     again = tmp_path / "again.onnx"
-    tuned((output, images[1]), again, gates="position", shifts=True, replace_mask=True)
+    again_by = {"shifts": True, "tune_steps": 300, "replace_mask": True}
+    # Where the file says how large images are, positions are what is taken.
+    tuned((output, images[1]), again, **again_by)
     assert again.read_bytes() == output.read_bytes()
 
 
 @pytest.mark.parametrize(("fit", "select"), [(1, 1), (5, 2), (1999, 30), (2000, 30)])
-def test_few_samples_are_dealt_into_two_folds(fit: int, select: int) -> None:
+def test_few_samples_are_dealt_into_all_and_two_folds(fit: int, select: int) -> None:
     order = np.random.default_rng(0).permutation(fit + select)
     labels = np.arange(fit + select) % 2
     splits = Splits(np.sort(order[:fit]), np.sort(order[fit:]), np.array([fit + select]))
@@ -274,6 +276,8 @@ def test_few_samples_are_dealt_into_two_folds(fit: int, select: int) -> None:
         np.testing.assert_array_equal(folds[0], splits.fit)
         np.testing.assert_array_equal(held_out[0], splits.select)
         return
+    together, *folds = folds
+    np.testing.assert_array_equal(together, np.arange(fit + select))
     assert [len(fold) for fold in folds] == [(fit + select) // 2, (fit + select + 1) // 2]
     np.testing.assert_array_equal(np.sort(np.concatenate(folds)), np.arange(fit + select))
     for fold, other in zip(folds, held_out[::-1], strict=True):
@@ -281,9 +285,11 @@ def test_few_samples_are_dealt_into_two_folds(fit: int, select: int) -> None:
         assert abs(labels[fold].sum() - len(fold) / 2) <= 1
 
 
-def test_one_step_is_a_run(fragile: tuple[Path, Path], tmp_path: Path) -> None:
-    """It is the first half's; the other's gates stay 1."""
-    result = tuned(fragile, tmp_path / "one.onnx", tune_steps=1)
+def test_a_few_steps_are_a_run(fragile: tuple[Path, Path], tmp_path: Path) -> None:
+    with pytest.raises(GateError, match="resist PGD any better"):
+        # The halves, which tell of the gates of all samples, have not begun.
+        tuned(fragile, tmp_path / "one.onnx", tune_steps=1)
+    result = tuned(fragile, tmp_path / "four.onnx", tune_steps=4)
     assert result.report.mask.total == 16
 
 

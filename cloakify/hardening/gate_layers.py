@@ -1,0 +1,88 @@
+"""Choose the layers that gates are tuned on, and whether channels or positions have them."""
+
+from __future__ import annotations
+
+from onnx import ModelProto
+
+from cloakify.errors import ModelError, UsageError
+from cloakify.experiment.experiment import Experiment
+from cloakify.graph.analysis.gate_sites import GateSite, find_gate_sites
+from cloakify.graph.edit.fold import check_foldable
+from cloakify.onnxfile import check_apart
+from cloakify.settings import HardenSetting
+from cloakify.verification.gate_edit import gated_sites, scaled_names
+
+# Gates and shifts of positions that a file may hold without having been asked: 4 MiB of float32.
+MOST_POSITIONS = 1 << 20
+
+
+def settled(setting: HardenSetting, experiment: Experiment) -> HardenSetting:
+    """Return the setting with what is gated, where that is left open: positions or channels.
+
+    Positions buy more robustness for the same clean accuracy. They stay in the graph, and are as
+    many as an image has: channels are taken where gates are to be folded or to be 0 or 1, where
+    the file does not say how large images are, and where positions are more than
+    :data:`MOST_POSITIONS`.
+
+    Raises
+    ------
+    UsageError, ModelError
+        As :func:`sites_for`.
+    """
+    if setting.tuning.gates != "auto":
+        return setting
+    if setting.tuning.emit == "mul" and not setting.tuning.binary:
+        by_position = setting.replace(gates="position")
+        sites = _matching(experiment.classifier.file.outline, experiment, by_position)
+        positions = sum(site.channels for site in sites if site.by_position)
+        if 0 < positions <= MOST_POSITIONS:
+            return by_position
+    return setting.replace(gates="channel")
+
+
+def sites_for(model: ModelProto, experiment: Experiment, setting: HardenSetting) -> list[GateSite]:
+    """Return the layers to gate.
+
+    Raises
+    ------
+    UsageError
+        No layer matches ``--tune-layers``, or none of them has positions to gate.
+    ModelError
+        Gates are to be folded, and a layer's weights do not let them.
+    """
+    path = experiment.classifier.file.path
+    if setting.tuning.gates == "position" and setting.tuning.emit == "fold":
+        raise UsageError("--gates position can't be folded into weights; use --emit mul")
+    sites = _matching(model, experiment, setting)
+    if setting.tuning.gates == "position" and not any(site.by_position for site in sites):
+        raise UsageError(
+            f"{path}: --gates position needs layers of images whose sizes the file says; these "
+            "have none, use --gates channel"
+        )
+    if setting.tuning.emit == "fold":
+        if not sites:
+            raise ModelError(f"{path}: no layer's gates can be folded; use --emit mul")
+        classifier = experiment.classifier
+        tensors = {tensor.name: tensor for tensor in classifier.model.graph.initializer}
+        for site in sites:
+            check_foldable(site, tensors)
+        check_apart(classifier.file, scaled_names(sites))
+    return sites
+
+
+def _matching(model: ModelProto, experiment: Experiment, setting: HardenSetting) -> list[GateSite]:
+    """Return the layers that can be gated as asked; not every one of them need have positions."""
+    head = experiment.classifier.head
+    if not find_gate_sites(model, head):
+        raise ModelError(
+            f"{experiment.classifier.file.path}: has no layer with channels before its head to "
+            "tune; use --method deepcloak"
+        )
+    return gated_sites(
+        model,
+        head,
+        setting.tuning.layers,
+        setting.tuning.gates,
+        setting.tuning.emit,
+        shifts=setting.tuning.shifts,
+    )
