@@ -211,7 +211,7 @@ class TuningOptions(Group, frozen=True, kw_only=True):
         Literal["auto", "channel", "position"],
         Option(
             "Tune a gate for each channel, or for each position of an image's channels; auto takes "
-            "positions where they stay in the graph and are no more than a million.",
+            "positions where they stay in the graph and are no more than two million.",
             method="tuned",
         ),
     ] = "auto"
