@@ -89,7 +89,11 @@ class ClassifierSearch:
         own = self.scores
         scores = scores_at(own.shipped, self.shipped_count, reading, own.outputs)
         scores = replace(
-            scores, features=own.features, probabilities=own.probabilities, scale=own.scale
+            scores,
+            features=own.features,
+            probabilities=own.probabilities,
+            scale=own.scale,
+            parts=own.parts,
         ).with_boundary(reading.boundary)
         return replace(self, reading=reading, scores=scores)
 
@@ -161,7 +165,8 @@ def find_classifier(
         found = pooled or found
     refuse_positions(graph, found.tensor, found.count)
     outputs = [output.name for output in graph.outputs]
-    reading = reading_of_pooled or read_task(found.tensor, found.count, constants, outputs)
+    bend = None if head is None else _bend_before(graph, head)
+    reading = reading_of_pooled or read_task(found.tensor, found.count, constants, outputs, bend)
     if found.sign and not reading.sign:
         reading = replace(reading, sign=found.sign)
     if wanted.task is None:
@@ -204,6 +209,16 @@ def _reading_of_pooled(found: BareScores, pooled: BareScores) -> TaskReading:
     if bend.op != "Sigmoid":
         return TaskReading(Task.SINGLE, sign)
     return TaskReading(Task.BINARY if pooled.count == 1 else Task.MULTILABEL, sign, EVEN_ODDS)
+
+
+def _bend_before(graph: gs.Graph, head: Head) -> gs.Node | None:
+    """Return what bends a head's scores one by one before they stand side by side, if they are."""
+    if not head.parts:
+        return None
+    part = graph.tensors()[head.parts[0]]
+    if head.gives_probabilities:
+        return next(iter(part.inputs))
+    return next((node for node in nodes_behind(part) if node.op in _BENDS), None)
 
 
 def _output(graph: gs.Graph, name: str) -> gs.Tensor:

@@ -38,6 +38,9 @@ class Scores:
         Of one logit, and of those of labels: where class 1 begins.
     scale
         Of a ``shipped`` of quantised numbers: the names of their scale and zero point.
+    parts
+        Of a ``shipped`` that was bent one by one: the values that hold the scores before, which
+        the logits are put together of.
     probabilities
         Whether ``shipped`` comes out as probabilities, though working copies hold logits.
     """
@@ -51,10 +54,12 @@ class Scores:
     boundary: Boundary = MIDDLE
     probabilities: bool = False
     scale: tuple[str, str] | None = None
+    parts: tuple[str, ...] = ()
 
     def with_boundary(self, boundary: Boundary) -> Scores:
         """Return the same with another boundary."""
-        remade = self.task is Task.BINARY or boundary != MIDDLE or self.scale is not None
+        shipped_otherwise = self.scale is not None or bool(self.parts)
+        remade = self.task is Task.BINARY or boundary != MIDDLE or shipped_otherwise
         logits = CLASS_LOGITS if remade else self.shipped
         return replace(self, logits=logits, boundary=boundary)
 
@@ -67,6 +72,8 @@ def scores_of(head: Head, reading: TaskReading, outputs: Sequence[str]) -> Score
         features=head.features,
         probabilities=head.gives_probabilities,
         scale=head.scale,
+        # Whole classifiers have their scores under the same name in working copies.
+        parts=() if head.gives_probabilities else head.parts,
     ).with_boundary(reading.boundary)
 
 

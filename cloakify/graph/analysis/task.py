@@ -106,7 +106,11 @@ _COMPARISONS = {"Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Binarizer"}
 
 
 def read_task(
-    scores: gs.Tensor, count: int, constants: Constants, outputs: Collection[str]
+    scores: gs.Tensor,
+    count: int,
+    constants: Constants,
+    outputs: Collection[str],
+    bend: gs.Node | None = None,
 ) -> TaskReading:
     """Read the task off the nodes that follow the scores.
 
@@ -120,15 +124,18 @@ def read_task(
         What is constant in the graph.
     outputs
         The names of the graph's outputs.
+    bend
+        The first sigmoid that the scores have been through already, one by one.
     """
     behind = nodes_behind(scores)
     choice = next((node for node in behind if node.op in _CHOICES or _picks_one(node)), None)
-    bend = next((node for node in behind if _is_sigmoid(node, constants)), None)
+    holds = "logit" if bend is None else "probability"
+    bend = bend or next((node for node in behind if _is_sigmoid(node, constants)), None)
     comparison = next((node for node in behind if _compares(node, constants)), None)
     if count == 1:
         sign = bend or comparison or choice
         return TaskReading(Task.BINARY, _called(sign), _boundary(scores, count, constants, outputs))
-    shares = next((node for node in behind if node.op == "ReduceSum"), None)
+    shares = next((node for node in behind if _takes_shares(node)), None)
     if choice is not None or shares is not None:
         smallest = _takes_smallest(choice) != _is_turned(scores)
         boundary = FALLING if smallest else MIDDLE
@@ -137,7 +144,15 @@ def read_task(
     if sign is None:
         falling = _is_reversed(scores) != _is_turned(scores)
         return TaskReading(Task.SINGLE, "", FALLING if falling else MIDDLE)
-    return TaskReading(Task.MULTILABEL, _called(sign), _boundary(scores, count, constants, outputs))
+    boundary = _boundary(scores, count, constants, outputs, holds)
+    return TaskReading(Task.MULTILABEL, _called(sign), boundary)
+
+
+def _takes_shares(node: gs.Node) -> bool:
+    """Tell whether a node brings numbers to a sum of one, or takes the sum to do so."""
+    if node.op == "LpNormalization":
+        return bool(node.attrs.get("p", 2) == 1)
+    return node.op == "ReduceSum" or (node.op == "Normalizer" and node.attrs.get("norm") == "L1")
 
 
 def nodes_behind(tensor: gs.Tensor) -> list[gs.Node]:
@@ -187,7 +202,11 @@ def _made_by(tensor: gs.Tensor) -> str:
 
 
 def _boundary(
-    logit: gs.Tensor, count: int, constants: Constants, outputs: Collection[str]
+    logit: gs.Tensor,
+    count: int,
+    constants: Constants,
+    outputs: Collection[str],
+    holds: str = "logit",
 ) -> Boundary:
     """Return where the model itself draws the line between two classes, if it says so.
 
@@ -196,7 +215,7 @@ def _boundary(
     """
     # Whether a tensor holds the logit, its probability, or something on the way between, and
     # whether that is the other class's.
-    waiting: list[tuple[gs.Tensor, str, bool]] = [(logit, "logit", False)]
+    waiting: list[tuple[gs.Tensor, str, bool]] = [(logit, holds, False)]
     seen: set[int] = set()
     answers: list[bool] = []
     while waiting:

@@ -4,6 +4,7 @@
                                                               softmax([0, z]) = [1 − σ(z), σ(z)]
     those of labels z [N, K]       ->   ±(z − bounds)
     scores of which the smallest wins, and quantised ones      ->   −z, and the real ones
+    scores that were bent one by one                           ->   those before, side by side
 
 What is shipped keeps its form.
 """
@@ -18,6 +19,7 @@ from cloakify.graph.analysis.classifier_search import ClassifierSearch
 from cloakify.graph.analysis.scores import CLASS_LOGITS
 from cloakify.graph.analysis.task import Task
 from cloakify.graph.edit.mask import features_type
+from cloakify.graph.edit.taps import with_parts
 from cloakify.graph.model.branches import exposing
 
 
@@ -41,6 +43,9 @@ def with_class_scores(model: ModelProto, found: ClassifierSearch) -> ModelProto:
     edited.CopyFrom(model)
     graph, boundary = edited.graph, scores.boundary
     value, dtype = scores.shipped, np.dtype(np.float32)
+    if scores.parts:
+        edited, value = with_parts(edited, scores.parts)
+        graph = edited.graph
     if scores.scale is not None:
         value = f"{CLASS_LOGITS}_floats"
         inputs = [scores.shipped, *scores.scale]
