@@ -75,8 +75,12 @@ class LinearHead:
         if scores.task is Task.SINGLE and scores.boundary.rising:
             return self
         sign = 1 if scores.boundary.rising else -1
-        weight = sign * self.weight
-        bias = floats(sign * (self.bias - np.array(scores.boundary.logits)))
+        weight, bias = self.weight, self.bias
+        differences = scores.differences()
+        if differences is not None:
+            weight, bias = floats(weight @ differences), floats(bias @ differences)
+        weight = sign * weight
+        bias = floats(sign * (bias - np.array(scores.boundary.logits)))
         if scores.task is Task.BINARY:
             weight = np.concatenate([np.zeros_like(weight), weight], axis=1)
             bias = np.concatenate([np.zeros_like(bias), bias])

@@ -17,6 +17,7 @@ import onnx_graphsurgeon as gs
 from onnx import ModelProto
 
 from cloakify.errors import HeadError
+from cloakify.graph.analysis.grouped_scores import groups_of
 from cloakify.graph.analysis.head import WHOLE_CLASSIFIERS, Head
 from cloakify.graph.analysis.joined_heads import joined_head
 from cloakify.graph.analysis.linear_layers import as_head
@@ -31,6 +32,7 @@ from cloakify.graph.model.shapes import import_with_shapes
 _OTHER_LAYERS = {"Conv", "ConvTranspose", "Gemm", "LSTM", "GRU", "RNN"}
 
 _LAYERS = _OTHER_LAYERS | {"MatMul"}
+_RECURRENT = {"GRU", "LSTM", "RNN"}
 # The same as ONNX Runtime fuses them with what follows.
 _FUSED = {"FusedConv", "FusedGemm"}
 # Layers whose features are no floats, but where the node that quantises them is the head's.
@@ -158,15 +160,24 @@ def find_head_in(
 
 
 def answers_in(graph: gs.Graph, unread: list[gs.Tensor] | None = None) -> list[gs.Tensor]:
-    """Return the outputs that are answers: features may be given out, too.
+    """Return the outputs that are answers: features and states may be given out, too.
 
     They are unread (see :func:`unread_outputs`), and where one of them is called as scores are, the
     others are none.
     """
     answers = unread_outputs(graph) if unread is None else unread
+    # What a recurrent layer is given again with the next sample is no answer to this one.
+    told = [output for output in answers if not _is_state(output)]
+    answers = told or answers
     named = [output for output in answers if output.name.casefold() in _SCORES]
     # Beside an output of that name others are something else: features, masks, states.
     return named if len(named) == 1 else answers
+
+
+def _is_state(output: gs.Tensor) -> bool:
+    """Tell whether an output is the last state of a recurrent layer."""
+    node = output.inputs[0] if output.inputs else None
+    return node is not None and node.op in _RECURRENT and output is not node.outputs[0]
 
 
 def unread_outputs(graph: gs.Graph) -> list[gs.Tensor]:
@@ -301,6 +312,10 @@ def _check_count(graph: gs.Graph, answers: list[gs.Tensor], head: Head) -> None:
     ]
     # One logit may come out as the probabilities of two classes.
     fitting = {1, 2} if head.num_classes == 1 else {head.num_classes}
+    if head.num_classes > 1:
+        groups = groups_of(graph, graph.tensors()[head.logits], head.num_classes)
+        # Scores of which one is chosen in each of several groups come out as so many choices.
+        fitting |= set() if groups is None else {groups.count}
     counts = [count for count in told if isinstance(count, int) and count > 1]
     if counts and not fitting & {*counts}:
         raise HeadError(

@@ -13,7 +13,8 @@ from collections.abc import Sequence
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from cloakify.errors import HeadError
+from cloakify.errors import HeadError, NoClassifierError
+from cloakify.graph.analysis.grouped_scores import Groups
 from cloakify.graph.analysis.task import Task, TaskReading, nodes_behind, scale_behind
 from cloakify.graph.model.constants import Constants
 from cloakify.graph.model.dataflow import leading_to
@@ -30,6 +31,8 @@ _OF_DETECTORS = {
 _BOX = 4
 # From so many numbers on, as many as are taken are a copy and no coincidence.
 _COPY = 8
+# What gives scores another shape and leaves them what they are.
+_MOVES = {"Cast", "Identity", "Reshape", "Transpose", "Unsqueeze"}
 _NORMS = {"LpNormalization", "ReduceL2", "ReduceSumSquare"}
 # What makes of one number another that is no probability.
 _BENDS = {"Elu", "Exp", "LeakyRelu", "Relu", "Softplus", "Tanh"}
@@ -39,7 +42,7 @@ def refuse_detector(graph: gs.Graph, answers: Sequence[gs.Tensor]) -> None:
     """Raise HeadError where a model answers with boxes."""
     node = next((node for node in _nodes_before(graph, answers) if node.op in _OF_DETECTORS), None)
     if node is not None:
-        raise _no_classifier(f"{_called(node)} works on boxes", "a detector")
+        raise _no_classifier(f"{called(node)} works on boxes", "a detector")
     boxes = [tensor for tensor in answers if _holds_boxes(tensor.shape)]
     if boxes and len(answers) > 1:
         seen = f"output {boxes[0].name!r} holds {_shown(boxes[0].shape)} numbers"
@@ -59,7 +62,7 @@ def classifier_without_layer(graph: gs.Graph, answers: Sequence[gs.Tensor]) -> s
         else:
             continue
         return (
-            f"{_called(node)}: {what}, without a linear layer that a mask could stand before; "
+            f"{called(node)}: {what}, without a linear layer that a mask could stand before; "
             f"evaluate and attack take it{how}"
         )
     return ""
@@ -96,6 +99,30 @@ def refuse_parts(scores: gs.Tensor, answers: Sequence[gs.Tensor]) -> None:
             f"the scores {scores.name!r} are cut into several answers, {listed}: choose one with "
             "--output-name"
         )
+
+
+def refuse_groups(groups: Groups) -> None:
+    """Raise NoClassifierError where one of more than two is chosen in each of several groups."""
+    if groups.classes != 2:
+        seen = f"{called(groups.choice)} chooses one of {groups.classes} at {groups.count} places"
+        raise _no_classifier(seen, "several answers")
+
+
+def refuse_several_axes(graph: gs.Graph, scores: gs.Tensor, count: int) -> None:
+    """Raise NoClassifierError where scores come out in several axes, of which none is chosen along.
+
+    Which of them would be the classes' the graph does not say.
+    """
+    outputs = {output.name for output in graph.outputs}
+    tensor = scores
+    while len(tensor.outputs) == 1 and tensor.outputs[0].op in _MOVES:
+        tensor = tensor.outputs[0].outputs[0]
+    if tensor.name not in outputs or tensor.outputs or tensor.shape is None:
+        return
+    sizes = [size for size in _without_batch(graph, tensor.shape) if size != 1]
+    if len(sizes) > 1 and _total(sizes) == count:
+        seen = f"output {tensor.name!r} holds {_shown(tensor.shape)} numbers"
+        raise _no_classifier(seen, "several answers a sample, or a map")
 
 
 def positions_of(graph: gs.Graph, scores: gs.Tensor, classes: int) -> str:
@@ -158,18 +185,18 @@ def refuse_numbers(
     scale = scale_behind(scores, constants)
     if reading.task is not Task.SINGLE and scale is not None:
         seen = "one sigmoid" if classes == 1 else f"{classes} sigmoids"
-        raise _no_classifier(f"{seen} scaled by {_called(scale)}", "a regression")
+        raise _no_classifier(f"{seen} scaled by {called(scale)}", "a regression")
     if reading.sign:
         return
     behind = nodes_behind(scores)
     norm = next((node for node in behind if node.op in _NORMS), None)
     if norm is not None:
-        raise _no_classifier(f"{_called(norm)} brings the answer to one length", "an embedding")
+        raise _no_classifier(f"{called(norm)} brings the answer to one length", "an embedding")
     bend = next((node for node in behind if node.op in _BENDS), None)
     if bend is not None and classes == 1:
-        raise _no_classifier(f"one number through {_called(bend)}", "a regression")
+        raise _no_classifier(f"one number through {called(bend)}", "a regression")
     if bend is not None and bend.op == "Tanh":
-        raise _no_classifier(f"scores through {_called(bend)}", "an embedding or a regression")
+        raise _no_classifier(f"scores through {called(bend)}", "an embedding or a regression")
 
 
 def _nodes_before(graph: gs.Graph, tensors: Sequence[gs.Tensor]) -> list[gs.Node]:
@@ -229,11 +256,12 @@ def _kind_of_map(graph: gs.Graph, shape: Sizes) -> str:
     return "a segmenter, a detector or a generator of images"
 
 
-def _no_classifier(seen: str, what: str) -> HeadError:
-    return HeadError(f"{seen}: {what}; cloakify takes classifiers, one answer a sample")
+def _no_classifier(seen: str, what: str) -> NoClassifierError:
+    return NoClassifierError(f"{seen}: {what}; cloakify takes classifiers, one answer a sample")
 
 
-def _called(node: gs.Node) -> str:
+def called(node: gs.Node) -> str:
+    """Name a node by its operator and name."""
     return f"{node.op} {node.name or node.outputs[0].name!r}"
 
 

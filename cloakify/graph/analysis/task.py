@@ -173,9 +173,9 @@ def _is_sigmoid(node: gs.Node, constants: Constants) -> bool:
     """Tell whether a node is a sigmoid, or the last one of a sigmoid that is written out."""
     if node.op in _SIGMOIDS:
         return True
-    # 1 / (1 + exp(−z)), and (1 + tanh(z/2)) / 2 but for the division.
+    # 1 / (1 + exp(−z)), (1 + tanh(z/2)) / 2 but for the division, and ½ + ½ tanh(z/2).
     if node.op == "Add" and any(tensor in constants for tensor in node.inputs):
-        return any(_made_by(tensor) == "Tanh" for tensor in node.inputs)
+        return any(_made_by(tensor) == "Tanh" or _is_half_of_tanh(tensor) for tensor in node.inputs)
     if node.op == "Div" and node.inputs[0] in constants:
         return _is_one_and_power(node.inputs[1])
     return node.op == "Reciprocal" and _is_one_and_power(node.inputs[0])
@@ -195,6 +195,15 @@ def _is_one_and_power(tensor: gs.Tensor) -> bool:
     if _made_by(tensor) != "Add":
         return False
     return any(_made_by(term) == "Exp" for term in tensor.inputs[0].inputs)
+
+
+def _is_half_of_tanh(tensor: gs.Tensor) -> bool:
+    """Tell whether a tensor is half of a tangent, which a half is added to in a sigmoid."""
+    if _made_by(tensor) not in ("Div", "Mul"):
+        return False
+    node = tensor.inputs[0]
+    half = {constant_number(each) for each in node.inputs} & {0.5 if node.op == "Mul" else 2.0}
+    return bool(half) and any(_made_by(each) == "Tanh" for each in node.inputs)
 
 
 def _made_by(tensor: gs.Tensor) -> str:

@@ -3,6 +3,7 @@
     one logit z [N, 1], [N], …     ->   [0, ±(z − bound)]     with the boundary at a half,
                                                               softmax([0, z]) = [1 − σ(z), σ(z)]
     those of labels z [N, K]       ->   ±(z − bounds)
+    two for each label             ->   z₁ − z₀ − bounds
     scores of which the smallest wins, and quantised ones      ->   −z, and the real ones
     scores that were bent one by one                           ->   those before, side by side
 
@@ -69,6 +70,11 @@ def with_class_scores(model: ModelProto, found: ClassifierSearch) -> ModelProto:
     for name, values in constants.items():
         graph.initializer.append(onnx.numpy_helper.from_array(values, f"{CLASS_LOGITS}_{name}"))
     steps = [("Reshape", "shape", "rows"), ("Mul", "sign", "turned"), ("Sub", "bound", "")]
+    differences = scores.differences()
+    if differences is not None:
+        name = f"{CLASS_LOGITS}_differences"
+        graph.initializer.append(onnx.numpy_helper.from_array(differences.astype(dtype), name))
+        steps.insert(1, ("MatMul", "differences", "paired"))
     for op_type, constant, result in steps:
         output = f"{CLASS_LOGITS}_{result}" if result else CLASS_LOGITS
         inputs = [value, f"{CLASS_LOGITS}_{constant}"]
