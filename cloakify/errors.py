@@ -48,6 +48,10 @@ class HeadError(ModelError):
     """
 
 
+class NoClassifierError(HeadError):
+    """The model answers with something else than one class a sample, and the graph says so."""
+
+
 class UnsupportedOperatorError(ModelError):
     """No gradient rule for an operator on the way from the logits back to the input.
 

@@ -102,10 +102,15 @@ def check_scores(
     if scores is None or (len(scores) == samples and scores.size == samples * num_classes):
         return
     shape = "×".join(map(str, scores.shape))
+    why = "what answers at many positions (a segmenter, a recogniser) is no classifier"
+    if scores.size < samples * num_classes or scores.size % samples:
+        why = (
+            "the first axis of what it takes does not count samples; export it with one that does, "
+            "in front of all others"
+        )
     raise ModelError(
         f"the scores {name!r} of {samples} samples have shape {shape}, not one for each of "
-        f"{num_classes} classes a sample: what answers at many positions (a segmenter, a "
-        "recogniser) is no classifier"
+        f"{num_classes} classes a sample: {why}"
     )
 
 

@@ -19,16 +19,16 @@ from typing import Literal
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import ModelProto, NodeProto, TensorProto
+from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto
 
 from cloakify.errors import HeadError, ModelError
-from cloakify.graph.analysis.classifier_search import find_classifier
+from cloakify.graph.analysis.classifier_search import ClassifierSearch, find_classifier
 from cloakify.graph.analysis.head import Head
 from cloakify.graph.edit.mask import insert_mask, mask_digest
 from cloakify.graph.edit.taps import tap
 from cloakify.masking.linear_head import LinearHead, read_head
 from cloakify.numeric.arrays import Array, Doubles, floats
-from cloakify.onnxfile import values_of
+from cloakify.onnxfile import FLOATS, values_of
 from cloakify.runtime import Device, Session
 
 # Largest root mean square of the differences, relative to that of the logits around their mean.
@@ -275,14 +275,32 @@ def _within_weights(before: LinearHead, after: LinearHead) -> Array:
 def _compared(source: ModelProto, file: ModelProto) -> tuple[str, str]:
     """Return what is compared of source and file: their logits, or where the file has none outputs.
 
-    A quantised softmax leaves no logits that are floats.
+    A quantised softmax leaves no logits that are floats, and where several layers' scores come
+    together, a tool may have made one layer of them: what they are put together to is another
+    value then.
     """
     first, second = (find_classifier(model, needs_head=False) for model in (source, file))
     outputs = [value.name for value in file.graph.output]
+    alike = {_scores_are(each) for each in (first, second)}
+    floats_out = {value.name for value in source.graph.output if _holds_floats(value)}
+    common = [value.name for value in file.graph.output if _holds_floats(value)]
+    common = [name for name in common if name in floats_out]
+    if len(alike) > 1 and common:
+        return common[0], common[0]
     if second.head is None and first.head is not None and second.scores.shipped in outputs:
         place = outputs.index(second.scores.shipped)
         return source.graph.output[place].name, second.scores.shipped
     return first.scores.shipped, second.scores.shipped
+
+
+def _scores_are(found: ClassifierSearch) -> tuple[bool, bool]:
+    """Tell of a model's scores whether they are probabilities, and several layers'."""
+    several = found.head is not None and bool(found.head.read_by) and not found.head.cosine
+    return bool(found.scores.parts) or found.scores.probabilities, several
+
+
+def _holds_floats(value: ValueInfoProto) -> bool:
+    return value.type.tensor_type.elem_type in FLOATS
 
 
 def _values(model: ModelProto, name: str, feeds: Feeds, device: Device) -> Doubles:

@@ -140,11 +140,12 @@ class GatedModel:
 
         def run(start: int) -> Doubles:
             part = x[start : start + size]
-            feeds = {target.spec.name: filled(part, size), **target.constants}
+            rows = filled(part, size).astype(target.spec.dtype, copy=False)
+            feeds = {target.spec.name: rows, **target.constants}
             found = session.run(feeds)
             # Sample by sample: their sum does not depend on how they were batched.
-            rows = [found[name].reshape(size, -1).astype(np.float64) for name in names]
-            return np.stack([np.square(row[: len(part)]).mean(axis=1) for row in rows])
+            sizes = [found[name].reshape(size, -1).astype(np.float64) for name in names]
+            return np.stack([np.square(row[: len(part)]).mean(axis=1) for row in sizes])
 
         parts = target.workers.map(run, range(0, len(x), size))
         roots = np.sqrt(np.concatenate(list(parts), axis=1).mean(axis=1))
@@ -166,15 +167,16 @@ class GatedModel:
     def _gradient(self, x: Array, soft_labels: Array) -> GateGradient:
         target, size = self.target, self.target.batch_size
         session = self._session_for(size)
-        constants = {n: floats(v) for n, v in target.constants.items()}
+        dtype = target.gradient_dtype
+        constants = {n: v.astype(dtype, copy=False) for n, v in target.constants.items()}
 
         def run(start: int) -> GateGradient:
             part, goal = x[start : start + size], soft_labels[start : start + size]
             missing = size - len(part)
             # Without a weight a sample adds nothing.
             part, goal = filled(part, size), np.pad(goal, ((0, missing), (0, 0)))
-            feeds = {target.spec.name: part, DISTRIBUTION: goal.astype(np.float32), **constants}
-            outputs = session.run(feeds)
+            feeds = {target.spec.name: part.astype(dtype), DISTRIBUTION: goal.astype(dtype)}
+            outputs = session.run({**feeds, **constants})
             return GateGradient(
                 floats(outputs[LOGITS][: size - missing]),
                 float(outputs[LOSS].sum(dtype=np.float64)),

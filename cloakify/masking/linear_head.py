@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import ModelProto
+from onnx import ModelProto, NodeProto
 
 from cloakify.graph.analysis.head import WHOLE_CLASSIFIERS, Head
 from cloakify.graph.analysis.scores import Scores
 from cloakify.graph.analysis.task import Task
 from cloakify.graph.edit.mask import features_type
-from cloakify.graph.edit.taps import head_model, value_of_rank
+from cloakify.graph.edit.taps import head_model, value_of_rank, with_parts
 from cloakify.graph.model import rewrite
 from cloakify.graph.model.support_vectors import read_support_vectors
 from cloakify.numeric.arrays import AnyArray, Array, floats
@@ -75,8 +75,12 @@ class LinearHead:
         if scores.task is Task.SINGLE and scores.boundary.rising:
             return self
         sign = 1 if scores.boundary.rising else -1
-        weight = sign * self.weight
-        bias = floats(sign * (self.bias - np.array(scores.boundary.logits)))
+        weight, bias = self.weight, self.bias
+        differences = scores.differences()
+        if differences is not None:
+            weight, bias = floats(weight @ differences), floats(bias @ differences)
+        weight = sign * weight
+        bias = floats(sign * (bias - np.array(scores.boundary.logits)))
         if scores.task is Task.BINARY:
             weight = np.concatenate([np.zeros_like(weight), weight], axis=1)
             bias = np.concatenate([np.zeros_like(bias), bias])
@@ -104,7 +108,10 @@ def read_head(model: ModelProto, head: Head, rank: int, host: Device = CPU) -> L
     element_type = features_type(model, head)
     dtype = onnx.helper.tensor_dtype_to_np_dtype(element_type)
     value = value_of_rank(head.features, element_type, rank)
-    session = Session(head_model(model, value, head.linear), host)
+    logits = head.linear
+    if head.parts:
+        model, logits = with_parts(model, head.parts)
+    session = Session(head_model(model, value, logits), host)
 
     def run(rows: Array) -> Array:
         """Return the outputs for features that are [n, D] at every position."""
@@ -114,7 +121,7 @@ def read_head(model: ModelProto, head: Head, rank: int, host: Device = CPU) -> L
         # Where the kernel is not at a border.
         return table[(..., *(size // 2 for size in shape[2:]))]
 
-    cosine = bool(head.normalised_by)
+    cosine = head.cosine
     # Nothing has no length to be divided by, and such a layer adds nothing.
     nothing = np.zeros((1, head.num_features), np.float32)
     bias = np.zeros(head.num_classes, np.float32) if cosine else run(nothing)[0]
@@ -220,6 +227,13 @@ def _of_attributes(model: ModelProto, head: Head) -> LinearHead:
 
     Of support vectors for two classes, which come out the other way round, the signs are turned.
     """
+    if head.parts:
+        makers = {name: node for node in model.graph.node for name in node.output}
+        numbers = [_coefficients(makers[name], head.num_features) for name in head.parts]
+        chosen = [*zip(numbers, head.places, strict=True)]
+        rows = [weights[place] for (weights, _), place in chosen]
+        shifts = [biases[place] for (_, biases), place in chosen]
+        return LinearHead(np.stack(rows, axis=1), np.array(shifts, np.float32))
     (node,) = (node for node in model.graph.node if head.linear in node.output)
     if node.op_type == "SVMClassifier":
         read = read_support_vectors(node)
@@ -227,9 +241,14 @@ def _of_attributes(model: ModelProto, head: Head) -> LinearHead:
         weights, bias = read.linear_scores()
         sign = -1 if read.platt is None and read.classes == 2 else 1
         return LinearHead(floats(sign * weights), floats(sign * bias))
+    coefficients, intercepts = _coefficients(node, head.num_features)
+    return LinearHead(np.ascontiguousarray(coefficients.T), intercepts)
+
+
+def _coefficients(node: NodeProto, features: int) -> tuple[Array, Array]:
+    """Return the weights [C, D] and biases [C] of a `LinearClassifier`."""
     numbers = {entry.name: np.array(entry.floats, np.float32) for entry in node.attribute}
-    weight = numbers["coefficients"].reshape(head.num_classes, head.num_features)
-    return LinearHead(np.ascontiguousarray(weight.T), numbers["intercepts"])
+    return numbers["coefficients"].reshape(-1, features), numbers["intercepts"]
 
 
 def at_answer(

@@ -118,7 +118,17 @@ def renamed(model: onnx.ModelProto, folder: Path) -> onnx.ModelProto:
     return model
 
 
+def reordered(model: onnx.ModelProto, folder: Path) -> onnx.ModelProto:
+    """Only put into another order and described, as onnxslim leaves what it finds optimal."""
+    tensors = list(model.graph.initializer)[::-1]
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(tensors)
+    model.producer_name = "tool"
+    return onnx.shape_inference.infer_shapes(model)
+
+
 CASES = {
+    reordered: ("by Mul", "floats of 32 bits"),
     optimised: ("by Mul", "floats of 32 bits"),
     folded: ("within the weights of 'z'", "floats of 32 bits"),
     halved: ("by Mul", "floats of 16 bits"),
@@ -238,3 +248,36 @@ def test_a_proven_file_is_not_called_transformed(source, hardened, tmp_path, cap
     result = verified(copy_of(hardened), source, tmp_path)
     assert (result.faults, result.transformed) == ((), None)
     assert run(["verify", str(tmp_path / "file.onnx"), "--against", str(source)]) == 0
+
+
+def test_several_layers_that_became_one(tmp_path):
+    """As onnxsim merges products of the same features: what was put side by side is cut then."""
+    rows, rng = 3, np.random.default_rng(0)
+    layers = "  ".join(f"z{k} = MatMul (f, w{k})  p{k} = Sigmoid (z{k})" for k in range(rows))
+    text = (
+        '<ir_version: 8, opset_import: ["" : 17]> '
+        f"net (float[N, {INPUTS}] x) => (float[N, {rows}] y) "
+        "{{ a = Gemm (x, v)  f = Relu (a)  {layers}  q = Concat <axis = 1> (p0, p1, p2)  "
+        "y = LpNormalization <axis = 1, p = 1> (q) }}"
+    )
+    source = onnx.parser.parse_model(text.format(layers=layers))
+    first = rng.normal(size=(INPUTS, FEATURES)).astype(np.float32)
+    parts = [rng.normal(size=(FEATURES, 1)).astype(np.float32) for _ in range(rows)]
+    source.graph.initializer.append(from_array(first, "v"))
+    source.graph.initializer.extend(from_array(w, f"w{k}") for k, w in enumerate(parts))
+    onnx.save(source, tmp_path / "source.onnx")
+    cut = "  ".join(f"p{k} = Sigmoid (z{k})" for k in range(rows))
+    merged = onnx.parser.parse_model(
+        text.format(
+            layers="g = Mul (f, m)  z = MatMul (g, w)  "
+            f"z0, z1, z2 = Split <axis = 1> (z, sizes)  {cut}"
+        )
+    )
+    for name, values in {"v": first, "m": MASK, "w": np.concatenate(parts, axis=1)}.items():
+        merged.graph.initializer.append(from_array(values, name))
+    merged.graph.initializer.append(from_array(np.ones(rows, np.int64), "sizes"))
+    result = verified(merged, tmp_path / "source.onnx", tmp_path)
+    assert result.transformed is not None, result.remarks
+    assert result.transformed.removed == int((MASK == 0).sum())
+    change(merged, "w", lambda w: w[:, ::-1].copy())
+    assert verified(merged, tmp_path / "source.onnx", tmp_path).transformed is None

@@ -145,7 +145,7 @@ def test_attacked_along_the_gradient_of_the_cosines(source: Path) -> None:
 def test_scores_that_something_is_added_to_are_masked_behind(layer: str) -> None:
     """There the length counts: more of what is added is left where features are masked."""
     head = find_head(model(NORMS["LpNormalization"], layer)).head
-    assert (head.features, head.normalised_by) == ("u", ())
+    assert (head.features, head.read_by) == ("u", ())
 
 
 @pytest.mark.parametrize(

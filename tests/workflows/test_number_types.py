@@ -34,16 +34,40 @@ def in_type(path: Path, element_type: int) -> Path:
     return other
 
 
-@pytest.mark.parametrize("element_type", [onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE])
-def test_other_float_types(planted: Planted, tmp_path: Path, element_type: int) -> None:
-    model = in_type(planted.model(), element_type)
+TYPES = [onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE]
+
+
+def data_in_type(planted: Planted, folder: Path, element_type: int) -> Path:
     dtype = onnx.helper.tensor_dtype_to_np_dtype(element_type)
     with np.load(planted.data) as file:
-        data = tmp_path / "data.npz"
-        np.savez(data, x=file["x"].astype(dtype), y=file["y"])
+        np.savez(folder / "data.npz", x=file["x"].astype(dtype), y=file["y"])
+    return folder / "data.npz"
+
+
+@pytest.mark.parametrize("element_type", TYPES)
+def test_other_float_types(planted: Planted, tmp_path: Path, element_type: int) -> None:
+    model = in_type(planted.model(), element_type)
+    data = data_in_type(planted, tmp_path, element_type)
     output = tmp_path / "hardened.onnx"
     setting = HardenSetting(mask_ratio=0.1, evaluation_steps=3, eps=0.05, device="cpu", rounds=1)
     harden(model, data, output, setting)
     assert verify(output, model, "cpu").faults == ()
     (mask,) = (t for t in onnx.load(output).graph.initializer if t.name == "cloakify_mask")
     assert mask.data_type == element_type
+
+
+@pytest.mark.parametrize("element_type", TYPES)
+def test_gates_are_tuned_in_other_float_types(
+    planted: Planted, tmp_path: Path, element_type: int
+) -> None:
+    model = in_type(planted.model(), element_type)
+    data = data_in_type(planted, tmp_path, element_type)
+    output = tmp_path / "hardened.onnx"
+    setting = HardenSetting(
+        method="tuned", tune_steps=3, evaluation_steps=3, eps=0.05, device="cpu", effort="quick",
+        max_accuracy_drop=0.5, write_anyway=True,
+    )  # fmt: skip
+    harden(model, data, output, setting)
+    assert verify(output, model, "cpu").faults == ()
+    gates = [t for t in onnx.load(output).graph.initializer if t.name.startswith("cloakify")]
+    assert {gate.data_type for gate in gates} == {element_type}

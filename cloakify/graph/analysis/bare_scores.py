@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from cloakify.errors import HeadError
+from cloakify.errors import HeadError, NoClassifierError
 from cloakify.graph.model.constants import Constants
 from cloakify.graph.model.names import called
 from cloakify.onnxfile import FLOATS
@@ -60,6 +60,8 @@ def find_bare_scores(answers: list[gs.Tensor], constants: Constants) -> BareScor
 
     Raises
     ------
+    NoClassifierError
+        They are made by a regression, are the state of a recurrent layer, or several answers'.
     HeadError
         There are none, or the outputs are made of different ones.
     """
@@ -75,13 +77,19 @@ def find_bare_scores(answers: list[gs.Tensor], constants: Constants) -> BareScor
     (end,) = found.values()
     made = end.tensor.inputs[0] if end.tensor.inputs else None
     if made is not None and made.op in _REGRESSORS:
-        raise HeadError(
+        raise NoClassifierError(
             f"{called(made)} answers with numbers that stand for themselves: a "
             "regression; cloakify takes classifiers"
         )
+    shares = [each.inputs[0].op for each in made.inputs if each.inputs] if made is not None else []
+    if made is not None and made.op == "Concat" and shares.count("Softmax") > 1:
+        raise NoClassifierError(
+            f"{called(made)} puts what {shares.count('Softmax')} softmaxes choose side "
+            "by side: several answers; cloakify takes classifiers, one answer a sample"
+        )
     state = _moved(made)
     if state is not None and state.op in _RECURRENT and not end.sign:
-        raise HeadError(
+        raise NoClassifierError(
             f"the answer is the state of {called(state)}: an embedding; cloakify takes classifiers"
         )
     told = [each.count for each in ends.values() if each and each.tensor is end.tensor]

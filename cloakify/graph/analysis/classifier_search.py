@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 import onnx_graphsurgeon as gs
 from onnx import ModelProto
 
-from cloakify.errors import HeadError, UsageError
+from cloakify.errors import HeadError, NoClassifierError, UsageError
 from cloakify.graph.analysis.bare_scores import BareScores, find_bare_scores
+from cloakify.graph.analysis.grouped_scores import groups_of
 from cloakify.graph.analysis.head import Head
 from cloakify.graph.analysis.head_search import (
     answers_in,
@@ -24,10 +25,12 @@ from cloakify.graph.analysis.other_models import (
     leaves_positions_open,
     positions_of,
     refuse_detector,
+    refuse_groups,
     refuse_map,
     refuse_numbers,
     refuse_parts,
     refuse_positions,
+    refuse_several_axes,
 )
 from cloakify.graph.analysis.scores import Scores, scores_at, scores_of
 from cloakify.graph.analysis.task import EVEN_ODDS, Task, TaskReading, nodes_behind, read_task
@@ -82,7 +85,7 @@ class ClassifierSearch:
     @property
     def shipped_count(self) -> int:
         """How many numbers the shipped graph's scores have for a sample: 1 for one logit."""
-        return 1 if self.scores.task is Task.BINARY else self.scores.num_classes
+        return self.scores.shipped_count
 
     def as_labels(self, sign: str) -> ClassifierSearch:
         """Return the same with scores that are those of independent labels, and what tells so."""
@@ -90,7 +93,11 @@ class ClassifierSearch:
         own = self.scores
         scores = scores_at(own.shipped, self.shipped_count, reading, own.outputs)
         scores = replace(
-            scores, features=own.features, probabilities=own.probabilities, scale=own.scale
+            scores,
+            features=own.features,
+            probabilities=own.probabilities,
+            scale=own.scale,
+            parts=own.parts,
         ).with_boundary(reading.boundary)
         return replace(self, reading=reading, scores=scores)
 
@@ -145,6 +152,8 @@ def find_classifier(
         head, alternatives = search.head, search.alternatives
     except HeadError as error:
         refuse_map(graph, answers)
+        if wanted.head is None:
+            _refuse_bare(answers, constants)
         problem = classifier_without_layer(graph, answers) or str(error)
         if needs_head or wanted.head is not None:
             raise HeadError(problem) from None
@@ -162,21 +171,44 @@ def find_classifier(
         found = pooled or found
     refuse_positions(graph, found.tensor, found.count)
     outputs = [output.name for output in graph.outputs]
-    reading = reading_of_pooled or read_task(found.tensor, found.count, constants, outputs)
+    bend = None if head is None else _bend_before(graph, head)
+    reading = reading_of_pooled or read_task(found.tensor, found.count, constants, outputs, bend)
+    groups = groups_of(graph, found.tensor, found.count)
+    if groups is not None:
+        refuse_groups(groups)
+        reading = TaskReading(Task.MULTILABEL, f"{called(groups.choice)} of {groups.count} pairs")
     if found.sign and not reading.sign:
         reading = replace(reading, sign=found.sign)
-    if wanted.task is None:
+    if groups is not None and wanted.task not in (None, Task.MULTILABEL):
+        raise UsageError(f"--task {wanted.task}: the answers are labels ({reading.sign})")
+    if groups is not None:
+        pass
+    elif wanted.task is None:
         features = None if head is None else head.num_features
         refuse_numbers(graph, found.tensor, reading, found.count, features, constants)
+        refuse_several_axes(graph, found.tensor, found.count)
     else:
         reading = _as_wanted(reading, found, wanted.task)
     scores = scores_at(found.tensor.name, found.count, reading, outputs)
     if head is not None:
         scores = scores_of(head, reading, outputs)
+    if groups is not None:
+        scores = scores.as_pairs(groups)
     if wanted.threshold is not None:
         scores = _with_threshold(scores, wanted.threshold)
     is_open = leaves_positions_open(graph, answers, found.count)
     return ClassifierSearch(head, alternatives, reading, scores, problem, is_open)
+
+
+def _refuse_bare(answers: list[gs.Tensor], constants: Constants) -> None:
+    """Raise NoClassifierError where the answers say of themselves that they are no scores."""
+    try:
+        find_bare_scores(answers, constants)
+    except NoClassifierError:
+        raise
+    except HeadError:
+        # Why there is no head says more than why there are no scores.
+        return
 
 
 def _pooled(
@@ -205,6 +237,16 @@ def _reading_of_pooled(found: BareScores, pooled: BareScores) -> TaskReading:
     if bend.op != "Sigmoid":
         return TaskReading(Task.SINGLE, sign)
     return TaskReading(Task.BINARY if pooled.count == 1 else Task.MULTILABEL, sign, EVEN_ODDS)
+
+
+def _bend_before(graph: gs.Graph, head: Head) -> gs.Node | None:
+    """Return what bends a head's scores one by one before they stand side by side, if they are."""
+    if not head.parts:
+        return None
+    part = graph.tensors()[head.parts[0]]
+    if head.gives_probabilities:
+        return next(iter(part.inputs))
+    return next((node for node in nodes_behind(part) if node.op in _BENDS), None)
 
 
 def _output(graph: gs.Graph, name: str) -> gs.Tensor:

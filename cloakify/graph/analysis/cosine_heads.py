@@ -53,7 +53,8 @@ def before_length(head: Head, node: gs.Node, constants: Constants) -> Head:
     return replace(
         head,
         features=features.name,
-        normalised_by=readers,
+        read_by=readers,
+        cosine=True,
         linear=scores.name,
         logits=logits,
     )

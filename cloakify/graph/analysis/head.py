@@ -50,9 +50,17 @@ class Head:
         Of a head that quantises its features: what the quantised layer puts out.
     summed
         Of a layer that sums its scores at all positions: how many there are, along each axis.
-    normalised_by
-        Of a head that first brings its features to one length: the nodes that read them, by their
-        first outputs; the linear layer itself reads what these make.
+    read_by
+        Where several nodes read the features for the head: all of them, by their first outputs.
+    cosine
+        Whether it first brings its features to one length: ``read_by`` are the nodes that do, and
+        the linear layer itself reads what these make.
+    parts
+        Of a head of several layers whose scores are bent one by one before they stand side by side
+        (one-vs-rest): what the layers put out, in the order of the classes. ``linear`` and
+        ``logits`` are what they have become then, and keep their order alone.
+    places
+        Of parts that are classifiers of ai.onnx.ml: which of its scores each stands there with.
     """
 
     node: str
@@ -71,7 +79,10 @@ class Head:
     scale: tuple[str, str] | None = None
     product: str = ""
     summed: tuple[int, ...] = ()
-    normalised_by: tuple[str, ...] = ()
+    read_by: tuple[str, ...] = ()
+    cosine: bool = False
+    parts: tuple[str, ...] = ()
+    places: tuple[int, ...] = ()
 
     @property
     def gives_probabilities(self) -> bool:

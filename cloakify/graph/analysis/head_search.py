@@ -2,8 +2,10 @@
 
 The search walks back from the graph's outputs through whatever comes after a classifier's logits
 (Softmax, reshapes, casts, label look-ups, …) until it meets linear layers; see
-:mod:`~cloakify.graph.analysis.linear_layers`. Exactly one must be met. More than one (two
-classifiers, auxiliary outputs, layers whose scores are mixed) is refused with the list of them.
+:mod:`~cloakify.graph.analysis.linear_layers`. Exactly one must be met, or several that are one map
+of the same features (:mod:`~cloakify.graph.analysis.joined_heads`). Others (two classifiers,
+auxiliary outputs, layers of other features whose scores are mixed) are refused with the list of
+them.
 """
 
 from __future__ import annotations
@@ -15,7 +17,9 @@ import onnx_graphsurgeon as gs
 from onnx import ModelProto
 
 from cloakify.errors import HeadError
+from cloakify.graph.analysis.grouped_scores import groups_of
 from cloakify.graph.analysis.head import WHOLE_CLASSIFIERS, Head
+from cloakify.graph.analysis.joined_heads import joined_head
 from cloakify.graph.analysis.linear_layers import as_head
 from cloakify.graph.analysis.score_path import ScorePaths
 from cloakify.graph.analysis.task import nodes_behind
@@ -29,6 +33,7 @@ from cloakify.graph.model.shapes import import_with_shapes
 _OTHER_LAYERS = {"Conv", "ConvTranspose", "Gemm", "LSTM", "GRU", "RNN"}
 
 _LAYERS = _OTHER_LAYERS | {"MatMul"}
+_RECURRENT = {"GRU", "LSTM", "RNN"}
 # The same as ONNX Runtime fuses them with what follows.
 _FUSED = {"FusedConv", "FusedGemm"}
 # Layers whose features are no floats, but where the node that quantises them is the head's.
@@ -112,7 +117,12 @@ def find_head_in(
     # In file order; the last one is the nearest to the outputs.
     constants = constants or Constants(graph)
     paths = ScorePaths(graph, constants)
-    layers = [head for node in reversed(graph.nodes) if (head := as_head(node, constants, paths))]
+    found = [
+        (node, head)
+        for node in reversed(graph.nodes)
+        if (head := as_head(node, constants, paths)) is not None
+    ]
+    layers = [head for _, head in found]
     if not layers:
         if hidden:
             raise HeadError(_IN_FUNCTION.format(min(hidden)[1]))
@@ -126,28 +136,49 @@ def find_head_in(
             "no linear layer with constant weights (Gemm, MatMul or 1×1 Conv) in the graph; "
             "it is no classifier that a mask can harden"
         )
-    if wanted is not None:
-        chosen = [head for head in layers if wanted in (head.node, head.linear)]
-        if not chosen:
-            listed = ", ".join(repr(head.node) for head in layers[:5])
-            raise HeadError(f"no linear layer is called {wanted!r}; the last ones are {listed}")
-        taken = chosen[0]
-    else:
-        taken = _only_one(graph, answers, layers, hidden, any_mixed)
+    named = [head for head in layers if wanted in (head.node, head.linear)]
+    if named:
+        return HeadSearch(named[0], tuple(head for head in layers if head is not named[0]))
+    met: dict[str, Head] = {}
+    try:
+        met = _met(graph, answers, layers, hidden)
+    except HeadError:
+        if wanted is None:
+            raise
+    reached = [(node, head) for node, head in reversed(found) if head.linear in met]
+    several = None
+    if len(met) > 1:
+        several = joined_head(graph, answers, reached, constants, paths)
+    if wanted is not None and (several is None or wanted not in (several.node, several.linear)):
+        listed = ", ".join(repr(head.node) for head in layers[:5])
+        raise HeadError(f"no linear layer is called {wanted!r}; the last ones are {listed}")
+    taken = several or _only_one(graph, answers, layers, met, any_mixed)
+    if wanted is None:
         _check_count(graph, answers, taken)
-    return HeadSearch(taken, tuple(head for head in layers if head is not taken))
+    # The layers of a joined head are no choice beside it.
+    own = {taken.linear} if several is None else {*met}
+    return HeadSearch(taken, tuple(head for head in layers if head.linear not in own))
 
 
 def answers_in(graph: gs.Graph, unread: list[gs.Tensor] | None = None) -> list[gs.Tensor]:
-    """Return the outputs that are answers: features may be given out, too.
+    """Return the outputs that are answers: features and states may be given out, too.
 
     They are unread (see :func:`unread_outputs`), and where one of them is called as scores are, the
     others are none.
     """
     answers = unread_outputs(graph) if unread is None else unread
+    # What a recurrent layer is given again with the next sample is no answer to this one.
+    told = [output for output in answers if not _is_state(output)]
+    answers = told or answers
     named = [output for output in answers if output.name.casefold() in _SCORES]
     # Beside an output of that name others are something else: features, masks, states.
     return named if len(named) == 1 else answers
+
+
+def _is_state(output: gs.Tensor) -> bool:
+    """Tell whether an output is the last state of a recurrent layer."""
+    node = output.inputs[0] if output.inputs else None
+    return node is not None and node.op in _RECURRENT and output is not node.outputs[0]
 
 
 def unread_outputs(graph: gs.Graph) -> list[gs.Tensor]:
@@ -178,13 +209,16 @@ def _functions_with_layers(model: ModelProto) -> set[tuple[str, str]]:
     return holding
 
 
-def _only_one(
-    graph: gs.Graph,
-    answers: list[gs.Tensor],
-    layers: list[Head],
-    hidden: set[tuple[str, str]],
-    any_mixed: bool,
-) -> Head:
+def _met(
+    graph: gs.Graph, answers: list[gs.Tensor], layers: list[Head], hidden: set[tuple[str, str]]
+) -> dict[str, Head]:
+    """Return the layers that a walk back from the answers meets, by what they put out.
+
+    Raises
+    ------
+    HeadError
+        It meets another kind of layer, or one that is out of reach, or none.
+    """
     by_output = {head.linear: head for head in layers}
     met: dict[str, Head] = {}
     seen: set[int] = set()
@@ -197,7 +231,7 @@ def _only_one(
         seen.add(id(tensor))
         head = by_output.get(tensor.name)
         if head is not None:
-            met[head.node] = head
+            met[head.linear] = head
             continue
         for node in tensor.inputs:
             if node.op in _SIZES:
@@ -215,9 +249,6 @@ def _only_one(
                 )
             branches += [node] * (node.op in ("If", "Loop", "Scan"))
             waiting.extend(node.inputs)
-    mixed = len({head.logits for head in met.values()}) == 1
-    if len(met) == 1 or (mixed and any_mixed):
-        return next(head for head in layers if head.node in met)
     if not met and branches:
         raise HeadError(
             f"the output comes out of {branches[0].op} {branches[0].name!r}, whose course the data "
@@ -225,6 +256,19 @@ def _only_one(
         )
     if not met:
         raise HeadError("no linear layer leads to an output; it is no classifier")
+    return met
+
+
+def _only_one(
+    graph: gs.Graph,
+    answers: list[gs.Tensor],
+    layers: list[Head],
+    met: Mapping[str, Head],
+    any_mixed: bool,
+) -> Head:
+    mixed = len({head.logits for head in met.values()}) == 1
+    if len(met) == 1 or (mixed and any_mixed):
+        return next(head for head in layers if head.linear in met)
     _refuse_several_tasks(graph, answers, met)
     shared = "their scores are mixed into" if mixed else "where all of it makes"
     raise HeadError(
@@ -239,9 +283,7 @@ def _refuse_several_tasks(
 ) -> None:
     """Raise HeadError where every answer has a layer of its own: there are several tasks."""
     needed = [leading_to(graph.nodes, [answer.name]).values for answer in answers[:_MOST_TASKS]]
-    made_by = [
-        frozenset(name for name, head in met.items() if head.linear in values) for values in needed
-    ]
+    made_by = [frozenset(name for name in met if name in values) for values in needed]
     if len(set(made_by)) > 1 and all(len(each) == 1 for each in made_by):
         names = ", ".join(repr(answer.name) for answer in answers[:_MOST_TASKS])
         raise HeadError(
@@ -271,6 +313,10 @@ def _check_count(graph: gs.Graph, answers: list[gs.Tensor], head: Head) -> None:
     ]
     # One logit may come out as the probabilities of two classes.
     fitting = {1, 2} if head.num_classes == 1 else {head.num_classes}
+    if head.num_classes > 1:
+        groups = groups_of(graph, graph.tensors()[head.logits], head.num_classes)
+        # Scores of which one is chosen in each of several groups come out as so many choices.
+        fitting |= set() if groups is None else {groups.count}
     counts = [count for count in told if isinstance(count, int) and count > 1]
     if counts and not fitting & {*counts}:
         raise HeadError(

@@ -13,7 +13,8 @@ from collections.abc import Sequence
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from cloakify.errors import HeadError
+from cloakify.errors import HeadError, NoClassifierError
+from cloakify.graph.analysis.grouped_scores import Groups
 from cloakify.graph.analysis.task import Task, TaskReading, nodes_behind, scale_behind
 from cloakify.graph.model.constants import Constants
 from cloakify.graph.model.dataflow import leading_to
@@ -31,6 +32,8 @@ _OF_DETECTORS = {
 _BOX = 4
 # From so many numbers on, as many as are taken are a copy and no coincidence.
 _COPY = 8
+# What gives scores another shape and leaves them what they are.
+_MOVES = {"Cast", "Identity", "Reshape", "Transpose", "Unsqueeze"}
 _NORMS = {"LpNormalization", "ReduceL2", "ReduceSumSquare"}
 # What makes of one number another that is no probability.
 _BENDS = {"Elu", "Exp", "LeakyRelu", "Relu", "Softplus", "Tanh"}
@@ -97,6 +100,30 @@ def refuse_parts(scores: gs.Tensor, answers: Sequence[gs.Tensor]) -> None:
             f"the scores {scores.name!r} are cut into several answers, {listed}: choose one with "
             "--output-name"
         )
+
+
+def refuse_groups(groups: Groups) -> None:
+    """Raise NoClassifierError where one of more than two is chosen in each of several groups."""
+    if groups.classes != 2:
+        seen = f"{called(groups.choice)} chooses one of {groups.classes} at {groups.count} places"
+        raise _no_classifier(seen, "several answers")
+
+
+def refuse_several_axes(graph: gs.Graph, scores: gs.Tensor, count: int) -> None:
+    """Raise NoClassifierError where scores come out in several axes, of which none is chosen along.
+
+    Which of them would be the classes' the graph does not say.
+    """
+    outputs = {output.name for output in graph.outputs}
+    tensor = scores
+    while len(tensor.outputs) == 1 and tensor.outputs[0].op in _MOVES:
+        tensor = tensor.outputs[0].outputs[0]
+    if tensor.name not in outputs or tensor.outputs or tensor.shape is None:
+        return
+    sizes = [size for size in _without_batch(graph, tensor.shape) if size != 1]
+    if len(sizes) > 1 and _total(sizes) == count:
+        seen = f"output {tensor.name!r} holds {_shown(tensor.shape)} numbers"
+        raise _no_classifier(seen, "several answers a sample, or a map")
 
 
 def positions_of(graph: gs.Graph, scores: gs.Tensor, classes: int) -> str:
@@ -230,8 +257,8 @@ def _kind_of_map(graph: gs.Graph, shape: Sizes) -> str:
     return "a segmenter, a detector or a generator of images"
 
 
-def _no_classifier(seen: str, what: str) -> HeadError:
-    return HeadError(f"{seen}: {what}; cloakify takes classifiers, one answer a sample")
+def _no_classifier(seen: str, what: str) -> NoClassifierError:
+    return NoClassifierError(f"{seen}: {what}; cloakify takes classifiers, one answer a sample")
 
 
 def _shown(shape: Sizes | None) -> str:

@@ -49,10 +49,10 @@ class ScorePaths:
     ) -> tuple[gs.Tensor, int]:
         """Follow what changes a layer's scores class by class, as far as it can change the answer.
 
-        Neg, sums and products with a constant for each class, classes picked or put in order:
-        together with the layer they are one linear map. A positive factor or a number added to all
-        of them leaves the answer as it is, and alone is not followed. What is an output of the
-        graph is an answer, and is not followed either.
+        Neg, sums and products with a constant for each class (a normalisation's, too), classes
+        picked or put in order: together with the layer they are one linear map. A positive factor
+        or a number added to all of them leaves the answer as it is, and alone is not followed. What
+        is an output of the graph is an answer, and is not followed either.
 
         Parameters
         ----------
@@ -82,7 +82,7 @@ class ScorePaths:
             if picked is not None:
                 count = picked
             elif node.op not in ("Neg", *SAME) and not self._is_by_class(
-                node, tensor, behind, count
+                node, tensor, rank, behind, count
             ):
                 break
             neutral = picked is None and node.op != "Neg" and _is_neutral(node, tensor)
@@ -169,8 +169,14 @@ class ScorePaths:
             tensor in self._constants for tensor in node.inputs[:2]
         )
 
-    def _is_by_class(self, node: gs.Node, tensor: gs.Tensor, behind: int, classes: int) -> bool:
+    def _is_by_class(
+        self, node: gs.Node, tensor: gs.Tensor, rank: int | None, behind: int, classes: int
+    ) -> bool:
         """Tell whether a node adds one constant for each class to scores, or scales by it."""
+        if node.op == "BatchNormalization":
+            # Of its own statistics, which it was exported with: along the second axis.
+            fixed = all(each in self._constants for each in node.inputs[1:])
+            return fixed and not node.attrs.get("training_mode", 0) and rank == behind + 2
         if node.op not in ("Add", "Sub", "Mul", "Div") or len(node.inputs) != 2:
             return False
         if node.op == "Div" and node.inputs[0] is not tensor:
@@ -226,6 +232,8 @@ def _is_neutral(node: gs.Node, tensor: gs.Tensor) -> bool:
     """Tell whether a sum or product with constants leaves the largest score the largest."""
     if node.op in SAME:
         return True
+    if node.op == "BatchNormalization":
+        return False
     first = node.inputs[0] is tensor
     number = constant_number(node.inputs[1 if first else 0])
     if number is None:

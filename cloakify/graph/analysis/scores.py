@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
+from cloakify.graph.analysis.grouped_scores import Groups
 from cloakify.graph.analysis.head import Head
 from cloakify.graph.analysis.task import MIDDLE, Boundary, Task, TaskReading
 
@@ -36,8 +41,14 @@ class Scores:
         Names of the outputs that may hold the model's own answer.
     boundary
         Of one logit, and of those of labels: where class 1 begins.
+    pairs
+        Of labels that each have two scores, one of no and one of yes: ``last`` where those of a
+        label stand side by side, ``first`` where all of no stand before all of yes.
     scale
         Of a ``shipped`` of quantised numbers: the names of their scale and zero point.
+    parts
+        Of a ``shipped`` that was bent one by one: the values that hold the scores before, which
+        the logits are put together of.
     probabilities
         Whether ``shipped`` comes out as probabilities, though working copies hold logits.
     """
@@ -51,10 +62,37 @@ class Scores:
     boundary: Boundary = MIDDLE
     probabilities: bool = False
     scale: tuple[str, str] | None = None
+    parts: tuple[str, ...] = ()
+    pairs: Literal["", "first", "last"] = ""
+
+    @property
+    def shipped_count(self) -> int:
+        """How many numbers the shipped graph's scores have for a sample: 1 for one logit."""
+        if self.task is Task.BINARY:
+            return 1
+        return self.num_classes * (2 if self.pairs else 1)
+
+    def as_pairs(self, groups: Groups) -> Scores:
+        """Return the same as the scores of labels that each have two."""
+        order: Literal["first", "last"] = "last" if groups.classes_last else "first"
+        return replace(self, num_classes=groups.count, pairs=order, logits=CLASS_LOGITS)
+
+    def differences(self) -> NDArray[np.float64] | None:
+        """Return [shipped_count, K], which makes the K labels' logits of pairs of scores.
+
+        ``None`` where there are no pairs.
+        """
+        if not self.pairs:
+            return None
+        one = np.eye(self.num_classes)
+        if self.pairs == "first":
+            return np.concatenate([-one, one])
+        return np.stack([-one, one], axis=1).reshape(-1, self.num_classes)
 
     def with_boundary(self, boundary: Boundary) -> Scores:
         """Return the same with another boundary."""
-        remade = self.task is Task.BINARY or boundary != MIDDLE or self.scale is not None
+        shipped_otherwise = self.scale is not None or bool(self.parts or self.pairs)
+        remade = self.task is Task.BINARY or boundary != MIDDLE or shipped_otherwise
         logits = CLASS_LOGITS if remade else self.shipped
         return replace(self, logits=logits, boundary=boundary)
 
@@ -67,6 +105,8 @@ def scores_of(head: Head, reading: TaskReading, outputs: Sequence[str]) -> Score
         features=head.features,
         probabilities=head.gives_probabilities,
         scale=head.scale,
+        # Whole classifiers have their scores under the same name in working copies.
+        parts=() if head.gives_probabilities else head.parts,
     ).with_boundary(reading.boundary)
 
 

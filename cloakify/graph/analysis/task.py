@@ -107,7 +107,11 @@ _COMPARISONS = {"Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Binarizer"}
 
 
 def read_task(
-    scores: gs.Tensor, count: int, constants: Constants, outputs: Collection[str]
+    scores: gs.Tensor,
+    count: int,
+    constants: Constants,
+    outputs: Collection[str],
+    bend: gs.Node | None = None,
 ) -> TaskReading:
     """Read the task off the nodes that follow the scores.
 
@@ -121,15 +125,18 @@ def read_task(
         What is constant in the graph.
     outputs
         The names of the graph's outputs.
+    bend
+        The first sigmoid that the scores have been through already, one by one.
     """
     behind = nodes_behind(scores)
     choice = next((node for node in behind if node.op in _CHOICES or _picks_one(node)), None)
-    bend = next((node for node in behind if _is_sigmoid(node, constants)), None)
+    holds = "logit" if bend is None else "probability"
+    bend = bend or next((node for node in behind if _is_sigmoid(node, constants)), None)
     comparison = next((node for node in behind if _compares(node, constants)), None)
     if count == 1:
         sign = bend or comparison or choice
         return TaskReading(Task.BINARY, _sign(sign), _boundary(scores, count, constants, outputs))
-    shares = next((node for node in behind if node.op == "ReduceSum"), None)
+    shares = next((node for node in behind if _takes_shares(node)), None)
     if choice is not None or shares is not None:
         smallest = _takes_smallest(choice) != _is_turned(scores)
         boundary = FALLING if smallest else MIDDLE
@@ -138,7 +145,15 @@ def read_task(
     if sign is None:
         falling = _is_reversed(scores) != _is_turned(scores)
         return TaskReading(Task.SINGLE, "", FALLING if falling else MIDDLE)
-    return TaskReading(Task.MULTILABEL, _sign(sign), _boundary(scores, count, constants, outputs))
+    boundary = _boundary(scores, count, constants, outputs, holds)
+    return TaskReading(Task.MULTILABEL, _sign(sign), boundary)
+
+
+def _takes_shares(node: gs.Node) -> bool:
+    """Tell whether a node brings numbers to a sum of one, or takes the sum to do so."""
+    if node.op == "LpNormalization":
+        return bool(node.attrs.get("p", 2) == 1)
+    return node.op == "ReduceSum" or (node.op == "Normalizer" and node.attrs.get("norm") == "L1")
 
 
 def nodes_behind(tensor: gs.Tensor) -> list[gs.Node]:
@@ -159,9 +174,9 @@ def _is_sigmoid(node: gs.Node, constants: Constants) -> bool:
     """Tell whether a node is a sigmoid, or the last one of a sigmoid that is written out."""
     if node.op in _SIGMOIDS:
         return True
-    # 1 / (1 + exp(−z)), and (1 + tanh(z/2)) / 2 but for the division.
+    # 1 / (1 + exp(−z)), (1 + tanh(z/2)) / 2 but for the division, and ½ + ½ tanh(z/2).
     if node.op == "Add" and any(tensor in constants for tensor in node.inputs):
-        return any(_made_by(tensor) == "Tanh" for tensor in node.inputs)
+        return any(_made_by(tensor) == "Tanh" or _is_half_of_tanh(tensor) for tensor in node.inputs)
     if node.op == "Div" and node.inputs[0] in constants:
         return _is_one_and_power(node.inputs[1])
     return node.op == "Reciprocal" and _is_one_and_power(node.inputs[0])
@@ -183,12 +198,25 @@ def _is_one_and_power(tensor: gs.Tensor) -> bool:
     return any(_made_by(term) == "Exp" for term in tensor.inputs[0].inputs)
 
 
+def _is_half_of_tanh(tensor: gs.Tensor) -> bool:
+    """Tell whether a tensor is half of a tangent, which a half is added to in a sigmoid."""
+    if _made_by(tensor) not in ("Div", "Mul"):
+        return False
+    node = tensor.inputs[0]
+    half = {constant_number(each) for each in node.inputs} & {0.5 if node.op == "Mul" else 2.0}
+    return bool(half) and any(_made_by(each) == "Tanh" for each in node.inputs)
+
+
 def _made_by(tensor: gs.Tensor) -> str:
     return tensor.inputs[0].op if tensor.inputs else ""
 
 
 def _boundary(
-    logit: gs.Tensor, count: int, constants: Constants, outputs: Collection[str]
+    logit: gs.Tensor,
+    count: int,
+    constants: Constants,
+    outputs: Collection[str],
+    holds: str = "logit",
 ) -> Boundary:
     """Return where the model itself draws the line between two classes, if it says so.
 
@@ -197,7 +225,7 @@ def _boundary(
     """
     # Whether a tensor holds the logit, its probability, or something on the way between, and
     # whether that is the other class's.
-    waiting: list[tuple[gs.Tensor, str, bool]] = [(logit, "logit", False)]
+    waiting: list[tuple[gs.Tensor, str, bool]] = [(logit, holds, False)]
     seen: set[int] = set()
     answers: list[bool] = []
     while waiting:

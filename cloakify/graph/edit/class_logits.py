@@ -3,7 +3,9 @@
     one logit z [N, 1], [N], …     ->   [0, ±(z − bound)]     with the boundary at a half,
                                                               softmax([0, z]) = [1 − σ(z), σ(z)]
     those of labels z [N, K]       ->   ±(z − bounds)
+    two for each label             ->   z₁ − z₀ − bounds
     scores of which the smallest wins, and quantised ones      ->   −z, and the real ones
+    scores that were bent one by one                           ->   those before, side by side
 
 What is shipped keeps its form.
 """
@@ -18,6 +20,7 @@ from cloakify.graph.analysis.classifier_search import ClassifierSearch
 from cloakify.graph.analysis.scores import CLASS_LOGITS
 from cloakify.graph.analysis.task import Task
 from cloakify.graph.edit.mask import features_type
+from cloakify.graph.edit.taps import with_parts
 from cloakify.graph.model.branches import exposing
 
 
@@ -41,6 +44,9 @@ def with_class_scores(model: ModelProto, found: ClassifierSearch) -> ModelProto:
     edited.CopyFrom(model)
     graph, boundary = edited.graph, scores.boundary
     value, dtype = scores.shipped, np.dtype(np.float32)
+    if scores.parts:
+        edited, value = with_parts(edited, scores.parts)
+        graph = edited.graph
     if scores.scale is not None:
         value = f"{CLASS_LOGITS}_floats"
         inputs = [scores.shipped, *scores.scale]
@@ -64,6 +70,11 @@ def with_class_scores(model: ModelProto, found: ClassifierSearch) -> ModelProto:
     for name, values in constants.items():
         graph.initializer.append(onnx.numpy_helper.from_array(values, f"{CLASS_LOGITS}_{name}"))
     steps = [("Reshape", "shape", "rows"), ("Mul", "sign", "turned"), ("Sub", "bound", "")]
+    differences = scores.differences()
+    if differences is not None:
+        name = f"{CLASS_LOGITS}_differences"
+        graph.initializer.append(onnx.numpy_helper.from_array(differences.astype(dtype), name))
+        steps.insert(1, ("MatMul", "differences", "paired"))
     for op_type, constant, result in steps:
         output = f"{CLASS_LOGITS}_{result}" if result else CLASS_LOGITS
         inputs = [value, f"{CLASS_LOGITS}_{constant}"]

@@ -235,15 +235,15 @@ def _reading_nodes(
     Those are nodes of the head, each with the number of its input.
     """
     for graph in graphs_taken(model):
-        if head.normalised_by:
+        if head.read_by:
             found = [
                 (place, node, slot)
                 for place, node in enumerate(graph.node)
-                if node.output and node.output[0] in head.normalised_by
+                if node.output and node.output[0] in head.read_by
                 for slot, name in enumerate(node.input)
                 if name == head.features
             ]
-            if {node.output[0] for _, node, _ in found} == {*head.normalised_by}:
+            if {node.output[0] for _, node, _ in found} == {*head.read_by}:
                 return graph, found[0][0], [(node, slot) for _, node, slot in found]
             continue
         for place, node in enumerate(graph.node):

@@ -10,6 +10,7 @@ from onnx import ModelProto, ValueInfoProto
 from cloakify.errors import HeadError
 from cloakify.graph.model.branches import exposing
 from cloakify.graph.model.dataflow import leading_to
+from cloakify.graph.model.names import names_in
 
 
 def tap(model: ModelProto, outputs: Sequence[str]) -> ModelProto:
@@ -28,6 +29,15 @@ def tap(model: ModelProto, outputs: Sequence[str]) -> ModelProto:
     # ONNX Runtime infers the type of an output that is only named.
     cut.graph.output.extend(ValueInfoProto(name=name) for name in outputs)
     return cut
+
+
+def with_parts(model: ModelProto, parts: Sequence[str]) -> tuple[ModelProto, str]:
+    """Return a copy of ``model`` that puts values [N, …] side by side, and the name of that."""
+    joined = ModelProto()
+    joined.CopyFrom(model)
+    name = names_in(joined).fresh("cloakify_parts")
+    joined.graph.node.append(onnx.helper.make_node("Concat", list(parts), [name], name, axis=-1))
+    return joined, name
 
 
 def value_of_rank(name: str, element_type: int, rank: int) -> ValueInfoProto:

@@ -113,8 +113,32 @@ def test_trees_that_tell_a_number_are_a_regression():
         [helper.make_tensor_value_info("y", 1, ["N", 1])],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("ai.onnx.ml", 3)])
-    with pytest.raises(HeadError, match="a regression"):
-        find_classifier(model, needs_head=False)
+    for needs_head in (True, False):
+        with pytest.raises(HeadError, match="a regression"):
+            find_classifier(model, needs_head=needs_head)
+
+
+@pytest.mark.parametrize("op", ["GRU", "LSTM"])
+def test_the_state_that_a_recurrent_layer_is_given_again_is_no_answer(op):
+    """Streaming models put it out beside their answer, for the next piece of the stream."""
+    cell, gates = (", c" if op == "LSTM" else ""), (4 if op == "LSTM" else 3)
+    given = ", , h0" + ", c0" * bool(cell)
+    model = onnx.parser.parse_model(
+        f"""<ir_version: 8, opset_import: ["" : 17]>
+        f (float[1, N, 6] x, float[1, N, 8] h0, float[1, N, 8] c0)
+        => (float[N, 1] y, float[1, N, 8] h{cell.replace("c", "float[1, N, 8] c")})
+        {{ s, h{cell} = {op} <hidden_size = 8> (x, wi, wr, {given})
+           q = Squeeze (h, first)  z = Gemm (q, w)  y = Sigmoid (z) }}"""
+    )
+    shapes = {"wi": (1, gates * 8, 6), "wr": (1, gates * 8, 8), "w": (8, 1)}
+    for name, shape in shapes.items():
+        model.graph.initializer.append(
+            onnx.numpy_helper.from_array(np.ones(shape, np.float32), name)
+        )
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.array([0]), "first"))
+    found = find_classifier(model)
+    assert found.head is not None
+    assert (found.head.features, found.scores.shipped) == ("q", "z")
 
 
 def test_the_answer_of_a_recurrent_layer_is_an_embedding():

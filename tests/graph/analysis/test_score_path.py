@@ -34,7 +34,7 @@ LAYERS = {
     ),
 }
 STEPS = st.lists(
-    st.sampled_from(["Neg", "Add", "Sub", "from", "Mul", "Div", "scale", "turn", "shift"])
+    st.sampled_from(["Neg", "Add", "Sub", "from", "Mul", "Div", "scale", "turn", "shift", "norm"])
     | st.permutations(range(CLASSES)).map(tuple)
     | st.sampled_from([("cut", 1, 4), ("cut", 0, 3), ("cut", -1, -9)]),
     max_size=4,
@@ -58,6 +58,13 @@ def chain(layer: str, steps: list[object], rng: np.random.Generator) -> onnx.Mod
             lines.append(f"{here} = Neg ({last})")
         elif step == "from":
             lines.append(f"{here} = Sub ({constant(each)}, {last})")
+        elif step == "norm":
+            # Scale, shift, mean and variance of a batch normalisation.
+            numbers = [rng.uniform(0.5, 2, classes) * sign for sign in (each.flat[0], 1, 1, 1)]
+            numbers[3] = np.abs(numbers[3])
+            lines.append(
+                f"{here} = BatchNormalization ({last}, {', '.join(map(constant, numbers))})"
+            )
         elif step in ("scale", "turn", "shift"):
             number = constant([-0.5 if step == "turn" else 0.5])
             lines.append(f"{here} = {'Add' if step == 'shift' else 'Mul'} ({last}, {number})")

@@ -20,6 +20,8 @@ SIGMOIDS = [
     "n = Neg (l)  e = Exp (n)  s = Add (e, one)  y = Reciprocal (s)",
     "n = Neg (l)  e = Exp (n)  s = Add (one, e)  y = Div (one, s)",
     "h = Mul (l, half)  t = Tanh (h)  s = Add (t, one)  y = Mul (s, half)",
+    "h = Mul (l, half)  t = Tanh (h)  s = Mul (half, t)  y = Add (s, half)",
+    "h = Div (l, two)  t = Tanh (h)  s = Div (t, two)  y = Add (half, s)",
     "p = Sigmoid (l)  g = Greater (p, half)  y = Cast <to = 1> (g)",
     "t = Mul (l, two)  p = Sigmoid (t)  y = Clip (p)",
 ]

@@ -1,0 +1,240 @@
+"""Several layers of the same features as one head: against the map that they are together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from cloakify.errors import HeadError
+from cloakify.graph.analysis.classifier_search import find_classifier
+from cloakify.graph.analysis.head_search import find_head
+from cloakify.graph.analysis.task import Task
+from cloakify.graph.edit.mask import insert_mask, strip_mask
+from cloakify.masking.linear_head import read_head
+
+DEPTH = 5
+MASK = np.array([1, 0, 1, 1, 0], np.float32)
+X = np.random.default_rng(1).normal(size=(12, DEPTH)).astype(np.float32)
+Doubles = NDArray[np.float64]
+
+
+@dataclass
+class Net:
+    """Statements and constants, and of each value the linear map of the features that it is."""
+
+    rng: np.random.Generator
+    body: list[str] = field(default_factory=lambda: ["f = Relu (x)"])
+    tensors: dict[str, NDArray[np.generic]] = field(default_factory=dict)
+    maps: dict[str, tuple[Doubles, Doubles]] = field(default_factory=dict)
+
+    def constant(self, values: NDArray[np.generic]) -> str:
+        name = f"c{len(self.tensors)}"
+        self.tensors[name] = values
+        return name
+
+    def say(self, call: str, weight: Doubles, bias: Doubles) -> str:
+        name = f"v{len(self.body)}"
+        self.body.append(f"{name} = {call}")
+        self.maps[name] = weight, bias
+        return name
+
+    def model(self, ending: str, outputs: str = "float[N, C] y") -> onnx.ModelProto:
+        body = "  ".join([*self.body, ending])
+        built = onnx.parser.parse_model(
+            '<ir_version: 8, opset_import: ["" : 17, "ai.onnx.ml" : 3]> '
+            f"net (float[N, {DEPTH}] x) => ({outputs}) {{ {body} }}"
+        )
+        built.graph.initializer.extend(
+            onnx.numpy_helper.from_array(values, name) for name, values in self.tensors.items()
+        )
+        return built
+
+
+def a_layer(net: Net, width: int) -> str:
+    weight = net.rng.normal(size=(DEPTH, width)).astype(np.float32)
+    bias = net.rng.normal(size=width).astype(np.float32)
+    w, b = net.constant(weight), net.constant(bias)
+    if net.rng.integers(2):
+        return net.say(f"Gemm (f, {w}, {b})", weight, bias)
+    product = net.say(f"MatMul (f, {w})", weight, np.zeros(width))
+    return net.say(f"Add ({b}, {product})", weight, bias)
+
+
+def a_concat(net: Net, parts: list[str]) -> str:
+    weights, biases = zip(*(net.maps[part] for part in parts), strict=True)
+    call = f"Concat <axis = {net.rng.choice([1, -1])}> ({', '.join(parts)})"
+    return net.say(call, np.concatenate(weights, axis=1), np.concatenate(biases))
+
+
+def a_sum(net: Net, parts: list[str], op: str) -> str:
+    if op == "stack":
+        one = net.constant(np.array([0]))
+        rows = [net.say(f"Unsqueeze ({part}, {one})", *net.maps[part]) for part in parts]
+        stacked = net.say(f"Concat <axis = 0> ({', '.join(rows)})", *net.maps[parts[0]])
+        op, call = "Mean", f"ReduceMean <axes = [0], keepdims = 0> ({stacked})"
+    else:
+        parts = parts[:2] if op in ("Add", "Sub") else parts
+        call = f"{op} ({', '.join(parts)})"
+    signs = np.array([1.0, *[-1.0 if op == "Sub" else 1.0] * (len(parts) - 1)])
+    signs /= len(parts) if op == "Mean" else 1
+    weight = sum(sign * net.maps[part][0] for sign, part in zip(signs, parts, strict=True))
+    bias = sum(sign * net.maps[part][1] for sign, part in zip(signs, parts, strict=True))
+    return net.say(call, np.asarray(weight), np.asarray(bias))
+
+
+def a_change(net: Net, value: str, kind: int) -> str:
+    weight, bias = net.maps[value]
+    size = len(bias)
+    numbers = net.rng.normal(size=size).astype(np.float32)
+    if kind == 0:
+        return net.say(f"Mul ({net.constant(numbers)}, {value})", weight * numbers, bias * numbers)
+    if kind == 1:
+        return net.say(f"Sub ({net.constant(numbers)}, {value})", -weight, numbers - bias)
+    if kind == 2:
+        return net.say(f"Neg ({value})", -weight, -bias)
+    places = net.rng.permutation(size)
+    call = f"Gather <axis = 1> ({value}, {net.constant(places)})"
+    return net.say(call, weight[:, places], bias[places])
+
+
+@st.composite
+def joined(draw: st.DrawFn) -> tuple[Net, str]:
+    """A tree of layers, the root of which is where all of them meet."""
+    net = Net(np.random.default_rng(draw(st.integers(0, 2**32))))
+
+    def value(width: int, depth: int) -> str:
+        kind = draw(st.sampled_from(["layer", "layer", "change", "concat", "sum"]))
+        if kind == "layer" or depth == 0 or (kind == "concat" and width < 2):
+            return a_layer(net, width)
+        if kind == "change":
+            return a_change(net, value(width, depth - 1), draw(st.integers(0, 3)))
+        return meeting(kind, width, depth)
+
+    def meeting(kind: str, width: int, depth: int) -> str:
+        if kind == "concat":
+            first = draw(st.integers(1, width - 1))
+            return a_concat(net, [value(first, depth - 1), value(width - first, depth - 1)])
+        terms = [value(width, depth - 1) for _ in range(draw(st.integers(2, 3)))]
+        return a_sum(net, terms, draw(st.sampled_from(["Add", "Sub", "Sum", "Mean", "stack"])))
+
+    width = draw(st.integers(2, 5))
+    return net, meeting(draw(st.sampled_from(["concat", "sum"])), width, 2)
+
+
+def run(model: onnx.ModelProto, x: NDArray[np.float32] = X) -> NDArray[np.float32]:
+    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    found: NDArray[np.float32] = session.run(None, {"x": x})[0]
+    return found
+
+
+def softmax(scores: Doubles) -> Doubles:
+    powers = np.exp(scores - scores.max(axis=1, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=1, keepdims=True))
+
+
+@settings(max_examples=80, deadline=None)
+@given(joined())
+def test_layers_that_meet_are_one_map_and_one_mask_is_before_it(drawn: tuple[Net, str]) -> None:
+    net, scores = drawn
+    model = net.model(f"y = Softmax ({scores})")
+    weight, bias = net.maps[scores]
+    head = find_head(model).head
+    assert (head.features, head.num_features, head.num_classes) == ("f", DEPTH, len(bias))
+    assert find_head(model, head.node).head == head
+    hardened = insert_mask(model, head, MASK, {})
+    onnx.checker.check_model(hardened)
+    expected = softmax((np.maximum(X, 0) * MASK).astype(np.float64) @ weight + bias)
+    np.testing.assert_allclose(run(hardened), expected, atol=1e-5)
+    assert strip_mask(hardened).SerializeToString() == model.SerializeToString()
+    linear = read_head(model, head, 2)
+    np.testing.assert_allclose(linear.weight, weight, atol=1e-4)
+    np.testing.assert_allclose(linear.bias, bias, atol=1e-4)
+
+
+def one_vs_rest(pair: str, ending: str, outputs: str) -> tuple[Net, onnx.ModelProto]:
+    """A layer for each of three classes, each bent by itself; its map is that of their scores."""
+    net = Net(np.random.default_rng(5))
+    layers = [a_layer(net, 1) for _ in range(3)]
+    one = net.constant(np.float32(1))
+    bounds = [net.constant(np.array([bound])) for bound in (1, 2)]
+    shares = []
+    for place, layer in enumerate(layers):
+        names = {"z": layer, "one": one, "s": f"s{place}", "r": f"r{place}", "p": f"p{place}"}
+        names |= {"from": bounds[0], "to": bounds[1]}
+        net.body.append(pair.format(**names))
+        shares.append(names["p"])
+    net.maps["z"] = tuple(
+        np.concatenate([net.maps[layer][place] for layer in layers], axis=-1) for place in (0, 1)
+    )
+    net.body.append(f"q = Concat <axis = 1> ({', '.join(shares)})")
+    return net, net.model(ending, outputs)
+
+
+PAIRS = {
+    "a sigmoid each": "{p} = Sigmoid ({z})",
+    "one of two probabilities": (
+        "{s} = Sigmoid ({z})  {r} = Sub ({one}, {s})  {s}{r} = Concat <axis = 1> ({r}, {s})  "
+        "{p} = Slice ({s}{r}, {from}, {to}, {from})"
+    ),
+    "without the axis of one": (
+        "{s} = Squeeze ({z}, {from})  {r} = Sigmoid ({s})  {p} = Unsqueeze ({r}, {from})"
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("ending", "outputs", "task"),
+    [
+        ("y = ArgMax <axis = 1, keepdims = 0> (q)", "int64[N] y", Task.SINGLE),
+        ("y = LpNormalization <axis = 1, p = 1> (q)", "float[N, 3] y", Task.SINGLE),
+        ("y = Identity (q)", "float[N, 3] y", Task.MULTILABEL),
+    ],
+)
+@pytest.mark.parametrize("pair", PAIRS)
+def test_scores_that_are_bent_one_by_one_are_judged_before(pair, ending, outputs, task) -> None:
+    net, model = one_vs_rest(PAIRS[pair], ending, outputs)
+    found = find_classifier(model)
+    assert found.head is not None
+    assert (found.head.features, found.head.num_classes, found.head.logits) == ("f", 3, "q")
+    assert found.scores.task is task
+    weight, bias = net.maps["z"]
+    linear = read_head(model, found.head, 2)
+    np.testing.assert_allclose(linear.weight, weight, atol=1e-5)
+    np.testing.assert_allclose(linear.bias, bias, atol=1e-5)
+    hardened = insert_mask(model, found.head, MASK, {})
+    shares = 1 / (1 + np.exp(-((np.maximum(X, 0) * MASK) @ weight + bias)))
+    expected = {"A": shares.argmax(axis=1), "L": shares / shares.sum(axis=1, keepdims=True)}
+    np.testing.assert_allclose(run(hardened), expected.get(ending[4], shares), atol=1e-5)
+    assert strip_mask(hardened).SerializeToString() == model.SerializeToString()
+
+
+@pytest.mark.parametrize(
+    ("ending", "refusal"),
+    [
+        # Probabilities of several softmaxes, mixed: no linear map, whatever is before.
+        ("p = Softmax (a)  q = Softmax (b)  y = Add (p, q)", "could be the head"),
+        # Scores weighed by others, or with a way around where they meet.
+        ("p = Sigmoid (a)  y = Mul (p, b)", "could be the head"),
+        ("p = Add (a, b)  y = Max (p, a)", "could be the head"),
+        # One of two is bent, or turned around.
+        ("p = Sigmoid (a)  y = Concat <axis = 1> (p, b)", "could be the head"),
+        ("s = Sigmoid (a)  p = Sub (one, s)  q = Sigmoid (b)  y = Concat <axis = 1> (p, q)", ""),
+        # Along the samples, or of other features.
+        ("y = Concat <axis = 0> (a, b)", "could be the head"),
+        ("g = Tanh (x)  c = Gemm (g, w)  y = Add (a, c)", "could be the head"),
+    ],
+)
+def test_what_is_no_map_of_the_same_features_is_left_to_choose(ending: str, refusal: str) -> None:
+    net = Net(np.random.default_rng(0))
+    names = {"a": a_layer(net, 2), "b": a_layer(net, 2)}
+    net.tensors |= {"w": np.ones((DEPTH, 2), np.float32), "one": np.float32(1)}
+    net.body += [f"{name} = Identity ({value})" for name, value in names.items()]
+    with pytest.raises(HeadError, match=refusal or "could be the head"):
+        find_head(net.model(ending))
