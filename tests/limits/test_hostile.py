@@ -113,3 +113,24 @@ def test_vectors_of_all_samples_positions_are_no_hostile_ones(folder: Path) -> N
     found = observe(["inspect", "m.onnx"], folder)
     assert (found.code, found.errors) == (0, "")
     assert found.peak < 1 << 30
+
+
+@pytest.mark.slow
+def test_memory_of_a_gradient(folder: Path) -> None:
+    """That of a resized axis is a matrix, of as many rows and columns as there are positions."""
+    onnx.save(
+        onnx.parser.parse_model(
+            """<ir_version: 8, opset_import: ["" : 17]> f (float[N, 12] x) => (float[N, 4] logits)
+            <int64[1] ones = {1}, float[1, 4] w = {1, 2, 3, 4},
+            float[3] longer = {1, 1, 3333.34}, float[3] half = {1, 1, 0.7}> {
+                u = Unsqueeze (x, ones)
+                a = Resize <mode = "linear"> (u, , longer)  b = Resize <mode = "linear"> (a, , half)
+                m = ReduceMean <axes = [2], keepdims = 0> (b)  logits = MatMul (m, w) }"""
+        ),
+        folder / "m.onnx",
+    )
+    data = ["m.onnx", "--data", "d.npz", "--labels", "model", "--device", "cpu", "--quiet"]
+    found = observe(["evaluate", *data, "--attack", "fgsm", "--eps", "0.1"], folder)
+    assert found.code == 3 and found.beyond is None
+    assert found.errors.startswith("Error: m.onnx: differentiating it took more than ")
+    assert found.errors.count("\n") == 1
