@@ -42,6 +42,8 @@ MOST_ZEROS = 1 << 26
 
 _COMPLEX = (TensorProto.COMPLEX64, TensorProto.COMPLEX128)
 _STANDARD = ("", "ai.onnx")
+# What ONNX Runtime has in opsets that the standard does not yet have it in.
+_RUN_EARLY = frozenset({"LayerNormalization", "MeanVarianceNormalization", "ThresholdedRelu"})
 _KINDS = AttributeProto.AttributeType
 _ELEMENT_TYPES = frozenset(TensorProto.DataType.values()) - {TensorProto.UNDEFINED}
 
@@ -69,7 +71,7 @@ def check_well_formed(model: ModelProto) -> None:
             _check_node(node, versions)
             _check_no_reference(node)
     for function in model.functions:
-        own = {entry.domain: entry.version for entry in function.opset_import}
+        own = versions | {entry.domain: entry.version for entry in function.opset_import}
         for node in function.node:
             _check_node(node, own)
     _check_functions(model)
@@ -157,8 +159,7 @@ def _check_node(node: NodeProto, versions: dict[str, int]) -> None:
         _check_text(node, attribute)
         if node.op_type == "If" and attribute.HasField("g"):
             _check_branch(node, attribute.g)
-    domain = "" if node.domain == "ai.onnx" else node.domain
-    schema = schema_of(domain, node.op_type, versions.get(domain, versions.get("ai.onnx", 0)))
+    schema = _schema_for(node, versions)
     if schema is None:
         return
     _check_count(node, "input", node.input, schema.min_input, schema.max_input)
@@ -215,6 +216,19 @@ def _check_count(node: NodeProto, what: str, names: Sequence[str], least: int, m
         raise ModelError(
             f"{_called(node)} has {len(names)} {what}s, and the operator takes {allowed}"
         )
+
+
+def _schema_for(node: NodeProto, versions: dict[str, int]) -> OpSchema | None:
+    """Return what the standard says of a node's operator, where it is one of the standard's."""
+    if node.domain not in _STANDARD:
+        return schema_of(node.domain, node.op_type, versions.get(node.domain, 0))
+    # Who names no version takes the newest: exporters of trees, and ONNX Runtime reads it so.
+    version = max((versions[name] for name in _STANDARD if name in versions), default=NEWEST)
+    schema = schema_of("", node.op_type, version)
+    later = schema_of("", node.op_type, NEWEST) if schema is None else None
+    if later is not None and node.op_type not in _RUN_EARLY:
+        raise ModelError(f"{_called(node)} is of a later opset than the file's, {version}")
+    return schema or later
 
 
 @cache

@@ -10,6 +10,8 @@ import onnxruntime as ort
 from onnx import ModelProto
 
 from cloakify.errors import ModelError
+from cloakify.limits.stages import Stage
+from cloakify.onnxfile.sizes import weights_size
 from cloakify.ort import ORT_ERRORS
 from cloakify.printable import one_line
 
@@ -36,8 +38,10 @@ def simplified(model: ModelProto) -> ModelProto:
         place = Path(folder) / "simplified.onnx"
         options.optimized_model_filepath = str(place)
         try:
-            whole = model.SerializeToString()
-            ort.InferenceSession(whole, options, providers=["CPUExecutionProvider"])
+            # Constants are computed, whatever they grow to.
+            with Stage("simplifying it", weights_size(model)):
+                whole = model.SerializeToString()
+                ort.InferenceSession(whole, options, providers=["CPUExecutionProvider"])
         except ORT_ERRORS as error:
             raise ModelError(f"ONNX Runtime can't simplify it: {one_line(error)}") from None
         return onnx.load(place)

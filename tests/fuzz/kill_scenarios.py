@@ -43,11 +43,14 @@ class Scenario:
     outputs
         Names in ``out/``, each with what tells a whole file of no fixed content from half a one;
         ``None`` where the same run gives the same bytes.
+    goes_on
+        Whether it keeps what is done in ``in/chunks``, and the same command goes on from there.
     """
 
     name: str
     command: Callable[[Path], list[str]]
     outputs: dict[str, Callable[[Path], object] | None]
+    goes_on: bool = False
 
 
 def scenarios() -> list[Scenario]:
@@ -67,6 +70,13 @@ def scenarios() -> list[Scenario]:
             # An interrupted tuning ends with what it has found.
             {"h.onnx": _is_model, "s.npz": _is_archive},
         ),
+        Scenario(
+            "harden, tuned, reports",
+            lambda f: _verb(
+                f, "harden", *TUNE, "-o", "h.onnx", "--report", "r.html", "--report", "r.cdx.json"
+            ),
+            {"h.onnx": _is_model, "r.html": _is_page, "r.cdx.json": _is_json},
+        ),
         Scenario("attack", lambda f: _verb(f, "attack", *ATTACKS, "-o", "a.npz"), {"a.npz": None}),
         Scenario(
             "evaluate, reports",
@@ -74,6 +84,16 @@ def scenarios() -> list[Scenario]:
                 f, "evaluate", *ATTACKS, "--queries", "2", "--report", "r.json", "--report", "r.md"
             ),
             {"r.json": _is_report, "r.md": Path.read_text},
+        ),
+        Scenario(
+            "evaluate, resumed",
+            lambda f: [
+                *_verb(f, "evaluate", *ATTACKS, "--queries", "2", "--report", "r.json"),
+                "--resume",
+                str(f / "in" / "chunks"),
+            ],
+            {"r.json": _is_report},
+            goes_on=True,
         ),
     ]
 
@@ -111,7 +131,7 @@ def whole(out: Path, name: str) -> set[str]:
 
 def _verb(folder: Path, verb: str, *options: str) -> list[str]:
     words = [verb, str(folder / "in" / "m.onnx"), "--data", str(folder / "in" / "x.npz"), *QUICK]
-    names = (".onnx", ".npz", ".json", ".md")
+    names = (".onnx", ".npz", ".json", ".md", ".html")
     return words + [str(folder / "out" / o) if o.endswith(names) else o for o in options]
 
 
@@ -123,6 +143,17 @@ def _scale(message: ModelProto, scale: float) -> None:
 
 def _is_report(path: Path) -> object:
     return json.loads(path.read_text())["cloakify_version"]
+
+
+def _is_json(path: Path) -> object:
+    return json.loads(path.read_text())
+
+
+def _is_page(path: Path) -> object:
+    text = path.read_text()
+    if not text.rstrip().endswith("</html>"):
+        raise ValueError("its end is missing")
+    return text
 
 
 def _is_archive(path: Path) -> object:

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,8 +14,8 @@ ROOT = Path(__file__).parents[2]
 
 # What no file may make a command pass.
 MOST_SECONDS, MOST_BYTES = 60.0, 4 << 30
-# Seconds after which nothing is waited for any longer.
-PATIENCE = 90.0
+# Seconds after which nothing is waited for any longer: of computing, and on the clock.
+PATIENCE, WAITING = 90.0, 600.0
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,8 @@ class Outcome:
     errors
         What it wrote to standard error.
     seconds
-        How long it took.
+        How long it took, or how long its processes computed where that is less: on a busy machine
+        they wait for others.
     peak
         The most memory that it and its children held at once, in bytes.
     """
@@ -58,16 +60,20 @@ def observe(command: list[str], folder: Path) -> Outcome:
         text=True,
         errors="replace",
     )
-    peak = 0
+    peak, worked = 0, 0.0
     while process.poll() is None:
-        peak = max(peak, sum(map(held, _with_children(process.pid))))
-        if time.monotonic() - begun > PATIENCE:
-            for each in _with_children(process.pid):
-                os.kill(each, 9)
+        running = _with_children(process.pid)
+        peak = max(peak, sum(map(held, running)))
+        worked = max(worked, sum(map(computed, running)))
+        passed = time.monotonic() - begun
+        if min(worked, passed) > PATIENCE or passed > WAITING:
+            for each in running:
+                with suppress(ProcessLookupError):
+                    os.kill(each, 9)
         time.sleep(0.02)
     assert process.stderr is not None
     errors = process.stderr.read()
-    return Outcome(process.returncode, errors, time.monotonic() - begun, peak)
+    return Outcome(process.returncode, errors, min(worked, time.monotonic() - begun), peak)
 
 
 def _with_children(process: int) -> list[int]:
@@ -79,6 +85,16 @@ def _with_children(process: int) -> list[int]:
             continue
         found += map(int, text.split())
     return found
+
+
+def computed(process: int) -> float:
+    """Return the seconds that a process and those of its children that ended have computed."""
+    try:
+        # Behind the name in parentheses: fields 14 to 17.
+        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
 
 
 def held(process: int) -> int:

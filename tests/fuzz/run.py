@@ -28,12 +28,12 @@ ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
 from tests.fuzz.cases import KINDS, make_case  # noqa: E402
-from tests.fuzz.observe import held, observe  # noqa: E402
+from tests.fuzz.observe import WAITING, computed, held, observe  # noqa: E402
 from tests.fuzz.trial import judge  # noqa: E402
 
 # Cases that one child process serves.
 SERVED = 100
-# Seconds and bytes from which on a case is told to be run alone.
+# Seconds of computing, and bytes, from which on a case is told to be run alone.
 LONG, LARGE = 20.0, 3 << 30
 
 IN_CHILDREN = [kind for kind in KINDS if kind != "explosive"]
@@ -83,7 +83,7 @@ def _serve(kind: str, seed: int, first: int, last: int) -> Iterator[tuple[int, l
     os.set_blocking(child.stdout.fileno(), False)
     with selectors.DefaultSelector() as selector:
         selector.register(child.stdout, selectors.EVENT_READ)
-        since, rest = time.monotonic(), b""
+        since, before, rest = time.monotonic(), 0.0, b""
         while True:
             selector.select(0.2)
             part = child.stdout.read()
@@ -91,10 +91,12 @@ def _serve(kind: str, seed: int, first: int, last: int) -> Iterator[tuple[int, l
                 break
             *lines, rest = (rest + (part or b"")).split(b"\n")
             for line in lines:
-                since = time.monotonic()
+                since, before = time.monotonic(), computed(child.pid)
                 told = json.loads(line)
                 yield told["ended"], told["faults"]
-            if time.monotonic() - since > LONG or held(child.pid) > LARGE:
+            passed = time.monotonic() - since
+            long = min(passed, computed(child.pid) - before) > LONG or passed > WAITING
+            if long or held(child.pid) > LARGE:
                 child.kill()
     child.wait()
 

@@ -10,13 +10,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import numpy as np
 import onnx_graphsurgeon as gs
 
 from cloakify.errors import HeadError, NoClassifierError
 from cloakify.graph.model.constants import Constants
+from cloakify.graph.model.imported import is_float
 from cloakify.graph.model.names import called
-from cloakify.onnxfile import FLOATS
 
 # What leaves scores scores, or makes probabilities of them.
 _SQUASHES = {"LogSoftmax", "Sigmoid", "Softmax"}
@@ -131,7 +130,7 @@ def _behind(answer: gs.Tensor, constants: Constants) -> _End | None:
             break
         tensor = node.inputs[slot]
         count = _count(tensor) or count
-    floats = _is_float(answer) and _is_float(tensor)
+    floats = is_float(answer) and is_float(tensor)
     if not tensor.inputs or not (sign or floats):
         return None
     return _End(tensor, _count(tensor) or named or (None if by_label else count), sign, by_label)
@@ -142,15 +141,6 @@ def _moved(node: gs.Node | None) -> gs.Node | None:
     while node is not None and node.op in _MOVES | {"Gather", "Slice", "Transpose"}:
         node = node.inputs[0].inputs[0] if node.inputs and node.inputs[0].inputs else None
     return node
-
-
-def _is_float(tensor: gs.Tensor) -> bool:
-    """Tell whether a tensor holds floats, as far as the file says."""
-    kind: object = tensor.dtype
-    if kind is None or isinstance(kind, int):
-        # Types that NumPy has no name for are given by number, 0 where there is none.
-        return not kind or kind in FLOATS
-    return np.issubdtype(tensor.dtype, np.floating)
 
 
 def _count(tensor: gs.Tensor) -> int | None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import numpy as np
 import onnx_graphsurgeon as gs
 
 from cloakify.errors import HeadError, NoClassifierError
@@ -18,6 +17,7 @@ from cloakify.graph.analysis.grouped_scores import Groups
 from cloakify.graph.analysis.task import Task, TaskReading, nodes_behind, scale_behind
 from cloakify.graph.model.constants import Constants
 from cloakify.graph.model.dataflow import leading_to
+from cloakify.graph.model.imported import is_float
 from cloakify.graph.model.names import called
 from cloakify.graph.model.support_vectors import support_vector_sizes
 
@@ -209,9 +209,7 @@ def _taken(graph: gs.Graph, *, whole: bool = True) -> list[Sizes]:
     return [
         value.shape
         for value in graph.inputs
-        if isinstance(value, gs.Variable)
-        and value.shape
-        and (whole or np.issubdtype(value.dtype, np.inexact))
+        if isinstance(value, gs.Variable) and value.shape and (whole or is_float(value))
     ]
 
 

@@ -25,7 +25,7 @@ from cloakify.graph.attack_steps.steps import ITERATION_STEPS, Outputs, add_inpu
 from cloakify.graph.gradient.builder import Builder, Tensor
 from cloakify.graph.gradient.gradients import gradients_of
 from cloakify.graph.gradient.rule import Context, has_rule
-from cloakify.graph.lowering.specialise import specialise
+from cloakify.graph.lowering.specialise import bounds, specialise
 from cloakify.graph.lowering.state import Shape
 from cloakify.graph.model.shapes import shape_of
 
@@ -124,12 +124,13 @@ def build_gradient(
         loss.shape = [samples]
         outputs.append((LOSS, loss))
         judged = loss, fooled
-    (gradient,) = gradients_of(
-        graph,
-        [(logits, builder.reshape(seed, shape_of(logits)))],
-        [x],
-        straight_through=spec.straight_through,
-    )
+    with bounds("differentiating it", model, shapes):
+        (gradient,) = gradients_of(
+            graph,
+            [(logits, builder.reshape(seed, shape_of(logits)))],
+            [x],
+            straight_through=spec.straight_through,
+        )
     return working.finish([*outputs, *_add_step(Context(graph), spec, x, gradient, judged)])
 
 

@@ -18,7 +18,7 @@ from cloakify.graph.attack_steps.steps import add_input, finite
 from cloakify.graph.gradient.builder import Builder, Tensor
 from cloakify.graph.gradient.gradients import gradients_of
 from cloakify.graph.gradient.rule import Context, has_rule
-from cloakify.graph.lowering.specialise import specialise
+from cloakify.graph.lowering.specialise import bounds, specialise
 from cloakify.graph.lowering.state import Shape
 from cloakify.graph.model.shapes import shape_of
 
@@ -82,7 +82,8 @@ def build_gate_gradient(
     loss, slope = add_loss(builder, flat)
     loss.shape = [samples]
     seed = builder.reshape(slope, shape_of(scores))
-    gradients = gradients_of(graph, [(scores, seed)], [working.tensor(name) for name in gates])
+    with bounds("differentiating it", model, shapes):
+        gradients = gradients_of(graph, [(scores, seed)], [working.tensor(name) for name in gates])
     outputs = [(LOGITS, flat), (LOSS, loss)]
     for name, gradient in zip(gates, gradients, strict=True):
         # As one sample: what is no number moves no gate.

@@ -11,10 +11,10 @@ from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
-import numpy as np
 import onnx_graphsurgeon as gs
 
 from cloakify.graph.gradient.builder import Tensor
+from cloakify.graph.model.imported import is_float
 
 # What puts out for each element a function of that element, of those beside it in other inputs, and
 # of constants.
@@ -65,9 +65,7 @@ class Segment:
         kinds = [node.op for node in self.nodes]
         if any(kind in _STEPS | _SATURATING for kind in kinds):
             return True
-        whole = any(
-            node.op == "Cast" and np.dtype(node.outputs[0].dtype).kind != "f" for node in self.nodes
-        )
+        whole = any(node.op == "Cast" and not is_float(node.outputs[0]) for node in self.nodes)
         return whole or sum(kind in _BENDS for kind in kinds) > 1
 
 
@@ -107,7 +105,7 @@ def _is_by_element(node: gs.Node) -> bool:
 def _alike(source: Tensor, target: Tensor) -> bool:
     """Tell whether two tensors are of one shape, the first one floats, some for each sample."""
     shapes = [list(tensor.shape or []) for tensor in (source, target)]
-    return shapes[0] == shapes[1] and len(shapes[0]) > 1 and np.dtype(source.dtype).kind == "f"
+    return shapes[0] == shapes[1] and len(shapes[0]) > 1 and is_float(source)
 
 
 def _cut(end: Tensor, root: Tensor, makers: dict[int, tuple[int, gs.Node]]) -> Iterator[Segment]:

@@ -155,6 +155,10 @@ def window_of(node: gs.Node, kernel: Sequence[int] | None = None) -> Window:
         pads = [*begin, *end]
     elif auto_pad == "VALID":
         pads = [0] * 2 * rank
+    # A stride beyond all there is makes one window, whatever it is; gradients are written out for
+    # each position within a stride.
+    there = [sum(sizes) for sizes in zip(size, pads[:rank], pads[rank:], strict=True)]
+    strides = [max(1, min(pair)) for pair in zip(strides, there, strict=True)]
     return Window(
         tuple(kernel), tuple(strides), tuple(dilations), tuple(pads[:rank]), tuple(pads[rank:])
     )

@@ -51,13 +51,17 @@ def specialise(
     ModelError
         The shapes do not fit the model, or a tensor's shape can't be determined.
     """
-    size = weights_size(model)
-    fed = sum(_WIDEST * math.prod(shape) for shape in shapes.values())
-    with Stage("writing it out for a batch", size, fed):
+    with bounds("writing it out for a batch", model, shapes):
         lowering = lower(model, shapes, keep, outputs, PASSES)
         working = import_working(lowering.model, lowering.weights)
     working.renamed.update(lowering.renamed)
     return working
+
+
+def bounds(step: str, model: ModelProto, shapes: Mapping[str, Shape]) -> Stage:
+    """Return what bounds a step of writing graphs for inputs of these shapes; a context."""
+    fed = sum(_WIDEST * math.prod(shape) for shape in shapes.values())
+    return Stage(step, weights_size(model), fed)
 
 
 def lower(

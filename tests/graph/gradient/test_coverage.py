@@ -37,6 +37,8 @@ def test_an_ordinary_model() -> None:
             True,
         ),
         ("h = Ceil (x)  y = MatMul (x, v)", (), False),
+        # Types that NumPy has none for.
+        ("c = Cast <to = 16> (x)  h = Cast <to = 1> (c)  y = MatMul (h, v)", (), False),
     ],
 )  # fmt: skip
 def test_where_gradients_end_is_said(body: str, blocked: tuple[str, ...], passable: bool) -> None:

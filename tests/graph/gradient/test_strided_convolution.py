@@ -56,7 +56,7 @@ def run(graph: gs.Graph, g: np.ndarray) -> np.ndarray:
     return session.run(None, {graph.inputs[0].name: g.astype(np.float32)})[0]
 
 
-def by_rule(g, weights, window, shape, group) -> np.ndarray:
+def by_rule(g, weights, window, shape, group, auto_pad="NOTSET") -> np.ndarray:
     """Return the rule's gradient, as ONNX Runtime computes it."""
     x = gs.Variable("x", np.float32, list(shape))
     y = gs.Variable("y", np.float32)
@@ -66,6 +66,9 @@ def by_rule(g, weights, window, shape, group) -> np.ndarray:
         "pads": [*window.pads_begin, *window.pads_end],
         "group": group,
     }
+    if auto_pad != "NOTSET":
+        attributes["auto_pad"] = auto_pad
+        del attributes["pads"]
     kernel = gs.Constant("w", weights.astype(np.float32))
     node = gs.Node("Conv", "conv", attributes, [x, kernel], [y])
     model = gs.export_onnx(gs.Graph([node], [x], [y], opset=21, ir_version=10))
@@ -106,6 +109,17 @@ def test_known_layers(kernel, stride, pad, channels, out, group, size) -> None:
         (size, size + 1),
     )
     assert_close(by_rule(*each, group), transpose(*each, group))
+
+
+@pytest.mark.parametrize("auto_pad", ["NOTSET", "VALID"])
+@pytest.mark.parametrize("stride", [12, 13, 1 << 20, 1 << 40])
+def test_a_stride_beyond_all_there_is_is_one_window(stride, auto_pad) -> None:
+    """Whatever it is: nothing may be written out for each position within it."""
+    pads = (2, 1, 0, 1) if auto_pad == "NOTSET" else (0, 0, 0, 0)
+    each = drawn((3, 2), (stride, 2), pads, 3, 2, 1, (10, 9))
+    found = by_rule(*each, 1, auto_pad=auto_pad)
+    assert found.shape[2:] == (10, 9) and each[0].shape[2] == 1
+    assert_close(found, transpose(*each, 1))
 
 
 @st.composite

@@ -10,6 +10,7 @@ from cloakify.graph.gradient.rule import Context, Gradients, Situation, rule
 from cloakify.graph.gradient.rules.static import constant_values, integers, resize_with_zeros, zeros
 from cloakify.graph.gradient.support import known
 from cloakify.graph.model.constants import given
+from cloakify.graph.model.imported import is_float
 from cloakify.graph.model.shapes import shape_of
 
 _INTEGER_PRODUCTS = ("ConvInteger", "MatMulInteger")
@@ -52,9 +53,7 @@ def _passes_cast(node: gs.Node) -> bool:
     x, y = node.inputs[0], node.outputs[0]
     if any(producer.op in _INTEGER_PRODUCTS for producer in x.inputs):
         return True
-    return all(
-        tensor.dtype is None or np.issubdtype(tensor.dtype, np.floating) for tensor in (x, y)
-    )
+    return is_float(x) and is_float(y)
 
 
 @rule("Cast", "CastLike", passes=lambda node, through: through or _passes_cast(node))
