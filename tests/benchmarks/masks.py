@@ -62,7 +62,7 @@ METHODS: dict[str, dict[str, object]] = {
     "auto": {"score": "auto"},
     "random": {},
     "tuned": {"method": "tuned"},
-    "position": {"method": "tuned", "gates": "position"},
+    "channel": {"method": "tuned", "gates": "channel"},
     "binary": {"method": "tuned", "binary": True},
 }
 

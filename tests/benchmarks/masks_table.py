@@ -20,7 +20,7 @@ NAMES = {
     "gates": "gates alone, not cross-fitted",
     "gates-position": "gates of positions alone, not cross-fitted",
     "tuned": "`--method tuned`",
-    "position": "`--method tuned --gates position`",
+    "channel": "`--method tuned --gates channel`",
     FINETUNED: "all weights, fine-tuned (`finetune.py`)",
 }
 COLOURS = {
@@ -32,7 +32,7 @@ COLOURS = {
     "gates": "#86efac",
     "gates-position": "#93c5fd",
     "tuned": "#15803d",
-    "position": "#1d4ed8",
+    "channel": "#1d4ed8",
     FINETUNED: "#000000",
 }
 PANEL, HEIGHT, MARGIN = 330, 300, 52
