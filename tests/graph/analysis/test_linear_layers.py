@@ -315,6 +315,19 @@ def test_one_score_that_becomes_several_is_no_logit_of_two_classes() -> None:
         find_classifier(model)
 
 
+def test_several_bounds_on_one_score_are_no_bias_of_it() -> None:
+    """Ordinal answers: a sample is beyond each bound that its one score is above of."""
+    model = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["" : 18]> '
+        f"net (float[N, {DIMENSIONS}] x) => (float[N, 3] y) <float[3] b = {{1, 0, -1}}> "
+        "{ f = Relu (x)  z = MatMul (f, w)  u = Add (z, b)  y = Sigmoid (u) }"
+    )
+    model.graph.initializer.append(onnx.numpy_helper.from_array(WEIGHT[:, :1].copy(), "w"))
+    with pytest.raises(HeadError, match=r"answers with 3 numbers, but .* 'z', puts out 1"):
+        find_head(model)
+    assert find_classifier(model, needs_head=False).scores.num_classes == 3
+
+
 @pytest.mark.parametrize(
     ("equation", "operands", "x_type"),
     [
