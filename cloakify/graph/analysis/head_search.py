@@ -10,7 +10,7 @@ them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 
 import onnx_graphsurgeon as gs
@@ -45,6 +45,8 @@ _MOST_TASKS = 8
 _PRODUCTS = {"Einsum", "Gemm", "MatMul", "Mul"}
 # What outputs that hold scores are called.
 _SCORES = {"logits", "probabilities", "scores"}
+# What broadcasts one score against several constants.
+_BOUNDS = {"Add", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Mul", "Sub"}
 # What may leave fewer numbers than there are classes, or more.
 _PICKS = {
     *("ArrayFeatureExtractor", "Concat", "Gather", "GatherElements", "GatherND", "Slice", "Split"),
@@ -298,6 +300,8 @@ def _check_count(graph: gs.Graph, answers: list[gs.Tensor], head: Head) -> None:
     """
     behind = nodes_behind(graph.tensors()[head.logits])
     made = {head.logits, *(tensor.name for node in behind for tensor in node.outputs)}
+    if head.num_classes == 1:
+        _refuse_bounds(head, behind, made)
     mixed = any(
         node.op in _PRODUCTS and sum(tensor.name in made for tensor in node.inputs) > 1
         for node in behind
@@ -323,6 +327,21 @@ def _check_count(graph: gs.Graph, answers: list[gs.Tensor], head: Head) -> None:
             f"linear, {head.node!r}, puts out {head.num_classes}: what makes scores of them is no "
             "layer that a mask is put before"
         )
+
+
+def _refuse_bounds(head: Head, behind: list[gs.Node], made: Set[str]) -> None:
+    """Raise HeadError where one score is made several numbers of by as many constants."""
+    for node in behind:
+        if node.op not in _BOUNDS or len(node.inputs) != 2:
+            continue
+        (scores, *_) = sorted(node.inputs, key=lambda tensor: tensor.name not in made)
+        before, after = scores.shape, node.outputs[0].shape
+        if before and after and before[-1] == 1 and isinstance(after[-1], int) and after[-1] > 1:
+            raise HeadError(
+                f"{node.op} {_called(node)!r} holds the one score of {head.node!r} against "
+                f"{after[-1]} bounds: an ordinal scale, and no choice between classes that a mask "
+                "is put before"
+            )
 
 
 def _called(node: gs.Node) -> str:
