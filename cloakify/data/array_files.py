@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ from cloakify.data.naming import shown, some
 from cloakify.data.npy import NpzFile, StoredArray, open_npy
 from cloakify.data.request import Request
 from cloakify.data.source import RowSource
+from cloakify.data.split_names import preferred, split_of
 from cloakify.errors import DataError
 from cloakify.numeric.arrays import Labels
 
@@ -70,8 +73,9 @@ class _NpyFolder:
 def open_arrays(path: Path, request: Request) -> RowSource:
     """Open a ``.npz``, or a folder of ``.npy`` files.
 
-    Samples go by the input's name or ``x``, labels by ``y`` or ``labels``, further inputs by their
-    own names.
+    Samples go by the input's name or ``x``, else by the only name of samples that there is, labels
+    by ``y`` or ``labels``, further inputs by their own names. Of arrays whose names say which split
+    they are of (``x_test``, ``val_images``) one split is taken, and said.
 
     Raises
     ------
@@ -81,25 +85,65 @@ def open_arrays(path: Path, request: Request) -> RowSource:
     arrays = _NpyFolder(path) if path.is_dir() else NpzFile(path)
     names, input_name = arrays.names(), request.input_name
     x_name = next((name for name in (input_name, "x") if name in names), None)
+    notes: tuple[str, ...] = ()
+    called = {name: name for name in names}
+    if x_name is None:
+        called, notes = _of_one_split(path, names)
+        likely = [name for name, plain in called.items() if plain in _SAMPLES]
+        x_name = likely[0] if len(likely) == 1 else None
     if x_name is None:
         wanted = "'x'" if input_name == "x" else f"'x', or {shown(input_name)!r} as the model does"
         raise DataError(
             f"{shown(path)} holds {some(names) or 'nothing'}: name the samples {wanted}"
         )
     y = None
-    y_name = request.label_of(names, shown(path), x_name) if request.labelled else None
+    y_name = _labels_among(called, request, path, x_name) if request.labelled else None
     if y_name is not None:
         y = arrays.open(y_name, texts=True)
     elif request.labelled:
-        called = "y.npy" if isinstance(arrays, _NpyFolder) else "'y'"
+        wanted = "y.npy" if isinstance(arrays, _NpyFolder) else "'y'"
         raise DataError(
-            f"{shown(path)} holds no labels: add them as {called}, or pass --labels model to take "
+            f"{shown(path)} holds no labels: add them as {wanted}, or pass --labels model to take "
             "the model's own answers"
         )
     first = _source(path, arrays.open(x_name), y)
+    first.notes = (*first.notes, *notes)
     return with_others(
         first, request.others, names, lambda name: ArraySource(path, arrays.open(name), None)
     )
+
+
+# What arrays of samples are called, in small letters.
+_SAMPLES = {"x", "data", "image", "images", "img", "imgs", "inputs"}
+
+
+def _of_one_split(path: Path, names: list[str]) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Return the arrays of one split with their names without it, and say which it is.
+
+    Where not all of them are of splits, they are all there, in small letters.
+    """
+    splits = {name: split_of(name) for name in names}
+    chosen = preferred(split or "" for split in splits.values())
+    if chosen is None:
+        return {name: name.lower() for name in names}, ()
+    own = {
+        name: "_".join(word for word in re.split("[^a-z]+", name.lower()) if word != chosen)
+        for name in names
+        if splits[name] == chosen
+    }
+    listed = sorted({split for split in splits.values() if split})
+    note = f"{shown(path)} holds {', '.join(listed)}: the samples are those of {chosen}"
+    return own, (note,)
+
+
+def _labels_among(
+    called: Mapping[str, str], request: Request, path: Path, x_name: str
+) -> str | None:
+    """Return the array of labels; ``called`` says by which names those of a split go."""
+    if request.label is not None:
+        return request.label_of(list(called), shown(path), x_name)
+    plain = request.label_of(list(called.values()), shown(path), called[x_name])
+    return next((name for name, each in called.items() if each == plain), None)
 
 
 def open_npy_file(path: Path, request: Request) -> ArraySource:

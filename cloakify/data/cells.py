@@ -1,14 +1,16 @@
-"""Files of text that hold a table: CSV, or parted by tabs or semicolons, and lines of JSON."""
+"""Files of text that hold a table: CSV, or parted by tabs, semicolons or bars; lines of JSON."""
 
 from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 
 from cloakify.data.json_text import json_object
+from cloakify.data.labels import LABEL_NAMES
 from cloakify.data.naming import shown
 from cloakify.data.text_errors import text_errors
 from cloakify.errors import DataError
@@ -21,27 +23,53 @@ _LONGEST = 1 << 24
 _TOGETHER = 4096
 
 
-def stream_cells(path: Path) -> tuple[list[str], Iterator[list[list[str]]]]:
+def stream_cells(path: Path, *, apart: bool = False) -> tuple[list[str], Iterator[list[list[str]]]]:
     """Return the header of a table, and its rows, some at a time.
+
+    Parameters
+    ----------
+    apart
+        Whether lists of numbers and objects in lines of JSON are columns of their own, ``x.0``,
+        ``x.1``, …, but for those of labels.
 
     Raises
     ------
     DataError
-        The file can't be read, is empty, has a column twice, or rows differ in length: of a row
-        when it is reached.
+        The file can't be read, is empty, has no header or a column twice, or rows differ in length:
+        of a row when it is reached.
     """
-    rows = iter_rows(path)
+    rows = iter_rows(path, apart=apart)
     header = next(rows, None)
     if header is None:
         raise DataError(f"{shown(path)} is empty: give a header and at least one row")
+    if _are_values(header):
+        raise DataError(
+            f"{shown(path)} begins with numbers ({shown(', '.join(header[:3]))}, …), no names of "
+            "columns: give it a header"
+        )
     if len(set(header)) < len(header):
         twice = next(name for name in header if header.count(name) > 1)
         raise DataError(f"{shown(path)} has two columns {shown(twice)!r}: rename one")
     return header, iter(lambda: list(islice(rows, _TOGETHER)), [])
 
 
-def iter_rows(path: Path) -> Iterator[list[str]]:
+def _are_values(header: list[str]) -> bool:
+    """Tell whether a header is a row of numbers: whole ones may be names, as pandas has them."""
+    if all(cell.strip().isdecimal() for cell in header):
+        return False
+    try:
+        return all(math.isfinite(float(cell)) for cell in header)
+    except ValueError:
+        return False
+
+
+def iter_rows(path: Path, *, apart: bool = False) -> Iterator[list[str]]:
     """Yield the rows of a table, the first of which may be its header; of JSON it is.
+
+    Parameters
+    ----------
+    apart
+        As for :func:`stream_cells`.
 
     Raises
     ------
@@ -58,7 +86,7 @@ def iter_rows(path: Path) -> Iterator[list[str]]:
         csv.field_size_limit(_LONGEST)
         with open(path, encoding="utf-8-sig", newline="") as file:
             if path.suffix.lower() == ".jsonl":
-                yield from _of_objects(path, file)
+                yield from _of_objects(path, file, apart)
             else:
                 delimiter = _delimiter(file.readline())
                 file.seek(0)
@@ -66,8 +94,8 @@ def iter_rows(path: Path) -> Iterator[list[str]]:
 
 
 def _delimiter(line: str) -> str:
-    """Return what parts the cells, by the first line: where it has no comma, tab or semicolon."""
-    return next((each for each in ",\t;" if each in line), ",")
+    """Return what parts the cells, by the first line: a comma where it has none of these."""
+    return next((each for each in ",\t;|" if each in line), ",")
 
 
 def _rows(path: Path, file: Iterator[str], delimiter: str) -> Iterator[list[str]]:
@@ -85,7 +113,7 @@ def _rows(path: Path, file: Iterator[str], delimiter: str) -> Iterator[list[str]
         yield row
 
 
-def _of_objects(path: Path, file: Iterator[str]) -> Iterator[list[str]]:
+def _of_objects(path: Path, file: Iterator[str], apart: bool) -> Iterator[list[str]]:
     """Read an object a line, all with the first one's keys, as a header and rows."""
     header: list[str] | None = None
     for number, line in enumerate(file, 1):
@@ -94,6 +122,8 @@ def _of_objects(path: Path, file: Iterator[str]) -> Iterator[list[str]]:
         read = json_object(line)
         if read is None:
             raise DataError(f"{shown(path)} line {number} is no JSON object: mend it")
+        if apart:
+            read = dict(_parts(read))
         if header is None:
             header = list(read)
             yield header
@@ -105,6 +135,30 @@ def _of_objects(path: Path, file: Iterator[str]) -> Iterator[list[str]]:
                 "give all objects the same"
             )
         yield [_cell(read[name]) for name in header]
+
+
+def _parts(read: Mapping[str, object]) -> Iterator[tuple[str, object]]:
+    """Yield the values of an object, those within others and the numbers of lists by themselves."""
+    for name, value in read.items():
+        if isinstance(value, dict):
+            yield from ((f"{name}.{key}", inner) for key, inner in _parts(value))
+        elif name.strip().lower() not in LABEL_NAMES and (numbers := _numbers(value)):
+            yield from ((f"{name}.{place}", number) for place, number in enumerate(numbers))
+        else:
+            yield name, value
+
+
+def _numbers(value: object) -> list[object] | None:
+    """Return the numbers of a list, or of lists of lists, in order; ``None`` of anything else."""
+    if not isinstance(value, list):
+        return None
+    numbers: list[object] = []
+    for each in value:
+        inner = _numbers(each) if isinstance(each, list) else [each]
+        if inner is None or not all(isinstance(number, int | float) for number in inner):
+            return None
+        numbers += inner
+    return numbers
 
 
 def _cell(value: object) -> str:

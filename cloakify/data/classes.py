@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -122,4 +123,6 @@ def _places(names: Names, order: Names) -> dict[str, int]:
 
 def _plain(name: str) -> str:
     """Return a name without what folders can't be called and typists vary."""
-    return re.sub(r"[\W_]+", "", name).casefold() or name
+    # macOS parts letters from their marks in names of files.
+    whole = unicodedata.normalize("NFC", name)
+    return re.sub(r"[\W_]+", "", whole).casefold() or whole

@@ -69,6 +69,10 @@ class ImageFolder(EncodedSource):
             ) from None
 
 
+# Where data sets for detectors and segmenters (COCO's, Pascal's, YOLO's) keep what is no image.
+_OF_BOXES = {"annotations", "imagesets", "labels"}
+
+
 def open_folder(path: Path, request: Request) -> ImageFolder:
     """List the images below ``path``; none is opened.
 
@@ -116,9 +120,14 @@ def _of_classes(path: Path, classes: list[str]) -> ImageFolder:
         if not len(found):
             if others.has_audio:
                 raise no_audio(f"class folder {shown(path / name)}")
+            what = "add images, or remove it if it is no class"
+            if name.casefold() in _OF_BOXES:
+                what = (
+                    "a data set of boxes or masks? cloakify takes one class a sample: give class "
+                    "folders, or a list of classes by --labels FILE"
+                )
             raise DataError(
-                f"class folder {shown(path / name)} holds no image{others.instead}: "
-                "add images, or remove it if it is no class"
+                f"class folder {shown(path / name)} holds no image{others.instead}: {what}"
             )
         names.extend(found)
         skipped.update(others)

@@ -38,7 +38,7 @@ def open_table(path: Path, request: Request) -> Source:
         There is no header or no such column, a cell is no number where the model takes numbers, or
         rows differ in length.
     """
-    header, chunks = stream_cells(path)
+    header, chunks = stream_cells(path, apart=True)
     parts = (dict(zip(header, zip(*rows, strict=True), strict=True)) for rows in chunks)
     first = next(parts, None) or dict.fromkeys(header, ())
     roles = assign({name: _kind(first[name]) for name in header}, request, path)
@@ -157,6 +157,8 @@ def _no_number(path: Path, name: str, cells: Sequence[str], start: int) -> DataE
             f"{where} is {shown(cell)!r}, the name of an image: give the images' folder as data, "
             f"and the file by --labels {shown(path)}"
         )
+    if _is_number(cell.replace(",", ".", 1)):
+        return DataError(f"{where} is {shown(cell)!r}: write decimals with a point")
     what = "is empty" if not cell.strip() else f"is {shown(cell)!r}, no number"
     return DataError(
         f"{where} {what}: a model takes numbers; encode or fill it as the model was trained with, "

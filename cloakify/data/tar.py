@@ -1,7 +1,9 @@
 """Images in tar files, as webdataset packs them: ``0001.png`` beside ``0001.cls``.
 
 Files whose path is the same up to the first dot of the name make one sample; ``.cls`` holds the
-class index as digits. Several shards count as one source, in the order of their names.
+class index as digits. Where no file is called so, what is behind a name's last dot says what it
+holds (``0001.image.png``, ``0001.label.cls``). Several shards count as one source, in the order of
+their names.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from cloakify.data.bounds import check_count, check_file
 from cloakify.data.names import Names, Places
 from cloakify.data.naming import shown
 from cloakify.data.request import Request
+from cloakify.data.skipped import Skipped
 from cloakify.data.source import EncodedSource
 from cloakify.errors import DataError
 from cloakify.numeric.arrays import Labels
@@ -63,6 +66,8 @@ class TarImages(EncodedSource):
             self._sizes.extend(index.sizes)
             if index.has_audio and not len(self._keys):
                 raise no_audio(shown(shard))
+            if index.others.count and not len(self._keys):
+                raise DataError(f"{shown(shard)} holds no image{index.others.instead}: pack images")
         check_count(len(self._keys), str(path))
         if request.labelled:
             self.labels = np.concatenate(labels)
@@ -98,15 +103,25 @@ class _Index:
         Of their bytes.
     has_audio
         Whether there is sound among its members.
+    others
+        Members that are neither images nor labels.
     """
 
     def __init__(self, archive: Archive) -> None:
         self._shard = archive.path
-        self.keys, self.offsets, self.sizes = Names(), array("q"), array("I")
-        self._class_keys, self._classes = Names(), array("q")
+        # Those with one ending, and those with several.
+        self._images = [(Names(), array("q"), array("I")) for _ in range(2)]
+        self._labels = [(Names(), array("q")) for _ in range(2)]
         self.has_audio = False
+        self.others = Skipped()
         for info, file in archive.members():
             self._add(info, file)
+        self.keys, self.offsets, self.sizes = next(
+            (images for images in self._images if len(images[0])), self._images[0]
+        )
+        self._class_keys, self._classes = next(
+            (labels for labels in self._labels if len(labels[0])), self._labels[0]
+        )
         for keys in (self.keys, self._class_keys):
             again = Places(keys).again()
             if len(again):
@@ -135,10 +150,13 @@ class _Index:
         stem, dot, ending = name.partition(".")
         if info.isdir() or not stem or not dot:
             return
-        kind = f".{ending.lower()}"
+        # What stands beside an image may be one, too: ``0001.png`` and ``0001.mask.png``.
+        parted = "." in ending
+        kind = f".{ending.rpartition('.')[2].lower()}"
         is_image = kind in IMAGES
         self.has_audio |= kind in AUDIO
-        if not is_image and ending != "cls":
+        if not is_image and kind != ".cls":
+            self.others.add(info.name)
             return
         if not info.isreg() or info.issparse():
             raise DataError(
@@ -148,12 +166,14 @@ class _Index:
         key = f"{folder}{slash}{stem}"
         if is_image:
             check_file(info.size, f"{shown(self._shard)} member {shown(info.name)}")
-            self.keys.append(key)
-            self.offsets.append(info.offset_data)
-            self.sizes.append(info.size)
+            keys, offsets, sizes = self._images[parted]
+            keys.append(key)
+            offsets.append(info.offset_data)
+            sizes.append(info.size)
         else:
-            self._class_keys.append(key)
-            self._classes.append(self._label(info, file))
+            keys, classes = self._labels[parted]
+            keys.append(key)
+            classes.append(self._label(info, file))
 
     def _label(self, info: tarfile.TarInfo, file: IO[bytes]) -> int:
         text = b""

@@ -57,6 +57,11 @@ class Classifier:
         """Whether it is known to be a classifier; one bare number may be anything."""
         return self.scores.task is not Task.BINARY or bool(self.search.reading.sign)
 
+    @property
+    def says_classes(self) -> bool:
+        """Whether anything says that its numbers are scores, in the graph or beside it."""
+        return bool(self.search.reading.sign) or self.class_names is not None
+
     def for_labels(self, labels: Labels, where: str) -> Classifier:
         """Return the classifier as labels of that form judge it.
 

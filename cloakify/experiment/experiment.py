@@ -96,7 +96,13 @@ class Experiment:
         """Say how samples are judged, where it is not by one of several logits."""
         scores = self.classifier.scores
         if scores.task is Task.SINGLE:
-            return ()
+            if self.setting.data.labels != "model" or self.classifier.says_classes:
+                return ()
+            return (
+                f"nothing says that the {scores.num_classes} numbers it answers with are scores of "
+                "classes, and no labels do: an embedding's or a regression's would pass for them; "
+                "--task single says so",
+            )
         judged = f"judged as {describe(scores, self.classifier.search.reading.sign)}"
         if self.labels.ndim == 1 or not (self.labels.sum(axis=1) == 1).all():
             return (judged,)

@@ -149,7 +149,7 @@ def with_value(value):
     ("arrays", "said"),
     [
         ({"x": X}, r"d.npz holds no labels: add them as 'y'"),
-        ({"images": X, "y": Y}, r"holds images, y: name the samples 'x', or 'input'"),
+        ({"pictures": X, "y": Y}, r"holds pictures, y: name the samples 'x', or 'input'"),
         ({"x": X, "y": Y[:5]}, r"has 5 labels but .* has 6 samples"),
         ({"x": X, "y": Y + 0.5}, r"'y' row 0 is [0-9.]+, no class index"),
         ({"x": X, "y": 2 * np.eye(6)}, r"row 0 holds 2: give a class index .* or 0 and 1"),
@@ -267,3 +267,28 @@ def test_labels_may_be_names(load, tmp_path, spec):
     np.save(tmp_path / "x.npy", X)
     np.save(tmp_path / "y.npy", names)
     assert open_data(tmp_path, spec(1, 4, 4), PLAIN).labels.tolist() == [1, 2, 0, 2, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("form", "taken"),
+    [
+        # As Keras' and MedMNIST's files have them, and what scikit-learn calls them.
+        (("x_{}", "y_{}"), "test"),
+        (("{}_images", "{}_labels"), "val"),
+        (("X", "Y"), None),
+        (("data", "target"), None),
+    ],
+)
+def test_arrays_that_are_called_otherwise(tmp_path, spec, form, taken):
+    splits = {"test": ("train", "test"), "val": ("train", "val", "test"), None: ("",)}[taken]
+    arrays = {}
+    for place, split in enumerate(splits):
+        x, y = (name.format(split) for name in form)
+        arrays |= {x: X * (split in ("", taken)), y: (Y + place) % 3}
+    np.savez(tmp_path / "d.npz", **arrays)
+    data = open_data(tmp_path / "d.npz", spec(*X.shape[1:]), PLAIN)
+    (batch,) = data.batches()
+    np.testing.assert_array_equal(batch.x, X)
+    place = splits.index(taken or "")
+    assert data.labels is not None and data.labels.tolist() == ((Y + place) % 3).tolist()
+    assert bool(data.notes) == (taken is not None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +37,15 @@ def test_some_of_the_classes() -> None:
 def test_what_folders_cant_be_called_is_overlooked() -> None:
     moved, _ = arrange(labels(0, 1, 2), ("bag", "coat", "t_shirt top"), ORDER, certain=False)
     assert moved.tolist() == [1, 2, 0]
+
+
+@pytest.mark.parametrize(("data", "model"), [("NFC", "NFD"), ("NFD", "NFC")])
+def test_letters_with_marks_are_one_letter_however_they_are_written(data: str, model: str) -> None:
+    """macOS writes names of files with marks apart; what lists classes mostly does not."""
+    names = tuple(unicodedata.normalize(data, name) for name in ("Bär", "Bar", "école"))
+    order = tuple(unicodedata.normalize(model, name) for name in ("école", "Bar", "Bär"))
+    labels, found = arrange(np.array([0, 1, 2]), names, order, certain=True)
+    assert (labels.tolist(), found) == ([2, 1, 0], order)
 
 
 def test_a_name_that_is_none_of_the_models() -> None:

@@ -179,3 +179,12 @@ def test_nothing_without_labels(tmp_path, spec):
     (tmp_path / "a.txt").touch()
     with pytest.raises(DataError, match=r"holds no image \(only 1 other file: .txt\)"):
         open_data(tmp_path, spec(1, 8, 8), PLAIN, labels="model")
+
+
+@pytest.mark.parametrize("name", ["annotations", "Annotations", "labels"])
+def test_a_data_set_of_boxes_is_named_as_that(tmp_path, spec, name):
+    for folder, file in (("images", "0.png"), (name, "instances_val.json")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / file).write_bytes(b"{}")
+    with pytest.raises(DataError, match="boxes or masks"):
+        open_data(tmp_path, spec(1, 4, 4), Preprocessing())

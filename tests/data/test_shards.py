@@ -65,6 +65,26 @@ def test_tar_file_and_folder_of_shards(tmp_path, spec, images):
     assert open_data(tmp_path / "one.tar", spec(1, 4, 4), PLAIN, labels="model").labels is None
 
 
+def test_the_last_ending_says_what_a_file_holds(tmp_path, spec, images):
+    members = {}
+    for number, image in enumerate(images):
+        members[f"{number:04}.image.PNG"] = encode(image)
+        members[f"{number:04}.label.CLS"] = b"%d" % (number % 3)
+        members[f"{number:04}.meta.json"] = b"{}"
+    write_tar(tmp_path / "d.tar", members)
+    check(open_data(tmp_path / "d.tar", spec(1, 4, 4), PLAIN), images, [0, 1, 2, 0, 1])
+    # Beside images with one ending, others are something else: masks, depths, thumbnails.
+    masks = {f"./{number:04}.mask.png": encode(images[0]) for number in range(len(images))}
+    write_tar(tmp_path / "d.tar", samples(images) | masks)
+    check(open_data(tmp_path / "d.tar", spec(1, 4, 4), PLAIN), images, [0, 1, 2, 0, 1])
+
+
+def test_a_tar_without_images_says_what_it_holds(tmp_path, spec):
+    write_tar(tmp_path / "d.tar", {"0.npy": b"x", "0.cls": b"1", "1.npy": b"x", "1.cls": b"0"})
+    with pytest.raises(DataError, match=r"no image \(only 2 other files: .npy\)"):
+        open_data(tmp_path / "d.tar", spec(1, 4, 4), PLAIN)
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [

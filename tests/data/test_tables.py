@@ -217,3 +217,65 @@ def test_what_are_no_independent_labels_is_one_line(
     with pytest.raises(DataError, match=seen) as error:
         opened(write(tmp_path / "t.csv", ["a", "b", "c", *header], rows))
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("delimiter", [",", "\t", ";", "|"])
+def test_what_parts_the_cells_is_found(tmp_path: Path, delimiter: str) -> None:
+    rows = [["a", "b", "c", "label"], [1, 2, 3, 0], [4, 5, 6, 1]]
+    path = tmp_path / "table.csv"
+    path.write_text("\n".join(delimiter.join(map(str, row)) for row in rows))
+    data = opened(path)
+    np.testing.assert_array_equal(samples(data), [[1, 2, 3], [4, 5, 6]])
+
+
+@pytest.mark.parametrize(
+    ("text", "seen"),
+    [
+        # The first row would be lost as a header; whole numbers are what pandas may name columns.
+        ("0.5,1.5,2.5\n1,2,3\n", "begins with numbers"),
+        ("a;b;c;label\n0,5;1,5;2,5;0\n", "decimals with a point"),
+    ],
+)
+def test_numbers_that_are_no_names_or_no_points(tmp_path: Path, text: str, seen: str) -> None:
+    path = tmp_path / "table.csv"
+    path.write_text(text)
+    with pytest.raises(DataError, match=seen):
+        opened(path, labels="model" if "a" not in text else "given")
+
+
+def test_whole_numbers_may_be_names(tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    path.write_text("0,1,2\n1,2,3\n4,5,6\n")
+    np.testing.assert_array_equal(samples(opened(path, labels="model")), [[1, 2, 3], [4, 5, 6]])
+
+
+_NUMBER = st.floats(-1e3, 1e3, width=32)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(st.lists(st.tuples(st.tuples(*[_NUMBER] * 4), st.integers(0, 2)), min_size=1, max_size=9))
+def test_lists_and_objects_in_lines_of_json_are_columns(
+    tmp_path: Path, rows: list[tuple[tuple[float, ...], int]]
+) -> None:
+    expected = np.array([values for values, _ in rows], np.float32)
+    forms = {
+        "list": lambda v: {"x": list(v)},
+        "nested": lambda v: {"x": [list(v[:2]), list(v[2:])]},
+        "object": lambda v: {"features": dict(zip("abcd", v, strict=True))},
+        "both": lambda v: {"first": v[0], "rest": {"list": list(v[1:])}},
+    }
+    for name, form in forms.items():
+        path = tmp_path / f"{name}.jsonl"
+        lines = [json.dumps({**form(values), "label": label}) for values, label in rows]
+        path.write_text("\n".join(lines))
+        data = opened(path, 4)
+        np.testing.assert_array_equal(samples(data), expected)
+        assert data.labels is not None
+        assert data.labels.tolist() == [label for _, label in rows]
+
+
+def test_lists_of_several_lengths_are_no_table(tmp_path: Path) -> None:
+    path = tmp_path / "ragged.jsonl"
+    path.write_text('{"x": [1, 2, 3], "label": 0}\n{"x": [1, 2], "label": 1}\n')
+    with pytest.raises(DataError, match="line 2"):
+        opened(path)

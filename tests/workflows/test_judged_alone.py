@@ -172,3 +172,24 @@ def test_of_distances_the_smallest_wins(data: Path, tmp_path: Path) -> None:
             found[op] = (result.clean.value, result.attacked.value, made["x"].tobytes())
     assert found["ArgMin"] == found["ArgMax"]
     assert found["ArgMin"][0] == 1 > found["ArgMin"][1]
+
+
+def test_numbers_that_nothing_calls_scores_are_judged_with_a_word_of_it(tmp_path: Path) -> None:
+    """An embedding looks the same: with labels that it makes itself nothing would show it."""
+    model = onnx.parser.parse_model(
+        f"""<ir_version: 8, opset_import: ["" : 17]>
+        f (float[N, {FEATURES}] x) => (float[N, {CLASSES}] y) {{ y = MatMul (x, w) }}"""
+    )
+    model.graph.initializer.append(onnx.numpy_helper.from_array(CENTRES.T.copy(), "w"))
+    path, data = tmp_path / "bare.onnx", tmp_path / "data.npz"
+    onnx.save(model, path)
+    x = np.random.default_rng(1).random((SAMPLES, FEATURES), np.float32)
+    np.savez(data, x=x, y=(x @ CENTRES.T).argmax(axis=1))
+    assert inspect(path).answers == "one of 3 classes, as nothing says otherwise"
+
+    def said(**options: str) -> str:
+        setting = EvaluateSetting(attack="fgsm", device="cpu", **options)
+        return " ".join(evaluate(path, data, setting).notes)
+
+    assert "nothing says that the 3 numbers" in said(labels="model")
+    assert "nothing says" not in said(labels="model", task="single") + said()

@@ -10,7 +10,7 @@ them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 
 import onnx_graphsurgeon as gs
@@ -26,7 +26,7 @@ from cloakify.graph.analysis.task import nodes_behind
 from cloakify.graph.model.branches import write_out_branches
 from cloakify.graph.model.constants import Constants
 from cloakify.graph.model.dataflow import leading_to
-from cloakify.graph.model.names import name_of
+from cloakify.graph.model.names import called, name_of
 from cloakify.graph.model.shapes import import_with_shapes
 
 # Layers with weights that are no mask's place: a search that meets one first has no head.
@@ -46,6 +46,8 @@ _MOST_TASKS = 8
 _PRODUCTS = {"Einsum", "Gemm", "MatMul", "Mul"}
 # What outputs that hold scores are called.
 _SCORES = {"logits", "probabilities", "scores"}
+# What broadcasts one score against several constants.
+_BOUNDS = {"Add", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Mul", "Sub"}
 # What may leave fewer numbers than there are classes, or more.
 _PICKS = {
     *("ArrayFeatureExtractor", "Concat", "Gather", "GatherElements", "GatherND", "Slice", "Split"),
@@ -299,6 +301,8 @@ def _check_count(graph: gs.Graph, answers: list[gs.Tensor], head: Head) -> None:
     """
     behind = nodes_behind(graph.tensors()[head.logits])
     made = {head.logits, *(tensor.name for node in behind for tensor in node.outputs)}
+    if head.num_classes == 1:
+        _refuse_bounds(head, behind, made)
     mixed = any(
         node.op in _PRODUCTS and sum(tensor.name in made for tensor in node.inputs) > 1
         for node in behind
@@ -324,6 +328,21 @@ def _check_count(graph: gs.Graph, answers: list[gs.Tensor], head: Head) -> None:
             f"linear, {head.node!r}, puts out {head.num_classes}: what makes scores of them is no "
             "layer that a mask is put before"
         )
+
+
+def _refuse_bounds(head: Head, behind: list[gs.Node], made: Set[str]) -> None:
+    """Raise HeadError where one score is made several numbers of by as many constants."""
+    for node in behind:
+        if node.op not in _BOUNDS or len(node.inputs) != 2:
+            continue
+        (scores, *_) = sorted(node.inputs, key=lambda tensor: tensor.name not in made)
+        before, after = scores.shape, node.outputs[0].shape
+        if before and after and before[-1] == 1 and isinstance(after[-1], int) and after[-1] > 1:
+            raise HeadError(
+                f"{called(node)} holds the one score of {head.node!r} against "
+                f"{after[-1]} bounds: an ordinal scale, and no choice between classes that a mask "
+                "is put before"
+            )
 
 
 def _listed(heads: list[Head]) -> str:

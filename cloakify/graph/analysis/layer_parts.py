@@ -26,6 +26,10 @@ def with_bias(output: gs.Tensor, constants: Constants) -> gs.Tensor:
     bias = only_reader_of_kind(product, "Add")
     if bias is None or not all(each is product or each in constants for each in bias.inputs):
         return output
+    before, after = product.shape, bias.outputs[0].shape
+    if before and after and before[-1] == 1 and after[-1] not in (1, None):
+        # Several bounds on one score (ordinal answers) are no bias of it.
+        return output
     return bias.outputs[0]
 
 

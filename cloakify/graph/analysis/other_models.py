@@ -8,6 +8,7 @@ detectors), in numbers that stand for themselves (regression, embeddings, images
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 
 import onnx_graphsurgeon as gs
@@ -37,6 +38,15 @@ _MOVES = {"Cast", "Identity", "Reshape", "Transpose", "Unsqueeze"}
 _NORMS = {"LpNormalization", "ReduceL2", "ReduceSumSquare"}
 # What makes of one number another that is no probability.
 _BENDS = {"Elu", "Exp", "LeakyRelu", "Relu", "Softplus", "Tanh"}
+
+
+# What outputs are called that hold no scores, where nothing else says what they hold.
+_NAMED = {
+    frozenset(
+        ("descriptor", "embed", "embedding", "embeddings", "embeds", "feature", "features")
+    ): "an embedding",
+    frozenset(("bbox", "boxes", "coords", "keypoints", "landmarks", "pose")): "a regression",
+}
 
 
 def refuse_detector(graph: gs.Graph, answers: Sequence[gs.Tensor]) -> None:
@@ -198,6 +208,15 @@ def refuse_numbers(
         raise _no_classifier(f"one number through {called(bend)}", "a regression")
     if bend is not None and bend.op == "Tanh":
         raise _no_classifier(f"scores through {called(bend)}", "an embedding or a regression")
+    made = {scores.name, *(tensor.name for node in behind for tensor in node.outputs)}
+    for output in graph.outputs:
+        words = {*re.findall(r"[a-z]+", output.name.casefold())} if output.name in made else set()
+        for named, what in _NAMED.items():
+            if words & named:
+                raise _no_classifier(
+                    f"its output is called {output.name!r}",
+                    f"{what} (--task single takes it for a classifier)",
+                )
 
 
 def _nodes_before(graph: gs.Graph, tensors: Sequence[gs.Tensor]) -> list[gs.Node]:

@@ -48,6 +48,8 @@ def follow(linear: gs.Tensor, behind: int, *, is_map: bool) -> gs.Tensor:
         node = only_reader(tensor)
         if node is None or not node.inputs or node.inputs[0] is not tensor:
             return tensor
+        if axis is not None and _loses_samples(node, axis):
+            return tensor
         if node.op in SAME or (is_map and node.op in _ON_MAPS):
             place = axis
         elif _is_rounded(node):
@@ -63,6 +65,15 @@ def follow(linear: gs.Tensor, behind: int, *, is_map: bool) -> gs.Tensor:
             if place is None and node.op not in _RESHAPES:
                 return tensor
         tensor, axis = node.outputs[0], place
+
+
+def _loses_samples(node: gs.Node, axis: int) -> bool:
+    """Tell whether a change of shape leaves one axis, of samples and classes in one."""
+    before, after = node.inputs[0].shape, node.outputs[0].shape
+    if node.op not in _RESHAPES or before is None or after is None or len(after) != 1:
+        return False
+    count = before[axis]
+    return isinstance(count, int) and count > 1
 
 
 def _is_rounded(node: gs.Node) -> bool:

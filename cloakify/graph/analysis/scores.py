@@ -127,6 +127,7 @@ def describe(scores: Scores, sign: str) -> str:
     """Say what a model answers with, and what tells so."""
     told = f" ({sign})" if sign else ""
     if scores.task is Task.SINGLE:
+        told = told or ", as nothing says otherwise"
         return f"one of {scores.num_classes} classes{told}"
     side = "from" if scores.boundary.rising else "up to"
     bounds = [f"{share:.4g}" for share in scores.boundary.probabilities]

@@ -311,8 +311,29 @@ def test_one_score_that_becomes_several_is_no_logit_of_two_classes() -> None:
         "{ l = MatMul (x, w)  s = Add (l, bounds)  t = Relu (s)  y = Sigmoid (t) }"
     )
     model.graph.initializer.append(onnx.numpy_helper.from_array(np.ones((3, 1), np.float32), "w"))
-    with pytest.raises(HeadError, match=r"answers with 4 numbers.*puts out 1:"):
+    with pytest.raises(HeadError, match="the one score of 'l' against 4 bounds"):
         find_classifier(model)
+
+
+@pytest.mark.parametrize(
+    ("ending", "outputs"),
+    [
+        ("u = Add (z, b)  y = Sigmoid (u)", "float[N, 3] y"),
+        ("g = Greater (z, b)  c = Cast <to = 7> (g)  y = ReduceSum <keepdims = 0> (c, last)", ""),
+        ("u = Sub (z, b)  s = Sigmoid (u)  y = ReduceSum <keepdims = 0> (s, last)", "float[N] y"),
+    ],
+)
+def test_several_bounds_on_one_score_are_no_bias_of_it(ending: str, outputs: str) -> None:
+    """Ordinal answers: a sample is beyond each bound that its one score is above of."""
+    model = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["" : 18]> '
+        f"net (float[N, {DIMENSIONS}] x) => ({outputs or 'int64[N] y'}) "
+        f"<float[3] b = {{1, 0, -1}}, int64[1] last = {{1}}> "
+        f"{{ f = Relu (x)  z = MatMul (f, w)  {ending} }}"
+    )
+    model.graph.initializer.append(onnx.numpy_helper.from_array(WEIGHT[:, :1].copy(), "w"))
+    with pytest.raises(HeadError, match="the one score of 'z' against 3 bounds"):
+        find_head(model)
 
 
 @pytest.mark.parametrize(

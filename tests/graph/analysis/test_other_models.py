@@ -10,6 +10,7 @@ from onnx.reference import ReferenceEvaluator
 
 from cloakify.errors import HeadError
 from cloakify.graph.analysis.classifier_search import Wanted, find_classifier
+from cloakify.graph.analysis.task import Task
 from cloakify.graph.edit.class_logits import with_class_scores
 from cloakify.graph.edit.taps import tap
 
@@ -311,3 +312,29 @@ def test_probabilities_at_positions_that_are_pooled_are_one_answer(classes, bend
         np.testing.assert_array_equal(logits.reshape(40, -1).argmax(axis=1), y.argmax(axis=1))
     else:
         np.testing.assert_array_equal(logits[:, -classes:] > 0, y > 0.5)
+
+
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        ("embedding", "an embedding"),
+        ("image_embeds", "an embedding"),
+        ("SentenceEmbedding/features:0", "an embedding"),
+        ("landmarks", "a regression"),
+    ],
+)
+def test_what_an_output_is_called_tells_where_nothing_else_does(name, what):
+    model = onnx.parser.parse_model(
+        """<ir_version: 8, opset_import: ["" : 17]>
+        net (float[N, 4] x) => (float[N, 6] y) { h = Tanh (x)  y = MatMul (h, w) }"""
+    )
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.ones((4, 6), np.float32), "w"))
+    assert find_classifier(model).scores.num_classes == 6
+    model.graph.output[0].name = model.graph.node[-1].output[0] = name
+    with pytest.raises(HeadError, match=what):
+        find_classifier(model)
+    assert find_classifier(model, Wanted(task=Task.SINGLE)).scores.num_classes == 6
+    # A softmax says more than a name.
+    model.graph.node[-1].output[0] = "z"
+    model.graph.node.append(onnx.helper.make_node("Softmax", ["z"], [name]))
+    assert find_classifier(model).scores.task is Task.SINGLE

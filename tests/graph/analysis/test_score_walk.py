@@ -13,6 +13,7 @@ from onnx.reference import ReferenceEvaluator
 
 from cloakify.errors import HeadError
 from cloakify.graph.analysis.classifier_search import find_classifier
+from cloakify.graph.analysis.head_search import find_head
 from cloakify.graph.edit.taps import tap
 
 # What follows scores [n, T, C], and what follows scores [n, C, T].
@@ -46,6 +47,18 @@ def model(body: str, x: str, layer: str) -> onnx.ModelProto:
         int64[1] one = {{1}}, int64[1] two = {{2}}>
         {{ h = Tanh (x)  l = MatMul ({layer})  {body}  y = Softmax <axis = 1> (s) }}"""
     )
+
+
+@pytest.mark.parametrize("moved", ["Reshape (z, flat)", "Squeeze (z, first)"])
+def test_scores_of_one_sample_that_leave_its_axis_out_are_those_before(moved: str):
+    """Models that were exported for one sample often put its scores out alone."""
+    model = onnx.parser.parse_model(
+        f"""<ir_version: 8, opset_import: ["" : 17]>
+        f (float[1, 3] x) => (float[4] y) <int64[1] flat = {{-1}}, int64[1] first = {{0}}>
+        {{ h = Tanh (x)  z = Gemm (h, w)  y = {moved} }}"""
+    )
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.ones((3, 4), np.float32), "w"))
+    assert find_head(model).head.logits == "z"
 
 
 @pytest.mark.parametrize("positions", ["5", "T"])
