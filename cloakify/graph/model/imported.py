@@ -51,6 +51,8 @@ def is_float(tensor: gs.Tensor) -> bool:
 def infer_shapes(model: ModelProto, *, data_prop: bool = False) -> ModelProto:
     """Return a copy of a model with the types and shapes that onnx infers of its inner values.
 
+    Sizes below 0 are left open.
+
     Parameters
     ----------
     model
@@ -68,4 +70,10 @@ def infer_shapes(model: ModelProto, *, data_prop: bool = False) -> ModelProto:
         Stage("inferring its shapes", weights_size(model)),
         boundary("the model contradicts itself"),
     ):
-        return onnx.shape_inference.infer_shapes(model, data_prop=data_prop)
+        inferred = onnx.shape_inference.infer_shapes(model, data_prop=data_prop)
+    for value in (*inferred.graph.value_info, *inferred.graph.output):
+        for dim in value.type.tensor_type.shape.dim:
+            # What is cut by more than there is has a size below 0 for onnx, and none when it runs.
+            if dim.dim_value < 0:
+                dim.ClearField("dim_value")
+    return inferred

@@ -118,7 +118,14 @@ def static_shape(tensor: gs.Tensor) -> tuple[int, ...] | None:
 
 
 def shape_of(tensor: gs.Tensor) -> list[int]:
-    """Return the shape of a tensor in a lowered graph, where all sizes are numbers."""
+    """Return the shape of a tensor in a lowered graph, where all sizes are numbers.
+
+    Raises
+    ------
+    ModelError
+        The file contradicts itself: they are not.
+    """
     shape = static_shape(tensor)
-    assert shape is not None, tensor
+    if shape is None:
+        raise ModelError(f"the sizes of {tensor.name!r} can't be told, whatever those of the input")
     return list(shape)

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
+import onnx_graphsurgeon as gs
 import pytest
 from onnx.reference import ReferenceEvaluator
 
+from cloakify.errors import ModelError
 from cloakify.graph.edit.taps import tap
+from cloakify.graph.lowering.run_once import run_once
+from cloakify.graph.lowering.specialise import specialise
 from cloakify.graph.model import shapes
-from cloakify.graph.model.shapes import import_with_shapes
+from cloakify.graph.model.shapes import import_with_shapes, shape_of
 
 BODIES = {
     # A shape of ours, kept through computations that symbols do not survive.
@@ -79,3 +83,21 @@ def test_shapes_are_inferred_once_where_nothing_is_symbolic(x, times, monkeypatc
     graph = import_with_shapes(model(BODIES["turned"], x))
     assert len(done) == times
     assert list(graph.tensors()["v"].shape) == [3, 2 if x[0] == "2" else "N", 4]
+
+
+def test_sizes_below_zero_are_none_of_a_run():
+    """onnx infers what is asked for; ONNX Runtime, what is left."""
+    built = onnx.parser.parse_model(
+        """<ir_version: 8, opset_import: ["" : 18]> f (float[2, 5] x) => (float[A, B] y)
+        <int64[2] sizes = {2, -1}> { v = CenterCropPad (x, sizes)  y = Identity (v) }"""
+    )
+    (v,) = run_once(tap(built, ["v"]), {"x": np.ones((2, 5), np.float32)})
+    assert v.shape == (2, 0)
+    assert list(import_with_shapes(built).tensors()["v"].shape) == [2, None]
+    working = specialise(built, {"x": (2, 5)})
+    assert shape_of(working.tensor("v")) == [2, 0]
+
+
+def test_a_size_that_can_not_be_told_is_one_line():
+    with pytest.raises(ModelError, match=r"^the sizes of 'v' can't be told"):
+        shape_of(gs.Variable("v", np.float32, [2, None]))
