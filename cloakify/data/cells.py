@@ -5,12 +5,11 @@ from __future__ import annotations
 import csv
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 
 from cloakify.data.json_text import json_object
-from cloakify.data.labels import LABEL_NAMES
 from cloakify.data.naming import shown
 from cloakify.data.text_errors import text_errors
 from cloakify.errors import DataError
@@ -29,8 +28,7 @@ def stream_cells(path: Path, *, apart: bool = False) -> tuple[list[str], Iterato
     Parameters
     ----------
     apart
-        Whether lists of numbers and objects in lines of JSON are columns of their own, ``x.0``,
-        ``x.1``, …, but for those of labels.
+        Whether what objects in lines of JSON hold are columns of their own, ``x.0``, ``x.1``, …
 
     Raises
     ------
@@ -138,23 +136,31 @@ def _of_objects(path: Path, file: Iterator[str], apart: bool) -> Iterator[list[s
 
 
 def _parts(read: Mapping[str, object]) -> Iterator[tuple[str, object]]:
-    """Yield the values of an object, those within others and the numbers of lists by themselves."""
+    """Yield the values of an object, those of objects within it one by one."""
     for name, value in read.items():
         if isinstance(value, dict):
-            yield from ((f"{name}.{key}", inner) for key, inner in _parts(value))
-        elif name.strip().lower() not in LABEL_NAMES and (numbers := _numbers(value)):
-            yield from ((f"{name}.{place}", number) for place, number in enumerate(numbers))
+            yield from ((f"{name}.{key}", inner) for key, inner in _inner_parts(value))
         else:
             yield name, value
 
 
-def _numbers(value: object) -> list[object] | None:
+def _inner_parts(read: Mapping[str, object]) -> Iterator[tuple[str, object]]:
+    """Yield what an object within another holds, with the numbers of its lists one by one."""
+    for name, value in _parts(read):
+        numbers: Sequence[object] = numbers_in(value) or [value]
+        yield from (
+            (name if len(numbers) == 1 else f"{name}.{place}", number)
+            for place, number in enumerate(numbers)
+        )
+
+
+def numbers_in(value: object) -> list[int | float] | None:
     """Return the numbers of a list, or of lists of lists, in order; ``None`` of anything else."""
     if not isinstance(value, list):
         return None
-    numbers: list[object] = []
+    numbers: list[int | float] = []
     for each in value:
-        inner = _numbers(each) if isinstance(each, list) else [each]
+        inner = numbers_in(each) if isinstance(each, list) else [each]
         if inner is None or not all(isinstance(number, int | float) for number in inner):
             return None
         numbers += inner

@@ -5,7 +5,8 @@ A column of labels goes by its name; the samples are the numbers in all others, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import numpy as np
 
 from cloakify.data.array_files import ArraySource
 from cloakify.data.bounds import check_count
-from cloakify.data.cells import stream_cells
+from cloakify.data.cells import numbers_in, stream_cells
 from cloakify.data.kept import KeptRows, KeptTexts
 from cloakify.data.labels import TextLabels, labels_of_columns, number_of
 from cloakify.data.naming import shown, some
@@ -42,11 +43,10 @@ def open_table(path: Path, request: Request) -> Source:
     parts = (dict(zip(header, zip(*rows, strict=True), strict=True)) for rows in chunks)
     first = next(parts, None) or dict.fromkeys(header, ())
     roles = assign({name: _kind(first[name]) for name in header}, request, path)
-    read = _read_texts if roles.kind is Kind.TEXT else _read_numbers
     whole = chain([first], parts)
     # Or it would be held until all others are read.
     del first
-    source = read(path, roles, whole)
+    source = _READERS.get(roles.kind, _read_numbers)(path, roles, whole)
     source.notes = roles.notes
     return source
 
@@ -76,7 +76,9 @@ def table_of_numbers(
 
 def _kind(cells: Sequence[str]) -> Kind:
     """Return what a column seems to hold, by its first cells."""
-    return Kind.NUMBER if all(map(_may_be_number, cells)) else Kind.TEXT
+    if all(map(_may_be_number, cells)):
+        return Kind.NUMBER
+    return Kind.LIST if all(_list_in(cell) is not None for cell in cells) else Kind.TEXT
 
 
 def _may_be_number(cell: str) -> bool:
@@ -99,6 +101,45 @@ def _read_numbers(path: Path, roles: Roles, parts: Iterator[_Rows]) -> ArraySour
     return source
 
 
+def _read_lists(path: Path, roles: Roles, parts: Iterator[_Rows]) -> ArraySource:
+    (name,) = roles.samples
+    labels = {each: TextLabels() for each in roles.labels}
+
+    def rows() -> Iterator[list[AnyArray]]:
+        start, width = 0, None
+        for part in parts:
+            lists = [_list_in(cell) for cell in part[name]]
+            _extend(labels, part)
+            for row, numbers in enumerate(lists, start):
+                where = f"{shown(path)} row {row} column {shown(name)!r}"
+                if numbers is None:
+                    raise DataError(f"{where} is {shown(part[name][row - start])!r}, no list")
+                width = len(numbers) if width is None else width
+                if len(numbers) != width:
+                    raise DataError(
+                        f"{where} holds {len(numbers)} numbers, row 0 {width}: give lists of one "
+                        "length"
+                    )
+            if lists:
+                yield list(np.array(lists, np.float64).T)
+            start += len(lists)
+
+    source = table_of_numbers(path, rows(), (None, None))
+    source.labels, source.class_names = _labels(path, labels)
+    return source
+
+
+def _list_in(cell: str) -> list[float] | None:
+    """Return the numbers of a list, or of lists of lists, that a cell holds as JSON, if any."""
+    if not cell.startswith("["):
+        return None
+    try:
+        numbers = numbers_in(json.loads(cell))
+        return None if numbers is None else list(map(float, numbers))
+    except (ValueError, OverflowError, RecursionError):
+        return None
+
+
 def _read_texts(path: Path, roles: Roles, parts: Iterator[_Rows]) -> TextSource:
     labels = {name: TextLabels() for name in roles.labels}
     texts = {name: KeptTexts() for name in roles.samples}
@@ -109,6 +150,12 @@ def _read_texts(path: Path, roles: Roles, parts: Iterator[_Rows]) -> TextSource:
     columns = list(texts.values())
     check_count(len(columns[0]), str(path))
     return TextSource(path, columns, *_labels(path, labels), lambda row: f"{shown(path)} row {row}")
+
+
+_READERS: Mapping[Kind, Callable[[Path, Roles, Iterator[_Rows]], Source]] = {
+    Kind.TEXT: _read_texts,
+    Kind.LIST: _read_lists,
+}
 
 
 def _extend(labels: Mapping[str, TextLabels], part: _Rows) -> None:

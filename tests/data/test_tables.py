@@ -277,5 +277,5 @@ def test_lists_and_objects_in_lines_of_json_are_columns(
 def test_lists_of_several_lengths_are_no_table(tmp_path: Path) -> None:
     path = tmp_path / "ragged.jsonl"
     path.write_text('{"x": [1, 2, 3], "label": 0}\n{"x": [1, 2], "label": 1}\n')
-    with pytest.raises(DataError, match="line 2"):
+    with pytest.raises(DataError, match="row 1 column 'x' holds 2 numbers, row 0 3"):
         opened(path)
