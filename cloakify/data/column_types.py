@@ -18,28 +18,30 @@ from cloakify.errors import DataError
 
 def kind_of(type_: Any) -> Kind:
     """Return what a column of a pyarrow type can be."""
-    types = pyarrow_module().types
-    if types.is_integer(type_) or types.is_floating(type_) or types.is_boolean(type_):
+    if _is_one_of(type_, "integer", "floating", "boolean"):
         return Kind.NUMBER
     if is_list(type_):
         return Kind.LIST
-    if types.is_struct(type_) and {"bytes", "path"} <= {field.name for field in type_.fields}:
-        return Kind.FILE
-    if types.is_binary(type_) or types.is_large_binary(type_) or types.is_binary_view(type_):
+    if _is_one_of(type_, "struct"):
+        parts = {type_.field(part).name for part in range(type_.num_fields)}
+        return Kind.FILE if {"bytes", "path"} <= parts else Kind.OTHER
+    if _is_one_of(type_, "binary", "large_binary", "binary_view"):
         return Kind.BYTES
     # Where each text stands only once, a categorical, its type is that of the dictionary.
-    text = type_.value_type if types.is_dictionary(type_) else type_
-    if types.is_string(text) or types.is_large_string(text) or types.is_string_view(text):
-        return Kind.TEXT
-    return Kind.OTHER
+    text = type_.value_type if _is_one_of(type_, "dictionary") else type_
+    return Kind.TEXT if _is_one_of(text, "string", "large_string", "string_view") else Kind.OTHER
 
 
 def is_list(type_: Any) -> bool:
     """Tell whether a type is one of lists."""
+    return _is_one_of(type_, "list", "large_list", "fixed_size_list")
+
+
+def _is_one_of(type_: Any, *names: str) -> bool:
+    """Tell whether a type is one of these; views only later releases of pyarrow have."""
     types = pyarrow_module().types
-    return bool(
-        types.is_list(type_) or types.is_large_list(type_) or types.is_fixed_size_list(type_)
-    )
+    asked = (getattr(types, f"is_{name}", None) for name in names)
+    return any(ask is not None and ask(type_) for ask in asked)
 
 
 def stored(array: Any) -> Any:

@@ -40,8 +40,17 @@ from cloakify.numeric.arrays import AnyArray, Labels
 # Labels that are packed into one array.
 _TOGETHER = 1 << 12
 
-# Modes of images that PNG holds; TIFF holds the others.
+# Modes of images that PNG holds; TIFF holds the others, but for those below: what Pillow writes of
+# them it can't read again (YCbCr, before Pillow 13), or it writes none.
 _IN_PNG = {"1", "L", "LA", "P", "RGB", "RGBA", "I", "I;16"}
+_WRITTEN_AS = {
+    "YCbCr": "RGB",
+    "HSV": "RGB",
+    "La": "LA",
+    "RGBa": "RGBA",
+    "I;16L": "I",
+    "I;16N": "I",
+}
 
 
 @runtime_checkable
@@ -295,6 +304,8 @@ class _LabelsSoFar:
 
 def _file_of(image: Image.Image) -> bytes:
     file = io.BytesIO()
+    if image.mode in _WRITTEN_AS:
+        image = image.convert(_WRITTEN_AS[image.mode])
     image.save(file, "PNG" if image.mode in _IN_PNG else "TIFF")
     return file.getvalue()
 

@@ -9,6 +9,7 @@ anew after a change of the types::
 
 from __future__ import annotations
 
+import inspect
 import json
 from typing import Any
 
@@ -52,10 +53,15 @@ def read_json(text: str | bytes) -> HardenReport | EvaluateReport:
 
 def load_schema() -> dict[str, Any]:
     """Return the JSON Schema of both kinds of report."""
+    schema = msgspec.json.schema(HardenReport | EvaluateReport)
+    for part in schema["$defs"].values():
+        # Earlier releases of msgspec leave docstrings indented as they stand in the source.
+        if "description" in part:
+            part["description"] = inspect.cleandoc(part["description"])
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": f"cloakify report, schema_version {SCHEMA_VERSION}",
-        **msgspec.json.schema(HardenReport | EvaluateReport),
+        **schema,
     }
 
 

@@ -144,6 +144,23 @@ def test_images_and_names(tmp_path, spec, pixels, class_folder):
     assert len(next(open_data(made, spec(3, 4, 4), PLAIN).batches()).x) == len(modes)
 
 
+@pytest.mark.parametrize("mode", ["YCbCr", "HSV", "La", "RGBa", "CMYK"])
+def test_modes_that_files_do_not_hold_are_the_colours_that_pillow_makes_of_them(mode, spec):
+    grid = np.random.default_rng(0).integers(0, 256, (4, 4, 3), np.uint8)
+    image = Image.fromarray(grid, "RGB")
+    image = {
+        "La": lambda: image.convert("LA").convert("La"),
+        "RGBa": lambda: image.convert("RGBA").convert("RGBa"),
+    }.get(mode, lambda: image.convert(mode))()
+    expected = {
+        "La": lambda: image.convert("LA").convert("RGB"),
+        "RGBa": lambda: image.convert("RGBA").convert("RGB"),
+    }.get(mode, lambda: image.convert("RGB"))()
+    (batch,) = open_data([(image, 0)], spec(3, 4, 4), PLAIN).batches()
+    whole = np.rint(batch.x[0].transpose(1, 2, 0) * 255)
+    np.testing.assert_array_equal(whole, np.asarray(expected))
+
+
 def test_independent_labels(spec):
     y = np.array([[0, 1], [1, 1], [0, 0]])
     x = np.zeros((3, 4), np.float32)

@@ -164,7 +164,11 @@ def observe_shapes(lowering: Lowering) -> bool:
 
 
 def _observe(model: ModelProto, weights: Weights, unknown: list[str]) -> list[onnx.ValueInfoProto]:
-    """Run the model on zeros, and return the type and shape of each unknown tensor."""
+    """Run the model on zeros, and return the type and shape of each unknown tensor.
+
+    What a kernel does not make, though it may (the mean of a `SkipLayerNormalization`, before ONNX
+    Runtime 1.30), loses its name in ``model``.
+    """
     whole = ModelProto()
     whole.CopyFrom(model)
     drop_inputs(whole, weights)
@@ -180,7 +184,13 @@ def _observe(model: ModelProto, weights: Weights, unknown: list[str]) -> list[on
     }
     observed = []
     makers = {name: node for node in model.graph.node for name in node.output}
+    read = {value.name for value in model.graph.output}
+    read.update(name for node in model.graph.node for name in values_read(node))
     for name, value in zip(unknown, run_once(whole, feeds), strict=True):
+        if value is None and name not in read:
+            place = list(makers[name].output).index(name)
+            makers[name].output[place] = ""
+            continue
         if not isinstance(value, np.ndarray):
             raise UnsupportedOperatorError(
                 f"{makers[name].op_type} {makers[name].name!r} makes a sequence or an optional; "

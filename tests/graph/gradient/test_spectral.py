@@ -57,7 +57,8 @@ def test_dft(
     call = f"y = DFT{attributes(**more)}({', '.join(inputs).rstrip(', ')})"
     x = _sample((*sizes, parts))
     text = one_node(call, f"{unknown('double', x.ndim)} x", 20, ", ".join(constants))
-    check_both(text, {"x": x})
+    # Before, the runtime has as many results as there are frequencies, and they are complex.
+    check_both(text, {"x": x}, since="1.27" if kind == "real inverse" else "0")
 
 
 @pytest.mark.parametrize(("window", "measured"), [(False, True), (True, True), (True, False)])
@@ -80,7 +81,8 @@ def test_stft(
     sides = attributes(onesided=None if onesided and measured else int(onesided))
     call = f"y = STFT{sides}({', '.join(inputs).rstrip(', ')})"
     text = one_node(call, "double[?, ?, ?] x", 17, ", ".join(constants))
-    check_both(text, {"x": _sample((2, 9, parts))})
+    # Before, the runtime gets complex signals wrong, by up to 1e31.
+    check_both(text, {"x": _sample((2, 9, parts))}, since="1.31" if parts == 2 else "0")
 
 
 @pytest.mark.parametrize("name", ["fft", "ifft", "rfft", "irfft"])
