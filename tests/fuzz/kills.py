@@ -103,8 +103,8 @@ def run_child(scenario: Scenario, folder: Path, end: End | None = None) -> Ended
 def _become(command: list[str], said: Path, passed: Path, end: End) -> None:
     """Make this process the command's, and never return."""
     code = BROKEN
+    handle = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     try:
-        handle = os.open(said, os.O_WRONLY | os.O_CREAT)
         os.dup2(handle, 1)
         os.dup2(handle, 2)
         # Where this runs in the background SIGINT may be ignored.
@@ -121,7 +121,8 @@ def _become(command: list[str], said: Path, passed: Path, end: End) -> None:
     except SystemExit as done:
         code = int(done.code or 0)
     except BaseException:  # noqa: BLE001  (it is what is looked for)
-        traceback.print_exc(file=sys.__stderr__)
+        # Not by way of a stream: the command has its own way with these.
+        os.write(handle, traceback.format_exc().encode())
     finally:
         os._exit(code)
 

@@ -65,15 +65,19 @@ def _shape(node: gs.Node, output: gs.Tensor, known: dict[str, Shape]) -> Shape |
         value = node.attrs.get("value")
         return None if value is None else tuple(value.shape)
     if node.op == "ConstantOfShape" and isinstance(node.inputs[0], gs.Constant):
-        return tuple(int(size) for size in node.inputs[0].values)
+        return tuple(int(size) for size in node.inputs[0].values.reshape(-1))
     inner = known.get(node.inputs[0].name) if node.inputs else None
     if inner is None or node.op in _SAME_SHAPE:
         return inner
     if node.op == "Transpose":
         perm = node.attrs.get("perm", range(len(inner))[::-1])
-        return tuple(inner[axis] for axis in perm)
+        # Whoever runs the model says where it contradicts itself.
+        fits = sorted(perm) == list(range(len(inner)))
+        return tuple(inner[axis] for axis in perm) if fits else None
     if node.op == "Reshape" and isinstance(node.inputs[1], gs.Constant):
-        wanted = [int(size) for size in node.inputs[1].values]
+        wanted = [int(size) for size in node.inputs[1].values.reshape(-1)]
+        if 0 in wanted[len(inner) :]:
+            return None
         wanted = [inner[axis] if size == 0 else size for axis, size in enumerate(wanted)]
         rest = math.prod(inner) // max(1, math.prod(size for size in wanted if size > 0))
         return tuple(rest if size == -1 else size for size in wanted)

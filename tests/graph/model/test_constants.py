@@ -134,3 +134,18 @@ def test_networks_are_deeper_than_the_stack(fixed: bool) -> None:
         tensor = output
     assert (tensor in Constants(graph)) is fixed
     assert Constants(graph).shape(tensor) == ((1,) if fixed else None)
+
+
+@pytest.mark.parametrize(
+    ("body", "constants"),
+    [
+        ("y = Transpose <perm = [1, 0]> (v)", ""),
+        ("y = Transpose <perm = [0, 1, 3]> (v)", ""),
+        ("y = Transpose <perm = [1, 0, 2]> (one)", ", int64[1] one = {1}"),
+        ("y = Reshape (v, s)", ", int64[4] s = {1, 2, 12, 0}"),
+    ],
+)
+def test_what_contradicts_itself_has_no_shape(body: str, constants: str) -> None:
+    graph = imported(body, constants)
+    assert is_constant(graph)
+    assert Constants(graph).shape(graph.tensors()["y"]) is None
