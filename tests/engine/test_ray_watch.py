@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -106,6 +107,8 @@ def test_a_number_that_was_given_to_another_process_is_spared() -> None:
         child.wait()
 
 
+# As later releases of ray call them, and the scripts that earlier ones run.
+AGENT = re.compile(rb"^ray::.*Agent|/agent(/main)?\.py$")
 RAY_DRIVER = """
 import time
 from cloakify.engine.ray_cluster import RayCluster
@@ -114,6 +117,15 @@ cluster = RayCluster(EngineOptions(engine="ray", workers=1), gpus_wanted=False)
 print(cluster._folder, flush=True)
 time.sleep(600)
 """
+
+
+def command(process: int) -> bytes:
+    """Return the program and script that a process runs, or nothing where it has ended."""
+    try:
+        # Further on, the raylet names what it starts.
+        return b" ".join(Path(f"/proc/{process}/cmdline").read_bytes().split(b"\0")[:3])
+    except OSError:
+        return b""
 
 
 def test_ray_and_its_agents_go_with_a_killed_process() -> None:
@@ -127,10 +139,14 @@ def test_ray_and_its_agents_go_with_a_killed_process() -> None:
     )
     assert driver.stdout is not None
     folder = driver.stdout.readline().strip()
-    processes = list(ray_watch.below(driver.pid, folder))
-    # The agents are among those that the servers have started.
-    names = [Path(f"/proc/{each}/cmdline").read_bytes() for each in processes]
-    assert sum(name.startswith(b"ray::") and b"Agent" in name for name in names) == 2
+    # The agents are among those that the servers start, which ray does not wait for.
+    for _ in range(600):
+        processes = list(ray_watch.below(driver.pid, folder))
+        if sum(AGENT.search(command(each)) is not None for each in processes) == 2:
+            break
+        time.sleep(0.1)
+    else:
+        pytest.fail(f"no two agents among {[command(each) for each in processes]}")
     time.sleep(3)
     driver.kill()
     driver.wait()

@@ -66,6 +66,13 @@ def parse(body: str, rank: int, constants: dict[str, np.ndarray]) -> onnx.ModelP
     return model
 
 
+def session(model: onnx.ModelProto) -> ort.InferenceSession:
+    """Open a model as it is laid out: blocked channels lose the sum in ONNX Runtime 1.26."""
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    return ort.InferenceSession(model.SerializeToString(), options)
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_value_and_gradient_of_the_parts(name: str):
     shape, weight, fused, end = CASES[name]
@@ -84,15 +91,11 @@ def test_value_and_gradient_of_the_parts(name: str):
     )
     models = [parse(text, len(shape), constants) for text in texts]
     x = random.standard_normal(shape).astype(np.float32)
-    (y,), (expected,) = (
-        ort.InferenceSession(model.SerializeToString()).run(None, {"x": x}) for model in models
-    )
+    (y,), (expected,) = (session(model).run(None, {"x": x}) for model in models)
     np.testing.assert_allclose(y, expected, atol=1e-5)
     seed = random.standard_normal(y.shape).astype(np.float32)
     found, exact = (
-        ort.InferenceSession(gradient_model(model, {"x": shape}, ["x"]).SerializeToString()).run(
-            None, {"x": x, "seed_y": seed}
-        )[0]
+        session(gradient_model(model, {"x": shape}, ["x"])).run(None, {"x": x, "seed_y": seed})[0]
         for model in models
     )
     np.testing.assert_allclose(found, exact, atol=1e-5)
