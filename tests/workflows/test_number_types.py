@@ -64,7 +64,7 @@ def test_gates_are_tuned_in_other_float_types(
     data = data_in_type(planted, tmp_path, element_type)
     output = tmp_path / "hardened.onnx"
     setting = HardenSetting(
-        method="tuned", tune_steps=3, evaluation_steps=3, eps=0.05, device="cpu", effort="quick",
+        method="tuned", tune_steps=12, evaluation_steps=3, eps=0.05, device="cpu", effort="quick",
         max_accuracy_drop=0.5, write_anyway=True,
     )  # fmt: skip
     harden(model, data, output, setting)

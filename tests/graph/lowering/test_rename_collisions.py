@@ -8,8 +8,10 @@ import pytest
 
 from cloakify.attacks import Pgd
 from cloakify.errors import ModelError
+from cloakify.graph.analysis.classifier_search import Wanted
 from cloakify.graph.analysis.gate_sites import find_gate_sites
 from cloakify.graph.analysis.head_search import find_head
+from cloakify.graph.analysis.task import Task
 from cloakify.graph.attack_steps.gate_gradient import build_gate_gradient
 from cloakify.graph.edit.gates import insert_gates
 from cloakify.graph.lowering.pass_list import Pass
@@ -52,7 +54,9 @@ def renamed(shift: int) -> tuple[onnx.ModelProto, onnx.ModelProto]:
 
 @pytest.mark.parametrize("shift", range(len(OWN)))
 def test_attacks_do_not_depend_on_names(shift: int):
-    targets = [target_of(model) for model in renamed(shift)]
+    # Or an answer that is called features would be an embedding.
+    wanted = Wanted(task=Task.SINGLE)
+    targets = [target_of(model, wanted=wanted) for model in renamed(shift)]
     random = np.random.default_rng(0)
     x = random.random((6, 5)).astype(np.float32)
     y = targets[0].logits(x).argmax(axis=1)
