@@ -14,7 +14,7 @@ from cloakify.attacks.jobs import Jobs, share_jobs
 from cloakify.attacks.projection import to_hyperplane
 from cloakify.attacks.target import Target
 from cloakify.attacks.threat import ThreatModel
-from cloakify.numeric.arrays import Array, Labels
+from cloakify.numeric.arrays import Array, Labels, as_rows
 from cloakify.numeric.judging import is_right, nearest_rivals
 from cloakify.numeric.norms import lengths
 
@@ -196,4 +196,4 @@ class _Walk:
 
 
 def _rows(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    return values.reshape(len(values), -1)
+    return as_rows(values)

@@ -10,7 +10,7 @@ from cloakify.attacks.base import Attack
 from cloakify.attacks.target import Target
 from cloakify.attacks.threat import ThreatModel
 from cloakify.data import Copies, Dataset
-from cloakify.numeric.arrays import Array, Flags, Labels, floats
+from cloakify.numeric.arrays import Array, Flags, Labels, as_rows, floats
 
 # A copy at the edge of ball or box may lie past it by what float32 and the file's own format round
 # off, as a share of ε or of the data's unit.
@@ -61,7 +61,7 @@ def within(x: Array, clean: Array, threat: ThreatModel) -> tuple[Flags, Flags]:
     slack = BOX_ROUNDING * threat.factor
     inside = (x >= threat.lower - slack) & (x <= threat.upper + slack)
     ball: Flags = threat.distance(x, clean) <= threat.eps * (1 + ROUNDING)
-    box: Flags = np.all(inside.reshape(len(x), -1), axis=1)
+    box: Flags = np.all(as_rows(inside), axis=1)
     return ball, box
 
 

@@ -11,7 +11,7 @@ from cloakify.attacks.fgsm import Fgsm
 from cloakify.attacks.target import Target
 from cloakify.attacks.threat import ThreatModel
 from cloakify.data import Batch
-from cloakify.numeric.arrays import Array, Labels, floats
+from cloakify.numeric.arrays import Array, Labels, as_rows, floats
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Pairs:
     def of_numbers(self) -> Pairs:
         """Return the pairs of which all features and logits are finite."""
         arrays = (getattr(self, part.name) for part in fields(self))
-        finite = [np.isfinite(array.reshape(len(self.y), -1)).all(axis=1) for array in arrays]
+        finite = [np.isfinite(as_rows(array, len(self.y))).all(axis=1) for array in arrays]
         kept = np.logical_and.reduce(finite)
         return self if kept.all() else Pairs(*(getattr(self, p.name)[kept] for p in fields(self)))
 

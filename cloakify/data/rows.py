@@ -19,6 +19,7 @@ from cloakify.data.sanity import check_values
 from cloakify.data.source import RowSource
 from cloakify.errors import DataError
 from cloakify.graph.analysis.inputs import InputSpec
+from cloakify.numeric.arrays import as_rows
 
 
 @dataclass(frozen=True)
@@ -149,11 +150,11 @@ def _check_kept(
     stored: NDArray[np.generic], x: NDArray[np.generic], where: Callable[[int], str]
 ) -> None:
     """Raise DataError where a whole number does not fit the model's type."""
-    changed = (stored != x).reshape(len(stored), -1)
+    changed = as_rows(stored != x)
     slots = np.flatnonzero(changed.any(axis=1))
     if len(slots):
         slot = int(slots[0])
-        value = stored.reshape(len(stored), -1)[slot, changed[slot].argmax()]
+        value = as_rows(stored)[slot, changed[slot].argmax()]
         raise DataError(f"{where(slot)} holds {value}, which {x.dtype} can't hold")
 
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from cloakify.data.naming import shown, some
 from cloakify.errors import DataError
-from cloakify.numeric.arrays import floats
+from cloakify.numeric.arrays import as_rows, floats
 
 # A sample of so many labels is no list of labels.
 MOST_LABELS = 100_000
@@ -184,5 +184,5 @@ def _epsilon(dtype: np.dtype[np.generic]) -> float:
 
 def _first(wrong: NDArray[np.bool_]) -> int | None:
     """Index of the first sample with a wrong value."""
-    samples = np.flatnonzero(wrong.reshape(len(wrong), -1).any(axis=1))
+    samples = np.flatnonzero(as_rows(wrong).any(axis=1))
     return int(samples[0]) if len(samples) else None

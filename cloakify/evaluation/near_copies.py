@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloakify.attacks.threat import ThreatModel
-from cloakify.numeric.arrays import Array, Flags, Indices
+from cloakify.numeric.arrays import Array, Flags, Indices, as_rows
 from cloakify.numeric.norms import lengths
 
 # Random projections by which the nearest sample is looked for: a near copy is far nearer than all
@@ -91,7 +91,7 @@ def near_copies(
 
 def sketch(x: NDArray[np.generic], threat: ThreatModel) -> Array:
     """Return random projections [n, PROJECTIONS] of samples on the scale of ε."""
-    scaled = (x.astype(np.float32) / threat.factor).reshape(len(x), -1)
+    scaled = as_rows(x.astype(np.float32) / threat.factor)
     directions = np.random.default_rng(0).standard_normal(
         (scaled.shape[1], PROJECTIONS), np.float32
     )

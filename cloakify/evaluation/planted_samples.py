@@ -21,7 +21,7 @@ from cloakify.evaluation.samples import Samples
 from cloakify.graph.analysis.scores import Scores
 from cloakify.graph.analysis.task import Task
 from cloakify.graph.edit.readouts import Readouts, with_readouts
-from cloakify.numeric.arrays import Array, Flags, Indices, evenly, floats
+from cloakify.numeric.arrays import Array, Flags, Indices, as_rows, evenly, floats
 
 # For how many samples a point is planted: of so many, what sees half of what moves the features
 # misses two or more as a rule.
@@ -103,7 +103,7 @@ def try_planted(
         features = target.features_and_logits(points)[0]
         if len(features) != len(points):
             return PlantedTest(names, obstacle="its features are not counted by samples")
-        rows = features.reshape(len(points), -1)
+        rows = as_rows(features, len(points))
         if rows.shape[1] > MOST_FEATURES:
             return PlantedTest(names, obstacle=f"its head takes {rows.shape[1]} features")
         fitted.append(fit_readout(rows))
@@ -227,7 +227,7 @@ class _Ball:
 def _copy_with(target: Target, x: Array, fitted: Sequence[Readout]) -> Target:
     """Return the target with readouts, one for each of some samples, in place of its head."""
     readouts = Readouts(
-        samples=x.reshape(len(x), -1),
+        samples=as_rows(x),
         centre=np.stack([readout.centre for readout in fitted]),
         weight=np.stack([readout.weight for readout in fitted]),
         bias=np.array([readout.bias for readout in fitted], np.float32),

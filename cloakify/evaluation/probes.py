@@ -15,7 +15,7 @@ from cloakify.attacks.starts import random_in_ball
 from cloakify.data import Batch
 from cloakify.errors import NoGradientError
 from cloakify.evaluation.samples import Samples
-from cloakify.numeric.arrays import Array, Flags, Labels, floats
+from cloakify.numeric.arrays import Array, Flags, Labels, as_rows, floats
 from cloakify.numeric.judging import is_right
 from cloakify.numeric.norms import dual_lengths
 
@@ -164,7 +164,7 @@ def _on_probabilities(target: Target, features: Array, logits: Array) -> Flags:
         return np.zeros(len(logits), np.bool_)
     if target.independent:
         return shares(logits)
-    return on_probabilities(features.reshape(len(logits), -1), logits)
+    return on_probabilities(as_rows(features, len(logits)), logits)
 
 
 def on_probabilities(features: Array, logits: Array) -> Flags:

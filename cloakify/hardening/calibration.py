@@ -10,6 +10,7 @@ import numpy as np
 from cloakify.attacks import Attack
 from cloakify.engine.engine import Engine
 from cloakify.engine.task import Arrays, Job
+from cloakify.errors import DataError
 from cloakify.experiment.counting import counted
 from cloakify.experiment.experiment import Progress
 from cloakify.experiment.subject import SOURCE, Subject
@@ -53,7 +54,8 @@ def calibrate(
     Raises
     ------
     DataError
-        The model hardly knows the clean samples: wrong preprocessing or label order.
+        The model hardly knows the clean samples: wrong preprocessing or label order; or what it
+        makes of them are no numbers.
     """
     experiment = subject.first
     features = experiment.classifier.head.num_features
@@ -71,6 +73,11 @@ def calibrate(
     clean, attacked, y = (
         np.concatenate([part[name] for part in parts]) for name in ("clean", "attacked", "y")
     )
+    if not len(y):
+        raise DataError(
+            f"of {len(kept)} samples none has features and logits that are finite numbers, both "
+            "clean and attacked: check the preprocessing, and the model's weights"
+        )
     rank = int(parts[0]["rank"])
     return Calibration(
         statistics, subject.linear_head(rank), Captured(clean, attacked, y, y), kept, rank

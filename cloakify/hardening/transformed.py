@@ -27,7 +27,7 @@ from cloakify.graph.analysis.head import Head
 from cloakify.graph.edit.mask import insert_mask, mask_digest
 from cloakify.graph.edit.taps import tap
 from cloakify.masking.linear_head import LinearHead, read_head
-from cloakify.numeric.arrays import Array, Doubles, floats
+from cloakify.numeric.arrays import Array, Doubles, as_rows, floats
 from cloakify.onnxfile import FLOATS, values_of
 from cloakify.runtime import Device, Session
 
@@ -305,7 +305,7 @@ def _holds_floats(value: ValueInfoProto) -> bool:
 
 def _values(model: ModelProto, name: str, feeds: Feeds, device: Device) -> Doubles:
     (values,) = _run(model, [name], feeds, device)
-    return values.reshape(len(values), -1).astype(np.float64)
+    return as_rows(values).astype(np.float64)
 
 
 def _classes(scores: Doubles) -> NDArray[np.int64]:

@@ -17,7 +17,7 @@ from cloakify.graph.edit.mask import features_type
 from cloakify.graph.edit.taps import head_model, value_of_rank, with_parts
 from cloakify.graph.model import rewrite
 from cloakify.graph.model.support_vectors import read_support_vectors
-from cloakify.numeric.arrays import AnyArray, Array, floats
+from cloakify.numeric.arrays import AnyArray, Array, as_rows, floats
 from cloakify.onnxfile import values_of
 from cloakify.runtime import CPU, Device, Session
 
@@ -279,8 +279,9 @@ def at_answer(
 def by_feature(features: Array, head: Head) -> Array:
     """Return features as [n, D], or [n, P, D] where there are P > 1 positions."""
     if head.kernel:
-        return features.reshape(len(features), -1)
+        return as_rows(features)
     axis = head.features_axis % features.ndim
     moved = np.moveaxis(features, axis, -1)
-    flat = moved.reshape(len(features), -1, head.num_features)
+    positions = math.prod(moved.shape[1:]) // head.num_features
+    flat = moved.reshape(len(features), positions, head.num_features)
     return flat[:, 0] if flat.shape[1] == 1 else flat

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TypeVar
 
 import numpy as np
@@ -63,3 +64,19 @@ def softmax(logits: Array, axis: int) -> Array:
     powers: Array = np.exp(logits - logits.max(axis=axis, keepdims=True))
     powers /= powers.sum(axis=axis, keepdims=True)
     return powers
+
+
+def as_rows(values: NDArray[Element], count: int | None = None) -> NDArray[Element]:
+    """Return values of n samples as [n, numbers of each]; where n is 0 a shape of -1 would not do.
+
+    Parameters
+    ----------
+    values
+        [n, …], or of any shape where ``count`` says n.
+    count
+        n.
+    """
+    samples = len(values) if count is None else count
+    return values.reshape(
+        samples, values.size // samples if samples else math.prod(values.shape[1:])
+    )

@@ -68,6 +68,8 @@ def test_read_head(form: str) -> None:
     assert flat.shape == ((4, 3) if rank == 2 else (4, 4, 3))
     if rank == 4:
         assert np.array_equal(flat[1, 3], features[1, :, 1, 1])
+    # Of a batch of which nothing is a number none is left.
+    assert by_feature(features[:0], head).shape == (0, *flat.shape[1:])
 
 
 @given(
