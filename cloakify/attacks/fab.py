@@ -178,10 +178,10 @@ class _Walk:
         )
         factor = np.broadcast_to(threat.factor, lanes.x.shape).astype(np.float64)
         # All in moves away from the sample, in data units.
-        here = _rows((lanes.x - lanes.clean) / factor)
-        slope = _rows(seen.gradient * factor)
-        low = _rows((threat.lower - lanes.clean) / factor)
-        high = _rows((threat.upper - lanes.clean) / factor)
+        here = as_rows((lanes.x - lanes.clean) / factor)
+        slope = as_rows(seen.gradient * factor)
+        low = as_rows((threat.lower - lanes.clean) / factor)
+        high = as_rows((threat.upper - lanes.clean) / factor)
         rise = -seen.loss.astype(np.float64)
         from_here = to_hyperplane(
             slope, rise, np.minimum(low - here, 0), np.maximum(high - here, 0), threat.norm
@@ -193,7 +193,3 @@ class _Walk:
         move = (1 - alpha) * (here + self.beyond * from_here) + alpha * self.beyond * from_sample
         moved = lanes.clean + move.reshape(lanes.x.shape) * factor
         return np.clip(moved.astype(np.float32), threat.lower, threat.upper)
-
-
-def _rows(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    return as_rows(values)

@@ -6,7 +6,7 @@ A column of labels goes by its name; the samples are the numbers in all others, 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from cloakify.data.roles import Kind, Roles, assign
 from cloakify.data.source import Source
 from cloakify.data.text_source import TextSource
 from cloakify.errors import DataError
-from cloakify.numeric.arrays import AnyArray, Array, Labels
+from cloakify.numeric.arrays import AnyArray, Array, Doubles, Labels
 from cloakify.settings.endings import is_image
 
 # Some rows of a table: the cells of each column, by its name.
@@ -46,7 +46,8 @@ def open_table(path: Path, request: Request) -> Source:
     whole = chain([first], parts)
     # Or it would be held until all others are read.
     del first
-    source = _READERS.get(roles.kind, _read_numbers)(path, roles, whole)
+    read = _read_texts if roles.kind is Kind.TEXT else _read_numbers
+    source = read(path, roles, whole)
     source.notes = roles.notes
     return source
 
@@ -87,13 +88,21 @@ def _may_be_number(cell: str) -> bool:
 
 def _read_numbers(path: Path, roles: Roles, parts: Iterator[_Rows]) -> ArraySource:
     labels = {name: TextLabels() for name in roles.labels}
+    width: int | None = None
 
-    def rows() -> Iterator[list[AnyArray]]:
+    def rows() -> Iterator[Sequence[AnyArray]]:
+        nonlocal width
         start = 0
         for part in parts:
             if count := len(part[roles.samples[0]]):
                 _extend(labels, part)
-                yield [_numbers(path, name, part[name], start) for name in roles.samples]
+                if roles.kind is Kind.LIST:
+                    (name,) = roles.samples
+                    lists = _lists(path, name, part[name], start, width)
+                    width = lists.shape[1]
+                    yield list(lists.T)
+                else:
+                    yield [_numbers(path, name, part[name], start) for name in roles.samples]
             start += count
 
     source = table_of_numbers(path, rows(), (None, None))
@@ -101,32 +110,19 @@ def _read_numbers(path: Path, roles: Roles, parts: Iterator[_Rows]) -> ArraySour
     return source
 
 
-def _read_lists(path: Path, roles: Roles, parts: Iterator[_Rows]) -> ArraySource:
-    (name,) = roles.samples
-    labels = {each: TextLabels() for each in roles.labels}
-
-    def rows() -> Iterator[list[AnyArray]]:
-        start, width = 0, None
-        for part in parts:
-            lists = [_list_in(cell) for cell in part[name]]
-            _extend(labels, part)
-            for row, numbers in enumerate(lists, start):
-                where = f"{shown(path)} row {row} column {shown(name)!r}"
-                if numbers is None:
-                    raise DataError(f"{where} is {shown(part[name][row - start])!r}, no list")
-                width = len(numbers) if width is None else width
-                if len(numbers) != width:
-                    raise DataError(
-                        f"{where} holds {len(numbers)} numbers, row 0 {width}: give lists of one "
-                        "length"
-                    )
-            if lists:
-                yield list(np.array(lists, np.float64).T)
-            start += len(lists)
-
-    source = table_of_numbers(path, rows(), (None, None))
-    source.labels, source.class_names = _labels(path, labels)
-    return source
+def _lists(path: Path, name: str, cells: Sequence[str], start: int, width: int | None) -> Doubles:
+    """Return some rows of a column of lists, [n, width]; ``start`` is the first one's number."""
+    lists = [_list_in(cell) for cell in cells]
+    for row, (numbers, cell) in enumerate(zip(lists, cells, strict=True), start):
+        where = f"{shown(path)} row {row} column {shown(name)!r}"
+        if numbers is None:
+            raise DataError(f"{where} is {shown(cell)!r}, no list")
+        width = len(numbers) if width is None else width
+        if len(numbers) != width:
+            raise DataError(
+                f"{where} holds {len(numbers)} numbers, row 0 {width}: give lists of one length"
+            )
+    return np.array(lists, np.float64)
 
 
 def _list_in(cell: str) -> list[float] | None:
@@ -150,12 +146,6 @@ def _read_texts(path: Path, roles: Roles, parts: Iterator[_Rows]) -> TextSource:
     columns = list(texts.values())
     check_count(len(columns[0]), str(path))
     return TextSource(path, columns, *_labels(path, labels), lambda row: f"{shown(path)} row {row}")
-
-
-_READERS: Mapping[Kind, Callable[[Path, Roles, Iterator[_Rows]], Source]] = {
-    Kind.TEXT: _read_texts,
-    Kind.LIST: _read_lists,
-}
 
 
 def _extend(labels: Mapping[str, TextLabels], part: _Rows) -> None:

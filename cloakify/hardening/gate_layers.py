@@ -6,7 +6,7 @@ from onnx import ModelProto
 
 from cloakify.errors import ModelError, UsageError
 from cloakify.experiment.experiment import Experiment
-from cloakify.graph.analysis.gate_sites import GateSite, find_gate_sites
+from cloakify.graph.analysis.gate_sites import GateSite, choose_sites, find_gate_sites
 from cloakify.graph.edit.fold import check_foldable
 from cloakify.onnxfile import check_apart
 from cloakify.settings import HardenSetting
@@ -27,17 +27,18 @@ def settled(setting: HardenSetting, experiment: Experiment) -> HardenSetting:
 
     Raises
     ------
-    UsageError, ModelError
-        As :func:`sites_for`.
+    UsageError
+        No layer matches ``--tune-layers``.
     """
     if setting.tuning.gates != "auto":
         return setting
     if setting.tuning.emit == "mul" and not setting.tuning.binary:
-        by_position = setting.replace(gates="position")
-        sites = _matching(experiment.classifier.file.outline, experiment, by_position)
+        model, head = experiment.classifier.file.outline, experiment.classifier.head
+        found = find_gate_sites(model, head, by_position=True, shifts=setting.tuning.shifts)
+        sites = choose_sites(found, setting.tuning.layers) if found else []
         positions = sum(site.channels for site in sites if site.by_position)
         if 0 < positions <= MOST_POSITIONS:
-            return by_position
+            return setting.replace(gates="position")
     return setting.replace(gates="channel")
 
 
@@ -51,10 +52,21 @@ def sites_for(model: ModelProto, experiment: Experiment, setting: HardenSetting)
     ModelError
         Gates are to be folded, and a layer's weights do not let them.
     """
-    path = experiment.classifier.file.path
+    head, path = experiment.classifier.head, experiment.classifier.file.path
     if setting.tuning.gates == "position" and setting.tuning.emit == "fold":
         raise UsageError("--gates position can't be folded into weights; use --emit mul")
-    sites = _matching(model, experiment, setting)
+    if not find_gate_sites(model, head):
+        raise ModelError(
+            f"{path}: has no layer with channels before its head to tune; use --method deepcloak"
+        )
+    sites = gated_sites(
+        model,
+        head,
+        setting.tuning.layers,
+        setting.tuning.gates,
+        setting.tuning.emit,
+        shifts=setting.tuning.shifts,
+    )
     if setting.tuning.gates == "position" and not any(site.by_position for site in sites):
         raise UsageError(
             f"{path}: --gates position needs layers of images whose sizes the file says; these "
@@ -69,21 +81,3 @@ def sites_for(model: ModelProto, experiment: Experiment, setting: HardenSetting)
             check_foldable(site, tensors)
         check_apart(classifier.file, scaled_names(sites))
     return sites
-
-
-def _matching(model: ModelProto, experiment: Experiment, setting: HardenSetting) -> list[GateSite]:
-    """Return the layers that can be gated as asked; not every one of them need have positions."""
-    head = experiment.classifier.head
-    if not find_gate_sites(model, head):
-        raise ModelError(
-            f"{experiment.classifier.file.path}: has no layer with channels before its head to "
-            "tune; use --method deepcloak"
-        )
-    return gated_sites(
-        model,
-        head,
-        setting.tuning.layers,
-        setting.tuning.gates,
-        setting.tuning.emit,
-        shifts=setting.tuning.shifts,
-    )

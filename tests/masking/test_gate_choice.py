@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -23,6 +25,16 @@ def metrics(clean: float, robust: int, doubt: float = 0) -> GateMetrics:
 
 def checkpoint(step: int, clean: float, robust: int, theta: float = 0.0) -> Checkpoint:
     return Checkpoint(step, np.full((1, 2), theta), metrics(clean, robust))
+
+
+def priced(cost: float, gain: int, place: int = 0) -> Callable[[np.ndarray], GateMetrics]:
+    """Return what tries gates that cost and gain so much at full strength."""
+
+    def evaluate(theta: np.ndarray) -> GateMetrics:
+        strength = theta[0, place]
+        return metrics(90 - cost * strength, round(50 + gain * strength))
+
+    return evaluate
 
 
 def no_price(theta: np.ndarray) -> float:
@@ -49,11 +61,7 @@ def test_the_firmest_within_the_budget() -> None:
 
 def test_gates_that_cost_less_than_is_allowed_are_taken_further() -> None:
     points = [checkpoint(0, 90, 50), checkpoint(1, 86, 60, 1.0)]
-
-    def evaluate(theta: np.ndarray) -> GateMetrics:
-        strength = theta[0, 0]
-        return metrics(90 - 4.5 * strength, round(50 + 10 * strength))
-
+    evaluate = priced(4.5, 10)
     choice = choose_gates(points, POSITIVE, 0.05, evaluate, lambda theta: evaluate(theta).drop)
     assert choice.strength == 1.1 and choice.metrics.drop <= 0.05
     # Not without end, and not where it is of no use.
@@ -65,11 +73,7 @@ def test_gates_that_cost_less_than_is_allowed_are_taken_further() -> None:
 
 def test_gates_that_cost_too_much_are_drawn_back() -> None:
     points = [checkpoint(0, 90, 50), checkpoint(1, 80, 70, 1.0)]
-
-    def evaluate(theta: np.ndarray) -> GateMetrics:
-        strength = theta[0, 0]
-        return metrics(90 - 10 * strength, round(50 + 20 * strength))
-
+    evaluate = priced(10, 20)
     choice = choose_gates(points, POSITIVE, 0.05, evaluate, lambda theta: evaluate(theta).drop)
     assert choice.strength == 0.5
     np.testing.assert_allclose(choice.gates, np.exp(0.5))
@@ -79,11 +83,7 @@ def test_gates_that_cost_too_much_are_drawn_back() -> None:
 def test_shifts_are_drawn_back_in_proportion() -> None:
     points = [checkpoint(0, 90, 50), checkpoint(1, 80, 70, 1.0)]
     parameters = Parameters("positive", np.array([0.0, 3.0]))
-
-    def evaluate(theta: np.ndarray) -> GateMetrics:
-        strength = theta[0, 1]
-        return metrics(90 - 10 * strength, round(50 + 20 * strength))
-
+    evaluate = priced(10, 20, place=1)
     choice = choose_gates(points, parameters, 0.05, evaluate, lambda theta: evaluate(theta).drop)
     assert choice.strength == 0.5
     np.testing.assert_allclose(choice.gates, [np.exp(0.5), 1.5])

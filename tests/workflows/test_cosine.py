@@ -10,14 +10,12 @@ import onnxruntime as ort
 import pytest
 from numpy.typing import NDArray
 
-from cloakify.data import split
 from cloakify.graph.analysis.head_search import find_head
-from cloakify.graph.edit.mask import find_mask, insert_mask, strip_mask
+from cloakify.graph.edit.mask import insert_mask, strip_mask
 from cloakify.masking.linear_head import read_head
-from cloakify.settings import AttackSetting, HardenSetting
+from cloakify.settings import AttackSetting
 from cloakify.workflows.attack import attack
-from cloakify.workflows.harden import harden
-from cloakify.workflows.verify import verify
+from tests.support.ranked import hardened_by_ranking
 
 INPUTS, WIDTH, CLASSES, SCALE, EPS = 10, 12, 4, 6.0, 0.05
 _RNG = np.random.default_rng(3)
@@ -108,23 +106,7 @@ def test_what_is_masked_is_what_the_length_is_taken_of(source: Path) -> None:
 
 
 def test_hardened_by_the_ranking_of_these_features_and_proven(source: Path) -> None:
-    setting = HardenSetting(
-        eps=EPS, mask_ratio=0.3, score="deepcloak", device="cpu", evaluation_steps=2,
-        accept_accuracy=True,
-    )  # fmt: skip
-    out = source.with_name("hardened.onnx")
-    result = harden(source, source.with_name("data.npz"), out, setting)
-    with np.load(source.with_name("data.npz")) as data:
-        x, y = data["x"].astype(np.float64), data["y"]
-    fit = split(len(y), y, 0).fit
-    attacked = np.clip(x[fit] + EPS * np.sign(slope(x[fit], y[fit])), 0, 1)
-    shift = np.abs(features(attacked) - features(x[fit])).sum(axis=0)
-    expected = sorted(np.argsort(-shift, kind="stable")[: int(0.3 * WIDTH)].tolist())
-    assert sorted(result.report.mask.indices) == expected
-    installed = find_mask(onnx.load(out))
-    assert installed is not None
-    assert np.flatnonzero(installed.values == 0).tolist() == expected
-    assert verify(out, source, "cpu").faults == ()
+    hardened_by_ranking(source, features, slope, EPS)
 
 
 def test_attacked_along_the_gradient_of_the_cosines(source: Path) -> None:

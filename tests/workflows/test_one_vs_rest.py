@@ -9,13 +9,12 @@ import onnx
 import pytest
 from numpy.typing import NDArray
 
-from cloakify.data import split
-from cloakify.graph.edit.mask import find_mask
 from cloakify.settings import AttackSetting, EvaluateSetting, HardenSetting
 from cloakify.workflows.attack import attack
 from cloakify.workflows.evaluate import evaluate
 from cloakify.workflows.harden import harden
 from cloakify.workflows.verify import verify
+from tests.support.ranked import hardened_by_ranking
 
 INPUTS, WIDTH, CLASSES, EPS = 10, 12, 4, 0.05
 _RNG = np.random.default_rng(3)
@@ -87,26 +86,9 @@ def slope(x: NDArray[np.floating], y: NDArray[np.int64]) -> Doubles:
 
 
 def test_hardened_by_the_ranking_of_the_shared_features_and_proven(source: Path) -> None:
-    setting = HardenSetting(
-        eps=EPS, mask_ratio=0.3, score="deepcloak", device="cpu", evaluation_steps=2,
-        accept_accuracy=True,
-    )  # fmt: skip
-    out = source.with_name("hardened.onnx")
-    result = harden(source, source.with_name("data.npz"), out, setting)
-    with np.load(source.with_name("data.npz")) as data:
-        x, y = data["x"].astype(np.float64), data["y"]
-    fit = split(len(y), y, 0).fit
-    attacked = np.clip(x[fit] + EPS * np.sign(slope(x[fit], y[fit])), 0, 1)
-    shift = np.abs(features(attacked) - features(x[fit])).sum(axis=0)
-    expected = sorted(np.argsort(-shift, kind="stable")[: int(0.3 * WIDTH)].tolist())
-    assert sorted(result.report.mask.indices) == expected
-    hardened = onnx.load(out)
-    installed = find_mask(hardened)
-    assert installed is not None
-    assert np.flatnonzero(installed.values == 0).tolist() == expected
+    hardened, installed = hardened_by_ranking(source, features, slope, EPS)
     masked = installed.node.output[0]
     assert sum(masked in node.input for node in hardened.graph.node) == CLASSES
-    assert verify(out, source, "cpu").faults == ()
 
 
 def test_attacked_along_the_gradient_of_the_scores_before_they_are_bent(source: Path) -> None:

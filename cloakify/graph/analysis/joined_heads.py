@@ -289,11 +289,10 @@ def _fits(shape: tuple[int, ...], count: int) -> bool:
 
 def _picked(node: gs.Node, count: int) -> list[int] | None:
     """Return which columns a node takes, in its order; ``None`` where that is not known."""
-    if node.op == "ArrayFeatureExtractor":
+    if node.op in ("ArrayFeatureExtractor", "Gather"):
+        if node.op == "Gather" and not _is_last(node, node.attrs.get("axis", 0)):
+            return None
         places = constant_integers(node.inputs[1])
-    elif node.op == "Gather":
-        places = constant_integers(node.inputs[1])
-        places = places if _is_last(node, node.attrs.get("axis", 0)) else None
     else:
         axes = axes_of(node)
         bounds = [setting(node, name, slot) for slot, name in ((1, "starts"), (2, "ends"))]
