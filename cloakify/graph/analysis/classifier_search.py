@@ -177,18 +177,16 @@ def find_classifier(
     if groups is not None:
         refuse_groups(groups)
         reading = TaskReading(Task.MULTILABEL, f"{called(groups.choice)} of {groups.count} pairs")
-    if found.sign and not reading.sign:
-        reading = replace(reading, sign=found.sign)
-    if groups is not None and wanted.task not in (None, Task.MULTILABEL):
-        raise UsageError(f"--task {wanted.task}: the answers are labels ({reading.sign})")
-    if groups is not None:
-        pass
-    elif wanted.task is None:
-        features = None if head is None else head.num_features
-        refuse_numbers(graph, found.tensor, reading, found.count, features, constants)
-        refuse_several_axes(graph, found.tensor, found.count)
+        if wanted.task not in (None, Task.MULTILABEL):
+            raise UsageError(f"--task {wanted.task}: the answers are labels ({reading.sign})")
     else:
-        reading = _as_wanted(reading, found, wanted.task)
+        reading = reading if reading.sign else replace(reading, sign=found.sign)
+        if wanted.task is not None:
+            reading = _as_wanted(reading, found, wanted.task)
+        else:
+            features = None if head is None else head.num_features
+            refuse_numbers(graph, found.tensor, reading, found.count, features, constants)
+            refuse_several_axes(graph, found.tensor, found.count)
     scores = scores_at(found.tensor.name, found.count, reading, outputs)
     if head is not None:
         scores = scores_of(head, reading, outputs)
