@@ -14,7 +14,7 @@ from cloakify.cli.devices_command import devices
 from cloakify.cli.evaluate_command import evaluate
 from cloakify.cli.harden_command import harden
 from cloakify.cli.inspect_command import inspect
-from cloakify.cli.process import INTERRUPTED
+from cloakify.cli.process import INTERRUPTED, was_interrupted
 from cloakify.cli.verify_command import verify
 from cloakify.errors import CloakifyError, OutOfMemoryError
 from cloakify.version import __version__
@@ -49,7 +49,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
             # What libraries have to say of a damaged file is said by the one line of its error.
             if not sys.warnoptions:
                 warnings.simplefilter("ignore")
-            code = cli.main(arguments, prog_name="cloakify", standalone_mode=False)
+            code = _run_verb(arguments)
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except click.UsageError as error:
@@ -71,3 +71,13 @@ def run(arguments: Sequence[str] | None = None) -> int:
             raise error.__cause__ from None
         say("Interrupted; nothing was left half written.", err=True)
         return INTERRUPTED
+
+
+def _run_verb(arguments: Sequence[str] | None) -> object:
+    """Return what the verb returns."""
+    try:
+        return cli.main(arguments, prog_name="cloakify", standalone_mode=False)
+    except Exception:
+        if was_interrupted():
+            raise KeyboardInterrupt from None
+        raise

@@ -24,6 +24,12 @@ TRUST = "--trust"
 # Where standard error goes.
 _errors = 2
 
+# Whether a signal has raised KeyboardInterrupt.
+_met = False
+
+# Seconds after which an interruption that was lost comes again.
+AGAIN = 0.05
+
 # Batch systems end a job by SIGTERM, a closed terminal by SIGHUP. What is begun is cleaned up
 # behind them as behind Ctrl-C.
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
@@ -76,6 +82,16 @@ def begin_work() -> None:
     for number in _answered():
         if signal.getsignal(number) is _stop:
             signal.signal(number, _interrupt)
+            sys.unraisablehook = _unraised
+
+
+def was_interrupted() -> bool:
+    """Tell whether a signal has raised KeyboardInterrupt.
+
+    What ends a run after that may be another error: compiled code that is being imported makes an
+    ImportError of it.
+    """
+    return _met
 
 
 def _fill_descriptors() -> None:
@@ -103,10 +119,28 @@ def _answered() -> list[signal.Signals]:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
+    global _met
     from cloakify.limits.stages import tell_signal
 
+    _met = True
     tell_signal(number)
     raise KeyboardInterrupt
+
+
+def _unraised(lost: sys.UnraisableHookArgs) -> None:
+    """Interrupt again where an interruption came while errors are ignored, else report the error.
+
+    So it is in a finaliser, and in the callback of a weak reference.
+    """
+    if lost.exc_type is not KeyboardInterrupt:
+        sys.__unraisablehook__(lost)
+        return
+    from threading import Timer
+
+    # Not at once: it would be raised in here.
+    again = Timer(AGAIN, signal.raise_signal, [signal.SIGINT])
+    again.daemon = True
+    again.start()
 
 
 def _stop(number: int = 0, frame: FrameType | None = None) -> NoReturn:

@@ -130,3 +130,61 @@ def test_standard_output_on_a_full_disk() -> None:
         found = run("-m", "cloakify", verb, shell='exec "$@" >/dev/full')
         assert found.returncode == 1
         assert found.stderr == "Error: the output can't be written (No space left on device)\n"
+
+
+# Runs the command, which is sent a signal as soon as it works.
+MET = """
+import os, signal, sys, weakref
+
+import cloakify.cli.console as console
+from cloakify.cli.process import main
+
+begin = console.begin_work
+
+def begin_work():
+    begin()
+    strike()
+
+def kill(*_):
+    os.kill(os.getpid(), signal.SIGTERM)
+    for _ in range(1000):
+        pass
+
+def strike():
+    {strike}
+
+console.begin_work = begin_work
+main()
+"""
+
+# As compiled code does with what is raised while it is imported.
+TURNED = """
+    try:
+        kill()
+    except KeyboardInterrupt:
+        raise ImportError("initialization failed")
+"""
+
+CALLBACK = """
+    held = type("Held", (), {})()
+    reference = weakref.ref(held, kill)
+    del held
+"""
+
+FINALISER = """
+    type("Held", (), {"__del__": kill})()
+"""
+
+
+@pytest.mark.parametrize("strike", [TURNED, CALLBACK, FINALISER], ids=["import", "weak", "del"])
+def test_an_interruption_that_something_else_swallows(
+    case: list[str], tmp_path: Path, strike: str
+) -> None:
+    (tmp_path / "out").mkdir()
+    output = tmp_path / "out" / "a.npz"
+    # Long enough for an interruption that comes again.
+    arguments = ["attack", *case, "--steps", "100000", "--device", "cpu", "-o", str(output)]
+    found = run("-c", MET.replace("{strike}", strike.strip()), *arguments)
+    assert (found.returncode, found.stderr.splitlines()[-1:]) == (130, [LINE.strip()])
+    assert "Traceback" not in found.stderr
+    assert not list((tmp_path / "out").iterdir())

@@ -13,7 +13,8 @@ from onnx import ModelProto
 from cloakify.errors import CloakifyError, NoGradientError, UnsupportedOperatorError
 from cloakify.graph.gradient.coverage import gradient_coverage
 from cloakify.graph.gradient.gradients import gradients_of
-from cloakify.graph.gradient.rule import has_rule
+from cloakify.graph.gradient.rule import Situation, has_rule, rule_of
+from cloakify.graph.lowering.decompositions.catalogue import KINDS
 from cloakify.graph.lowering.specialise import specialise
 from tests.support.onnx_cases import cases
 
@@ -180,3 +181,27 @@ def test_every_operator_case() -> None:
             assert (refused is None) == (missing == ()), (case.name, refused, missing)
             told["supported" if refused is None else "refused"] += 1
     assert told["supported"] > 1200 and told["refused"] > 70, told
+
+
+@pytest.mark.parametrize("value", ["tensor", "graph", "tensors", "nothing", "numbers"])
+@pytest.mark.parametrize(
+    ("domain", "op_type"), [(kind.domain, name) for kind in KINDS for name in kind.op_types]
+)
+def test_any_attribute_may_stand_at_what_is_written_out(
+    domain: str, op_type: str, value: str
+) -> None:
+    constant = gs.Constant("", np.arange(3))
+    attribute = {
+        "tensor": constant,
+        "graph": gs.Graph(),
+        "tensors": [constant, constant],
+        "nothing": [],
+        "numbers": [1.5, 2.5],
+    }[value]
+    inputs = [gs.Variable("x")] * 3
+    node = gs.Node(op_type, attrs={"odd": attribute}, inputs=inputs, domain=domain or None)
+    rule = rule_of(node)
+    assert rule is not None
+    never = Situation(bool, bool, bool, is_lowered=False)
+    # Of tensors whose shapes are unknown nothing is known yet.
+    assert rule.supports(node, never) is None

@@ -5,7 +5,8 @@ Before that, those are supported that will be written out.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import onnx
 import onnx_graphsurgeon as gs
@@ -25,8 +26,7 @@ def _is_written_out(kind: WrittenOut) -> Supports:
             [tensor.name for tensor in node.inputs],
             [tensor.name for tensor in node.outputs],
             domain=kind.domain,
-            # Of an empty list the type of what it does not hold can't be told.
-            **{key: value for key, value in node.attrs.items() if not _is_empty(value)},
+            **_told(node.attrs),
         )
         shapes = {
             tensor.name: shape
@@ -42,8 +42,20 @@ def _is_written_out(kind: WrittenOut) -> Supports:
     return supports
 
 
-def _is_empty(value: object) -> bool:
-    return isinstance(value, list | tuple) and not value
+def _told(attributes: Mapping[str, object]) -> dict[str, Any]:
+    """Return attributes as a message takes them, without those that none of these operators reads.
+
+    A strange model may have any attribute at any node. Of an empty list the type of what it does
+    not hold can't be told.
+    """
+    told: dict[str, Any] = {}
+    for key, value in attributes.items():
+        values = value if isinstance(value, list | tuple) else [value]
+        if isinstance(value, gs.Constant):
+            told[key] = onnx.numpy_helper.from_array(value.values)
+        elif values and all(isinstance(each, int | float | str | bytes) for each in values):
+            told[key] = value
+    return told
 
 
 def _branch_is_known(node: gs.Node, at: Situation) -> str | None:
