@@ -60,9 +60,16 @@ def outlook_of_plan(plan: AttackPlan, samples: int, models: int, pace: Pace) -> 
 
 
 def outlook_of_hardening(
-    setting: HardenSetting, splits: Splits, attack: Attack, pace: Pace
+    setting: HardenSetting,
+    splits: Splits,
+    attack: Attack,
+    pace: Pace,
+    tuning: tuple[str, float] | None = None,
 ) -> Outlook:
-    """Return what choosing a mask and judging it will take; of gates, what judging them will."""
+    """Return what choosing a mask and judging it will take.
+
+    Where gates are tuned in its place, ``tuning`` is what that is in words, and its seconds.
+    """
     effort, left = effort_of(setting), pace.left[-1]
     judging = evaluation_attack(setting, stop_early=True)
     onward = judging.steps if effort.onward is None else effort.onward
@@ -77,8 +84,9 @@ def outlook_of_hardening(
     work += Work(forwards=checked * effort.checking_queries)
     work += (_attack(judging, 1.0) + Work(forwards=PASSES)).times(min(PLANTED, len(splits.report)))
     judged = f"{len(splits.report)} samples judge it by {judging.name} ({judging.steps})"
-    if setting.masking.method == "tuned":
-        return Outlook(f"when gates are tuned, {judged}", work.seconds(pace), pace)
+    if tuning is not None:
+        task, seconds = tuning
+        return Outlook(f"{task}, {judged}", seconds + work.seconds(pace), pace)
     pairs = _attack(attack, 1.0) + Work(forwards=1)
     rounds = 1
     if setting.masking.score == "auto":

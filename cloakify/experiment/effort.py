@@ -31,6 +31,8 @@ class Effort:
         On how many samples outputs and gradients are looked at, at most.
     checked, checking_queries
         On how many samples that stand the gradient-free check is run at most, and how far.
+    tuning_steps
+        Of gates' optimiser, where these are tuned; of all sets of samples together.
     half_width
         How far an accuracy's 95 % interval may reach to either side: it says how many samples are
         reported on, as far as there are so many.
@@ -47,6 +49,7 @@ class Effort:
     probed: int | None
     checked: int
     checking_queries: int
+    tuning_steps: int
     half_width: float
 
 
@@ -65,6 +68,7 @@ EFFORTS = {
         probed=64,
         checked=32,
         checking_queries=20,
+        tuning_steps=250,
         half_width=0.1,
     ),
     "standard": Effort(
@@ -79,6 +83,7 @@ EFFORTS = {
         probed=256,
         checked=48,
         checking_queries=50,
+        tuning_steps=750,
         half_width=0.03,
     ),
     "thorough": Effort(
@@ -93,6 +98,7 @@ EFFORTS = {
         probed=None,
         checked=512,
         checking_queries=1000,
+        tuning_steps=1500,
         half_width=0.02,
     ),
 }

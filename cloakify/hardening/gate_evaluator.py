@@ -133,7 +133,7 @@ class GateEvaluator:
         if not len(seen):
             return float(unseen.sum()), error
         # A whole standard error of few samples would leave a third of the budget unused.
-        return float(UNSEEN * unseen.sum() + (1 - UNSEEN) * seen.sum()), error / 2
+        return float(UNSEEN * unseen.sum() + (1 - UNSEEN) * seen.sum()), error / 4
 
     def _cost(self, answered: Sequence[Arrays]) -> Doubles:
         """Return what answers to the folds' samples cost, sample by sample; none of no answers."""

@@ -29,6 +29,7 @@ from cloakify.hardening.gate_evaluator import GateEvaluator
 from cloakify.hardening.gate_layers import settled, sites_for
 from cloakify.hardening.gate_tasks import GateWork
 from cloakify.hardening.tuning_plan import folds_of, make_plan
+from cloakify.masking.course import Course
 from cloakify.masking.gate_choice import GateChoice, choose_gates
 from cloakify.masking.gated import channels_of, split_gates
 from cloakify.masking.optimiser import Parameters
@@ -167,11 +168,11 @@ def tune_gates(
     parameters = Parameters(plan.kind, units, channels, plan.own_rate)
     folds, held_out = folds_of(splits, experiment.dataset.labels, plan.seed)
     evaluator = GateEvaluator(work, parameters, experiment.labels, held_out)
-    learned_from = [np.concatenate([fold, extra]) for fold in folds]
-    work.remember(np.unique(np.concatenate(learned_from)))
+    course = Course([np.concatenate([fold, extra]) for fold in folds], plan)
+    work.remember(course)
     outcome = tune(
         work.learn,
-        learned_from,
+        course,
         experiment.threat,
         plan,
         parameters,

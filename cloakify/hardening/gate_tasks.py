@@ -18,12 +18,11 @@ from cloakify.evaluation.samples import Samples
 from cloakify.experiment.experiment import Experiment
 from cloakify.experiment.subject import Subject
 from cloakify.graph.analysis.gate_sites import GateSite
-from cloakify.graph.analysis.task import Task as Answer
-from cloakify.masking.course import Draw
-from cloakify.masking.gated import GatedModel, neutral_gates
+from cloakify.masking.course import Course, Draw
+from cloakify.masking.gated import GatedModel
 from cloakify.masking.lesson import Learned, Lesson, answers_of, attack_batch, learn
 from cloakify.masking.tuning_plan import TuningPlan
-from cloakify.numeric.arrays import Doubles, Indices, floats, in_chunks
+from cloakify.numeric.arrays import Array, Doubles, Indices, floats, in_chunks
 from cloakify.runtime import fitting_batch_size
 
 # Of the attack that gates are tried by.
@@ -53,7 +52,7 @@ class _OnGates(Task[Subject]):
 
     def model(self, subject: Subject) -> GatedModel:
         """Return the classifier with gates; it stays open."""
-        return subject.once("gated", lambda: _gated(subject.first, self.sites))
+        return gated_model(subject, self.sites)
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,6 +82,21 @@ class Answering(_OnGates):
         model = self.model(subject)
         model.set(self.gates)
         return {"logits": model.target.logits(floats(batch.x)), "y": batch.y}
+
+
+@dataclass(frozen=True, eq=False)
+class AnsweringDraw(_OnGates):
+    """Makes of what is drawn ``answers``, the source's; see :func:`~.lesson.answers_of`."""
+
+    drawn: Draw
+    name = "answering what is drawn"
+
+    def run(self, subject: Subject, batch: Batch, tell: Tell) -> Arrays:
+        """See :meth:`Task.run`."""
+        model = self.model(subject)
+        model.set(model.neutral)
+        logits = model.target.logits(self.drawn.inputs(floats(batch.x)))
+        return {"answers": answers_of(logits, independent=model.target.independent)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,24 +155,27 @@ class GateWork:
     ) -> None:
         self.sites, self.plan = tuple(sites), plan
         self._engine, self._subject = engine, subject
-        first = subject.first
-        # As planned, whatever had to be halved by now.
-        planned = min(first.batching.first, _fitting(first))
-        self._size = first.spec.batch_size or planned
-        self._known, self._answers = np.empty(0, np.int64), np.empty((0, 0), np.float32)
+        self._size = shard_size(subject.first)
+        self._known: Indices = np.empty(0, np.int64)
+        self._answers: Array = np.empty((0, 0, 0), np.float32)
 
-    def remember(self, samples: Indices) -> None:
-        """Ask the source once for what it answers on samples that steps will learn from again.
+    def remember(self, course: Course) -> None:
+        """Ask the source once for what it answers on what steps will learn from again.
 
-        Mixtures are new each time; and what is seen but once is asked when it is.
+        What is seen but once is asked when it is.
         """
-        scores, plan = self._subject.first.classifier.scores, self.plan
-        seen_again = plan.steps * plan.batch_size > len(samples)
-        if plan.mix or not seen_again or len(samples) * scores.num_classes > REMEMBERED:
+        samples, drawn = course.samples, course.every()
+        count = len(samples) * len(drawn)
+        seen_again = self.plan.steps * self.plan.batch_size > count
+        classes = self._subject.first.classifier.scores.num_classes
+        if not seen_again or count * classes > REMEMBERED:
             return
-        (made,) = self.do([self.answering(neutral_gates(self.sites), samples)])
+        parts = [draw.at(rows) for draw in drawn for rows in self._chunks(np.arange(len(samples)))]
+        tasks = [AnsweringDraw(self.sites, self.plan, part) for part in parts]
+        made = self.do([Job(task, [task.drawn.samples]) for task in tasks])
+        answers = np.concatenate([each["answers"] for each in made])
         self._known = samples
-        self._answers = answers_of(made["logits"], independent=scores.task is Answer.MULTILABEL)
+        self._answers = answers.reshape(len(drawn), len(samples), -1)
 
     def units(self, samples: Indices) -> Doubles:
         """Return how large the outputs are that shifts are added to, on samples; [count]."""
@@ -187,7 +204,8 @@ class GateWork:
         """Learn what a step asks for, its shards dealt among all workers; see :data:`Learn`."""
         if len(self._known):
             places = np.searchsorted(self._known, lesson.draw.index)
-            lesson = replace(lesson, answers=self._answers[places])
+            mixture = 0 if lesson.draw.mixture is None else lesson.draw.mixture
+            lesson = replace(lesson, answers=self._answers[mixture, places])
         dealt = self._deal(lesson.draw)
         coming: list[Indices] = []
         if upcoming is not None:
@@ -221,16 +239,25 @@ def _in_turn(parts: Sequence[Learned]) -> Learned:
     return Learned(loss, right, gradient)
 
 
-def _gated(experiment: Experiment, sites: Sequence[GateSite]) -> GatedModel:
-    """Return the classifier with gates, in batches that are worth it."""
-    return GatedModel(
-        experiment.attacked(),
-        sites,
-        experiment.spec,
-        experiment.classifier.scores,
-        experiment.dataset.sample_shape,
-        experiment.device,
-        experiment.batching.at_most(_fitting(experiment)),
+def shard_size(experiment: Experiment) -> int:
+    """Return how many samples a shard holds: as planned, whatever had to be halved by now."""
+    return experiment.spec.batch_size or min(experiment.batching.first, _fitting(experiment))
+
+
+def gated_model(subject: Subject, sites: Sequence[GateSite]) -> GatedModel:
+    """Return the first classifier with gates, in batches that are worth it; it stays open."""
+    experiment = subject.first
+    return subject.once(
+        "gated",
+        lambda: GatedModel(
+            experiment.attacked(),
+            sites,
+            experiment.spec,
+            experiment.classifier.scores,
+            experiment.dataset.sample_shape,
+            experiment.device,
+            experiment.batching.at_most(_fitting(experiment)),
+        ),
     )
 
 

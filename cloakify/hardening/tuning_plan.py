@@ -8,6 +8,7 @@ import numpy as np
 
 from cloakify.data import Splits
 from cloakify.data.splits import some_of
+from cloakify.experiment.effort import effort_of
 from cloakify.masking.tuning_plan import TuningPlan
 from cloakify.numeric.arrays import Labels
 from cloakify.settings import HardenSetting
@@ -16,8 +17,8 @@ from cloakify.settings import HardenSetting
 # gates would learn them by heart.
 FEW_SAMPLES = 2000
 
-# Of all sets of samples together.
-STEPS = 600
+# More mixtures of a sample than are seen often, and few enough to ask the source for them.
+MIXTURES = 16
 
 # Binary gates move only by crossing a threshold.
 BINARY_RATE = 0.05
@@ -51,9 +52,9 @@ def mixes_samples(setting: HardenSetting, samples: int) -> bool:
 def make_plan(setting: HardenSetting, samples: int) -> TuningPlan:
     """Return how to tune on so many samples."""
     plan = TuningPlan(
-        steps=setting.tuning.steps or STEPS,
+        steps=setting.tuning.steps or effort_of(setting).tuning_steps,
         max_accuracy_drop=setting.masking.max_accuracy_drop,
-        mix=mixes_samples(setting, samples),
+        mixtures=MIXTURES if mixes_samples(setting, samples) else 0,
         seed=setting.run.seed,
     )
     return replace(plan, kind="binary", rate=BINARY_RATE) if setting.tuning.binary else plan

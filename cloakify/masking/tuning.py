@@ -10,8 +10,8 @@ What attacked samples are to be answered with is not their label but what the so
 the clean ones, with all its doubts (adversarially robust distillation; Goldblum, Fowl, Feizi and
 Goldstein, arXiv 1905.09747): the same robustness then costs less clean accuracy.
 
-Few samples are cross-fitted: the gates that come of it learn from all of them, in every other step;
-in the steps between, each half is tuned on by itself and tried on the other. So all samples are
+Few samples are cross-fitted: the gates that come of it learn from all of them, in most
+steps; in the others each half is tuned on by itself and tried on the other. So all samples are
 learned from, and all tell what that costs on samples that were not.
 
 From time to time the gates are tried on held-out samples, clean and under PGD; what is kept in the
@@ -23,7 +23,7 @@ and are answered by more steps.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -36,7 +36,7 @@ from cloakify.masking.optimiser import Parameters, cosine
 from cloakify.masking.tuning_plan import TuningPlan
 from cloakify.masking.tuning_state import Checkpoint, GateMetrics, TuningState
 from cloakify.numeric.adam import Adam
-from cloakify.numeric.arrays import Doubles, Labels
+from cloakify.numeric.arrays import Doubles
 
 # The share of samples that withstand one step but not PGD from which on one step is too weak; at
 # small budgets it stays below. And the steps that are enough for any budget.
@@ -77,7 +77,7 @@ class Outcome:
 
 def tune(
     learn: Learn,
-    folds: Sequence[Labels],
+    course: Course,
     threat: ThreatModel,
     plan: TuningPlan,
     parameters: Parameters,
@@ -94,7 +94,7 @@ def tune(
     ----------
     learn
         Does what a step asks of its samples; told besides which ones come next.
-    folds
+    course
         The samples to tune on; of several sets, each has parameters of its own, and the first's are
         those that matter.
     threat
@@ -117,7 +117,7 @@ def tune(
     UnsupportedOperatorError
         The graph has no gradient.
     """
-    state, course = state or TuningState.fresh(parameters, len(folds)), Course(folds, plan)
+    state = state or TuningState.fresh(parameters, course.folds)
     try:
         if not state.checkpoints:
             state = _guarded(_checked(state, plan, evaluate))

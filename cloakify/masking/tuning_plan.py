@@ -35,8 +35,9 @@ class TuningPlan:
         How many checks in a row may bring nothing better.
     kind
         ``positive`` or ``binary``.
-    mix
-        Whether samples are mixed with each other (:mod:`~cloakify.masking.mixing`).
+    mixtures
+        How many mixtures with others each sample is learned by (:mod:`~cloakify.masking.mixing`);
+        0 to learn from the samples themselves.
     seed
         Of the order of the samples, of their mixing and of the random starts.
     """
@@ -52,5 +53,5 @@ class TuningPlan:
     checks: int = 5
     patience: int = 3
     kind: Kind = "positive"
-    mix: bool = False
+    mixtures: int = 0
     seed: int = 0

@@ -238,7 +238,7 @@ class TuningOptions(Group, frozen=True, kw_only=True):
             "Steps of the tuning.",
             flag="--tune-steps",
             also=("--steps-tune",),
-            unset="600",
+            unset="750, as many as --effort says",
             method="tuned",
         ),
     ] = None
@@ -261,14 +261,11 @@ class EvaluationOptions(Group, frozen=True, kw_only=True):
 
     effort: Annotated[
         Literal["quick", "standard", "thorough"],
-        Option("How much work goes into the choice of a mask and into the figures."),
+        Option("How much work goes into the choice of a mask or of gates, and into the figures."),
     ] = "standard"
     time_budget: Annotated[
         Duration | None,
-        Option(
-            TIME_BUDGET,
-            method="deepcloak",
-        ),
+        Option(TIME_BUDGET),
     ] = None
     attack: Annotated[
         Literal["auto", "apgd", "apgd-dlr", "apgd-t"],

@@ -40,6 +40,7 @@ from cloakify.experiment.time_budget import within_time
 from cloakify.hardening.candidate import HardenedCandidate
 from cloakify.hardening.gate_method import find_gate_candidate
 from cloakify.hardening.mask_method import find_mask_candidate
+from cloakify.hardening.tuning_outlook import measure_tuning, outlook_of_tuning
 from cloakify.onnxfile import find_model_file, save_model
 from cloakify.report.records import GivenCopies, HardenReport
 from cloakify.settings import HardenSetting
@@ -286,8 +287,15 @@ def _foretold(run: _Run, clock: StageTimes, told: Callable[[Outlook], None] | No
             gradients=follows_gradient(run.setting),
         )
 
+        tuned = run.setting.masking.method == "tuned"
+        tuning = measure_tuning(run.subject, run.setting, run.splits) if tuned else None
+
     def outlook(setting: HardenSetting) -> Outlook:
-        return outlook_of_hardening(setting, _splits(run.experiment, setting), run.attack, pace)
+        splits = _splits(run.experiment, setting)
+        ahead = None
+        if tuning is not None:
+            ahead = outlook_of_tuning(run.subject, setting, splits, tuning)
+        return outlook_of_hardening(setting, splits, run.attack, pace, ahead)
 
     setting = within_time(run.setting, clock.spent, lambda tried: outlook(tried).seconds)
     if told is not None:

@@ -143,6 +143,7 @@ def harden(bench: Bench, task: Task, folder: Path, idx: Path) -> tuple[Path, str
         device="cpu",
         evaluation_steps=1,
         write_anyway=True,
+        seed=task.seed,
         **({"mask_ratio": task.ratio} if task.ratio else {"max_accuracy_drop": task.drop}),
         **METHODS[task.method],  # type: ignore[arg-type]
     )
@@ -174,7 +175,10 @@ def tasks(options: argparse.Namespace) -> list[Task]:
             for count in map(int, options.calibration.split(",")):
                 for method in options.methods.split(","):
                     for ratio in map(float, options.ratios.split(",")):
-                        found.append(Task(model, eps, method, count, *common, ratio))
+                        found += [
+                            Task(model, eps, method, count, *common, ratio, seed)
+                            for seed in map(int, options.seeds.split(","))
+                        ]
     return found
 
 
@@ -186,6 +190,7 @@ def main() -> None:
     parser.add_argument("--calibration", default="1000")
     parser.add_argument("--ratios", default="0", help="of the features; 0: what --drop allows")
     parser.add_argument("--drop", type=float, default=0.02)
+    parser.add_argument("--seeds", default="0", help="of hardening; of several the mean is told")
     parser.add_argument("--attack", default="apgd,apgd-t")
     parser.add_argument("--samples", type=int, default=1000)
     parser.add_argument("--idx", type=Path, default=fashion_mnist.DEBIAN_FOLDER)

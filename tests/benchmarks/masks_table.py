@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import groupby
 
 import numpy as np
 
@@ -42,7 +43,8 @@ PANEL, HEIGHT, MARGIN = 330, 300, 52
 class Task:
     """One row of the table: how to harden, and how to attack the result; ε in 255ths.
 
-    ``ratio`` is the share of the features that is masked, 0 for what ``drop`` allows.
+    ``ratio`` is the share of the features that is masked, 0 for what ``drop`` allows; ``seed`` is
+    of all that is drawn while it is hardened.
     """
 
     model: str
@@ -53,6 +55,7 @@ class Task:
     attack: str
     samples: int
     ratio: float = 0.0
+    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -115,28 +118,50 @@ def markdown(measured: Sequence[Measured], only: Task | None = None) -> list[str
             order.index(found.task.method),
             found.task.calibration,
             found.task.ratio,
+            found.task.drop,
+            found.task.seed,
         ),
     )
-    for found in rows:
-        task = found.task
-        source = source_of(measured, task)
-        gain = cost = ""
-        if task.method != SOURCE:
+    for _, seeds in groupby(rows, lambda found: replace(found.task, seed=0)):
+        found, *more = alike = list(seeds)
+        task, source = found.task, source_of(measured, found.task)
+        robust, gain, cost = percent(accuracy_figure(found.robust)), "", ""
+        if more:
+            robust = f"{_mean(alike, 'robust'):.1f}"
+            gain, cost = _over_seeds(alike, source, "robust"), _over_seeds(alike, source, "right")
+        elif task.method != SOURCE:
             gain = points(gain_figure(found.robust, source.robust))
-            cost = f" ({points(gain_figure(found.right, source.right))})"
+            cost = points(gain_figure(found.right, source.right))
         cells = [
             task.model.removeprefix("fashion_"),
             f"{task.eps:g}/255",
             NAMES[task.method] + (f", {task.ratio:.0%}" if task.ratio else ""),
             f"{task.calibration:,}" if task.calibration else "",
-            percent(accuracy_figure(found.robust)),
+            robust,
             gain,
-            f"{100 * found.right.mean():.1f}{cost}",
-            f"{100 * found.moved.mean():.1f}",
-            f"{found.harden_seconds:.0f}" if task.calibration else "",
+            f"{_mean(alike, 'right'):.1f}" + (f" ({cost})" if cost else ""),
+            f"{_mean(alike, 'moved'):.1f}",
+            f"{np.mean([one.harden_seconds for one in alike]):.0f}" if task.calibration else "",
         ]
         lines.append(f"| {' | '.join(cells)} |")
     return lines
+
+
+def _mean(alike: Sequence[Measured], what: str) -> float:
+    """Return the mean over seeds of an accuracy, in percent."""
+    return float(np.mean([100 * getattr(found, what).mean() for found in alike]))
+
+
+def _gains(alike: Sequence[Measured], source: Measured, what: str) -> list[float]:
+    """Return what each seed gains of an accuracy, in points."""
+    before = getattr(source, what)
+    return [100 * gain_figure(getattr(found, what), before).value for found in alike]
+
+
+def _over_seeds(alike: Sequence[Measured], source: Measured, what: str) -> str:
+    """Return the mean gain over seeds, in points, and the least and the most."""
+    gains = _gains(alike, source, what)
+    return f"{np.mean(gains):+.1f} [{min(gains):+.1f} to {max(gains):+.1f}, {len(gains)} seeds]"
 
 
 def summary(measured: Sequence[Measured], eps: float = 4, calibration: int = 1000) -> list[str]:
@@ -150,20 +175,23 @@ def summary(measured: Sequence[Measured], eps: float = 4, calibration: int = 100
     names = [model.removeprefix("fashion_") for model in models]
     lines = [f"| hardened by | {' | '.join(names)} |", "| --- |" + " --- |" * len(models)]
     for method, name in NAMES.items():
-        rows = {row.task.model: row for row in shown if row.task.method == method}
+        rows = [row for row in shown if row.task.method == method]
         if not rows:
             continue
         cells = []
         for model in models:
-            if model not in rows:
+            alike = [row for row in rows if row.task.model == model]
+            if not alike:
                 cells.append("not measured")
                 continue
-            row = rows[model]
-            clean = f"{100 * row.right.mean():.1f}"
+            robust = percent(accuracy_figure(alike[0].robust))
+            clean, seeds = f"{_mean(alike, 'right'):.1f}", ""
             if method != SOURCE:
-                cost = gain_figure(row.right, source_of(measured, row.task).right)
-                clean = f"{100 * cost.value:+.1f}"
-            cells.append(f"{percent(accuracy_figure(row.robust))}, clean {clean}")
+                source = source_of(measured, alike[0].task)
+                clean = f"{np.mean(_gains(alike, source, 'right')):+.1f}"
+            if len(alike) > 1:
+                robust, seeds = f"{_mean(alike, 'robust'):.1f}", f" ({len(alike)} seeds)"
+            cells.append(f"{robust}, clean {clean}{seeds}")
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return lines
 
@@ -251,7 +279,7 @@ def panel(title: str, rows: Sequence[Measured], low: float, high: float) -> list
             f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{ends[0]:.1f}" y2="{ends[1]:.1f}" '
             f'stroke="{colour}"/><circle cx="{x:.1f}" cy="{y:.1f}" r="5" fill="{colour}"/>'
         )
-        if found.task.calibration:
+        if found.task.calibration and not found.task.seed:
             parts.append(
                 f'<text x="{x + 8:.1f}" y="{y + 4:.1f}" font-size="10">'
                 f"{found.task.calibration:,}</text>"

@@ -49,6 +49,6 @@ def test_each_fold_is_tried_on_its_own_samples(tmp_path: Path, folds: int, batch
     assert metrics.lost == pytest.approx((2 * unseen + seen) / 3)
     assert folds == 1 or unseen != seen
     spread = np.sqrt(np.square(np.concatenate(costs)).sum())
-    assert metrics.doubt == pytest.approx(spread if folds == 1 else spread / 2)
+    assert metrics.doubt == pytest.approx(spread if folds == 1 else spread / 4)
     assert metrics.drop > 0
     assert evaluator.drop(theta) == pytest.approx(metrics.drop)

@@ -28,11 +28,11 @@ def lesson_of(draw: Draw, count: int) -> Lesson:
     )
 
 
-@pytest.mark.parametrize("mix", [False, True])
+@pytest.mark.parametrize("mixtures", [0, 2])
 @pytest.mark.parametrize("batch_size", [1, 4, 32])
-def test_the_same_bytes_of_any_width(tmp_path: Path, batch_size: int, mix: bool) -> None:
+def test_the_same_bytes_of_any_width(tmp_path: Path, batch_size: int, mixtures: int) -> None:
     gates = Gates(tmp_path, batch_size=batch_size)
-    plan = TuningPlan(steps=3, batch_size=COUNT, mix=mix)
+    plan = TuningPlan(steps=3, batch_size=COUNT, mixtures=mixtures)
     # Of so few samples some are in a step twice.
     course = Course([np.arange(15)], plan)
     count = sum(site.channels for site in gates.sites)
@@ -51,28 +51,34 @@ def test_the_same_bytes_of_any_width(tmp_path: Path, batch_size: int, mix: bool)
     assert len(set(found)) == 1
 
 
-def test_answers_that_are_remembered_are_those_that_are_asked(tmp_path: Path) -> None:
+@pytest.mark.parametrize("mixtures", [0, 2])
+def test_answers_that_are_remembered_are_those_that_are_asked(
+    tmp_path: Path, mixtures: int
+) -> None:
     gates = Gates(tmp_path, batch_size=4)
-    plan = TuningPlan(steps=3, batch_size=COUNT)
+    plan = TuningPlan(steps=3, batch_size=COUNT, mixtures=mixtures)
     course = Course([np.arange(3, 20)], plan)
     lesson = lesson_of(course.draw(0), sum(site.channels for site in gates.sites))
     asking, knowing = gates.work(plan=plan), gates.work(plan=plan)
-    knowing.remember(np.arange(3, 20))
+    knowing.remember(course)
     asked, known = asking.learn(lesson, None), knowing.learn(lesson, None)
     np.testing.assert_allclose(known.loss, asked.loss, rtol=1e-5)
     np.testing.assert_allclose(known.gradient, asked.gradient, rtol=1e-4, atol=1e-6)
     # Of others than it is asked for.
     wrong = gates.work(plan=plan)
-    wrong.remember(np.arange(20, 37))
+    wrong.remember(Course([np.arange(20, 37)], plan))
     wrong._known = np.arange(3, 20)
     assert not np.allclose(wrong.learn(lesson, None).loss, asked.loss, rtol=1e-2)
 
 
-@pytest.mark.parametrize(("mix", "samples"), [(True, 17), (False, 3 * COUNT)])
-def test_what_is_not_seen_again_is_not_remembered(tmp_path: Path, mix: bool, samples: int) -> None:
+@pytest.mark.parametrize(("mixtures", "samples"), [(4, 17), (0, 3 * COUNT)])
+def test_what_is_not_seen_again_is_not_remembered(
+    tmp_path: Path, mixtures: int, samples: int
+) -> None:
     gates = Gates(tmp_path, batch_size=4)
     engine = Wide(gates.subject, 1)
-    gates.work(engine, TuningPlan(steps=3, batch_size=COUNT, mix=mix)).remember(np.arange(samples))
+    plan = TuningPlan(steps=3, batch_size=COUNT, mixtures=mixtures)
+    gates.work(engine, plan).remember(Course([np.arange(samples)], plan))
     assert not engine.begun
 
 

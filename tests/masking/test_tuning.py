@@ -15,7 +15,7 @@ from cloakify.errors import DataError
 from cloakify.graph.analysis.classifier_search import find_classifier
 from cloakify.graph.analysis.gate_sites import find_gate_sites
 from cloakify.graph.analysis.inputs import find_input
-from cloakify.masking.course import Draw
+from cloakify.masking.course import Course, Draw
 from cloakify.masking.gated import GatedModel
 from cloakify.masking.lesson import Learned, Lesson, attack_batch, learn
 from cloakify.masking.optimiser import Kind, Parameters
@@ -71,7 +71,7 @@ class Bench:
         given = {"evaluate": lambda theta: self.evaluate(parameters.values(theta)), **more}
         return tune(
             self.learning(plan),
-            self.folds,
+            Course(self.folds, plan),
             self.threat,
             plan,
             parameters,
@@ -115,10 +115,12 @@ def test_tuning_mends_a_fragile_model(bench: Bench, kind: str) -> None:
         assert set(gates.tolist()) <= {0.0, 1.0}
 
 
-@pytest.mark.parametrize("mix", [False, True])
-def test_same_seed_same_gates(tmp_path: Path, mix: bool) -> None:
+@pytest.mark.parametrize("mixtures", [0, 4])
+def test_same_seed_same_gates(tmp_path: Path, mixtures: int) -> None:
     first, second, other = (
-        Bench(tmp_path).tune(TuningPlan(**{**vars(PLAN), "seed": seed, "mix": mix})).state.theta
+        Bench(tmp_path)
+        .tune(TuningPlan(**{**vars(PLAN), "seed": seed, "mixtures": mixtures}))
+        .state.theta
         for seed in (0, 0, 1)
     )
     assert first.tobytes() == second.tobytes() != other.tobytes()
@@ -157,13 +159,13 @@ def test_interruption_keeps_the_best(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize(
-    ("mix", "shifts", "folds"), [(False, False, 1), (True, False, 3), (False, True, 3)]
+    ("mixtures", "shifts", "folds"), [(0, False, 1), (4, False, 3), (0, True, 3)]
 )
 def test_a_stopped_run_goes_on_from_its_file(
-    tmp_path: Path, mix: bool, shifts: bool, folds: int
+    tmp_path: Path, mixtures: int, shifts: bool, folds: int
 ) -> None:
     path = tmp_path / "state.npz"
-    plan = TuningPlan(**{**vars(PLAN), "mix": mix})
+    plan = TuningPlan(**{**vars(PLAN), "mixtures": mixtures})
     whole = Bench(tmp_path, shifts=shifts, folds=folds).tune(plan)
 
     def interrupt(report: StepReport) -> None:
@@ -183,13 +185,13 @@ def test_a_stopped_run_goes_on_from_its_file(
 
 
 def test_folds_are_tuned_in_turns_each_on_its_own(tmp_path: Path) -> None:
-    """Every other step is the first's, and the others share the rest."""
-    plan = TuningPlan(**{**vars(PLAN), "steps": 18, "checks": 1, "warmup": 0.0, "rate": 0.0})
+    """Three of five steps are the first's, and the others share the rest."""
+    plan = TuningPlan(**{**vars(PLAN), "steps": 25, "checks": 1, "warmup": 0.0, "rate": 0.0})
     every = Bench(tmp_path, folds=3)
     state = every.tune(plan).state
-    assert [adam.count for adam in state.adams] == [9, 5, 4]
-    assert len(every.lessons) == 18
-    turns = [0, 1, 0, 2] * 5
+    assert [adam.count for adam in state.adams] == [15, 5, 5]
+    assert len(every.lessons) == 25
+    turns = [0, 0, 1, 0, 2] * 5
     for fold, indices in enumerate(every.folds):
         lessons = [each for each, turn in zip(every.lessons, turns, strict=False) if turn == fold]
         drawn = np.concatenate([lesson.draw.index for lesson in lessons])
