@@ -114,6 +114,22 @@ def check_scores(
     )
 
 
+def by_sample(output: Array, name: str, samples: int) -> Array:
+    """Return an output with its samples in front, as an ArrayFeatureExtractor has them behind.
+
+    Raises
+    ------
+    ModelError
+        There are not as many numbers for each.
+    """
+    if output.shape[:1] == (samples,):
+        return output
+    if output.size % samples:
+        shape = "×".join(map(str, output.shape))
+        raise ModelError(f"the output {name!r} of {samples} samples has shape {shape}")
+    return output.reshape(samples, -1)
+
+
 def lane_sizes(batch_size: int, *, fixed: bool) -> list[int]:
     """Return the batch sizes that gradient graphs are built for, as they are needed; ascending."""
     if fixed or batch_size < 2 * TAIL:

@@ -324,10 +324,9 @@ class Target:
             fed = {self.spec.name: feeds[self.spec.name].astype(self.spec.dtype, copy=False)}
             # Without a head the scores are their own features.
             outputs = session.run(fed | self.constants, list(dict.fromkeys(names)))
-            passes.check_scores(
-                outputs, self.scores.logits, len(fed[self.spec.name]), self.num_classes
-            )
-            return [floats(outputs[name])[:part] for name in names]
+            samples = len(fed[self.spec.name])
+            passes.check_scores(outputs, self.scores.logits, samples, self.num_classes)
+            return [passes.by_sample(floats(outputs[name]), name, samples)[:part] for name in names]
 
         def cut() -> Iterator[Batch]:
             return passes.batches({self.spec.name: x}, self.batch_size, self._forward_size)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx
 import pytest
 
-from cloakify.attacks.passes import check_scores
+from cloakify.attacks.passes import by_sample, check_scores
 from cloakify.errors import ModelError
+from tests.support.classifiers import target_of
 
 
 @pytest.mark.parametrize(
@@ -28,3 +30,34 @@ def test_what_is_no_answer_a_sample_is_told(shape, told):
 
 def test_one_answer_a_sample_passes():
     check_scores({"z": np.zeros((6, 4, 1, 1))}, "z", 6, 4)
+
+
+@pytest.mark.parametrize("shape", [(6,), (6, 2), (1, 6), (2, 3, 2), (12,)])
+def test_samples_are_put_in_front(shape):
+    found = by_sample(np.arange(np.prod(shape), dtype=np.float32).reshape(shape), "y", 6)
+    assert len(found) == 6
+    np.testing.assert_array_equal(found.reshape(-1), np.arange(np.prod(shape)))
+
+
+@pytest.mark.parametrize("shape", [(), (1, 5), (7,)])
+def test_what_is_no_number_a_sample_is_told(shape):
+    with pytest.raises(ModelError, match="the output 'y' of 6 samples has shape"):
+        by_sample(np.zeros(shape, np.float32), "y", 6)
+
+
+@pytest.mark.parametrize("batch", ["N", "3"])
+def test_labels_behind_an_axis_of_one_in_batches_that_are_not_full(batch):
+    """As scikit-learn's converter picks class names, which may be other than what scores say."""
+    model = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["" : 17, "ai.onnx.ml" : 3]> '
+        f"net (float[{batch}, 3] x) => (int64[1, {batch}] label, float[{batch}, 3] p) "
+        "<int64[3] names = {0, 1, 2}, float[3, 3] w = {1, 0, 0, 0, 1, 0, 0, 0, 1}> "
+        "{ z = MatMul (x, w)  p = Softmax <axis = 1> (z)  i = ArgMax <axis = 1, keepdims = 0> (p) "
+        "label = ai.onnx.ml.ArrayFeatureExtractor (names, i) }"
+    )
+    x = np.random.default_rng(0).random((8, 3), np.float32)
+    y = x.argmax(axis=1)
+    y[::3] = (y[::3] + 1) % 3
+    for count in range(1, 9):
+        found = target_of(model).correct(x[:count], y[:count])
+        np.testing.assert_array_equal(found, np.arange(count) % 3 != 0)

@@ -143,7 +143,9 @@ def _summed_over_positions(
     along = [each for each in stored if each in own and each not in result]
     features = node.inputs[slot]
     axis = own.index(along[0]) if len(along) == 1 else 0
-    if len(own) < 3 or axis not in (1, len(own) - 1) or features.shape is None:
+    if len(own) < 3 or axis not in (1, len(own) - 1):
+        return None
+    if features.shape is None or len(features.shape) != len(own):
         return None
     (across,) = set(stored) - {*along}
     places = [each for each in range(1, len(own)) if each != axis]

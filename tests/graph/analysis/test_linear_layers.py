@@ -369,6 +369,18 @@ def test_scores_that_are_summed_over_positions(equation: str, operands: str, x_t
     np.testing.assert_allclose(linear.logits(pooled, mask), expected, atol=1e-4)
 
 
+@pytest.mark.parametrize("declared", ["N", "N, 6", "N, 2, 3, 6"])
+def test_features_of_another_rank_than_an_equation_s_are_no_layer_s(declared: str) -> None:
+    model = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["" : 18]> '
+        f"net (float[{declared}] x) => (float[N, {CLASSES}] y) "
+        '{ f = Relu (x)  y = Einsum <equation = "btc,ck->bk"> (f, w) }'
+    )
+    model.graph.initializer.append(onnx.numpy_helper.from_array(WEIGHT, "w"))
+    with pytest.raises(HeadError, match="no linear layer"):
+        find_head(model)
+
+
 def test_scores_that_are_summed_over_who_knows_how_many_positions_are_no_layer_s() -> None:
     model = onnx.parser.parse_model(
         '<ir_version: 8, opset_import: ["" : 18]> '
