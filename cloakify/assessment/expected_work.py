@@ -15,6 +15,7 @@ from cloakify.evaluation.planted_samples import PASSES, PLANTED
 from cloakify.experiment.chosen_attacks import evaluation_attack
 from cloakify.experiment.effort import effort_of
 from cloakify.experiment.outlook import FALLEN, Outlook, Pace, Work
+from cloakify.masking.rankings import products_of
 from cloakify.settings import HardenSetting
 
 # Two runs, a gradient, and three looks at whether the whole model overrules its head.
@@ -22,8 +23,11 @@ PROBES = Work(forwards=5, steps=1)
 # Graphs with a gradient that are built for a model: one for each loss, and for few samples; and
 # those of a copy in which samples are planted.
 GRAPHS = 6 + 2
-# Of the masks that race in a round, those that have to be attacked on most samples.
-RACING = 2
+# Sessions that masks are compared by, and made.
+MASKING_GRAPHS = 8
+# Of the masks that race in a round, those that have to be attacked on most samples, along the
+# gradient and without.
+RACING, FINALISTS = 6, 2
 
 
 def outlook_of_plan(plan: AttackPlan, samples: int, models: int, pace: Pace) -> Outlook:
@@ -64,17 +68,21 @@ def outlook_of_hardening(
     splits: Splits,
     attack: Attack,
     pace: Pace,
+    head: tuple[int, int],
     tuning: tuple[str, float] | None = None,
 ) -> Outlook:
     """Return what choosing a mask and judging it will take.
 
-    Where gates are tuned in its place, ``tuning`` is what that is in words, and its seconds.
+    ``head`` tells of how many features for how many classes masks are made. Where gates are tuned
+    in its place, ``tuning`` is what that is in words, and its seconds.
     """
     effort, left = effort_of(setting), pace.left[-1]
     judging = evaluation_attack(setting, stop_early=True)
     onward = judging.steps if effort.onward is None else effort.onward
     # Of the source, the hardened model and the control; what falls is driven on, once.
-    report = Work(forwards=10) + _attack(attack, 1.0) + _attack(judging, left).times(3)
+    report = Work(forwards=10) + _attack(attack, 1.0) + _attack(judging, left).times(2)
+    # Half of what falls is taken to stand then.
+    report += _attack(judging, (left + pace.right) / 2)
     report += Work(steps=(1 - left) * min(onward + 1, judging.steps))
     report += Work(steps=(pace.right - left) * FALLEN * judging.steps)
     work = report.times(len(splits.report)) + Work(graphs=GRAPHS)
@@ -92,13 +100,16 @@ def outlook_of_hardening(
     if setting.masking.score == "auto":
         rounds = setting.masking.rounds or effort.rounds
         race = Work(
-            forwards=1 + RACING * left * effort.comparing_queries,
+            forwards=1 + FINALISTS * left * effort.comparing_queries,
             steps=RACING * pace.iterations(effort.comparing_steps + 1),
         )
         work += race.times(rounds * min(effort.compared, len(splits.select)))
         # Later rounds know attacks on the best mask so far.
         work += pairs.times((rounds - 1) * len(splits.fit))
     work += pairs.times(len(splits.fit) + len(splits.select))
+    features, classes = head
+    products = rounds * products_of(setting.masking.score) * features * classes
+    work += Work(graphs=MASKING_GRAPHS, products=products * len(splits.fit))
     chosen = f"{len(splits.fit)} samples calibrate, {len(splits.select)} choose a mask"
     return Outlook(f"{chosen}, {judged}", work.seconds(pace), pace)
 

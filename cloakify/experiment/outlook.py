@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
+
+import numpy as np
 
 from cloakify.attacks import Apgd, Target, ThreatModel
 from cloakify.data import Dataset
@@ -13,6 +15,8 @@ from cloakify.numeric.arrays import Indices, evenly, floats
 
 # Steps of the attack on the first samples: most of what falls does so soon.
 PILOT = 5
+# Products of matrices that are timed.
+REPEATED = 5
 # Of the iterations that an attack may take, the share that it takes on samples that fall.
 FALLEN = 0.25
 
@@ -31,6 +35,8 @@ class Pace:
         Share of the samples that are classified rightly.
     left
         Share of them that also withstand a short attack, at each budget.
+    product
+        Seconds of a multiplication and an addition, in products of large matrices.
     """
 
     opening: float
@@ -38,6 +44,7 @@ class Pace:
     step: float
     right: float
     left: tuple[float, ...]
+    product: float = 0.0
 
     def iterations(self, evaluations: int, budget: int = -1) -> float:
         """Return how often an attack that stops where it fools looks at a sample on average."""
@@ -47,27 +54,28 @@ class Pace:
 
 @dataclass(frozen=True)
 class Work:
-    """Passes through a model, of all samples together, and graphs with gradients to build."""
+    """Passes through a model, of all samples together, and what else takes long.
+
+    That is graphs with gradients to build, and products of matrices outside of the model, in
+    multiplications.
+    """
 
     forwards: float = 0.0
     steps: float = 0.0
     graphs: float = 0.0
+    products: float = 0.0
 
     def __add__(self, other: Work) -> Work:
-        return Work(
-            self.forwards + other.forwards,
-            self.steps + other.steps,
-            self.graphs + other.graphs,
-        )
+        return Work(*map(sum, zip(astuple(self), astuple(other), strict=True)))
 
     def times(self, count: float) -> Work:
         """Return so many times as much."""
-        return Work(self.forwards * count, self.steps * count, self.graphs * count)
+        return Work(*(mine * count for mine in astuple(self)))
 
     def seconds(self, pace: Pace) -> float:
         """Return how long this takes."""
         passes = self.forwards * pace.forward + self.steps * pace.step
-        return passes + self.graphs * pace.opening
+        return passes + self.graphs * pace.opening + self.products * pace.product
 
 
 @dataclass(frozen=True)
@@ -115,14 +123,15 @@ def measure_pace(
     begun = time.perf_counter()
     target.correct(x, y)
     forward = (time.perf_counter() - begun) / count
-    share = float(right.mean())
+    share, product = float(right.mean()), _seconds_of_product()
+    blind = Pace(0.0, forward, forward, share, (share,) * len(threats), product)
     if not gradients:
-        return Pace(0.0, forward, forward, share, (share,) * len(threats))
+        return blind
     begun = time.perf_counter()
     try:
         Apgd(steps=1, stop_early=False).run(target, x, y, batch.index, threats[-1])
     except NoGradientError:
-        return Pace(0.0, forward, forward, share, (share,) * len(threats))
+        return blind
     opening = time.perf_counter() - begun
     left, begun = [], time.perf_counter()
     for threat in threats:
@@ -133,4 +142,16 @@ def measure_pace(
     step = max(forward, (spent - forward) / (PILOT + 1))
     # Its two iterations are part of what the first attack took.
     opening = max(0.0, opening - 2 * count * step)
-    return Pace(opening, forward, step, share, tuple(left))
+    return Pace(opening, forward, step, share, tuple(left), product)
+
+
+def _seconds_of_product() -> float:
+    """Measure what a multiplication takes in a product of matrices as features and weights are."""
+    features, weight = np.ones((256, 1024), np.float32), np.ones((1024, 32), np.float32)
+    taken = []
+    for _ in range(REPEATED):
+        begun = time.perf_counter()
+        _ = features @ weight
+        taken.append(time.perf_counter() - begun)
+    # One takes too little time to be told by a mean: whatever comes between is longer.
+    return min(taken) / (features.size * weight.shape[1])

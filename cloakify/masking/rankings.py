@@ -7,9 +7,9 @@ from collections.abc import Callable
 from cloakify.errors import UsageError
 from cloakify.masking.captured import Captured
 from cloakify.masking.feature_scores import deepcloak, margin, rank
-from cloakify.masking.greedy import greedy_rankings
+from cloakify.masking.greedy import ROUNDS, greedy_rankings
 from cloakify.masking.linear_head import LinearHead
-from cloakify.masking.relaxed import relaxed_rankings
+from cloakify.masking.relaxed import STEPS, relaxed_rankings
 from cloakify.masking.statistics import FeatureStatistics
 from cloakify.numeric.arrays import Indices
 
@@ -44,3 +44,10 @@ def candidates(score: str) -> tuple[str, ...]:
     if score not in RANKINGS:
         raise UsageError(f"--score takes {AUTO}, {', '.join(RANKINGS)}; not {score!r}")
     return (score,)
+
+
+def products_of(score: str) -> int:
+    """Return how many multiplications a score takes, for each sample, feature and class."""
+    looks = {"greedy": ROUNDS, "relaxed": STEPS}
+    # At clean and at attacked samples, to the logits and back, for all weights side by side.
+    return 4 * len(CLEAN_WEIGHTS) * sum(looks.get(name, 0) for name in candidates(score))

@@ -295,7 +295,9 @@ def _foretold(run: _Run, clock: StageTimes, told: Callable[[Outlook], None] | No
         ahead = None
         if tuning is not None:
             ahead = outlook_of_tuning(run.subject, setting, splits, tuning)
-        return outlook_of_hardening(setting, splits, run.attack, pace, ahead)
+        head = run.experiment.classifier.head
+        size = head.num_features, head.num_classes
+        return outlook_of_hardening(setting, splits, run.attack, pace, size, ahead)
 
     setting = within_time(run.setting, clock.spent, lambda tried: outlook(tried).seconds)
     if told is not None:

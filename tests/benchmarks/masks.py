@@ -31,6 +31,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "sample_models"))
 import fashion_mnist
 
 import cloakify
+from cloakify.assessment.attack_plan import chosen_attacks
 from cloakify.attacks import AutoAttack, Fgsm, Target, worst_case
 from cloakify.attacks.registry import make_attack
 from cloakify.errors import GateError
@@ -39,9 +40,10 @@ from cloakify.experiment.experiment import open_experiment
 from cloakify.graph.edit.mask import insert_mask
 from cloakify.masking.feature_scores import random_ranking
 from cloakify.masking.mask_choice import choose, size_of_ratio
-from cloakify.settings import HardenSetting
+from cloakify.settings import EvaluateSetting, HardenSetting
 from tests.benchmarks.masks_table import (
     SOURCE,
+    STANDARD,
     Measured,
     Task,
     bits,
@@ -111,9 +113,12 @@ class Bench:
         clean = target.correct(self.x, self.y)
         x, y, index = self.attacked
         static = target.correct(self.static, y)
-        attacks = [make_attack(name) for name in task.attack.split(",") if name != "autoattack"]
-        if "autoattack" in task.attack:
+        if task.attack == "autoattack":
             attacks = list(AutoAttack().attacks)
+        elif task.attack == STANDARD:
+            attacks = list(chosen_attacks(EvaluateSetting()))
+        else:
+            attacks = [make_attack(name) for name in task.attack.split(",")]
         found = worst_case(attacks, target, x, y, index, self.experiment.threat)
         took = time.perf_counter() - start
         return Measured(
@@ -191,7 +196,11 @@ def main() -> None:
     parser.add_argument("--ratios", default="0", help="of the features; 0: what --drop allows")
     parser.add_argument("--drop", type=float, default=0.02)
     parser.add_argument("--seeds", default="0", help="of hardening; of several the mean is told")
-    parser.add_argument("--attack", default="apgd,apgd-t")
+    parser.add_argument(
+        "--attack",
+        default="apgd,apgd-t",
+        help=f"by name; autoattack; or {STANDARD}, those of `cloakify evaluate`",
+    )
     parser.add_argument("--samples", type=int, default=1000)
     parser.add_argument("--idx", type=Path, default=fashion_mnist.DEBIAN_FOLDER)
     parser.add_argument("--results", type=Path, default=RESULTS)

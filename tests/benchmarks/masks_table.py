@@ -12,6 +12,8 @@ from cloakify.evaluation.figures import accuracy_figure, gain_figure
 from cloakify.report.wording import percent, points
 
 SOURCE, FINETUNED = "source", "finetuned"
+# The attacks of `cloakify evaluate`, which take a tenth of the passes of the two that rows are of.
+STANDARD = "standard"
 NAMES = {
     SOURCE: "none",
     "deepcloak": "0/1 mask, DeepCloak's score",
@@ -117,6 +119,7 @@ def markdown(measured: Sequence[Measured], only: Task | None = None) -> list[str
             found.task.eps,
             order.index(found.task.method),
             found.task.calibration,
+            found.task.attack,
             found.task.ratio,
             found.task.drop,
             found.task.seed,
@@ -135,7 +138,7 @@ def markdown(measured: Sequence[Measured], only: Task | None = None) -> list[str
         cells = [
             task.model.removeprefix("fashion_"),
             f"{task.eps:g}/255",
-            NAMES[task.method] + (f", {task.ratio:.0%}" if task.ratio else ""),
+            _name(task),
             f"{task.calibration:,}" if task.calibration else "",
             robust,
             gain,
@@ -145,6 +148,11 @@ def markdown(measured: Sequence[Measured], only: Task | None = None) -> list[str
         ]
         lines.append(f"| {' | '.join(cells)} |")
     return lines
+
+
+def _name(task: Task) -> str:
+    ratio = f", {task.ratio:.0%}" if task.ratio else ""
+    return NAMES[task.method] + ratio + (" *" if task.attack == STANDARD else "")
 
 
 def _mean(alike: Sequence[Measured], what: str) -> float:
@@ -166,11 +174,7 @@ def _over_seeds(alike: Sequence[Measured], source: Measured, what: str) -> str:
 
 def summary(measured: Sequence[Measured], eps: float = 4, calibration: int = 1000) -> list[str]:
     """Return the lines of a short table: a row for each way to harden, a column for each model."""
-    shown = [
-        row
-        for row in measured
-        if row.task.eps == eps and not row.task.ratio and row.task.calibration in (0, calibration)
-    ]
+    shown = [row for row in _shown(measured, eps) if row.task.calibration in (0, calibration)]
     models = sorted({row.task.model for row in shown})
     names = [model.removeprefix("fashion_") for model in models]
     lines = [f"| hardened by | {' | '.join(names)} |", "| --- |" + " --- |" * len(models)]
@@ -196,6 +200,15 @@ def summary(measured: Sequence[Measured], eps: float = 4, calibration: int = 100
     return lines
 
 
+def _shown(measured: Sequence[Measured], eps: float) -> list[Measured]:
+    """Return the rows of a budget that are alike enough to stand beside each other."""
+    return [
+        row
+        for row in measured
+        if row.task.eps == eps and not row.task.ratio and row.task.attack != STANDARD
+    ]
+
+
 def put_table(text: str, lines: Sequence[str]) -> str:
     """Return a Markdown document with its generated table exchanged for another.
 
@@ -219,7 +232,7 @@ def source_of(measured: Sequence[Measured], task: Task) -> Measured:
 
 def picture(measured: Sequence[Measured], eps: float = 4) -> str:
     """Draw clean against adaptive accuracy as an SVG, a panel for each model."""
-    shown = [found for found in measured if found.task.eps == eps and not found.task.ratio]
+    shown = _shown(measured, eps)
     models = sorted({found.task.model for found in shown})
     width = PANEL * max(1, len(models))
     parts = [

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -73,4 +75,5 @@ def test_what_withstands_and_more_budgets_take_longer() -> None:
 def test_work_adds_up() -> None:
     pace = Pace(7.0, 0.5, 2.0, 0.9, (0.4,))
     assert (Work(2, 3) + Work(1, 0, 1)).times(2).seconds(pace) == 2 * (3 * 0.5 + 3 * 2.0 + 7)
+    assert Work(products=8).seconds(replace(pace, product=0.25)) == 2
     assert pace.iterations(10) == pytest.approx(10 * (0.4 + FALLEN * 0.5))
