@@ -3,12 +3,12 @@
     python tests/benchmarks/finetune.py [--models fashion_pooled,fashion_wide] [--eps 4]
         [--calibration 1000,20000] [--rate 0.001] [--drop 0.02] [--samples 1000]
 
-Tunes every weight of the PyTorch originals with the samples, steps, batches, attack and soft labels
-that `cloakify harden --method tuned` has (all but those that it reports on), and attacks the result
-on the same test images. How far the weights go from the source's to the tuned ones is chosen as
-gates are drawn back, but on the test images themselves: as far as ``--drop`` of clean accuracy
-allows there, which no honest choice can better. Rows go into ``--results`` as those of ``masks.py``
-do; ``masks.py --table`` puts them beside cloakify's own.
+Tunes every weight of the PyTorch originals with the samples, mixtures, batches, attack and soft
+labels that `cloakify harden --method tuned` has (all samples but those that it reports on, and all
+of its steps), and attacks the result on the same test images. How far the weights go from the
+source's to the tuned ones is chosen as gates are drawn back, but on the test images themselves: as
+far as ``--drop`` of clean accuracy allows there, which no honest choice can better. Rows go into
+``--results`` as those of ``masks.py`` do; ``masks.py --table`` puts them beside cloakify's own.
 """
 
 from __future__ import annotations
@@ -36,8 +36,10 @@ import torch_models
 
 from cloakify.experiment.experiment import open_experiment
 from cloakify.hardening.tuning_plan import FEW_SAMPLES, make_plan
+from cloakify.masking.course import Course
 from cloakify.masking.optimiser import cosine
 from cloakify.masking.tuning import TuningPlan
+from cloakify.numeric.arrays import Array, Labels
 from cloakify.settings import HardenSetting
 from tests.benchmarks.masks import RESULTS, ROOT, Bench, calibration_data, known
 from tests.benchmarks.masks_table import FINETUNED, Task
@@ -45,9 +47,9 @@ from tests.benchmarks.masks_table import FINETUNED, Task
 STRENGTHS = [number / 20 for number in range(20, 0, -1)]
 
 
-def samples(bench: Bench, data: Path, seed: int) -> tuple[Tensor, Tensor, TuningPlan]:
+def samples(bench: Bench, data: Path, seed: int) -> tuple[Array, Labels, TuningPlan]:
     """Return the samples that cloakify would tune on, their labels, and how."""
-    setting = HardenSetting(device="cpu", method="tuned", seed=seed)
+    setting = HardenSetting(device="cpu", method="tuned", gates="position", seed=seed)
     classifier = bench.experiment.classifier
     experiment = open_experiment(classifier, data, setting, lambda *_: None)
     splits = experiment.splits()
@@ -55,27 +57,26 @@ def samples(bench: Bench, data: Path, seed: int) -> tuple[Tensor, Tensor, Tuning
     few = len(splits.fit) < FEW_SAMPLES
     chosen = np.union1d(splits.fit, splits.select) if few else splits.fit
     (batch,) = experiment.dataset.batches(chosen, len(chosen))
-    return torch.from_numpy(batch.x.astype(np.float32)), torch.from_numpy(batch.y), plan
+    return batch.x.astype(np.float32), batch.y, plan
 
 
 def finetune(
-    source: nn.Module, x: Tensor, y: Tensor, eps: float, plan: TuningPlan, rate: float
+    source: nn.Module, x: Array, y: Labels, eps: float, plan: TuningPlan, rate: float
 ) -> nn.Module:
     """Return a copy with all weights tuned; running statistics stay as they are."""
     generator = torch.Generator().manual_seed(plan.seed)
     model = copy.deepcopy(source).to(memory_format=torch.channels_last)
     optimiser = torch.optim.Adam(model.parameters(), rate)
-    order = torch.empty(0, dtype=torch.int64)
+    course = Course([np.arange(len(x))], plan)
     for step in range(plan.steps):
-        while len(order) < plan.batch_size:
-            order = torch.cat([order, torch.randperm(len(x), generator=generator)])
-        rows, order = order[: plan.batch_size], order[plan.batch_size :]
-        batch = x[rows]
+        draw = course.draw(step)
+        batch = torch.from_numpy(draw.inputs(x[draw.samples]))
+        labels = torch.from_numpy(y[draw.index])
         with torch.no_grad():
             goal = softmax(source(batch), 1)
         left = int(plan.clean_share * len(batch))
         now = eps * min(1.0, (step + 1) / (plan.warmup * plan.steps))
-        moved = attacked(model, batch[left:], y[rows][left:], now, plan, generator)
+        moved = attacked(model, batch[left:], labels[left:], now, plan, generator)
         loss = -(goal * log_softmax(model(torch.cat([batch[:left], moved])), 1)).sum(1).mean()
         for group in optimiser.param_groups:
             group["lr"] = rate * cosine(step, plan.steps)
@@ -166,7 +167,7 @@ def main() -> None:
             features = "wide" if name.endswith("wide") else "pooled"
             source = torch_models.load_model(weights, features)
             for count in map(int, options.calibration.split(",")):
-                common = (options.drop, options.attack, options.samples)
+                common = (options.drop, options.attack, options.samples, 0.0, options.seed)
                 task = Task(name, options.eps, FINETUNED, count, *common)
                 start = time.perf_counter()
                 data = calibration_data(count, Path(folder), options.idx)
