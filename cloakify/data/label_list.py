@@ -27,7 +27,7 @@ from cloakify.data.naming import shown, some
 from cloakify.data.npy import NpzFile, open_npy
 from cloakify.data.request import Request
 from cloakify.data.source import Source
-from cloakify.data.text_errors import text_errors
+from cloakify.data.text_files import opened_text
 from cloakify.errors import DataError
 from cloakify.numeric.arrays import Indices, Labels
 from cloakify.settings.endings import TEXT_TABLES, is_image
@@ -81,8 +81,15 @@ class LabelList:
         source.labels, source.class_names = self.labels[rows], self.class_names
 
 
-def read_label_list(path: Path) -> LabelList:
+def read_label_list(path: Path, encoding: str | None = None) -> LabelList:
     """Read a file of labels.
+
+    Parameters
+    ----------
+    path
+        The file.
+    encoding
+        As for :func:`~cloakify.data.text_files.opened_text`.
 
     Raises
     ------
@@ -93,12 +100,11 @@ def read_label_list(path: Path) -> LabelList:
     if kind in (".npy", ".npz"):
         return LabelList(path, *_of_array(path))
     if kind in TEXT_TABLES:
-        return _of_rows(path, iter_rows(path))
-    with text_errors(path):
-        if path.stat().st_size > _LARGEST:
+        return _of_rows(path, iter_rows(path, encoding))
+    with opened_text(path, encoding) as file:
+        if os.fstat(file.fileno()).st_size > _LARGEST:
             raise DataError(f"{shown(path)} is over a gigabyte: is it a list of labels?")
-        with open(path, encoding="utf-8-sig") as file:
-            return _of_json(path, file.read()) if kind == ".json" else _of_lines(path, file)
+        return _of_json(path, file.read()) if kind == ".json" else _of_lines(path, file)
 
 
 def _of_array(path: Path) -> tuple[Labels, tuple[str, ...] | None]:

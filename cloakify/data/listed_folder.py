@@ -47,7 +47,7 @@ def open_listed(path: Path, file: Path, request: Request) -> ImageFolder:
         The file can't be read or has not the columns, a name leads out of the folder, to no image
         or to none that is there, or stands twice.
     """
-    header, chunks = stream_cells(file)
+    header, chunks = stream_cells(file, request.encoding)
     label = request.label_of(header, shown(file))
     if label is None:
         raise no_labels(file, header)

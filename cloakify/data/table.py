@@ -39,7 +39,7 @@ def open_table(path: Path, request: Request) -> Source:
         There is no header or no such column, a cell is no number where the model takes numbers, or
         rows differ in length.
     """
-    header, chunks = stream_cells(path, apart=True)
+    header, chunks = stream_cells(path, request.encoding, apart=True)
     parts = (dict(zip(header, zip(*rows, strict=True), strict=True)) for rows in chunks)
     first = next(parts, None) or dict.fromkeys(header, ())
     roles = assign({name: _kind(first[name]) for name in header}, request, path)
