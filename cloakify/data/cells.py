@@ -60,6 +60,17 @@ def stream_cells(
     return header, iter(lambda: list(islice(rows, _TOGETHER)), [])
 
 
+def stream_columns(
+    path: Path, encoding: str | None = None, *, apart: bool = False
+) -> tuple[list[str], Iterator[Mapping[str, Sequence[str]]]]:
+    """Return the header of a table, and the cells of each column by its name, some rows at a time.
+
+    See :func:`stream_cells`.
+    """
+    header, chunks = stream_cells(path, encoding, apart=apart)
+    return header, (dict(zip(header, zip(*rows, strict=True), strict=True)) for rows in chunks)
+
+
 def _are_values(header: list[str]) -> bool:
     """Tell whether a header is a row of numbers: whole ones may be names, as pandas has them."""
     if all(cell.strip().isdecimal() for cell in header):

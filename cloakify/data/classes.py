@@ -110,6 +110,32 @@ def arrange(
     )
 
 
+def arrange_columns(labels: Labels, names: Names, order: Names, *, certain: bool) -> Labels:
+    """Put columns of independent labels in the model's order.
+
+    Parameters
+    ----------
+    labels
+        int64 [n, K] of 0 and 1.
+    names, order, certain
+        As for :func:`arrange`.
+
+    Raises
+    ------
+    DataError
+        A label of the data is none of the model's, or the other way round.
+    """
+    indices, _ = arrange(np.arange(len(names)), names, order, certain=certain)
+    if sorted(indices.tolist()) != list(range(len(names))):
+        raise DataError(
+            f"the data has labels ({some(list(names))}) for only some of the model's "
+            f"({some(list(order))}): give 0 or 1 for each of them"
+        )
+    arranged = np.empty_like(labels)
+    arranged[:, indices] = labels
+    return arranged
+
+
 def by_number(labels: Labels, names: Names | None, num_classes: int) -> tuple[Labels, Names | None]:
     """Take numbers for indices, where the data has names of only some classes and all are numbers.
 

@@ -238,6 +238,8 @@ def open_experiment(
     threat = make_threat(norm, eps, classifier.spec, inputs.preprocessing, box)
     check_width(threat, eps)
     dataset = read_samples(classifier, data, setting, inputs, setting.data.limit)
+    if classifier.is_of_classes:
+        dataset = dataset.of_one_hot(classifier.scores.num_classes)
     if dataset.labels is not None:
         classifier = classifier.for_labels(dataset.labels, shown(dataset.path))
     count = classifier.scores.num_classes
