@@ -134,6 +134,8 @@ def assign(
         of_text = [name for name in plain if kinds[name] is Kind.TEXT] or plain
         texts = tuple(text_columns(plain, of_text, where))
         return Roles(Kind.TEXT, texts, asked, notes)
+    if len(plain) == 1 and kinds[plain[0]] is Kind.LIST:
+        return Roles(Kind.LIST, (plain[0],), asked, notes)
     return Roles(Kind.NUMBER, tuple(plain), asked, notes)
 
 
@@ -143,7 +145,7 @@ def _arrays(
     """Return the column of images, or of arrays as lists, or ``None``.
 
     It is called as the model's input is, or ``x``, or as images are; or it is the only one of
-    images.
+    images. (The only column but for the labels may hold lists under any name.)
     """
     named = (request.input_name, "x", *IMAGE_NAMES)
     found = next((name for name in named if name in names and kinds[name] in _ARRAYS), None)
