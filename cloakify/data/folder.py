@@ -28,7 +28,7 @@ from cloakify.data.request import Request
 from cloakify.data.skipped import Skipped
 from cloakify.data.source import EncodedSource
 from cloakify.errors import DataError
-from cloakify.settings.endings import is_image
+from cloakify.settings.endings import TEXT_TABLES, ending, is_image
 
 # Files of a folder that are looked at to say what it holds instead of images.
 _LOOKED_AT = 100
@@ -104,7 +104,7 @@ def open_folder(path: Path, request: Request) -> ImageFolder:
         return ImageFolder(path, names, None, None, skipped.note(path))
 
     request.refuse_label(shown(path))
-    classes, loose = _class_folders(path)
+    classes, loose, tables = _class_folders(path)
     if not classes and not loose:
         files = sorted(entry.name for entry in islice(entries(path), _LOOKED_AT))
         told = instead_of_images(path, files)
@@ -114,9 +114,17 @@ def open_folder(path: Path, request: Request) -> ImageFolder:
         )
     if loose:
         where = "beside its class folders" if classes else "and no class folders"
+        table = next(map(str, tables or _tables_above(path)), "FILE")
         raise DataError(
             f"{shown(path)} holds images {where} ({some(loose)}): put each image in the folder of "
-            "its class, or pass a file of labels by --labels FILE, or --labels model to do without"
+            f"its class, or pass a file of labels by --labels {shown(table)}, or --labels model to "
+            "do without"
+        )
+    if len(classes) == 1 and tables:
+        images = shown(path / classes[0])
+        raise DataError(
+            f"{shown(path)} holds one folder, and {shown(tables[0].name)}: if that labels the "
+            f"images in it, give --data {images} --labels {shown(tables[0])}"
         )
     return _of_classes(path, classes)
 
@@ -187,9 +195,9 @@ def open_images(path: Path, above: Path, files: Sequence[str], request: Request)
     return ImageFolder(above, names, of.among(classes), tuple(classes), notes)
 
 
-def _class_folders(path: Path) -> tuple[list[str], Names]:
-    """Subfolders and image files directly in ``path``, each sorted."""
-    folders = []
+def _class_folders(path: Path) -> tuple[list[str], Names, list[Path]]:
+    """Subfolders, image files and tables directly in ``path``, each sorted."""
+    folders, tables = [], []
 
     def images() -> Iterator[str]:
         for entry in entries(path):
@@ -197,9 +205,17 @@ def _class_folders(path: Path) -> tuple[list[str], Names]:
                 folders.append(entry.name)
             elif is_image(entry.name):
                 yield entry.name
+            elif ending(entry.name) in TEXT_TABLES:
+                tables.append(path / entry.name)
 
     loose = in_order(images())
-    return sorted_classes(folders), loose
+    return sorted_classes(folders), loose, sorted(tables)
+
+
+def _tables_above(path: Path) -> list[Path]:
+    """Tables beside a folder that are called as if they held its labels."""
+    names = [f"{stem}{kind}" for stem in (path.name, "labels", "train") for kind in TEXT_TABLES]
+    return [path.parent / name for name in names if (path.parent / name).is_file()]
 
 
 def sorted_classes(names: list[str]) -> list[str]:
