@@ -175,6 +175,8 @@ class _Index:
         if not self.kind and self._has_folders:
             self.images = self._by_file()
         self.images.check_once(self._where)
+        # Names of files are long, and not needed any more.
+        self.images.files = Names()
 
     def texts(self) -> Iterator[str]:
         """Return the label of each image; none where they have folders alone.
