@@ -11,8 +11,9 @@ import io
 import os
 import tarfile
 import zlib
-from collections.abc import Iterator
-from functools import cached_property
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cached_property, partial
 from pathlib import Path
 from typing import IO, BinaryIO, Protocol
 
@@ -38,6 +39,10 @@ _TOGETHER = 1 << 20
 
 class _Readable(Protocol):
     def read(self, size: int, /) -> bytes: ...
+
+
+Reader = Callable[[int, int], bytes]
+"""Returns bytes of an archive: from where on, and how many."""
 
 
 class Store:
@@ -70,10 +75,10 @@ class Archive:
         # Where it begins in the store; None where it is read from its own file.
         self._begin = _unpack(path, store)
 
-    def members(self) -> Iterator[tuple[tarfile.TarInfo, IO[bytes]]]:
-        """Yield the members, in the archive's order, and the file whose bytes they are part of.
+    def members(self) -> Iterator[tarfile.TarInfo]:
+        """Yield the members, in the archive's order.
 
-        It may be moved to another place. No other archive may have been put into the store yet.
+        No other archive may have been put into the store yet.
 
         Raises
         ------
@@ -83,7 +88,7 @@ class Archive:
         try:
             with self._headers() as file, tarfile.open(fileobj=file, mode="r:") as archive:
                 for info in archive:
-                    yield info, file
+                    yield info
                     # Or it keeps a kilobyte for each.
                     archive.members.clear()  # type: ignore[attr-defined]
                 self._check_end(file, archive.offset)
@@ -103,15 +108,23 @@ class Archive:
         DataError
             There are not as many any more.
         """
+        with self.opened() as read:
+            return read(offset, size)
+
+    @contextmanager
+    def opened(self) -> Iterator[Reader]:
+        """Yield what reads bytes of members, as :meth:`read` does, with the file opened once."""
         try:
             if self._begin is not None:
-                data = os.pread(self._store.file.fileno(), size, offset)
+                yield partial(self._read_at, self._store.file.fileno())
             else:
                 with open(self.path, "rb") as file:
-                    file.seek(offset)
-                    data = file.read(size)
+                    yield partial(self._read_at, file.fileno())
         except OSError as error:
             raise _unreadable(self.path, error) from None
+
+    def _read_at(self, file: int, offset: int, size: int) -> bytes:
+        data = os.pread(file, size, offset)
         if len(data) != size:
             raise DataError(f"{shown(self.path)} is cut short: copy or pack it again")
         return data

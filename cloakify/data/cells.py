@@ -5,28 +5,37 @@ from __future__ import annotations
 import csv
 import json
 import math
+import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 
 from cloakify.data.json_text import json_object
 from cloakify.data.naming import shown
-from cloakify.data.text_errors import text_errors
+from cloakify.data.text_files import opened_text
 from cloakify.errors import DataError
+from cloakify.settings.endings import LINES
 
 # Bytes of a file, and columns: what is made of text is held in memory.
 _LARGEST, _MOST_COLUMNS = 1 << 31, 1 << 20
 # Characters of a cell.
 _LONGEST = 1 << 24
+# What Excel takes for the sign between cells, in a line before the header.
+_TOLD = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)
 # Rows that are handed on together: as text they take many times what numbers do.
 _TOGETHER = 4096
 
 
-def stream_cells(path: Path, *, apart: bool = False) -> tuple[list[str], Iterator[list[list[str]]]]:
+def stream_cells(
+    path: Path, encoding: str | None = None, *, apart: bool = False
+) -> tuple[list[str], Iterator[list[list[str]]]]:
     """Return the header of a table, and its rows, some at a time.
 
     Parameters
     ----------
+    encoding
+        As for :func:`~cloakify.data.text_files.opened_text`.
     apart
         Whether what objects in lines of JSON hold are columns of their own, ``x.0``, ``x.1``, …
 
@@ -36,7 +45,7 @@ def stream_cells(path: Path, *, apart: bool = False) -> tuple[list[str], Iterato
         The file can't be read, is empty, has no header or a column twice, or rows differ in length:
         of a row when it is reached.
     """
-    rows = iter_rows(path, apart=apart)
+    rows = iter_rows(path, encoding, apart=apart)
     header = next(rows, None)
     if header is None:
         raise DataError(f"{shown(path)} is empty: give a header and at least one row")
@@ -51,6 +60,17 @@ def stream_cells(path: Path, *, apart: bool = False) -> tuple[list[str], Iterato
     return header, iter(lambda: list(islice(rows, _TOGETHER)), [])
 
 
+def stream_columns(
+    path: Path, encoding: str | None = None, *, apart: bool = False
+) -> tuple[list[str], Iterator[Mapping[str, Sequence[str]]]]:
+    """Return the header of a table, and the cells of each column by its name, some rows at a time.
+
+    See :func:`stream_cells`.
+    """
+    header, chunks = stream_cells(path, encoding, apart=apart)
+    return header, (dict(zip(header, zip(*rows, strict=True), strict=True)) for rows in chunks)
+
+
 def _are_values(header: list[str]) -> bool:
     """Tell whether a header is a row of numbers: whole ones may be names, as pandas has them."""
     if all(cell.strip().isdecimal() for cell in header):
@@ -61,12 +81,14 @@ def _are_values(header: list[str]) -> bool:
         return False
 
 
-def iter_rows(path: Path, *, apart: bool = False) -> Iterator[list[str]]:
+def iter_rows(
+    path: Path, encoding: str | None = None, *, apart: bool = False
+) -> Iterator[list[str]]:
     """Yield the rows of a table, the first of which may be its header; of JSON it is.
 
     Parameters
     ----------
-    apart
+    encoding, apart
         As for :func:`stream_cells`.
 
     Raises
@@ -74,21 +96,22 @@ def iter_rows(path: Path, *, apart: bool = False) -> Iterator[list[str]]:
     DataError
         As :func:`stream_cells`.
     """
-    with text_errors(path):
-        size = path.stat().st_size
+    with opened_text(path, encoding, newline="") as file:
+        size = os.fstat(file.fileno()).st_size
         if size > _LARGEST:
             raise DataError(
                 f"{shown(path)} is {size / 1e9:.1f} GB large: give it as .parquet, or a part of it"
             )
+        if path.suffix.lower() in LINES:
+            yield from _of_objects(path, file, apart)
+            return
         # Texts may be longer than the cells that the module expects.
         csv.field_size_limit(_LONGEST)
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            if path.suffix.lower() == ".jsonl":
-                yield from _of_objects(path, file, apart)
-            else:
-                delimiter = _delimiter(file.readline())
-                file.seek(0)
-                yield from _rows(path, file, delimiter)
+        line = file.readline()
+        told = _TOLD.fullmatch(line)
+        if told is None:
+            file.seek(0)
+        yield from _rows(path, file, _delimiter(line) if told is None else told[1])
 
 
 def _delimiter(line: str) -> str:

@@ -10,15 +10,28 @@ from pathlib import Path
 import numpy as np
 
 from cloakify.data.naming import shown, some
+from cloakify.data.text_files import opened_text
 from cloakify.errors import DataError, UsageError
 from cloakify.numeric.arrays import Labels
 from cloakify.onnxfile import parse_names
 
 Names = tuple[str, ...]
 
+# Characters of a list of classes: more than any has.
+_LONGEST = 1 << 22
 
-def read_names(option: str, num_classes: int) -> Names:
+
+def read_names(option: str, num_classes: int, encoding: str | None = None) -> Names:
     """Return the names that ``--classes`` gives, a list or a file with one.
+
+    Parameters
+    ----------
+    option
+        What was given.
+    num_classes
+        How many classes the model has.
+    encoding
+        As for :func:`~cloakify.data.text_files.opened_text`.
 
     Raises
     ------
@@ -29,9 +42,10 @@ def read_names(option: str, num_classes: int) -> Names:
     if os.path.isfile(option):
         where = f"--classes {shown(option)}"
         try:
-            text = Path(option).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(f"{where} can't be read ({error})") from None
+            with opened_text(Path(option), encoding) as file:
+                text = file.read(_LONGEST)
+        except DataError as error:
+            raise UsageError(f"--classes {error}") from None
     names = parse_names(text)
     if names is None:
         raise UsageError(
@@ -94,6 +108,32 @@ def arrange(
         f"the data has classes ({some(missing)}) that {teller} does not name ({some(list(order))})"
         ": give the data's class names in the model's order with --classes"
     )
+
+
+def arrange_columns(labels: Labels, names: Names, order: Names, *, certain: bool) -> Labels:
+    """Put columns of independent labels in the model's order.
+
+    Parameters
+    ----------
+    labels
+        int64 [n, K] of 0 and 1.
+    names, order, certain
+        As for :func:`arrange`.
+
+    Raises
+    ------
+    DataError
+        A label of the data is none of the model's, or the other way round.
+    """
+    indices, _ = arrange(np.arange(len(names)), names, order, certain=certain)
+    if sorted(indices.tolist()) != list(range(len(names))):
+        raise DataError(
+            f"the data has labels ({some(list(names))}) for only some of the model's "
+            f"({some(list(order))}): give 0 or 1 for each of them"
+        )
+    arranged = np.empty_like(labels)
+    arranged[:, indices] = labels
+    return arranged
 
 
 def by_number(labels: Labels, names: Names | None, num_classes: int) -> tuple[Labels, Names | None]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cloakify.data.column_types import is_list, pyarrow_module
+from cloakify.data.column_types import is_list, numbers_of, pyarrow_module
 from cloakify.data.columns import Column
 from cloakify.data.source import EncodedSource, RowSource, Source
 from cloakify.errors import DataError
@@ -106,7 +106,7 @@ class ColumnRows(_InColumn, RowSource):
             values = values.flatten()
         if values is None or values.null_count or 0 in shape:
             raise DataError(f"{self.where(row)} holds empty values: fill or remove the row")
-        numbers = np.asarray(values.to_numpy(zero_copy_only=False))
+        numbers = np.asarray(numbers_of(values).to_numpy(zero_copy_only=False))
         if numbers.dtype.kind not in "biuf":
             raise DataError(f"{self.where(row)} holds {values.type}, not numbers")
         if self._length is not None and len(shape) == 1:

@@ -7,6 +7,7 @@ folder, and asks the network for what it does not find.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,10 +16,15 @@ from cloakify.data.naming import shown
 from cloakify.data.roles import Kind
 from cloakify.errors import DataError
 
+# Structs within structs that are taken apart.
+_DEEPEST = 4
+
 
 def kind_of(type_: Any) -> Kind:
     """Return what a column of a pyarrow type can be."""
-    if _is_one_of(type_, "integer", "floating", "boolean"):
+    # Where each value stands only once, a categorical, its type is that of the dictionary.
+    single = type_.value_type if _is_one_of(type_, "dictionary") else type_
+    if _is_one_of(single, "integer", "floating", "boolean", "decimal"):
         return Kind.NUMBER
     if is_list(type_):
         return Kind.LIST
@@ -27,9 +33,55 @@ def kind_of(type_: Any) -> Kind:
         return Kind.FILE if {"bytes", "path"} <= parts else Kind.OTHER
     if _is_one_of(type_, "binary", "large_binary", "binary_view"):
         return Kind.BYTES
-    # Where each text stands only once, a categorical, its type is that of the dictionary.
-    text = type_.value_type if _is_one_of(type_, "dictionary") else type_
-    return Kind.TEXT if _is_one_of(text, "string", "large_string", "string_view") else Kind.OTHER
+    return Kind.TEXT if _is_one_of(single, "string", "large_string", "string_view") else Kind.OTHER
+
+
+def numbers_of(array: Any) -> Any:
+    """Return a column of numbers as one of plain ones: of decimals and categoricals, their values.
+
+    Decimals become doubles.
+    """
+    if _is_one_of(array.type, "dictionary"):
+        array = array.dictionary_decode()
+    return array.cast(pyarrow_module().float64()) if _is_one_of(array.type, "decimal") else array
+
+
+def parts_of(schema: Any) -> dict[str, tuple[str, ...]]:
+    """Return where each column lies: structs count as columns of their fields, ``features.a``.
+
+    Structs of an image's bytes are one column; so is what lies deeper, or has a column's name.
+    """
+    there = set(schema.names)
+    found: dict[str, tuple[str, ...]] = {}
+    for field in schema:
+        for place in _parts_of(field, ()):
+            name = ".".join(place)
+            if len(place) > 1 and name in there:
+                return {name: (name,) for name in schema.names}
+            found[name] = place
+    return found
+
+
+def _parts_of(field: Any, above: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    place = (*above, field.name)
+    type_ = field.type
+    names = [type_.field(n).name for n in range(type_.num_fields)] if is_struct(type_) else []
+    plain = len(place) > _DEEPEST or len(set(names)) < len(names) or not all(names)
+    if not names or plain or kind_of(type_) is Kind.FILE:
+        yield place
+        return
+    for number in range(type_.num_fields):
+        yield from _parts_of(type_.field(number), place)
+
+
+def part_of(column: Any, place: tuple[str, ...]) -> Any:
+    """Return the array that lies at a place within a column."""
+    return pyarrow_module().compute.struct_field(column, list(place)) if place else column
+
+
+def is_struct(type_: Any) -> bool:
+    """Tell whether a type is one of structs."""
+    return _is_one_of(type_, "struct")
 
 
 def is_list(type_: Any) -> bool:

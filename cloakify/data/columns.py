@@ -18,7 +18,13 @@ from typing import Any
 import numpy as np
 
 from cloakify.data.bounds import check_count
-from cloakify.data.column_types import kind_of
+from cloakify.data.column_types import (
+    kind_of,
+    numbers_of,
+    part_of,
+    parts_of,
+    pyarrow_module,
+)
 from cloakify.data.naming import shown
 from cloakify.data.roles import Kind
 from cloakify.errors import DataError
@@ -96,7 +102,8 @@ class ColumnFiles(ABC):
         # Before anything of as many rows is read.
         check_count(len(self), str(path))
         first, _ = self.spans.in_file(0)
-        self.first, self.schema = self.files[first], self._schema(first)
+        self.first, self.schema = self.files[first], self._apart(first)
+        self._places = parts_of(self._schema(first))
 
     @abstractmethod
     def _schema(self, file: int) -> Any:
@@ -115,6 +122,20 @@ class ColumnFiles(ABC):
         DataError
             It is damaged, or claims to hold more than is read.
         """
+
+    def _apart(self, file: int) -> Any:
+        """Return the schema of a file, its structs taken apart; see :func:`parts_of`."""
+        schema = self._schema(file)
+        fields = []
+        for name, (top, *inner) in parts_of(schema).items():
+            # The first of two columns of one name; that there are two is told when one is read.
+            field = schema.field(schema.names.index(top))
+            for part in inner:
+                field = field.type.field(part)
+            fields.append(field.with_name(name))
+        if len(set(schema.names)) < len(schema):
+            return schema
+        return pyarrow_module().schema(fields, schema.metadata)
 
     @cached_property
     def spans(self) -> Spans:
@@ -149,7 +170,11 @@ class ColumnFiles(ABC):
 
     def span(self, span: int, names: Sequence[str]) -> Iterator[list[Any]]:
         """Yield some columns of a span, some rows at a time; see :meth:`pieces`."""
-        return self._read(*self.spans.place(span), names)
+        places = [self._places.get(name, (name,)) for name in names]
+        tops = list(dict.fromkeys(top for top, *_ in places))
+        for arrays in self._read(*self.spans.place(span), tops):
+            held = dict(zip(tops, arrays, strict=True))
+            yield [part_of(held[top], tuple(inner)) for top, *inner in places]
 
     def where(self, name: str) -> str:
         """How messages name a column."""
@@ -179,21 +204,32 @@ class ColumnFiles(ABC):
         DataError
             As :meth:`pieces`; or there is none in some row.
         """
+        start = 0
         for arrays in self.pieces(names):
             for name, array in zip(names, arrays, strict=True):
                 if array.null_count:
+                    row = start + array.is_null().index(True).as_py()
                     raise DataError(
-                        f"{self.where(name)} has empty {what}: fill them in, or remove the rows"
+                        f"{self.where_row(row)} column {shown(name)!r} is empty, where there are "
+                        f"to be {what}: fill it in, or remove the row"
                     )
+            start += len(arrays[0])
             if len(arrays[0]):
-                yield [np.asarray(each.to_numpy(zero_copy_only=False)) for each in arrays]
+                plain = map(numbers_of, arrays)
+                yield [np.asarray(each.to_numpy(zero_copy_only=False)) for each in plain]
 
     def _check(self, names: Sequence[str]) -> None:
         """Raise DataError unless each file has columns as the first has them."""
         for number in self.spans.filled:
-            file, schema = self.files[number], self._schema(number)
+            file, schema = self.files[number], self._apart(number)
             there = Counter(schema.names)
+            places = parts_of(self._schema(number))
             for name in names:
+                if places.get(name, (name,)) != self._places.get(name, (name,)):
+                    raise DataError(
+                        f"{shown(file)} has column {shown(name)!r} elsewhere than the first file: "
+                        "write both alike"
+                    )
                 if there[name] != 1:
                     number_of = "two columns" if there[name] else "no column"
                     raise DataError(

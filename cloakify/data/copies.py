@@ -56,6 +56,7 @@ def open_copies(
     spec: InputSpec,
     preprocessing: Preprocessing,
     fit: ImageFit,
+    encoding: str | None = None,
 ) -> Copies:
     """Open attacked copies and pair them with the samples of a data set.
 
@@ -67,7 +68,7 @@ def open_copies(
         As for `open_data`; labels are not read.
     dataset
         The clean samples; under a limit, copies of those left out may be there too.
-    spec, preprocessing, fit
+    spec, preprocessing, fit, encoding
         As for `open_data`.
 
     Raises
@@ -75,7 +76,7 @@ def open_copies(
     DataError
         They can't be read, have another shape, or can't be paired one to one.
     """
-    copies = read_copies(path, spec, preprocessing, fit)
+    copies = read_copies(path, spec, preprocessing, fit, encoding)
     if copies.sample_shape != dataset.sample_shape:
         raise DataError(
             f"{shown(copies.path)} holds samples of shape {copies.sample_shape}, "
@@ -90,11 +91,17 @@ def open_copies(
 
 
 def read_copies(
-    path: str | Path, spec: InputSpec, preprocessing: Preprocessing, fit: ImageFit
+    path: str | Path,
+    spec: InputSpec,
+    preprocessing: Preprocessing,
+    fit: ImageFit,
+    encoding: str | None = None,
 ) -> Dataset:
     """Open attacked copies, without pairing them; see :func:`open_copies`."""
     fit = replace(fit, as_is=True)
-    return open_data(path, spec, preprocessing, labels="model", fit=fit, box=None)
+    return open_data(
+        path, spec, preprocessing, labels="model", fit=fit, box=None, encoding=encoding
+    )
 
 
 def _by_name(copies: Dataset, own: Sequence[str], dataset: Dataset) -> Indices:

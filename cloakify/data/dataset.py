@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from cloakify.data.classes import Names, arrange, by_number
+from cloakify.data.classes import Names, arrange, arrange_columns, by_number
 from cloakify.data.digest import (
     CONTENT,
     SIZE,
@@ -23,6 +23,7 @@ from cloakify.data.digest import (
     sample_digest,
 )
 from cloakify.data.joined import Pack, PackedFeed
+from cloakify.data.naming import shown
 from cloakify.data.prefetch import prefetch
 from cloakify.data.sanity import check_classes, check_columns, read_labels
 from cloakify.data.source import Source
@@ -174,6 +175,25 @@ class Dataset:
         """How a message names a sample."""
         return self._source.where(int(self.rows[index]))
 
+    def of_one_hot(self, num_classes: int) -> Dataset:
+        """The same samples, one-hot labels as the indices of their classes; others as they are.
+
+        Parameters
+        ----------
+        num_classes
+            How many classes the model has, exactly one of which is right.
+        """
+        labels = self.labels
+        if labels is None or labels.ndim == 1 or not (labels.sum(axis=1) == 1).all():
+            return self
+        if self.class_names is None and labels.shape[1] != num_classes:
+            return self
+        note = (
+            f"{shown(self.path)}: labels of shape {labels.shape} with a single 1 in each row are "
+            "one-hot classes"
+        )
+        return replace(self, labels=labels.argmax(axis=1), notes=(*self.notes, note))
+
     def for_classes(self, num_classes: int, given: Names | None, told: Names | None) -> Dataset:
         """The same samples, their labels the indices of a model's classes.
 
@@ -195,7 +215,9 @@ class Dataset:
         order = given or told
         if labels.ndim == 2:
             check_columns(labels, num_classes, str(self.path))
-            return replace(self, class_names=names or order)
+            if names is not None and order is not None:
+                labels = arrange_columns(labels, names, order, certain=given is not None)
+            return replace(self, labels=labels, class_names=order or names)
         if order is not None:
             labels, names = arrange(labels, names, order, certain=given is not None)
         labels, names = by_number(labels, names, num_classes)

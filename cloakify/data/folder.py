@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 
 from cloakify.data.audio import no_audio
 from cloakify.data.bounds import check_file, check_regular
+from cloakify.data.foreign import instead_of_images
 from cloakify.data.labels import TextLabels
 from cloakify.data.listing import entries, is_folder
 from cloakify.data.names import Names, Places, Renamed, in_order
@@ -26,7 +28,10 @@ from cloakify.data.request import Request
 from cloakify.data.skipped import Skipped
 from cloakify.data.source import EncodedSource
 from cloakify.errors import DataError
-from cloakify.settings.endings import is_image
+from cloakify.settings.endings import TEXT_TABLES, ending, is_image
+
+# Files of a folder that are looked at to say what it holds instead of images.
+_LOOKED_AT = 100
 
 # A number of more digits is no index of a class.
 _NUMBER = re.compile("[0-9]{1,18}")
@@ -94,20 +99,32 @@ def open_folder(path: Path, request: Request) -> ImageFolder:
         if not len(names):
             if skipped.has_audio:
                 raise no_audio(shown(path))
-            raise DataError(f"{shown(path)} holds no image{skipped.instead}")
+            told = instead_of_images(path, skipped.first)
+            raise DataError(f"{shown(path)} holds no image{skipped.instead}{told}")
         return ImageFolder(path, names, None, None, skipped.note(path))
 
     request.refuse_label(shown(path))
-    classes, loose = _class_folders(path)
+    classes, loose, tables = _class_folders(path)
     if not classes and not loose:
+        files = sorted(entry.name for entry in islice(entries(path), _LOOKED_AT))
+        told = instead_of_images(path, files)
         raise DataError(
             f"{shown(path)} holds no class folders: put the images of each class in a subfolder"
+            f"{told}"
         )
     if loose:
         where = "beside its class folders" if classes else "and no class folders"
+        table = next(map(str, tables or _tables_above(path)), "FILE")
         raise DataError(
             f"{shown(path)} holds images {where} ({some(loose)}): put each image in the folder of "
-            "its class, or pass a file of labels by --labels FILE, or --labels model to do without"
+            f"its class, or pass a file of labels by --labels {shown(table)}, or --labels model to "
+            "do without"
+        )
+    if len(classes) == 1 and tables:
+        images = shown(path / classes[0])
+        raise DataError(
+            f"{shown(path)} holds one folder, and {shown(tables[0].name)}: if that labels the "
+            f"images in it, give --data {images} --labels {shown(tables[0])}"
         )
     return _of_classes(path, classes)
 
@@ -121,6 +138,7 @@ def _of_classes(path: Path, classes: list[str]) -> ImageFolder:
             if others.has_audio:
                 raise no_audio(f"class folder {shown(path / name)}")
             what = "add images, or remove it if it is no class"
+            what += instead_of_images(path, others.first)
             if name.casefold() in _OF_BOXES:
                 what = (
                     "a data set of boxes or masks? cloakify takes one class a sample: give class "
@@ -132,7 +150,7 @@ def _of_classes(path: Path, classes: list[str]) -> ImageFolder:
         names.extend(found)
         skipped.update(others)
         counts.append(len(found))
-    notes = skipped.note(path) + _order_note(classes)
+    notes = skipped.note(path) + order_note(classes)
     labels = np.repeat(np.arange(len(classes)), counts)
     return ImageFolder(path, names, labels, tuple(classes), notes)
 
@@ -172,14 +190,14 @@ def open_images(path: Path, above: Path, files: Sequence[str], request: Request)
             "labels by --labels FILE, or --labels model to do without"
         )
     of = TextLabels(name.partition("/")[0] for name in names)
-    classes = _sorted_classes(of.names)
-    notes = skipped.note(path) + _order_note(classes)
+    classes = sorted_classes(of.names)
+    notes = skipped.note(path) + order_note(classes)
     return ImageFolder(above, names, of.among(classes), tuple(classes), notes)
 
 
-def _class_folders(path: Path) -> tuple[list[str], Names]:
-    """Subfolders and image files directly in ``path``, each sorted."""
-    folders = []
+def _class_folders(path: Path) -> tuple[list[str], Names, list[Path]]:
+    """Subfolders, image files and tables directly in ``path``, each sorted."""
+    folders, tables = [], []
 
     def images() -> Iterator[str]:
         for entry in entries(path):
@@ -187,12 +205,21 @@ def _class_folders(path: Path) -> tuple[list[str], Names]:
                 folders.append(entry.name)
             elif is_image(entry.name):
                 yield entry.name
+            elif ending(entry.name) in TEXT_TABLES:
+                tables.append(path / entry.name)
 
     loose = in_order(images())
-    return _sorted_classes(folders), loose
+    return sorted_classes(folders), loose, sorted(tables)
 
 
-def _sorted_classes(names: list[str]) -> list[str]:
+def _tables_above(path: Path) -> list[Path]:
+    """Tables beside a folder that are called as if they held its labels."""
+    names = [f"{stem}{kind}" for stem in (path.name, "labels", "train") for kind in TEXT_TABLES]
+    return [path.parent / name for name in names if (path.parent / name).is_file()]
+
+
+def sorted_classes(names: list[str]) -> list[str]:
+    """Sort names of classes: by their numbers where all begin with another one, else as text."""
     numbers = {name: leading.group() for name in names if (leading := _NUMBER.match(name))}
     if len(set(map(int, numbers.values()))) == len(names):
         return sorted(names, key=lambda name: int(numbers[name]))
@@ -255,8 +282,8 @@ def _identity(folder: Path) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def _order_note(classes: list[str]) -> tuple[str, ...]:
-    """Some programs sort numbers as text: of 0 … 10, folder 10 is then class 2."""
+def order_note(classes: list[str]) -> tuple[str, ...]:
+    """Say that classes are sorted by number: as text, which some programs do, 10 is class 2."""
     if classes == sorted(classes):
         return ()
     place = next(place for place, name in enumerate(sorted(classes)) if classes[place] != name)

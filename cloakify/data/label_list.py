@@ -3,7 +3,7 @@
 - ``.npy``, or ``.npz`` with ``y``: in the order of the samples.
 - ``.csv``, ``.tsv``, ``.jsonl``: a row for each sample, a column of labels by its name, and one of
   the samples' names (``file_name``, ``image``, ``id``, …); without such a one, in order. Without a
-  header: names and labels, or labels alone.
+  header: names and labels, or labels alone. Labels may be columns of 0 and 1, one for each class.
 - ``.json``: an object of labels by name, or a list.
 - Anything else is text: a line for each sample, ``cat/1.png 3`` or a label alone.
 """
@@ -13,7 +13,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from functools import partial
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
@@ -21,18 +22,21 @@ import numpy as np
 from cloakify.data.array_files import read_labels_of
 from cloakify.data.cells import iter_rows
 from cloakify.data.json_text import json_value
+from cloakify.data.label_columns import LabelColumns, LabelTexts, flags_in, label_columns
 from cloakify.data.labels import TextLabels, label_name
 from cloakify.data.names import Names, Places, Renamed
 from cloakify.data.naming import shown, some
 from cloakify.data.npy import NpzFile, open_npy
 from cloakify.data.request import Request
 from cloakify.data.source import Source
-from cloakify.data.text_errors import text_errors
+from cloakify.data.text_files import opened_text
 from cloakify.errors import DataError
 from cloakify.numeric.arrays import Indices, Labels
 from cloakify.settings.endings import TEXT_TABLES, is_image
 
 _NAMES = ("file_name", "filename", "file", "image", "img", "path", "name", "key", "id", "image_id")
+# Rows that are looked at to tell what columns hold.
+_TOGETHER = 4096
 # Bytes of a list that is read into memory.
 _LARGEST = 1 << 30
 
@@ -81,8 +85,15 @@ class LabelList:
         source.labels, source.class_names = self.labels[rows], self.class_names
 
 
-def read_label_list(path: Path) -> LabelList:
+def read_label_list(path: Path, encoding: str | None = None) -> LabelList:
     """Read a file of labels.
+
+    Parameters
+    ----------
+    path
+        The file.
+    encoding
+        As for :func:`~cloakify.data.text_files.opened_text`.
 
     Raises
     ------
@@ -93,12 +104,11 @@ def read_label_list(path: Path) -> LabelList:
     if kind in (".npy", ".npz"):
         return LabelList(path, *_of_array(path))
     if kind in TEXT_TABLES:
-        return _of_rows(path, iter_rows(path))
-    with text_errors(path):
-        if path.stat().st_size > _LARGEST:
+        return _of_rows(path, iter_rows(path, encoding))
+    with opened_text(path, encoding) as file:
+        if os.fstat(file.fileno()).st_size > _LARGEST:
             raise DataError(f"{shown(path)} is over a gigabyte: is it a list of labels?")
-        with open(path, encoding="utf-8-sig") as file:
-            return _of_json(path, file.read()) if kind == ".json" else _of_lines(path, file)
+        return _of_json(path, file.read()) if kind == ".json" else _of_lines(path, file)
 
 
 def _of_array(path: Path) -> tuple[Labels, tuple[str, ...] | None]:
@@ -112,6 +122,7 @@ def _of_array(path: Path) -> tuple[Labels, tuple[str, ...] | None]:
 
 
 def _of_rows(path: Path, rows: Iterator[list[str]]) -> LabelList:
+    """Read a table of names and labels."""
     header = next(rows, None)
     if header is None:
         raise DataError(f"{shown(path)} is empty: give a label for each sample")
@@ -128,16 +139,39 @@ def _of_rows(path: Path, rows: Iterator[list[str]]) -> LabelList:
     elif len(header) == 1:
         name_place, label_place = None, 0
     if label_place is None:
-        raise DataError(
-            f"{shown(path)} has columns {some(header)}: call that of the labels 'label', and that "
-            "of the samples' names 'file_name'"
-        )
+        return _of_columns(path, header, name_place, rows)
     names, labels = Names(), TextLabels()
     for row in rows if headed else chain([header], rows):
         labels.extend([row[label_place]])
         if name_place is not None:
             names.append(row[name_place])
     return _made(path, labels, None if name_place is None else names)
+
+
+def _of_columns(
+    path: Path, header: list[str], name_place: int | None, rows: Iterator[list[str]]
+) -> LabelList:
+    """Read labels of several columns, 0 and 1 each, beside the samples' names."""
+    first = list(islice(rows, _TOGETHER))
+    part = dict(zip(header, zip(*first, strict=True), strict=True)) if first else {}
+    apart = None if name_place is None else header[name_place]
+    found = label_columns(header, Request(""), shown(path), partial(flags_in, part), apart)
+    others = tuple(name for name in header if name != apart)
+    if not found.names and apart is not None and first and flags_in(part, others):
+        found = LabelColumns(others, others)
+    if not found.names or len(set(header)) < len(header):
+        raise DataError(
+            f"{shown(path)} has columns {some(header)}: call that of the labels 'label', and that "
+            "of the samples' names 'file_name'"
+        )
+    names, labels = Names(), LabelTexts(found)
+    for row in chain(first, rows):
+        labels.extend({name: [cell] for name, cell in zip(header, row, strict=True)})
+        if name_place is not None:
+            names.append(row[name_place])
+    read, classes = labels.read(shown(path))
+    assert read is not None
+    return LabelList(path, read, classes, None if name_place is None else names)
 
 
 def _of_json(path: Path, text: str) -> LabelList:

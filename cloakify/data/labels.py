@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from array import array
 from collections.abc import Collection, Iterable, Sequence
 
@@ -28,21 +27,6 @@ def label_name(names: Collection[str], apart: str | None = None) -> str | None:
     """Return the first name of labels among names, in any case; ``apart`` is the samples'."""
     lowered = {name.strip().lower(): name for name in names if name != apart}
     return next((lowered[name] for name in LABEL_NAMES if name in lowered), None)
-
-
-def numbered_labels(names: Sequence[str]) -> list[str]:
-    """Return the columns of independent labels among names: ``label_0``, ``label_1``, …, in order.
-
-    None where there are fewer than two of one kind.
-    """
-    stems = "|".join(LABEL_NAMES)
-    found = [(name, re.fullmatch(rf"({stems})[_. ]?(\d+)", name.strip().lower())) for name in names]
-    kinds: dict[str, list[tuple[int, str]]] = {}
-    for name, match in found:
-        if match is not None:
-            kinds.setdefault(match[1], []).append((int(match[2]), name))
-    several = [sorted(numbered) for numbered in kinds.values() if len(numbered) > 1]
-    return [name for _, name in several[0]] if several else []
 
 
 class TextLabels:
@@ -161,7 +145,7 @@ def labels_of_numbers(values: NDArray[np.generic], where: str) -> Labels:
     DataError
         As :func:`~cloakify.data.sanity.read_labels`; or a float is no whole number.
     """
-    if values.dtype.kind == "f":
+    if values.dtype.kind == "f" and not (values.ndim == 2 and values.shape[1] > 1):
         whole = np.isfinite(values) & (values == np.rint(values))
         if not whole.all():
             row = int(np.flatnonzero(~whole)[0])

@@ -7,12 +7,14 @@ one of labels.
 from __future__ import annotations
 
 import os
+from functools import partial
+from itertools import chain
 from pathlib import Path
 
 from cloakify.data.bounds import check_count
-from cloakify.data.cells import stream_cells
+from cloakify.data.cells import stream_columns
 from cloakify.data.folder import ImageFolder
-from cloakify.data.labels import TextLabels
+from cloakify.data.label_columns import LabelTexts, flags_in, label_columns
 from cloakify.data.names import Names, Places
 from cloakify.data.naming import shown
 from cloakify.data.request import Request
@@ -47,23 +49,22 @@ def open_listed(path: Path, file: Path, request: Request) -> ImageFolder:
         The file can't be read or has not the columns, a name leads out of the folder, to no image
         or to none that is there, or stands twice.
     """
-    header, chunks = stream_cells(file)
-    label = request.label_of(header, shown(file))
-    if label is None:
+    header, parts = stream_columns(file, request.encoding)
+    first = next(parts, None) or dict.fromkeys(header, ())
+    found = label_columns(header, request, shown(file), partial(flags_in, first), _NAME)
+    if not found.names:
         raise no_labels(file, header)
     if _NAME not in header:
         raise DataError(f"{shown(file)} has no column {_NAME!r}: name the images in one")
-    name_place, label_place = header.index(_NAME), header.index(label)
-    names, labels = Names(), TextLabels()
-    for rows in chunks:
-        names.extend(_checked(path, file, row[name_place]) for row in rows)
-        labels.extend(row[label_place] for row in rows)
+    names, labels = Names(), LabelTexts(found)
+    for part in chain([first], parts):
+        names.extend(_checked(path, file, name) for name in part[_NAME])
+        labels.extend(part)
     check_count(len(names), str(file))
     again = Places(names).again()
     if len(again):
         raise DataError(f"{shown(file)} lists {shown(names[int(again[0])])} twice: keep one")
-    where = f"{shown(file)} column {shown(label)!r}"
-    return ImageFolder(path, names, *labels.read(where), ())
+    return ImageFolder(path, names, *labels.read(shown(file)), found.notes)
 
 
 def _checked(path: Path, file: Path, name: str) -> str:

@@ -9,6 +9,7 @@ the only column of classes. Several shards count as one source, in the order of 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 
@@ -51,7 +52,8 @@ def open_columns(files: ColumnFiles, request: Request) -> Source:
         A file is damaged, columns are missing or of no use.
     """
     features = Features(files.schema)
-    roles = assign(features.kinds, request, files.first, features.told)
+    flags = partial(_are_flags, files, features)
+    roles = assign(features.kinds, request, files.first, features.told, flags)
     if roles.kind is Kind.NUMBER:
         source = _open_numbers(files, features, roles, request)
     elif roles.kind is Kind.TEXT:
@@ -62,6 +64,14 @@ def open_columns(files: ColumnFiles, request: Request) -> Source:
         source = _open_arrays(files, features, roles, request)
     source.notes = (*source.notes, *roles.notes)
     return source
+
+
+def _are_flags(files: ColumnFiles, features: Features, names: Sequence[str]) -> bool:
+    """Tell whether the first cells of columns are all 0 and 1, or false and true."""
+    if any(features.kinds[name] is not Kind.NUMBER for name in names):
+        return False
+    first = next(files.numbers(names, "labels"), [])
+    return all(bool(np.isin(column, (0, 1)).all()) for column in first)
 
 
 def _open_arrays(files: ColumnFiles, features: Features, roles: Roles, request: Request) -> Source:
@@ -128,12 +138,13 @@ def _padded_length(samples: Column, request: Request) -> int | None:
 
 def _labels(files: ColumnFiles, features: Features, roles: Roles) -> _Labels:
     """Read the labels: class indices, names of classes, or 0 and 1 for independent ones."""
-    if not roles.labels:
+    names = roles.labels.names
+    if not names:
         return None, None
-    if len(roles.labels) > 1:
-        where = f"{shown(files.first)} columns {some(list(roles.labels))}"
-        return labels_of_columns(_numbers(files, roles.labels), where), None
-    (name,) = roles.labels
+    if len(names) > 1:
+        where = f"{shown(files.first)} columns {some(names)}"
+        return labels_of_columns(_numbers(files, names), where), roles.labels.classes
+    (name,) = names
     kind, where = features.kinds[name], files.where(name)
     if kind is Kind.TEXT:
         return _texts(files, name).read(where)

@@ -54,6 +54,7 @@ def open_data(
     others: Sequence[InputSpec] = (),
     ids: bool = False,
     tokenizer: Path | None = None,
+    encoding: str | None = None,
 ) -> Dataset:
     """Open calibration data and check what can be checked without reading all of it.
 
@@ -87,6 +88,8 @@ def open_data(
         Whether the model takes token ids, which text may be turned into.
     tokenizer
         The model's `tokenizer.json`, which does that.
+    encoding
+        Of files of text that have no byte order mark; UTF-8 where it is left out.
 
     Raises
     ------
@@ -104,10 +107,11 @@ def open_data(
         None if listed else named,
         tuple(other.name for other in others),
         ids,
+        encoding,
     )
     source = _open(data, path, request, spec, others)
     if listed:
-        read_label_list(Path(labels)).give(source)
+        read_label_list(Path(labels), encoding).give(source)
     rows = np.arange(len(source))
     if limit is not None:
         rows = subset(len(source), source.labels, limit, seed)

@@ -12,6 +12,7 @@ from cloakify.data.bounds import check_regular
 from cloakify.data.chained import ChainedRows
 from cloakify.data.data_folder import find_data
 from cloakify.data.folder import open_folder, open_images
+from cloakify.data.foreign import not_read
 from cloakify.data.listed_folder import list_file, open_listed
 from cloakify.data.names import Names
 from cloakify.data.naming import shown
@@ -58,10 +59,7 @@ def open_source(path: Path, request: Request) -> Source:
         return _open_shards(path, [path], request)
     if kind in TEXT_TABLES:
         return open_table(path, request)
-    raise DataError(
-        f"{shown(path)} is no data that cloakify reads: give a folder of class folders with "
-        "images, a .npz, .npy, .csv, .jsonl, .tar, .tar.gz, .parquet or .arrow file"
-    )
+    raise not_read(path)
 
 
 def shards_at(path: Path) -> list[Path]:

@@ -25,6 +25,8 @@ class Request:
         Names of the model's further inputs, which arrays and columns go by.
     ids
         Whether the model takes token ids, which text can be turned into.
+    encoding
+        Of files of text that have no byte order mark; ``None`` for UTF-8.
     """
 
     input_name: str
@@ -32,6 +34,7 @@ class Request:
     label: str | None = None
     others: tuple[str, ...] = ()
     ids: bool = False
+    encoding: str | None = None
 
     def label_of(self, names: list[str], where: str, apart: str | None = None) -> str | None:
         """Return the array or column of labels among names.

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-from cloakify.data.labels import LABEL_NAMES, numbered_labels
+from cloakify.data.label_columns import AreFlags, LabelColumns, label_columns
+from cloakify.data.labels import LABEL_NAMES
 from cloakify.data.naming import shown, some
 from cloakify.data.request import Request
 from cloakify.data.text_source import text_columns
@@ -54,6 +55,10 @@ class Told:
     classes: tuple[str, ...] = ()
 
 
+def _none_are(names: Sequence[str]) -> bool:
+    return False
+
+
 @dataclass(frozen=True)
 class Roles:
     """Which columns are which.
@@ -66,26 +71,28 @@ class Roles:
     samples
         Their columns.
     labels
-        The column of labels, or those of independent ones, by number; none where none are asked
-        for.
+        The column of labels, or several of 0 and 1; none where none are asked for.
     notes
         What is worth telling of columns that are none of both.
     """
 
     kind: Kind
     samples: tuple[str, ...]
-    labels: tuple[str, ...]
+    labels: LabelColumns
     notes: tuple[str, ...] = ()
 
 
 def assign(
-    kinds: Mapping[str, Kind], request: Request, file: Path, told: Told | None = None
+    kinds: Mapping[str, Kind],
+    request: Request,
+    file: Path,
+    told: Told | None = None,
+    are_flags: AreFlags = _none_are,
 ) -> Roles:
     """Decide what each column of a table is for.
 
-    The label is the column that the user names, else the first that goes by a name of labels, else
-    the only one of classes, else those that are numbered (``label_0``, ``label_1``, …). Where
-    labels are not asked for, such columns are still no samples.
+    The labels are found as :func:`label_columns` does; where none are asked for, such columns are
+    still no samples.
 
     Parameters
     ----------
@@ -97,6 +104,8 @@ def assign(
         How messages name it.
     told
         What it says itself.
+    are_flags
+        Whether columns seem to hold 0 and 1 alone.
 
     Raises
     ------
@@ -109,20 +118,24 @@ def assign(
     notes = (f"{where}: the column without a name is left out",) if "" in kinds else ()
     as_text = request.ids and kinds.get(request.input_name) not in _ARRAYS
     apart = None if as_text else _arrays(kinds, names, request, told)
-    labels = _labels(names, request, where, apart, told)
-    if request.labelled and not labels:
+    found = label_columns(names, request, where, are_flags, apart, told.classes)
+    if request.labelled and not found.names:
         raise no_labels(file, names)
-    asked = labels if request.labelled else ()
+    asked = found if request.labelled else LabelColumns()
+    notes = (*notes, *(f"{where}: {note}" for note in asked.notes))
     if apart is not None:
         kind = Kind.LIST if kinds[apart] is Kind.LIST else Kind.FILE
         return Roles(kind, (apart,), asked, notes)
-    plain = [name for name in names if name not in labels]
+    plain = [name for name in names if name not in found.names]
     if not plain:
         raise DataError(f"{where} has no column but that of the labels: add the features")
     if as_text:
         # Sentences may all be numbers.
         of_text = [name for name in plain if kinds[name] is Kind.TEXT] or plain
-        return Roles(Kind.TEXT, tuple(text_columns(plain, of_text, where)), asked, notes)
+        texts = tuple(text_columns(plain, of_text, where))
+        return Roles(Kind.TEXT, texts, asked, notes)
+    if len(plain) == 1 and kinds[plain[0]] is Kind.LIST:
+        return Roles(Kind.LIST, (plain[0],), asked, notes)
     return Roles(Kind.NUMBER, tuple(plain), asked, notes)
 
 
@@ -132,7 +145,7 @@ def _arrays(
     """Return the column of images, or of arrays as lists, or ``None``.
 
     It is called as the model's input is, or ``x``, or as images are; or it is the only one of
-    images.
+    images. (The only column but for the labels may hold lists under any name.)
     """
     named = (request.input_name, "x", *IMAGE_NAMES)
     found = next((name for name in named if name in names and kinds[name] in _ARRAYS), None)
@@ -140,13 +153,6 @@ def _arrays(
         return found
     files = [name for name in names if kinds[name] is Kind.FILE]
     return _only(told.images) or _only(files)
-
-
-def _labels(
-    names: Sequence[str], request: Request, where: str, apart: str | None, told: Told
-) -> tuple[str, ...]:
-    one = request.label_of(list(names), where, apart) or _only(told.classes)
-    return (one,) if one else tuple(name for name in numbered_labels(names) if name != apart)
 
 
 def _only(names: Sequence[str]) -> str | None:

@@ -6,6 +6,7 @@ freedom is the layout, and only where the shapes leave no doubt.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -32,13 +33,18 @@ class RowLayout:
         Order of the axes of one stored row, as for ``numpy.transpose``.
     new_axis
         Where in a sample to add an axis of size 1, or ``None``.
+    plane
+        The shape of a sample whose pixels are stored one after the other, row by row.
     """
 
     axes: tuple[int, ...]
     new_axis: int | None = None
+    plane: tuple[int, ...] | None = None
 
     def apply(self, rows: NDArray[np.generic]) -> NDArray[np.generic]:
         """Lay out a batch ``[b, …]``; a view."""
+        if self.plane is not None:
+            return rows.reshape(len(rows), *self.plane)
         moved = rows.transpose(0, *(axis + 1 for axis in self.axes))
         return moved if self.new_axis is None else np.expand_dims(moved, self.new_axis + 1)
 
@@ -48,7 +54,8 @@ def match_layout(shape: tuple[int, ...], spec: InputSpec, where: str) -> RowLayo
 
     Rows of the model's own shape are taken as they are, even where the other layout would fit too.
     Otherwise the channels are moved to the other end (NCHW ⇄ NHWC), or an axis is added for a
-    single channel, if the result fits.
+    single channel, if the result fits. As many numbers as an image of one channel has are its
+    pixels, row by row; of several channels they could be in more than one order.
 
     Raises
     ------
@@ -68,6 +75,10 @@ def match_layout(shape: tuple[int, ...], spec: InputSpec, where: str) -> RowLayo
                 return RowLayout(axes)
         if rank == len(sample) - 1 and _fits((*shape[:channel], 1, *shape[channel:]), sample):
             return RowLayout(plain, channel)
+        known = tuple(size for size in sample if size is not None)
+        grey = len(known) == len(sample) and sample[channel] == 1
+        if rank == 1 and grey and shape[0] == math.prod(known):
+            return RowLayout(plain, plane=known)
     wanted = ", ".join("?" if size is None else str(size) for size in sample)
     given = ", ".join(map(str, shape))
     raise DataError(

@@ -42,9 +42,10 @@ def read_labels(array: NDArray[np.generic], n: int, where: str) -> NDArray[np.in
         flags = (array == 0) | (array == 1)
         if not flags.all():
             row = int(np.flatnonzero(~flags.all(axis=1))[0])
+            _refuse_shares(array, row, where)
             odd = array[row][~flags[row]][0]
             raise DataError(
-                f"{where} has shape {array.shape} and row {row} holds {odd}: give a class index "
+                f"{where} has shape {array.shape} and row {row} holds {odd:g}: give a class index "
                 "for each sample, or 0 and 1 for each label"
             )
         held: NDArray[np.int64] = (array == 1).astype(np.int64)
@@ -64,6 +65,19 @@ def read_labels(array: NDArray[np.generic], n: int, where: str) -> NDArray[np.in
         row = int(negative[0])
         raise DataError(f"{where} row {row} is {array[row]}: class indices count from 0")
     return labels
+
+
+def _refuse_shares(array: NDArray[np.generic], row: int, where: str) -> None:
+    """Raise DataError where labels are probabilities: which class is right is not for us to say."""
+    values = np.asarray(array, np.float64)
+    if (values >= 0).all() and np.allclose(values.sum(axis=1), 1, atol=1e-3):
+        shares = ", ".join(f"{value:.3g}" for value in values[row][:3])
+        more = ", …" * (values.shape[1] > 3)
+        raise DataError(
+            f"{where} has shape {array.shape} and holds probabilities (row {row}: {shares}{more}), "
+            "no labels: give the class that is right for each sample (argmax(axis=1), where that "
+            "is the likeliest), or 0 and 1 for each label"
+        )
 
 
 def check_classes(

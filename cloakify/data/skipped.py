@@ -34,6 +34,11 @@ class Skipped:
         self._keep(other._first)
 
     @property
+    def first(self) -> list[str]:
+        """Some of them, as they sort."""
+        return list(self._first)
+
+    @property
     def has_audio(self) -> bool:
         """Whether any of them is sound."""
         return not self._endings.keys().isdisjoint(AUDIO)

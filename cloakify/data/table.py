@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from itertools import chain
 from pathlib import Path
 
@@ -14,10 +15,11 @@ import numpy as np
 
 from cloakify.data.array_files import ArraySource
 from cloakify.data.bounds import check_count
-from cloakify.data.cells import numbers_in, stream_cells
+from cloakify.data.cells import numbers_in, stream_columns
 from cloakify.data.kept import KeptRows, KeptTexts
-from cloakify.data.labels import TextLabels, labels_of_columns, number_of
-from cloakify.data.naming import shown, some
+from cloakify.data.label_columns import LabelTexts, flags_in
+from cloakify.data.labels import number_of
+from cloakify.data.naming import shown
 from cloakify.data.request import Request
 from cloakify.data.roles import Kind, Roles, assign
 from cloakify.data.source import Source
@@ -39,10 +41,10 @@ def open_table(path: Path, request: Request) -> Source:
         There is no header or no such column, a cell is no number where the model takes numbers, or
         rows differ in length.
     """
-    header, chunks = stream_cells(path, apart=True)
-    parts = (dict(zip(header, zip(*rows, strict=True), strict=True)) for rows in chunks)
+    header, parts = stream_columns(path, request.encoding, apart=True)
     first = next(parts, None) or dict.fromkeys(header, ())
-    roles = assign({name: _kind(first[name]) for name in header}, request, path)
+    kinds = {name: _kind(first[name]) for name in header}
+    roles = assign(kinds, request, path, are_flags=partial(flags_in, first))
     whole = chain([first], parts)
     # Or it would be held until all others are read.
     del first
@@ -87,7 +89,7 @@ def _may_be_number(cell: str) -> bool:
 
 
 def _read_numbers(path: Path, roles: Roles, parts: Iterator[_Rows]) -> ArraySource:
-    labels = {name: TextLabels() for name in roles.labels}
+    labels = LabelTexts(roles.labels)
     width: int | None = None
 
     def rows() -> Iterator[Sequence[AnyArray]]:
@@ -95,7 +97,7 @@ def _read_numbers(path: Path, roles: Roles, parts: Iterator[_Rows]) -> ArraySour
         start = 0
         for part in parts:
             if count := len(part[roles.samples[0]]):
-                _extend(labels, part)
+                labels.extend(part)
                 if roles.kind is Kind.LIST:
                     (name,) = roles.samples
                     lists = _lists(path, name, part[name], start, width)
@@ -106,7 +108,7 @@ def _read_numbers(path: Path, roles: Roles, parts: Iterator[_Rows]) -> ArraySour
             start += count
 
     source = table_of_numbers(path, rows(), (None, None))
-    source.labels, source.class_names = _labels(path, labels)
+    source.labels, source.class_names = labels.read(shown(path))
     return source
 
 
@@ -137,32 +139,16 @@ def _list_in(cell: str) -> list[float] | None:
 
 
 def _read_texts(path: Path, roles: Roles, parts: Iterator[_Rows]) -> TextSource:
-    labels = {name: TextLabels() for name in roles.labels}
+    labels = LabelTexts(roles.labels)
     texts = {name: KeptTexts() for name in roles.samples}
     for part in parts:
-        _extend(labels, part)
+        labels.extend(part)
         for name, column in texts.items():
             column.extend(part[name])
     columns = list(texts.values())
     check_count(len(columns[0]), str(path))
-    return TextSource(path, columns, *_labels(path, labels), lambda row: f"{shown(path)} row {row}")
-
-
-def _extend(labels: Mapping[str, TextLabels], part: _Rows) -> None:
-    for name, column in labels.items():
-        column.extend(part[name])
-
-
-def _labels(
-    path: Path, columns: Mapping[str, TextLabels]
-) -> tuple[Labels | None, tuple[str, ...] | None]:
-    if not columns:
-        return None, None
-    if len(columns) > 1:
-        where = f"{shown(path)} columns {some(list(columns))}"
-        return labels_of_columns([each.flags(where) for each in columns.values()], where), None
-    ((name, column),) = columns.items()
-    return column.read(f"{shown(path)} column {shown(name)!r}")
+    read = labels.read(shown(path))
+    return TextSource(path, columns, *read, lambda row: f"{shown(path)} row {row}")
 
 
 def _single(values: AnyArray) -> Array:

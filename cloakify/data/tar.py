@@ -1,36 +1,60 @@
-"""Images in tar files, as webdataset packs them: ``0001.png`` beside ``0001.cls``.
+"""Images in tar files: ``0001.png`` beside ``0001.cls``, as webdataset has it, or class folders.
 
-Files whose path is the same up to the first dot of the name make one sample; ``.cls`` holds the
-class index as digits. Where no file is called so, what is behind a name's last dot says what it
-holds (``0001.image.png``, ``0001.label.cls``). Several shards count as one source, in the order of
+Files whose path is the same up to the first dot of the name make one sample; which of them hold the
+label, :mod:`cloakify.data.tar_labels` says. Where no file is called so, what is behind a name's
+last dot says what it holds (``0001.image.png``, ``0001.label.cls``). Without any file of labels the
+folders that the images lie in are the classes. Several shards count as one source, in the order of
 their names.
 """
 
 from __future__ import annotations
 
+import os
 import tarfile
 from array import array
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 
 from cloakify.data.archive import Archive, Store
 from cloakify.data.audio import no_audio
 from cloakify.data.bounds import check_count, check_file
+from cloakify.data.labels import TextLabels
 from cloakify.data.names import Names, Places
 from cloakify.data.naming import shown
+from cloakify.data.packed_folders import is_hidden, packed_classes
 from cloakify.data.request import Request
 from cloakify.data.skipped import Skipped
 from cloakify.data.source import EncodedSource
+from cloakify.data.tar_labels import LARGE, SMALL, TarLabels, check_classes_of_texts, no_label
 from cloakify.errors import DataError
-from cloakify.numeric.arrays import Labels
 from cloakify.settings.endings import AUDIO, IMAGES
 
-# Always fits an int64.
-_LABEL_DIGITS = 18
+
+class _Images:
+    """Images of a shard: what their samples and their files are called, and where they lie."""
+
+    def __init__(self) -> None:
+        self.keys, self.files = Names(), Names()
+        self.offsets, self.sizes = array("q"), array("I")
+
+    def extend(self, other: _Images) -> None:
+        """Take others behind these."""
+        self.keys.extend(other.keys)
+        self.files.extend(other.files)
+        self.offsets.extend(other.offsets)
+        self.sizes.extend(other.sizes)
+
+    def check_once(self, where: str) -> None:
+        """Raise DataError where two images make one sample."""
+        again = Places(self.keys).again()
+        if len(again):
+            raise DataError(
+                f"{where} holds sample {shown(self.keys[int(again[0])])} twice: keep one"
+            )
 
 
 class TarImages(EncodedSource):
@@ -44,49 +68,68 @@ class TarImages(EncodedSource):
 
     def __init__(self, path: Path, shards: list[Path], request: Request) -> None:
         super().__init__(path, None)
-        if request.labelled:
-            request.refuse_label(shown(path))
         self._shards: list[Archive] = []
-        self._keys = Names()
-        # Where each image's bytes lie in its shard, and how many they are.
-        self._offsets, self._sizes = array("q"), array("I")
         # Of each shard the number of samples in those before it.
-        self._starts = []
-        labels = []
+        self._starts: list[int] = []
+        self._images = _Images()
+        texts = TextLabels()
+        kinds: dict[str, Path] = {}
         store = Store()
         for shard in shards:
-            self._starts.append(len(self._keys))
+            self._starts.append(len(self._images.keys))
             # Its members before the next one is unpacked.
             self._shards.append(Archive(shard, store))
-            index = _Index(self._shards[-1])
+            index = _Index(self._shards[-1], request)
             if request.labelled:
-                labels.append(index.labels())
-            self._keys.extend(index.keys)
-            self._offsets.extend(index.offsets)
-            self._sizes.extend(index.sizes)
-            if index.has_audio and not len(self._keys):
-                raise no_audio(shown(shard))
-            if index.others.count and not len(self._keys):
-                raise DataError(f"{shown(shard)} holds no image{index.others.instead}: pack images")
-        check_count(len(self._keys), str(path))
+                texts.extend(index.texts())
+            kinds.setdefault(index.kind, shard)
+            self._images.extend(index.images)
+        check_count(len(self._images.keys), str(path))
+        if request.labelled and len(kinds) > 1:
+            first, second, *_ = map(shown, kinds.values())
+            raise DataError(f"{first} and {second} say their labels in other ways: pack them alike")
         if request.labelled:
-            self.labels = np.concatenate(labels)
+            self._label(next(iter(kinds)), texts)
+
+    def _label(self, kind: str, texts: TextLabels) -> None:
+        """Label the images by the files beside them, or by their folders."""
+        where = shown(self.path)
+        if kind:
+            self.labels, self.class_names = texts.read(f"{where} labels ({kind})")
+            if kind != ".cls":
+                self.notes = (f"{where}: the labels are those in the files {kind}",)
+            check_classes_of_texts(kind, len(self.class_names or ()), len(self), where)
+            return
+        found = packed_classes(self.path, self._images.keys)
+        self.labels, self.class_names = found.labels, found.names
+        self.notes = (f"{where}: no labels lie beside the images, the classes are their folders",)
+        self.notes += found.notes
+        if len(found.rows) < len(self):
+            self._keep(found.rows.tolist())
+
+    def _keep(self, rows: list[int]) -> None:
+        """Leave out the images but for these, which ascend."""
+        images, self._images = self._images, _Images()
+        self._starts = np.searchsorted(rows, self._starts).tolist()
+        self._images.keys.extend(images.keys[row] for row in rows)
+        self._images.offsets.extend(images.offsets[row] for row in rows)
+        self._images.sizes.extend(images.sizes[row] for row in rows)
 
     def __len__(self) -> int:
-        return len(self._keys)
+        return len(self._images.keys)
 
     def where(self, row: int) -> str:
-        return f"{shown(self._shard(row).path)} member {shown(self._keys[row])}"
+        return f"{shown(self._shard(row).path)} member {shown(self.key(row))}"
 
     def key(self, row: int) -> str:
-        return self._keys[row]
+        return self._images.keys[row]
 
     def names(self) -> Sequence[str]:
-        # A key ends at the first dot already.
-        return self._keys
+        # A key has no ending.
+        return self._images.keys
 
     def read(self, row: int) -> bytes:
-        return self._shard(row).read(self._offsets[row], self._sizes[row])
+        return self._shard(row).read(self._images.offsets[row], self._images.sizes[row])
 
     def _shard(self, row: int) -> Archive:
         return self._shards[bisect_right(self._starts, row) - 1]
@@ -97,55 +140,72 @@ class _Index:
 
     Attributes
     ----------
-    keys
-        Of the images.
-    offsets, sizes
-        Of their bytes.
-    has_audio
-        Whether there is sound among its members.
-    others
-        Members that are neither images nor labels.
+    images
+        The images.
+    kind
+        Ending of the files that hold their labels; "" where there are none.
+
+    Raises
+    ------
+    DataError
+        There are none, but something else; one stands twice; a member is a link.
     """
 
-    def __init__(self, archive: Archive) -> None:
-        self._shard = archive.path
+    def __init__(self, archive: Archive, request: Request) -> None:
+        self._archive, self._where = archive, shown(archive.path)
         # Those with one ending, and those with several.
-        self._images = [(Names(), array("q"), array("I")) for _ in range(2)]
-        self._labels = [(Names(), array("q")) for _ in range(2)]
-        self.has_audio = False
-        self.others = Skipped()
-        for info, file in archive.members():
-            self._add(info, file)
-        self.keys, self.offsets, self.sizes = next(
-            (images for images in self._images if len(images[0])), self._images[0]
+        self._plain, self._parted = _Images(), _Images()
+        self._labels = TarLabels(archive, request.label)
+        self._field = request.label
+        self._has_audio = False
+        self._others = Skipped()
+        for info in archive.members():
+            if not is_hidden(info.name.removeprefix("./")):
+                self._add(info)
+        self.images = self._plain if len(self._plain.keys) else self._parted
+        if not len(self.images.keys):
+            if self._has_audio:
+                raise no_audio(self._where)
+            if self._others.count:
+                raise DataError(f"{self._where} holds no image{self._others.instead}: pack images")
+        self.kind = self._labels.kind() or ""
+        self._has_folders = any(
+            "/" in file for file in chain(self._plain.files, self._parted.files)
         )
-        self._class_keys, self._classes = next(
-            (labels for labels in self._labels if len(labels[0])), self._labels[0]
-        )
-        for keys in (self.keys, self._class_keys):
-            again = Places(keys).again()
-            if len(again):
-                key = shown(keys[int(again[0])])
-                raise DataError(f"{shown(self._shard)} holds sample {key} twice: keep one")
+        if not self.kind and self._has_folders:
+            self.images = self._by_file()
+        self.images.check_once(self._where)
+        # Names of files are long, and not needed any more.
+        self.images.files = Names()
 
-    def labels(self) -> Labels:
-        """Return the class index of each image, int64.
+    def texts(self) -> Iterator[str]:
+        """Return the label of each image; none where they have folders alone.
 
         Raises
         ------
         DataError
-            There is none beside one.
+            An image has none.
         """
-        places = Places(self._class_keys).of(self.keys)
-        lacking = np.flatnonzero(places < 0)
-        if len(lacking):
+        if self.kind:
+            return self._labels.texts(self.kind, self.images.keys)
+        if self._field is not None:
             raise DataError(
-                f"{shown(self._shard)} has no {shown(self.keys[int(lacking[0])])}.cls beside the "
-                "image: add the class index, or pass --labels model"
+                f"--labels {shown(self._field)} is no file, and {self._where} has no .json with a "
+                "field of that name beside the images: give a file with the labels"
             )
-        return np.frombuffer(self._classes, np.int64)[places]
+        if len(self.images.keys) and not self._has_folders:
+            raise no_label(self._archive, self.images.keys[0])
+        return iter(())
 
-    def _add(self, info: tarfile.TarInfo, file: IO[bytes]) -> None:
+    def _by_file(self) -> _Images:
+        """Return all images, each a sample of its own, whatever dots are in its name."""
+        found = _Images()
+        for images in (self._plain, self._parted):
+            found.extend(images)
+        found.keys = Names(os.path.splitext(file)[0] for file in found.files)
+        return found
+
+    def _add(self, info: tarfile.TarInfo) -> None:
         folder, slash, name = info.name.removeprefix("./").rpartition("/")
         stem, dot, ending = name.partition(".")
         if info.isdir() or not stem or not dot:
@@ -153,40 +213,20 @@ class _Index:
         # What stands beside an image may be one, too: ``0001.png`` and ``0001.mask.png``.
         parted = "." in ending
         kind = f".{ending.rpartition('.')[2].lower()}"
-        is_image = kind in IMAGES
-        self.has_audio |= kind in AUDIO
-        if not is_image and kind != ".cls":
-            self.others.add(info.name)
-            return
-        if not info.isreg() or info.issparse():
+        self._has_audio |= kind in AUDIO
+        if kind not in IMAGES and kind not in SMALL:
+            self._others.add(info.name)
+        key, plain = f"{folder}{slash}{stem}", info.isreg() and not info.issparse()
+        if not plain and (kind in IMAGES or kind in SMALL):
             raise DataError(
-                f"{shown(self._shard)} member {shown(info.name)} is a link or sparse: "
-                "pack plain files"
+                f"{self._where} member {shown(info.name)} is a link or sparse: pack plain files"
             )
-        key = f"{folder}{slash}{stem}"
-        if is_image:
-            check_file(info.size, f"{shown(self._shard)} member {shown(info.name)}")
-            keys, offsets, sizes = self._images[parted]
-            keys.append(key)
-            offsets.append(info.offset_data)
-            sizes.append(info.size)
-        else:
-            keys, classes = self._labels[parted]
-            keys.append(key)
-            classes.append(self._label(info, file))
-
-    def _label(self, info: tarfile.TarInfo, file: IO[bytes]) -> int:
-        text = b""
-        if info.size < 2 * _LABEL_DIGITS:
-            # The reader finds its place again for each header.
-            file.seek(info.offset_data)
-            data = file.read(info.size)
-            if len(data) != info.size:
-                raise DataError(f"{shown(self._shard)} is cut short: copy or pack it again")
-            text = data.strip()
-        if len(text) > _LABEL_DIGITS or not text.isdigit():
-            raise DataError(
-                f"{shown(self._shard)} member {shown(info.name)} holds no class index: write it as "
-                "digits"
-            )
-        return int(text)
+        if kind in IMAGES:
+            check_file(info.size, f"{self._where} member {shown(info.name)}")
+            images = self._parted if parted else self._plain
+            images.keys.append(key)
+            images.files.append(f"{folder}{slash}{name}")
+            images.offsets.append(info.offset_data)
+            images.sizes.append(info.size)
+        elif plain and kind in SMALL + LARGE:
+            self._labels.add(kind, key, parted, info.offset_data, info.size)

@@ -62,6 +62,12 @@ class Classifier:
         """Whether anything says that its numbers are scores, in the graph or beside it."""
         return bool(self.search.reading.sign) or self.class_names is not None
 
+    @property
+    def is_of_classes(self) -> bool:
+        """Whether exactly one of its classes is right for sure: bare scores may be of labels."""
+        task = self.scores.task
+        return task is Task.BINARY or (task is Task.SINGLE and bool(self.search.reading.sign))
+
     def for_labels(self, labels: Labels, where: str) -> Classifier:
         """Return the classifier as labels of that form judge it.
 
@@ -92,10 +98,10 @@ class Classifier:
         if self.scores.task is Task.MULTILABEL:
             return self
         if labels.shape[1] == count and (labels.sum(axis=1) == 1).all():
-            more = "" if reading.sign else ", or pass --task multilabel if they are not"
             raise DataError(
-                f"{where} has labels of shape {labels.shape}, each with a single 1, as of one-hot "
-                f"classes: store class indices (labels.argmax(axis=1)){more}"
+                f"{where} has labels of shape {labels.shape}, each with a single 1, and nothing "
+                f"says whether the model's {count} scores are of classes: pass --task single if "
+                "these are one-hot classes, --task multilabel if each label holds by itself"
             )
         if reading.sign or self.scores.task is Task.BINARY:
             raise DataError(

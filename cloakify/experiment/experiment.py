@@ -172,6 +172,7 @@ class Experiment:
             self.classifier.spec,
             self.inputs.preprocessing,
             self.inputs.fit,
+            self.setting.data.encoding,
         )
 
     def of(self, other: Classifier) -> Experiment:
@@ -237,11 +238,13 @@ def open_experiment(
     threat = make_threat(norm, eps, classifier.spec, inputs.preprocessing, box)
     check_width(threat, eps)
     dataset = read_samples(classifier, data, setting, inputs, setting.data.limit)
+    if classifier.is_of_classes:
+        dataset = dataset.of_one_hot(classifier.scores.num_classes)
     if dataset.labels is not None:
         classifier = classifier.for_labels(dataset.labels, shown(dataset.path))
     count = classifier.scores.num_classes
     listed = setting.data.classes
-    given = None if listed is None else read_names(listed, count)
+    given = None if listed is None else read_names(listed, count, setting.data.encoding)
     dataset = dataset.for_classes(count, given, classifier.class_names)
     inside = look_inside(classifier, dataset, setting, device)
     unit = 1.0
@@ -288,6 +291,7 @@ def read_samples(
             others=classifier.entry.others,
             ids=classifier.entry.kind == "embedding",
             tokenizer=find_tokenizer(classifier.file),
+            encoding=setting.data.encoding,
         )
 
 

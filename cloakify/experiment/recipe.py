@@ -229,7 +229,9 @@ class Recipe:
             return None
         path = places.get(self.copies.path, self.copies.path)
         preprocessing, fit = self.inputs.preprocessing, self.inputs.fit
-        data = read_copies(path, first.classifier.spec, preprocessing, fit)
+        data = read_copies(
+            path, first.classifier.spec, preprocessing, fit, self.setting.data.encoding
+        )
         if data.sha256 != self.copies.sha256:
             raise DataError(f"{shown(path)} holds other copies here than where the run was started")
         return Copies(data, self.copies.place)

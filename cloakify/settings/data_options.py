@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from typing import Annotated, ClassVar, Literal
 
 from cloakify.errors import UsageError
@@ -33,6 +34,15 @@ class DataOptions(Group, frozen=True, kw_only=True):
             metavar="FILE|a,b,c",
             may_name_file=True,
             unset="as the model tells, or sorted",
+        ),
+    ] = None
+    encoding: Annotated[
+        Text | None,
+        Option(
+            "Encoding of tables, lists of labels and of classes that have no byte order mark: "
+            "cp1252, latin-1, utf-16-le, shift_jis, or another one that Python knows.",
+            metavar="NAME",
+            unset="UTF-8",
         ),
     ] = None
     accept_accuracy: Annotated[
@@ -109,6 +119,22 @@ class DataOptions(Group, frozen=True, kw_only=True):
         super().__post_init__()
         if not self.labels:
             raise UsageError("--labels takes given, model, a file or a column, not ''")
+        if self.encoding is not None and not _is_encoding(self.encoding):
+            raise UsageError(
+                f"--encoding takes the name of an encoding of text (cp1252, utf-16-le), not "
+                f"{self.encoding!r}"
+            )
         if self.box is not None and not self.box[0] < self.box[1]:
             low, high = self.box
             raise UsageError(f"--box takes the lower number first, not {low:g},{high:g}")
+
+
+def _is_encoding(name: str) -> bool:
+    """Tell whether Python knows an encoding of text by that name."""
+    try:
+        codecs.lookup(name)
+        "".encode(name)
+    except (LookupError, ValueError):
+        # The second is of names that are none, and of the encoding "undefined".
+        return False
+    return True

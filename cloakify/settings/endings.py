@@ -16,7 +16,10 @@ AUDIO = (".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a", ".aac", ".aif", ".aif
 ARRAYS = (".npz", ".npy")
 """Of arrays."""
 
-TEXT_TABLES = (".csv", ".tsv", ".jsonl")
+LINES = (".jsonl", ".ndjson")
+"""Of lines of JSON."""
+
+TEXT_TABLES = (".csv", ".tsv", *LINES)
 """Of tables that are text."""
 
 TARS = (".tar", ".tar.gz", ".tgz", ".tar.zst")

@@ -292,3 +292,23 @@ def test_arrays_that_are_called_otherwise(tmp_path, spec, form, taken):
     place = splits.index(taken or "")
     assert data.labels is not None and data.labels.tolist() == ((Y + place) % 3).tolist()
     assert bool(data.notes) == (taken is not None)
+
+
+@pytest.mark.parametrize("channel_axis", [1, 3])
+@pytest.mark.parametrize("form", ["npz", "csv"])
+def test_pixels_in_a_row_are_a_grey_image(tmp_path, spec, form, channel_axis):
+    x = np.random.default_rng(0).random((5, 3, 4), np.float32)
+    if form == "npz":
+        np.savez(tmp_path / "d.npz", x=x.reshape(5, 12), y=np.arange(5))
+    else:
+        header = ["label", *(f"pixel{n}" for n in range(12))]
+        rows = [[n, *map(float, row.ravel())] for n, row in enumerate(x)]
+        lines = [",".join(map(str, row)) for row in [header, *rows]]
+        (tmp_path / "d.csv").write_text("\n".join(lines))
+    shape = (1, 3, 4) if channel_axis == 1 else (3, 4, 1)
+    data = open_data(tmp_path / f"d.{form}", spec(*shape, channel_axis=channel_axis), PLAIN)
+    (batch,) = data.batches()
+    np.testing.assert_array_equal(batch.x, x.reshape(5, *shape))
+    # Of colours they might be in another order.
+    with pytest.raises(DataError, match=r"samples of shape \(12\)"):
+        open_data(tmp_path / f"d.{form}", spec(3, 2, 2), PLAIN)

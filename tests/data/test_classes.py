@@ -105,5 +105,5 @@ def test_option(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="gives no list of classes"):
         read_names("a,,b", 3)
     file.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(UsageError, match="can't be read"):
+    with pytest.raises(UsageError, match="is no text in utf-16"):
         read_names(str(file), 3)

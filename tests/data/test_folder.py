@@ -188,3 +188,21 @@ def test_a_data_set_of_boxes_is_named_as_that(tmp_path, spec, name):
         (tmp_path / folder / file).write_bytes(b"{}")
     with pytest.raises(DataError, match="boxes or masks"):
         open_data(tmp_path, spec(1, 4, 4), Preprocessing())
+
+
+@pytest.mark.parametrize(
+    ("images", "table", "said"),
+    [
+        ("d", "d/labels.csv", r"by --labels {0}/d/labels\.csv"),
+        ("d/images", "d/train.csv", r"give --data {0}/d/images --labels {0}/d/train\.csv"),
+        ("d/train", "d/train.csv", r"by --labels {0}/d/train\.csv"),
+        ("d/images", "d/images/x.jsonl", r"1 classes \(images\)"),
+    ],
+)
+def test_a_table_of_labels_beside_images_is_named(tmp_path, spec, pixels, images, table, said):
+    (tmp_path / images).mkdir(parents=True)
+    for number, image in enumerate(pixels(2, 4, 4)):
+        Image.fromarray(image).save(tmp_path / images / f"{number}.png")
+    (tmp_path / table).write_text("id,label\n0,1\n1,0\n")
+    with pytest.raises(DataError, match=said.format(tmp_path)):
+        open_data(tmp_path / "d", spec(1, 4, 4), Preprocessing()).for_classes(2, None, None)

@@ -179,3 +179,19 @@ def test_a_name_of_nothing_is_told_where_there_are_no_columns(tmp_path, spec, fl
     (tmp_path / "l.csv").write_text("a.png,1\nb.png,0\nc.png,1\n")
     with pytest.raises(DataError, match="labels samples by name, but those of"):
         open_data(tmp_path / "d.npy", spec(4, channel_axis=None), PLAIN, labels=f"{tmp_path}/l.csv")
+
+
+def test_a_column_for_each_class(tmp_path, spec, flat):
+    data = open_data(flat, spec(1, 4, 4), PLAIN, labels="model")
+    flags = np.random.default_rng(0).integers(0, 2, (len(data), 3))
+    rows = [
+        f"{name},{','.join(map(str, row))}" for name, row in zip(data.names, flags, strict=True)
+    ]
+    text = "\n".join(["image_id,rust,scab,Öl", *rows[::-1]])
+    (tmp_path / "l.csv").write_text(text, encoding="utf-8")
+    labelled = open_data(flat, spec(1, 4, 4), PLAIN, labels=str(tmp_path / "l.csv"))
+    np.testing.assert_array_equal(labelled.labels, flags)
+    assert labelled.class_names == ("rust", "scab", "Öl")
+    (tmp_path / "l.csv").write_text(text.replace(",rust", ",age").replace(",1,", ",7,"))
+    with pytest.raises(DataError, match="call that of the labels 'label'"):
+        open_data(flat, spec(1, 4, 4), PLAIN, labels=str(tmp_path / "l.csv"))

@@ -52,7 +52,14 @@ def data_seeds() -> dict[str, Callable[[], Files]]:
             "saved": _saved,
             "frame": lambda: {"d.parquet": _frame_parquet()},
             "frame feather": lambda: {"d.feather": _arrow(_frame(), "lz4")},
+            "structs": lambda: {"d.parquet": _structs_parquet()},
+            "structs arrow": lambda: {"d.arrow": _arrow(_structs(), None)},
             "lines": lambda: {"d.jsonl": _LINES},
+            "one-hot": lambda: {"d.csv": b"a,b,y_cat,y_dog\n0.5,1,0,1\n0.25,0,1,0\n1,2,0,1\n"},
+            "utf-16": lambda: {"d.tsv": "a\tlabel\n1\tÖl\n2\tcat\n".encode("utf-16")},
+            "tar names": lambda: {"d.tar": _tar(lambda n: {"cls": b"c%d" % (n % 4)})},
+            "tar json": lambda: {"d.tar": _tar(lambda n: {"json": b'{"label": %d}' % (n % 4)})},
+            "tar folders": lambda: {"d.tgz": gzip.compress(_tar(None), mtime=0)},
             "csv": lambda: {"d.csv": b"x,label\n0.5,1\n0.25,cat\n1,dog\n"},
             "listed": _listed,
             "text": lambda: _text("d.csv", b'text,label\nw4 w5,1\nw6,0\n"w7, w8",2\n'),
@@ -100,13 +107,19 @@ def _npy(array: np.ndarray) -> bytes:
     return file.getvalue()
 
 
-def _tar() -> bytes:
+def _indices(number: int) -> dict[str, bytes]:
+    return {"cls": b"%d" % (number % 4)}
+
+
+def _tar(labels: Callable[[int], dict[str, bytes]] | None = _indices) -> bytes:
+    """A tar of images, with labels beside them, or in class folders."""
     file = io.BytesIO()
     with tarfile.open(fileobj=file, mode="w") as archive:
         for number in range(COUNT):
-            members = {"png": _encoded(number, "png", {}), "cls": b"%d" % (number % 4)}
-            for ending, data in members.items():
-                info = tarfile.TarInfo(f"{number:03}.{ending}")
+            beside = {} if labels is None else labels(number)
+            folder = f"d/c{number % 4}/" if labels is None else ""
+            for ending, data in ({"png": _encoded(number, "png", {})} | beside).items():
+                info = tarfile.TarInfo(f"{folder}{number:03}.{ending}")
                 info.size = len(data)
                 archive.addfile(info, io.BytesIO(data))
     return file.getvalue()
@@ -132,6 +145,24 @@ def _frame_parquet() -> bytes:
 
     file = io.BytesIO()
     pyarrow.parquet.write_table(_frame(), file, row_group_size=4)
+    return file.getvalue()
+
+
+def _structs() -> Any:
+    """A table of structs of numbers, one of decimals, with categorical labels."""
+    import pyarrow
+
+    rows = [{"a": n / 4, "b": {"c": n, "d": -n}} for n in range(COUNT)]
+    decimals = pyarrow.array([1.5 * n for n in range(COUNT)]).cast(pyarrow.decimal128(9, 4))
+    labels = pyarrow.array([n % 4 for n in range(COUNT)]).dictionary_encode()
+    return pyarrow.table({"s": rows, "e": decimals, "label": labels})
+
+
+def _structs_parquet() -> bytes:
+    import pyarrow.parquet
+
+    file = io.BytesIO()
+    pyarrow.parquet.write_table(_structs(), file, row_group_size=4)
     return file.getvalue()
 
 

@@ -104,7 +104,7 @@ def test_the_models_own_labels(folder: Path, tmp_path: Path) -> None:
         ("sigmoid", "classes", r"4 independent labels \(Sigmoid 'y'\): give 0 or 1 for each"),
         ("sigmoid", "three", r"has 3 labels a sample, the model 4"),
         ("logits", "three", r"has 3 labels a sample, the model 4"),
-        ("logits", "one_hot", r"one-hot.*argmax.*--task multilabel"),
+        ("logits", "one_hot", r"single 1.*--task single if .*one-hot.*--task multilabel"),
         ("sigmoid", "guess", r"ranks samples with a label above those without in \d\d\.\d% of"),
     ],
 )

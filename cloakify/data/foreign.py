@@ -1,0 +1,149 @@
+"""Formats that are not read, by name: what a file seems to be, and how to make of it what is.
+
+A file is known by its first bytes, else by its ending; no more of it is read.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from cloakify.data.naming import shown
+from cloakify.errors import DataError
+
+_ARRAYS = (
+    "save x and y by numpy.savez, or give a function that yields them (--data load.py:samples)"
+)
+_UNPACK = "unpack it, and give the folder or file"
+_TABLE = "save it as .csv (with a header) or .parquet"
+
+# By what files begin with; the longer first where one begins with another.
+_STARTS: tuple[tuple[bytes, str, str], ...] = (
+    (b"\x89HDF\r\n\x1a\n", "HDF5", f"read it by h5py, and {_ARRAYS}"),
+    (b"MATLAB 5.0", "a MATLAB file", f"read it by scipy.io.loadmat, and {_ARRAYS}"),
+    (b"SQLite format 3\0", "a SQLite database", _TABLE),
+    (b"Rar!", "a RAR archive", _UNPACK),
+    (b"7z\xbc\xaf\x27\x1c", "a 7z archive", _UNPACK),
+    (b"BZh", "packed by bzip2", _UNPACK),
+    (b"\xfd7zXZ\0", "packed by xz", _UNPACK),
+)
+_PICKLE = (
+    "a Python pickle",
+    f"loading one runs code, which cloakify never does; where you trust it, load it, and {_ARRAYS}",
+)
+_TORCH = (
+    "saved by torch",
+    "such files are pickles, and loading one may run code; load it by torch.load(…, "
+    f"weights_only=True), and {_ARRAYS}",
+)
+_IDX = (
+    "in MNIST's IDX format",
+    "read its numbers by numpy.frombuffer(…, numpy.uint8, offset=16) (labels: offset=8), divide "
+    f"pixels by 255 if the model takes 0–1, and {_ARRAYS}",
+)
+_ENDINGS: dict[str, tuple[str, str]] = {
+    **dict.fromkeys((".pt", ".pth"), _TORCH),
+    **dict.fromkeys((".pkl", ".pickle", ".joblib"), _PICKLE),
+    **dict.fromkeys((".h5", ".hdf5"), _STARTS[0][1:]),
+    ".mat": _STARTS[1][1:],
+    **dict.fromkeys((".xlsx", ".xls", ".ods"), ("a spreadsheet", _TABLE)),
+    ".arff": ("ARFF", f"read it by scipy.io.arff.loadarff, and {_TABLE}"),
+    **dict.fromkeys(
+        (".svmlight", ".libsvm", ".svm"),
+        (
+            "in svmlight's format",
+            f"read it by sklearn.datasets.load_svmlight_file, make x dense, and {_ARRAYS}",
+        ),
+    ),
+    ".safetensors": ("safetensors", f"read it by safetensors.numpy.load_file, and {_ARRAYS}"),
+    ".tfrecord": ("TFRecord", f"read it by tf.data.TFRecordDataset, and {_ARRAYS}"),
+    ".mdb": ("an LMDB database", f"read it, and {_ARRAYS}"),
+    ".lmdb": ("an LMDB database", f"read it, and {_ARRAYS}"),
+    ".zip": ("a zip archive", _UNPACK),
+    ".gz": ("packed by gzip", _UNPACK),
+    ".json": ("one JSON value", "write an object a line, as .jsonl, or a table as .csv"),
+    **dict.fromkeys(
+        (".txt", ".data", ".dat"), ("text", "call it .csv if it is a table with a header")
+    ),
+    **dict.fromkeys(
+        (".avif", ".heic", ".heif", ".jp2", ".jxl", ".svg", ".ico", ".tga", ".psd", ".dcm", ".exr"),
+        ("an image in a format that is not decoded", "convert it to .png"),
+    ),
+}
+
+
+# Endings of notes that lie beside anything.
+_ANYWHERE = (".txt", ".data", ".dat", ".json")
+
+
+def described(path: Path) -> tuple[str, str] | None:
+    """Return what a file is, and what to do with it; ``None`` where it is not known.
+
+    Parameters
+    ----------
+    path
+        A regular file.
+    """
+    try:
+        with open(path, "rb") as file:
+            start, size = file.read(16), os.fstat(file.fileno()).st_size
+    except OSError:
+        start, size = b"", 0
+    for begins, what, todo in _STARTS:
+        if start.startswith(begins):
+            return what, todo
+    ending = path.suffix.lower()
+    if start[:2] == b"\x1f\x8b":
+        return _IDX if "idx" in path.name.lower() else _ENDINGS[".gz"]
+    if _is_idx(start, size):
+        return _IDX
+    if ending in _ENDINGS:
+        return _ENDINGS[ending]
+    if start[:4] == b"PK\x03\x04":
+        return _ENDINGS[".zip"]
+    # Of protocols 2 to 5.
+    if len(start) > 1 and start[0] == 0x80 and 2 <= start[1] <= 5:
+        return _PICKLE
+    return _ENDINGS[".tfrecord"] if ".tfrecord" in path.name.lower() else None
+
+
+def _is_idx(start: bytes, size: int) -> bool:
+    """Tell an IDX file of bytes: two zeros, type, number of axes, and the sizes of these."""
+    if len(start) < 8 or start[:3] != b"\0\0\x08" or not 1 <= start[3] <= 3:
+        return False
+    sizes = [int.from_bytes(start[4 + 4 * n : 8 + 4 * n], "big") for n in range(start[3])]
+    held = 4 + 4 * len(sizes)
+    count = 1
+    for each in sizes:
+        count *= each
+    return size == held + count
+
+
+def not_read(path: Path) -> DataError:
+    """Return the error for a file that is no data."""
+    known = described(path)
+    if known is not None:
+        what, todo = known
+        return DataError(f"{shown(path)} is {what}, which is not read: {todo}")
+    return DataError(
+        f"{shown(path)} is no data that cloakify reads: give a folder of class folders with "
+        "images, a .npz, .npy, .csv, .jsonl, .tar, .tar.gz, .parquet or .arrow file"
+    )
+
+
+def instead_of_images(folder: Path, names: list[str]) -> str:
+    """Return what a folder's files are, for the error that there are no images, or nothing.
+
+    Parameters
+    ----------
+    folder
+        The folder.
+    names
+        Some of its files, the likeliest first.
+    """
+    for name in names:
+        path = folder / name
+        known = described(path) if path.is_file() else None
+        if known is not None and path.suffix.lower() not in _ANYWHERE:
+            return f"; {shown(name)} is {known[0]}: {known[1]}"
+    return ""

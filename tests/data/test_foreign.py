@@ -1,0 +1,94 @@
+"""Formats that are not read are refused by what they are."""
+
+from __future__ import annotations
+
+import gzip
+import pickle
+import sqlite3
+import struct
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cloakify.data import Preprocessing, open_data
+from cloakify.errors import DataError
+from cloakify.graph.analysis.inputs import InputSpec
+
+SPEC = InputSpec("x", (None, 1, 4, 4), np.dtype(np.float32), 1)
+IDX = struct.pack(">HBBIII", 0, 8, 3, 2, 4, 4) + bytes(32)
+
+
+class Bomb:
+    """What says so where it is unpickled."""
+
+    def __reduce__(self) -> tuple[Callable[[str], None], tuple[str]]:
+        return pytest.fail, ("a pickle was loaded",)
+
+
+def zipped(path: Path) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("cat/1.png", b"")
+
+
+def database(path: Path) -> None:
+    with sqlite3.connect(path) as opened:
+        opened.execute("create table t (x)")
+
+
+def content(data: bytes) -> Callable[[Path], object]:
+    return lambda path: path.write_bytes(data)
+
+
+FILES: dict[str, tuple[Callable[[Path], object], str]] = {
+    "t10k-images-idx3-ubyte": (content(IDX), "MNIST's IDX format.*offset=16"),
+    "t10k-images-idx3-ubyte.gz": (content(gzip.compress(IDX)), "MNIST's IDX format"),
+    "data_batch_1": (content(pickle.dumps(Bomb())), "Python pickle.*never"),
+    "d.pkl": (content(pickle.dumps(Bomb(), 0)), "Python pickle.*never"),
+    "d.pt": (zipped, "saved by torch.*weights_only"),
+    "d.zip": (zipped, "zip archive.*unpack it"),
+    "archive": (zipped, "zip archive.*unpack it"),
+    "d.h5": (content(b"\x89HDF\r\n\x1a\n"), "HDF5.*h5py"),
+    "d.mat": (content(b"MATLAB 5.0 MAT-file"), "MATLAB.*loadmat"),
+    "d.db": (database, "SQLite.*csv"),
+    "d.xlsx": (zipped, "spreadsheet.*csv"),
+    "d.arff": (content(b"@relation r"), "ARFF.*loadarff"),
+    "d.svmlight": (content(b"1 1:0.5"), "load_svmlight_file"),
+    "d.safetensors": (content(b"{}"), "safetensors"),
+    "d.tfrecord-00000-of-00002": (content(b"\0" * 40), "TFRecord"),
+    "d.csv.gz": (content(gzip.compress(b"a")), "packed by gzip.*unpack"),
+    "d.csv.bz2": (content(b"BZh9"), "bzip2.*unpack"),
+    "d.json": (content(b"[]"), "jsonl"),
+    "d.data": (content(b"1,2"), "call it .csv"),
+    "d.bin": (content(b"\0\0\x08"), "no data that cloakify reads"),
+    "empty": (content(b""), "no data that cloakify reads"),
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("labels", ["given", "model"])
+def test_a_file_is_called_what_it_is(tmp_path: Path, name: str, labels: str) -> None:
+    write, said = FILES[name]
+    write(tmp_path / name)
+    with pytest.raises(DataError, match=said) as caught:
+        open_data(tmp_path / name, SPEC, Preprocessing(), labels=labels)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if name.startswith(("t10k", "data_b"))])
+def test_so_it_is_in_a_folder(tmp_path: Path, name: str) -> None:
+    write, said = FILES[name]
+    write(tmp_path / name)
+    for labels in ("given", "model"):
+        with pytest.raises(DataError, match=said):
+            open_data(tmp_path, SPEC, Preprocessing(), labels=labels)
+
+
+@pytest.mark.parametrize("ending", [".avif", ".heic", ".jp2", ".svg", ".dcm"])
+def test_images_that_are_not_decoded(tmp_path: Path, ending: str) -> None:
+    (tmp_path / "cat").mkdir()
+    (tmp_path / "cat" / f"1{ending}").write_bytes(b"x")
+    with pytest.raises(DataError, match=r"not decoded: convert it to \.png"):
+        open_data(tmp_path, SPEC, Preprocessing())
