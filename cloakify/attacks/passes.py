@@ -86,6 +86,14 @@ def batches(
         yield part, feeds
 
 
+def of_samples(output: Array, size: int, part: int) -> Array:
+    """Return the first ``part`` of an output's rows for ``size`` samples.
+
+    Of what has several rows a sample (crops that are folded into the batch), all.
+    """
+    return output[:part] if len(output) <= size else output
+
+
 def check_scores(
     outputs: Mapping[str, NDArray[np.generic]], name: str, samples: int, num_classes: int
 ) -> None:

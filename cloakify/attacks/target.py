@@ -327,7 +327,8 @@ class Target:
             passes.check_scores(
                 outputs, self.scores.logits, len(fed[self.spec.name]), self.num_classes
             )
-            return [floats(outputs[name])[:part] for name in names]
+            size = len(fed[self.spec.name])
+            return [passes.of_samples(floats(outputs[name]), size, part) for name in names]
 
         def cut() -> Iterator[Batch]:
             return passes.batches({self.spec.name: x}, self.batch_size, self._forward_size)
@@ -353,7 +354,8 @@ class Target:
         def run(session: Session, batch: Batch) -> list[Array]:
             part, feeds = batch
             outputs = session.run(self._feeds(session, {**feeds, **constants}))
-            return [floats(outputs[name])[:part] for name in names]
+            size = len(feeds[self.spec.name])
+            return [passes.of_samples(floats(outputs[name]), size, part) for name in names]
 
         return self._joined(run, opened, lambda: passes.batches(arrays, self._size_for(len(x))))
 

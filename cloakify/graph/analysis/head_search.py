@@ -162,6 +162,25 @@ def find_head_in(
     return HeadSearch(taken, tuple(head for head in layers if head.linear not in own))
 
 
+def features_before(graph: gs.Graph, scores: gs.Tensor) -> tuple[str, ...]:
+    """Return what the linear layers take that are met first on the way back from scores, by name.
+
+    The scores themselves, where a layer of another kind comes first, or none at all.
+    """
+    constants = Constants(graph)
+    paths = ScorePaths(graph, constants)
+    layers = [
+        head
+        for node in reversed(graph.nodes)
+        if (head := as_head(node, constants, paths)) is not None
+    ]
+    try:
+        met = _met(graph, [scores], layers, set())
+    except HeadError:
+        return (scores.name,)
+    return tuple(sorted({head.features for head in met.values()}))
+
+
 def answers_in(graph: gs.Graph, unread: list[gs.Tensor] | None = None) -> list[gs.Tensor]:
     """Return the outputs that are answers: features and states may be given out, too.
 

@@ -135,7 +135,8 @@ def read_task(
     comparison = next((node for node in behind if _compares(node, constants)), None)
     if count == 1:
         sign = bend or comparison or choice
-        return TaskReading(Task.BINARY, _sign(sign), _boundary(scores, count, constants, outputs))
+        boundary = _boundary(scores, count, constants, outputs, holds)
+        return TaskReading(Task.BINARY, _sign(sign), boundary)
     shares = next((node for node in behind if _takes_shares(node)), None)
     if choice is not None or shares is not None:
         smallest = _takes_smallest(choice) != _is_turned(scores)
