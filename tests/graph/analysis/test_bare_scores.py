@@ -60,7 +60,7 @@ def test_the_walk_ends_at_the_scores(ending, outputs, shipped, task):
 
 
 def test_a_list_of_answers_is_told_as_that():
-    """As scikit-learn's `MultiOutputClassifier` is exported: probabilities of each in a sequence."""
+    """As `MultiOutputClassifier` is exported: the probabilities of each in a sequence."""
     model = distances(
         "a = Softmax (s)  b = Softmax (d)  y = SequenceConstruct (a, b)", "seq(float[N, 3]) y"
     )

@@ -82,6 +82,20 @@ def test_the_largest_score_is_the_answer(ending: str, needs_head: bool) -> None:
     assert own == (ending in KEPT)
 
 
+@pytest.mark.parametrize("power", ["Pow (s, square)", "Mul (s, s)", "Identity (s)"])
+@pytest.mark.parametrize("needs_head", [False, True])
+def test_distances_that_are_squared_again_are_turned_around(power: str, needs_head: bool) -> None:
+    body = f"z = MatMul (h, w)  r = Relu (z)  s = Sqrt (r)  q = {power}  y = Neg (q)"
+    model = model_of(body)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.float32(2), "square"))
+    # Where a distance is 0 for several, either may win.
+    y, logits = answers(model, needs_head=needs_head)
+    single = (y == y.max(axis=1, keepdims=True)).sum(axis=1) == 1
+    assert single.sum() > 20
+    chosen = logits.argmax(axis=1)
+    np.testing.assert_array_equal(chosen[single], y.argmax(axis=1)[single])
+
+
 @pytest.mark.parametrize(
     ("body", "outputs", "task"),
     [
