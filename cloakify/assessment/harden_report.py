@@ -176,8 +176,20 @@ def given_copies(copies: Copies, experiment: Experiment) -> GivenCopies:
 
 
 def head_info(classifier: Classifier) -> HeadInfo:
-    """Return what a report tells of the head."""
-    head, classes = classifier.head, classifier.scores.num_classes
+    """Return what a report tells of the head, or of the scores where there is none."""
+    classes, scores = classifier.scores.num_classes, classifier.scores
+    head = classifier.search.head
+    if head is None:
+        makers = {name: node for node in classifier.file.outline.graph.node for name in node.output}
+        return HeadInfo(
+            node=scores.shipped,
+            op_type=makers[scores.shipped].op_type,
+            features=scores.shipped,
+            num_features=scores.shipped_count,
+            logits=scores.shipped,
+            num_classes=classes,
+            task=scores.task.value,
+        )
     return HeadInfo(
         node=head.node,
         op_type=head.op_type,
@@ -185,7 +197,7 @@ def head_info(classifier: Classifier) -> HeadInfo:
         num_features=head.num_features,
         logits=head.logits,
         num_classes=classes,
-        task=classifier.scores.task.value,
+        task=scores.task.value,
     )
 
 

@@ -11,6 +11,7 @@ from cloakify.attacks.fgsm import Fgsm
 from cloakify.attacks.target import Target
 from cloakify.attacks.threat import ThreatModel
 from cloakify.data import Batch
+from cloakify.errors import ModelError
 from cloakify.numeric.arrays import Array, Labels, as_rows, floats
 
 
@@ -50,6 +51,11 @@ def attacked_pairs(target: Target, attack: Attack, threat: ThreatModel, batch: B
 
     FGSM costs three forward passes a sample: forward and backward, which also yields the clean
     features, and one forward of the attacked sample.
+
+    Raises
+    ------
+    ModelError
+        Features are not counted by samples.
     """
     x = floats(batch.x)
     if isinstance(attack, Fgsm):
@@ -58,6 +64,12 @@ def attacked_pairs(target: Target, attack: Attack, threat: ThreatModel, batch: B
     else:
         clean_features, clean_logits = target.features_and_logits(x)
         attacked = attack.run(target, x, batch.y, batch.index, threat)
+    if len(clean_features) != len(x):
+        raise ModelError(
+            f"{target.name}: {target.scores.features!r} has {len(clean_features)} rows of features "
+            f"for {len(x)} samples, as of crops that are folded into the batch: a mask can't be "
+            "chosen by them; evaluate and attack take the model, and so does --method tuned"
+        )
     features, logits = target.features_and_logits(attacked)
     pairs = Pairs(clean_features, features, clean_logits, logits, batch.y, batch.index)
     return pairs.of_numbers()

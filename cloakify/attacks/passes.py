@@ -86,6 +86,26 @@ def batches(
         yield part, feeds
 
 
+def of_samples(output: Array, name: str, size: int, part: int) -> Array:
+    """Return what an output holds of the first ``part`` of ``size`` samples, these in front.
+
+    An ArrayFeatureExtractor has them behind an axis of 1. Of what has several rows a sample (crops
+    that are folded into the batch), all.
+
+    Raises
+    ------
+    ModelError
+        There are not as many numbers for each.
+    """
+    rows = len(output) if output.ndim else 0
+    if rows == size or (rows > size and rows % size == 0):
+        return output[:part] if rows == size else output
+    if output.size % size:
+        shape = "×".join(map(str, output.shape))
+        raise ModelError(f"the output {name!r} of {size} samples has shape {shape}")
+    return output.reshape(size, -1)[:part]
+
+
 def check_scores(
     outputs: Mapping[str, NDArray[np.generic]], name: str, samples: int, num_classes: int
 ) -> None:
@@ -112,22 +132,6 @@ def check_scores(
         f"the scores {name!r} of {samples} samples have shape {shape}, not one for each of "
         f"{num_classes} classes a sample: {why}"
     )
-
-
-def by_sample(output: Array, name: str, samples: int) -> Array:
-    """Return an output with its samples in front, as an ArrayFeatureExtractor has them behind.
-
-    Raises
-    ------
-    ModelError
-        There are not as many numbers for each.
-    """
-    if output.shape[:1] == (samples,):
-        return output
-    if output.size % samples:
-        shape = "×".join(map(str, output.shape))
-        raise ModelError(f"the output {name!r} of {samples} samples has shape {shape}")
-    return output.reshape(samples, -1)
 
 
 def lane_sizes(batch_size: int, *, fixed: bool) -> list[int]:

@@ -324,9 +324,9 @@ class Target:
             fed = {self.spec.name: feeds[self.spec.name].astype(self.spec.dtype, copy=False)}
             # Without a head the scores are their own features.
             outputs = session.run(fed | self.constants, list(dict.fromkeys(names)))
-            samples = len(fed[self.spec.name])
-            passes.check_scores(outputs, self.scores.logits, samples, self.num_classes)
-            return [passes.by_sample(floats(outputs[name]), name, samples)[:part] for name in names]
+            size = len(fed[self.spec.name])
+            passes.check_scores(outputs, self.scores.logits, size, self.num_classes)
+            return [passes.of_samples(floats(outputs[name]), name, size, part) for name in names]
 
         def cut() -> Iterator[Batch]:
             return passes.batches({self.spec.name: x}, self.batch_size, self._forward_size)
@@ -352,7 +352,8 @@ class Target:
         def run(session: Session, batch: Batch) -> list[Array]:
             part, feeds = batch
             outputs = session.run(self._feeds(session, {**feeds, **constants}))
-            return [floats(outputs[name])[:part] for name in names]
+            size = len(feeds[self.spec.name])
+            return [passes.of_samples(floats(outputs[name]), name, size, part) for name in names]
 
         return self._joined(run, opened, lambda: passes.batches(arrays, self._size_for(len(x))))
 

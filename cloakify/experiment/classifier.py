@@ -8,10 +8,12 @@ from functools import cached_property
 
 from onnx import ModelProto
 
-from cloakify.errors import DataError, HeadError, ModelError, about
+from cloakify.errors import DataError, HeadError, ModelError, NoClassifierError, about
 from cloakify.experiment.model_settings import InputSettings, input_settings, names_of_classes
 from cloakify.graph.analysis.attack_point import AttackPoint, find_attack_point
 from cloakify.graph.analysis.classifier_search import ClassifierSearch, Wanted, find_classifier
+from cloakify.graph.analysis.ending import Ending, ending_at
+from cloakify.graph.analysis.gate_sites import find_gate_sites
 from cloakify.graph.analysis.head import Head
 from cloakify.graph.analysis.inputs import InputSpec
 from cloakify.graph.analysis.scores import Scores
@@ -46,6 +48,13 @@ class Classifier:
         if self.search.head is None:
             raise HeadError(self.search.problem)
         return self.search.head
+
+    @cached_property
+    def ending(self) -> Ending:
+        """Its head, or where there is none what stands in its place for gates."""
+        if self.search.head is not None:
+            return self.search.head
+        return ending_at(self.file.outline, self.scores.shipped)
 
     @cached_property
     def scores(self) -> Scores:
@@ -111,6 +120,12 @@ class Classifier:
         sign = f"labels of shape {labels.shape} in the data"
         return replace(self, search=self.search.as_labels(sign))
 
+    def judged_as_a_whole(self) -> Classifier:
+        """Return the classifier by its scores alone, where no one layer is all that makes them."""
+        scores = replace(self.scores, features=self.scores.shipped)
+        search = replace(self.search, head=None, scores=scores)
+        return replace(self, search=search)
+
     @property
     def spec(self) -> InputSpec:
         """The data input."""
@@ -166,7 +181,11 @@ def open_classifier(
 
 
 def open_source(
-    path: str | os.PathLike[str], options: ModelOptions, *, replace_mask: bool
+    path: str | os.PathLike[str],
+    options: ModelOptions,
+    *,
+    replace_mask: bool,
+    tuned: bool = False,
 ) -> Classifier:
     """Open a model that is to be hardened.
 
@@ -176,6 +195,8 @@ def open_source(
         What is said of it.
     replace_mask
         Take an old mask out first; without it, a hardened model is refused.
+    tuned
+        Whether gates are to be tuned, which needs no one head.
 
     Raises
     ------
@@ -184,7 +205,16 @@ def open_source(
     UsageError
         What is said of the model does not hold.
     """
-    classifier = open_classifier(path, options)
+    needs_head = not tuned
+    try:
+        classifier = open_classifier(path, options)
+        needs_head = True
+    except NoClassifierError:
+        raise
+    except HeadError as error:
+        if not tuned:
+            raise _with_way_out(path, options, error) from None
+        classifier = open_classifier(path, options, needs_head=False).judged_as_a_whole()
     model = classifier.file.model
     installed = find_mask(model)
     gated = has_gates(model)
@@ -201,9 +231,24 @@ def open_source(
     with opening(path), about(path):
         bare = strip_gates(model) if gated else strip_mask(model)
         content = b"".join(bytes_of(bare))
-        return _classifier(replace(classifier.file, model=bare, content=content), options)
+        file = replace(classifier.file, model=bare, content=content)
+        found = _classifier(file, options, needs_head=needs_head)
+        return found if needs_head else found.judged_as_a_whole()
+
+
+def _with_way_out(
+    path: str | os.PathLike[str], options: ModelOptions, error: HeadError
+) -> HeadError:
+    """Return the refusal of a mask, with what hardens the model all the same, if anything does."""
+    try:
+        whole = open_classifier(path, options, needs_head=False).judged_as_a_whole()
+    except ModelError:
+        return error
+    if not find_gate_sites(whole.file.outline, whole.ending):
+        return error
+    return HeadError(f"{error}; --method tuned needs no one head, and tunes the layers before")
 
 
 def _classifier(file: OnnxFile, options: ModelOptions, *, needs_head: bool = True) -> Classifier:
     search = find_classifier(file.outline, wanted_of(options), needs_head=needs_head)
-    return Classifier(file, find_attack_point(file.outline), search)
+    return Classifier(file, find_attack_point(file.outline, options.attack_input), search)

@@ -32,11 +32,15 @@ Places = Mapping[Path, Path]
 
 @dataclass(frozen=True)
 class ModelPlace:
-    """A model's file: where it lies, its digest, and whether an old mask was taken out of it."""
+    """A model's file: where it lies, its digest, and whether an old mask was taken out of it.
+
+    ``whole`` is whether it is judged by its scores, without a head.
+    """
 
     path: Path
     sha256: str
     bare: bool
+    whole: bool = False
 
 
 @dataclass(frozen=True)
@@ -115,11 +119,16 @@ class Recipe:
         setting = first.setting.replace(device=device)
         if os.path.isfile(setting.data.labels):
             setting = setting.replace(labels=os.path.abspath(setting.data.labels))
-        files = [each.classifier.file for each in subject.experiments]
+        classifiers = [each.classifier for each in subject.experiments]
         return cls(
             models=tuple(
-                ModelPlace(file.path.absolute(), file.sha256, file.content is not None)
-                for file in files
+                ModelPlace(
+                    each.file.path.absolute(),
+                    each.file.sha256,
+                    each.file.content is not None,
+                    each.search.head is None,
+                )
+                for each in classifiers
             ),
             needs_head=subject.needs_head,
             masked=subject.masked,
@@ -178,9 +187,11 @@ class Recipe:
     def _classifier(self, model: ModelPlace, places: Places) -> Classifier:
         path, options = places.get(model.path, model.path), self.setting.model
         if model.bare:
-            classifier = open_source(path, options, replace_mask=True)
+            classifier = open_source(path, options, replace_mask=True, tuned=model.whole)
         else:
             classifier = open_classifier(path, options, needs_head=self.needs_head)
+        if model.whole:
+            classifier = classifier.judged_as_a_whole()
         if classifier.file.sha256 != model.sha256:
             raise ModelError(f"{path}: is another file here than where the run was started")
         return classifier

@@ -59,7 +59,7 @@ def metadata(experiment: Experiment, attack: Attack, facts: Mapping[str, str]) -
     return {
         "version": __version__,
         "source.sha256": classifier.file.sha256,
-        "head": classifier.head.node,
+        "head": classifier.ending.node,
         "attack": attack.name,
         "eps": f"{experiment.setting.threat.eps:.9g}",
         "seed": str(experiment.setting.run.seed),

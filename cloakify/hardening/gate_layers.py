@@ -33,8 +33,8 @@ def settled(setting: HardenSetting, experiment: Experiment) -> HardenSetting:
     if setting.tuning.gates != "auto":
         return setting
     if setting.tuning.emit == "mul" and not setting.tuning.binary:
-        model, head = experiment.classifier.file.outline, experiment.classifier.head
-        found = find_gate_sites(model, head, by_position=True, shifts=setting.tuning.shifts)
+        model, ending = experiment.classifier.file.outline, experiment.classifier.ending
+        found = find_gate_sites(model, ending, by_position=True, shifts=setting.tuning.shifts)
         sites = choose_sites(found, setting.tuning.layers) if found else []
         positions = sum(site.channels for site in sites if site.by_position)
         if 0 < positions <= MOST_POSITIONS:
@@ -52,16 +52,17 @@ def sites_for(model: ModelProto, experiment: Experiment, setting: HardenSetting)
     ModelError
         Gates are to be folded, and a layer's weights do not let them.
     """
-    head, path = experiment.classifier.head, experiment.classifier.file.path
+    ending, path = experiment.classifier.ending, experiment.classifier.file.path
     if setting.tuning.gates == "position" and setting.tuning.emit == "fold":
         raise UsageError("--gates position can't be folded into weights; use --emit mul")
-    if not find_gate_sites(model, head):
-        raise ModelError(
-            f"{path}: has no layer with channels before its head to tune; use --method deepcloak"
-        )
+    if not find_gate_sites(model, ending):
+        problem = experiment.classifier.search.problem
+        what = f"{problem}; and it" if problem else "it"
+        instead = "" if problem else "; use --method deepcloak"
+        raise ModelError(f"{path}: {what} has no layer with channels to tune{instead}")
     sites = gated_sites(
         model,
-        head,
+        ending,
         setting.tuning.layers,
         setting.tuning.gates,
         setting.tuning.emit,

@@ -227,12 +227,12 @@ def _make(
     source = file.model
     hardened = put_in(source, tuned.sites, tuned.gates, metadata(experiment, attack, facts))
     check_both(experiment, hardened)
-    faults = gate_faults(file, hardened, classifier.head)
+    faults = gate_faults(file, hardened, classifier.ending)
     if not faults:
         faults = gate_runtime_faults(
             classifier.model,
             experiment.with_weights(hardened),
-            classifier.head,
+            classifier.ending,
             proof_samples(experiment, splits),
             # Wherever they were tuned: it is a proof of the file, and the CPU rounds least.
             experiment.device.host,
@@ -279,7 +279,7 @@ def _name_of_run(subject: Subject, setting: HardenSetting, plan: TuningPlan) -> 
         experiment.classifier.file.sha256,
         experiment.dataset.sha256,
         None if further is None else further.more.sha256,
-        experiment.classifier.head.node,
+        experiment.classifier.ending.node,
         setting.tuning.layers,
         setting.tuning.gates,
         setting.tuning.emit,

@@ -16,8 +16,8 @@ from onnx import ModelProto
 
 from cloakify.boundary import boundary
 from cloakify.errors import ModelError
+from cloakify.graph.analysis.ending import Ending
 from cloakify.graph.analysis.gate_sites import GateSite, find_gate_sites
-from cloakify.graph.analysis.head import Head
 from cloakify.graph.edit.gates import gates_digest, insert_gates
 from cloakify.graph.edit.rounding import round_gates, round_shifts
 from cloakify.hardening.layers_read import ReadLayer, read_layers
@@ -44,7 +44,7 @@ class _Found:
 
 def find_transformed_gates(
     source: ModelProto,
-    head: Head,
+    ending: Ending,
     file: ModelProto,
     said: Mapping[str, str],
     feeds: Feeds,
@@ -54,7 +54,7 @@ def find_transformed_gates(
 
     Parameters
     ----------
-    source, head
+    source, ending
         What was hardened, weights within it.
     file
         What the hardened file became, weights within it.
@@ -71,10 +71,10 @@ def find_transformed_gates(
     arithmetic = arithmetic_of(file)
     # Its constants are of any shape, and its chains of nodes of any length.
     with boundary("its layers can't be compared with the source's"):
-        sites = find_gate_sites(source, head, shifts=True)
+        sites = find_gate_sites(source, ending, shifts=True)
         found = _find_gates(source, sites, file, arithmetic)
         if any(each.gate.size != each.site.channels for each in found):
-            sites = find_gate_sites(source, head, by_position=True, shifts=True)
+            sites = find_gate_sites(source, ending, by_position=True, shifts=True)
         sites, values = _as_sites(sites, found)
         gated = insert_gates(source, sites, values, {})
     nothing = NOTHING[arithmetic]

@@ -57,6 +57,14 @@ class ModelOptions(Group, frozen=True, kw_only=True):
         Text | None,
         Option("Of several outputs take this one as the model's answer.", metavar="OUTPUT"),
     ] = None
+    attack_input: Annotated[
+        Text | None,
+        Option(
+            "Of several inputs of floats attack this one; the others are passed along as the data "
+            "have them.",
+            metavar="INPUT",
+        ),
+    ] = None
     task: Annotated[
         Literal["auto", "single", "binary", "multilabel"],
         Option(

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto
 
 from cloakify.errors import ModelError, UsageError
+from cloakify.graph.analysis.ending import Ending
 from cloakify.graph.analysis.gate_sites import GateSite, choose_sites, find_gate_sites
-from cloakify.graph.analysis.head import Head
 from cloakify.graph.edit.fold import fold_gates, recover_gates
 from cloakify.graph.edit.gates import gates_digest, has_gates, insert_gates, read_gates
 from cloakify.graph.edit.taps import tap
@@ -49,7 +49,7 @@ def is_tuned(model: ModelProto) -> bool:
 
 
 def gated_sites(
-    source: ModelProto, head: Head, layers: str, gates: str, emit: str, *, shifts: bool = False
+    source: ModelProto, ending: Ending, layers: str, gates: str, emit: str, *, shifts: bool = False
 ) -> list[GateSite]:
     """Return the layers that a tuned file has gates on, with their shifts if it has any.
 
@@ -58,12 +58,12 @@ def gated_sites(
     UsageError
         No layer matches.
     """
-    found = find_gate_sites(source, head, by_position=gates == "position", shifts=shifts)
+    found = find_gate_sites(source, ending, by_position=gates == "position", shifts=shifts)
     sites = choose_sites(found, layers)
     return [site for site in sites if site.foldable] if emit == "fold" else sites
 
 
-def folded_names(source: ModelProto, head: Head, said: Mapping[str, str]) -> list[str]:
+def folded_names(source: ModelProto, ending: Ending, said: Mapping[str, str]) -> list[str]:
     """Return the initializers that gates were folded into, by a file's metadata.
 
     None where the metadata can't be read, which :func:`gate_faults` has more to say of.
@@ -71,7 +71,7 @@ def folded_names(source: ModelProto, head: Head, said: Mapping[str, str]) -> lis
     if said.get("emit") != "fold" or said.get("gates") != "channel" or "layers" not in said:
         return []
     try:
-        sites = _sites_of(source, head, said)
+        sites = _sites_of(source, ending, said)
     except (ModelError, UsageError):
         return []
     return scaled_names(sites)
@@ -82,7 +82,7 @@ def scaled_names(sites: Sequence[GateSite]) -> list[str]:
     return sorted({name for site in sites for name, _ in site.scaled})
 
 
-def gate_faults(source: OnnxFile, hardened: ModelProto, head: Head) -> list[str]:
+def gate_faults(source: OnnxFile, hardened: ModelProto, ending: Ending) -> list[str]:
     """List every way in which ``hardened`` is not ``source`` with gates on its layers.
 
     Weights that gates were folded into have been read into both.
@@ -96,7 +96,7 @@ def gate_faults(source: OnnxFile, hardened: ModelProto, head: Head) -> list[str]
     if said.get("gates") not in ("channel", "position"):
         return [f"metadata cloakify.gates says {said.get('gates')!r}, not channel or position"]
     try:
-        sites = _sites_of(source.model, head, said)
+        sites = _sites_of(source.model, ending, said)
         gates = found_gates(source.model, hardened, sites)
         make = fold_gates if emit == "fold" else insert_gates
         again = make(source.model, sites, gates, said)
@@ -105,7 +105,7 @@ def gate_faults(source: OnnxFile, hardened: ModelProto, head: Head) -> list[str]
     faults = edit_faults(again, hardened)
     facts = {
         "source.sha256": source.sha256,
-        "head": head.node,
+        "head": ending.node,
         "method": "tuned",
         **gate_facts(sites, gates, shifts=SHIFTS in said),
     }
@@ -143,10 +143,10 @@ def gate_facts(
     return facts
 
 
-def _sites_of(source: ModelProto, head: Head, said: Mapping[str, str]) -> list[GateSite]:
+def _sites_of(source: ModelProto, ending: Ending, said: Mapping[str, str]) -> list[GateSite]:
     """Return the gated layers by a file's metadata."""
     layers, gates, emit = said["layers"], said["gates"], said["emit"]
-    return gated_sites(source, head, layers, gates, emit, shifts=SHIFTS in said)
+    return gated_sites(source, ending, layers, gates, emit, shifts=SHIFTS in said)
 
 
 def found_gates(
@@ -174,7 +174,7 @@ def found_gates(
 def gate_runtime_faults(
     source: ModelProto,
     hardened: ModelProto,
-    head: Head,
+    ending: Ending,
     feeds: Mapping[str, NDArray[np.generic]],
     device: Device,
 ) -> list[str]:
@@ -193,13 +193,13 @@ def gate_runtime_faults(
         Where to run them.
     """
     said = read_metadata(hardened)
-    sites = _sites_of(source, head, said)
+    sites = _sites_of(source, ending, said)
     gates = found_gates(source, hardened, sites)
 
     def logits(model: ModelProto) -> NDArray[np.generic]:
         # Unoptimised: fusions may round otherwise, and would hide what the graph itself says.
-        session = Session(tap(model, [head.logits]), device, optimise=False)
-        return session.run(feeds)[head.logits]
+        session = Session(tap(model, [ending.logits]), device, optimise=False)
+        return session.run(feeds)[ending.logits]
 
     faults: list[str] = []
     # Added to −0.0, a shift of 0.0 would be felt.

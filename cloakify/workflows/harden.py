@@ -233,7 +233,10 @@ def _open(files: _Files, setting: HardenSetting, progress: Progress) -> _Run:
     """Open model and data, and look at what the one does on the other."""
     # Samples only just over the border would hardly move the features.
     attack = chosen_attack(setting, stop_early=False)
-    classifier = open_source(files.path, setting.model, replace_mask=setting.masking.replace)
+    tuned = setting.masking.method == "tuned"
+    classifier = open_source(
+        files.path, setting.model, replace_mask=setting.masking.replace, tuned=tuned
+    )
     check_outputs(
         [files.target, setting.tuning.state, *files.reports],
         [classifier],
@@ -251,8 +254,8 @@ def _open(files: _Files, setting: HardenSetting, progress: Progress) -> _Run:
         others = open_experiment(classifier, files.unlabelled, plain, engines.label).dataset
         further = without_copies(experiment.dataset, others)
     given = None if files.attacked is None else experiment.copies(files.attacked)
-    masked = setting.masking.method == "deepcloak"
-    subject = Subject([experiment], given, further, masked=masked, needs_head=True)
+    needs_head = classifier.search.head is not None
+    subject = Subject([experiment], given, further, masked=not tuned, needs_head=needs_head)
     engine, target = engines.on(subject), subject.targets[SOURCE]
     setting = _with_state(setting)
     white_box = follows_gradient(setting)

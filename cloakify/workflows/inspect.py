@@ -156,8 +156,9 @@ def inspect(
     with opening(path), about(path):
         file = open_model(path)
         model = file.outline
-        entry = find_attack_point(model)
-        wanted = wanted_of(options or ModelOptions())
+        options = options or ModelOptions()
+        entry = find_attack_point(model, options.attack_input)
+        wanted = wanted_of(options)
         search, problem = _search(model, wanted)
         logits = None if search is None else search.scores.shipped
         own = read_metadata(model)

@@ -17,6 +17,7 @@ from onnx import GraphProto, ModelProto, TensorProto
 
 from cloakify.errors import HeadError, ModelError, UsageError
 from cloakify.graph.analysis.attack_point import find_attack_point
+from cloakify.graph.analysis.ending import BareEnding, Ending, ending_at
 from cloakify.graph.analysis.head import Head
 from cloakify.graph.analysis.head_search import find_head
 from cloakify.graph.analysis.inputs import InputSpec
@@ -113,38 +114,60 @@ def verify(
         tuned = is_tuned(after.model)
     with comparing([*before.files, *after.files]):
         try:
-            head = find_head(before.outline, said.get("head")).head
+            ending = _ending(before, said, tuned)
         except HeadError as error:
             faults = [*_strange_source(before, said), f"{source}: {error}"]
             return Verification(Path(hardened), Path(source), tuple(faults), "")
-        edited = folded_names(before.outline, head, said) if tuned else ()
+        edited = folded_names(before.outline, ending, said) if tuned else ()
         model, differing = align_sidecars(before, after, edited)
-        find_faults = gate_faults if tuned else structural_faults
         own = replace(before, model=before.load_some(edited))
-        faults = find_faults(own, model, head) + differing
+        if tuned or not isinstance(ending, Head):
+            faults = gate_faults(own, model, ending) + differing
+        else:
+            faults = structural_faults(own, model, ending) + differing
     remarks: tuple[str, ...] = ()
     transformed: Transformed | None = None
     run_on = resolve_device(device, threads)
     if faults:
-        transformed, remarks = _transformed(before, after, head, faults, run_on)
+        transformed, remarks = _transformed(before, after, ending, faults, run_on)
         faults = _strange_source(before, said) + faults
     else:
-        differences = _run_both(before, after, head, run_on, tuned)
+        differences = _run_both(before, after, ending, run_on, tuned)
         faults = differences or []
         if differences is None:
             remarks = (
                 "the source runs on no random samples of any size tried, so the two were compared "
                 "by structure alone",
             )
-    summary = _summary(said, head, tuned)
+    summary = _summary(said, ending, tuned)
     added = "tuned gates" if tuned else "a mask"
     return Verification(
         Path(hardened), Path(source), tuple(faults), summary, added, remarks, transformed
     )
 
 
+def _ending(before: OnnxFile, said: Mapping[str, str], tuned: bool) -> Head | BareEnding:
+    """Find what a file's metadata calls its source's head, or where gates end without one.
+
+    Raises
+    ------
+    HeadError
+        There is none of that name.
+    """
+    try:
+        return find_head(before.outline, said.get("head")).head
+    except HeadError:
+        if not tuned or "head" not in said:
+            raise
+    return ending_at(before.outline, said["head"])
+
+
 def _transformed(
-    before: OnnxFile, after: OnnxFile, head: Head, faults: Sequence[str], device: Device
+    before: OnnxFile,
+    after: OnnxFile,
+    ending: Head | BareEnding,
+    faults: Sequence[str],
+    device: Device,
 ) -> tuple[Transformed | None, tuple[str, ...]]:
     """Return what is left of a mask in a file that was transformed, or why there is nothing.
 
@@ -155,10 +178,10 @@ def _transformed(
         return None, ()
     source, said = before.load_weights(), read_metadata(after.model)
     try:
-        feeds = _feeds_for(source, head, device, COMPARED)
+        feeds = _feeds_for(source, ending, device, COMPARED)
         if feeds is None:
             return None, ()
-        found = _found_in(source, head, after.load_weights(), said, feeds, device)
+        found = _found_in(source, ending, after.load_weights(), said, feeds, device)
     except (ModelError, UsageError) as error:
         return None, (f"nor was it hardened and then transformed: {error}",)
     return found, ()
@@ -166,7 +189,7 @@ def _transformed(
 
 def _found_in(
     source: ModelProto,
-    head: Head,
+    ending: Head | BareEnding,
     file: ModelProto,
     said: Mapping[str, str],
     feeds: Mapping[str, NDArray[np.generic]],
@@ -179,15 +202,15 @@ def _found_in(
     ModelError
         There are none, or they are not in force.
     """
-    if is_tuned(file):
-        return find_transformed_gates(source, head, file, said, feeds, device)
+    if is_tuned(file) or not isinstance(ending, Head):
+        return find_transformed_gates(source, ending, file, said, feeds, device)
     try:
-        return find_transformed(source, head, file, said, feeds, device)
+        return find_transformed(source, ending, file, said, feeds, device)
     except ModelError as error:
         if said:
             raise
         try:
-            return find_transformed_gates(source, head, file, said, feeds, device)
+            return find_transformed_gates(source, ending, file, said, feeds, device)
         except ModelError as other:
             raise ModelError(f"{error}; and {other}") from None
 
@@ -220,10 +243,10 @@ def _by_name(graph: GraphProto) -> dict[str, TensorProto]:
     return {tensor.name: tensor for tensor in graph.initializer}
 
 
-def _summary(said: Mapping[str, str], head: Head, tuned: bool) -> str:
+def _summary(said: Mapping[str, str], ending: Ending, tuned: bool) -> str:
     removed, total = said.get("mask.removed"), said.get("mask.total")
     if not tuned:
-        return f"{removed} of {total} features of {head.node!r} masked"
+        return f"{removed} of {total} features of {ending.node!r} masked"
     form = "folded into the weights" if said.get("emit") == "fold" else "as nodes of the graph"
     shifts = f" and {said[SHIFTS]} shifts" if SHIFTS in said else ""
     return f"{total} gates{shifts} {form}, {removed} of the gates 0"
@@ -237,31 +260,31 @@ def _strange_source(before: OnnxFile, said: Mapping[str, str]) -> list[str]:
 
 
 def _run_both(
-    before: OnnxFile, after: OnnxFile, head: Head, device: Device, tuned: bool
+    before: OnnxFile, after: OnnxFile, ending: Head | BareEnding, device: Device, tuned: bool
 ) -> list[str] | None:
     """List what does not agree; ``None`` where no samples are found that the source runs on."""
     source, hardened = before.load_weights(), after.load_weights()
     try:
         if not before.sidecars:
             check_valid(after.model, str(after.path))
-        feeds = _feeds_for(source, head, device)
+        feeds = _feeds_for(source, ending, device)
         if feeds is None:
             return None
-        if tuned:
-            return gate_runtime_faults(source, hardened, head, feeds, device)
-        return runtime_faults(source, hardened, head, feeds, device)
+        if tuned or not isinstance(ending, Head):
+            return gate_runtime_faults(source, hardened, ending, feeds, device)
+        return runtime_faults(source, hardened, ending, feeds, device)
     except ModelError as error:
         return [str(error)]
 
 
 def _feeds_for(
-    source: ModelProto, head: Head, device: Device, samples: int = SAMPLES
+    source: ModelProto, ending: Ending, device: Device, samples: int = SAMPLES
 ) -> dict[str, NDArray[np.generic]] | None:
     """Return random samples that the source runs on, of the first size that it takes."""
-    entry = find_attack_point(source)
+    entry = find_attack_point(source, any_of_floats=True)
     specs = (entry.input, *entry.others)
     fixed = all(size is not None for spec in specs for size in spec.sample_shape)
-    session = Session(tap(source, [head.logits]), device)
+    session = Session(tap(source, [ending.logits]), device)
     for size in SYMBOLIC_SIZES[:1] if fixed else SYMBOLIC_SIZES:
         feeds = {spec.name: _samples(spec, size, samples) for spec in specs}
         try:

@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 import pytest
 
-from cloakify.attacks.passes import by_sample, check_scores
+from cloakify.attacks.passes import check_scores, of_samples
 from cloakify.errors import ModelError
 from tests.support.classifiers import target_of
 
@@ -32,17 +32,23 @@ def test_one_answer_a_sample_passes():
     check_scores({"z": np.zeros((6, 4, 1, 1))}, "z", 6, 4)
 
 
-@pytest.mark.parametrize("shape", [(6,), (6, 2), (1, 6), (2, 3, 2), (12,)])
+@pytest.mark.parametrize("shape", [(6,), (6, 2), (1, 6), (2, 3, 2)])
 def test_samples_are_put_in_front(shape):
-    found = by_sample(np.arange(np.prod(shape), dtype=np.float32).reshape(shape), "y", 6)
-    assert len(found) == 6
-    np.testing.assert_array_equal(found.reshape(-1), np.arange(np.prod(shape)))
+    values = np.arange(np.prod(shape), dtype=np.float32)
+    for part in (1, 4, 6):
+        found = of_samples(values.reshape(shape), "y", 6, part)
+        assert len(found) == part
+        np.testing.assert_array_equal(found.reshape(-1), values[: part * len(values) // 6])
+
+
+def test_of_several_rows_a_sample_all_stay():
+    assert of_samples(np.zeros((12, 3), np.float32), "y", 6, 2).shape == (12, 3)
 
 
 @pytest.mark.parametrize("shape", [(), (1, 5), (7,)])
 def test_what_is_no_number_a_sample_is_told(shape):
     with pytest.raises(ModelError, match="the output 'y' of 6 samples has shape"):
-        by_sample(np.zeros(shape, np.float32), "y", 6)
+        of_samples(np.zeros(shape, np.float32), "y", 6, 3)
 
 
 @pytest.mark.parametrize("batch", ["N", "3"])

@@ -271,7 +271,7 @@ def test_parquet_lists(tmp_path, spec, images, parquet):
 def parquet_cases():
     good = [[1.0, 0.0], [0.0, 1.0], [0.5, 0.5]]
     return [
-        ({"a": good, "y": [0, 1, 0]}, "has columns a, y: name the samples"),
+        ({"a": good, "b": good, "y": [0, 1, 0]}, "has columns a, b, y: name the samples"),
         ({"x": good}, "has no column of labels"),
         ({"x": good, "y": [0, None, 1]}, "row 1 column 'y' is empty"),
         ({"x": good, "y": [0.0, 1.5, 1.0]}, "row 1 is 1.5, no class index"),

@@ -94,6 +94,10 @@ def _answer(
         return Answer(output.name, "probability", count, scores.boundary)
     if independent or (single and not scores.boundary.rising):
         return None
+    maker = makers.get(_behind(output.name, makers, _SAME_SHAPE | _MOVES))
+    if maker is not None and maker.op_type == "TopK":
+        # In the order of their size, whichever classes they are of.
+        return None
     if kind.HasField("shape"):
         sizes = [dim.dim_value for dim in kind.shape.dim]
         is_scores = len(sizes) == 2 and sizes[1] in (0, count)

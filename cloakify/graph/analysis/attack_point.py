@@ -17,7 +17,7 @@ from typing import Literal
 import onnx
 from onnx import ModelProto, NodeProto, TensorProto
 
-from cloakify.errors import ModelError
+from cloakify.errors import ModelError, UsageError
 from cloakify.graph.analysis.inputs import InputSpec, data_inputs, input_spec, only_one
 from cloakify.graph.model.constants import Constants
 from cloakify.graph.model.dataflow import values_read
@@ -79,16 +79,27 @@ class AttackPoint:
         )
 
 
-def find_attack_point(model: ModelProto) -> AttackPoint:
+def find_attack_point(
+    model: ModelProto, wanted: str | None = None, *, any_of_floats: bool = False
+) -> AttackPoint:
     """Find where attacks enter ``model``.
 
     Of whole-number inputs that choose rows of tables, the one with the largest table is attacked.
 
+    Parameters
+    ----------
+    wanted
+        Name of the input of floats to attack.
+    any_of_floats
+        Whether of several inputs of floats the first will do, as where nothing is attacked.
+
     Raises
     ------
     ModelError
-        There is no data input, there are several of floats, or whole numbers do not become floats
-        before they are computed with.
+        There is no data input, there are several of floats of which none is wanted, or whole
+        numbers do not become floats before they are computed with.
+    UsageError
+        The model has no such input, or it takes no floats.
     """
     inputs = data_inputs(model)
     if not inputs:
@@ -98,16 +109,35 @@ def find_attack_point(model: ModelProto) -> AttackPoint:
         if kind == TensorProto.STRING:
             raise ModelError(f"input {name!r} takes text; export the model to take token ids")
     floats = [value for value in inputs if types[value.name] in FLOATS]
+    if wanted is not None:
+        _check_wanted(wanted, types)
+        specs = {value.name: input_spec(value) for value in inputs}
+        return AttackPoint(specs[wanted], _without(specs, wanted), wanted, "input")
     if len(inputs) == 1 and floats:
         return AttackPoint(input_spec(inputs[0]), (), inputs[0].name, "input")
     candidates = [value for value in floats if not _is_beside(value.name)]
-    if len(candidates) > 1:
-        only_one(candidates)
+    if len(candidates) > 1 and not any_of_floats:
+        names = ", ".join(repr(value.name) for value in candidates)
+        raise ModelError(
+            f"the model takes floats by {len(candidates)} inputs, {names}, of which one can be "
+            "attacked at a time: choose it with --attack-input, the others are passed along"
+        )
     specs = {value.name: input_spec(value) for value in inputs}
     if candidates:
         main = candidates[0].name
         return AttackPoint(specs[main], _without(specs, main), main, "input")
     return _inside(model, specs, types)
+
+
+def _check_wanted(wanted: str, types: Mapping[str, int]) -> None:
+    if wanted not in types:
+        names = ", ".join(map(repr, types))
+        raise UsageError(f"--attack-input: the model has no input {wanted!r}; it has {names}")
+    if types[wanted] not in FLOATS:
+        raise UsageError(
+            f"--attack-input {wanted}: it takes no floats; without the option the first floats "
+            "that whole numbers become are attacked"
+        )
 
 
 def _inside(

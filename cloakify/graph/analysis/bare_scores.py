@@ -80,6 +80,11 @@ def find_bare_scores(answers: list[gs.Tensor], constants: Constants) -> BareScor
             f"{called(made)} answers with numbers that stand for themselves: a "
             "regression; cloakify takes classifiers"
         )
+    if made is not None and made.op == "SequenceConstruct":
+        raise NoClassifierError(
+            f"{called(made)} lists the answers of {len(made.inputs)} classifiers side by side: "
+            "several answers; cloakify takes classifiers, one answer a sample"
+        )
     shares = [each.inputs[0].op for each in made.inputs if each.inputs] if made is not None else []
     if made is not None and made.op == "Concat" and shares.count("Softmax") > 1:
         raise NoClassifierError(

@@ -6,6 +6,7 @@ To attack and to judge it takes scores alone, so that where nobody needs a head 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import onnx_graphsurgeon as gs
@@ -20,6 +21,8 @@ from cloakify.graph.analysis.head_search import (
     find_head_in,
     unread_outputs,
 )
+from cloakify.graph.analysis.log_space import LogScores, log_scores
+from cloakify.graph.analysis.order_kept import reordered_by
 from cloakify.graph.analysis.other_models import (
     classifier_without_layer,
     leaves_positions_open,
@@ -36,7 +39,6 @@ from cloakify.graph.analysis.scores import Scores, scores_at, scores_of
 from cloakify.graph.analysis.task import EVEN_ODDS, Task, TaskReading, nodes_behind, read_task
 from cloakify.graph.model.branches import write_out_branches
 from cloakify.graph.model.constants import Constants
-from cloakify.graph.model.dataflow import between
 from cloakify.graph.model.names import called
 from cloakify.graph.model.shapes import import_with_shapes
 
@@ -95,7 +97,8 @@ class ClassifierSearch:
         scores = replace(
             scores,
             features=own.features,
-            probabilities=own.probabilities,
+            # Those of labels are no shares of a whole.
+            probabilities=own.probabilities and own.logs is None,
             scale=own.scale,
             parts=own.parts,
         ).with_boundary(reading.boundary)
@@ -162,17 +165,32 @@ def find_classifier(
         head = None if head is None else replace(head, logits=found.tensor.name)
     else:
         found = BareScores(graph.tensors()[head.logits], head.num_classes, "")
-    reading_of_pooled: TaskReading | None = None
+    behind: BareScores | None = None
+    pooled = False
     if head is not None:
         refuse_parts(found.tensor, answers)
-        pooled = _pooled(graph, found, answers, constants)
-        head = head if pooled is None else replace(head, logits=pooled.tensor.name)
-        reading_of_pooled = None if pooled is None else _reading_of_pooled(found, pooled)
-        found = pooled or found
+        own, pooled = found, _stands_at_many(graph, found, answers)
+        # What was named is taken as it is.
+        if pooled or wanted.head is None:
+            behind = _behind(graph, head, found, answers, constants, pooled=pooled)
+    if head is not None and behind is not None:
+        problem = _unfit(graph, own, behind, constants)
+        if problem and needs_head:
+            raise HeadError(problem)
+        head = None if problem else replace(head, logits=behind.tensor.name)
+        found = behind
     refuse_positions(graph, found.tensor, found.count)
     outputs = [output.name for output in graph.outputs]
-    bend = None if head is None else _bend_before(graph, head)
-    reading = reading_of_pooled or read_task(found.tensor, found.count, constants, outputs, bend)
+    logs = _logs(graph, found, constants) if head is None or behind is not None else None
+    if logs is not None and wanted.task is Task.MULTILABEL and not logs.of_labels:
+        logs = None
+    if logs is not None and logs.node is not None:
+        reading = _reading_of_mixed(found, logs, constants, outputs)
+    elif pooled and behind is not None and _bends_behind(own):
+        reading = _reading_of_pooled(own, behind)
+    else:
+        bend = None if head is None else _bend_before(graph, head)
+        reading = read_task(found.tensor, found.count, constants, outputs, bend)
     groups = groups_of(graph, found.tensor, found.count)
     if groups is not None:
         refuse_groups(groups)
@@ -190,6 +208,8 @@ def find_classifier(
     scores = scores_at(found.tensor.name, found.count, reading, outputs)
     if head is not None:
         scores = scores_of(head, reading, outputs)
+    if logs is not None:
+        scores = scores.of_logarithms(logs)
     if groups is not None:
         scores = scores.as_pairs(groups)
     if wanted.threshold is not None:
@@ -209,32 +229,101 @@ def _refuse_bare(answers: list[gs.Tensor], constants: Constants) -> None:
         return
 
 
-def _pooled(
-    graph: gs.Graph, found: BareScores, answers: list[gs.Tensor], constants: Constants
+def _behind(
+    graph: gs.Graph,
+    head: Head,
+    found: BareScores,
+    answers: list[gs.Tensor],
+    constants: Constants,
+    *,
+    pooled: bool,
 ) -> BareScores | None:
-    """Return what the probabilities of scores at many positions are pooled to, if they are."""
-    if not positions_of(graph, found.tensor, found.count):
-        return None
+    """Return what the answers are made of where a layer's own scores are not what counts.
+
+    Those are at many positions or of many crops, and pooled, or what stands behind them changes
+    their order.
+    """
     try:
-        pooled = find_bare_scores(answers, constants)
+        behind = find_bare_scores(answers, constants)
     except HeadError:
         return None
-    bends = [node.op for node in between(graph.nodes, found.tensor.name, pooled.tensor.name)]
-    is_one = pooled.count == found.count and not positions_of(graph, pooled.tensor, pooled.count)
-    return pooled if is_one and _BENDS & set(bends) else None
+    if pooled:
+        is_one = behind.count == found.count and behind.tensor is not found.tensor
+        return behind if is_one and not positions_of(graph, behind.tensor, behind.count) else None
+    given_out = any(output.name == found.tensor.name for output in graph.outputs)
+    if given_out or head.parts or head.scale or head.gives_probabilities:
+        return None
+    if groups_of(graph, found.tensor, found.count) is not None:
+        return None
+    pair = (found.tensor, found.count, behind.tensor, behind.count)
+    return behind if reordered_by(graph, *pair, constants) else None
+
+
+def _stands_at_many(graph: gs.Graph, found: BareScores, answers: list[gs.Tensor]) -> bool:
+    """Tell whether a sample has scores at several positions, or of several crops or copies.
+
+    Crops may be folded into the axis of samples, which what follows takes apart again.
+    """
+    if positions_of(graph, found.tensor, found.count):
+        return True
+    sizes = [tensor.shape[0] for tensor in (found.tensor, *answers) if tensor.shape]
+    if all(isinstance(size, int) for size in sizes) and len({*sizes}) > 1:
+        return True
+    for node in nodes_behind(found.tensor):
+        shape = node.outputs[0].shape if node.op == "Reshape" else None
+        known = [size for size in shape or () if isinstance(size, int)]
+        is_stack = shape is not None and len(known) < len(shape) and len(shape) > 2
+        if is_stack and found.count in known and math.prod(known) > found.count:
+            return True
+    return False
+
+
+def _unfit(graph: gs.Graph, own: BareScores, behind: BareScores, constants: Constants) -> str:
+    """Say why a mask can't be chosen by a layer's own scores; empty where it can."""
+    if behind.count == own.count:
+        return ""
+    what = reordered_by(graph, own.tensor, own.count, behind.tensor, behind.count, constants)
+    return (
+        f"{what} leaves {behind.count} of the {own.count} scores {own.tensor.name!r}, or others: a "
+        "mask can't be chosen by these"
+    )
 
 
 # What makes probabilities of scores at every position.
 _BENDS = {"LogSoftmax", "Sigmoid", "Softmax"}
 
 
+def _bends_behind(found: BareScores) -> list[gs.Node]:
+    return [node for node in nodes_behind(found.tensor) if node.op in _BENDS]
+
+
 def _reading_of_pooled(found: BareScores, pooled: BareScores) -> TaskReading:
     """Return what pooled probabilities mean, by what made them."""
-    bend = next(node for node in nodes_behind(found.tensor) if node.op in _BENDS)
+    bend = _bends_behind(found)[0]
     sign = f"{called(bend)}, pooled"
     if bend.op != "Sigmoid":
         return TaskReading(Task.SINGLE, sign)
     return TaskReading(Task.BINARY if pooled.count == 1 else Task.MULTILABEL, sign, EVEN_ODDS)
+
+
+def _logs(graph: gs.Graph, found: BareScores, constants: Constants) -> LogScores | None:
+    """Return what logits of mixed probabilities are made of, where the scores are such."""
+    logs = log_scores(graph, found.tensor, constants)
+    # One positive number alone is the probability of nothing.
+    return None if logs is None or (found.count == 1 and not logs.of_labels) else logs
+
+
+def _reading_of_mixed(
+    found: BareScores, logs: LogScores, constants: Constants, outputs: Sequence[str]
+) -> TaskReading:
+    """Return what mixed probabilities mean: by what is done to them, or else by what made them."""
+    if logs.of_labels:
+        return read_task(found.tensor, found.count, constants, outputs, logs.node)
+    read = read_task(found.tensor, found.count, constants, outputs)
+    if read.task is Task.SINGLE and read.sign:
+        return read
+    sign = "" if logs.node is None else f"{called(logs.node)}, mixed"
+    return TaskReading(Task.SINGLE, sign)
 
 
 def _bend_before(graph: gs.Graph, head: Head) -> gs.Node | None:

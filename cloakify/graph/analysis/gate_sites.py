@@ -28,7 +28,7 @@ from onnx import ModelProto
 
 from cloakify.errors import UsageError
 from cloakify.graph.analysis.channel_layers import LAYERS, ChannelLayer, Ranks
-from cloakify.graph.analysis.head import Head
+from cloakify.graph.analysis.ending import Ending
 from cloakify.graph.model.constants import Constants
 from cloakify.graph.model.dataflow import leading_to
 from cloakify.graph.model.imported import import_graph
@@ -108,7 +108,7 @@ class GateSite:
 
 
 def find_gate_sites(
-    model: ModelProto, head: Head, *, by_position: bool = False, shifts: bool = False
+    model: ModelProto, ending: Ending, *, by_position: bool = False, shifts: bool = False
 ) -> list[GateSite]:
     """List the layers that can be gated, in file order, each followed by its shift or its bias.
 
@@ -116,8 +116,8 @@ def find_gate_sites(
     ----------
     model
         The classifier; its weights need not be loaded.
-    head
-        Its head; only layers that lead to its features count.
+    ending
+        Its head, or what stands in its place; only layers that lead there count.
     by_position
         Whether layers of images get a gate at every position of a channel; only where their sizes
         are known.
@@ -127,7 +127,7 @@ def find_gate_sites(
     graph = import_graph(model)
     ranks = Ranks(model)
     constants = Constants(graph)
-    leading = {id(node) for node in leading_to(graph.nodes, [head.features]).nodes}
+    leading = {id(node) for node in leading_to(graph.nodes, ending.ends).nodes}
     inputs = {value.name for value in model.graph.input} if model.ir_version >= 4 else set()
     writable = {tensor.name for tensor in model.graph.initializer} - inputs
     sites: list[GateSite] = []

@@ -89,6 +89,11 @@ class Head:
         """Whether ``logits`` may come out as probabilities, which gradients are not taken of."""
         return self.op_type in WHOLE_CLASSIFIERS
 
+    @property
+    def ends(self) -> tuple[str, ...]:
+        """What the layers before it lead to: its features."""
+        return (self.features,)
+
     def __str__(self) -> str:
         return (
             f"{self.op_type} {self.node!r}: {self.num_features} features → "

@@ -162,17 +162,39 @@ def find_head_in(
     return HeadSearch(taken, tuple(head for head in layers if head.linear not in own))
 
 
+def features_before(graph: gs.Graph, scores: gs.Tensor) -> tuple[str, ...]:
+    """Return what the linear layers take that are met first on the way back from scores, by name.
+
+    The scores themselves, where a layer of another kind comes first, or none at all.
+    """
+    constants = Constants(graph)
+    paths = ScorePaths(graph, constants)
+    layers = [
+        head
+        for node in reversed(graph.nodes)
+        if (head := as_head(node, constants, paths)) is not None
+    ]
+    try:
+        met = _met(graph, [scores], layers, set())
+    except HeadError:
+        return (scores.name,)
+    return tuple(sorted({head.features for head in met.values()}))
+
+
 def answers_in(graph: gs.Graph, unread: list[gs.Tensor] | None = None) -> list[gs.Tensor]:
     """Return the outputs that are answers: features and states may be given out, too.
 
     They are unread (see :func:`unread_outputs`), and where one of them is called as scores are, the
-    others are none.
+    others are none. So it is where none is, but the model gives out what it is made of under such a
+    name (logits beside hidden states, a label and a confidence).
     """
     answers = unread_outputs(graph) if unread is None else unread
     # What a recurrent layer is given again with the next sample is no answer to this one.
     told = [output for output in answers if not _is_state(output)]
     answers = told or answers
     named = [output for output in answers if output.name.casefold() in _SCORES]
+    if not named and len(answers) > 1:
+        named = [output for output in graph.outputs if output.name.casefold() in _SCORES]
     # Beside an output of that name others are something else: features, masks, states.
     return named if len(named) == 1 else answers
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from cloakify.graph.analysis.grouped_scores import Groups
 from cloakify.graph.analysis.head import Head
+from cloakify.graph.analysis.log_space import LogScores
 from cloakify.graph.analysis.task import MIDDLE, Boundary, Task, TaskReading
 
 # Name, in working copies, of the logits that the shipped ones become.
@@ -49,6 +50,8 @@ class Scores:
     parts
         Of a ``shipped`` that was bent one by one: the values that hold the scores before, which
         the logits are put together of.
+    logs
+        Of a ``shipped`` that mixes probabilities: the steps that make the logits, and their name.
     probabilities
         Whether ``shipped`` comes out as probabilities, though working copies hold logits.
     """
@@ -64,6 +67,7 @@ class Scores:
     scale: tuple[str, str] | None = None
     parts: tuple[str, ...] = ()
     pairs: Literal["", "first", "last"] = ""
+    logs: LogScores | None = None
 
     @property
     def shipped_count(self) -> int:
@@ -76,6 +80,10 @@ class Scores:
         """Return the same as the scores of labels that each have two."""
         order: Literal["first", "last"] = "last" if groups.classes_last else "first"
         return replace(self, num_classes=groups.count, pairs=order, logits=CLASS_LOGITS)
+
+    def of_logarithms(self, logs: LogScores) -> Scores:
+        """Return the same with logits that are made of a mixture's logarithms."""
+        return replace(self, logs=logs, probabilities=True).with_boundary(self.boundary)
 
     def differences(self) -> NDArray[np.float64] | None:
         """Return [shipped_count, K], which makes the K labels' logits of pairs of scores.
@@ -91,7 +99,7 @@ class Scores:
 
     def with_boundary(self, boundary: Boundary) -> Scores:
         """Return the same with another boundary."""
-        shipped_otherwise = self.scale is not None or bool(self.parts or self.pairs)
+        shipped_otherwise = self.scale is not None or bool(self.parts or self.pairs or self.logs)
         remade = self.task is Task.BINARY or boundary != MIDDLE or shipped_otherwise
         logits = CLASS_LOGITS if remade else self.shipped
         return replace(self, logits=logits, boundary=boundary)

@@ -135,7 +135,8 @@ def read_task(
     comparison = next((node for node in behind if _compares(node, constants)), None)
     if count == 1:
         sign = bend or comparison or choice
-        return TaskReading(Task.BINARY, _sign(sign), _boundary(scores, count, constants, outputs))
+        boundary = _boundary(scores, count, constants, outputs, holds)
+        return TaskReading(Task.BINARY, _sign(sign), boundary)
     shares = next((node for node in behind if _takes_shares(node)), None)
     if choice is not None or shares is not None:
         smallest = _takes_smallest(choice) != _is_turned(scores)
@@ -331,12 +332,25 @@ def _takes_smallest(choice: gs.Node | None) -> bool:
 
 def _is_turned(scores: gs.Tensor) -> bool:
     """Tell whether what scores become, one by one, falls where they rise (minus a distance)."""
-    turned, tensor = False, scores
-    while len(tensor.outputs) == 1 and tensor.outputs[0].op in _RISING | {"Neg"}:
+    turned, tensor, positive = False, scores, False
+    while tensor.outputs and all(node is tensor.outputs[0] for node in tensor.outputs):
         node = tensor.outputs[0]
+        # A distance may be squared again (torch's cdist).
+        squared = positive and node.op in ("Mul", "Pow") and _is_power(node, tensor)
+        if node.op not in _RISING | {"Neg"} and not squared:
+            break
         turned ^= node.op == "Neg"
+        positive = node.op in ("Relu", "Sqrt") or (positive and node.op != "Neg")
         tensor = node.outputs[0]
     return turned
+
+
+def _is_power(node: gs.Node, base: gs.Tensor) -> bool:
+    """Tell whether a node raises a value to a power above 0."""
+    if node.op == "Mul":
+        return all(each is base for each in node.inputs)
+    exponent = constant_number(node.inputs[1])
+    return node.inputs[0] is base and exponent is not None and exponent > 0
 
 
 def _is_reversed(scores: gs.Tensor) -> bool:

@@ -6,6 +6,7 @@
     two for each label             ->   z₁ − z₀ − bounds
     scores of which the smallest wins, and quantised ones      ->   −z, and the real ones
     scores that were bent one by one                           ->   those before, side by side
+    mixed probabilities                                        ->   their logarithms, or log odds
 
 What is shipped keeps its form.
 """
@@ -14,9 +15,10 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
-from onnx import ModelProto, TensorProto
+from onnx import ModelProto, NodeProto, TensorProto
 
 from cloakify.graph.analysis.classifier_search import ClassifierSearch
+from cloakify.graph.analysis.log_space import LogStep
 from cloakify.graph.analysis.scores import CLASS_LOGITS
 from cloakify.graph.analysis.task import Task
 from cloakify.graph.edit.mask import features_type
@@ -47,14 +49,17 @@ def with_class_scores(model: ModelProto, found: ClassifierSearch) -> ModelProto:
     if scores.parts:
         edited, value = with_parts(edited, scores.parts)
         graph = edited.graph
+    if scores.logs is not None:
+        graph.node.extend(map(_step, scores.logs.steps))
+        value = scores.logs.output
     if scores.scale is not None:
         value = f"{CLASS_LOGITS}_floats"
         inputs = [scores.shipped, *scores.scale]
         graph.node.append(onnx.helper.make_node("DequantizeLinear", inputs, [value], value))
     elif found.head is None:
-        value = f"{CLASS_LOGITS}_floats"
+        given, value = value, f"{CLASS_LOGITS}_floats"
         graph.node.append(
-            onnx.helper.make_node("Cast", [scores.shipped], [value], value, to=TensorProto.FLOAT)
+            onnx.helper.make_node("Cast", [given], [value], value, to=TensorProto.FLOAT)
         )
     else:
         dtype = onnx.helper.tensor_dtype_to_np_dtype(features_type(model, found.head))
@@ -83,3 +88,24 @@ def with_class_scores(model: ModelProto, found: ClassifierSearch) -> ModelProto:
     # An initializer that is no input needs IR version 4.
     edited.ir_version = max(edited.ir_version, 4)
     return edited
+
+
+def _step(step: LogStep) -> NodeProto:
+    """Return a step as a node."""
+    attributes = {
+        # onnx-graphsurgeon has element types as numpy's.
+        name: onnx.helper.np_dtype_to_tensor_dtype(np.dtype(value))
+        if isinstance(value, type | np.dtype)
+        else value
+        for name, value in step.attributes
+    }
+    name = step.outputs[0]
+    made: NodeProto = onnx.helper.make_node(
+        step.op_type,
+        step.inputs,
+        step.outputs,
+        name,
+        domain=None,
+        **attributes,  # type: ignore[arg-type]
+    )
+    return made

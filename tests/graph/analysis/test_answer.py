@@ -32,6 +32,9 @@ SCORES = "p = Softmax (l)  z = Mul (p, p)"
         ("z = ReduceMax <keepdims = 0> (l)", "float[] z", ()),
         # Two numbers for three classes.
         (f"{SCORES} v = Slice (z, zero, two, one)", "float[N, 2] v", ()),
+        # The largest first, whichever classes they are of.
+        ("v, k = TopK (l, three)", "float[N, 3] v, int64[N, 3] k", (Answer("k", "index", 3),)),
+        ("v, k = TopK (l, three)  z = Softmax (v)", "float[N, 3] z", ()),
         ("k = ArgMax <axis = 1, keepdims = 0> (l)", "int64[N] k", (Answer("k", "index", 3),)),
         (
             "k = ArgMin <axis = -1> (l) c = Cast <to = 6> (k)",
@@ -49,7 +52,8 @@ def test_the_answer_behind_the_logits(tail: str, outputs: str, answers: tuple[An
     model = onnx.parser.parse_model(
         f"""<ir_version: 8, opset_import: ["" : 17]> f (float[N, 2] x) => ({outputs})
         <float[2, 3] w = {{1, 2, 3, 4, 5, 6}}, int64[1] zero = {{0}}, int64[1] one = {{1}},
-         int64[1] two = {{2}}> {{ r = Relu (x)  l = MatMul (r, w)  {tail} }}"""
+         int64[1] two = {{2}}, int64[1] three = {{3}}>
+        {{ r = Relu (x)  l = MatMul (r, w)  {tail} }}"""
     )
     assert answers_of(model, find_classifier(model, Wanted("l")).scores) == answers
 

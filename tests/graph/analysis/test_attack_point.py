@@ -105,7 +105,7 @@ def test_floats_go_before_ids_and_masks_after_them():
 @pytest.mark.parametrize(
     ("inputs", "body", "message"),
     [
-        ("float[N, 4] a, float[N, 4] b", "y = Add(a, b)", r"one data input, it has 2 \(a, b\)"),
+        ("float[N, 4] a, float[N, 4] b", "y = Add(a, b)", "by 2 inputs, 'a', 'b'"),
         ("string[N, 4] words", "y = StringConcat(words, words)", "'words' takes text"),
         (
             "int64[N, 4] ids",

@@ -7,7 +7,7 @@ import onnx
 import pytest
 from onnx import ModelProto, helper
 
-from cloakify.errors import HeadError
+from cloakify.errors import HeadError, NoClassifierError
 from cloakify.graph.analysis.classifier_search import find_classifier
 from cloakify.graph.analysis.task import Task
 
@@ -57,6 +57,16 @@ def test_the_walk_ends_at_the_scores(ending, outputs, shipped, task):
     assert found.scores.features == shipped
     assert found.scores.num_classes == (2 if task is Task.BINARY else 3)
     assert "no linear layer" in found.problem
+
+
+def test_a_list_of_answers_is_told_as_that():
+    """As `MultiOutputClassifier` is exported: the probabilities of each in a sequence."""
+    model = distances(
+        "a = Softmax (s)  b = Softmax (d)  y = SequenceConstruct (a, b)", "seq(float[N, 3]) y"
+    )
+    for needs_head in (True, False):
+        with pytest.raises(NoClassifierError, match="answers of 2 classifiers"):
+            find_classifier(model, needs_head=needs_head)
 
 
 def whole(op: str, **attributes: object) -> ModelProto:

@@ -394,3 +394,17 @@ def test_a_layer_that_is_fused_with_its_sigmoid_is_not_passed():
     found.opset_import.append(onnx.helper.make_opsetid("com.microsoft", 1))
     with pytest.raises(HeadError, match="the last layer is FusedGemm"):
         find_head(found)
+
+
+def test_logits_that_others_are_made_of_are_the_answer_beside_hidden_states() -> None:
+    model = onnx.parser.parse_model(
+        """<ir_version: 8, opset_import: ["" : 17]>
+        f (float[N, 3] x) => (float[N, 4] hidden, float[N, 2] logits, int64[N] label, float[N] sure)
+        <float[3, 4] v = {1, 2, 3, 4, 5, 6, 7, 8, 9, 1, 2, 3},
+         float[4, 2] w = {1, 2, 3, 4, 5, 6, 7, 8}>
+        { a = MatMul (x, v)  h = Relu (a)  hidden = Identity (h)  logits = MatMul (h, w)
+          p = Softmax (logits)  label = ArgMax <axis = 1, keepdims = 0> (p)
+          sure = ReduceMax <axes = [1], keepdims = 0> (p) }"""
+    )
+    head = find_head(model).head
+    assert (head.features, head.logits, head.num_classes) == ("h", "logits", 2)

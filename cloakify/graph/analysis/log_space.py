@@ -1,0 +1,379 @@
+"""Logarithms of probabilities that a model mixes, from the scores that they are made of.
+
+    ½ (softmax(a) + softmax(b))       ->   log p, up to a number that all classes share
+    ½ (σ(a) + σ(b))                   ->   log p − log(1 − p)
+
+A soft vote answers with a mean of probabilities, and a cross-entropy is of their logarithms: those
+of rounded probabilities say nothing where one is as good as certain. So what makes the mixture is
+written out once more on logarithms: a softmax is a log-softmax there, a sigmoid −log(1 + exp(−z)),
+a sum log(exp(a) + exp(b)), a product a sum. What can't be written so is no mixture.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import onnx_graphsurgeon as gs
+
+from cloakify.graph.analysis.score_walk import axes_of
+from cloakify.graph.model.constants import Constants, constant_number, constant_numbers
+from cloakify.graph.model.dataflow import leading_to
+
+# What the values that are made here are called, and numbered.
+PREFIX = "cloakify_log"
+
+# What leaves numbers what they are, wherever it puts them.
+_MOVES = {
+    *("Cast", "Dropout", "Expand", "Flatten", "Gather", "Identity", "Reshape", "Slice", "Split"),
+    *("Squeeze", "Tile", "Transpose", "Unsqueeze"),
+}
+# What takes logits.
+_LOGITS = {"LogSoftmax", "Softmax"}
+_OPPOSITE = {"Max": "Min", "Min": "Max", "ReduceMax": "ReduceMin", "ReduceMin": "ReduceMax"}
+# From this opset on the axes of most reductions are an input; those of sums have been one earlier.
+_AXES_INPUT = 18
+# A bound that cuts no more off a probability than this is one against infinities.
+_SMALL = 1e-3
+# How near to one the weights of a mean add up.
+_ROUNDING = 1e-3
+
+Attributes = tuple[tuple[str, object], ...]
+
+
+@dataclass(frozen=True)
+class LogStep:
+    """A node that is to be added: what it reads, its one or several outputs, and its attributes."""
+
+    op_type: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    attributes: Attributes = ()
+
+
+@dataclass(frozen=True)
+class LogScores:
+    """How logits are made of what a mixture of probabilities is made of.
+
+    Attributes
+    ----------
+    steps
+        What is to be added to the graph, in order.
+    output
+        The logits, of the shape of the probabilities.
+    node
+        A node that makes the probabilities; ``None`` where these are powers of e, which anything
+        may be.
+    of_labels
+        Whether each is the probability of a label (or of the one class), and no share of a whole.
+    """
+
+    steps: tuple[LogStep, ...]
+    output: str
+    node: gs.Node | None
+    of_labels: bool
+
+
+@dataclass(frozen=True)
+class _Log:
+    """The logarithm of a value, by name.
+
+    Attributes
+    ----------
+    name
+        log p.
+    rest
+        log(mass − p), where p is a mean of sigmoids.
+    mass
+        What the weights of that mean add up to.
+    kinds
+        Of the sigmoids: whether p rises with them.
+    node
+        A node that made probabilities.
+    fixed
+        Whether it is a constant.
+    """
+
+    name: str
+    rest: str | None = None
+    node: gs.Node | None = None
+    fixed: bool = False
+    mass: float = 1.0
+    kinds: frozenset[bool] = frozenset()
+
+
+def log_scores(graph: gs.Graph, scores: gs.Tensor, constants: Constants) -> LogScores | None:
+    """Describe the logits of scores that are mixed probabilities; ``None`` where they are none.
+
+    The logarithm of a mixture is taken for it. What a softmax follows are logits, whatever they are
+    made of.
+    """
+    node = scores.inputs[0] if scores.inputs else None
+    while node is not None and node.op in ("Log", "Identity") and node.inputs[0].inputs:
+        scores, node = node.inputs[0], node.inputs[0].inputs[0]
+    writer = _Writer(graph.opset or 0, constants)
+    for node in leading_to(graph.nodes, [scores.name]).nodes:
+        writer.write(node)
+    found = writer.known.get(scores.name)
+    if found is None or any(reader.op in _LOGITS for reader in scores.outputs):
+        return None
+    of_labels = len(found.kinds) == 1 and found.rest is not None
+    of_labels = of_labels and abs(found.mass - 1) < _ROUNDING
+    output = found.name
+    if of_labels and found.rest is not None:
+        output = writer.add("Sub", found.name, found.rest)
+    return LogScores(writer.leading(output), output, found.node, of_labels)
+
+
+class _Writer:
+    """Writes the logarithm of each value that has one, in the graph's order."""
+
+    def __init__(self, opset: int, constants: Constants) -> None:
+        self._opset, self._constants = opset, constants
+        self._steps: list[LogStep] = []
+        self.known: dict[str, _Log] = {}
+
+    def add(self, op_type: str, *inputs: str, **attributes: object) -> str:
+        """Add a node of one output, and return that."""
+        return self._add(op_type, inputs, tuple(attributes.items()))[0]
+
+    def leading(self, output: str) -> tuple[LogStep, ...]:
+        """Return the steps that lead to a value."""
+        needed, kept = {output}, []
+        for step in reversed(self._steps):
+            if needed & {*step.outputs}:
+                needed |= {*step.inputs}
+                kept.append(step)
+        return tuple(reversed(kept))
+
+    def write(self, node: gs.Node) -> None:
+        """Write the logarithms of a node's outputs, if they have any."""
+        if node.domain not in (None, "", "ai.onnx") or not node.outputs or not node.inputs:
+            return
+        made = self._made(node)
+        for output, log in zip(node.outputs, made, strict=False):
+            if log is not None:
+                self.known[output.name] = log
+
+    def _add(
+        self, op_type: str, inputs: Sequence[str], attributes: Attributes, outputs: int = 1
+    ) -> tuple[str, ...]:
+        names = tuple(f"{PREFIX}_{len(self._steps)}_{place}" for place in range(outputs))
+        self._steps.append(LogStep(op_type, tuple(inputs), names, attributes))
+        return names
+
+    def _made(self, node: gs.Node) -> Sequence[_Log | None]:
+        if node.op in _LEAVES:
+            return [_LEAVES[node.op](self, node)]
+        first = self.known.get(node.inputs[0].name)
+        if node.op in _MOVES:
+            return [] if first is None else self._moved(node, first)
+        if node.op in ("ReduceMean", "ReduceSum"):
+            return [None if first is None else self._reduced(node, first)]
+        if node.op in ("Concat", "Where", *_OPPOSITE):
+            return [self._side_by_side(node)]
+        if node.op == "Clip":
+            return [first if _cuts_little(node) else None]
+        rule = _ARITHMETIC.get(node.op)
+        return [] if rule is None else [rule(self, node)]
+
+    def softmax(self, node: gs.Node) -> _Log:
+        """Write a softmax."""
+        (name,) = self._add("LogSoftmax", [node.inputs[0].name], _attributes(node))
+        return _Log(name, node=node)
+
+    def power(self, node: gs.Node) -> _Log:
+        """Write a power of e, whose logarithm is there."""
+        return _Log(node.inputs[0].name)
+
+    def sigmoid(self, node: gs.Node) -> _Log:
+        """Write a sigmoid: log σ(z) = −log(1 + exp(−z)), and log(1 − σ(z)) = −log(1 + exp(z))."""
+        score = node.inputs[0].name
+        log = self.add("Neg", self.add("Softplus", self.add("Neg", score)))
+        rest = self.add("Neg", self.add("Softplus", score))
+        return _Log(log, rest, node, kinds=frozenset({True}))
+
+    def _moved(self, node: gs.Node, log: _Log) -> list[_Log]:
+        """Move logarithms as a node moves what they are of."""
+        others = [tensor.name for tensor in node.inputs[1:]]
+        count = len(node.outputs)
+
+        def moved(name: str) -> tuple[str, ...]:
+            return self._add(node.op, [name, *others], _attributes(node), count)
+
+        logs = moved(log.name)
+        rests: Sequence[str | None] = [None] * count if log.rest is None else moved(log.rest)
+        pairs = zip(logs, rests, strict=True)
+        return [replace(log, name=name, rest=rest) for name, rest in pairs]
+
+    def _side_by_side(self, node: gs.Node) -> _Log | None:
+        """Join logarithms, or choose among them."""
+        given = node.inputs[1:] if node.op == "Where" else node.inputs
+        logs = [self.known.get(tensor.name) for tensor in given]
+        known = [log for log in logs if log is not None]
+        if len(known) < len(logs):
+            return None
+        before = [node.inputs[0].name] if node.op == "Where" else []
+
+        def joined(op_type: str, names: Sequence[str]) -> str:
+            return self._add(op_type, [*before, *names], _attributes(node))[0]
+
+        name = joined(node.op, [log.name for log in known])
+        rests = [log.rest for log in known if log.rest is not None]
+        alike = len({log.mass for log in known}) == 1 and len(rests) == len(known)
+        rest = joined(_OPPOSITE.get(node.op, node.op), rests) if alike else None
+        kinds = frozenset[bool]().union(*(log.kinds for log in known))
+        node_of = next((log.node for log in known if log.node), None)
+        return replace(known[0], name=name, rest=rest, node=node_of, kinds=kinds)
+
+    def _reduced(self, node: gs.Node, log: _Log) -> _Log | None:
+        """Write a sum or mean along axes."""
+        axes = axes_of(node)
+        if axes is None:
+            return None
+        summed = self._summed if node.op == "ReduceSum" else self._averaged
+        name = summed(node, log.name, axes)
+        rest = None if log.rest is None else summed(node, log.rest, axes)
+        mass = log.mass
+        if node.op == "ReduceSum":
+            shape = node.inputs[0].shape
+            sizes = [None if shape is None else shape[axis] for axis in axes]
+            known = [size for size in sizes if isinstance(size, int)]
+            rest = rest if len(known) == len(sizes) else None
+            mass *= math.prod(known)
+        return replace(log, name=name, rest=rest, mass=mass)
+
+    def _summed(self, node: gs.Node, name: str, axes: Sequence[int]) -> str:
+        keep: Attributes = (("keepdims", node.attrs.get("keepdims", 1)),)
+        if self._opset < _AXES_INPUT or len(node.inputs) < 2:
+            return self._add("ReduceLogSumExp", [name], (("axes", tuple(axes)), *keep))[0]
+        return self._add("ReduceLogSumExp", [name, node.inputs[1].name], keep)[0]
+
+    def _averaged(self, node: gs.Node, name: str, axes: Sequence[int]) -> str:
+        """Return m + log mean exp(x − m), however many they are; m is the largest."""
+        given = [tensor.name for tensor in node.inputs[1:]]
+        others: Attributes = () if given else (("axes", tuple(axes)),)
+
+        def reduced(op_type: str, value: str, keepdims: int) -> str:
+            attributes = (*others, ("keepdims", keepdims))
+            return self._add(op_type, [value, *given], attributes)[0]
+
+        keepdims = int(node.attrs.get("keepdims", 1))
+        largest = reduced("ReduceMax", name, 1)
+        powers = self.add("Exp", self.add("Sub", name, largest))
+        mean = self.add("Log", reduced("ReduceMean", powers, keepdims))
+        return self.add("Add", mean, reduced("ReduceMax", name, keepdims))
+
+    def total(self, node: gs.Node) -> _Log | None:
+        """Write a sum, or a mean of values that are added one by one."""
+        logs = [self._log_of(tensor) for tensor in node.inputs]
+        known = [log for log in logs if log is not None]
+        if len(known) < len(logs) or not any(tensor.name in self.known for tensor in node.inputs):
+            return None
+        share = 1 / len(known) if node.op == "Mean" else 1.0
+        added = self._mean if node.op == "Mean" else self._added
+        name = added([log.name for log in known])
+        rests = [log.rest for log in known if log.rest is not None]
+        rest = added(rests) if len(rests) == len(known) else None
+        kinds = frozenset[bool]().union(*(log.kinds for log in known))
+        mass = share * sum(log.mass for log in known)
+        first = next((log for log in known if log.node), known[0])
+        return _Log(name, rest, first.node, False, mass, kinds)
+
+    def _mean(self, names: Sequence[str]) -> str:
+        """Return m + log mean exp(x − m); m is the largest."""
+        largest = self.add("Max", *names)
+        powers = [self.add("Exp", self.add("Sub", name, largest)) for name in names]
+        return self.add("Add", largest, self.add("Log", self.add("Mean", *powers)))
+
+    def _added(self, names: Sequence[str]) -> str:
+        """Return log(exp(a) + exp(b) + …): b + log(1 + exp(a − b)), which has slopes throughout."""
+        total = names[0]
+        for name in names[1:]:
+            total = self.add("Add", name, self.add("Softplus", self.add("Sub", total, name)))
+        return total
+
+    def product(self, node: gs.Node) -> _Log | None:
+        """Write a product or quotient of probabilities, or one with a positive constant."""
+        first, second = (self._log_of(tensor) for tensor in node.inputs[:2])
+        if first is None or second is None or (first.fixed and second.fixed):
+            return None
+        op_type = "Add" if node.op == "Mul" else "Sub"
+        name = self.add(op_type, first.name, second.name)
+        scaled = next((log for log in (first, second) if log.fixed), None)
+        one = second if first.fixed else first
+        if scaled is None or (node.op == "Div" and one is second):
+            return replace(one, name=name, rest=None, kinds=frozenset())
+        rest = None
+        if one.rest is not None and constant_number(_constant_of(node, self.known)) is not None:
+            rest = self.add(op_type, one.rest, scaled.name)
+        factor = scaled.mass if node.op == "Mul" else 1 / scaled.mass
+        return replace(one, name=name, rest=rest, mass=one.mass * factor)
+
+    def complement(self, node: gs.Node) -> _Log | None:
+        """Write 1 − p of a mean of sigmoids."""
+        log = self.known.get(node.inputs[1].name)
+        if log is None or log.rest is None or constant_number(node.inputs[0]) != 1:
+            return None
+        if abs(log.mass - 1) > _ROUNDING:
+            return None
+        kinds = frozenset(not kind for kind in log.kinds)
+        return replace(log, name=log.rest, rest=log.name, kinds=kinds)
+
+    def raised(self, node: gs.Node) -> _Log | None:
+        """Write a power of probabilities with a constant above 0."""
+        log = self.known.get(node.inputs[0].name)
+        exponent = constant_number(node.inputs[1])
+        if log is None or exponent is None or exponent <= 0:
+            return None
+        name = self.add("Mul", log.name, node.inputs[1].name)
+        return replace(log, name=name, rest=None, kinds=frozenset())
+
+    def _log_of(self, tensor: gs.Tensor) -> _Log | None:
+        """Return a value's logarithm, that of a positive constant as well."""
+        if tensor.name in self.known or tensor not in self._constants:
+            return self.known.get(tensor.name)
+        numbers = constant_numbers(tensor)
+        if not numbers or min(numbers) <= 0:
+            return None
+        return _Log(self.add("Log", tensor.name), fixed=True, mass=max(numbers))
+
+
+_LEAVES: dict[str, Callable[[_Writer, gs.Node], _Log]] = {
+    "Exp": _Writer.power,
+    "Sigmoid": _Writer.sigmoid,
+    "Softmax": _Writer.softmax,
+}
+_ARITHMETIC: dict[str, Callable[[_Writer, gs.Node], _Log | None]] = {
+    "Add": _Writer.total,
+    "Div": _Writer.product,
+    "Mean": _Writer.total,
+    "Mul": _Writer.product,
+    "Pow": _Writer.raised,
+    "Sub": _Writer.complement,
+    "Sum": _Writer.total,
+}
+
+
+def _constant_of(node: gs.Node, known: dict[str, _Log]) -> gs.Tensor:
+    """Return the one of two inputs that is a constant."""
+    return node.inputs[1] if node.inputs[0].name in known else node.inputs[0]
+
+
+def _attributes(node: gs.Node) -> Attributes:
+    return tuple(sorted(node.attrs.items(), key=lambda entry: entry[0]))
+
+
+def _cuts_little(node: gs.Node) -> bool:
+    """Tell whether a `Clip` only keeps probabilities away from 0, and from 1."""
+    bounds = {"min": 0.0, "max": 1.0}
+    for place, name in enumerate(bounds, start=1):
+        if name in node.attrs:
+            bounds[name] = float(node.attrs[name])
+        elif len(node.inputs) > place and not node.inputs[place].is_empty():
+            told = constant_number(node.inputs[place])
+            if told is None:
+                return False
+            bounds[name] = told
+    return bounds["min"] <= _SMALL and bounds["max"] >= 1 - _SMALL
