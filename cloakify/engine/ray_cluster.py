@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import os
 import secrets
-import shutil
 import signal
 import subprocess
 import sys
@@ -19,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from cloakify.engine import ray_watch
-from cloakify.engine.temporary import own_folder
 from cloakify.errors import DeviceError
 from cloakify.runtime.cores import available_cores
 from cloakify.settings import EngineOptions
+from cloakify.temporary import own_folder, remove_folder
 
 # A Ray of its own on this machine is reached from this machine alone, and says nothing.
 QUIET = {
@@ -151,7 +150,7 @@ class RayCluster:
             self._watch.communicate()
             self._watch = None
         if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
+            remove_folder(self._folder)
             self._folder = None
 
     def _connect(self) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,7 +21,6 @@ from cloakify.engine.local import LocalEngine
 from cloakify.engine.ray_cluster import Node, RayCluster, Share, make_token, share_out
 from cloakify.engine.ray_engine import AHEAD, RETRIES, RayEngine
 from cloakify.engine.task import Arrays, Job, Task, Tell
-from cloakify.engine.temporary import own_folder
 from cloakify.errors import CloakifyError, DataError, DeviceError
 from cloakify.numeric.arrays import in_chunks
 from cloakify.settings import EngineOptions
@@ -207,20 +205,6 @@ def test_files_are_sent_where_they_are_missing(
         # Before a worker has begun to look.
         path.unlink() if change == "gone" else path.write_bytes(b"other")
         np.testing.assert_array_equal(joined(engine, squares(COUNT, SIZE)), expected(COUNT))
-
-
-def test_folders_of_dead_processes_are_removed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    ended = subprocess.Popen([sys.executable, "-c", ""])
-    ended.wait()
-    for name in (f"cloakify-{ended.pid}-a", f"cloakify-{os.getpid()}-b", "cloakify-mine"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "file").touch()
-    made = own_folder()
-    kept = {made.name, f"cloakify-{os.getpid()}-b", "cloakify-mine"}
-    assert {path.name for path in tmp_path.iterdir()} == kept
 
 
 def test_other_samples_than_here_are_refused(cluster: RayCluster) -> None:
