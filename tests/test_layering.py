@@ -40,6 +40,7 @@ ORDER = [
     "ort",
     "numeric",
     "settings",
+    "temporary",
     "errors",
     "printable",
     "version",

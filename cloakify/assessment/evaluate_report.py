@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from cloakify.assessment.device_info import device_info
 from cloakify.data import Copies, Dataset
+from cloakify.data.naming import told
 from cloakify.evaluation import Distance, accuracy_figure, compare, judge, median_distance
 from cloakify.evaluation.attack_results import AttackPlan, AttackResults
 from cloakify.evaluation.planted_samples import PlantedTest
@@ -137,7 +138,7 @@ def evaluate_report(
 def _data(experiment: Experiment, classifier: Classifier) -> EvaluateData:
     dataset, scores = experiment.dataset, classifier.scores
     return EvaluateData(
-        path=str(dataset.path),
+        path=told(dataset.path),
         sha256=dataset.sha256,
         samples=len(dataset),
         num_classes=scores.num_classes,
@@ -260,7 +261,7 @@ def _given(copies: Copies, results: AttackResults) -> GivenCopies:
             results.budgets, results.counted, results.in_ball, strict=True
         )
     ]
-    return GivenCopies(str(copies.data.path), copies.data.sha256, tuple(within))
+    return GivenCopies(told(copies.data.path), copies.data.sha256, tuple(within))
 
 
 def _median_distance(plan: AttackPlan, results: AttackResults) -> Distance | None:

@@ -9,6 +9,7 @@ from cloakify.assessment.device_info import device_info
 from cloakify.attacks import Attack
 from cloakify.attacks.given import count_outside
 from cloakify.data import Copies, Splits
+from cloakify.data.naming import told
 from cloakify.evaluation import EvaluationWarning, Verdict, accuracy_figure, gain_figure, judge
 from cloakify.evaluation.robustness import Correctness
 from cloakify.evaluation.verdict import OverRandom, VerdictCode
@@ -145,7 +146,7 @@ def harden_report(
         attack=calibration,
         evaluation_attack=evaluation,
         data=HardenData(
-            path=str(dataset.path),
+            path=told(dataset.path),
             sha256=dataset.sha256,
             fit=len(splits.fit),
             select=len(splits.select),
@@ -172,7 +173,7 @@ def given_copies(copies: Copies, experiment: Experiment) -> GivenCopies:
     threat = experiment.threat
     outside = count_outside(copies, experiment.dataset, threat, experiment.batch_size)
     within = CopiesWithin(threat.eps, outside.counted, outside.ball, outside.box)
-    return GivenCopies(str(copies.data.path), copies.data.sha256, (within,))
+    return GivenCopies(told(copies.data.path), copies.data.sha256, (within,))
 
 
 def head_info(classifier: Classifier) -> HeadInfo:

@@ -39,7 +39,7 @@ def matching(path: Path) -> Sequence[str]:
     DataError
         There is none, one that braces name is missing, or they name too many.
     """
-    texts = _expanded(str(path))
+    texts = written_out(str(path))
     missing = [text for text in texts if not glob.has_magic(text) and not os.path.exists(text)]
     if missing:
         raise DataError(
@@ -94,8 +94,14 @@ def _parts(text: str) -> list[list[str]]:
     return [*parts, [text[end:]]]
 
 
-def _expanded(text: str) -> list[str]:
-    """Write braces out, the last of several running fastest, as shells do."""
+def written_out(text: str) -> list[str]:
+    """Write braces out, the last of several running fastest, as shells do.
+
+    Raises
+    ------
+    DataError
+        They stand for too many.
+    """
     return ["".join(chosen) for chosen in product(*_parts(text))]
 
 

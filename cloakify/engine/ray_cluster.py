@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import secrets
-import shutil
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -19,10 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from cloakify.engine import ray_watch
-from cloakify.engine.temporary import own_folder
 from cloakify.errors import DeviceError
 from cloakify.runtime.cores import available_cores
 from cloakify.settings import EngineOptions
+from cloakify.temporary import own_folder, remove_folder
 
 # A Ray of its own on this machine is reached from this machine alone, and says nothing.
 QUIET = {
@@ -32,6 +33,12 @@ QUIET = {
     # As this process is, not behind all else on a machine that is busy.
     "RAY_worker_niceness": "0",
 }
+
+
+_HOST_AND_PORT = re.compile(r"(?:ray://)?\[?(?P<host>[^\[\]/]+?)\]?:(?P<port>\d{1,9})")
+
+# Seconds to wait for an answer at an address.
+PATIENCE = 20.0
 
 
 @dataclass(frozen=True)
@@ -151,7 +158,7 @@ class RayCluster:
             self._watch.communicate()
             self._watch = None
         if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
+            remove_folder(self._folder)
             self._folder = None
 
     def _connect(self) -> None:
@@ -166,6 +173,8 @@ class RayCluster:
         else:
             quiet["address"] = address
         where = "on this machine" if address is None else f"at {address}"
+        if address is not None:
+            check_reached(address)
         self._begun = True
         try:
             with _own_signals():
@@ -196,6 +205,24 @@ class RayCluster:
             for node in self.ray.nodes()
             if node["Alive"]
         ]
+
+
+def check_reached(address: str) -> None:
+    """Raise DeviceError where nobody listens at an address: Ray would try it for minutes.
+
+    One that is no HOST:PORT is left to Ray, which knows others.
+    """
+    found = _HOST_AND_PORT.fullmatch(address)
+    if found is None:
+        return
+    try:
+        socket.create_connection((found["host"], int(found["port"])), PATIENCE).close()
+    except (OSError, OverflowError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise DeviceError(
+            f"no Ray cluster can be had at {address} ({reason}); check the address, and that "
+            "`ray status` knows the cluster there"
+        ) from error
 
 
 def start_watch(folder: Path) -> subprocess.Popen[bytes] | None:

@@ -13,10 +13,10 @@ from typing import Any, Generic, Protocol, TypeVar
 from cloakify.engine.local import run_chunk
 from cloakify.engine.reading import Reader
 from cloakify.engine.task import Arrays, S, Subject, Task
-from cloakify.engine.temporary import own_folder
 from cloakify.errors import CloakifyError, DataError, OutOfMemoryError
 from cloakify.numeric.arrays import Indices
 from cloakify.onnxfile.sidecars import sha256_of
+from cloakify.temporary import own_folder
 
 # Tasks that a worker keeps, each with what it needs: an edited model, as a rule.
 KEPT = 4

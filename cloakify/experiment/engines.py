@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
-from contextvars import ContextVar
+from contextlib import suppress
 from dataclasses import astuple
 from typing import TYPE_CHECKING
 
@@ -22,6 +20,7 @@ from cloakify.experiment.experiment import Experiment, Progress
 from cloakify.experiment.labelling import label_by_model
 from cloakify.experiment.outputs import check_outputs
 from cloakify.experiment.recipe import Recipe
+from cloakify.experiment.scope import current
 from cloakify.experiment.subject import Subject
 from cloakify.numeric.arrays import Labels
 from cloakify.report.records import EngineInfo, WorkersInfo
@@ -40,22 +39,8 @@ PARTS = 128
 ASIDE = ("device", "threads")
 
 
-_to_close: ContextVar[ExitStack] = ContextVar("to_close")
-
-
-@contextmanager
-def workers_let_go() -> Iterator[None]:
-    """Let go, at the end of a block or of a function that this decorates, of all its workers."""
-    with ExitStack() as stack:
-        token = _to_close.set(stack)
-        try:
-            yield
-        finally:
-            _to_close.reset(token)
-
-
 class Engines:
-    """Opens engines as settings say; they last as long as what :func:`workers_let_go` decorates.
+    """Opens engines as settings say; they last as long as the run, see :mod:`.scope`.
 
     Parameters
     ----------
@@ -76,7 +61,8 @@ class Engines:
         self._verb, self._setting, self._progress = verb, setting, progress
         self._options = setting.engine
         self._options.check_together()
-        self._open = _to_close.get()
+        self._scope = current()
+        self._scope.progress = progress
         self._cluster: RayCluster | None = None
         self._all: list[RayEngine[Subject]] = []
 
@@ -147,12 +133,12 @@ class Engines:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a user should be told of workers."""
+        """What a user should be told of what was fetched, and of workers."""
+        notes = [*self._scope.notes]
         told = self.took_part
         if not isinstance(told, EngineInfo):
-            return ()
+            return tuple(notes)
         kinds = sorted({f"{kind.provider} {kind.onnxruntime}, {kind.cpu}" for kind in told.workers})
-        notes = []
         if len(kinds) > 1:
             listed = "; ".join(kinds)
             notes.append(f"workers differ, and with them the last bits of results: {listed}")
@@ -168,7 +154,7 @@ class Engines:
         on_host = device in ("cpu", "openvino")
         if self._cluster is None:
             self._cluster = RayCluster(self._options, gpus_wanted=not on_host)
-            self._open.callback(self._cluster.close)
+            self._scope.stack.callback(self._cluster.close)
         for before in self._all:
             before.close()
         # A worker sees the GPUs that it was given, and no others.
@@ -176,7 +162,7 @@ class Engines:
         given = device if on_host or gpus else "cpu"
         recipe = Recipe.of(subject, device=given)
         engine = RayEngine(self._cluster, subject, recipe)
-        self._open.callback(engine.close)
+        self._scope.stack.callback(engine.close)
         self._all.append(engine)
         return engine
 

@@ -27,6 +27,8 @@ from cloakify.experiment.latent_input import (
     root_mean_square,
 )
 from cloakify.experiment.model_settings import InputSettings, find_tokenizer
+from cloakify.experiment.scope import Progress as Progress
+from cloakify.experiment.scope import brought_here
 from cloakify.graph.analysis.inputs import InputSpec
 from cloakify.graph.analysis.scores import describe
 from cloakify.graph.analysis.task import Task
@@ -39,9 +41,6 @@ from cloakify.settings.programs import split_program
 
 # Samples that two models must turn into the same values to be compared.
 SAME = 4
-
-# (stage, done, total): called as a run goes on.
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -166,8 +165,10 @@ class Experiment:
         """
         if self.inside is not None:
             raise UsageError(f"--attacked takes inputs, but attacks perturb {self.perturbs}")
+        here = brought_here(path)
+        assert isinstance(here, str | os.PathLike)
         return open_copies(
-            os.fspath(path),
+            os.fspath(here),
             self.dataset,
             self.classifier.spec,
             self.inputs.preprocessing,
@@ -278,6 +279,7 @@ def read_samples(
     UsageError
         An option is out of its range.
     """
+    data = brought_here(data)
     with _reading(data):
         return open_data(
             data,

@@ -11,6 +11,7 @@ from cloakify.data.patterns import is_pattern, matching
 from cloakify.data.program import script_of
 from cloakify.experiment.classifier import Classifier
 from cloakify.onnxfile import check_places
+from cloakify.settings.urls import own_file, url_of
 
 AnyPath = str | os.PathLike[str]
 
@@ -46,7 +47,12 @@ def check_outputs(
     inputs = [path for classifier in classifiers for path in classifier.file.files]
     written = [Path(path) for path in outputs if path is not None]
     inputs += map(Path, read)
-    for path in (Path(path) for path in samples if isinstance(path, str | os.PathLike)):
+    for given in samples:
+        url = url_of(given)
+        # What lies elsewhere is copied to a place of its own.
+        path = _path(given) if url is None else own_file(url)
+        if path is None:
+            continue
         script = script_of(path)
         if script is not None:
             inputs.append(script)
@@ -56,3 +62,7 @@ def check_outputs(
         else:
             inputs.append(path)
     check_places(written, inputs)
+
+
+def _path(samples: Samples | None) -> Path | None:
+    return Path(samples) if isinstance(samples, str | os.PathLike) else None

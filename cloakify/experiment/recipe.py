@@ -13,13 +13,14 @@ from cloakify.attacks import ThreatModel
 from cloakify.data import Copies, Dataset
 from cloakify.data.copies import read_copies
 from cloakify.data.naming import shown
-from cloakify.data.patterns import is_pattern
+from cloakify.data.patterns import is_pattern, root
 from cloakify.data.unlabelled import Unlabelled
 from cloakify.errors import DataError, ModelError, UsageError
 from cloakify.experiment.classifier import Classifier, open_classifier, open_source
 from cloakify.experiment.experiment import Experiment, look_inside, read_samples
 from cloakify.experiment.latent_input import LatentInput
 from cloakify.experiment.model_settings import InputSettings
+from cloakify.experiment.scope import brought_here, url_behind
 from cloakify.experiment.subject import Subject
 from cloakify.numeric.arrays import Indices, Labels
 from cloakify.runtime import BatchSize, Device, resolve_device
@@ -88,6 +89,8 @@ class Recipe:
         As the experiment has them.
     shares
         Among how many work is dealt on a CPU.
+    urls
+        Of what the driver has fetched, by where its copies lie.
     """
 
     models: tuple[ModelPlace, ...]
@@ -105,6 +108,7 @@ class Recipe:
     perturbs: str
     batch_size: int
     shares: int
+    urls: Mapping[Path, str]
 
     @classmethod
     def of(cls, subject: Subject, device: str) -> Recipe:
@@ -120,6 +124,9 @@ class Recipe:
         if os.path.isfile(setting.data.labels):
             setting = setting.replace(labels=os.path.abspath(setting.data.labels))
         classifiers = [each.classifier for each in subject.experiments]
+        paths = [first.dataset.path]
+        paths += [] if copies is None else [copies.data.path]
+        paths += [] if subject.further is None else [subject.further.more.path]
         return cls(
             models=tuple(
                 ModelPlace(
@@ -146,6 +153,7 @@ class Recipe:
             perturbs=first.perturbs,
             batch_size=first.batching.first,
             shares=first.device.cores if first.device.kind == "cpu" else 0,
+            urls={path: url for path in paths if (url := url_behind(path)) is not None},
         )
 
     @property
@@ -173,6 +181,7 @@ class Recipe:
         DeviceError
             The device asked for can't be had here.
         """
+        places = {**self._fetched(places), **places}
         classifiers = [self._classifier(model, places) for model in self.models]
         first = self._first(classifiers[0], places.get(self.data, self.data), threads)
         experiments = [first, *(first.of(other) for other in classifiers[1:])]
@@ -183,6 +192,17 @@ class Recipe:
             masked=self.masked,
             needs_head=self.needs_head,
         )
+
+    def _fetched(self, places: Places) -> Places:
+        """Fetch what the driver has fetched, where its copy is not to be had here."""
+        fetched = {}
+        for path, url in self.urls.items():
+            # A pattern is no file: what it stands for lies in the folder that the copy was put in.
+            if path not in places and not _above(path).exists():
+                here = brought_here(url)
+                assert isinstance(here, Path)
+                fetched[path] = here
+        return fetched
 
     def _classifier(self, model: ModelPlace, places: Places) -> Classifier:
         path, options = places.get(model.path, model.path), self.setting.model
@@ -255,6 +275,11 @@ def _known(dataset: Dataset, rows: Indices, labels: Labels, sha256: str) -> Data
             f"{shown(dataset.path)} has fewer samples here than where the run was started"
         )
     return dataset.known(rows, labels, sha256)
+
+
+def _above(path: Path) -> Path:
+    """Return the path, or of a pattern the folder that all that it stands for lies in."""
+    return root(path) if is_pattern(path) else path
 
 
 def _packed(dataset: Dataset, inside: LatentInput | None) -> Dataset:

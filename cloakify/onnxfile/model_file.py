@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
+import re
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import cached_property
@@ -33,6 +34,9 @@ from cloakify.onnxfile.sidecars import (
 from cloakify.onnxfile.sizes import raw_size
 from cloakify.onnxfile.walk import iter_tensors
 from cloakify.onnxfile.wellformed import check_well_formed
+
+# One letter is a drive of Windows.
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 
 # Integers of a constant that an analysis may have to read; more of them are a table.
 FEW_INTEGERS = 1 << 12
@@ -212,9 +216,16 @@ def find_model_file(path: Path) -> Path:
     Raises
     ------
     ModelError
-        A folder holds no `.onnx` file, or several and none of them is called `model.onnx`.
+        A folder holds no `.onnx` file, or several and none of them is called `model.onnx`; or it is
+        no path, but a URL.
     """
     if not path.is_dir():
+        # A path has lost one of its slashes.
+        if _URL.match(str(path)) and not path.exists():
+            raise ModelError(
+                f"{path}: looks like a URL, and models are opened from files: download it, and "
+                "what lies beside it"
+            )
         return path
     found: list[Path] = []
     for folder in (path, path / "onnx"):

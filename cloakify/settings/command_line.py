@@ -10,6 +10,7 @@ from typing import Any
 from cloakify.settings.config_file import config_beside
 from cloakify.settings.option import Declaration
 from cloakify.settings.settings import Settings
+from cloakify.settings.urls import url_of, without_secrets
 from cloakify.settings.verbs import options_of
 
 # What --config takes for no file at all.
@@ -58,6 +59,9 @@ def _text(declared: Declaration, value: Any) -> str:
 
 
 def _path(path: str | os.PathLike[str]) -> str:
+    url = url_of(path)
+    if url is not None:
+        return without_secrets(url)
     # A name that looks like an option is none in a folder.
     text = os.fspath(path)
     return os.path.join(os.curdir, text) if text.startswith("-") else text

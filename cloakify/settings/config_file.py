@@ -19,6 +19,7 @@ from cloakify.settings.groups import HEADINGS
 from cloakify.settings.option import Declaration
 from cloakify.settings.programs import names_module
 from cloakify.settings.settings import did_you_mean
+from cloakify.settings.urls import Url, url_of, without_secrets
 from cloakify.settings.verbs import VERBS, options_of
 
 NAME = "cloakify.toml"
@@ -131,6 +132,13 @@ def _check_inside(declared: Declaration, value: Any, path: Path) -> None:
     for named in value if isinstance(value, tuple) else (value,):
         if named is None:
             continue
+        url = url_of(named)
+        if url is not None:
+            raise UsageError(
+                f"{path}: {declared.flag} names {without_secrets(url)}, which lies elsewhere: "
+                "options found beside a model may name nothing to fetch: give --config "
+                f"{path} if you trust them, else --config none"
+            )
         if declared.option.samples and not named.exists() and _has_signs(named, path):
             raise UsageError(
                 f"{path}: {declared.flag} names {named}, which is no file: options found beside a "
@@ -218,7 +226,9 @@ def _read(declared: Declaration, value: object, folder: Path) -> Any:
 
 
 def _placed(declared: Declaration, name: str, folder: Path) -> Path:
-    """Return a path as it counts from the file's folder; a module lies in none."""
+    """Return a path as it counts from the file's folder; a module lies in none, nor does a URL."""
+    if declared.option.samples and url_of(name) is not None:
+        return Url.of(name)
     return Path(name) if declared.option.samples and names_module(name) else folder / name
 
 
@@ -233,7 +243,7 @@ def _seen_from(folder: Path, value: Any) -> Any:
     """Return the value, relative paths as they are called from a folder."""
     if isinstance(value, tuple):
         return tuple(_seen_from(folder, each) for each in value)
-    if isinstance(value, Path) and not value.is_absolute():
+    if isinstance(value, Path) and url_of(value) is None and not value.is_absolute():
         return Path(os.path.relpath(value, folder))
     return value
 

@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar, Literal
 from cloakify.errors import UsageError
 from cloakify.settings.option import Group, Option
 from cloakify.settings.option_types import Count, Flag, Interval, Positive, Text
+from cloakify.settings.urls import url_of
 
 # What is taken where an option of the preprocessing is left out.
 COMES = "as comes with the model"
@@ -124,6 +125,11 @@ class DataOptions(Group, frozen=True, kw_only=True):
                 f"--encoding takes the name of an encoding of text (cp1252, utf-16-le), not "
                 f"{self.encoding!r}"
             )
+        for option, value in (("--labels", self.labels), ("--classes", self.classes)):
+            if url_of(value) is not None:
+                raise UsageError(
+                    f"{option} takes a file on this machine, and no URL: download it first"
+                )
         if self.box is not None and not self.box[0] < self.box[1]:
             low, high = self.box
             raise UsageError(f"--box takes the lower number first, not {low:g},{high:g}")

@@ -17,6 +17,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 import msgspec
 from msgspec import Meta
 
+from cloakify.settings.urls import Url, url_of
+
 Count = Annotated[int, Meta(ge=1, title="N", description="a whole number from 1 on")]
 Natural = Annotated[int, Meta(ge=0, title="N", description="a whole number from 0 on")]
 Positive = Annotated[
@@ -115,7 +117,7 @@ def write(value: Any) -> str:
     if isinstance(value, float):
         levels = round(value * 255) if 0 < value < 1 else 0
         return f"{levels}/255" if levels / 255 == value != 0 else repr(value).removesuffix(".0")
-    return str(value)
+    return url_of(value) or str(value)
 
 
 def seconds_of(duration: str) -> float:
@@ -188,4 +190,5 @@ def _plain(value: object) -> object:
 def _read_path(kind: type, value: object) -> Path:
     if not isinstance(value, str | Path) or not str(value):
         raise ValueError(value)
-    return Path(value)
+    url = url_of(value)
+    return Path(value) if url is None else Url.of(url)

@@ -22,10 +22,11 @@ from cloakify.experiment.chosen_attacks import chosen_attack
 from cloakify.experiment.classifier import open_classifier
 from cloakify.experiment.counting import counted
 from cloakify.experiment.crafting import Crafting
-from cloakify.experiment.engines import Engines, workers_let_go
+from cloakify.experiment.engines import Engines
 from cloakify.experiment.experiment import Experiment, Progress, open_experiment
 from cloakify.experiment.outputs import check_outputs
 from cloakify.experiment.preflight import preflight
+from cloakify.experiment.scope import all_let_go
 from cloakify.experiment.subject import SOURCE, Subject
 from cloakify.numeric.arrays import evenly, in_chunks
 from cloakify.onnxfile import atomic_write
@@ -67,7 +68,7 @@ class AttackResult:
         return document
 
 
-@workers_let_go()
+@all_let_go()
 def attack(
     model: str | os.PathLike[str],
     data: Samples,

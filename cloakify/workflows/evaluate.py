@@ -28,7 +28,7 @@ from cloakify.errors import UsageError
 from cloakify.evaluation.attack_results import AttackPlan
 from cloakify.experiment.classifier import Classifier, open_classifier
 from cloakify.experiment.counting import counted
-from cloakify.experiment.engines import Engines, workers_let_go
+from cloakify.experiment.engines import Engines
 from cloakify.experiment.evaluation_tasks import (
     attack,
     attacking,
@@ -41,6 +41,7 @@ from cloakify.experiment.experiment import Progress, open_experiment
 from cloakify.experiment.outlook import Outlook, measure_pace
 from cloakify.experiment.outputs import check_outputs
 from cloakify.experiment.preflight import preflight
+from cloakify.experiment.scope import all_let_go
 from cloakify.experiment.stage_times import StageTimes
 from cloakify.experiment.subject import Subject
 from cloakify.experiment.time_budget import within_time
@@ -72,7 +73,7 @@ class EvaluateResult:
     class_names: tuple[str, ...] | None
 
 
-@workers_let_go()
+@all_let_go()
 def evaluate(
     models: Sequence[str | os.PathLike[str]] | str | os.PathLike[str],
     data: Samples,

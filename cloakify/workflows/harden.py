@@ -29,11 +29,12 @@ from cloakify.experiment.chosen_attacks import (
 )
 from cloakify.experiment.classifier import open_source
 from cloakify.experiment.effort import effort_of, samples_reported
-from cloakify.experiment.engines import Engines, workers_let_go
+from cloakify.experiment.engines import Engines
 from cloakify.experiment.experiment import Experiment, Progress, open_experiment
 from cloakify.experiment.outlook import Outlook, measure_pace
 from cloakify.experiment.outputs import check_outputs
 from cloakify.experiment.preflight import preflight
+from cloakify.experiment.scope import all_let_go
 from cloakify.experiment.stage_times import StageTimes
 from cloakify.experiment.subject import SOURCE, Subject
 from cloakify.experiment.time_budget import within_time
@@ -79,7 +80,7 @@ class HardenResult:
     interrupted: bool = False
 
 
-@workers_let_go()
+@all_let_go()
 def harden(
     model: str | os.PathLike[str],
     data: Samples,
@@ -98,8 +99,9 @@ def harden(
     model
         The ``.onnx`` file.
     data
-        Calibration data: a path of whatever form (see :func:`cloakify.data.open_data`), or an
-        iterable of pairs (x, y) or of batches of such, as the model takes them.
+        Calibration data: a path of whatever form (see :func:`cloakify.data.open_data`), a URL of
+        such as text, which is fetched (see :func:`cloakify.data.fetching.fetch`), or an iterable
+        of pairs (x, y) or of batches of such, as the model takes them.
     output
         Where to write; ``<stem>.hardened.onnx`` beside the source when left out.
     setting

@@ -33,7 +33,7 @@ def test_braces_are_bash_s(parts: list[tuple[str, str]], end: str) -> None:
     shell = subprocess.run(
         ["bash", "-c", f"printf '%s\\n' {text}"], capture_output=True, text=True, check=True
     )
-    assert patterns._expanded(text) == shell.stdout.splitlines()
+    assert patterns.written_out(text) == shell.stdout.splitlines()
 
 
 def encode(image):

@@ -35,16 +35,19 @@ class Run:
         What is done.
     output
         What it writes.
+    inputs
+        The folder that model and data are in.
     """
 
     verb: str
     options: tuple[str, ...]
     output: str
+    inputs: str = "in"
 
     def command(self, folder: Path, *more: str) -> list[str]:
         """Return the command line; the output goes into ``folder``."""
         out = ("--report" if self.output.endswith(".json") else "-o", str(folder / self.output))
-        data = folder.parent / "in"
+        data = folder.parent / self.inputs
         words = [self.verb, str(data / "fragile.onnx"), "--data", str(data / "data.npz"), *QUICK]
         options = [str(data / word) if word == FURTHER else word for word in self.options]
         return [*words, *options, *out, *more]
@@ -71,6 +74,8 @@ TUNED = Run(
     (*("--method", "tuned", "--tune-steps", "60", "--max-accuracy-drop", "0.3"), "--write-anyway"),
     "h.onnx",
 )
+# Gates of positions, which share their channel's part.
+TUNED_IMAGES = replace(TUNED, inputs="images")
 # With samples besides, of which some are copies of the data's.
 TUNED_FURTHER = replace(TUNED, options=("--unlabelled", FURTHER, *TUNED.options))
 MODEL_LABELS = Run("attack", ("--labels", "model", "--steps", "3"), "a.npz")
@@ -78,16 +83,17 @@ MODEL_LABELS = Run("attack", ("--labels", "model", "--steps", "3"), "a.npz")
 
 def name_of(run: Run) -> str:
     """Return what a test calls a run."""
-    return f"{run.verb} {' '.join(run.options[:2])} {run.output}"
+    return f"{run.inputs} {run.verb} {' '.join(run.options[:2])} {run.output}"
 
 
 def write_inputs(folder: Path, samples: int = 120) -> None:
     """Write model and data."""
-    (folder / "in").mkdir()
-    _, path = write_fragile(folder / "in", samples)
-    x = np.load(path)["x"]
-    further = np.concatenate([x[::3], np.clip(x[::2] + np.float32(0.01), 0, 1)])
-    np.savez(folder / "in" / FURTHER, x=further)
+    for name in ("in", "images"):
+        (folder / name).mkdir()
+        _, path = write_fragile(folder / name, samples, images=name == "images")
+        x = np.load(path)["x"]
+        further = np.concatenate([x[::3], np.clip(x[::2] + np.float32(0.01), 0, 1)])
+        np.savez(folder / name / FURTHER, x=further)
 
 
 def new(folder: Path, name: str) -> Path:

@@ -16,6 +16,7 @@ from tests.engine.runs import (
     HARDEN_REPORT,
     MODEL_LABELS,
     TUNED,
+    TUNED_IMAGES,
     Run,
     done,
     kill_at,
@@ -56,7 +57,9 @@ def test_a_killed_run_goes_on(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("run", [ATTACK, EVALUATE, HARDEN_REPORT, TUNED, MODEL_LABELS], ids=name_of)
+@pytest.mark.parametrize(
+    "run", [ATTACK, EVALUATE, HARDEN_REPORT, TUNED_IMAGES, MODEL_LABELS], ids=name_of
+)
 def test_a_run_killed_at_random_moments_goes_on(run: Run, tmp_path: Path) -> None:
     write_inputs(tmp_path, 480)
     generator = random.Random(0)
@@ -78,14 +81,15 @@ def test_parts_add_up(run: Run, tmp_path: Path) -> None:
     assert run.result(out) == wanted
 
 
-def test_a_tuning_keeps_its_state_beside_the_chunks(tmp_path: Path) -> None:
+@pytest.mark.parametrize("run", [TUNED, TUNED_IMAGES], ids=name_of)
+def test_a_tuning_keeps_its_state_beside_the_chunks(run: Run, tmp_path: Path) -> None:
     write_inputs(tmp_path, 60)
-    wanted = undisturbed(TUNED, tmp_path)
+    wanted = undisturbed(run, tmp_path)
     out, kept = new(tmp_path, "out"), tmp_path / "kept"
     for _ in range(2):
-        ended = done(TUNED.command(out, "--resume", str(kept)))
+        ended = done(run.command(out, "--resume", str(kept)))
         assert ended.code == 0, ended.err
-        assert TUNED.result(out) == wanted
+        assert run.result(out) == wanted
     assert (kept / "tuning.npz").is_file()
-    ended = done(TUNED.command(out, "--resume", str(kept), "--shard", "1/2"))
+    ended = done(run.command(out, "--resume", str(kept), "--shard", "1/2"))
     assert ended.code == 2 and "give --resume alone" in ended.err

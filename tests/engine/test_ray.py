@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
+import socket
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,10 +19,16 @@ import pytest
 
 from cloakify.data import Batch
 from cloakify.engine.local import LocalEngine
-from cloakify.engine.ray_cluster import Node, RayCluster, Share, make_token, share_out
+from cloakify.engine.ray_cluster import (
+    Node,
+    RayCluster,
+    Share,
+    check_reached,
+    make_token,
+    share_out,
+)
 from cloakify.engine.ray_engine import AHEAD, RETRIES, RayEngine
 from cloakify.engine.task import Arrays, Job, Task, Tell
-from cloakify.engine.temporary import own_folder
 from cloakify.errors import CloakifyError, DataError, DeviceError
 from cloakify.numeric.arrays import in_chunks
 from cloakify.settings import EngineOptions
@@ -209,18 +215,18 @@ def test_files_are_sent_where_they_are_missing(
         np.testing.assert_array_equal(joined(engine, squares(COUNT, SIZE)), expected(COUNT))
 
 
-def test_folders_of_dead_processes_are_removed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    ended = subprocess.Popen([sys.executable, "-c", ""])
-    ended.wait()
-    for name in (f"cloakify-{ended.pid}-a", f"cloakify-{os.getpid()}-b", "cloakify-mine"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "file").touch()
-    made = own_folder()
-    kept = {made.name, f"cloakify-{os.getpid()}-b", "cloakify-mine"}
-    assert {path.name for path in tmp_path.iterdir()} == kept
+def test_an_address_where_nobody_listens_is_told_at_once() -> None:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        port = listening.getsockname()[1]
+        # Bound, and not listening yet.
+        for address in (f"127.0.0.1:{port}", f"ray://127.0.0.1:{port}", "no-such-host.invalid:1"):
+            with pytest.raises(DeviceError, match=f"no Ray cluster can be had at {address} "):
+                check_reached(address)
+        listening.listen()
+        check_reached(f"127.0.0.1:{port}")
+    for other in ("auto", "local", "anyscale://cluster"):
+        check_reached(other)
 
 
 def test_other_samples_than_here_are_refused(cluster: RayCluster) -> None:

@@ -20,8 +20,8 @@ from tests.engine.runs import (
     HARDEN,
     HARDEN_REPORT,
     MODEL_LABELS,
-    TUNED,
     TUNED_FURTHER,
+    TUNED_IMAGES,
     Run,
     done,
     name_of,
@@ -37,7 +37,7 @@ RAY = ("--engine", "ray", "--workers", "2")
 
 
 @pytest.mark.parametrize(
-    "run", [EVALUATE, HARDEN, HARDEN_REPORT, MODEL_LABELS, TUNED, TUNED_FURTHER], ids=name_of
+    "run", [EVALUATE, HARDEN, HARDEN_REPORT, MODEL_LABELS, TUNED_IMAGES, TUNED_FURTHER], ids=name_of
 )
 def test_the_same_bytes(cluster: RayCluster, tmp_path: Path, run: Run) -> None:
     write_inputs(tmp_path, 60)

@@ -21,6 +21,7 @@ from tests.engine.runs import (
     HARDEN_REPORT,
     ROOT,
     TUNED,
+    TUNED_IMAGES,
     Run,
     done,
     kill_at,
@@ -37,7 +38,7 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="processes are found by /proc")
-@pytest.mark.parametrize("run", [EVALUATE, HARDEN_REPORT, TUNED], ids=name_of)
+@pytest.mark.parametrize("run", [EVALUATE, HARDEN_REPORT, TUNED, TUNED_IMAGES], ids=name_of)
 def test_workers_killed_at_random_moments(cluster: RayCluster, tmp_path: Path, run: Run) -> None:
     write_inputs(tmp_path, 480)
     here, there = new(tmp_path, "here"), new(tmp_path, "there")
@@ -68,7 +69,7 @@ def test_workers_killed_at_random_moments(cluster: RayCluster, tmp_path: Path, r
 
 
 @pytest.mark.parametrize("workers", [1, 3])
-@pytest.mark.parametrize("run", [EVALUATE, HARDEN_REPORT, TUNED], ids=name_of)
+@pytest.mark.parametrize("run", [EVALUATE, HARDEN_REPORT, TUNED, TUNED_IMAGES], ids=name_of)
 def test_any_number_of_workers_makes_the_same(tmp_path: Path, run: Run, workers: int) -> None:
     write_inputs(tmp_path, 240)
     here, there = new(tmp_path, "here"), new(tmp_path, "there")
@@ -78,7 +79,7 @@ def test_any_number_of_workers_makes_the_same(tmp_path: Path, run: Run, workers:
     assert run.result(there) == run.result(here)
 
 
-@pytest.mark.parametrize("run", [ATTACK, EVALUATE, HARDEN_REPORT, TUNED], ids=name_of)
+@pytest.mark.parametrize("run", [ATTACK, EVALUATE, HARDEN_REPORT, TUNED_IMAGES], ids=name_of)
 def test_drivers_killed_at_random_moments(tmp_path: Path, run: Run) -> None:
     write_inputs(tmp_path, 480)
     here, there = new(tmp_path, "here"), new(tmp_path, "there")
