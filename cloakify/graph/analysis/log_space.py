@@ -31,6 +31,8 @@ _MOVES = {
 }
 # What takes logits.
 _LOGITS = {"LogSoftmax", "Softmax"}
+# A classifier of scikit-learn's, and what makes its scores probabilities above 0.
+_CLASSIFIER, _POSITIVE = "LinearClassifier", {"SOFTMAX", "LOGISTIC"}
 _OPPOSITE = {"Max": "Min", "Min": "Max", "ReduceMax": "ReduceMin", "ReduceMin": "ReduceMax"}
 # From this opset on the axes of most reductions are an input; those of sums have been one earlier.
 _AXES_INPUT = 18
@@ -112,6 +114,9 @@ def log_scores(graph: gs.Graph, scores: gs.Tensor, constants: Constants) -> LogS
     node = scores.inputs[0] if scores.inputs else None
     while node is not None and node.op in ("Log", "Identity") and node.inputs[0].inputs:
         scores, node = node.inputs[0], node.inputs[0].inputs[0]
+    if node is not None and node.op == _CLASSIFIER:
+        # Alone it is judged by its scores.
+        return None
     writer = _Writer(graph.opset or 0, constants)
     for node in leading_to(graph.nodes, [scores.name]).nodes:
         writer.write(node)
@@ -149,9 +154,14 @@ class _Writer:
 
     def write(self, node: gs.Node) -> None:
         """Write the logarithms of a node's outputs, if they have any."""
-        if node.domain not in (None, "", "ai.onnx") or not node.outputs or not node.inputs:
+        if not node.outputs or not node.inputs:
             return
-        made = self._made(node)
+        made: Sequence[_Log | None] = []
+        if node.domain in (None, "", "ai.onnx"):
+            made = self._made(node)
+        elif node.op == _CLASSIFIER and node.attrs.get("post_transform") in _POSITIVE:
+            logs = [self.add("Log", each.name) for each in node.outputs[1:]]
+            made = [None, *(_Log(name, node=node) for name in logs)]
         for output, log in zip(node.outputs, made, strict=False):
             if log is not None:
                 self.known[output.name] = log

@@ -21,6 +21,7 @@ from cloakify.graph.analysis.classifier_search import ClassifierSearch
 from cloakify.graph.analysis.log_space import LogStep
 from cloakify.graph.analysis.scores import CLASS_LOGITS
 from cloakify.graph.analysis.task import Task
+from cloakify.graph.edit.inner_classifiers import with_probabilities
 from cloakify.graph.edit.mask import features_type
 from cloakify.graph.edit.taps import with_parts
 from cloakify.graph.model.branches import exposing
@@ -29,7 +30,8 @@ from cloakify.graph.model.branches import exposing
 def with_class_scores(model: ModelProto, found: ClassifierSearch) -> ModelProto:
     """Return ``model``, or where the shipped logits are others a copy with those that count.
 
-    What is needed of a branch that is always taken is no longer inside it.
+    What is needed of a branch that is always taken is no longer inside it, and classifiers inside
+    have nodes for their probabilities (:mod:`~cloakify.graph.edit.inner_classifiers`).
 
     Parameters
     ----------
@@ -38,6 +40,13 @@ def with_class_scores(model: ModelProto, found: ClassifierSearch) -> ModelProto:
     found
         What was found in it.
     """
+    judged = {found.scores.shipped, found.scores.logits, *found.scores.parts}
+    if found.head is not None:
+        judged |= {found.head.linear, *found.head.read_by}
+    return with_probabilities(_with_logits(model, found), judged)
+
+
+def _with_logits(model: ModelProto, found: ClassifierSearch) -> ModelProto:
     scores = found.scores
     model = exposing(model, [scores.shipped, scores.features])
     if scores.logits != CLASS_LOGITS:

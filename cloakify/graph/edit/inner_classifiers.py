@@ -1,0 +1,75 @@
+"""Classifiers inside a model put out in working copies what is read of them.
+
+Lowering writes a `LinearClassifier` out as its scores, in the place of the probabilities that it
+makes of them: so one is judged that ends a model. Of one whose probabilities others read (votes of
+several, a classifier on top of others) they have to be what they are: it puts out its scores, and
+a node behind it makes the probabilities.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import onnx
+from onnx import ModelProto, NodeProto
+
+from cloakify.graph.model.dataflow import values_read
+from cloakify.graph.model.names import names_in
+from cloakify.graph.model.rewrite import attribute
+
+_DOMAIN = "ai.onnx.ml"
+_TRANSFORMS = {"SOFTMAX", "LOGISTIC"}
+
+
+def with_probabilities(model: ModelProto, judged: Collection[str]) -> ModelProto:
+    """Return ``model``, or a copy with nodes of their own for inner classifiers' probabilities.
+
+    Parameters
+    ----------
+    judged
+        Scores that the model is judged by; a classifier stays that puts out one of these.
+    """
+    read = {name for node in model.graph.node for name in values_read(node)}
+    places = [
+        place for place, node in enumerate(model.graph.node) if _is_inner(node, read, set(judged))
+    ]
+    if not places:
+        return model
+    edited, names = ModelProto(), names_in(model)
+    edited.CopyFrom(model)
+    del edited.graph.node[:]
+    scores: dict[str, str] = {}
+    for place, node in enumerate(model.graph.node):
+        edited.graph.node.append(node)
+        if node.op_type == "Log" and node.input[0] in scores:
+            # Small probabilities have logarithms, too.
+            edited.graph.node[-1].CopyFrom(
+                onnx.helper.make_node(
+                    "LogSoftmax", [scores[node.input[0]]], node.output, node.name, axis=1
+                )
+            )
+        if place not in places:
+            continue
+        scored, probabilities = edited.graph.node[-1], node.output[1]
+        scored.output[1] = names.fresh(f"{probabilities}_scores")
+        (transform,) = (each for each in scored.attribute if each.name == "post_transform")
+        inputs, outputs = [scored.output[1]], [probabilities]
+        if transform.s == b"SOFTMAX":
+            # Of the rows of a matrix every version of the operator means the last axis by 1.
+            made = onnx.helper.make_node("Softmax", inputs, outputs, inputs[0], axis=1)
+            scores[probabilities] = inputs[0]
+        else:
+            made = onnx.helper.make_node("Sigmoid", inputs, outputs, inputs[0])
+        transform.s = b"NONE"
+        edited.graph.node.append(made)
+    return edited
+
+
+def _is_inner(node: NodeProto, read: Collection[str], judged: Collection[str]) -> bool:
+    """Tell whether a node is a classifier of which others read probabilities."""
+    if (node.domain, node.op_type, len(node.output)) != (_DOMAIN, "LinearClassifier", 2):
+        return False
+    # With one score for two classes it is not written out at all.
+    several = len(attribute(node, "intercepts", [])) > 1
+    known = attribute(node, "post_transform", "NONE") in _TRANSFORMS
+    return several and known and node.output[1] in read and not set(node.output) & set(judged)
