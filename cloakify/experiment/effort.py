@@ -68,7 +68,7 @@ EFFORTS = {
         probed=64,
         checked=32,
         checking_queries=20,
-        tuning_steps=250,
+        tuning_steps=430,
         half_width=0.1,
     ),
     "standard": Effort(
@@ -83,7 +83,7 @@ EFFORTS = {
         probed=256,
         checked=48,
         checking_queries=50,
-        tuning_steps=750,
+        tuning_steps=1300,
         half_width=0.03,
     ),
     "thorough": Effort(
@@ -98,7 +98,7 @@ EFFORTS = {
         probed=None,
         checked=512,
         checking_queries=1000,
-        tuning_steps=1500,
+        tuning_steps=2600,
         half_width=0.02,
     ),
 }

@@ -23,9 +23,9 @@ ATTACKED_SAMPLES = 500
 CLEAN_SAMPLES = 4000
 
 # How much of what is expected is what the folds' gates cost on samples that are new to them; the
-# rest is what the gates of all samples cost on the same. To learn from twice as many would halve
-# the difference if gates were few and samples many (it falls as 1/n); more than half is found.
-UNSEEN = 2 / 3
+# rest is what the gates of all samples cost on the same. To learn from twice as many halves the
+# difference, which falls as 1/n where gates are few and samples many.
+UNSEEN = 1 / 2
 
 
 class GateEvaluator:

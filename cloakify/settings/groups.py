@@ -246,7 +246,7 @@ class TuningOptions(Group, frozen=True, kw_only=True):
             "Steps of the tuning.",
             flag="--tune-steps",
             also=("--steps-tune",),
-            unset="750, as many as --effort says",
+            unset="1,300, as many as --effort says",
             method="tuned",
         ),
     ] = None

@@ -152,7 +152,11 @@ def harden(bench: Bench, task: Task, folder: Path, idx: Path) -> tuple[Path, str
         **({"mask_ratio": task.ratio} if task.ratio else {"max_accuracy_drop": task.drop}),
         **METHODS[task.method],  # type: ignore[arg-type]
     )
-    output = folder / f"{task.model}-{task.eps:g}-{task.method}-{task.calibration}.onnx"
+    named = (task.model, f"{task.eps:g}", task.method, task.calibration, task.ratio, task.seed)
+    output = folder / f"{'-'.join(map(str, named))}.onnx"
+    told = output.with_suffix(".json")
+    if told.exists():
+        return output, *json.loads(told.read_text())
     try:
         result = cloakify.harden(bench.path, data, output, setting)
     except GateError as error:
@@ -161,7 +165,9 @@ def harden(bench: Bench, task: Task, folder: Path, idx: Path) -> tuple[Path, str
     spent = sum(value for stage, value in result.report.timing.items() if stage != "evaluate")
     mask = result.report.mask
     note = f"{mask.removed} of {mask.total} masked" if mask.method == "deepcloak" else ""
-    return output, note or f"{mask.total} gates, {mask.removed} of them 0", spent
+    note = note or f"{mask.total} gates, {mask.removed} of them 0"
+    told.write_text(json.dumps([note, spent]))
+    return output, note, spent
 
 
 def known(results: Path) -> list[Measured]:
@@ -204,12 +210,14 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=1000)
     parser.add_argument("--idx", type=Path, default=fashion_mnist.DEBIAN_FOLDER)
     parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--keep", type=Path, help="folder of hardened files, to attack again")
     parser.add_argument("--table", action="store_true")
     options = parser.parse_args()
     done = known(options.results)
     if not options.table:
         have = {found.task for found in done}
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory() as made_here:
+            folder = options.keep or made_here
             for task in tasks(options):
                 if task in have:
                     continue

@@ -66,8 +66,8 @@ def test_paces_are_those_of_single_samples(tmp_path: Path) -> None:
     pace = measure_tuning(gates.subject, setting, splits)
     assert 0 < pace.forward < pace.forward + pace.attack + pace.gradient < 1
     task, more = outlook_of_tuning(gates.subject, setting, splits, pace)
-    assert task == "60 steps of 128 samples tune gates"
+    assert task == "60 steps of 64 samples tune gates"
     fewer = outlook_of_tuning(
         gates.subject, setting.replace(tune_steps=None, effort="quick"), splits, pace
     )
-    assert fewer[0] == "250 steps of 128 samples tune gates" and fewer[1] > more
+    assert fewer[0] == "430 steps of 64 samples tune gates" and fewer[1] > more
