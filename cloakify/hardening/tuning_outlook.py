@@ -67,7 +67,8 @@ def measure_tuning(subject: Subject, setting: HardenSetting, splits: Splits) -> 
     model.set(model.neutral)
     lesson = Lesson(
         draw=Draw(index),
-        is_clean=np.zeros(count, np.bool_),
+        # As in a step, so that batches are filled as they will be.
+        is_clean=np.arange(count) < int(plan.clean_share * count),
         weight=np.full(count, 1 / count),
         gates=model.neutral,
         eps=experiment.threat.eps,
@@ -87,7 +88,8 @@ def measure_tuning(subject: Subject, setting: HardenSetting, splits: Splits) -> 
     forward = seconds(lambda: model.target.logits(x))
     gradient = seconds(lambda: learn(model, clean, batch, experiment.threat, plan, size))
     both = seconds(lambda: learn(model, lesson, batch, experiment.threat, plan, size))
-    return TuningPace(forward, max(0.0, both - gradient), gradient)
+    attacked = 1 - float(lesson.is_clean.mean())
+    return TuningPace(forward, max(0.0, both - gradient) / attacked, gradient)
 
 
 def outlook_of_tuning(
