@@ -11,7 +11,7 @@ import numpy as np
 from cloakify.attacks import Attack
 from cloakify.data import Splits
 from cloakify.evaluation.attack_results import AttackPlan, first_of_every, work_of
-from cloakify.evaluation.planted_samples import PASSES, PLANTED
+from cloakify.evaluation.planted_samples import PASSES, PLACES, PLANTED
 from cloakify.experiment.chosen_attacks import evaluation_attack
 from cloakify.experiment.effort import effort_of
 from cloakify.experiment.outlook import FALLEN, Outlook, Pace, Work
@@ -48,7 +48,8 @@ def outlook_of_plan(plan: AttackPlan, samples: int, models: int, pace: Pace) -> 
         # Noise, and the verdicts.
         work += Work(forwards=2 + len(plan.attacks) * left)
     if plan.white_box:
-        planted = sum((_attack(attack, 1.0) for attack in plan.white_box), Work(forwards=PASSES))
+        tried = sum((_attack(attack, 1.0) for attack in plan.white_box), Work())
+        planted = tried.times(PLACES) + Work(forwards=PASSES)
         work += planted.times(min(PLANTED, samples) / samples)
     work += _attack(plan.gradient_free_check, pace.left[-1]).times(on[plan.check_stride])
     standing = pace.left[-1]
@@ -90,7 +91,8 @@ def outlook_of_hardening(
     work += PROBES.times(min(probed, len(splits.report)))
     checked = min(effort.checked, left * len(splits.report))
     work += Work(forwards=checked * effort.checking_queries)
-    work += (_attack(judging, 1.0) + Work(forwards=PASSES)).times(min(PLANTED, len(splits.report)))
+    planted = _attack(judging, 1.0).times(PLACES) + Work(forwards=PASSES)
+    work += planted.times(min(PLANTED, len(splits.report)))
     judged = f"{len(splits.report)} samples judge it by {judging.name} ({judging.steps})"
     if tuning is not None:
         task, seconds = tuning

@@ -92,7 +92,9 @@ class Verb(click.Command):
             self._write_config(ctx)
             return 0
         if ctx.meta.get(_FILE) is not None:
-            remark(f"Options from {ctx.meta[_FILE]}", quiet)
+            # A file that came with a model is not let hide that it is read.
+            asked = ctx.get_parameter_source("quiet") is not ParameterSource.DEFAULT_MAP
+            remark(f"Options from {ctx.meta[_FILE]}", quiet and asked)
         for name in ("config", "init_config"):
             ctx.params.pop(name, None)
         try:

@@ -5,6 +5,12 @@ Zimmermann, Brendel, Tramèr & Carlini, Increasing Confidence in Adversarial Rob
 the border of a sample's ball from points inside. That point is an adversarial sample then, whatever
 the model itself withstands, and an attack that finds none in the same ball does not see what moves
 the features. It is drawn at random: no attack and no gradient has a part in it.
+
+A readout of the features goes by those that move most, which need not be what the answer is made
+of: a few whose slopes lead nowhere may decide it, while others that hardly count have true ones. So
+the same is done with the logits. Among so few numbers a random point is no further out than those
+that an attack comes by at random; the point is where differences over the whole ball lead, then,
+which no slope has a part in either.
 """
 
 from __future__ import annotations
@@ -22,14 +28,20 @@ from cloakify.graph.analysis.scores import Scores
 from cloakify.graph.analysis.task import Task
 from cloakify.graph.edit.readouts import Readouts, with_readouts
 from cloakify.numeric.arrays import Array, Flags, Indices, as_rows, evenly, floats
+from cloakify.numeric.judging import margins
 
 # For how many samples a point is planted: of so many, what sees half of what moves the features
 # misses two or more as a rule.
 PLANTED = 8
 # Points inside a ball that its readout tells from the planted one, besides the sample itself.
 INSIDE = 15
-# Forward passes that each sample takes besides the attacks: for its features, and for the proof.
-PASSES = 2 * (INSIDE + 2)
+# Where readouts stand: behind the features, and behind the logits.
+PLACES = 2
+# Pairs of opposite points on the border whose difference in the margin tells where it falls.
+PAIRS = 32
+# Forward passes that each sample takes besides the attacks: in each place for its features and for
+# the proof, and for the differences.
+PASSES = PLACES * 2 * (INSIDE + 2) + 2 * PAIRS
 # Radius of theirs over the ball's: the paper's η.
 NEAR = 0.95
 # Where between the points inside and the planted one the answer changes: closer to that, so that a
@@ -96,11 +108,41 @@ def try_planted(
     count = len(samples.y)
     if count < FEWEST:
         return PlantedTest(names, obstacle=f"it takes {FEWEST} samples")
-    balls = [_Ball(samples.at(np.array([row])), threat, seed) for row in range(count)]
+    single = [samples.at(np.array([row])) for row in range(count)]
+    balls = [_Ball(each, threat, seed, _random_point(each, threat, seed)) for each in single]
+    first = _try_behind(target, target.scores.features, balls, attacks, samples)
+    if target.scores.features == target.scores.logits:
+        return first
+    balls = [_Ball(each, threat, seed, _led_to(target, each, threat, seed)) for each in single]
+    second = _try_behind(target, target.scores.logits, balls, attacks, samples)
+    tests = [test for test in (first, second) if not test.obstacle]
+    if not tests:
+        return first
+    planted, found = (sum(test.planted for test in tests), sum(test.found for test in tests))
+    return PlantedTest(names, planted, found)
+
+
+def _try_behind(
+    target: Target,
+    value: str,
+    balls: Sequence[_Ball],
+    attacks: Sequence[Attack],
+    samples: Samples,
+) -> PlantedTest:
+    """Put readouts behind a value of the graph, and have attacks look for the planted points.
+
+    Parameters
+    ----------
+    value
+        Name of the features, or of the logits.
+    balls
+        Of the samples, in their order.
+    """
+    names, threat = tuple(attack.name for attack in attacks), balls[0].threat
     fitted = []
     for ball in balls:
         points = ball.points
-        features = target.features_and_logits(points)[0]
+        features = target.features_and_logits(points)[value != target.scores.features]
         if len(features) != len(points):
             return PlantedTest(names, obstacle="its features are not counted by samples")
         rows = as_rows(features, len(points))
@@ -111,7 +153,8 @@ def try_planted(
     if len(kept) < FEWEST:
         return PlantedTest(names, len(kept), obstacle=_ALIKE)
     chosen = samples.at(np.array(kept))
-    copy = _copy_with(target, chosen.x, [readout for readout in fitted if readout is not None])
+    readouts = [readout for readout in fitted if readout is not None]
+    copy = _copy_with(target, value, chosen.x, readouts)
     proven = np.array([balls[place].holds_one(copy) for place in kept])
     if proven.sum() < FEWEST:
         return PlantedTest(names, int(proven.sum()), obstacle=_ALIKE)
@@ -195,18 +238,53 @@ def fit_readout(rows: Array) -> Readout | None:
     return Readout(floats(rows[0]), floats(weight), -(largest / gap + BORDER))
 
 
+def _random_point(sample: Samples, threat: ThreatModel, seed: int) -> Array:
+    """Return a random point on the border of a single sample's ball."""
+    return random_corner(sample.x, sample.index, [_DRAW + INSIDE], threat, seed)
+
+
+def _led_to(target: Target, sample: Samples, threat: ThreatModel, seed: int) -> Array:
+    """Return where the margin of a single sample falls by differences over its whole ball.
+
+    Between opposite points on the border, as those that SPSA takes (Spall, IEEE Transactions on
+    Automatic Control 37, 1992; as an attack: Uesato et al., arXiv 1802.05666).
+    """
+    numbers = [_DRAW + INSIDE + 1 + place for place in range(PAIRS)]
+    repeated = sample.at(np.zeros(PAIRS, np.int64))
+    x, index, labels = repeated.x, repeated.index, repeated.y
+    ahead = random_corner(x, index, numbers, threat, seed)
+    behind = threat.project(2 * x - ahead, x)
+    with np.errstate(invalid="ignore"):
+        gain, loss = (margins(target.logits(end), labels) for end in (ahead, behind))
+        # In shares of the radius.
+        moves = as_rows((behind - ahead) / threat.radius).astype(np.float64)
+        slope = (moves.T @ (gain - loss)).reshape(sample.x.shape)
+    length = np.abs(slope).max() if threat.norm == "linf" else np.sqrt(np.square(slope).sum())
+    if not 0 < length < np.inf:
+        return _random_point(sample, threat, seed)
+    step = np.sign(slope) if threat.norm == "linf" else slope / length
+    return threat.project(floats(sample.x + step * threat.radius), sample.x)
+
+
 @dataclass(frozen=True)
 class _Ball:
-    """The ball around a single sample, and the points that are drawn in it."""
+    """The ball around a single sample, and the points that are drawn in it.
+
+    Attributes
+    ----------
+    border
+        The one that is planted, [1, …].
+    """
 
     sample: Samples
     threat: ThreatModel
     seed: int
+    border: Array
 
     @property
     def points(self) -> Array:
         """The sample, points inside, and one on the border, [INSIDE + 2, …]."""
-        return np.concatenate([self.sample.x, *self._inside(), self._on_border()])
+        return np.concatenate([self.sample.x, *self._inside(), self.border])
 
     def holds_one(self, copy: Target) -> bool:
         """Tell whether the edited graph answers otherwise on the border than it does inside."""
@@ -219,22 +297,17 @@ class _Ball:
         for place in range(INSIDE):
             yield random_in_ball(self.sample.x, self.sample.index, [_DRAW + place], near, self.seed)
 
-    def _on_border(self) -> Array:
-        number = [_DRAW + INSIDE]
-        return random_corner(self.sample.x, self.sample.index, number, self.threat, self.seed)
 
-
-def _copy_with(target: Target, x: Array, fitted: Sequence[Readout]) -> Target:
-    """Return the target with readouts, one for each of some samples, in place of its head."""
+def _copy_with(target: Target, value: str, x: Array, fitted: Sequence[Readout]) -> Target:
+    """Return the target with readouts, one for each of some samples, behind one of its values."""
     readouts = Readouts(
         samples=as_rows(x),
         centre=np.stack([readout.centre for readout in fitted]),
         weight=np.stack([readout.weight for readout in fitted]),
         bias=np.array([readout.bias for readout in fitted], np.float32),
     )
-    features = target.scores.features
-    model, logits = with_readouts(target.model, target.spec.name, features, readouts)
-    return target.of(model, Scores(Task.SINGLE, logits, logits, 2, features, ()))
+    model, logits = with_readouts(target.model, target.spec.name, value, readouts)
+    return target.of(model, Scores(Task.SINGLE, logits, logits, 2, value, ()))
 
 
 def _withstanding(

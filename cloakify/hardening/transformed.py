@@ -7,7 +7,7 @@ byte to compare. What can be said is less than a proof, and is said as less:
 
 - the mask's values are in the file, as factors of a product or within the weights of its head;
 - on samples the file answers as the source with that mask does, to a tolerance, and not as the
-  source without it.
+  source without it: in its scores, and in all outputs, each of which the source has as well.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from dataclasses import asdict, dataclass
 from typing import Literal
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto
 
@@ -25,11 +24,18 @@ from cloakify.errors import HeadError, ModelError
 from cloakify.graph.analysis.classifier_search import ClassifierSearch, find_classifier
 from cloakify.graph.analysis.head import Head
 from cloakify.graph.edit.mask import insert_mask, mask_digest
-from cloakify.graph.edit.taps import tap
+from cloakify.hardening.transformed_answers import (
+    BORDERLINE,
+    Feeds,
+    check_answers,
+    run_as_typed,
+    size_of,
+    spread_of,
+)
 from cloakify.masking.linear_head import LinearHead, read_head
 from cloakify.numeric.arrays import Array, Doubles, as_rows, floats
 from cloakify.onnxfile import FLOATS, values_of
-from cloakify.runtime import Device, Session
+from cloakify.runtime import Device
 
 # Largest root mean square of the differences, relative to that of the logits around their mean.
 TOLERANCE = {"floats of 32 bits": 1e-3, "floats of 16 bits": 0.03, "quantised numbers": 0.2}
@@ -42,8 +48,6 @@ NEAR = 0.02
 NEAR_IN_WEIGHTS = 0.2
 
 _PRODUCTS = {"Mul": 1, "QLinearMul": 3}
-
-Feeds = Mapping[str, NDArray[np.generic]]
 
 
 @dataclass(frozen=True)
@@ -170,12 +174,8 @@ def compared(
     if found.shape != expected.shape:
         raise ModelError(f"its scores have the shape {found.shape}, not {expected.shape}")
     arithmetic = arithmetic_of(file)
-    # One number a sample has no mean of its own.
-    spread = _size(expected - expected.mean(axis=int(expected.shape[1] > 1), keepdims=True))
-    difference, apart = (
-        _size(found - other) / max(spread, float(np.finfo(np.float32).tiny))
-        for other in (expected, without)
-    )
+    spread = spread_of(expected)
+    difference, apart = (size_of(found - other) / spread for other in (expected, without))
     tolerance = TOLERANCE[arithmetic]
     if not difference <= tolerance:
         raise ModelError(
@@ -188,6 +188,11 @@ def compared(
             f"({apart:.2%}) as to those with it ({difference:.2%})"
         )
     agreement = float((_classes(found) == _classes(expected)).mean())
+    # Where other values than the scores were compared, they need not be what labels are made of.
+    borderline = BORDERLINE[arithmetic] + 1 - agreement
+    check_answers(
+        source, changed, file, names, feeds, device, tolerance=tolerance, borderline=borderline
+    )
     return arithmetic, difference, apart, tolerance, agreement, len(found)
 
 
@@ -210,7 +215,7 @@ def _find_mask(
         )
     weights = []
     for model, each in ((source, head), (file, found)):
-        features = _run(model, [each.features], feeds, device)[0]
+        features = run_as_typed(model, [each.features], feeds, device)[0]
         weights.append(read_head(model, each, features.ndim, device.host))
     mask = _within_weights(*weights)
     if 0 not in mask:
@@ -304,35 +309,12 @@ def _holds_floats(value: ValueInfoProto) -> bool:
 
 
 def _values(model: ModelProto, name: str, feeds: Feeds, device: Device) -> Doubles:
-    (values,) = _run(model, [name], feeds, device)
+    (values,) = run_as_typed(model, [name], feeds, device)
     return as_rows(values).astype(np.float64)
 
 
 def _classes(scores: Doubles) -> NDArray[np.int64]:
     return scores.argmax(axis=1) if scores.shape[1] > 1 else (scores[:, 0] > 0).astype(np.int64)
-
-
-def _run(
-    model: ModelProto, names: list[str], feeds: Feeds, device: Device
-) -> list[NDArray[np.generic]]:
-    """Run a model on samples in its own types; its inputs may have other names, in one order."""
-    session = Session(tap(model, names), device)
-    kinds = {value.name: value.type.tensor_type.elem_type for value in model.graph.input}
-    if len(session.inputs) != len(feeds) and not feeds.keys() >= set(session.inputs):
-        raise ModelError(f"it has {len(session.inputs)} inputs, and the source {len(feeds)}")
-    given = dict(zip(session.inputs, feeds.values(), strict=False)) | {
-        name: feeds[name] for name in session.inputs if name in feeds
-    }
-    fed = {
-        name: array.astype(onnx.helper.tensor_dtype_to_np_dtype(kinds[name]))
-        for name, array in given.items()
-    }
-    outputs = session.run(fed)
-    return [outputs[name] for name in names]
-
-
-def _size(values: Doubles) -> float:
-    return float(np.sqrt(np.square(values).mean()))
 
 
 def arithmetic_of(model: ModelProto) -> str:

@@ -21,7 +21,8 @@ from cloakify.graph.analysis.gate_sites import GateSite, find_gate_sites
 from cloakify.graph.edit.gates import gates_digest, insert_gates
 from cloakify.graph.edit.rounding import round_gates, round_shifts
 from cloakify.hardening.layers_read import ReadLayer, read_layers
-from cloakify.hardening.transformed import Feeds, Transformed, arithmetic_of, compared
+from cloakify.hardening.transformed import Transformed, arithmetic_of, compared
+from cloakify.hardening.transformed_answers import Feeds
 from cloakify.numeric.arrays import Array, Doubles, floats
 from cloakify.runtime import Device
 from cloakify.runtime.simplified import simplified

@@ -47,7 +47,7 @@ def read_config(path: Path, verb: str, *, trusted: bool = True) -> dict[str, Any
     ----------
     trusted
         Whether the user named the file. One that merely lies beside a model may have come with it,
-        and is let name no files outside its folder.
+        and is let name no files outside its folder, and none to write in the place of another.
 
     Raises
     ------
@@ -122,7 +122,8 @@ def known_options() -> dict[str, Declaration]:
 def _check_inside(declared: Declaration, value: Any, path: Path) -> None:
     """Raise UsageError for files outside the folder of the file of options, and for programs.
 
-    What stands for several files, or for a function in one, is no file's name.
+    So for what is written over files, or under names that something else may run or read: the user
+    has named neither. What stands for several files, or for a function in one, is no file's name.
     """
     if declared.option.may_name_file:
         value = Path(value) if isinstance(value, str) and Path(value).exists() else None
@@ -151,6 +152,24 @@ def _check_inside(declared: Declaration, value: Any, path: Path) -> None:
                 f"not, as it is outside their folder: give --config {path} if you trust them, else "
                 "--config none"
             )
+        _check_written(declared, named, path)
+
+
+def _check_written(declared: Declaration, named: Path, path: Path) -> None:
+    endings = declared.option.written
+    if not endings:
+        return
+    if os.path.lexists(named):
+        fault = f"{named}, which is there already: options found beside a model may replace nothing"
+    elif not named.name.lower().endswith(endings):
+        fault = f"{named}, which options found beside a model may not, as it ends in none of "
+        fault += ", ".join(endings)
+    else:
+        return
+    raise UsageError(
+        f"{path}: {declared.flag} names {fault}: give --config {path} if you trust them, else "
+        "--config none"
+    )
 
 
 def _has_signs(named: Path, path: Path) -> bool:

@@ -79,6 +79,7 @@ class HardenedFile(Group, frozen=True, kw_only=True):
             "Write the hardened model here.",
             also=("-o",),
             metavar="FILE.onnx",
+            written=(".onnx",),
             unset="<stem>.hardened.onnx beside MODEL",
         ),
     ] = None
@@ -95,6 +96,7 @@ class SamplesFile(Group, frozen=True, kw_only=True):
             "Write arrays x (as the model takes it), y and index here.",
             also=("-o",),
             metavar="ADV.npz",
+            written=(".npz",),
         ),
     ]
 
@@ -110,6 +112,7 @@ class ReportFiles(Group, frozen=True, kw_only=True):
             "Write the report here, as JSON, HTML, Markdown or a CycloneDX ML-BOM; may be given "
             "more than once.",
             metavar="FILE.{json,html,md,cdx.json}",
+            written=(".json", ".html", ".md"),
         ),
     ] = ()
 

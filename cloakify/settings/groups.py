@@ -258,6 +258,7 @@ class TuningOptions(Group, frozen=True, kw_only=True):
             flag="--tune-state",
             metavar="FILE.npz",
             method="tuned",
+            written=(".npz",),
         ),
     ] = None
 

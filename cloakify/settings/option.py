@@ -49,6 +49,8 @@ class Option:
         Whether it names samples: a path, a pattern of paths, or a function that yields them.
     may_name_file
         Whether a value may be a file's name as well as something else.
+    written
+        Of files that are written, how their names end.
     command_only
         Whether it makes sense on a command line alone, not in a file.
     aside
@@ -65,6 +67,7 @@ class Option:
     method: str = ""
     samples: bool = False
     may_name_file: bool = False
+    written: tuple[str, ...] = ()
     command_only: bool = False
     aside: bool = False
 

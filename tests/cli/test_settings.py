@@ -101,6 +101,17 @@ def test_a_wrong_file_is_one_line(
     assert "can't be read" in capsys.readouterr().err
 
 
+def test_a_file_that_came_with_a_model_hides_not_that_it_is_read(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "cloakify.toml"
+    path.write_text("quiet = true\neps = 1e-9")
+    asked("harden", model, "--data", "d")
+    assert f"Options from {path}" in capsys.readouterr().err
+    asked("harden", model, "--data", "d", "--quiet")
+    assert capsys.readouterr().err == ""
+
+
 def test_a_wrong_variable_is_named(
     model: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -191,6 +191,50 @@ def test_a_link_leads_not_out(tmp_path: Path) -> None:
         read_config(path, "harden", trusted=False)
 
 
+WRITTEN = [
+    ("harden", "output", ".onnx"),
+    ("harden", "tune-state", ".npz"),
+    ("harden", "report", ".html"),
+    ("evaluate", "report", ".cdx.json"),
+    ("attack", "output", ".npz"),
+]
+
+
+@pytest.mark.parametrize(("verb", "option", "ending"), WRITTEN)
+@pytest.mark.parametrize("link", [False, True])
+def test_a_file_that_came_with_a_model_has_nothing_replaced(
+    tmp_path: Path, verb: str, option: str, ending: str, link: bool
+) -> None:
+    """A start-up script of a shell would run what the model's texts say, for one."""
+    for name in (f"mine{ending}", ".bashrc", "sitecustomize.py"):
+        path = config(tmp_path, f"[{verb}]\n{option} = {[name] if option == 'report' else name!r}")
+        key = option.replace("-", "_")
+        assert key in read_config(path, verb)
+        if name.endswith(ending):
+            assert key in read_config(path, verb, trusted=False)
+        else:
+            with pytest.raises(UsageError, match="ends in none of"):
+                read_config(path, verb, trusted=False)
+        there = tmp_path / name
+        if link:
+            there.symlink_to("nowhere")
+        else:
+            there.write_text("mine")
+        assert key in read_config(path, verb)
+        with pytest.raises(UsageError, match="is there already") as caught:
+            read_config(path, verb, trusted=False)
+        assert "\n" not in str(caught.value)
+
+
+def test_every_option_that_names_an_output_says_what_is_written() -> None:
+    """What is read and what is written look alike; none of the latter is forgotten."""
+    read = {"data", "attacked", "unlabelled", "against", "config", "resume"}
+    for verb in VERBS:
+        for declared, _ in options_of(verb):
+            if declared.names_files and declared.name not in read:
+                assert declared.option.written, declared.flag
+
+
 def test_the_file_beside_a_model(tmp_path: Path) -> None:
     model = tmp_path / "m.onnx"
     assert config_beside(model) is None

@@ -23,6 +23,8 @@ DEFENCES = {
     "softmax-inside": {
         "head": "y = Gemm (f, W, b) s = Mul (y, hundred) p = Softmax (s) z = Gemm (p, eye)"
     },
+    # Nor one: nothing of the sample comes to the head.
+    "frozen": {"features": "k = Mul (r, zero) f = Add (k, mean)"},
     # No defence: the model answers with the class that its head finds least likely.
     "overruled": {"head": "y = Gemm (f, W, b) a = Softmax (y) z = Neg (a)"},
     # And here, on the darker samples.
