@@ -148,7 +148,7 @@ class Thoroughness:
 # interval of a median of 500 goes from their 46th to their 54th percentile, of 64 from the 38th to
 # the 62nd. 1,000 queries are a fifth of Square's own.
 THOROUGHNESS = {
-    "quick": Thoroughness(10, 1, 10, True, 3, 5, 16, 64, 25, 16, 1, 30),
+    "quick": Thoroughness(10, 1, 10, True, 3, 4, 16, 64, 25, 16, 1, 30),
     "standard": Thoroughness(30, 3, 25, True, 5, 20, 64, 128, 100, 64, 2, 60),
     "thorough": Thoroughness(None, 9, None, False, None, None, None, None, 1000, 500, 3, 60),
 }
