@@ -26,14 +26,14 @@ NAMES = {
     "channel": "`--method tuned --gates channel`",
     FINETUNED: "all weights, fine-tuned (`finetune.py`)",
 }
+# Of versions before this one.
+EARLIER = {"gates", "gates-position"}
 COLOURS = {
     SOURCE: "#6b7280",
     "deepcloak": "#d97706",
     "auto": "#7c3aed",
     "random": "#b91c1c",
     "binary": "#0891b2",
-    "gates": "#86efac",
-    "gates-position": "#93c5fd",
     "tuned": "#15803d",
     "channel": "#1d4ed8",
     FINETUNED: "#000000",
@@ -175,11 +175,12 @@ def _over_seeds(alike: Sequence[Measured], source: Measured, what: str) -> str:
 def summary(measured: Sequence[Measured], eps: float = 4, calibration: int = 1000) -> list[str]:
     """Return the lines of a short table: a row for each way to harden, a column for each model."""
     shown = [row for row in _shown(measured, eps) if row.task.calibration in (0, calibration)]
+    kinds = [(method, attack) for attack in _attacks(shown) for method in NAMES]
     models = sorted({row.task.model for row in shown})
     names = [model.removeprefix("fashion_") for model in models]
     lines = [f"| hardened by | {' | '.join(names)} |", "| --- |" + " --- |" * len(models)]
-    for method, name in NAMES.items():
-        rows = [row for row in shown if row.task.method == method]
+    for method, attack in kinds:
+        rows = [row for row in shown if (row.task.method, row.task.attack) == (method, attack)]
         if not rows:
             continue
         cells = []
@@ -196,8 +197,13 @@ def summary(measured: Sequence[Measured], eps: float = 4, calibration: int = 100
             if len(alike) > 1:
                 robust, seeds = f"{_mean(alike, 'robust'):.1f}", f" ({len(alike)} seeds)"
             cells.append(f"{robust}, clean {clean}{seeds}")
-        lines.append(f"| {name} | {' | '.join(cells)} |")
+        lines.append(f"| {_name(rows[0].task)} | {' | '.join(cells)} |")
     return lines
+
+
+def _attacks(measured: Sequence[Measured]) -> list[str]:
+    """Return what rows were attacked by, the strongest first."""
+    return sorted({row.task.attack for row in measured}, key=lambda attack: attack == STANDARD)
 
 
 def _shown(measured: Sequence[Measured], eps: float) -> list[Measured]:
@@ -205,7 +211,7 @@ def _shown(measured: Sequence[Measured], eps: float) -> list[Measured]:
     return [
         row
         for row in measured
-        if row.task.eps == eps and not row.task.ratio and row.task.attack != STANDARD
+        if row.task.eps == eps and not row.task.ratio and row.task.method not in EARLIER
     ]
 
 
@@ -232,7 +238,7 @@ def source_of(measured: Sequence[Measured], task: Task) -> Measured:
 
 def picture(measured: Sequence[Measured], eps: float = 4) -> str:
     """Draw clean against adaptive accuracy as an SVG, a panel for each model."""
-    shown = _shown(measured, eps)
+    shown = [row for row in _shown(measured, eps) if row.task.attack != STANDARD]
     models = sorted({found.task.model for found in shown})
     width = PANEL * max(1, len(models))
     parts = [
