@@ -182,8 +182,8 @@ def test_an_interruption_that_something_else_swallows(
 ) -> None:
     (tmp_path / "out").mkdir()
     output = tmp_path / "out" / "a.npz"
-    # Long enough for an interruption that comes again.
-    arguments = ["attack", *case, "--steps", "100000", "--device", "cpu", "-o", str(output)]
+    # Long enough for an interruption that comes again: no sample falls to so little.
+    arguments = ["attack", *case, "--steps", "1000000", "--eps", "1e-6", "-o", str(output)]
     found = run("-c", MET.replace("{strike}", strike.strip()), *arguments)
     assert (found.returncode, found.stderr.splitlines()[-1:]) == (130, [LINE.strip()])
     assert "Traceback" not in found.stderr

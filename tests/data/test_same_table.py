@@ -121,11 +121,11 @@ def tables(draw: st.DrawFn) -> tuple[Table, str]:
     table: Table = {}
     for name in names:
         cells = draw(st.sampled_from(CELLS))
-        if name in ("x", "image", "img") and name == holder:
-            # A list there is an array, which a CSV has none of.
-            cells = draw(st.sampled_from(LABELS[:-1]))
-        elif name == holder or name in ("y", "label", "Label ", "class", "target", "fine_label"):
+        if name in ("y", "label", "Label ", "class", "target", "fine_label"):
             cells = draw(st.sampled_from(LABELS))
+        elif name == holder:
+            # A list there may be an array, which has a type where it is stored, and in a CSV none.
+            cells = draw(st.sampled_from(LABELS[:-1]))
         elif name.startswith("label_"):
             cells = draw(st.sampled_from([st.integers(0, 1), st.booleans()]))
         table[name] = draw(st.lists(cells, min_size=count, max_size=count))

@@ -181,7 +181,7 @@ def test_a_negative_gate_is_a_fault(fragile: tuple[Path, Path], tmp_path: Path) 
 @pytest.mark.parametrize("shifts", [False, True])
 def test_binary_gates(fragile: tuple[Path, Path], tmp_path: Path, shifts: bool) -> None:
     output = tmp_path / "binary.onnx"
-    result = tuned(fragile, output, binary=True, emit="fold", shifts=shifts, tune_steps=160)
+    result = tuned(fragile, output, binary=True, emit="fold", shifts=shifts, tune_steps=320)
     mask = result.report.mask
     assert mask.removed == len(mask.indices) > 0
     assert result.report.accuracy.hardened.adaptive.value > 0.7
