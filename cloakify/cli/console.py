@@ -120,8 +120,9 @@ class _Lines:
 
     def _line(self, now: float) -> str:
         line = self._stage or "starting"
-        if self._stage:
-            line += f": {100 * self._done // max(self._total, 1)} %"
+        # Work that nobody has announced has no share of it done.
+        if self._stage and self._total > 1:
+            line += f": {100 * self._done // self._total} %"
         line += f" after {lasting(now - self._begun)}"
         if 0 < self._done < self._total:
             left = (now - self._since) * (self._total - self._done) / self._done

@@ -30,7 +30,7 @@ from cloakify.settings.files import (
 
 
 @click.command(
-    cls=Verb, short_help="Insert a mask that makes a model harder to fool, and judge it."
+    cls=Verb, short_help="Write a copy that is harder to fool, by a mask or gates; judge it."
 )
 @click.argument("model", type=MODEL)
 @declared_options("harden")
@@ -81,7 +81,8 @@ def harden(model: Path, **options: Any) -> int:
             done = f"Masked {mask.removed} of {mask.total} features"
             if mask.method == "tuned":
                 shifts = f" and {mask.shifts} shifts" if mask.shifts else ""
-                done = f"Tuned {mask.total} gates{shifts} ({mask.removed} gates are 0)"
+                zeros = f" ({mask.removed} of the gates are 0)" if mask.removed else ""
+                done = f"Tuned {mask.total} gates{shifts}{zeros}"
             say(f"{done}: {result.path}")
     # Last: what was measured is not lost where a disk is full.
     for path in reports:

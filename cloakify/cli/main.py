@@ -22,18 +22,34 @@ from cloakify.version import __version__
 OUT_OF_MEMORY = "memory does not suffice; give fewer samples (--limit), or smaller batches"
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+class _Verbs(click.Group):
+    """Verbs in the order in which a user comes to need them, not in that of the alphabet."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+
+@click.group(
+    cls=_Verbs,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(__version__, prog_name="cloakify")
 def cli() -> None:
     """Harden trained ONNX classifiers against adversarial samples, and say what that buys.
+
+    \b
+    Example:
+      cloakify harden model.onnx --data calib/ --eps 4/255 --report report.html
 
     Options may also stand in a cloakify.toml beside MODEL, or in environment variables such as
     CLOAKIFY_EPS; what the command line says wins.
 
     \b
-    Exit codes: 0 done; 1 not hardened, a gate was not met, or a file could not be written;
-    2 wrong usage; 3 the model can't be used; 4 the data can't be used; 5 the device can't be had;
-    6 verify found the mask in force in a file that was transformed since;
+    Exit codes:
+    0 done; 1 not hardened, a gate was not met, or a file could not be written;
+    2 wrong usage; 3 the model can't be used; 4 the data can't be used;
+    5 the device can't be had, or an extra is missing;
+    6 verify found mask or gates in force in a file that was transformed since;
     130 interrupted.
     """
 

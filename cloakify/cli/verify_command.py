@@ -21,7 +21,7 @@ SHOWN = 10
 TRANSFORMED = 6
 
 
-@click.command(cls=Verb, short_help="Prove that a mask is the only change to a model.")
+@click.command(cls=Verb, short_help="Prove that a mask or gates are all that changed.")
 @click.argument("hardened", type=MODEL)
 @declared_options("verify")
 def verify(hardened: Path, **options: Any) -> int:

@@ -125,6 +125,9 @@ def not_read(path: Path) -> DataError:
     if known is not None:
         what, todo = known
         return DataError(f"{shown(path)} is {what}, which is not read: {todo}")
+    if path.suffix == ".py":
+        name = shown(path)
+        return DataError(f"{name} is a program: {name}:FUNCTION runs a function that yields (x, y)")
     return DataError(
         f"{shown(path)} is no data that cloakify reads: give a folder of class folders with "
         "images, a .npz, .npy, .csv, .jsonl, .tar, .tar.gz, .parquet or .arrow file"

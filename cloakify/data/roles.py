@@ -164,6 +164,6 @@ def no_labels(path: Path, names: Sequence[str]) -> DataError:
     wanted = ", ".join(map(repr, LABEL_NAMES))
     return DataError(
         f"{shown(path)} has no column of labels ({some([*names])}): call that of the labels one of "
-        f"{wanted}, name it by --labels COLUMN, or pass --labels model to take the model's own "
-        "answers"
+        f"{wanted}, name it by --labels COLUMN (a column of 0 and 1 for each class: by --labels "
+        "COLUMN,COLUMN,…), or pass --labels model to take the model's own answers"
     )

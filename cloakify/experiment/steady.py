@@ -46,7 +46,7 @@ class SteadyProgress:
             if time.monotonic() - self._last < PAUSE:
                 return
             if self._done >= self._total:
-                self._stage, self._done, self._total = f"after {self._stage}", 0, 1
+                self._stage, self._done, self._total = f"work after {self._stage}", 0, 1
                 self._runs = 1
             name = self._stage
             self._tell(f"{name} · {self._runs} runs", self._done, self._total)

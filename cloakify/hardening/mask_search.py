@@ -18,6 +18,7 @@ from cloakify.data.splits import some_of
 from cloakify.engine.engine import Engine
 from cloakify.engine.task import Job, untold
 from cloakify.experiment.chosen_attacks import evaluation_attack
+from cloakify.experiment.counting import counted
 from cloakify.experiment.effort import effort_of
 from cloakify.experiment.experiment import Experiment, Progress
 from cloakify.experiment.subject import SOURCE, Subject
@@ -101,7 +102,7 @@ def choose_mask(
     def curves_of(rankings: _Rankings) -> _Curves:
         return _count(rankings, parts, calibration.head, len(select), progress)
 
-    rankings = {name: _rank(name, calibration) for name in candidates(setting.masking.score)}
+    rankings = _ranked(candidates(setting.masking.score), calibration, "", progress)
     conservative = setting.masking.score == AUTO
     choices = _given(rankings, experiment, setting)
     if not choices:
@@ -127,8 +128,9 @@ def choose_mask(
     race = MaskRace(subject, engine, compared, opening, comparing)
     best = race.run(choices, "comparing masks", progress)
     for number in range(2, (setting.masking.rounds or effort.rounds) + 1):
-        calibration = _answered(subject, engine, best, attack, calibration)
-        rankings = {f"{name}, round {number}": _rank(name, calibration) for name in LEARNING}
+        again = f", round {number}"
+        calibration = _answered(subject, engine, best, attack, calibration, again, progress)
+        rankings = _ranked(LEARNING, calibration, again, progress)
         choices = _given(rankings, experiment, setting) or _within_budget(
             curves_of(rankings), setting.masking.max_accuracy_drop, conservative
         )
@@ -139,8 +141,19 @@ def choose_mask(
     return best
 
 
-def _rank(name: str, calibration: Calibration) -> tuple[Indices, ...]:
-    return RANKINGS[name](calibration.statistics, calibration.head, calibration.captured)
+def _ranked(
+    names: Iterable[str], calibration: Calibration, again: str, progress: Progress
+) -> _Rankings:
+    """Rank the features by each score, which may take a while without a run of the model."""
+    names = tuple(names)
+    rankings: _Rankings = {}
+    count = counted(progress, f"ranking features{again}", len(names))
+    for name in names:
+        rankings[f"{name}{again}"] = RANKINGS[name](
+            calibration.statistics, calibration.head, calibration.captured
+        )
+        count(1)
+    return rankings
 
 
 def _given(rankings: _Rankings, experiment: Experiment, setting: HardenSetting) -> list[MaskChoice]:
@@ -188,11 +201,14 @@ def _answered(
     choice: MaskChoice,
     attack: Attack,
     calibration: Calibration,
+    again: str,
+    progress: Progress,
 ) -> Calibration:
     """Add the features of samples attacked on the masked model to the captured ones."""
     captured = calibration.captured
     chunks = in_chunks(calibration.kept, subject.targets[SOURCE].span)
     task = Capturing(attack, calibration.rank, choice.mask)
-    for part in engine.map(Job(task, chunks), untold):
+    job = Job(task, chunks)
+    for part in engine.map(job, counted(progress, f"calibrating{again}", job.work)):
         captured = captured.with_attacked(part["attacked"], part["y"])
     return replace(calibration, captured=captured)

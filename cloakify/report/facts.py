@@ -100,7 +100,8 @@ def _of_harden(report: HardenReport) -> Iterable[Fact]:
     what = f"{mask.removed} of {mask.total} features removed ({share:.2f} %)"
     if mask.method == "tuned":
         shifts = f" and {mask.shifts} shifts" if mask.shifts else ""
-        what = f"{mask.total} gates{shifts} through the network, {mask.removed} of the gates 0"
+        zeros = f", {mask.removed} of the gates 0" if mask.removed else ""
+        what = f"{mask.total} gates{shifts} through the network{zeros}"
     yield "Mask", f"{mask.method}{score}: {what}"
     yield "Mask sha256", mask.sha256
     if mask.unlabelled:

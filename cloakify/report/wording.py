@@ -21,9 +21,12 @@ def points(figure: Difference) -> str:
 
 
 def budget(eps: float) -> str:
-    """Write a budget as a fraction of 255 where it is one (``8/255``), else as a decimal."""
+    """Write a budget as a fraction of 255 where it is one (``8/255``), else as a decimal.
+
+    51/255 and its multiples are 0.2, 0.4, … whatever the data are.
+    """
     levels = eps * 255
-    if eps <= 1 and round(levels) >= 1 and abs(levels - round(levels)) < 1e-6:
+    if eps <= 1 and round(levels) % 51 and abs(levels - round(levels)) < 1e-6:
         return f"{round(levels)}/255"
     return f"{eps:.4g}"
 

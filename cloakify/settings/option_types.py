@@ -116,7 +116,9 @@ def write(value: Any) -> str:
         return str(value).lower()
     if isinstance(value, float):
         levels = round(value * 255) if 0 < value < 1 else 0
-        return f"{levels}/255" if levels / 255 == value != 0 else repr(value).removesuffix(".0")
+        # 51/255 is 0.2.
+        as_levels = levels % 51 and levels / 255 == value
+        return f"{levels}/255" if as_levels else repr(value).removesuffix(".0")
     return url_of(value) or str(value)
 
 

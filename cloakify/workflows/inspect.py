@@ -199,7 +199,8 @@ def _inputs(file: OnnxFile, entry: AttackPoint) -> str:
         made = input_settings(file, entry, DataOptions())
     except CloakifyError as error:
         return f"unknown: {error}"
-    return f"{made} ({made.source or 'nothing says otherwise'})"
+    what = made.numbers if entry.input.channel_axis is None else made
+    return f"{what} ({made.source or 'nothing says otherwise'})"
 
 
 def _search(model: ModelProto, wanted: Wanted) -> tuple[ClassifierSearch | None, str | None]:

@@ -249,7 +249,8 @@ def _summary(said: Mapping[str, str], ending: Ending, tuned: bool) -> str:
         return f"{removed} of {total} features of {ending.node!r} masked"
     form = "folded into the weights" if said.get("emit") == "fold" else "as nodes of the graph"
     shifts = f" and {said[SHIFTS]} shifts" if SHIFTS in said else ""
-    return f"{total} gates{shifts} {form}, {removed} of the gates 0"
+    zeros = "" if removed in (None, "0") else f", {removed} of the gates 0"
+    return f"{total} gates{shifts} {form}{zeros}"
 
 
 def _strange_source(before: OnnxFile, said: Mapping[str, str]) -> list[str]:

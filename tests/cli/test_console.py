@@ -35,6 +35,14 @@ def test_a_long_step_still_gives_a_sign_of_life(capsys: pytest.CaptureFixture[st
 
 
 @pytest.mark.usefixtures("hasty")
+def test_work_of_no_known_amount_has_no_share_done(capsys: pytest.CaptureFixture[str]) -> None:
+    with console.progress_bars(quiet=False) as progress:
+        progress("work after attacking · 3 runs", 0, 1)
+        time.sleep(0.2)
+    assert lines(capsys)[-1].startswith("work after attacking · 3 runs after 1 s")
+
+
+@pytest.mark.usefixtures("hasty")
 def test_quiet_is_quiet(capsys: pytest.CaptureFixture[str]) -> None:
     with console.progress_bars(quiet=True) as progress:
         progress("attacking", 1, 4)

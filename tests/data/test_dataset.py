@@ -120,6 +120,9 @@ def test_what_is_no_data(tmp_path, spec):
     (tmp_path / "d.docx").touch()
     with pytest.raises(DataError, match=r"d.docx is no data that cloakify reads"):
         open_data(tmp_path / "d.docx", spec(1, 4, 4), PLAIN)
+    (tmp_path / "d.py").touch()
+    with pytest.raises(DataError, match=r"d.py is a program: .*d.py:FUNCTION"):
+        open_data(tmp_path / "d.py", spec(1, 4, 4), PLAIN)
 
 
 def test_the_digest_is_as_documented(data):

@@ -55,6 +55,6 @@ def test_no_stage_stands_at_its_end_while_the_model_runs(clock: list[float]) -> 
         ("starting · 1 runs", 0, 1),
         ("starting · 2 runs", 0, 1),
         ("mask sizes", 4, 4),
-        ("after mask sizes · 1 runs", 0, 1),
-        ("after mask sizes · 2 runs", 0, 1),
+        ("work after mask sizes · 1 runs", 0, 1),
+        ("work after mask sizes · 2 runs", 0, 1),
     ]

@@ -80,4 +80,4 @@ def test_wrong_text_is_one_line_with_what_is_taken(name: str, text: str) -> None
 def test_numbers_keep_their_last_bit(number: float, level: int) -> None:
     eps = option("eps")
     assert eps.parse(eps.write(number)) == number
-    assert eps.write(level / 255) == f"{level}/255"
+    assert eps.write(level / 255) == (f"{level}/255" if level % 51 else f"0.{level // 51 * 2}")

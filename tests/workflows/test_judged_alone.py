@@ -128,6 +128,8 @@ def test_trees_have_no_gradient_and_no_place_for_a_mask(data, tmp_path):
     seen = inspect(path)
     assert seen.head is None
     assert seen.answers == "one of 3 classes (TreeEnsembleClassifier 'trees')"
+    # Rows of numbers have neither colours nor a size.
+    assert seen.inputs == "scale 1, mean 0, std 1 (nothing says otherwise)"
     assert seen.coverage is not None
     assert seen.coverage.missing == ("TreeEnsembleClassifier (trees)",)
 

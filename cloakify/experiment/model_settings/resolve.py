@@ -77,16 +77,21 @@ class InputSettings:
         )
         return same and self.fit.does_as(other.fit)
 
-    def __str__(self) -> str:
-        done, fit = self.preprocessing, self.fit
-        numbers = ", ".join(
+    @property
+    def numbers(self) -> str:
+        """What becomes of values, whether or not they are an image's."""
+        done = self.preprocessing
+        return ", ".join(
             f"{name} {','.join(f'{value:.6g}' for value in values)}"
             for name, values in (("scale", (done.scale,)), ("mean", done.mean), ("std", done.std))
         )
+
+    def __str__(self) -> str:
+        fit = self.fit
         to = "" if fit.scaled is None else f" of {fit.scaled}"
         if fit.crop_pct is not None:
             to = f" at {fit.crop_pct:g}"
-        return f"{numbers}; {fit.channels}; {fit.resize}{to}, {fit.interpolation}"
+        return f"{self.numbers}; {fit.channels}; {fit.resize}{to}, {fit.interpolation}"
 
 
 def input_settings(file: OnnxFile, point: AttackPoint, options: DataOptions) -> InputSettings:
