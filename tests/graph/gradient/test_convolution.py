@@ -121,13 +121,15 @@ def test_windows_that_lie_in_the_padding_give_nothing(size: list[int], constant:
     check_both(text, {"x": x} if constant else {"x": x, "w": weights}, ["x"])
 
 
-@pytest.mark.parametrize("per_channel", [True, False])
-def test_weights_that_are_dequantised_are_the_numbers_they_stand_for(per_channel: bool) -> None:
+@pytest.mark.parametrize("axis", [None, 0, 1])
+def test_weights_that_are_dequantised_are_the_numbers_they_stand_for(axis: int | None) -> None:
+    """With one scale, or with one along an axis: the second where none is named."""
     rng = np.random.default_rng(0)
     stored = rng.integers(-100, 100, (3, 2, 2, 2)).astype(np.int8)
-    scale = np.array([0.5, 0.25, 0.125] if per_channel else 0.5, np.float32)
-    zero = np.array([3, -7, 0] if per_channel else 5, np.int8)
-    wide = (3, 1, 1, 1) if per_channel else ()
+    count = () if axis is None else stored.shape[axis]
+    scale = rng.choice(np.float32([0.5, 0.25, 0.125]), count, replace=False)
+    zero = rng.integers(-9, 9, count).astype(np.int8)
+    wide = [count if place == axis else 1 for place in range(4)]
     real = (stored.astype(np.float32) - zero.reshape(wide)) * scale.reshape(wide)
 
     def gradient(body: str, **constants: np.ndarray) -> np.ndarray:
@@ -147,6 +149,9 @@ def test_weights_that_are_dequantised_are_the_numbers_they_stand_for(per_channel
     x = rng.standard_normal((1, 2, 5, 5)).astype(np.float32)
     g = rng.standard_normal((1, 3, 4, 4)).astype(np.float32)
     quantised = gradient(
-        "w = DequantizeLinear<axis = 0>(q, s, z) y = Conv(x, w)", q=stored, s=scale, z=zero
+        f"w = DequantizeLinear{'<axis = 0>' if axis == 0 else ''}(q, s, z) y = Conv(x, w)",
+        q=stored,
+        s=np.asarray(scale),
+        z=np.asarray(zero),
     )
     np.testing.assert_allclose(quantised, gradient("y = Conv(x, w)", w=real), rtol=1e-5)
