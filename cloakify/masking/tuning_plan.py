@@ -42,14 +42,14 @@ class TuningPlan:
         Of the order of the samples, of their mixing and of the random starts.
     """
 
-    steps: int = 400
+    steps: int
     batch_size: int = 128
     rate: float = 0.03
     step_ratio: float = 1.25
     own_rate: float = 0.3
     warmup: float = 0.1
     clean_share: float = 0.25
-    max_accuracy_drop: float = 0.01
+    max_accuracy_drop: float
     checks: int = 5
     patience: int = 3
     kind: Kind = "positive"

@@ -32,7 +32,7 @@ def lesson_of(draw: Draw, count: int) -> Lesson:
 @pytest.mark.parametrize("batch_size", [1, 4, 32])
 def test_the_same_bytes_of_any_width(tmp_path: Path, batch_size: int, mixtures: int) -> None:
     gates = Gates(tmp_path, batch_size=batch_size)
-    plan = TuningPlan(steps=3, batch_size=COUNT, mixtures=mixtures)
+    plan = TuningPlan(steps=3, max_accuracy_drop=0.01, batch_size=COUNT, mixtures=mixtures)
     # Of so few samples some are in a step twice.
     course = Course([np.arange(15)], plan)
     count = sum(site.channels for site in gates.sites)
@@ -56,7 +56,7 @@ def test_answers_that_are_remembered_are_those_that_are_asked(
     tmp_path: Path, mixtures: int
 ) -> None:
     gates = Gates(tmp_path, batch_size=4)
-    plan = TuningPlan(steps=3, batch_size=COUNT, mixtures=mixtures)
+    plan = TuningPlan(steps=3, max_accuracy_drop=0.01, batch_size=COUNT, mixtures=mixtures)
     course = Course([np.arange(3, 20)], plan)
     lesson = lesson_of(course.draw(0), sum(site.channels for site in gates.sites))
     asking, knowing = gates.work(plan=plan), gates.work(plan=plan)
@@ -77,7 +77,7 @@ def test_what_is_not_seen_again_is_not_remembered(
 ) -> None:
     gates = Gates(tmp_path, batch_size=4)
     engine = Wide(gates.subject, 1)
-    plan = TuningPlan(steps=3, batch_size=COUNT, mixtures=mixtures)
+    plan = TuningPlan(steps=3, max_accuracy_drop=0.01, batch_size=COUNT, mixtures=mixtures)
     gates.work(engine, plan).remember(Course([np.arange(samples)], plan))
     assert not engine.begun
 
@@ -85,7 +85,7 @@ def test_what_is_not_seen_again_is_not_remembered(
 def test_what_shards_learn_adds_up_to_the_gradient_of_all(tmp_path: Path) -> None:
     """Against differences of the loss, on samples that nobody attacks."""
     gates = Gates(tmp_path, batch_size=4)
-    plan = TuningPlan(steps=3, batch_size=COUNT)
+    plan = TuningPlan(steps=3, max_accuracy_drop=0.01, batch_size=COUNT)
     count = sum(site.channels for site in gates.sites)
     draw = Course([np.arange(40)], plan).draw(0)
     one = lesson_of(draw, count)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cloakify.masking.clean_cost import LEAST, MOST, CleanCost
@@ -12,17 +12,21 @@ from cloakify.masking.clean_cost import LEAST, MOST, CleanCost
 RIGHT = 20000
 
 
-def classes(rng: np.random.Generator, beta: float) -> tuple[np.ndarray, np.ndarray]:
+def classes(
+    rng: np.random.Generator, beta: float, count: int = RIGHT
+) -> tuple[np.ndarray, np.ndarray]:
     """Logits, and labels drawn from the softmax of beta times them."""
-    logits = rng.normal(0, 2, (RIGHT, 4)).astype(np.float32)
+    logits = rng.normal(0, 2, (count, 4)).astype(np.float32)
     odds = np.exp(beta * logits.astype(float))
     odds /= odds.sum(axis=1, keepdims=True)
-    return logits, (odds.cumsum(axis=1) > rng.random((RIGHT, 1))).argmax(axis=1)
+    return logits, (odds.cumsum(axis=1) > rng.random((count, 1))).argmax(axis=1)
 
 
-def several(rng: np.random.Generator, beta: float) -> tuple[np.ndarray, np.ndarray]:
+def several(
+    rng: np.random.Generator, beta: float, count: int = RIGHT
+) -> tuple[np.ndarray, np.ndarray]:
     """The same of independent labels."""
-    logits = rng.normal(0, 2, (RIGHT, 3)).astype(np.float32)
+    logits = rng.normal(0, 2, (count, 3)).astype(np.float32)
     return logits, (rng.random(logits.shape) < 1 / (1 + np.exp(-beta * logits))).astype(np.int64)
 
 
@@ -43,6 +47,34 @@ def test_the_expected_cost_is_what_labels_show(draw: object, beta: float) -> Non
     # Labels tell the same on so many samples, and scatter far more.
     assert costs.mean() == pytest.approx(lost.mean(), abs=4 * lost.std() / RIGHT**0.5)
     assert costs.std() < 0.7 * lost.std()
+
+
+@settings(max_examples=30)
+@given(st.floats(-8, 8), st.integers(0, 2**32 - 1), st.booleans())
+def test_logits_of_another_scale_have_another_temperature(
+    octaves: float, seed: int, independent: bool
+) -> None:
+    """So that the product is the same, from a sixteenth to sixteen."""
+    logits, labels = (several if independent else classes)(np.random.default_rng(seed), 1.0, 300)
+    alone = CleanCost(logits, labels).inverse_temperature
+    scale = np.float32(2**octaves)
+    found = CleanCost(scale * logits, labels).inverse_temperature
+    assert found == pytest.approx(np.clip(alone / scale, 1 / 16, 16), rel=1e-3)
+    # It is the likeliest, but for the ends.
+    if 0.99 * found > 1 / 16 and 1.01 * found < 16:
+        below, there, above = (
+            likelihood(part * found * scale * logits.astype(float), labels)
+            for part in (0.99, 1, 1.01)
+        )
+        assert there >= max(below, above)
+
+
+def likelihood(logits: np.ndarray, labels: np.ndarray) -> float:
+    """Return the logarithm of the probability of all labels."""
+    if labels.ndim == 2:
+        return float(-np.logaddexp(0, np.where(labels, -logits, logits)).sum())
+    own = logits[np.arange(len(labels)), labels]
+    return float((own - np.logaddexp.reduce(logits, axis=1)).sum())
 
 
 @given(st.integers(0, 2**32 - 1))

@@ -120,6 +120,33 @@ def test_best_size_by_hand() -> None:
     assert best_size(flat, 0.0) == 1
 
 
+@given(
+    st.lists(st.tuples(*[st.integers(0, 12)] * 3), min_size=2, max_size=8),
+    st.sampled_from([1, 2, 12]),
+    st.integers(0, 12),
+    st.booleans(),
+)
+def test_best_size_by_looking_at_each(
+    points: list[tuple[int, int, int]], kinds: int, allowed: int, conservative: bool
+) -> None:
+    """In whole numbers; a standard error is the root of the answers that have changed."""
+    first = max(points[0][:2])
+    kept = [first, *(min(first, *point[:2]) for point in points[1:])]
+    clean = [first, *(max(point[:2]) for point in points[1:])]
+    # None withstands, few sizes differ, or most do.
+    attacked = [point[2] % kinds for point in points]
+    best = None
+    for size in range(1, len(points)):
+        left = allowed - (first - clean[size])
+        changed = (first - kept[size]) + (clean[size] - kept[size])
+        fits = left >= 0 and (left**2 >= changed or not conservative)
+        if fits and (best is None or attacked[size] > attacked[best]):
+            best = size
+    counts = (np.array(values) for values in (clean, attacked, kept))
+    whole = MaskCurve(np.arange(len(points) - 1), 24, *counts)
+    assert best_size(whole, allowed / 24, conservative=conservative) == best
+
+
 def test_a_loss_that_may_be_larger_elsewhere() -> None:
     """At size 2 one answer is lost on balance, but nine have changed: one standard error is 3."""
     curve = MaskCurve(

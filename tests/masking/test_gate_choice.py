@@ -80,6 +80,30 @@ def test_gates_that_cost_too_much_are_drawn_back() -> None:
     assert choice.metrics.robust == 60 and choice.metrics.drop == pytest.approx(0.05)
 
 
+@given(st.integers(0, 60), st.integers(0, 30))
+def test_the_strongest_of_the_strengths_within_the_budget_is_tried_and_no_other(
+    cost: int, budget: int
+) -> None:
+    """Against twentieths up to 1.15, one by one."""
+    points = [checkpoint(0, 90, 50), Checkpoint(1, np.ones((1, 2)), metrics(90 - cost, 70))]
+    tried = []
+
+    def evaluate(theta: np.ndarray) -> GateMetrics:
+        tried.append(round(float(theta[0, 0]) * 20))
+        return metrics(90 - cost * theta[0, 0], round(50 + 20 * theta[0, 0]))
+
+    within = [number for number in range(1, 24) if number * cost <= 20 * budget]
+    best = max(within, default=0)
+    given_so = (points, POSITIVE, budget / 100, evaluate, lambda theta: cost * theta[0, 0] / 100)
+    if best:
+        assert round(choose_gates(*given_so).strength * 20) == best
+    else:
+        with pytest.raises(GateError):
+            choose_gates(*given_so)
+    # At full strength it is known how they fare, and of gates of 1 as well.
+    assert tried == [best] * (best not in (0, 20))
+
+
 def test_shifts_are_drawn_back_in_proportion() -> None:
     points = [checkpoint(0, 90, 50), checkpoint(1, 80, 70, 1.0)]
     parameters = Parameters("positive", np.array([0.0, 3.0]))

@@ -46,7 +46,7 @@ def test_a_draw_is_the_same_whenever_and_in_whatever_parts(
     samples: int, folds: int, step: int, count: int
 ) -> None:
     """A fold of few samples comes round within one batch."""
-    plan = TuningPlan(steps=5, batch_size=8, mixtures=count, seed=3)
+    plan = TuningPlan(steps=5, max_accuracy_drop=0.01, batch_size=8, mixtures=count, seed=3)
     dealt = [100 + np.arange(samples)[place::folds] for place in range(folds)]
     fold = 0 if folds == 1 else [0, 0, 1, 0, folds - 1][step]
     course = Course(dealt, plan)
@@ -70,7 +70,7 @@ def test_a_draw_is_the_same_whenever_and_in_whatever_parts(
 
 
 def test_a_sample_is_mixed_otherwise_each_time_it_comes_round() -> None:
-    plan = TuningPlan(steps=20, batch_size=8, mixtures=4, seed=3)
+    plan = TuningPlan(steps=20, max_accuracy_drop=0.01, batch_size=8, mixtures=4, seed=3)
     course = Course([np.arange(11)], plan)
     draws = [course.draw(step) for step in range(20)]
     index = np.concatenate([draw.index for draw in draws])

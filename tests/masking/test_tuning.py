@@ -28,7 +28,7 @@ from cloakify.numeric.arrays import Doubles
 from cloakify.runtime import Device
 from tests.support.fragile import EPS, fragile_model, write_fragile
 
-PLAN = TuningPlan(steps=60, batch_size=32, rate=0.1, checks=3)
+PLAN = TuningPlan(steps=60, max_accuracy_drop=0.01, batch_size=32, rate=0.1, checks=3)
 
 
 class Bench:
@@ -201,7 +201,7 @@ def test_folds_are_tuned_in_turns_each_on_its_own(tmp_path: Path) -> None:
 
 
 def test_patience_ends_a_run_that_finds_nothing(bench: Bench) -> None:
-    plan = TuningPlan(steps=60, batch_size=32, checks=6, patience=2)
+    plan = TuningPlan(steps=60, max_accuracy_drop=0.01, batch_size=32, checks=6, patience=2)
     stuck = GateMetrics(10, 10, 10, 5, 5, 0, 0)
     outcome = bench.tune(plan, evaluate=lambda theta: stuck)
     assert (outcome.end, outcome.state.step) == ("patience", 20)

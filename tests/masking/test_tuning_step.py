@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +34,7 @@ from cloakify.numeric.arrays import Array, Labels
 from tests.masking.test_tuning import Bench
 from tests.support.fragile import EPS
 
-PLAN = TuningPlan(steps=20, batch_size=40, warmup=0.5, clean_share=0.25)
+PLAN = TuningPlan(steps=20, max_accuracy_drop=0.01, batch_size=40, warmup=0.5, clean_share=0.25)
 LEFT = 10
 TWO = Parameters("positive", np.zeros(2))
 
@@ -96,7 +97,7 @@ def test_steps_of_an_attack_share_its_length(
 
     monkeypatch.setattr(bench.model.target, "step", noted)
     (batch,) = bench.dataset.batches(np.arange(20), 20)
-    attack_batch(bench.model, batch, bench.threat, TuningPlan(step_ratio=0.8), steps, 0)
+    attack_batch(bench.model, batch, bench.threat, replace(PLAN, step_ratio=0.8), steps, 0)
     # Each as long as makes the squares add up to that of a single step.
     assert len(sizes) == steps
     assert np.square(sizes).sum() == pytest.approx((0.8 * EPS) ** 2)
@@ -141,7 +142,7 @@ def test_clean_weight_doubles_with_every_point_over_what_may_be_spent(
     def metrics(lost: float) -> GateMetrics:
         return GateMetrics(100, 500, 400, 50, 50, lost, 0)
 
-    plan = TuningPlan(max_accuracy_drop=drop)
+    plan = replace(PLAN, max_accuracy_drop=drop)
     first = Checkpoint(0, np.zeros((1, 2)), metrics(0))
     state = TuningState(10, TuningState.fresh(TWO).adams, clean_weight=weight, checkpoints=(first,))
     checked = _checked(state, plan, lambda theta: metrics(lost))

@@ -99,7 +99,7 @@ def find_segments(graph: gs.Graph, active: Collection[str]) -> list[Segment]:
 
 
 def _is_by_element(node: gs.Node) -> bool:
-    return node.op in _BY_ELEMENT and not node.domain and len(node.outputs) == 1
+    return node.op in _BY_ELEMENT and not node.domain
 
 
 def _alike(source: Tensor, target: Tensor) -> bool:

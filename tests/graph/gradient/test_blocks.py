@@ -79,6 +79,27 @@ def test_what_leaves_the_blocks_is_brought_back_where_it_meets_such() -> None:
         assert all(places.get(name, -1) < place for name in node.input)
 
 
+KEPT = """<ir_version: 8, opset_import: ["" : 18]>
+f (double[2, 2, 4, 4] x) => (double[2, 2, 4, 4] y)
+<double[2, 2, 1, 1] w = {0.5, -1.0, 1.5, 0.25}> {
+    a = Conv(x, w)
+    s = Sigmoid(a)
+    m = Mul(a, s)
+    c = Conv(m, w)
+    d = Conv(a, w)
+    y = Add(c, d)
+}"""
+
+
+def test_what_never_left_the_blocks_is_not_brought_back() -> None:
+    """Also where a rule has written several operators, whose shapes nobody has told."""
+    x = np.random.default_rng(0).standard_normal((2, 2, 4, 4))
+    check_both(KEPT, {"x": x})
+    narrow = onnx.parser.parse_model(KEPT.replace("double", "float"))
+    found = {node.op_type for node in gradient_model(narrow, {"x": x.shape}, ["x"]).graph.node}
+    assert "Sum" in found and "AveragePool" not in found
+
+
 CROPPED = """<ir_version: 8, opset_import: ["" : 18]>
 f (double[2, 2, 4, 4] x) => (double[2, 2, 3, 3] y, double[2, 2, 4, 4] z)
 <double[2, 2, 1, 1] w = {0.5, -1.0, 1.5, 0.25}, int64[2] low = {0, 0}, int64[2] high = {3, 3},

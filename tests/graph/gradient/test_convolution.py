@@ -121,32 +121,64 @@ def test_windows_that_lie_in_the_padding_give_nothing(size: list[int], constant:
     check_both(text, {"x": x} if constant else {"x": x, "w": weights}, ["x"])
 
 
-@pytest.mark.parametrize("per_channel", [True, False])
-def test_weights_that_are_dequantised_are_the_numbers_they_stand_for(per_channel: bool) -> None:
-    rng = np.random.default_rng(0)
-    stored = rng.integers(-100, 100, (3, 2, 2, 2)).astype(np.int8)
-    scale = np.array([0.5, 0.25, 0.125] if per_channel else 0.5, np.float32)
-    zero = np.array([3, -7, 0] if per_channel else 5, np.int8)
-    wide = (3, 1, 1, 1) if per_channel else ()
-    real = (stored.astype(np.float32) - zero.reshape(wide)) * scale.reshape(wide)
+STORED = np.random.default_rng(0).integers(-100, 100, (3, 5, 2, 2)).astype(np.int8)
+SCALES, ZEROS = np.float32([0.5, 0.25, 0.125, 2, 1]), np.int8([3, -7, 0, 9, -1])
 
-    def gradient(body: str, **constants: np.ndarray) -> np.ndarray:
-        model = onnx.parser.parse_model(
-            f"""<ir_version: 8, opset_import: ["" : 18]>
-            f (float[1, 2, 5, 5] x) => (float y) {{ {body} }}"""
-        )
-        for name, values in constants.items():
-            model.graph.initializer.append(onnx.numpy_helper.from_array(values, name))
-        built = gradient_model(model, {"x": x.shape}, ["x"]).SerializeToString()
-        session = ort.InferenceSession(built, providers=["CPUExecutionProvider"])
-        # The gradient may have no need of x.
-        feeds = {value.name: {"x": x}.get(value.name, g) for value in session.get_inputs()}
-        (found,) = session.run(None, feeds)
-        return np.asarray(found)
 
-    x = rng.standard_normal((1, 2, 5, 5)).astype(np.float32)
+def dequantised(stored: np.ndarray, scale: np.ndarray, zero: np.ndarray, axis: int) -> np.ndarray:
+    wide = [-1 if place == axis and np.ndim(scale) else 1 for place in range(stored.ndim)]
+    real = stored.astype(np.float32) - zero.astype(np.float32).reshape(wide)
+    return np.asarray(real * scale.reshape(wide), np.float32)
+
+
+# How weights w are made of q, s and z; and what they are.
+KEPT = {
+    "w = DequantizeLinear(q, s)": (STORED, SCALES[0], None, 0),
+    "w = DequantizeLinear(q, s, z)": (STORED, SCALES[0], ZEROS[0], 0),
+    "w = DequantizeLinear<axis = 0>(q, s, z)": (STORED, SCALES[:3], ZEROS[:3], 0),
+    # Along the second axis where none is named.
+    "w = DequantizeLinear(q, s, z) ": (STORED, SCALES, ZEROS, 1),
+    "t = DequantizeLinear(q, s, z) w = Transpose<perm = [1, 0, 2, 3]>(t)": (
+        STORED.swapaxes(0, 1),
+        SCALES[:3],
+        ZEROS[:3],
+        1,
+    ),
+    "t = DequantizeLinear<axis = 3>(q, s, z) w = Transpose(t)": (
+        STORED.T,
+        SCALES[:3],
+        ZEROS[:3],
+        3,
+    ),
+    "c = Cast<to = 1>(q) w = Identity(c)": (STORED, None, None, 0),
+}
+
+
+@pytest.mark.parametrize("form", KEPT)
+def test_weights_are_the_numbers_they_stand_for(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where they are too many to be computed before, of more channels than three or four."""
+    monkeypatch.setattr("cloakify.graph.lowering.fold_shapes.LARGEST_FOLDED", 4)
+    stored, scale, zero, axis = KEPT[form]
+    by, without = np.float32(1) if scale is None else scale, np.int8(0) if zero is None else zero
+    real = dequantised(stored, by, without, axis)
+    real = real.swapaxes(0, 1) if "perm" in form else real.T if "Transpose" in form else real
+    rng = np.random.default_rng(1)
+    x = rng.standard_normal((1, 5, 5, 5)).astype(np.float32)
     g = rng.standard_normal((1, 3, 4, 4)).astype(np.float32)
-    quantised = gradient(
-        "w = DequantizeLinear<axis = 0>(q, s, z) y = Conv(x, w)", q=stored, s=scale, z=zero
+    model = onnx.parser.parse_model(
+        f"""<ir_version: 8, opset_import: ["" : 18]>
+        f (float[1, 5, 5, 5] x) => (float y) {{ {form} y = Conv(x, w) }}"""
     )
-    np.testing.assert_allclose(quantised, gradient("y = Conv(x, w)", w=real), rtol=1e-5)
+    for name, values in (("q", stored), ("s", scale), ("z", zero)):
+        if values is not None:
+            model.graph.initializer.append(onnx.numpy_helper.from_array(np.array(values), name))
+    built = gradient_model(model, {"x": x.shape}, ["x"])
+    session = ort.InferenceSession(built.SerializeToString(), providers=["CPUExecutionProvider"])
+    # The gradient may have no need of x.
+    feeds = {value.name: {"x": x}.get(value.name, g) for value in session.get_inputs()}
+    (found,) = session.run(None, feeds)
+    expected = np.zeros_like(x)
+    for row, column in np.ndindex(2, 2):
+        taps = np.einsum("nohw,oi->nihw", g, real[:, :, row, column])
+        expected[:, :, row : row + 4, column : column + 4] += taps
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-3)
