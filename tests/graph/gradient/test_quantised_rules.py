@@ -37,7 +37,6 @@ class Operator:
     function: Function
     weights: tuple[int, ...] = (1,)
     channels: int | None = None
-    signed: bool = False
 
 
 QUANTISED = "q, s, z, w, t, u, o, p"
@@ -168,6 +167,66 @@ def parsed(body: str, x: np.ndarray, given: dict[str, np.ndarray], output: str) 
         if name in body.replace(",", " ").replace(")", " ").replace("(", " ").split():
             model.graph.initializer.append(onnx.numpy_helper.from_array(np.array(values), name))
     return model
+
+
+# What puts out a float, or an integer that nothing is clipped of: whole bodies, from x to y.
+UNCLIPPED = {
+    "MatMulIntegerToFloat": Operator(
+        "q = QuantizeLinear(x, s, z)  y = com.microsoft.MatMulIntegerToFloat(q, w, s, t, z, u)",
+        (2, 3, 4),
+        lambda x, w: x @ w,
+        (4, 5),
+        channels=1,
+    ),
+    "MatMulIntegerToFloat, turned": Operator(
+        "q = QuantizeLinear(x, s, z)  y = com.microsoft.MatMulIntegerToFloat(w, q, t, s, u, z)",
+        (4, 5),
+        lambda x, w: w @ x,
+        (3, 4),
+    ),
+    "DynamicQuantizeMatMul": Operator(
+        "y = com.microsoft.DynamicQuantizeMatMul(x, w, t, u)",
+        (2, 3, 4),
+        lambda x, w: x @ w,
+        (4, 5),
+        channels=1,
+    ),
+    "MatMulInteger": Operator(
+        "q = QuantizeLinear(x, s, z)  i = MatMulInteger(q, w, z, u)  f = Cast<to = 1>(i)  "
+        "a = Mul(f, s)  y = Mul(a, t)",
+        (2, 3, 4),
+        lambda x, w: x @ w,
+        (4, 5),
+    ),
+    "ConvInteger": Operator(
+        "q = QuantizeLinear(x, s, z)  f = Mul(s, t)  "
+        "i = ConvInteger<group = 2, pads = [1, 0, 0, 1], strides = [1, 2]>(q, w, z, u)  "
+        "c = Cast<to = 1>(i)  y = Mul(c, f)",
+        (2, 4, 5, 6),
+        lambda x, w: functional.conv2d(functional.pad(x, (0, 1, 1, 0)), w, stride=(1, 2), groups=2),
+        (6, 2, 3, 2),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", UNCLIPPED)
+@given(data=st.data())
+@settings(max_examples=6, deadline=None)
+def test_what_is_not_clipped_has_all_of_it(name: str, data: st.DataObject) -> None:
+    operator = UNCLIPPED[name]
+    given_so = data.draw(numbers(operator))
+    x = given_so.pop("x")
+    tensor = torch.tensor(x, dtype=torch.float64, requires_grad=True)
+    weights = real(given_so["w"], given_so["t"], given_so["u"], operator.channels)
+    y = operator.function(tensor, weights)
+    seed = np.random.default_rng(0).standard_normal(y.shape).astype(np.float32)
+    (expected,) = torch.autograd.grad(y, tensor, torch.tensor(seed, dtype=torch.float64))
+    built = gradient_model(parsed(operator.call, x, given_so, "float y"), {"x": x.shape}, ["x"])
+    asked = {value.name for value in built.graph.input}
+    feeds = {name: values for name, values in {"x": x, "seed_y": seed}.items() if name in asked}
+    (found,) = run_once(built, feeds)
+    largest = float(expected.abs().max())
+    np.testing.assert_allclose(found, expected.numpy(), rtol=1e-4, atol=1e-5 * largest)
 
 
 @pytest.mark.parametrize("name", OPERATORS)
