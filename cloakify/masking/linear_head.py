@@ -171,9 +171,9 @@ def _real(values: Array, model: ModelProto, head: Head) -> Array:
     """Return scores as they are meant, where they come as quantised numbers."""
     if head.scale is None:
         return values
-    tensors = {tensor.name: tensor for tensor in model.graph.initializer}
-    scale, zero = (values_of(tensors[name]).astype(np.float32) for name in head.scale)
-    return np.asarray((values - zero) * scale, np.float32)
+    scale, zero = (_stored(model, name) for name in head.scale)
+    assert scale is not None and zero is not None, "what describes the head has seen to that"
+    return np.asarray((values - floats(zero)) * floats(scale), np.float32)
 
 
 def _positions(head: Head) -> int:
@@ -203,14 +203,13 @@ def _of_constants(model: ModelProto, head: Head) -> Array | None:
     ``None`` where they are not stored as they are, or something stands between them and the scores
     that changes these.
     """
-    node = next((node for node in model.graph.node if head.product in node.output), None)
-    tensors = {tensor.name: tensor for tensor in model.graph.initializer}
-    if not head.product or node is None or not {*node.input[3:6]} <= {*tensors, ""}:
+    if not head.product:
         return None
-    weight, scale, zero = (
-        values_of(tensors[name]).astype(np.float64) if name else np.zeros(1)
-        for name in node.input[3:6]
-    )
+    node = next(node for node in model.graph.node if head.product in node.output)
+    stored = [_stored(model, name) if name else np.zeros(1) for name in node.input[3:6]]
+    if any(values is None for values in stored):
+        return None
+    weight, scale, zero = (np.asarray(values, np.float64) for values in stored)
     attributes = {entry.name: entry for entry in node.attribute}
     classes_first = node.op_type == "QLinearConv" or (
         "transB" in attributes and attributes["transB"].i == 1

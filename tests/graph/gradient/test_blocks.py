@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 
 import numpy as np
@@ -9,6 +10,7 @@ import onnx
 import pytest
 
 from tests.support.gradcheck import gradient_model
+from tests.support.onnxtext import one_node, unknown
 from tests.support.ortcheck import check_both
 
 SQUEEZE_AND_EXCITATION = """<ir_version: 8, opset_import: ["" : 18]>
@@ -51,6 +53,15 @@ def test_gates_that_no_convolution_reads_stay() -> None:
     model = gradient_model(onnx.parser.parse_model(text), {"x": (2, 2, 3, 4)}, ["x"])
     (product,) = (node for node in model.graph.node if "scaled" in node.output)
     assert list(product.input) == ["x", "gate"]
+
+
+@pytest.mark.parametrize("axes", list(itertools.combinations(range(5), 2)))
+def test_means_of_what_is_no_image(axes: tuple[int, int]) -> None:
+    """Of volumes, the axes that are an image's positions are not all there are."""
+    call = "m = ReduceMean<keepdims = 1>(x, axes)  y = Mul(x, m)"
+    constants = f"int64[2] axes = {{{axes[0]}, {axes[1]}}}"
+    text = one_node(call, unknown("double", 5) + " x", constants=constants)
+    check_both(text, {"x": np.random.default_rng(0).standard_normal((2, 3, 2, 3, 2))})
 
 
 RESIDUAL = """<ir_version: 8, opset_import: ["" : 18]>
