@@ -11,7 +11,7 @@ from hypothesis.extra import numpy as hnp
 
 from cloakify.errors import UnsupportedOperatorError
 from tests.support.gradcheck import check_gradient, gradient_model
-from tests.support.onnxtext import attributes, one_node, unknown
+from tests.support.onnxtext import attributes, constant, one_node, unknown
 from tests.support.ortcheck import check_both
 
 EPSILONS = st.sampled_from([1e-5, 1e-2, 0.3])
@@ -22,16 +22,21 @@ def normal(*shape: int, seed: int = 0) -> np.ndarray:
 
 
 @settings(max_examples=15, deadline=None)
-@given(hnp.array_shapes(min_dims=2, max_dims=4, max_side=4), EPSILONS)
-def test_batch_normalization(shape: tuple[int, ...], epsilon: float) -> None:
-    parameters = ", ".join(f"double[{shape[1]}] {name}" for name in "sbmv")
+@given(hnp.array_shapes(min_dims=2, max_dims=4, max_side=4), EPSILONS, st.booleans())
+def test_batch_normalization(shape: tuple[int, ...], epsilon: float, fixed: bool) -> None:
+    """Of images, with numbers that the file holds, it is another operator that goes back."""
+    count = shape[1]
+    values = {name: normal(count, seed=place) for place, name in enumerate("sbm")}
+    values["v"] = np.abs(normal(count)) + 0.1
+    kinds = ", ".join(f"double[{count}] {name}" for name in values)
+    stored = ", ".join(constant("double", n, [count], each.tolist()) for n, each in values.items())
+    x = f"{unknown('double', len(shape))} x"
     text = one_node(
         f"y = BatchNormalization{attributes(epsilon=epsilon)}(x, s, b, m, v)",
-        f"{unknown('double', len(shape))} x, {parameters}",
+        x if fixed else f"{x}, {kinds}",
+        constants=stored if fixed else "",
     )
-    feeds = {name: normal(shape[1], seed=place) for place, name in enumerate("sbm")}
-    feeds |= {"x": normal(*shape), "v": np.abs(normal(shape[1])) + 0.1}
-    check_both(text, feeds, ["x"])
+    check_both(text, {"x": normal(*shape)} | ({} if fixed else values), ["x"])
 
 
 def test_batch_normalization_in_training_mode_is_refused() -> None:
