@@ -102,6 +102,32 @@ def test_shift_alone_is_fooled() -> None:
     assert 22 not in gained[:5]
 
 
+@given(st.integers(1, 7), st.integers(0, 1000))
+def test_greedy_looks_again_after_every_feature_of_few(size: int, seed: int) -> None:
+    """By central differences of the loss; the steepest of what is left goes next."""
+    rng = np.random.default_rng(seed)
+    head = some_head(size, 3, seed)
+    clean, attacked = rng.standard_normal((2, 6, size)).astype(np.float32)
+    y = rng.integers(0, 3, 6)
+    captured, weights = Captured(clean, attacked, y, y), (0.2, 2.0)
+    for weight, found in zip(weights, greedy_rankings(head, captured, weights), strict=True):
+        mask, left, order = np.ones(size), set(range(size)), []
+        while left:
+            slopes = {}
+            for j in left:
+                moved = 1e-5 * np.eye(size)[j]
+                sides = [
+                    cross_entropy(head, attacked, y, there)
+                    + weight * cross_entropy(head, clean, y, there)
+                    for there in (mask + moved, mask - moved)
+                ]
+                slopes[j] = sides[0] - sides[1]
+            order.append(max(slopes, key=slopes.__getitem__))
+            left.remove(order[-1])
+            mask[order[-1]] = 0
+        assert found.tolist() == order
+
+
 @pytest.mark.parametrize("ranking", [greedy_rankings, relaxed_rankings])
 def test_a_feature_that_the_clean_samples_need_waits_where_they_count(ranking: object) -> None:
     """Feature 0 helps the attacker most and is all that tells class 0; 1 only helps him."""
