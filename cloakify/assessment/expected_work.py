@@ -6,6 +6,8 @@ budgets half of what stands is taken to fall with each doubling.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from cloakify.attacks import Attack
@@ -15,6 +17,7 @@ from cloakify.evaluation.planted_samples import PASSES, PLACES, PLANTED
 from cloakify.experiment.chosen_attacks import evaluation_attack
 from cloakify.experiment.effort import effort_of
 from cloakify.experiment.outlook import FALLEN, Outlook, Pace, Work
+from cloakify.graph.analysis.head import Head
 from cloakify.masking.rankings import products_of
 from cloakify.settings import HardenSetting
 
@@ -48,9 +51,7 @@ def outlook_of_plan(plan: AttackPlan, samples: int, models: int, pace: Pace) -> 
         # Noise, and the verdicts.
         work += Work(forwards=2 + len(plan.attacks) * left)
     if plan.white_box:
-        tried = sum((_attack(attack, 1.0) for attack in plan.white_box), Work())
-        planted = tried.times(PLACES) + Work(forwards=PASSES)
-        work += planted.times(min(PLANTED, samples) / samples)
+        work += _planted(plan.white_box, samples).times(1 / samples)
     work += _attack(plan.gradient_free_check, pace.left[-1]).times(on[plan.check_stride])
     standing = pace.left[-1]
     for _ in plan.extended_budgets:
@@ -64,19 +65,43 @@ def outlook_of_plan(plan: AttackPlan, samples: int, models: int, pace: Pace) -> 
     return Outlook(task, whole.seconds(pace), pace)
 
 
-def outlook_of_hardening(
-    setting: HardenSetting,
-    splits: Splits,
-    attack: Attack,
-    pace: Pace,
-    head: tuple[int, int],
-    tuning: tuple[str, float] | None = None,
+def outlook_of_masking(
+    setting: HardenSetting, splits: Splits, attack: Attack, pace: Pace, head: Head
 ) -> Outlook:
-    """Return what choosing a mask and judging it will take.
+    """Return what choosing a mask before a head and judging it will take."""
+    effort, left = effort_of(setting), pace.left[-1]
+    judged, work = _judging(setting, splits, attack, pace)
+    pairs = _attack(attack, 1.0) + Work(forwards=1)
+    rounds = 1
+    if setting.masking.score == "auto":
+        rounds = setting.masking.rounds or effort.rounds
+        race = Work(
+            forwards=1 + FINALISTS * left * effort.comparing_queries,
+            steps=RACING * pace.iterations(effort.comparing_steps + 1),
+        )
+        work += race.times(rounds * min(effort.compared, len(splits.select)))
+        # Later rounds know attacks on the best mask so far.
+        work += pairs.times((rounds - 1) * len(splits.fit))
+    work += pairs.times(len(splits.fit) + len(splits.select))
+    products = rounds * products_of(setting.masking.score) * head.num_features * head.num_classes
+    work += Work(graphs=MASKING_GRAPHS, products=products * len(splits.fit))
+    chosen = f"{len(splits.fit)} samples calibrate, {len(splits.select)} choose a mask"
+    return Outlook(f"{chosen}, {judged}", work.seconds(pace), pace)
 
-    ``head`` tells of how many features for how many classes masks are made. Where gates are tuned
-    in its place, ``tuning`` is what that is in words, and its seconds.
-    """
+
+def outlook_of_gates(
+    setting: HardenSetting, splits: Splits, attack: Attack, pace: Pace, tuning: tuple[str, float]
+) -> Outlook:
+    """Return what tuning gates, in words and in seconds, and judging them will take."""
+    judged, work = _judging(setting, splits, attack, pace)
+    task, seconds = tuning
+    return Outlook(f"{task}, {judged}", seconds + work.seconds(pace), pace)
+
+
+def _judging(
+    setting: HardenSetting, splits: Splits, attack: Attack, pace: Pace
+) -> tuple[str, Work]:
+    """Return in words, and as work, how what was made is judged."""
     effort, left = effort_of(setting), pace.left[-1]
     judging = evaluation_attack(setting, stop_early=True)
     onward = judging.steps if effort.onward is None else effort.onward
@@ -91,29 +116,14 @@ def outlook_of_hardening(
     work += PROBES.times(min(probed, len(splits.report)))
     checked = min(effort.checked, left * len(splits.report))
     work += Work(forwards=checked * effort.checking_queries)
-    planted = _attack(judging, 1.0).times(PLACES) + Work(forwards=PASSES)
-    work += planted.times(min(PLANTED, len(splits.report)))
-    judged = f"{len(splits.report)} samples judge it by {judging.name} ({judging.steps})"
-    if tuning is not None:
-        task, seconds = tuning
-        return Outlook(f"{task}, {judged}", seconds + work.seconds(pace), pace)
-    pairs = _attack(attack, 1.0) + Work(forwards=1)
-    rounds = 1
-    if setting.masking.score == "auto":
-        rounds = setting.masking.rounds or effort.rounds
-        race = Work(
-            forwards=1 + FINALISTS * left * effort.comparing_queries,
-            steps=RACING * pace.iterations(effort.comparing_steps + 1),
-        )
-        work += race.times(rounds * min(effort.compared, len(splits.select)))
-        # Later rounds know attacks on the best mask so far.
-        work += pairs.times((rounds - 1) * len(splits.fit))
-    work += pairs.times(len(splits.fit) + len(splits.select))
-    features, classes = head
-    products = rounds * products_of(setting.masking.score) * features * classes
-    work += Work(graphs=MASKING_GRAPHS, products=products * len(splits.fit))
-    chosen = f"{len(splits.fit)} samples calibrate, {len(splits.select)} choose a mask"
-    return Outlook(f"{chosen}, {judged}", work.seconds(pace), pace)
+    work += _planted([judging], len(splits.report))
+    return f"{len(splits.report)} samples judge it by {judging.name} ({judging.steps})", work
+
+
+def _planted(attacks: Sequence[Attack], samples: int) -> Work:
+    """Return what it takes to try attacks at some of the samples where something is planted."""
+    tried = sum((_attack(attack, 1.0) for attack in attacks), Work())
+    return (tried.times(PLACES) + Work(forwards=PASSES)).times(min(PLANTED, samples))
 
 
 def _attack(attack: Attack | None, share: float) -> Work:

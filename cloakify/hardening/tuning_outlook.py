@@ -11,7 +11,7 @@ import numpy as np
 from cloakify.data import Splits
 from cloakify.experiment.subject import Subject
 from cloakify.hardening.gate_evaluator import ATTACKED_SAMPLES, CLEAN_SAMPLES
-from cloakify.hardening.gate_layers import settled, sites_for
+from cloakify.hardening.gate_layers import sites_for
 from cloakify.hardening.gate_tasks import PGD_STEPS, gated_model, shard_size
 from cloakify.hardening.tuning_plan import folds_of, make_plan
 from cloakify.masking.course import Draw
@@ -48,6 +48,8 @@ class TuningPace:
 def measure_tuning(subject: Subject, setting: HardenSetting, splits: Splits) -> TuningPace:
     """Learn from as many samples as the device takes at once; their gates are of no matter.
 
+    What is gated is settled (:func:`~cloakify.hardening.gate_layers.settled`).
+
     Raises
     ------
     UsageError
@@ -58,7 +60,6 @@ def measure_tuning(subject: Subject, setting: HardenSetting, splits: Splits) -> 
         The graph has no gradient.
     """
     experiment = subject.first
-    setting = settled(setting, experiment)
     model = gated_model(subject, sites_for(experiment.classifier.file.outline, experiment, setting))
     plan, size = make_plan(setting, len(splits.fit)), shard_size(experiment)
     index = evenly(splits.fit, min(plan.batch_size, size * model.target.workers.count))
@@ -97,7 +98,6 @@ def outlook_of_tuning(
 ) -> tuple[str, float]:
     """Return what tuning gates is, in words, and how many seconds it will take."""
     experiment, further = subject.first, subject.further
-    setting = settled(setting, experiment)
     extra = 0 if further is None else len(further.indices)
     plan = make_plan(setting, len(splits.fit) + extra)
     folds, held_out = folds_of(splits, experiment.dataset.labels, plan.seed)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from msgspec import structs
 
-from cloakify.assessment.expected_work import outlook_of_hardening
+from cloakify.assessment.expected_work import outlook_of_gates, outlook_of_masking
 from cloakify.assessment.harden_report import (
     given_copies,
     harden_report,
@@ -39,6 +39,7 @@ from cloakify.experiment.stage_times import StageTimes
 from cloakify.experiment.subject import SOURCE, Subject
 from cloakify.experiment.time_budget import within_time
 from cloakify.hardening.candidate import HardenedCandidate
+from cloakify.hardening.gate_layers import settled
 from cloakify.hardening.gate_method import find_gate_candidate
 from cloakify.hardening.mask_method import find_mask_candidate
 from cloakify.hardening.tuning_outlook import measure_tuning, outlook_of_tuning
@@ -283,6 +284,9 @@ def _foretold(run: _Run, clock: StageTimes, told: Callable[[Outlook], None] | No
     """Measure how fast the model is, tell how long all will take, and keep to a time budget."""
     if told is None and run.setting.evaluation.time_budget is None:
         return run
+    # Looked for once, and not at each effort anew.
+    tuned = run.setting.masking.method == "tuned"
+    asked = settled(run.setting, run.experiment) if tuned else run.setting
     with clock.stage("pace"):
         pace = measure_pace(
             run.subject.targets[SOURCE],
@@ -291,20 +295,16 @@ def _foretold(run: _Run, clock: StageTimes, told: Callable[[Outlook], None] | No
             run.splits.report,
             gradients=follows_gradient(run.setting),
         )
-
-        tuned = run.setting.masking.method == "tuned"
-        tuning = measure_tuning(run.subject, run.setting, run.splits) if tuned else None
+        tuning = measure_tuning(run.subject, asked, run.splits) if tuned else None
 
     def outlook(setting: HardenSetting) -> Outlook:
         splits = _splits(run.experiment, setting)
-        ahead = None
-        if tuning is not None:
-            ahead = outlook_of_tuning(run.subject, setting, splits, tuning)
-        head = run.experiment.classifier.head
-        size = head.num_features, head.num_classes
-        return outlook_of_hardening(setting, splits, run.attack, pace, size, ahead)
+        common = (setting, splits, run.attack, pace)
+        if tuning is None:
+            return outlook_of_masking(*common, run.experiment.classifier.head)
+        return outlook_of_gates(*common, outlook_of_tuning(run.subject, setting, splits, tuning))
 
-    setting = within_time(run.setting, clock.spent, lambda tried: outlook(tried).seconds)
+    setting = within_time(asked, clock.spent, lambda tried: outlook(tried).seconds)
     if told is not None:
         told(outlook(setting))
     return run if setting is run.setting else run.with_setting(setting)

@@ -45,8 +45,8 @@ class Gates:
         source = open_source(model, setting.model, replace_mask=False)
         self.experiment = open_experiment(source, data, setting, lambda _: None)  # type: ignore[arg-type, return-value]
         self.subject = Subject([self.experiment], needs_head=True)
-        setting = settled(setting, self.experiment)
-        self.sites = sites_for(source.file.outline, self.experiment, setting)
+        self.setting = settled(setting, self.experiment)
+        self.sites = sites_for(source.file.outline, self.experiment, self.setting)
 
     def work(self, engine: Engine[Subject] | None = None, plan: TuningPlan = PLAN) -> GateWork:
         """Return what has tasks done."""

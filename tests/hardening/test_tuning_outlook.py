@@ -52,7 +52,7 @@ def test_what_is_reckoned_is_what_tuning_takes(
     gates = Gates(
         tmp_path, tune_steps=60, shifts=shifts, batch_size=1, max_accuracy_drop=0.2, samples=400
     )
-    subject, setting = gates.subject, gates.experiment.setting
+    subject, setting = gates.subject, gates.setting
     splits = gates.experiment.splits()
     tune_gates(subject, LocalEngine(subject), setting, splits, lambda *_: None)
     for kind, pace in (("forward", TuningPace(1, 0, 0)), ("both", TuningPace(0, 1, 1))):
@@ -62,7 +62,7 @@ def test_what_is_reckoned_is_what_tuning_takes(
 
 def test_paces_are_those_of_single_samples(tmp_path: Path) -> None:
     gates = Gates(tmp_path, tune_steps=60)
-    setting, splits = gates.experiment.setting, gates.experiment.splits()
+    setting, splits = gates.setting, gates.experiment.splits()
     pace = measure_tuning(gates.subject, setting, splits)
     assert 0 < pace.forward < pace.forward + pace.attack + pace.gradient < 1
     task, more = outlook_of_tuning(gates.subject, setting, splits, pace)

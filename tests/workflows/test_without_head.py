@@ -10,6 +10,7 @@ import onnxruntime as ort
 import pytest
 
 from cloakify.errors import HeadError, ModelError, UsageError
+from cloakify.experiment.outlook import Outlook
 from cloakify.onnxfile import read_metadata
 from cloakify.settings import AttackSetting, HardenSetting, ModelOptions
 from cloakify.workflows.attack import attack
@@ -66,8 +67,11 @@ def test_gates_are_tuned_on_all_members_and_proven(tmp_path: Path, ending: str) 
     with pytest.raises(HeadError, match="--method tuned needs no one head"):
         harden(model, data, tmp_path / "masked.onnx", MASKED)
     assert not (tmp_path / "masked.onnx").exists()
-    output = tmp_path / "tuned.onnx"
-    result = harden(model, data, output, TUNED)
+    output, told = tmp_path / "tuned.onnx", list[Outlook]()
+    result = harden(model, data, output, TUNED, told=told.append)
+    assert [outlook.task.partition(",")[0] for outlook in told] == [
+        "60 steps of 64 samples tune gates"
+    ]
     assert result.report.accuracy.source.clean.value == 1
     said = read_metadata(onnx.load(output))
     # Eight channels of each member, each with its shift.

@@ -30,16 +30,14 @@ def with_probabilities(model: ModelProto, judged: Collection[str]) -> ModelProto
         Scores that the model is judged by; a classifier stays that puts out one of these.
     """
     read = {name for node in model.graph.node for name in values_read(node)}
-    places = [
-        place for place, node in enumerate(model.graph.node) if _is_inner(node, read, set(judged))
-    ]
-    if not places:
+    inner = [_is_inner(node, read, judged) for node in model.graph.node]
+    if not any(inner):
         return model
     edited, names = ModelProto(), names_in(model)
     edited.CopyFrom(model)
     del edited.graph.node[:]
     scores: dict[str, str] = {}
-    for place, node in enumerate(model.graph.node):
+    for node, is_inner in zip(model.graph.node, inner, strict=True):
         edited.graph.node.append(node)
         if node.op_type == "Log" and node.input[0] in scores:
             # Small probabilities have logarithms, too.
@@ -48,7 +46,7 @@ def with_probabilities(model: ModelProto, judged: Collection[str]) -> ModelProto
                     "LogSoftmax", [scores[node.input[0]]], node.output, node.name, axis=1
                 )
             )
-        if place not in places:
+        if not is_inner:
             continue
         scored, probabilities = edited.graph.node[-1], node.output[1]
         scored.output[1] = names.fresh(f"{probabilities}_scores")
@@ -72,4 +70,5 @@ def _is_inner(node: NodeProto, read: Collection[str], judged: Collection[str]) -
     # With one score for two classes it is not written out at all.
     several = len(attribute(node, "intercepts", [])) > 1
     known = attribute(node, "post_transform", "NONE") in _TRANSFORMS
-    return several and known and node.output[1] in read and not set(node.output) & set(judged)
+    is_judged = any(name in judged for name in node.output)
+    return several and known and node.output[1] in read and not is_judged
