@@ -17,9 +17,6 @@ from cloakify.settings import HardenSetting
 # gates would learn them by heart.
 FEW_SAMPLES = 2000
 
-# Half as many again as hardly differ in what a step learns, so that there are twice as many steps.
-BATCH_SIZE = 64
-
 # More mixtures of a sample than are seen often, and few enough to ask the source for them.
 MIXTURES = 16
 
@@ -56,7 +53,6 @@ def make_plan(setting: HardenSetting, samples: int) -> TuningPlan:
     """Return how to tune on so many samples."""
     plan = TuningPlan(
         steps=setting.tuning.steps or effort_of(setting).tuning_steps,
-        batch_size=BATCH_SIZE,
         max_accuracy_drop=setting.masking.max_accuracy_drop,
         mixtures=MIXTURES if mixes_samples(setting, samples) else 0,
         seed=setting.run.seed,

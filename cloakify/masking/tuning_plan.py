@@ -14,7 +14,8 @@ class TuningPlan:
     Attributes
     ----------
     steps, batch_size
-        Steps of the optimiser and samples in each.
+        Steps of the optimiser and samples in each: of larger ones there is time for fewer, which
+        together learn less.
     rate
         Adam's learning rate; it falls to 0 along a cosine.
     step_ratio
@@ -43,7 +44,7 @@ class TuningPlan:
     """
 
     steps: int
-    batch_size: int = 128
+    batch_size: int = 64
     rate: float = 0.03
     step_ratio: float = 1.25
     own_rate: float = 0.3
