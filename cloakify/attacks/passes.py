@@ -12,8 +12,8 @@ from cloakify.errors import ModelError
 from cloakify.numeric.arrays import Array, filled
 from cloakify.runtime import Device
 
-# A full batch over the one that the last few samples of an iterated attack go through.
-TAIL = 4
+# In so many parts a batch can be filled; the last few samples of an iterated attack fill one.
+PARTS = 4
 
 # How many samples, and what to feed.
 Batch = tuple[int, dict[str, NDArray[np.generic]]]
@@ -134,12 +134,22 @@ def check_scores(
     )
 
 
-def lane_sizes(batch_size: int, *, fixed: bool) -> list[int]:
-    """Return the batch sizes that gradient graphs are built for, as they are needed; ascending."""
-    if fixed or batch_size < 2 * TAIL:
+def part_sizes(batch_size: int, *, fixed: bool) -> list[int]:
+    """Return the batch sizes that gradient graphs are built for, as they are needed; ascending.
+
+    Few samples would otherwise pay for a full batch.
+    """
+    if fixed or batch_size < 2 * PARTS:
         return [batch_size]
-    # The last few samples would otherwise pay for a full batch in every iteration.
-    return [batch_size // TAIL, batch_size]
+    return [-(-batch_size * part // PARTS) for part in range(1, PARTS + 1)]
+
+
+def lane_sizes(batch_size: int, *, fixed: bool) -> list[int]:
+    """Return those of an iterated attack, ascending: for all samples, and for the last few.
+
+    How many are left falls slowly, and is never long what another graph would be built for.
+    """
+    return sorted({*part_sizes(batch_size, fixed=fixed)[:: PARTS - 1]})
 
 
 def forward_size(samples: int, batch_size: int, device: Device) -> int:

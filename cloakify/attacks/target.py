@@ -283,7 +283,7 @@ class Target:
             straight_through=straight_through,
         )
         return Iteration(
-            self._sizes,
+            passes.lane_sizes(self.batch_size, fixed=self.spec.batch_size is not None),
             lambda size: self._followed.sessions.gradient(self._shapes(size, sample_shape), spec),
             self.spec.name,
             self.gradient_dtype,
@@ -306,17 +306,14 @@ class Target:
         bounds = {FACTOR: threat.factor, LOWER: threat.lower, UPPER: threat.upper}
         return {EPS: np.array(threat.eps, np.float32), **bounds, **self._followed.constants}
 
-    @property
-    def _sizes(self) -> list[int]:
-        """The batch sizes that gradient graphs are built for, as they are needed; ascending."""
-        return passes.lane_sizes(self.batch_size, fixed=self.spec.batch_size is not None)
-
     def _shapes(self, size: int, sample_shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
         """Return the shape of the samples' input, by its name."""
         return {self.spec.name: (size, *sample_shape)}
 
     def _size_for(self, samples: int) -> int:
-        return next((size for size in self._sizes if size >= samples), self.batch_size)
+        """Return the batch size for a gradient of some samples."""
+        sizes = passes.part_sizes(self.batch_size, fixed=self.spec.batch_size is not None)
+        return next((size for size in sizes if size >= samples), self.batch_size)
 
     def _forward(self, x: Array, names: Sequence[str]) -> list[Array]:
         def run(session: Session, batch: Batch) -> list[Array]:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cloakify.data.dataset import Dataset, Feed
 from cloakify.data.fitting import ImageFit
@@ -17,6 +18,7 @@ from cloakify.data.naming import shown, some
 from cloakify.data.open_source import open_source
 from cloakify.data.preprocessing import Preprocessing
 from cloakify.data.program import load
+from cloakify.data.remembered import remembered
 from cloakify.data.request import Request
 from cloakify.data.rows import RowFeed
 from cloakify.data.source import EncodedSource, RowSource, Source
@@ -120,7 +122,7 @@ def open_data(
         feeds = _token_feeds(source, (spec, *others), ids, tokenizer)
     else:
         beside = _other_feeds(source, others, preprocessing)
-        feed = _feed(source, spec, preprocessing, fit, box, first=int(rows[0]))
+        feed = _feed(source, spec, preprocessing, fit, box, rows)
         feeds = {spec.name: feed, **beside}
     return Dataset(
         path=path,
@@ -194,7 +196,7 @@ def _feed(
     preprocessing: Preprocessing,
     fit: ImageFit,
     box: tuple[float, float] | None,
-    first: int,
+    rows: NDArray[np.int64],
 ) -> Feed:
     if isinstance(source, EncodedSource):
         if box is not None and (box[0] > 0 or box[1] < 1):
@@ -202,6 +204,7 @@ def _feed(
                 f"the range {box[0]:g} to {box[1]:g} (--box) leaves out pixels of images, which go "
                 "from 0 to 1: samples outside it would be attacked from where no attacker may be"
             )
-        return ImageFeed(source, spec, preprocessing, fit, first)
+        feed = ImageFeed(source, spec, preprocessing, fit, first=int(rows[0]))
+        return remembered(feed, rows, spec.dtype.itemsize)
     assert isinstance(source, RowSource)
     return RowFeed(source, spec, preprocessing, box)

@@ -181,6 +181,13 @@ def _learn_shard(
     return found.loss, int(right.sum()), found.gradient
 
 
+def clean_rows(count: int, share: float) -> Flags:
+    """Return which of a step's samples are left clean, bool [count]: evenly among all shards."""
+    so_far = np.floor(share * np.arange(count + 1))
+    found: Flags = np.diff(so_far) > 0
+    return found
+
+
 def answers_of(logits: Array, *, independent: bool) -> Array:
     """Return the probabilities [n, C] that the source's logits on clean samples stand for.
 

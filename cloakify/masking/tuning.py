@@ -31,7 +31,7 @@ import numpy as np
 
 from cloakify.attacks import ThreatModel
 from cloakify.masking.course import Course, Draw
-from cloakify.masking.lesson import Learned, Lesson
+from cloakify.masking.lesson import Learned, Lesson, clean_rows
 from cloakify.masking.optimiser import Parameters, cosine
 from cloakify.masking.tuning_plan import TuningPlan
 from cloakify.masking.tuning_state import Checkpoint, GateMetrics, TuningState
@@ -151,7 +151,7 @@ def _step(
     step, draw = state.step, course.draw(state.step)
     fold = course.fold(step)
     rise = min(1.0, (step + 1) / max(1.0, plan.warmup * plan.steps))
-    is_clean = np.arange(len(draw)) < int(plan.clean_share * len(draw))
+    is_clean = clean_rows(len(draw), plan.clean_share)
     weight = np.where(is_clean, state.clean_weight, 1.0)
     lesson = Lesson(
         draw=draw,

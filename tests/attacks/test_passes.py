@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from cloakify.attacks.passes import check_scores, of_samples
+from cloakify.attacks.passes import PARTS, check_scores, lane_sizes, of_samples, part_sizes
 from cloakify.errors import ModelError
 from tests.support.classifiers import target_of
 
@@ -67,3 +69,15 @@ def test_labels_behind_an_axis_of_one_in_batches_that_are_not_full(batch):
     for count in range(1, 9):
         found = target_of(model).correct(x[:count], y[:count])
         np.testing.assert_array_equal(found, np.arange(count) % 3 != 0)
+
+
+@given(st.integers(1, 300), st.data())
+def test_less_than_a_part_of_a_batch_is_filled_up(batch: int, data: st.DataObject) -> None:
+    sizes = part_sizes(batch, fixed=False)
+    assert sizes == sorted(set(sizes)) and sizes[-1] == batch
+    assert set(lane_sizes(batch, fixed=False)) == {sizes[0], sizes[-1]}
+    assert part_sizes(batch, fixed=True) == [batch]
+    samples = data.draw(st.integers(1, batch))
+    chosen = next(size for size in sizes if size >= samples)
+    if batch >= 2 * PARTS:
+        assert chosen - samples <= batch / PARTS
