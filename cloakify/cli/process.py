@@ -24,8 +24,8 @@ TRUST = "--trust"
 # Where standard error goes.
 _errors = 2
 
-# Whether a signal has raised KeyboardInterrupt.
-_met = False
+# The signal that has raised KeyboardInterrupt last, if one has.
+_met: int | None = None
 
 # Seconds after which an interruption that was lost comes again.
 AGAIN = 0.05
@@ -91,7 +91,7 @@ def was_interrupted() -> bool:
     What ends a run after that may be another error: compiled code that is being imported makes an
     ImportError of it.
     """
-    return _met
+    return _met is not None
 
 
 def _fill_descriptors() -> None:
@@ -122,7 +122,7 @@ def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
     global _met
     from cloakify.limits.stages import tell_signal
 
-    _met = True
+    _met = number
     tell_signal(number)
     raise KeyboardInterrupt
 
@@ -132,13 +132,13 @@ def _unraised(lost: sys.UnraisableHookArgs) -> None:
 
     So it is in a finaliser, and in the callback of a weak reference.
     """
-    if lost.exc_type is not KeyboardInterrupt:
+    if lost.exc_type is not KeyboardInterrupt or _met is None:
         sys.__unraisablehook__(lost)
         return
     from threading import Timer
 
-    # Not at once: it would be raised in here.
-    again = Timer(AGAIN, signal.raise_signal, [signal.SIGINT])
+    # Not at once: it would be raised in here. The same one: another may be ignored.
+    again = Timer(AGAIN, signal.raise_signal, [_met])
     again.daemon = True
     again.start()
 

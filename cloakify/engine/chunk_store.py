@@ -57,9 +57,17 @@ class ChunkStore:
         except OSError as error:
             reason = error.strerror or error
             raise CloakifyError(f"{folder}: is no folder to keep work in ({reason})") from error
-        remove_leftovers(folder)
+        self.tidy()
         if one is not None:
             self._read(one)
+
+    def tidy(self) -> None:
+        """Remove what runs that are dead by now had begun in the folder.
+
+        One that was killed just before this one began may have been dying still; so once more in
+        the end.
+        """
+        remove_leftovers(self._folder)
 
     def has(self, task: Task[Any], number: int, chunk: Indices) -> bool:
         """Tell whether a chunk is there, whole.

@@ -86,7 +86,8 @@ class ResumingEngine(Engine[S]):
             self._begun.pop(id(job), None)
 
     def finish(self) -> None:
-        """Leave the end to a run of all parts."""
+        """Leave the end to a run of all parts; tidy the folder."""
+        self._store.tidy()
         if self._parts > 1:
             raise PartDone(self._asked, self._asked)
         self._inner.finish()

@@ -76,9 +76,12 @@ def test_a_signal_while_something_is_imported(
 ) -> None:
     (tmp_path / "out").mkdir()
     output = tmp_path / "out" / "a.npz"
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    # What a shell in the background, or nohup, has the tests ignore.
+    ignored = [getattr(signal, each) for each in ("SIGINT", "SIGTERM", "SIGHUP")]
+    before = [signal.signal(number, signal.SIG_DFL) for number in ignored]
     found = run("-c", STRUCK, module, name, "attack", *case, "-o", str(output))
-    signal.signal(signal.SIGINT, before)
+    for number, handler in zip(ignored, before, strict=True):
+        signal.signal(number, handler)
     assert (found.returncode, found.stderr, found.stdout) == (130, LINE, "")
     assert not list(output.parent.iterdir())
 
@@ -177,14 +180,16 @@ FINALISER = """
 
 
 @pytest.mark.parametrize("strike", [TURNED, CALLBACK, FINALISER], ids=["import", "weak", "del"])
+@pytest.mark.parametrize("shell", ['exec "$@"', 'trap "" INT; exec "$@"'], ids=["", "background"])
 def test_an_interruption_that_something_else_swallows(
-    case: list[str], tmp_path: Path, strike: str
+    case: list[str], tmp_path: Path, strike: str, shell: str
 ) -> None:
+    """Also of a job in the background, for which shells have SIGINT ignored."""
     (tmp_path / "out").mkdir()
     output = tmp_path / "out" / "a.npz"
     # Long enough for an interruption that comes again: no sample falls to so little.
     arguments = ["attack", *case, "--steps", "1000000", "--eps", "1e-6", "-o", str(output)]
-    found = run("-c", MET.replace("{strike}", strike.strip()), *arguments)
+    found = run("-c", MET.replace("{strike}", strike.strip()), *arguments, shell=shell)
     assert (found.returncode, found.stderr.splitlines()[-1:]) == (130, [LINE.strip()])
     assert "Traceback" not in found.stderr
     assert not list((tmp_path / "out").iterdir())

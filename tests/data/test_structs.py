@@ -70,8 +70,10 @@ def test_structs_are_their_numbers_in_order(
         {"s": filled(shape, lambda: data.draw(st.floats(-9, 9, width=32))), "f": float(row)}
         for row in range(ROWS)
     ]
-    wanted = np.array([leaves(row) for row in rows], np.float32)
     table = pyarrow.Table.from_pylist([row | {"label": n % 2} for n, row in enumerate(rows)])
+    # In the order that the table has: of fields that it finds itself, pyarrow 15 sorts the names.
+    rows = table.select(["s", "f"]).to_pylist()
+    wanted = np.array([leaves(row) for row in rows], np.float32)
     found = opened(write(tmp_path / f"t.{kind}", table), wanted.shape[1])
     np.testing.assert_array_equal(samples(found), wanted)
     assert found.labels is not None and found.labels.tolist() == [n % 2 for n in range(ROWS)]

@@ -21,8 +21,13 @@ from pathlib import Path
 import onnxruntime as ort
 from onnx import ModelProto
 
+from cloakify.runtime.resolve import built_for_cuda
+
 SOURCE = Path(__file__).with_name("stand_in.c")
 PROVIDER = Path(ort.__file__).parent / "capi" / "libonnxruntime_providers_cuda.so"
+
+# Whose libraries are stood in for.
+CUDA = 13
 
 # What the driver's library is asked for before the provider is loaded, and what it opens by name.
 _ASKED_BEFORE = {"libcuda.so.1": ("cuInit", "cuGetErrorString")}
@@ -59,6 +64,9 @@ def missing() -> str | None:
         return f"no {tools[0]}"
     if not hasattr(ort, "OrtEpAssignedNode"):
         return "this onnxruntime does not tell where it places nodes"
+    built = built_for_cuda()
+    if built is None or not built.startswith(f"{CUDA}."):
+        return f"this onnxruntime is built for CUDA {built}, and CUDA {CUDA} is stood in for"
     return None
 
 
