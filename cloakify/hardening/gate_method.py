@@ -64,6 +64,8 @@ class TunedGates:
         How the run ended.
     fit
         How they fare on samples of the fit split.
+    plan
+        How they were tuned.
     """
 
     sites: tuple[GateSite, ...]
@@ -71,6 +73,7 @@ class TunedGates:
     choice: GateChoice
     outcome: Outcome
     fit: GateMetrics
+    plan: TuningPlan
 
     @property
     def remarks(self) -> tuple[str, ...]:
@@ -85,8 +88,11 @@ class TunedGates:
         ]
         if self.outcome.end == "interrupted":
             told.append(f"interrupted after {state.step} steps; the best gates so far are kept")
-        if state.attack_steps > 1:
-            told.append(f"one step says too little of PGD here: tuned on {state.attack_steps}")
+        if state.attack_steps > self.plan.attack_steps:
+            told.append(
+                f"gates that withstand a step of the attack fall to PGD: tuned on "
+                f"{state.attack_steps} steps"
+            )
         if choice.strength < 1:
             told.append(f"gates drawn back to strength {choice.strength:g} to keep clean accuracy")
         elif choice.strength > 1:
@@ -199,7 +205,7 @@ def tune_gates(
     learned = GateEvaluator(work, parameters, experiment.labels, folds[:1])
     fit = learned.evaluate(choice.theta[None])
     gates = settle_gates(experiment.classifier.model, sites, split_gates(choice.gates, sites))
-    return TunedGates(tuple(sites), tuple(gates), choice, outcome, fit)
+    return TunedGates(tuple(sites), tuple(gates), choice, outcome, fit, plan)
 
 
 def _make(

@@ -8,7 +8,7 @@ from itertools import zip_longest
 
 import numpy as np
 
-from cloakify.attacks import Pgd, ThreatModel
+from cloakify.attacks import Pgd
 from cloakify.attacks.target import AT_ONCE
 from cloakify.data import Batch
 from cloakify.engine.engine import Engine
@@ -22,7 +22,7 @@ from cloakify.masking.course import Course, Draw
 from cloakify.masking.gated import GatedModel
 from cloakify.masking.lesson import Learned, Lesson, answers_of, attack_batch, learn
 from cloakify.masking.tuning_plan import TuningPlan
-from cloakify.numeric.arrays import Array, Doubles, Flags, Indices, floats, in_chunks
+from cloakify.numeric.arrays import Array, Doubles, Indices, floats, in_chunks
 from cloakify.runtime import fitting_batch_size
 
 # Of the attack that gates are tried by.
@@ -112,9 +112,13 @@ class Withstanding(_OnGates):
 
     def run(self, subject: Subject, batch: Batch, tell: Tell) -> Arrays:
         """See :meth:`Task.run`."""
-        model = self.model(subject)
+        model, plan, threat = self.model(subject), self.plan, subject.first.threat
         model.set(self.gates)
-        single, robust = withstanding(model, batch, subject.first.threat, self.plan)
+        target, pgd = model.target, Pgd(steps=PGD_STEPS, seed=plan.seed)
+        # A number that no step of the tuning has.
+        once = attack_batch(model, batch, threat, plan, 1, plan.steps)
+        single = target.correct(once, batch.y)
+        robust = withstands(pgd, target, Samples.of(batch), threat, single)
         return {"single": single, "robust": robust}
 
 
@@ -221,17 +225,6 @@ class GateWork:
         shards = in_chunks(np.arange(len(draw)), self._size)
         width = min(self._engine.width, len(shards))
         return [np.concatenate(shards[place::width]) for place in range(width)]
-
-
-def withstanding(
-    model: GatedModel, batch: Batch, threat: ThreatModel, plan: TuningPlan
-) -> tuple[Flags, Flags]:
-    """Return ``single`` and ``robust`` of :class:`Withstanding`, with the gates as they are set."""
-    # A number that no step of the tuning has.
-    once = attack_batch(model, batch, threat, plan, 1, plan.steps)
-    single = model.target.correct(once, batch.y)
-    pgd = Pgd(steps=PGD_STEPS, seed=plan.seed)
-    return single, withstands(pgd, model.target, Samples.of(batch), threat, single)
 
 
 def _in_turn(parts: Sequence[Learned]) -> Learned:

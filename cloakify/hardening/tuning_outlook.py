@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from statistics import NormalDist
 
 import numpy as np
 
@@ -13,12 +12,11 @@ from cloakify.data import Splits
 from cloakify.experiment.subject import Subject
 from cloakify.hardening.gate_evaluator import ATTACKED_SAMPLES, CLEAN_SAMPLES
 from cloakify.hardening.gate_layers import sites_for
-from cloakify.hardening.gate_tasks import PGD_STEPS, gated_model, shard_size, withstanding
+from cloakify.hardening.gate_tasks import PGD_STEPS, gated_model, shard_size
 from cloakify.hardening.tuning_plan import folds_of, make_plan
 from cloakify.masking.course import Draw
 from cloakify.masking.lesson import Lesson, answers_of, clean_rows, learn
-from cloakify.masking.tuning import BLIND
-from cloakify.numeric.arrays import Flags, evenly, floats
+from cloakify.numeric.arrays import evenly, floats
 from cloakify.settings import HardenSetting
 
 # Besides those that are planned: before the first step, and in the end of gates drawn back, twice,
@@ -27,10 +25,8 @@ FURTHER_CHECKS = 4
 # Strengths that are tried for what they cost, of two checkpoints.
 STRENGTHS_TRIED = 10
 
-# How often, at most, and for how many seconds work is timed; and held-out samples that are attacked
-# to see whether one step of the attack will do.
+# How often, at most, and for how many seconds work is timed.
 RUNS, ENOUGH = 5, 0.3
-LOOKED_AT = 128
 
 
 @dataclass(frozen=True)
@@ -45,15 +41,11 @@ class TuningPace:
         For a step of the attack on it.
     gradient
         For the gradient of its loss with respect to the gates.
-    attack_steps
-        How many steps of the attack are expected to be needed: between 1 and 2 where few samples
-        leave it open.
     """
 
     forward: float
     attack: float
     gradient: float
-    attack_steps: float = 1.0
 
 
 def measure_tuning(subject: Subject, setting: HardenSetting, splits: Splits) -> TuningPace:
@@ -103,21 +95,7 @@ def measure_tuning(subject: Subject, setting: HardenSetting, splits: Splits) -> 
     gradient = seconds(lambda: learn(model, clean, batch, experiment.threat, plan, size))
     both = seconds(lambda: learn(model, lesson, batch, experiment.threat, plan, size))
     attack = max(0.0, both - gradient) / (1 - float(lesson.is_clean.mean()))
-    model.set(model.neutral)
-    held = evenly(np.concatenate(folds_of(splits, experiment.labels, plan.seed)[1]), LOOKED_AT)
-    single, robust = withstanding(model, experiment.dataset.batch(held), experiment.threat, plan)
-    return TuningPace(forward, attack, gradient, _steps_expected(single & ~robust))
-
-
-def _steps_expected(blind: Flags) -> float:
-    """Return how many attack steps a tuning that begins with one is expected to take.
-
-    By which of some samples, bool [n], withstand one step but not PGD; see
-    :data:`~cloakify.masking.tuning.BLIND`. One or two, by how likely the share of all is above.
-    """
-    share = float(blind.mean())
-    error = (max(share * (1 - share), 1 / len(blind)) / len(blind)) ** 0.5
-    return 2 - NormalDist(share, error).cdf(BLIND)
+    return TuningPace(forward, attack, gradient)
 
 
 def outlook_of_tuning(
@@ -129,7 +107,7 @@ def outlook_of_tuning(
     plan = make_plan(setting, len(splits.fit) + extra)
     folds, held_out = folds_of(splits, experiment.dataset.labels, plan.seed)
     held = sum(map(len, held_out))
-    step = pace.gradient + (1 - plan.clean_share) * pace.attack_steps * pace.attack
+    step = pace.gradient + (1 - plan.clean_share) * plan.attack_steps * pace.attack
     whole = plan.steps * plan.batch_size * step
     whole += max(1, plan.mixtures) * (len(folds[0]) + extra) * pace.forward
     # With the gates of all samples besides those of halves.

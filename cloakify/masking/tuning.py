@@ -1,7 +1,7 @@
 """Tune gates through the whole network: adversarial training of factors and shifts of channels.
 
-Each step attacks a batch of the fit split once, from a random start (FGSM-RS; Wong, Rice and
-Kolter, arXiv 2001.03994: a step of 1.25 ε, cut to the ball), and moves the gates down the gradient
+Each step attacks a batch of the fit split, from a random start and cut to the ball (Wong, Rice and
+Kolter, arXiv 2001.03994, who take a single step, of 1.25 ε), and moves the gates down the gradient
 of the loss at the attacked samples. No weight is touched. Gates of channels are too few to overfit
 a thousand samples; those of positions are not, and can be tuned on mixtures
 (:mod:`~cloakify.masking.mixing`).
@@ -15,8 +15,8 @@ steps; in the others each half is tuned on by itself and tried on the other. So 
 learned from, and all tell what that costs on samples that were not.
 
 From time to time the gates are tried on held-out samples, clean and under PGD; what is kept in the
-end is chosen there (:mod:`~cloakify.masking.gate_choice`). A single step is a weak
-attack at large budgets, and training on it can suddenly stop meaning anything (catastrophic
+end is chosen there (:mod:`~cloakify.masking.gate_choice`). Few steps are a weak
+attack at large budgets, and training on them can suddenly stop meaning anything (catastrophic
 overfitting, same paper): both show as a gap between the accuracies under one step and under PGD,
 and are answered by more steps.
 """
@@ -117,10 +117,10 @@ def tune(
     UnsupportedOperatorError
         The graph has no gradient.
     """
-    state = state or TuningState.fresh(parameters, course.folds)
+    state = state or TuningState.fresh(parameters, course.folds, plan.attack_steps)
     try:
         if not state.checkpoints:
-            state = _guarded(_checked(state, plan, evaluate))
+            state = _checked(state, plan, evaluate)
         every = max(1, plan.steps // plan.checks)
         for _ in range(state.step, plan.steps):
             state, loss, accuracy = _step(learn, course, threat, plan, parameters, state)
@@ -183,10 +183,10 @@ def _checked(state: TuningState, plan: TuningPlan, evaluate: Evaluate) -> Tuning
 
 
 def _guarded(state: TuningState) -> TuningState:
-    """Take one attack step more where a single one says too little of PGD.
+    """Take one attack step more where gates withstand a single one, and fall to PGD.
 
-    That may be so from the start, at a large budget. Where it came about while accuracy under PGD
-    fell, the run has overfitted to its attack (catastrophically): it goes back to its best gates.
+    Where it came about while accuracy under PGD fell, the run has overfitted to its attack
+    (catastrophically): it goes back to its best gates.
     """
     last, best = state.checkpoints[-1].metrics, state.best.metrics
     if last.single - last.robust <= BLIND * last.count or state.attack_steps == MOST_STEPS:

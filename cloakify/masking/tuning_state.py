@@ -68,7 +68,7 @@ class TuningState:
     adams
         The parameters under way, of each fold.
     attack_steps
-        Steps of the attack on the fit split; 1 until that stops being enough.
+        Steps of the attack on the fit split.
     clean_weight
         Weight of a clean sample, an attacked one having 1.
     checkpoints
@@ -82,9 +82,9 @@ class TuningState:
     checkpoints: tuple[Checkpoint, ...] = field(default=())
 
     @classmethod
-    def fresh(cls, parameters: Parameters, folds: int = 1) -> TuningState:
+    def fresh(cls, parameters: Parameters, folds: int = 1, attack_steps: int = 1) -> TuningState:
         """Return the start of a run with such parameters, on so many folds."""
-        return cls(0, (Adam.at(parameters.neutral),) * folds)
+        return cls(0, (Adam.at(parameters.neutral),) * folds, attack_steps)
 
     @property
     def theta(self) -> Doubles:
