@@ -16,6 +16,18 @@ def test_every_name_makes_its_attack(name):
     assert attack.gradient == ("gradient-free" if name == "square" else "white-box")
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_left_out_is_the_attacks_default(name):
+    attack = make_attack(name)
+    assert vars(attack) == vars(type(attack)())
+
+
+def test_autoattack_says_the_steps_of_its_gradient_attacks():
+    attack = make_attack("autoattack")
+    following = {each.steps for each in attack.attacks if each.gradient == "white-box"}
+    assert following == {attack.steps}
+
+
 def test_settings_reach_the_attack():
     assert make_attack("pgd", steps=7, step_size=0.1, restarts=3, seed=4).step_size == 0.1
     assert make_attack("square", steps=50).steps == 50

@@ -47,6 +47,22 @@ def test_l2_keeps_the_whole_budget(shape, p, seed):
     np.testing.assert_allclose(length[~cancelled], 0.7, rtol=1e-5)
 
 
+@given(st.integers(1, 3), st.integers(10, 31), st.integers(10, 31), st.integers(0, 1000))
+def test_the_first_point_for_l2_is_a_grid_of_bumps_in_the_middle(channels, height, width, seed):
+    """Section 3.3: 5 by 5 tiles as large as fit, of the same weight, each of its own sign."""
+    draws = np.random.default_rng(seed).random((2, 25 * (channels + 1)), np.float32)
+    delta = moves.initial_l2(draws, (channels, height, width), 0.7)
+    rows, columns = height // 5, width // 5
+    above, before = (height % 5) // 2, (width % 5) // 2
+    grid = delta[:, :, above : above + 5 * rows, before : before + 5 * columns]
+    np.testing.assert_allclose(np.square(grid).sum(), np.square(delta).sum(), rtol=1e-6)
+    tiles = grid.reshape(2, channels, 5, rows, 5, columns)
+    weights = np.sqrt(np.square(tiles).sum(axis=(3, 5)))
+    np.testing.assert_allclose(weights, 0.7 / np.sqrt(25 * channels), rtol=1e-4)
+    # What channels differ by is the sign alone.
+    np.testing.assert_allclose(np.abs(tiles), np.abs(tiles[:, :1]).repeat(channels, axis=1))
+
+
 @pytest.mark.parametrize("axis", [None, 1, 3])
 def test_layouts_come_back(axis):
     from cloakify.attacks.square import channels_back, channels_first

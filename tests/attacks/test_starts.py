@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cloakify.attacks import ThreatModel
-from cloakify.attacks.starts import random_in_ball, random_on_sphere
+from cloakify.attacks.starts import random_corner, random_in_ball, random_on_sphere
 
 EPS = 0.25
-STARTS = {"ball": random_in_ball, "sphere": random_on_sphere}
+STARTS = {"ball": random_in_ball, "sphere": random_on_sphere, "corner": random_corner}
 norms = pytest.mark.parametrize("norm", ["linf", "l2"])
 starts = pytest.mark.parametrize("kind", STARTS)
 
@@ -40,6 +40,10 @@ def length(points: np.ndarray, norm: str) -> np.ndarray:
 def test_spheres_are_spheres_and_balls_are_within(norm: str, seed: int, size: int) -> None:
     on = length(moves("sphere", norm, 5, size, seed), norm)
     np.testing.assert_allclose(on, EPS, rtol=1e-5)
+    corner = moves("corner", norm, 5, size, seed)
+    np.testing.assert_allclose(length(corner, norm), EPS, rtol=1e-5)
+    if norm == "linf":
+        np.testing.assert_allclose(np.abs(corner), EPS, rtol=1e-5)
     inside = length(moves("ball", norm, 5, size, seed), norm)
     assert (inside <= EPS * (1 + 1e-5)).all() and (inside > 0).all()
 
@@ -48,9 +52,10 @@ def test_spheres_are_spheres_and_balls_are_within(norm: str, seed: int, size: in
 @starts
 def test_no_way_is_preferred(kind: str, norm: str) -> None:
     points = moves(kind, norm, 4000, 3)
-    # Four standard errors of the mean of 4,000 numbers of variance ε²/3 at most.
-    assert np.abs(points.mean(axis=0)).max() < 4 * EPS * (1 / 3 / 4000) ** 0.5
     spread = points.std(axis=0)
+    # Four standard errors of the mean of 4,000 numbers of variance ε² at most.
+    assert spread.max() <= EPS
+    assert np.abs(points.mean(axis=0)).max() < 4 * spread.max() / 4000**0.5
     assert spread.max() < 1.06 * spread.min()
     together = np.corrcoef(points.T) - np.eye(3)
     assert np.abs(together).max() < 4 / 4000**0.5

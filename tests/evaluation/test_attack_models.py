@@ -13,11 +13,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from cloakify.attacks import Attack
+from cloakify.attacks import Apgd, ApgdT, Attack, FabT, Square, Target
 from cloakify.attacks.threat import ThreatModel
-from cloakify.evaluation.attack_models import attack_models, attacked_together
-from cloakify.evaluation.attack_results import AttackPlan, AttackResults
+from cloakify.errors import NoGradientError
+from cloakify.evaluation.attack_models import BYTES, MOST, attack_models, attacked_together, craft
+from cloakify.evaluation.attack_results import AttackPlan, AttackResults, work_of
 from cloakify.evaluation.samples import Samples
 from cloakify.numeric.arrays import Array, Flags, Labels
 from tests.support.classifiers import linear_classifier, target_of, threat_of
@@ -207,9 +210,138 @@ def test_what_is_told_is_the_whole_work(strides: dict[str, int]) -> None:
         assert min(told) >= 0 and sum(told) == 2 * plan.work(index)
 
 
-def test_every_sample_is_dealt_once_and_the_first_part_is_from_all_over() -> None:
-    for count, batch_size, span in ((1, 8, 16), (8, 8, 16), (97, 8, 16), (9000, 2, 16)):
-        first, *rest = attacked_together(count, (5,), batch_size, span)
-        dealt = np.sort(np.concatenate([first, *rest]))
-        np.testing.assert_array_equal(dealt, np.arange(count))
-        assert len(first) <= batch_size and np.ptp(first) >= count * (1 - 1 / len(first)) - 1
+@given(
+    st.integers(1, 9000),
+    st.integers(1, 400),
+    st.integers(1, 600),
+    st.integers(1, 6),
+    st.sampled_from([1, 5000, 10**7]),
+)
+def test_every_sample_is_dealt_once_and_the_first_part_is_from_all_over(
+    count: int, batch_size: int, span: int, parts: int, values: int
+) -> None:
+    first, *rest = attacked_together(count, (values,), batch_size, span, parts)
+    dealt = np.sort(np.concatenate([first, *rest]))
+    np.testing.assert_array_equal(dealt, np.arange(count))
+    # A batch, as full as it gets where samples are left out evenly.
+    assert len(first) <= batch_size and set(np.diff(first)) <= {-(-count // batch_size)}
+    assert np.ptp(first) >= count * (1 - 1 / len(first)) - 1
+    most = max(map(len, rest), default=0)
+    if most > span:
+        assert most <= MOST and 4 * most * values <= BYTES and parts * (most - 1) < count
+    # No more parts than that takes.
+    if rest and count <= MOST and 4 * count * values <= BYTES:
+        assert len(rest) <= parts
+
+
+class Stuck(Push):
+    """Follows a gradient that does not exist."""
+
+    def run(self, target: Any, x: Array, y: Labels, index: Labels, threat: ThreatModel) -> Array:
+        raise NoGradientError("none")
+
+    def explore(self, *_: Any) -> Any:
+        raise NoGradientError("none")
+
+
+class Nearest(FabT):
+    """Moves the first half of all samples over the border, and no other."""
+
+    def nearest(self, target: Any, x: Array, y: Labels, threat: ThreatModel) -> Array:
+        pushed = np.where(y < np.median(PUSHES), y / 1000 / target.frailty + 1e-3, 0)
+        return x + pushed[:, None].astype(np.float32)
+
+
+class NoSlope(FabT):
+    """Follows a gradient that does not exist."""
+
+    def nearest(self, *_: Any) -> Array:
+        raise NoGradientError("none")
+
+
+@given(st.floats(0.01, 2), st.integers(1, 20))
+def test_without_a_gradient_an_attack_stays_on_the_border_where_it_starts(
+    eps: float, count: int
+) -> None:
+    one = np.ones((1, 1), np.float32)
+    ball = ThreatModel("linf", eps, one, -np.inf * one, np.inf * one)
+    samples = Pushed().samples(np.arange(count))
+    target: Any = FrailModel(1.0)
+    x = craft(Stuck("stuck", 1), target, samples, ball)
+    np.testing.assert_allclose(np.abs(x - samples.x), eps, rtol=1e-5)
+
+
+def test_attacks_without_a_gradient_count_as_the_start_that_they_stay_at() -> None:
+    plan = plan_of(
+        attacks=(Stuck("first", 3),),
+        doubled=None,
+        transfer_attack=Stuck("first", 3),
+        gradient_free_check=None,
+        extending=Stuck("first", 3),
+        nearest_search=NoSlope(),
+    )
+    # So frail that a start at the border of the larger ball fools some, and of the smaller none.
+    frailties = (2.0, 3.0)
+    for mine, frailty in zip(run(plan, frailties), frailties, strict=True):
+        least = PUSHES.min() / 1000 / frailty
+        assert BUDGETS[0] < least and least < BUDGETS[1]
+        assert mine.surviving[0].all() and mine.transferred[:, 0].all()
+        reach = stands(BUDGETS[1], frailty)
+        for left in (mine.surviving[1, 0], *mine.transferred[:, 1]):
+            # Some starts lie on the other side, where nothing is to be had.
+            assert left[reach].all() and (reach.all() or not left.all())
+        assert np.isinf(mine.distance).all() and mine.searched.all()
+
+
+@pytest.mark.parametrize("stride", [1, 3])
+def test_distances_are_those_of_the_points_found_where_one_is_looked_for(stride: int) -> None:
+    (mine,) = run(plan_of(nearest_search=Nearest(), search_stride=stride), (1.5,))
+    searched = np.arange(N) % stride == 0
+    np.testing.assert_array_equal(mine.searched, searched)
+    found = searched & (np.median(PUSHES) > PUSHES)
+    np.testing.assert_allclose(mine.distance[found], PUSHES[found] / 1500 + 1e-3, rtol=1e-4)
+    assert np.isinf(mine.distance[~found]).all() and found.any()
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [
+        ApgdT(steps=3, num_targets=2, by_slope=True),
+        FabT(steps=4, num_targets=2),
+        Square(queries=10),
+        Square(queries=12),
+    ],
+)
+def test_work_is_what_the_model_is_asked(attack: Attack, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a model that nothing fools: gradients, or passes three at a time."""
+    bias = np.zeros(9, np.float32)
+    bias[0] = 1e3
+    weight = np.random.default_rng(0).standard_normal((4, 9)).astype(np.float32)
+    target, many = target_of(linear_classifier(weight, bias)), 5
+    asked = {"evaluate": 0, "logits": 0}
+    for name in asked:
+        original = getattr(Target, name)
+
+        def counted(
+            self: Any, x: Array, *rest: Any, of: Any = (name, original), **more: Any
+        ) -> Any:
+            asked[of[0]] += len(x)
+            return of[1](self, x, *rest, **more)
+
+        monkeypatch.setattr(Target, name, counted)
+    x = np.zeros((many, 4), np.float32)
+    y = np.zeros(many, np.int64)
+    attack.run(target, x, y, np.arange(many), threat_of(target, "linf", 0.1))
+    work = work_of(attack)
+    if isinstance(attack, Square):
+        assert 3 * work - 3 < asked["logits"] / many <= 3 * work
+    elif isinstance(attack, ApgdT):
+        # Its steps are graphs of their own.
+        assert work - attack.num_targets * attack.steps == asked["evaluate"] / many
+    else:
+        assert work == asked["evaluate"] / many
+
+
+def test_what_is_not_run_is_no_work() -> None:
+    assert work_of(None) == 0 and work_of(Apgd(steps=7)) == 7
+    assert work_of(ApgdT(steps=7, num_targets=3)) == 21

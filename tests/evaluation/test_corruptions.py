@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cloakify.evaluation.corruptions import CORRUPTIONS, corruptions_of
 
@@ -57,6 +59,19 @@ def test_blur_is_the_sum_over_a_gaussian() -> None:
     bell[np.abs(offset) > 4] = 0
     expected = np.outer(bell, bell) / bell.sum() ** 2
     np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+@given(st.sampled_from([1, 3]), st.integers(0, 255), st.integers(3, 12), st.booleans())
+def test_one_shade_is_kept_by_compressing(
+    channels: int, level: int, height: int, beyond: bool
+) -> None:
+    """JPEG keeps means best: what is off is the levels' rounding, and shades beyond the ends."""
+    wanted = np.array([min(level + place, 255) for place in range(channels)]) / 255
+    given_shades = np.where(wanted == 1, 1.7, np.where(wanted == 0, -0.4, wanted))
+    x = np.broadcast_to(given_shades if beyond else wanted, (2, height, 5, channels))
+    (found, other) = CORRUPTIONS["jpeg"][0](x.astype(np.float32), 95.0, np.arange(2), 0)
+    np.testing.assert_array_equal(found, other)
+    assert np.abs(found - wanted).max() <= 2 / 255 and found.dtype == np.float32
 
 
 def test_only_grey_and_coloured_images_are_compressed() -> None:

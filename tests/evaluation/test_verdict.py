@@ -36,6 +36,18 @@ def test_truth_table(adaptive: Difference, static: Difference, code: VerdictCode
     assert verdict.over_random is None and verdict.beats_random is None
 
 
+@pytest.mark.parametrize("adaptive", [UP, FLAT, TOUCHING, DOWN])
+@pytest.mark.parametrize("static", [UP, FLAT, TOUCHING, DOWN])
+@pytest.mark.parametrize("clean", [UP, FLAT, DOWN, Difference(-0.02, -0.04, 0.0, 500)])
+def test_a_gain_or_loss_is_told_where_it_is_one(
+    adaptive: Difference, static: Difference, clean: Difference
+) -> None:
+    sentence = judge(adaptive, static_gains=[DOWN, static], clean_gain=clean).sentence
+    gains_elsewhere = static is UP and adaptive is not UP
+    assert ("the gain on samples crafted on the source" in sentence) == gains_elsewhere
+    assert ("clean accuracy falls" in sentence) == (clean is DOWN)
+
+
 def test_static_gains_are_never_called_robustness() -> None:
     sentence = judge(FLAT, static_gains=[UP]).sentence
     assert "the mask moves static samples only: no gain against an adaptive attacker" in sentence

@@ -9,6 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cloakify.graph.analysis.head_search import find_head
+from cloakify.graph.analysis.scores import Scores
+from cloakify.graph.analysis.task import Boundary, Task
 from cloakify.masking.linear_head import PICKED, LinearHead, at_answer, by_feature, read_head
 
 HEADER = '<ir_version: 8, opset_import: ["" : 18]>'
@@ -113,3 +115,39 @@ def test_what_is_near_is_so_by_the_size_of_the_logits(size: float, apart: float,
         np.testing.assert_array_equal(places, 2)
     else:
         assert places is not None
+
+
+@given(
+    task=st.sampled_from(list(Task)),
+    pairs=st.sampled_from(["", "first", "last"]),
+    rising=st.booleans(),
+    bound=st.floats(0.05, 0.95),
+    of_probability=st.booleans(),
+    seed=st.integers(0, 99),
+)
+def test_logits_of_classes_are_what_scores_stand_for(
+    task: Task, pairs: str, rising: bool, bound: float, of_probability: bool, seed: int
+) -> None:
+    """0 and z − bound of one logit, z − bound of labels, turned where less is more."""
+    random = np.random.default_rng(seed)
+    count = 1 if task is Task.BINARY else 3
+    pairs = pairs if task is Task.MULTILABEL else ""
+    boundary = Boundary((bound,), rising, of_probability)
+    if task is Task.SINGLE:
+        boundary = Boundary(rising=rising)
+    shape = (5, count * (2 if pairs else 1))
+    head = LinearHead(*(random.standard_normal(each).astype("f") for each in (shape, shape[1:])))
+    classes = 2 if task is Task.BINARY else count
+    scores = Scores(task, "z", "y", classes, "f", (), boundary, pairs=pairs)  # type: ignore[arg-type]
+    features = random.standard_normal((4, 5)).astype(np.float32)
+    z = features.astype(np.float64) @ head.weight + head.bias
+    if pairs:
+        # Of each label the score of no, and that of yes.
+        no, yes = (z[:, :3], z[:, 3:]) if pairs == "first" else (z[:, ::2], z[:, 1::2])
+        z = yes - no
+    if task is not Task.SINGLE:
+        z -= np.log(bound / (1 - bound)) if of_probability else bound
+    z *= 1 if rising else -1
+    expected = np.concatenate([0 * z, z], axis=1) if task is Task.BINARY else z
+    found = head.of_classes(scores).logits(features)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)

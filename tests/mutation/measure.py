@@ -1,40 +1,38 @@
 """Plant small faults in a package, one at a time, and count how many its tests notice.
 
     pip install -e ".[test,mutation]"
-    python tests/mutation/measure.py attacks --sample 50
-    python tests/mutation/measure.py graph/gradient --sample 50 --seed 1 --only rules/pooling.py
+    python tests/mutation/measure.py attacks --sample 50 --seed 1
+    python tests/mutation/measure.py graph/gradient --all --jobs 2
 
-cosmic-ray makes the faults: another operator, a number one off, a condition turned round, a loop
-not entered. A sample of the places that can be changed is drawn, one fault each, in a copy of the
-tree. For each the mirrored tests run, those of the changed file first, until one fails; where they
-take long, --covering runs those alone that pass through the changed line (as pytest-cov saw it: not
-for packages whose tests share what is opened once). Faults that can't show are left out: those in
-annotations, and of `==` for `is`. Exit code 1 if fewer are caught than --bar asks for. What
-survived, and what was made of it, is written down in README.md beside.
+`faults.py` draws them. First each file of tests runs by itself as things are, which tells what
+tests pass through which line, and how long they take. Then each fault is planted in a copy of the
+tree, and those tests run that pass through the changed statement (all of their file's, where it is
+passed while modules are imported or what tests share is made), the quickest first, until one fails.
+`served.py` runs them without starting anew. Exit code 1 if fewer are caught than --bar asks for.
+What survived, and what was made of it, is written down in README.md beside.
 """
 
 from __future__ import annotations
 
 import argparse
-import ast
-import random
-import shlex
+import difflib
+import json
+import os
+import queue
 import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from collections import defaultdict
-from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-from cosmic_ray.commands.init import init
-from cosmic_ray.mutating import mutate_and_test, mutate_code
-from cosmic_ray.plugins import get_operator
-from cosmic_ray.testing import run_tests
-from cosmic_ray.work_db import WorkDB, use_db
-from cosmic_ray.work_item import MutationSpec, TestOutcome
+from cosmic_ray.work_item import MutationSpec
 from coverage import CoverageData
+from faults import changed, draw, lines_of_statement
 
 ROOT = Path(__file__).parents[2]
 # The tests of each package, where they are not those of the same name alone.
@@ -42,165 +40,171 @@ TESTS = {
     "verification": ["tests/verification", "tests/workflows/test_verify.py"],
     "graph/gradient": ["tests/graph/gradient", "tests/graph/attack_steps"],
 }
-# `x == None` and `x is None`, small numbers and interned names: the same, nearly always.
-SAME = ("Eq_Is", "NotEq_IsNot", "Is_Eq", "IsNot_NotEq")
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("package", help="below cloakify/, such as attacks or graph/gradient")
-    parser.add_argument("--sample", type=int, default=50, help="number of faults (default: 50)")
-    parser.add_argument("--seed", type=int, default=0, help="which faults (default: 0)")
-    parser.add_argument("--only", default="", help="part of the path of the files to change")
-    parser.add_argument(
-        "--bar", type=float, default=0.85, help="share to be caught (default: 0.85)"
-    )
-    parser.add_argument("--covering", action="store_true", help="run no other tests")
-    options = parser.parse_args()
+    options = parsed()
     with tempfile.TemporaryDirectory() as folder:
-        tree = copy_of_tree(Path(folder))
-        faults = draw(tree / "cloakify" / options.package, options)
-        tests = TESTS.get(options.package, [f"tests/{options.package}"])
-        limit = time_of(tree, tests, options.covering) * 3 + 30
-        caught = 0
-        for number, fault in enumerate(faults, 1):
-            own = covering(tree, fault, tests) if options.covering else tests
-            survived, line = try_fault(tree, fault, own, limit)
-            caught += not survived
-            print(f"{number:4} {'SURVIVED' if survived else 'caught  '} {line}", flush=True)
-    share = caught / len(faults)
-    print(f"{options.package}: {caught} of {len(faults)} caught, {share:.0%}")
+        trees = [Tree(Path(folder) / str(number)) for number in range(options.jobs)]
+        free: queue.SimpleQueue[Tree] = queue.SimpleQueue()
+        for tree in trees:
+            free.put(tree)
+        package = Path("cloakify") / options.package
+        faults = draw(
+            ROOT / package, options.only, None if options.all else options.sample, options.seed
+        )
+        with ThreadPoolExecutor(options.jobs) as pool:
+            known = Known()
+            for seen in pool.map(partial(observed, free, package), test_files(options)):
+                known.add(seen)
+            print(f"the tests take {sum(known.seconds.values()):.0f} s", flush=True)
+            results = list(pool.map(partial(tried, free, known), faults))
+        for tree in trees:
+            tree.close()
+    caught = sum(results)
+    share = caught / len(results)
+    print(f"{options.package}: {caught} of {len(results)} caught, {share:.0%}")
     return int(share < options.bar)
 
 
-def copy_of_tree(folder: Path) -> Path:
-    """Copy what git tracks, and new files that it does not ignore."""
-    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    listed = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
-    for name in filter(None, listed.split("\0")):
-        if (ROOT / name).exists():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, folder / name)
-    return folder
+def parsed() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("package", help="below cloakify/, such as attacks or graph/gradient")
+    parser.add_argument("--sample", type=int, default=50, help="number of faults (default: 50)")
+    parser.add_argument("--all", action="store_true", help="a fault in every place")
+    parser.add_argument("--seed", type=int, default=0, help="which faults (default: 0)")
+    parser.add_argument("--jobs", type=int, default=1, help="faults at once (default: 1)")
+    parser.add_argument("--only", default="", help="part of the path of the files to change")
+    parser.add_argument("--tests", action="append", help="other tests than those of the same name")
+    parser.add_argument(
+        "--bar", type=float, default=0.85, help="share to be caught (default: 0.85)"
+    )
+    options = parser.parse_args()
+    options.tests = options.tests or TESTS.get(options.package, [f"tests/{options.package}"])
+    return options
 
 
-def draw(package: Path, options: argparse.Namespace) -> list[MutationSpec]:
-    """Draw places of a package, and a fault for each."""
-    places: dict[tuple[Path, tuple[int, int]], list[MutationSpec]] = defaultdict(list)
-    with use_db(":memory:", WorkDB.Mode.create) as database:
-        paths = [path for path in sorted(package.rglob("*.py")) if options.only in str(path)]
-        init(paths, database, {})
-        for item in database.work_items:
-            (fault,) = item.mutations
-            if not fault.operator_name.endswith(SAME) and not keyword_only(fault):
-                places[fault.module_path, fault.start_pos].append(fault)
-    for path in {path for path, _ in places}:
-        hidden = list(annotations(path))
-        for place in [place for place in places if place[0] == path]:
-            if any(start <= place[1] < end for start, end in hidden):
-                del places[place]
-    generator = random.Random(options.seed)
-    chosen = generator.sample(sorted(places), min(options.sample, len(places)))
-    print(f"{len(chosen)} of {len(places)} places in {len(paths)} files", flush=True)
-    return [generator.choice(faults) for place in chosen if (faults := valid(places[place]))]
+class Tree:
+    """A copy of what git tracks, and new files that it does not ignore, with a server of runs."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+        listed = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
+        for name in filter(None, listed.stdout.split("\0")):
+            if (ROOT / name).exists():
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(ROOT / name, folder / name)
+        self.server = subprocess.Popen(
+            [sys.executable, str(Path(__file__).parent / "served.py")],
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": str(folder)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, arguments: list[str], **request: Any) -> dict[str, Any]:
+        """Run tests as ``served.run`` does."""
+        words = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "--hypothesis-seed=0"]
+        words += ["--hypothesis-profile=planted", *arguments]
+        blank = {"first": [], "left_out": [], "seconds": {}}
+        assert self.server.stdin is not None
+        assert self.server.stdout is not None
+        print(json.dumps({**blank, "arguments": words, **request}), file=self.server.stdin)
+        self.server.stdin.flush()
+        return json.loads(self.server.stdout.readline())
+
+    def close(self) -> None:
+        """End the server."""
+        self.server.communicate()
 
 
-def keyword_only(fault: MutationSpec) -> bool:
-    """Tell whether it is about the star after which a function's arguments have names."""
-    row, column = fault.start_pos
-    return fault.module_path.read_text().splitlines()[row - 1][column:].startswith("*,")
+@dataclass
+class Known:
+    """What the tests do as things are."""
+
+    # Seconds by test.
+    seconds: dict[str, float] = field(default_factory=dict)
+    # By file and line of the package: tests, and files of tests that pass it outside of any.
+    tests: dict[tuple[str, int], set[str]] = field(default_factory=lambda: defaultdict(set))
+
+    def add(self, other: Known) -> None:
+        """Take in what other tests do."""
+        self.seconds.update(other.seconds)
+        for line, tests in other.tests.items():
+            self.tests[line] |= tests
+
+    def passing(self, path: str, lines: range) -> list[str]:
+        """Return the tests that pass through lines, those of the quickest file first."""
+        seen = {name for line in lines for name in self.tests.get((path, line), ())}
+        files = {name for name in seen if "::" not in name}
+        tests = [name for name in self.seconds if name in seen or of_file(name) in files]
+        total: dict[str, float] = defaultdict(float)
+        for name in tests:
+            total[of_file(name)] += self.seconds[name]
+        # A file's tests stay together, as what they share is made anew otherwise.
+        return sorted(
+            tests, key=lambda name: (total[of_file(name)], name not in seen, self.seconds[name])
+        )
 
 
-def valid(faults: list[MutationSpec]) -> list[MutationSpec]:
-    """Return those that are still Python."""
-    kept = []
-    for fault in faults:
-        operator = get_operator(fault.operator_name)(**fault.operator_args)
-        code = mutate_code(fault.module_path.read_text(), operator, fault.occurrence)
-        try:
-            compile(code, str(fault.module_path), "exec")
-        except SyntaxError:
-            continue
-        kept.append(fault)
-    return kept
+def of_file(test: str) -> str:
+    """Return the file that a test is in."""
+    return test.partition("::")[0]
 
 
-def annotations(path: Path) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
-    """Yield from where to where annotations stand: line and column."""
-    for node in ast.walk(ast.parse(path.read_text())):
-        for field in ("annotation", "returns"):
-            part = getattr(node, field, None)
-            if part is not None:
-                assert part.end_lineno is not None and part.end_col_offset is not None
-                yield (part.lineno, part.col_offset), (part.end_lineno, part.end_col_offset)
+def test_files(options: argparse.Namespace) -> list[str]:
+    """Return the files of the tests to run."""
+    paths = [ROOT / name for name in options.tests]
+    files = [path for top in paths for path in ([top] if top.is_file() else top.rglob("test_*.py"))]
+    return sorted({str(path.relative_to(ROOT)) for path in files})
 
 
-def time_of(tree: Path, tests: list[str], with_coverage: bool) -> float:
-    """Run the tests as they are; return the seconds that they took."""
-    started = time.perf_counter()
-    seen = ["--cov=cloakify", "--cov-context=test", "--cov-report="] * with_coverage
-    outcome, output = run_tests(command(tree, [*seen, *tests]), None)
-    if outcome is not TestOutcome.SURVIVED:
-        raise SystemExit(f"the tests fail as they are:\n{output}")
-    seconds = time.perf_counter() - started
-    print(f"the tests take {seconds:.0f} s", flush=True)
-    return seconds
-
-
-def covering(tree: Path, fault: MutationSpec, all_tests: list[str]) -> list[str]:
-    """Return the tests that pass through the statement with a fault."""
-    data = CoverageData(str(tree / ".coverage"))
+def observed(free: queue.SimpleQueue[Tree], package: Path, file: str) -> Known:
+    """Run a file of tests as things are."""
+    tree = free.get()
+    seen = [f"--cov={package}", "--cov-context=test", "--cov-report="]
+    answer = tree.run([*seen, file])
+    known = Known(answer["seconds"])
+    if not answer["passed"]:
+        raise SystemExit(f"the tests fail as they are:\n{answer['output']}")
+    data = CoverageData(str(tree.folder / ".coverage"))
     data.read()
-    by_line = data.contexts_by_lineno(str(fault.module_path))
-    lines = lines_of_statement(fault.module_path, fault.start_pos[0])
-    contexts = {context for line in lines for context in by_line.get(line, ())}
-    # What runs while a module is imported runs before any test.
-    return all_tests if "" in contexts else sorted({c.rpartition("|")[0] for c in contexts})
+    for path in data.measured_files():
+        name = str(Path(path).relative_to(tree.folder))
+        for line, contexts in data.contexts_by_lineno(path).items():
+            for context in contexts:
+                test, _, phase = context.rpartition("|")
+                known.tests[name, line].add(test if phase == "run" else file)
+    data.erase()
+    free.put(tree)
+    return known
 
 
-def lines_of_statement(path: Path, line: int) -> range:
-    """Return the lines of the smallest statement around one, without what is nested in it."""
-    around = [
-        node
-        for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.stmt) and first_line(node) <= line <= (node.end_lineno or 0)
-    ]
-    if not around:
-        return range(line, line + 1)
-    node = max(around, key=lambda node: node.lineno)
-    body = getattr(node, "body", None)
-    end = body[0].lineno if body else (node.end_lineno or node.lineno) + 1
-    return range(first_line(node), max(end, node.lineno + 1))
-
-
-def first_line(node: ast.stmt) -> int:
-    """Return where a statement begins, with its decorators."""
-    return min([node.lineno, *(part.lineno for part in getattr(node, "decorator_list", ()))])
-
-
-def try_fault(tree: Path, fault: MutationSpec, tests: list[str], limit: float) -> tuple[bool, str]:
-    """Plant a fault and run the tests; tell whether it survived, and the line it made."""
-    stem = fault.module_path.stem
-    where = f"{fault.module_path.relative_to(tree / 'cloakify')}:{fault.start_pos[0]}"
-    if not tests:
-        return True, f"{where} | no test comes by"
-    own = [str(path.relative_to(tree)) for path in sorted(tree.glob(f"tests/**/test_{stem}.py"))]
-    own = [path for path in own if path.startswith(tuple(tests))]
-    first = [test for test in tests if f"/test_{stem}.py" in test]
-    result = mutate_and_test([fault], command(tree, [*own, *first, *tests]), limit)
-    changed = [
-        line[1:].strip()
-        for line in (result.diff or "").splitlines()
-        if line.startswith("+") and not line.startswith("+++")
-    ]
-    return result.test_outcome is TestOutcome.SURVIVED, f"{where} | {' / '.join(changed)}"
-
-
-def command(tree: Path, tests: list[str]) -> str:
-    """Return the command that runs tests in the copy of the tree."""
-    words = ["env", "-C", str(tree), sys.executable, "-m", "pytest", "-x", "-q"]
-    words += ["-p", "no:cacheprovider", "-p", "no:xdist", "--hypothesis-seed=0", *tests]
-    return shlex.join(words)
+def tried(free: queue.SimpleQueue[Tree], known: Known, fault: MutationSpec) -> bool:
+    """Plant a fault and run the tests; say what came of it, and return whether they fail."""
+    tree = free.get()
+    name = str(fault.module_path.relative_to(ROOT))
+    before, after = fault.module_path.read_text(), changed(fault)
+    tests = known.passing(name, lines_of_statement(fault.module_path, fault.start_pos[0]))
+    caught = False
+    if tests:
+        (tree.folder / name).write_text(after)
+        answer = tree.run(
+            sorted({of_file(test) for test in tests}),
+            first=tests,
+            left_out=sorted(set(known.seconds) - set(tests)),
+            seconds=known.seconds,
+        )
+        caught = not answer["passed"]
+        shutil.copy2(fault.module_path, tree.folder / name)
+    free.put(tree)
+    lines = difflib.ndiff(before.splitlines(), after.splitlines())
+    new = " / ".join(line[2:].strip() for line in lines if line.startswith("+ "))
+    verdict = "caught  " if caught else "SURVIVED" if tests else "UNTESTED"
+    print(f"{verdict} {name}:{fault.start_pos[0]} | {new}", flush=True)
+    return caught
 
 
 if __name__ == "__main__":

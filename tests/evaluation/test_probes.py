@@ -1,0 +1,189 @@
+"""Where a model is probed, and what each probe's flags come of, with a model that is made up."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cloakify.attacks import ThreatModel
+from cloakify.data import Batch
+from cloakify.errors import NoGradientError
+from cloakify.evaluation.probes import Probes, blind_samples, probe_model, saturated, shares
+from cloakify.evaluation.samples import Samples
+
+N, D, CLASSES = 12, 6, 3
+seeds = st.integers(0, 2**32 - 1)
+
+
+def threat_of(norm: str, eps: float) -> ThreatModel:
+    """Data units differ from value to value; the box cuts."""
+    factor = np.linspace(0.5, 4, D, dtype=np.float32)[None]
+    return ThreatModel(norm, eps, factor, -factor, factor)  # type: ignore[arg-type]
+
+
+@dataclass
+class MadeUp:
+    """A model with given slopes, of which each answer is overruled as a list says."""
+
+    slope: np.ndarray | None
+    weight: np.ndarray
+    overruling: list[np.ndarray] = field(default_factory=list)
+    independent: bool = False
+    probabilities: bool = False
+    jitter: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.scores = SimpleNamespace(probabilities=self.probabilities)
+        self.looked_at: list[np.ndarray] = []
+        self.ways: list[tuple[str, bool]] = []
+
+    def features_and_logits(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return 2 * x, x @ self.weight
+
+    def logits(self, x: np.ndarray) -> np.ndarray:
+        return x @ self.weight + np.float32(self.jitter)
+
+    def evaluate(self, x: np.ndarray, y: np.ndarray, loss: str, *, straight_through: bool) -> Any:
+        self.ways.append((loss, straight_through))
+        if self.slope is None:
+            raise NoGradientError("none")
+        return SimpleNamespace(gradient=self.slope)
+
+    def logits_and_overruled(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        self.looked_at.append(x)
+        return x @ self.weight, self.overruling[len(self.looked_at) - 1]
+
+
+def made_up(rng: np.random.Generator, **changes: Any) -> tuple[MadeUp, Samples]:
+    """Draw a model and samples within the box."""
+    factor = threat_of("linf", 1).factor
+    x = (rng.uniform(-1, 1, (N, D)) * factor).astype(np.float32)
+    slope = (rng.standard_normal((N, D)) * (rng.random((N, D)) < 0.8)).astype(np.float32)
+    weight = rng.standard_normal((D, CLASSES)).astype(np.float32)
+    overruling = [rng.random(N) < 0.2 for _ in range(3)]
+    model = MadeUp(**{"slope": slope, "weight": weight, "overruling": overruling, **changes})
+    return model, Samples(x, rng.integers(0, CLASSES, N), rng.permutation(100)[:N])
+
+
+def probed(model: MadeUp, threat: ThreatModel, samples: Samples, gradients: bool = True) -> Probes:
+    return probe_model(model, threat, samples, gradients=gradients)  # type: ignore[arg-type]
+
+
+@given(seeds, st.sampled_from(["linf", "l2"]), st.floats(0.01, 0.5))
+def test_three_points_are_asked_whether_they_are_overruled(
+    seed: int, norm: str, eps: float
+) -> None:
+    """The sample, one at random in its ball, and one a step of the whole budget up the slope."""
+    model, samples = made_up(np.random.default_rng(seed))
+    threat = threat_of(norm, eps)
+    found = probed(model, threat, samples)
+    np.testing.assert_array_equal(found.overruled, np.logical_or.reduce(model.overruling))
+    itself, near, uphill = (x.astype(np.float64) for x in model.looked_at)
+    np.testing.assert_array_equal(itself, samples.x)
+    order = np.inf if norm == "linf" else 2
+    for point in (near, uphill):
+        assert (np.abs(point) <= threat.upper + 1e-6).all()
+        away = np.linalg.norm((point - samples.x) / threat.factor, order, axis=1)
+        assert (away <= eps * (1 + 1e-4)).all() and (away > 0).any()
+    assert model.slope is not None
+    step = eps * np.sign(model.slope)
+    if norm == "l2":
+        step /= np.maximum(np.sqrt(np.count_nonzero(step, axis=1, keepdims=True)), 1)
+    expected = np.clip(samples.x + step * threat.factor, threat.lower, threat.upper)
+    np.testing.assert_allclose(uphill, expected, rtol=1e-4, atol=1e-5)
+
+
+@given(seeds)
+def test_flags_are_those_of_the_samples(seed: int) -> None:
+    model, samples = made_up(np.random.default_rng(seed))
+    assert model.slope is not None
+    model.slope[::3] = 0
+    found = probed(model, threat_of("linf", 0.1), samples)
+    np.testing.assert_array_equal(
+        found.clean, (samples.x @ model.weight).argmax(axis=1) == samples.y
+    )
+    flat = ~model.slope.any(axis=1)
+    np.testing.assert_array_equal(found.flat, flat)
+    assert not found.unstable.any() and not found.on_probabilities.any()
+    assert model.ways == [("margin", False)]
+
+
+def test_what_no_gradient_reaches_is_flat_and_nothing_is_where_none_is_looked_at() -> None:
+    model, samples = made_up(np.random.default_rng(0), slope=None)
+    assert probed(model, threat_of("linf", 0.1), samples).flat.all()
+    # Uphill is nowhere, then.
+    np.testing.assert_array_equal(model.looked_at[2], samples.x)
+    other, samples = made_up(np.random.default_rng(0), slope=None)
+    assert not probed(other, threat_of("linf", 0.1), samples, gradients=False).flat.any()
+    assert not other.ways
+
+
+@pytest.mark.parametrize("through", [False, True])
+def test_an_attack_is_blind_where_its_own_slope_is_flat(through: bool) -> None:
+    model, samples = made_up(np.random.default_rng(1))
+    assert model.slope is not None
+    model.slope[[2, 5]] = 0
+    batch = Batch(samples.x, samples.y, samples.index)
+    blind = blind_samples(
+        model,  # type: ignore[arg-type]
+        threat_of("l2", 0.1),
+        batch,
+        straight_through=through,
+    )
+    assert np.flatnonzero(blind).tolist() == [2, 5]
+    assert model.ways == [("margin", through)]
+
+
+def test_a_model_that_answers_otherwise_again_is_unstable() -> None:
+    model, samples = made_up(np.random.default_rng(2), jitter=1.0)
+    assert probed(model, threat_of("linf", 0.1), samples).unstable.all()
+
+
+def test_what_lies_between_0_and_1_is_taken_for_probabilities_where_it_may_be_none() -> None:
+    """Features or logits that sum to 1; of labels, logits that are shares."""
+    rng = np.random.default_rng(3)
+    sums = (rng.dirichlet(np.ones(D), N) / 2).astype(np.float32)
+    for changes, expected in (
+        ({}, False),
+        ({"probabilities": True}, False),
+        ({"independent": True}, True),
+        ({"independent": True, "probabilities": True}, False),
+    ):
+        # Features are twice the samples: they sum to 1, but are more than the classes.
+        model, samples = made_up(rng, weight=np.full((D, CLASSES), 0.9, np.float32), **changes)
+        samples = Samples(sums, samples.y % 2, samples.index)
+        if changes.get("independent"):
+            samples = Samples(sums, rng.integers(0, 2, (N, CLASSES)), samples.index)
+        found = probed(model, threat_of("linf", 0.1), samples).on_probabilities
+        np.testing.assert_array_equal(found, np.full(N, expected))
+    square = np.eye(D, dtype=np.float32)
+    for weight in (square, 2 * square):
+        model, samples = made_up(rng, weight=weight)
+        samples = Samples(sums, samples.y, samples.index)
+        assert probed(model, threat_of("linf", 0.1), samples).on_probabilities.all()
+
+
+logit = st.floats(-30, 30, width=32).filter(lambda z: abs(abs(z) - 16.6355) > 0.01)
+
+
+@given(st.lists(st.lists(logit, min_size=2, max_size=2), min_size=1, max_size=8))
+def test_labels_are_saturated_where_every_sigmoid_rounds_to_one_or_its_complement_does(
+    rows: list[list[float]],
+) -> None:
+    logits = np.array(rows, np.float32)
+    larger = 1 / (1 + np.exp(-np.abs(logits)))
+    assert larger.dtype == np.float32
+    np.testing.assert_array_equal(saturated(logits, independent=True), (larger == 1).all(axis=1))
+
+
+@given(st.lists(st.lists(st.floats(-0.5, 1.5, width=32), min_size=2, max_size=2), min_size=1))
+def test_shares_are_all_between_0_and_1(rows: list[list[float]]) -> None:
+    expected = [all(0 <= value <= 1 for value in row) for row in rows]
+    assert shares(np.array(rows, np.float32)).tolist() == expected
+    assert shares(np.array([[0.0, 1.0]], np.float32)).all()
