@@ -31,8 +31,9 @@ _MOVES = {
 }
 # What takes logits.
 _LOGITS = {"LogSoftmax", "Softmax"}
-# A classifier of scikit-learn's, and what makes its scores probabilities above 0.
+# Classifiers of scikit-learn's, and what makes the scores of the first probabilities above 0.
 _CLASSIFIER, _POSITIVE = "LinearClassifier", {"SOFTMAX", "LOGISTIC"}
+_SUPPORT_VECTORS = "SVMClassifier"
 _OPPOSITE = {"Max": "Min", "Min": "Max", "ReduceMax": "ReduceMin", "ReduceMin": "ReduceMax"}
 # From this opset on the axes of most reductions are an input; those of sums have been one earlier.
 _AXES_INPUT = 18
@@ -114,7 +115,7 @@ def log_scores(graph: gs.Graph, scores: gs.Tensor, constants: Constants) -> LogS
     node = scores.inputs[0] if scores.inputs else None
     while node is not None and node.op in ("Log", "Identity") and node.inputs[0].inputs:
         scores, node = node.inputs[0], node.inputs[0].inputs[0]
-    if node is not None and node.op == _CLASSIFIER:
+    if node is not None and node.op in (_CLASSIFIER, _SUPPORT_VECTORS):
         # Alone it is judged by its scores.
         return None
     writer = _Writer(graph.opset or 0, constants)
@@ -159,7 +160,7 @@ class _Writer:
         made: Sequence[_Log | None] = []
         if node.domain in (None, "", "ai.onnx"):
             made = self._made(node)
-        elif node.op == _CLASSIFIER and node.attrs.get("post_transform") in _POSITIVE:
+        elif _answers_with_shares(node):
             logs = [self.add("Log", each.name) for each in node.outputs[1:]]
             made = [None, *(_Log(name, node=node) for name in logs)]
         for output, log in zip(node.outputs, made, strict=False):
@@ -364,6 +365,15 @@ _ARITHMETIC: dict[str, Callable[[_Writer, gs.Node], _Log | None]] = {
     "Sub": _Writer.complement,
     "Sum": _Writer.total,
 }
+
+
+def _answers_with_shares(node: gs.Node) -> bool:
+    """Tell whether a whole classifier's numbers are probabilities above 0."""
+    transform = node.attrs.get("post_transform", "NONE")
+    if node.op == _SUPPORT_VECTORS:
+        # Coupled from Platt's sigmoids, which nothing else is done to.
+        return transform == "NONE" and len(node.attrs.get("prob_a", ())) > 0
+    return node.op == _CLASSIFIER and transform in _POSITIVE
 
 
 def _constant_of(node: gs.Node, known: dict[str, _Log]) -> gs.Tensor:

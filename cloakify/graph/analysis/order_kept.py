@@ -4,6 +4,7 @@
     y = mask ? z : −10⁹   some classes are never chosen
     y = p[:, 1:]          the class of what is none of them is left out
     σ(z₁ − z₀)            one score, not two
+    ½ softmax(z) + ½ k    a vote with what has no layer; z + f(x): a part of each score
 
 A model is judged by what it answers, so that the scores are those behind then.
 """
@@ -21,6 +22,8 @@ from cloakify.graph.model.names import called
 
 # What takes every number by itself, and a constant for each.
 _BY_CLASS = {"Add", "Div", "Max", "Min", "Mul", "PRelu", "Pow", "Sub", "Where"}
+# What joins values, so that one which the scores have no part in counts as much as they do.
+_JOINTS = _BY_CLASS | {"Gemm", "MatMul", "Mean", "Sum"}
 _NORMALISATIONS = {"InstanceNormalization": (1, 2), "LayerNormalization": (1, 2)}
 _CHOICES = {"LogSoftmax", "Softmax"}
 
@@ -42,9 +45,17 @@ def reordered_by(
     answer, answered
         What the answers are made of, and how many numbers that has.
     """
-    if answer.name == scores.name or count < 2:
+    if answer.name == scores.name:
         return ""
     nodes = between(graph.nodes, scores.name, answer.name)
+    made = {scores.name, *(tensor.name for node in nodes for tensor in node.outputs)}
+    for node in nodes:
+        if node.op in _JOINTS:
+            others = [each for each in node.inputs if each.name and each.name not in made]
+            if any(_is_of_classes(each, count, constants) for each in others):
+                return called(node)
+    if count < 2:
+        return ""
     for node in nodes:
         if node.op in _BY_CLASS or node.op in _NORMALISATIONS:
             places = _NORMALISATIONS.get(node.op, range(len(node.inputs)))
@@ -62,6 +73,15 @@ def _differs(tensor: gs.Tensor, count: int, constants: Constants) -> bool:
         return False
     numbers = constant_numbers(tensor)
     return numbers is not None and len(numbers) == count and len({*numbers}) > 1
+
+
+def _is_of_classes(tensor: gs.Tensor, count: int, constants: Constants) -> bool:
+    """Tell whether a value is computed, and may hold a number for each class."""
+    if tensor in constants:
+        return False
+    # What is not known to be one for all classes may be one for each.
+    last = tensor.shape[-1] if tensor.shape else 1
+    return tensor.shape is None or count == 1 or last == count or not isinstance(last, int)
 
 
 def _is_difference(nodes: Sequence[gs.Node]) -> bool:

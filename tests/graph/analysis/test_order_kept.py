@@ -26,6 +26,7 @@ TENSORS = {
     "ones": np.ones(CLASSES, np.float32),
     "zeros": np.zeros(CLASSES, np.float32),
     "from": np.array([1]),
+    "zero": np.array([0]),
     "to": np.array([CLASSES]),
 }
 SOFTMAX = "p = Softmax <axis = 1> (z)"
@@ -39,6 +40,16 @@ CHANGED = {
     "classes never chosen": "y = Where (kept, z, low)",
     "normalised, with a scale": "y = LayerNormalization <axis = -1> (z, prior, zeros)",
     "steep by class": "y = PRelu (z, prior)",
+    "a part of each score by what is no layer": (
+        "d = Mul (h, x)  e = Slice (d, zero, to, axis)  y = Add (z, e)"
+    ),
+    "times that, twice behind": (
+        "d = Exp (x)  e = Slice (d, zero, to, axis)  l = LogSoftmax <axis = 1> (z)  y = Mul (e, l)"
+    ),
+    "a vote with that": (
+        f"{SOFTMAX}  d = Mul (h, x)  e = Slice (d, zero, to, axis)  s = Softmax <axis = 1> (e)  "
+        "y = Mean (p, s)"
+    ),
 }
 KEPT = {
     "nothing": "y = Identity (z)",
@@ -46,6 +57,9 @@ KEPT = {
     "percent": f"{SOFTMAX}  y = Mul (p, all)",
     "normalised": "y = LayerNormalization <axis = -1> (z, ones, zeros)",
     "smooth": f"{SOFTMAX}  q = Mul (p, all)  y = Add (q, all)",
+    "by a temperature of the sample": (
+        "t = ReduceL2 <axes = [1], keepdims = 1> (x)  y = Div (z, t)"
+    ),
 }
 
 
