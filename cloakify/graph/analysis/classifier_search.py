@@ -27,6 +27,7 @@ from cloakify.graph.analysis.other_models import (
     classifier_without_layer,
     leaves_positions_open,
     positions_of,
+    refuse_classes_first,
     refuse_detector,
     refuse_groups,
     refuse_map,
@@ -180,6 +181,7 @@ def find_classifier(
         head = None if problem else replace(head, logits=behind.tensor.name)
         found = behind
     refuse_positions(graph, found.tensor, found.count)
+    refuse_classes_first(graph, found.tensor, found.count)
     outputs = [output.name for output in graph.outputs]
     logs = _logs(graph, found, constants) if head is None or behind is not None else None
     if logs is not None and wanted.task is Task.MULTILABEL and not logs.of_labels:

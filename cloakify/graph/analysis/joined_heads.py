@@ -4,6 +4,8 @@
     Concat(σ(φ w₁ + b₁), …)                 one-vs-rest: each score is bent by itself before
     ½ (φ W₁ + b₁) + ½ (φ W₂ + b₂)           several layers' scores, mixed, also
     ReduceMean(Concat(Unsqueeze(…), …))
+    V + A − mean(A)                         one score for all classes, and a layer's own mean
+    φ W + (φ A) B                           a layer that reads another of the features (LoRA)
 
 Together they are one linear map of φ, and a mask that all of them read is a mask before that map.
 What bends scores one by one leaves their order, so the logits of one-vs-rest are the scores before.
@@ -11,7 +13,7 @@ What bends scores one by one leaves their order, so the logits of one-vs-rest ar
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import onnx_graphsurgeon as gs
@@ -33,6 +35,8 @@ _SHAPES = {"Flatten", "Reshape", "Squeeze", "Unsqueeze"}
 _SUMS = {"Add", "Mean", "Sub", "Sum"}
 _SCALES = {"Div", "Mul"}
 _REDUCTIONS = {"ReduceMean", "ReduceSum"}
+# Nodes behind the first where all layers meet that are looked at in its place.
+_MOST_MEETINGS = 16
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,7 @@ def joined_head(
     graph: gs.Graph,
     answers: Sequence[gs.Tensor],
     layers: Sequence[tuple[gs.Node, Head]],
+    known: Sequence[tuple[gs.Node, Head]],
     constants: Constants,
     paths: ScorePaths,
 ) -> Head | None:
@@ -71,22 +76,18 @@ def joined_head(
         The outputs that are answers.
     layers
         All layers that are met on the way back from them, with their nodes.
+    known
+        All layers of the graph.
     """
+    layers = _from_shared_features(graph, layers, known)
     first = layers[0][1]
     if not all(_is_plain(node, head, first) for node, head in layers):
         return None
     behind = leading_to(graph.nodes, [answer.name for answer in answers]).nodes
-    joint = _where_all_meet(behind, [head.linear for _, head in layers])
+    joint = _where_all_passes(behind, answers, [head.linear for _, head in layers])
     if joint is None:
         return None
-    reader = only_reader(joint.outputs[0])
-    if reader is not None and reader.op in _REDUCTIONS and _stacked(reader):
-        joint = reader
     tensor = joint.outputs[0]
-    # All that the layers say is to go through it.
-    others = leading_to(behind, [answer.name for answer in answers], given=[tensor.name]).values
-    if any(head.linear in others for _, head in layers):
-        return None
     columns = _Columns({head.linear: (node, head) for node, head in layers}, constants).of(tensor)
     if columns is None or len(columns) < 1:
         return None
@@ -119,20 +120,64 @@ def _is_plain(node: gs.Node, head: Head, first: Head) -> bool:
     return same and rows and plain and named and node.op in _PLAIN
 
 
-def _where_all_meet(nodes: Sequence[gs.Node], layers: Sequence[str]) -> gs.Node | None:
-    """Return the first node that all of some values lead to, if it has one output."""
+def _from_shared_features(
+    graph: gs.Graph,
+    layers: Sequence[tuple[gs.Node, Head]],
+    known: Sequence[tuple[gs.Node, Head]],
+) -> Sequence[tuple[gs.Node, Head]]:
+    """Return the layers, those that another alone leads to with the features of that.
+
+    The node is the one that reads the features then.
+    """
+    if len({head.features for _, head in layers}) < 2:
+        return layers
+    tensors = graph.tensors()
+    before = {head.linear: (node, head) for node, head in known}
+    found = []
+    for node, head in layers:
+        reads, whole = node, head
+        while whole.features in before and only_reader(tensors[whole.features]) is reads:
+            if not _is_plain(reads, whole, whole):
+                break
+            reads, inner = before[whole.features]
+            whole = replace(inner, linear=head.linear, num_classes=head.num_classes)
+        found.append((reads, whole))
+    return found
+
+
+def _where_all_passes(
+    behind: Sequence[gs.Node], answers: Sequence[gs.Tensor], layers: Sequence[str]
+) -> gs.Node | None:
+    """Return the first node that all that the layers say goes through on the way to answers."""
+    for joint in _where_all_meet(behind, layers):
+        reader = only_reader(joint.outputs[0])
+        if reader is not None and reader.op in _REDUCTIONS and _stacked(reader):
+            joint = reader
+        given = [joint.outputs[0].name]
+        others = leading_to(behind, [answer.name for answer in answers], given=given).values
+        if not any(name in others for name in layers):
+            return joint
+    return None
+
+
+def _where_all_meet(nodes: Sequence[gs.Node], layers: Sequence[str]) -> Iterator[gs.Node]:
+    """Yield the first nodes of one output that all of some values lead to."""
     everything = (1 << len(layers)) - 1
     # By value: which of the layers lead to it, a bit for each.
     leading = {name: 1 << place for place, name in enumerate(layers)}
+    met = 0
     for node in nodes:
         bits = 0
         for name in values_read(node):
             bits |= leading.get(name, 0)
         if bits == everything:
-            return node if len(node.outputs) == 1 else None
+            met += 1
+            if met > _MOST_MEETINGS:
+                return
+            if len(node.outputs) == 1:
+                yield node
         for name in values_made(node):
             leading[name] = leading.get(name, 0) | bits
-    return None
 
 
 def _one_vs_rest(head: Head, columns: list[_Column], nodes: list[gs.Node]) -> Head | None:
@@ -197,13 +242,13 @@ class _Columns:
         if len(known) < len(read):
             return None
         if node.op in _REDUCTIONS:
-            return _summed(known) if _stacked(node) else None
+            return _summed(known) if _stacked(node) else _reduced(node, known[0])
         if node.op == "Concat":
             whole = len(read) == len(node.inputs) and _is_last(node, node.attrs.get("axis"))
             return [column for columns in known for column in columns] if whole else None
         if len(known) > 1:
             whole = node.op in _SUMS and len(known) == len(node.inputs)
-            return _summed(known) if whole else None
+            return _summed(known, node.inputs) if whole else None
         return self._changed(node, known[0], tensor)
 
     def _changed(
@@ -256,11 +301,31 @@ def _stacked(node: gs.Node) -> list[gs.Tensor] | None:
     return [row.inputs[0] for row in rows] if alike else None
 
 
-def _summed(terms: list[list[_Column]]) -> list[_Column] | None:
-    """Return the columns of a sum of several layers' scores, or of a mean of them."""
-    if len({len(columns) for columns in terms}) > 1 or any(map(_bent, terms)):
+def _summed(terms: list[list[_Column]], tensors: Sequence[gs.Tensor] = ()) -> list[_Column] | None:
+    """Return the columns of a sum of several layers' scores, or of a mean of them.
+
+    A column of its own may be added to each, as far as it is known to be one.
+    """
+    count = max(len(columns) for columns in terms)
+    if any(map(_bent, terms)):
         return None
-    return [replace(column, place=-1) for column in terms[0]]
+    for place, columns in enumerate(terms):
+        if len(columns) == count:
+            continue
+        shape = tensors[place].shape if tensors else None
+        if len(columns) > 1 or shape is None or len(shape) != 2 or shape[1] != 1:
+            return None
+    fullest = next(columns for columns in terms if len(columns) == count)
+    return [replace(column, place=-1) for column in fullest]
+
+
+def _reduced(node: gs.Node, columns: list[_Column]) -> list[_Column] | None:
+    """Return the one column of the sum or mean of all, which stays an axis of its own."""
+    axes = axes_of(node)
+    along = axes is not None and len(axes) == 1 and _is_last(node, axes[0])
+    if not along or _bent(columns) or not node.attrs.get("keepdims", 1):
+        return None
+    return [replace(columns[0], place=-1)]
 
 
 def _bent(columns: list[_Column]) -> bool:

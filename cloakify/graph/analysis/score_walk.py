@@ -30,7 +30,8 @@ _ON_MAPS = {"Relu"}
 def follow(linear: gs.Tensor, behind: int, *, is_map: bool) -> gs.Tensor:
     """Return the class scores that a layer's output becomes.
 
-    The walk ends before Softmax, and where a value is read twice (a decomposed Softmax does that).
+    The walk ends before Softmax, and where a value is read twice (a decomposed Softmax does that),
+    and before what puts the classes first: scores are those of samples then.
 
     Parameters
     ----------
@@ -61,10 +62,20 @@ def follow(linear: gs.Tensor, behind: int, *, is_map: bool) -> gs.Tensor:
             place = None
         else:
             place = _moved(node, axis)
+            if puts_classes_first(node, axis):
+                return tensor
             # Behind another shape the classes may be anywhere.
             if place is None and node.op not in _RESHAPES:
                 return tensor
         tensor, axis = node.outputs[0], place
+
+
+def puts_classes_first(node: gs.Node, axis: int) -> bool:
+    """Tell whether a node turns the classes along an axis into the first one, of [C, N]."""
+    shape = node.inputs[0].shape
+    if node.op != "Transpose" or shape is None or len(shape) != 2 or axis != 1:
+        return False
+    return list(node.attrs.get("perm", (1, 0))) == [1, 0]
 
 
 def _loses_samples(node: gs.Node, axis: int) -> bool:

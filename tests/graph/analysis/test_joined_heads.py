@@ -67,6 +67,23 @@ def a_layer(net: Net, width: int) -> str:
     return net.say(f"Add ({b}, {product})", weight, bias)
 
 
+def a_chain(net: Net, width: int) -> str:
+    """A layer that reads another of fewer numbers (LoRA)."""
+    inner = a_layer(net, int(net.rng.integers(1, 4)))
+    before, shift = net.maps[inner]
+    weight = net.rng.normal(size=(len(shift), width)).astype(np.float32)
+    call = f"MatMul ({inner}, {net.constant(weight)})"
+    return net.say(call, before @ weight, shift @ weight)
+
+
+def a_centred(net: Net, value: str) -> str:
+    """Scores less their own mean (dueling)."""
+    weight, bias = net.maps[value]
+    around = weight.mean(axis=1, keepdims=True), bias.mean(keepdims=True)
+    mean = net.say(f"ReduceMean <axes = [{net.rng.choice([1, -1])}]> ({value})", *around)
+    return net.say(f"Sub ({value}, {mean})", weight - around[0], bias - around[1])
+
+
 def a_concat(net: Net, parts: list[str]) -> str:
     weights, biases = zip(*(net.maps[part] for part in parts), strict=True)
     call = f"Concat <axis = {net.rng.choice([1, -1])}> ({', '.join(parts)})"
@@ -110,7 +127,13 @@ def joined(draw: st.DrawFn) -> tuple[Net, str]:
     net = Net(np.random.default_rng(draw(st.integers(0, 2**32))))
 
     def value(width: int, depth: int) -> str:
-        kind = draw(st.sampled_from(["layer", "layer", "change", "concat", "sum"]))
+        kind = draw(
+            st.sampled_from(["layer", "layer", "change", "concat", "sum", "chain", "centred"])
+        )
+        if kind == "chain":
+            return a_chain(net, width)
+        if kind == "centred":
+            return a_centred(net, value(width, max(depth - 1, 0)))
         if kind == "layer" or depth == 0 or (kind == "concat" and width < 2):
             return a_layer(net, width)
         if kind == "change":
@@ -121,8 +144,11 @@ def joined(draw: st.DrawFn) -> tuple[Net, str]:
         if kind == "concat":
             first = draw(st.integers(1, width - 1))
             return a_concat(net, [value(first, depth - 1), value(width - first, depth - 1)])
-        terms = [value(width, depth - 1) for _ in range(draw(st.integers(2, 3)))]
-        return a_sum(net, terms, draw(st.sampled_from(["Add", "Sub", "Sum", "Mean", "stack"])))
+        op = draw(st.sampled_from(["Add", "Sub", "Sum", "Mean", "stack"]))
+        # One of them may be one number for all classes.
+        others = st.just(width) if op == "stack" else st.sampled_from([width, width, 1])
+        widths = [width, *draw(st.lists(others, min_size=1, max_size=2))]
+        return a_sum(net, [value(each, depth - 1) for each in draw(st.permutations(widths))], op)
 
     width = draw(st.integers(2, 5))
     return net, meeting(draw(st.sampled_from(["concat", "sum"])), width, 2)
@@ -226,6 +252,11 @@ def test_scores_that_are_bent_one_by_one_are_judged_before(pair, ending, outputs
         # One of two is bent, or turned around.
         ("p = Sigmoid (a)  y = Concat <axis = 1> (p, b)", "could be the head"),
         ("s = Sigmoid (a)  p = Sub (one, s)  q = Sigmoid (b)  y = Concat <axis = 1> (p, q)", ""),
+        # A mean along the samples, and one that loses its axis.
+        ("p = ReduceMean <axes = [0]> (b)  y = Sub (a, p)", "could be the head"),
+        ("p = ReduceMean <axes = [1], keepdims = 0> (b)  y = Sub (a, p)", "could be the head"),
+        # What a layer reads of another is read elsewhere, too.
+        ("c = Gemm (a, v)  p = Tanh (a)  q = Add (c, b)  y = Add (q, p)", "could be the head"),
         # Along the samples, or of other features.
         ("y = Concat <axis = 0> (a, b)", "could be the head"),
         ("g = Tanh (x)  c = Gemm (g, w)  y = Add (a, c)", "could be the head"),
@@ -235,6 +266,7 @@ def test_what_is_no_map_of_the_same_features_is_left_to_choose(ending: str, refu
     net = Net(np.random.default_rng(0))
     names = {"a": a_layer(net, 2), "b": a_layer(net, 2)}
     net.tensors |= {"w": np.ones((DEPTH, 2), np.float32), "one": np.float32(1)}
+    net.tensors |= {"v": np.ones((2, 2), np.float32)}
     net.body += [f"{name} = Identity ({value})" for name, value in names.items()]
     with pytest.raises(HeadError, match=refusal or "could be the head"):
         find_head(net.model(ending))
