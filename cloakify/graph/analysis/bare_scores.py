@@ -145,8 +145,9 @@ def _behind(answer: gs.Tensor, constants: Constants) -> _End | None:
 def _turns_samples(node: gs.Node) -> bool:
     """Tell whether scores [N, C] come out as [C, N]: N is not known, and C is."""
     shape = node.inputs[0].shape if node.inputs else None
-    certain = shape is not None and isinstance(shape[-1], int) and not isinstance(shape[0], int)
-    return certain and puts_classes_first(node, 1)
+    if shape is None or not puts_classes_first(node, 1):
+        return False
+    return isinstance(shape[1], int) and not isinstance(shape[0], int)
 
 
 def _moved(node: gs.Node | None) -> gs.Node | None:

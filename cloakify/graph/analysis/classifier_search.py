@@ -183,7 +183,8 @@ def find_classifier(
     refuse_positions(graph, found.tensor, found.count)
     refuse_classes_first(graph, found.tensor, found.count)
     outputs = [output.name for output in graph.outputs]
-    logs = _logs(graph, found, constants) if head is None or behind is not None else None
+    alone = head is not None and behind is None and not head.votes
+    logs = None if alone else _logs(graph, found, constants)
     if logs is not None and wanted.task is Task.MULTILABEL and not logs.of_labels:
         logs = None
     if logs is not None and logs.node is not None:

@@ -5,10 +5,12 @@
     ½ (φ W₁ + b₁) + ½ (φ W₂ + b₂)           several layers' scores, mixed, also
     ReduceMean(Concat(Unsqueeze(…), …))
     V + A − mean(A)                         one score for all classes, and a layer's own mean
+    ½ softmax(φ W₁) + ½ softmax(φ W₂)       a vote: one mask, though no linear map
     φ W + (φ A) B                           a layer that reads another of the features (LoRA)
 
-Together they are one linear map of φ, and a mask that all of them read is a mask before that map.
-What bends scores one by one leaves their order, so the logits of one-vs-rest are the scores before.
+Together they are one linear map of φ, but for votes, and a mask that all of them read is a mask
+before that. What bends scores one by one leaves their order, so the logits of one-vs-rest are the
+scores before.
 """
 
 from __future__ import annotations
@@ -20,7 +22,8 @@ import onnx_graphsurgeon as gs
 
 from cloakify.graph.analysis.head import Head
 from cloakify.graph.analysis.score_path import ScorePaths
-from cloakify.graph.analysis.score_walk import axes_of, only_reader, setting
+from cloakify.graph.analysis.score_walk import axes_of, only_reader, setting, stacked
+from cloakify.graph.analysis.voted_scores import votes_of
 from cloakify.graph.model.constants import Constants, constant_integers, constant_number
 from cloakify.graph.model.dataflow import leading_to, values_made, values_read
 
@@ -88,7 +91,11 @@ def joined_head(
     if joint is None:
         return None
     tensor = joint.outputs[0]
-    columns = _Columns({head.linear: (node, head) for node, head in layers}, constants).of(tensor)
+    walk = _Columns({head.linear: (node, head) for node, head in layers}, constants)
+    columns = walk.of(tensor)
+    votes = votes_of(tensor, constants) if columns is None else {}
+    if columns is None and votes is not None:
+        columns = _columns_voted([walk.of(graph.tensors()[name]) for name in votes])
     if columns is None or len(columns) < 1:
         return None
     read_by = tuple(node.outputs[0].name for node, _ in layers)
@@ -101,7 +108,11 @@ def joined_head(
         num_classes=len(columns),
         read_by=read_by,
         product="",
+        votes=tuple(votes or ()),
+        shares=tuple((votes or {}).values()),
     )
+    if votes:
+        return head
     if not any(column.bend for column in columns):
         if any(column.turned for column in columns):
             return None
@@ -151,7 +162,7 @@ def _where_all_passes(
     """Return the first node that all that the layers say goes through on the way to answers."""
     for joint in _where_all_meet(behind, layers):
         reader = only_reader(joint.outputs[0])
-        if reader is not None and reader.op in _REDUCTIONS and _stacked(reader):
+        if reader is not None and reader.op in _REDUCTIONS and stacked(reader):
             joint = reader
         given = [joint.outputs[0].name]
         others = leading_to(behind, [answer.name for answer in answers], given=given).values
@@ -178,6 +189,15 @@ def _where_all_meet(nodes: Sequence[gs.Node], layers: Sequence[str]) -> Iterator
                 yield node
         for name in values_made(node):
             leading[name] = leading.get(name, 0) | bits
+
+
+def _columns_voted(votes: list[list[_Column] | None]) -> list[_Column] | None:
+    """Return the columns of a mean of softmaxes, of which each takes scores of all classes."""
+    known = [columns for columns in votes if columns is not None]
+    if len(known) < len(votes) or any(map(_is_changed, known)):
+        return None
+    counts = {len(columns) for columns in known}
+    return known[0] if len(counts) == 1 and min(counts) > 1 else None
 
 
 def _one_vs_rest(head: Head, columns: list[_Column], nodes: list[gs.Node]) -> Head | None:
@@ -229,7 +249,7 @@ class _Columns:
         node = tensor.inputs[0] if tensor.inputs else None
         if node is None or not node.inputs or len(node.outputs) != 1:
             return None
-        return _stacked(node) or [each for each in node.inputs if each not in self._constants]
+        return stacked(node) or [each for each in node.inputs if each not in self._constants]
 
     def _found(self, tensor: gs.Tensor, needed: list[gs.Tensor] | None) -> list[_Column] | None:
         if tensor.name in self._layers:
@@ -242,7 +262,7 @@ class _Columns:
         if len(known) < len(read):
             return None
         if node.op in _REDUCTIONS:
-            return _summed(known) if _stacked(node) else _reduced(node, known[0])
+            return _summed(known) if stacked(node) else _reduced(node, known[0])
         if node.op == "Concat":
             whole = len(read) == len(node.inputs) and _is_last(node, node.attrs.get("axis"))
             return [column for columns in known for column in columns] if whole else None
@@ -288,19 +308,6 @@ def _of_layer(node: gs.Node, head: Head) -> list[_Column] | None:
     return [_Column(head.linear, place, transform) for place in range(head.num_classes)]
 
 
-def _stacked(node: gs.Node) -> list[gs.Tensor] | None:
-    """Return what a node takes the sum or mean of, which was stacked along an axis of its own."""
-    if node.op not in _REDUCTIONS or node.attrs.get("keepdims", 1) or not node.inputs[0].inputs:
-        return None
-    stack = node.inputs[0].inputs[0]
-    rows = [row.inputs[0] for row in stack.inputs if row.inputs]
-    axes = [stack.attrs.get("axis")]
-    if stack.op != "Concat" or len(rows) < len(stack.inputs) or axes_of(node) != axes:
-        return None
-    alike = all(row.op == "Unsqueeze" and axes_of(row) == axes for row in rows)
-    return [row.inputs[0] for row in rows] if alike else None
-
-
 def _summed(terms: list[list[_Column]], tensors: Sequence[gs.Tensor] = ()) -> list[_Column] | None:
     """Return the columns of a sum of several layers' scores, or of a mean of them.
 
@@ -326,6 +333,10 @@ def _reduced(node: gs.Node, columns: list[_Column]) -> list[_Column] | None:
     if not along or _bent(columns) or not node.attrs.get("keepdims", 1):
         return None
     return [replace(columns[0], place=-1)]
+
+
+def _is_changed(columns: list[_Column]) -> bool:
+    return any(column.bend or column.turned for column in columns)
 
 
 def _bent(columns: list[_Column]) -> bool:

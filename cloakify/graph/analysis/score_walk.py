@@ -23,6 +23,7 @@ MOVES = {"Flatten", "Reshape", "Squeeze", *SAME}
 _RESHAPES = {"Flatten", "Reshape", "Squeeze", "GatherND"}
 _POOLS = {"GlobalAveragePool", "GlobalMaxPool", "AveragePool", "MaxPool"}
 _REDUCTIONS = {"ReduceMean", "ReduceMax", "ReduceMin", "ReduceSum", "ReduceLogSumExp"}
+_MEANS = {"ReduceMean", "ReduceSum"}
 # What may be done to a map of scores before it is pooled (SqueezeNet).
 _ON_MAPS = {"Relu"}
 
@@ -76,6 +77,19 @@ def puts_classes_first(node: gs.Node, axis: int) -> bool:
     if node.op != "Transpose" or shape is None or len(shape) != 2 or axis != 1:
         return False
     return list(node.attrs.get("perm", (1, 0))) == [1, 0]
+
+
+def stacked(node: gs.Node) -> list[gs.Tensor] | None:
+    """Return what a node takes the sum or mean of, which was stacked along an axis of its own."""
+    if node.op not in _MEANS or node.attrs.get("keepdims", 1) or not node.inputs[0].inputs:
+        return None
+    stack = node.inputs[0].inputs[0]
+    rows = [row.inputs[0] for row in stack.inputs if row.inputs]
+    axes = [stack.attrs.get("axis")]
+    if stack.op != "Concat" or len(rows) < len(stack.inputs) or axes_of(node) != axes:
+        return None
+    alike = all(row.op == "Unsqueeze" and axes_of(row) == axes for row in rows)
+    return [row.inputs[0] for row in rows] if alike else None
 
 
 def _loses_samples(node: gs.Node, axis: int) -> bool:

@@ -17,6 +17,7 @@ RNG = np.random.default_rng(5)
 X = RNG.normal(size=(200, DEPTH)).astype(np.float32)
 TENSORS = {
     "w": RNG.normal(size=(DEPTH, CLASSES)).astype(np.float32),
+    "v": np.random.default_rng(6).normal(size=(DEPTH, CLASSES)).astype(np.float32),
     "pair": RNG.normal(size=(DEPTH, 2)).astype(np.float32),
     "prior": np.array([0.2, 4, 1, 0.5], np.float32),
     "all": np.full(CLASSES, 3, np.float32),
@@ -45,6 +46,10 @@ CHANGED = {
     ),
     "times that, twice behind": (
         "d = Exp (x)  e = Slice (d, zero, to, axis)  l = LogSoftmax <axis = 1> (z)  y = Mul (e, l)"
+    ),
+    "another prior, behind a vote": (
+        f"{SOFTMAX}  e = MatMul (h, v)  q = Softmax <axis = 1> (e)  s = Add (p, q)  "
+        "y = Mul (s, prior)"
     ),
     "a vote with that": (
         f"{SOFTMAX}  d = Mul (h, x)  e = Slice (d, zero, to, axis)  s = Softmax <axis = 1> (e)  "
