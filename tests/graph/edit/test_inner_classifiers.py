@@ -98,19 +98,27 @@ STACKED = {
     "top": "s = Concat <axis = 1> (p, x)  z = MatMul (s, top)  y = Softmax <axis = 1> (z)",
     "vote": "q = Mul (p, half)  e = MatMul (x, top)  o = Softmax <axis = 1> (e)  "
     "g = Mul (o, half)  y = Add (q, g)",
+    "scikit-learn's vote": "l, r = ai.onnx.ml.LinearClassifier <classlabels_ints = [CLASSES], "
+    'coefficients = [WEIGHTS], intercepts = [ZEROS], post_transform = "SOFTMAX"> (x)  '
+    'o = ai.onnx.ml.Normalizer <norm = "L1"> (r)  q = Mul (p, half)  g = Mul (o, half)  '
+    "y = Sum (q, g)  k = ArgMax <axis = 1> (y)",
 }
 
 
 def with_support_vectors(machine: Machine, name: str) -> tuple[ModelProto, np.ndarray]:
     """Support vectors whose probabilities a layer, or a vote, reads."""
     count = machine.classes
-    body = onnx.parser.parse_model(
-        '<ir_version: 8, opset_import: ["" : 17]> '
-        f"net (float[N, {count}] p, float[N, {FEATURES}] x) => (float[N, {count}] y) "
-        f"<float half = {{0.5}}> {{ {STACKED[name]} }}"
-    )
     rows = FEATURES + (count if name == "top" else 0)
     top = np.random.default_rng(count).normal(size=(rows, count)).astype(np.float32) * 2
+    numbers = {"CLASSES": range(count), "WEIGHTS": top.T.ravel(), "ZEROS": [0.0] * count}
+    statements = STACKED[name]
+    for word, values in numbers.items():
+        statements = statements.replace(word, ", ".join(map(str, values)))
+    body = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["" : 17, "ai.onnx.ml" : 3]> '
+        f"net (float[N, {count}] p, float[N, {FEATURES}] x) => (float[N, {count}] y) "
+        f"<float half = {{0.5}}> {{ {statements} }}"
+    )
     model = machine.model()
     model.graph.node[1].output[1] = "p"
     model.graph.node.extend(body.graph.node)
