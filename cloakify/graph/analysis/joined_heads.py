@@ -22,9 +22,9 @@ import onnx_graphsurgeon as gs
 
 from cloakify.graph.analysis.head import Head
 from cloakify.graph.analysis.score_path import ScorePaths
-from cloakify.graph.analysis.score_walk import axes_of, only_reader, setting, stacked
+from cloakify.graph.analysis.score_walk import axes_of, is_last_of, only_reader, picked_of, stacked
 from cloakify.graph.analysis.voted_scores import votes_of
-from cloakify.graph.model.constants import Constants, constant_integers, constant_number
+from cloakify.graph.model.constants import Constants, constant_number
 from cloakify.graph.model.dataflow import leading_to, values_made, values_read
 
 # The kinds of layers that are joined; others read their features in forms of their own.
@@ -264,7 +264,7 @@ class _Columns:
         if node.op in _REDUCTIONS:
             return _summed(known) if stacked(node) else _reduced(node, known[0])
         if node.op == "Concat":
-            whole = len(read) == len(node.inputs) and _is_last(node, node.attrs.get("axis"))
+            whole = len(read) == len(node.inputs) and is_last_of(node, node.attrs.get("axis"))
             return [column for columns in known for column in columns] if whole else None
         if len(known) > 1:
             whole = node.op in _SUMS and len(known) == len(node.inputs)
@@ -283,7 +283,7 @@ class _Columns:
             bent = [replace(column, bend=_SIGMOID) for column in columns]
             return None if any(column.bend or column.turned for column in columns) else bent
         if node.op in ("ArrayFeatureExtractor", "Gather", "Slice"):
-            places = _picked(node, len(columns))
+            places = picked_of(node, len(columns))
             return None if places is None else [columns[place] for place in places]
         if node.op == "Sub" and node.inputs[1] not in self._constants and _bent(columns):
             one = constant_number(node.inputs[0]) == 1
@@ -329,7 +329,7 @@ def _summed(terms: list[list[_Column]], tensors: Sequence[gs.Tensor] = ()) -> li
 def _reduced(node: gs.Node, columns: list[_Column]) -> list[_Column] | None:
     """Return the one column of the sum or mean of all, which stays an axis of its own."""
     axes = axes_of(node)
-    along = axes is not None and len(axes) == 1 and _is_last(node, axes[0])
+    along = axes is not None and len(axes) == 1 and is_last_of(node, axes[0])
     if not along or _bent(columns) or not node.attrs.get("keepdims", 1):
         return None
     return [replace(columns[0], place=-1)]
@@ -343,13 +343,6 @@ def _bent(columns: list[_Column]) -> bool:
     return any(column.bend for column in columns)
 
 
-def _is_last(node: gs.Node, axis: object) -> bool:
-    """Tell whether an axis is the one of the classes, the last of [N, C]."""
-    shape = node.inputs[0].shape
-    rank = 2 if shape is None else len(shape)
-    return axis in (-1, rank - 1) and rank > 1
-
-
 def _holds_one(tensor: gs.Tensor) -> bool:
     """Tell whether a tensor has the shape [N, 1] or [N], as far as it is known."""
     shape = tensor.shape
@@ -361,23 +354,3 @@ def _fits(shape: tuple[int, ...], count: int) -> bool:
     sizes = list(shape)
     own = sizes.pop() if sizes else 1
     return own in (1, count) and len(shape) < 3 and all(size == 1 for size in sizes)
-
-
-def _picked(node: gs.Node, count: int) -> list[int] | None:
-    """Return which columns a node takes, in its order; ``None`` where that is not known."""
-    if node.op in ("ArrayFeatureExtractor", "Gather"):
-        if node.op == "Gather" and not _is_last(node, node.attrs.get("axis", 0)):
-            return None
-        places = constant_integers(node.inputs[1])
-    else:
-        axes = axes_of(node)
-        bounds = [setting(node, name, slot) for slot, name in ((1, "starts"), (2, "ends"))]
-        bounds.append(setting(node, "steps", 4) if len(node.inputs) > 4 else [1])
-        if axes is None or len(axes) != 1 or not _is_last(node, axes[0]):
-            return None
-        if any(bound is None or len(bound) != 1 for bound in bounds):
-            return None
-        places = [*range(*slice(*(bound[0] for bound in bounds if bound)).indices(count))]
-    if places is None or not places or not all(-count <= place < count for place in places):
-        return None
-    return [place % count for place in places]

@@ -187,3 +187,30 @@ def setting(node: gs.Node, name: str, slot: int) -> list[int] | None:
     if values is None and len(node.inputs) > slot:
         values = constant_integers(node.inputs[slot])
     return None if values is None else [int(value) for value in values]
+
+
+def is_last_of(node: gs.Node, axis: object) -> bool:
+    """Tell whether an axis is the one of the classes, the last of [N, C]."""
+    shape = node.inputs[0].shape
+    rank = 2 if shape is None else len(shape)
+    return axis in (-1, rank - 1) and rank > 1
+
+
+def picked_of(node: gs.Node, count: int) -> list[int] | None:
+    """Return which columns a node takes, in its order; ``None`` where that is not known."""
+    if node.op in ("ArrayFeatureExtractor", "Gather"):
+        if node.op == "Gather" and not is_last_of(node, node.attrs.get("axis", 0)):
+            return None
+        places = constant_integers(node.inputs[1])
+    else:
+        axes = axes_of(node)
+        bounds = [setting(node, name, slot) for slot, name in ((1, "starts"), (2, "ends"))]
+        bounds.append(setting(node, "steps", 4) if len(node.inputs) > 4 else [1])
+        if axes is None or len(axes) != 1 or not is_last_of(node, axes[0]):
+            return None
+        if any(bound is None or len(bound) != 1 for bound in bounds):
+            return None
+        places = [*range(*slice(*(bound[0] for bound in bounds if bound)).indices(count))]
+    if places is None or not places or not all(-count <= place < count for place in places):
+        return None
+    return [place % count for place in places]
