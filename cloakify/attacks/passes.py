@@ -123,7 +123,9 @@ def check_scores(
         return
     shape = "×".join(map(str, scores.shape))
     why = "what answers at many positions (a segmenter, a recogniser) is no classifier"
-    if scores.size < samples * num_classes or scores.size % samples:
+    if scores.shape == (num_classes, samples):
+        why = "the classes lie along their first axis; export the model with samples first"
+    elif scores.size < samples * num_classes or scores.size % samples:
         why = (
             "the first axis of what it takes does not count samples; export it with one that does, "
             "in front of all others"

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from cloakify.masking.captured import pooled
 from cloakify.masking.label_curve import matches_at_every_size
 from cloakify.masking.linear_head import LinearHead
+from cloakify.masking.voted_curve import right_of_votes
 from cloakify.numeric.arrays import Array, Counts, Doubles, Labels
 
 # Clean features, attacked ones and labels.
@@ -131,6 +132,8 @@ class MaskCurve:
             counts = matches_at_every_size(
                 head, group.features, group.y, group.attacked, self.ranking
             )
+        elif head.votes:
+            counts = _of_votes(head, group, self.ranking)
         else:
             counts = right_at_every_size(head, group, self.ranking)
         kept, won, attacked = counts
@@ -183,6 +186,14 @@ def right_at_every_size(head: LinearHead, group: Group, ranking: NDArray[np.int6
     for ends in pairwise(edges):
         total += in_chunk(slice(*ends))
     return total
+
+
+def _of_votes(head: LinearHead, group: Group, ranking: NDArray[np.int64]) -> Counts:
+    """As :func:`right_at_every_size`, of a vote."""
+    right = right_of_votes(head, np.stack(group.features), group.y, ranking)
+    of_clean = ~group.attacked
+    kinds = (of_clean & right[:, 0], of_clean & ~right[:, 0], group.attacked)
+    return np.stack([right[kind].sum(axis=0) for kind in kinds])
 
 
 def _margins(features: Array, weight: Doubles, bias: Array, y: Labels) -> Doubles:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx
@@ -17,7 +18,7 @@ from cloakify.graph.edit.mask import features_type
 from cloakify.graph.edit.taps import head_model, value_of_rank, with_parts
 from cloakify.graph.model import rewrite
 from cloakify.graph.model.support_vectors import read_support_vectors
-from cloakify.numeric.arrays import AnyArray, Array, as_rows, floats
+from cloakify.numeric.arrays import AnyArray, Array, Doubles, as_rows, floats
 from cloakify.onnxfile import values_of
 from cloakify.runtime import CPU, Device, Session
 
@@ -36,7 +37,7 @@ PICKED = 1e-3
 
 @dataclass(frozen=True)
 class LinearHead:
-    """``logits = φ W + b``; over positions, their mean.
+    """``logits = φ W + b``; over positions, their mean; of a vote, ``log Σ softmax(φ W_k + b_k)``.
 
     Attributes
     ----------
@@ -46,19 +47,47 @@ class LinearHead:
         float32 [C].
     cosine
         Whether features are brought to one length before, when they have been masked.
+    votes
+        Of a vote the layers that have a part in it. ``weight`` and ``bias`` are their mean then,
+        by which features are ranked.
+    shares
+        How much each counts, float64 [K].
     """
 
     weight: Array
     bias: Array
     cosine: bool = False
+    votes: tuple[LinearHead, ...] = ()
+    shares: tuple[float, ...] = ()
+
+    @classmethod
+    def of_votes(cls, votes: Sequence[LinearHead], shares: Sequence[float]) -> LinearHead:
+        """Return the head of a vote among layers."""
+        weight, bias = (
+            floats(np.average(numbers, axis=0, weights=shares))
+            for numbers in ([each.weight for each in votes], [each.bias for each in votes])
+        )
+        return cls(weight, bias, votes=tuple(votes), shares=tuple(shares))
 
     def logits(self, features: Array, mask: Array | None = None) -> Array:
         """Return the logits [n, C] of features [n, D] under a mask [D]."""
+        if self.votes:
+            scores = np.stack([vote.logits(features, mask) for vote in self.votes], axis=1)
+            return floats(self.voted(scores))
         if self.cosine:
             features = self.prepared(features if mask is None else features * mask)
             mask = None
         weight: Array = self.weight if mask is None else self.weight * mask[:, None]
         return np.asarray(features @ weight + self.bias, np.float32)
+
+    def voted(self, scores: NDArray[np.floating]) -> Doubles:
+        """Return the logits [..., C] of the scores [..., K, C] of the layers of a vote."""
+        logs = scores.astype(np.float64)
+        logs -= logs.max(axis=-1, keepdims=True)
+        logs -= np.log(np.exp(logs).sum(axis=-1, keepdims=True))
+        logs += np.log(np.array(self.shares))[:, None]
+        largest: Doubles = logs.max(axis=-2)
+        return np.asarray(largest + np.log(np.exp(logs - largest[..., None, :]).sum(axis=-2)))
 
     def prepared(self, features: Array) -> Array:
         """Return features [..., D] as the layer takes them: where it is so, of length one.
@@ -103,6 +132,10 @@ def read_head(model: ModelProto, head: Head, rank: int, host: Device = CPU) -> L
     """
     if head.op_type in WHOLE_CLASSIFIERS:
         return _of_attributes(model, head)
+    if head.votes:
+        plain = replace(head, votes=(), shares=())
+        read = [read_head(model, replace(plain, linear=name), rank, host) for name in head.votes]
+        return LinearHead.of_votes(read, head.shares)
     stored = _of_constants(model, head)
     # Captured features are float32 whatever the model computes in; the head takes its own type.
     element_type = features_type(model, head)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 from onnx import ModelProto
 
 from cloakify.errors import HeadError
 from cloakify.graph.analysis.head import Head
-from cloakify.graph.edit.mask import features_type, mask_values
+from cloakify.graph.edit.mask import features_type, insert_mask, mask_values
 from cloakify.graph.edit.taps import head_model, value_of_rank
 from cloakify.numeric.arrays import Array, floats
 from cloakify.runtime import Device, Session
@@ -39,7 +40,12 @@ class MaskedHead:
         self._element_type = features_type(model, head)
         self._sessions: dict[int, Session] = {}
         # Whether there is such a part does not depend on the rank.
-        self._part(2)
+        masked = insert_mask(self._part(2), head, np.ones(head.num_features, np.float32), {})
+        readers = [node.op_type for node in masked.graph.node if head.features in node.input]
+        if len(readers) > 1:
+            raise HeadError(
+                f"the logits {logits!r} depend on {head.features!r} without a mask, too"
+            )
 
     @classmethod
     def of(cls, model: ModelProto, head: Head, logits: str, host: Device) -> MaskedHead | None:

@@ -58,3 +58,16 @@ def test_any_mask(name: str) -> None:
         mask = np.random.default_rng(seed).integers(0, 2, head.num_features).astype(np.float32)
         expected = run(insert_mask(model, head, mask, {}), x, logits)
         np.testing.assert_allclose(masked.logits(features, mask), expected, atol=1e-5)
+
+
+def test_features_that_reach_the_scores_without_the_mask_are_no_part() -> None:
+    """Only what the head reads is masked."""
+    model = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["" : 18]> net (float[N, 4] x) => (float[N, 4] y) '
+        "{ f = Relu (x)  s = MatMul (f, w)  t = Tanh (f)  y = Add (s, t) }"
+    )
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.eye(4, dtype=np.float32), "w"))
+    classifier = find_classifier(model)
+    assert (classifier.head.features, classifier.scores.logits) == ("f", "y")
+    head = classifier.head
+    assert MaskedHead.of(model, head, classifier.scores.logits, Device("cpu")) is None

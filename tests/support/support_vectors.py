@@ -84,6 +84,27 @@ class Machine:
             columns.append(sums)
         return np.stack(columns, axis=1)
 
+    def probabilities(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return [n, C] by the iteration of Wu, Lin & Weng (algorithm 2), to its fixed point."""
+        first = 1 / (1 + np.exp(self.a * self.decisions(x) + self.b))
+        found = np.empty((len(x), self.classes))
+        for row, shares in enumerate(first):
+            r = np.zeros((self.classes, self.classes))
+            for share, (i, j) in zip(shares, self.pairs, strict=True):
+                r[i, j], r[j, i] = share, 1 - share
+            q = -r.T * r
+            np.fill_diagonal(q, (r**2).sum(axis=0))
+            p = np.full(self.classes, 1 / self.classes)
+            for _ in range(10_000):
+                before = p.copy()
+                for i in range(self.classes):
+                    p[i] = (p @ q @ p - q[i] @ p + q[i, i] * p[i]) / q[i, i]
+                    p /= p.sum()
+                if np.abs(p - before).max() < 1e-14:
+                    break
+            found[row] = p
+        return found
+
     def log_scores(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return for each class the sum of the logarithms of its pairs' probabilities; [n, C]."""
         found = np.zeros((len(x), self.classes))

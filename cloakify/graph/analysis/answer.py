@@ -94,9 +94,10 @@ def _answer(
         return Answer(output.name, "probability", count, scores.boundary)
     if independent or (single and not scores.boundary.rising):
         return None
-    maker = makers.get(_behind(output.name, makers, _SAME_SHAPE | _MOVES))
-    if maker is not None and maker.op_type == "TopK":
-        # In the order of their size, whichever classes they are of.
+    before = _behind(output.name, makers, _SAME_SHAPE | _MOVES, scores.shipped)
+    maker = makers.get(before) if before != scores.shipped else None
+    if maker is not None and maker.op_type in ("TopK", "Transpose"):
+        # In the order of their size, whichever classes they are of; classes first, samples behind.
         return None
     if kind.HasField("shape"):
         sizes = [dim.dim_value for dim in kind.shape.dim]
@@ -106,9 +107,14 @@ def _answer(
     return Answer(output.name, "scores", count) if is_scores else None
 
 
-def _behind(name: str, makers: Mapping[str, NodeProto], passed: Collection[str]) -> str:
-    """Return the value that another was made of by nothing but operators of some kinds."""
-    while name in makers and makers[name].op_type in passed:
+def _behind(
+    name: str, makers: Mapping[str, NodeProto], passed: Collection[str], end: str = ""
+) -> str:
+    """Return the value that another was made of by nothing but operators of some kinds.
+
+    No further than that called ``end``.
+    """
+    while name != end and name in makers and makers[name].op_type in passed:
         name = makers[name].input[0]
     return name
 

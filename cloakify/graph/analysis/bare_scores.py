@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import onnx_graphsurgeon as gs
 
 from cloakify.errors import HeadError, NoClassifierError
+from cloakify.graph.analysis.score_walk import puts_classes_first
 from cloakify.graph.model.constants import Constants
 from cloakify.graph.model.imported import is_float
 from cloakify.graph.model.names import called
@@ -120,7 +121,7 @@ def _behind(answer: gs.Tensor, constants: Constants) -> _End | None:
     while tensor.inputs:
         node = tensor.inputs[0]
         told = node.op in _LABELS or node.op in _SQUASHES | _WHOLE or node.op == "ZipMap"
-        if not told and node.op not in _MOVES:
+        if not told and node.op not in _MOVES and not _turns_samples(node):
             break
         slot = _LABELS.get(node.op, 0)
         if len(node.inputs) <= slot or (node.op in _WHOLE and len(node.outputs) < 2):
@@ -139,6 +140,14 @@ def _behind(answer: gs.Tensor, constants: Constants) -> _End | None:
     if not tensor.inputs or not (sign or floats):
         return None
     return _End(tensor, _count(tensor) or named or (None if by_label else count), sign, by_label)
+
+
+def _turns_samples(node: gs.Node) -> bool:
+    """Tell whether scores [N, C] come out as [C, N]: N is not known, and C is."""
+    shape = node.inputs[0].shape if node.inputs else None
+    if shape is None or not puts_classes_first(node, 1):
+        return False
+    return isinstance(shape[1], int) and not isinstance(shape[0], int)
 
 
 def _moved(node: gs.Node | None) -> gs.Node | None:

@@ -27,6 +27,7 @@ from cloakify.graph.analysis.other_models import (
     classifier_without_layer,
     leaves_positions_open,
     positions_of,
+    refuse_classes_first,
     refuse_detector,
     refuse_groups,
     refuse_map,
@@ -73,6 +74,9 @@ class ClassifierSearch:
     ----------
     head
         ``None`` where there is none and nobody needs one; ``problem`` then says why.
+    mixed
+        Whether more goes into the scores than the head's own, which is a classifier in one node:
+        its probabilities have to be what they are in working copies, too.
     positions_open
         Whether only a run tells if there is one answer a sample, or one at each of many positions.
     """
@@ -83,6 +87,7 @@ class ClassifierSearch:
     scores: Scores
     problem: str = ""
     positions_open: bool = False
+    mixed: bool = False
 
     @property
     def shipped_count(self) -> int:
@@ -180,8 +185,11 @@ def find_classifier(
         head = None if problem else replace(head, logits=behind.tensor.name)
         found = behind
     refuse_positions(graph, found.tensor, found.count)
+    refuse_classes_first(graph, found.tensor, found.count)
     outputs = [output.name for output in graph.outputs]
-    logs = _logs(graph, found, constants) if head is None or behind is not None else None
+    mixed = head is not None and _goes_into_others(head, found, behind)
+    alone = head is not None and behind is None and not head.votes and not mixed
+    logs = None if alone else _logs(graph, found, constants)
     if logs is not None and wanted.task is Task.MULTILABEL and not logs.of_labels:
         logs = None
     if logs is not None and logs.node is not None:
@@ -208,6 +216,8 @@ def find_classifier(
     scores = scores_at(found.tensor.name, found.count, reading, outputs)
     if head is not None:
         scores = scores_of(head, reading, outputs)
+    if mixed:
+        scores = replace(scores, probabilities=False)
     if logs is not None:
         scores = scores.of_logarithms(logs)
     if groups is not None:
@@ -215,7 +225,7 @@ def find_classifier(
     if wanted.threshold is not None:
         scores = _with_threshold(scores, wanted.threshold)
     is_open = leaves_positions_open(graph, answers, found.count)
-    return ClassifierSearch(head, alternatives, reading, scores, problem, is_open)
+    return ClassifierSearch(head, alternatives, reading, scores, problem, is_open, mixed)
 
 
 def _refuse_bare(answers: list[gs.Tensor], constants: Constants) -> None:
@@ -251,12 +261,20 @@ def _behind(
         is_one = behind.count == found.count and behind.tensor is not found.tensor
         return behind if is_one and not positions_of(graph, behind.tensor, behind.count) else None
     given_out = any(output.name == found.tensor.name for output in graph.outputs)
-    if given_out or head.parts or head.scale or head.gives_probabilities:
+    if given_out or head.parts or head.scale or head.op_type == "SVMClassifier":
         return None
     if groups_of(graph, found.tensor, found.count) is not None:
         return None
     pair = (found.tensor, found.count, behind.tensor, behind.count)
     return behind if reordered_by(graph, *pair, constants) else None
+
+
+def _goes_into_others(head: Head, found: BareScores, behind: BareScores | None) -> bool:
+    """Tell whether a classifier in one node only has a part in the scores that count."""
+    alone = found.tensor.name == head.linear
+    return head.gives_probabilities and (
+        behind is not None or (head.op_type == "SVMClassifier" and not alone)
+    )
 
 
 def _stands_at_many(graph: gs.Graph, found: BareScores, answers: list[gs.Tensor]) -> bool:

@@ -61,6 +61,9 @@ class Head:
         ``logits`` are what they have become then, and keep their order alone.
     places
         Of parts that are classifiers of ai.onnx.ml: which of its scores each stands there with.
+    votes, shares
+        Of a head whose answer is a sum of several softmaxes: what these take, and how much each
+        counts. ``linear`` and ``logits`` are that sum then, and no linear map of the features.
     """
 
     node: str
@@ -83,6 +86,8 @@ class Head:
     cosine: bool = False
     parts: tuple[str, ...] = ()
     places: tuple[int, ...] = ()
+    votes: tuple[str, ...] = ()
+    shares: tuple[float, ...] = ()
 
     @property
     def gives_probabilities(self) -> bool:

@@ -150,7 +150,7 @@ def find_head_in(
     reached = [(node, head) for node, head in reversed(found) if head.linear in met]
     several = None
     if len(met) > 1:
-        several = joined_head(graph, answers, reached, constants, paths)
+        several = joined_head(graph, answers, reached, found, constants, paths)
     if wanted is not None and (several is None or wanted not in (several.node, several.linear)):
         listed = ", ".join(repr(head.node) for head in layers[:5])
         raise HeadError(f"no linear layer is called {wanted!r}; the last ones are {listed}")

@@ -4,22 +4,27 @@
     Concat(σ(φ w₁ + b₁), …)                 one-vs-rest: each score is bent by itself before
     ½ (φ W₁ + b₁) + ½ (φ W₂ + b₂)           several layers' scores, mixed, also
     ReduceMean(Concat(Unsqueeze(…), …))
+    V + A − mean(A)                         one score for all classes, and a layer's own mean
+    ½ softmax(φ W₁) + ½ softmax(φ W₂)       a vote: one mask, though no linear map
+    φ W + (φ A) B                           a layer that reads another of the features (LoRA)
 
-Together they are one linear map of φ, and a mask that all of them read is a mask before that map.
-What bends scores one by one leaves their order, so the logits of one-vs-rest are the scores before.
+Together they are one linear map of φ, but for votes, and a mask that all of them read is a mask
+before that. What bends scores one by one leaves their order, so the logits of one-vs-rest are the
+scores before.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import onnx_graphsurgeon as gs
 
 from cloakify.graph.analysis.head import Head
 from cloakify.graph.analysis.score_path import ScorePaths
-from cloakify.graph.analysis.score_walk import axes_of, only_reader, setting
-from cloakify.graph.model.constants import Constants, constant_integers, constant_number
+from cloakify.graph.analysis.score_walk import axes_of, is_last_of, only_reader, picked_of, stacked
+from cloakify.graph.analysis.voted_scores import votes_of
+from cloakify.graph.model.constants import Constants, constant_number
 from cloakify.graph.model.dataflow import leading_to, values_made, values_read
 
 # The kinds of layers that are joined; others read their features in forms of their own.
@@ -33,6 +38,8 @@ _SHAPES = {"Flatten", "Reshape", "Squeeze", "Unsqueeze"}
 _SUMS = {"Add", "Mean", "Sub", "Sum"}
 _SCALES = {"Div", "Mul"}
 _REDUCTIONS = {"ReduceMean", "ReduceSum"}
+# Nodes behind the first where all layers meet that are looked at in its place.
+_MOST_MEETINGS = 16
 
 
 @dataclass(frozen=True)
@@ -60,6 +67,7 @@ def joined_head(
     graph: gs.Graph,
     answers: Sequence[gs.Tensor],
     layers: Sequence[tuple[gs.Node, Head]],
+    known: Sequence[tuple[gs.Node, Head]],
     constants: Constants,
     paths: ScorePaths,
 ) -> Head | None:
@@ -71,23 +79,23 @@ def joined_head(
         The outputs that are answers.
     layers
         All layers that are met on the way back from them, with their nodes.
+    known
+        All layers of the graph.
     """
+    layers = _from_shared_features(graph, layers, known)
     first = layers[0][1]
     if not all(_is_plain(node, head, first) for node, head in layers):
         return None
     behind = leading_to(graph.nodes, [answer.name for answer in answers]).nodes
-    joint = _where_all_meet(behind, [head.linear for _, head in layers])
+    joint = _where_all_passes(behind, answers, [head.linear for _, head in layers])
     if joint is None:
         return None
-    reader = only_reader(joint.outputs[0])
-    if reader is not None and reader.op in _REDUCTIONS and _stacked(reader):
-        joint = reader
     tensor = joint.outputs[0]
-    # All that the layers say is to go through it.
-    others = leading_to(behind, [answer.name for answer in answers], given=[tensor.name]).values
-    if any(head.linear in others for _, head in layers):
-        return None
-    columns = _Columns({head.linear: (node, head) for node, head in layers}, constants).of(tensor)
+    walk = _Columns({head.linear: (node, head) for node, head in layers}, constants)
+    columns = walk.of(tensor)
+    votes = votes_of(tensor, constants) if columns is None else {}
+    if columns is None and votes is not None:
+        columns = _columns_voted([walk.of(graph.tensors()[name]) for name in votes])
     if columns is None or len(columns) < 1:
         return None
     read_by = tuple(node.outputs[0].name for node, _ in layers)
@@ -100,7 +108,11 @@ def joined_head(
         num_classes=len(columns),
         read_by=read_by,
         product="",
+        votes=tuple(votes or ()),
+        shares=tuple((votes or {}).values()),
     )
+    if votes:
+        return head
     if not any(column.bend for column in columns):
         if any(column.turned for column in columns):
             return None
@@ -119,20 +131,73 @@ def _is_plain(node: gs.Node, head: Head, first: Head) -> bool:
     return same and rows and plain and named and node.op in _PLAIN
 
 
-def _where_all_meet(nodes: Sequence[gs.Node], layers: Sequence[str]) -> gs.Node | None:
-    """Return the first node that all of some values lead to, if it has one output."""
+def _from_shared_features(
+    graph: gs.Graph,
+    layers: Sequence[tuple[gs.Node, Head]],
+    known: Sequence[tuple[gs.Node, Head]],
+) -> Sequence[tuple[gs.Node, Head]]:
+    """Return the layers, those that another alone leads to with the features of that.
+
+    The node is the one that reads the features then.
+    """
+    if len({head.features for _, head in layers}) < 2:
+        return layers
+    tensors = graph.tensors()
+    before = {head.linear: (node, head) for node, head in known}
+    found = []
+    for node, head in layers:
+        reads, whole = node, head
+        while whole.features in before and only_reader(tensors[whole.features]) is reads:
+            if not _is_plain(reads, whole, whole):
+                break
+            reads, inner = before[whole.features]
+            whole = replace(inner, linear=head.linear, num_classes=head.num_classes)
+        found.append((reads, whole))
+    return found
+
+
+def _where_all_passes(
+    behind: Sequence[gs.Node], answers: Sequence[gs.Tensor], layers: Sequence[str]
+) -> gs.Node | None:
+    """Return the first node that all that the layers say goes through on the way to answers."""
+    for joint in _where_all_meet(behind, layers):
+        reader = only_reader(joint.outputs[0])
+        if reader is not None and reader.op in _REDUCTIONS and stacked(reader):
+            joint = reader
+        given = [joint.outputs[0].name]
+        others = leading_to(behind, [answer.name for answer in answers], given=given).values
+        if not any(name in others for name in layers):
+            return joint
+    return None
+
+
+def _where_all_meet(nodes: Sequence[gs.Node], layers: Sequence[str]) -> Iterator[gs.Node]:
+    """Yield the first nodes of one output that all of some values lead to."""
     everything = (1 << len(layers)) - 1
     # By value: which of the layers lead to it, a bit for each.
     leading = {name: 1 << place for place, name in enumerate(layers)}
+    met = 0
     for node in nodes:
         bits = 0
         for name in values_read(node):
             bits |= leading.get(name, 0)
         if bits == everything:
-            return node if len(node.outputs) == 1 else None
+            met += 1
+            if met > _MOST_MEETINGS:
+                return
+            if len(node.outputs) == 1:
+                yield node
         for name in values_made(node):
             leading[name] = leading.get(name, 0) | bits
-    return None
+
+
+def _columns_voted(votes: list[list[_Column] | None]) -> list[_Column] | None:
+    """Return the columns of a mean of softmaxes, of which each takes scores of all classes."""
+    known = [columns for columns in votes if columns is not None]
+    if len(known) < len(votes) or any(map(_is_changed, known)):
+        return None
+    counts = {len(columns) for columns in known}
+    return known[0] if len(counts) == 1 and min(counts) > 1 else None
 
 
 def _one_vs_rest(head: Head, columns: list[_Column], nodes: list[gs.Node]) -> Head | None:
@@ -184,7 +249,7 @@ class _Columns:
         node = tensor.inputs[0] if tensor.inputs else None
         if node is None or not node.inputs or len(node.outputs) != 1:
             return None
-        return _stacked(node) or [each for each in node.inputs if each not in self._constants]
+        return stacked(node) or [each for each in node.inputs if each not in self._constants]
 
     def _found(self, tensor: gs.Tensor, needed: list[gs.Tensor] | None) -> list[_Column] | None:
         if tensor.name in self._layers:
@@ -197,13 +262,13 @@ class _Columns:
         if len(known) < len(read):
             return None
         if node.op in _REDUCTIONS:
-            return _summed(known) if _stacked(node) else None
+            return _summed(known) if stacked(node) else _reduced(node, known[0])
         if node.op == "Concat":
-            whole = len(read) == len(node.inputs) and _is_last(node, node.attrs.get("axis"))
+            whole = len(read) == len(node.inputs) and is_last_of(node, node.attrs.get("axis"))
             return [column for columns in known for column in columns] if whole else None
         if len(known) > 1:
             whole = node.op in _SUMS and len(known) == len(node.inputs)
-            return _summed(known) if whole else None
+            return _summed(known, node.inputs) if whole else None
         return self._changed(node, known[0], tensor)
 
     def _changed(
@@ -218,7 +283,7 @@ class _Columns:
             bent = [replace(column, bend=_SIGMOID) for column in columns]
             return None if any(column.bend or column.turned for column in columns) else bent
         if node.op in ("ArrayFeatureExtractor", "Gather", "Slice"):
-            places = _picked(node, len(columns))
+            places = picked_of(node, len(columns))
             return None if places is None else [columns[place] for place in places]
         if node.op == "Sub" and node.inputs[1] not in self._constants and _bent(columns):
             one = constant_number(node.inputs[0]) == 1
@@ -243,35 +308,39 @@ def _of_layer(node: gs.Node, head: Head) -> list[_Column] | None:
     return [_Column(head.linear, place, transform) for place in range(head.num_classes)]
 
 
-def _stacked(node: gs.Node) -> list[gs.Tensor] | None:
-    """Return what a node takes the sum or mean of, which was stacked along an axis of its own."""
-    if node.op not in _REDUCTIONS or node.attrs.get("keepdims", 1) or not node.inputs[0].inputs:
+def _summed(terms: list[list[_Column]], tensors: Sequence[gs.Tensor] = ()) -> list[_Column] | None:
+    """Return the columns of a sum of several layers' scores, or of a mean of them.
+
+    A column of its own may be added to each, as far as it is known to be one.
+    """
+    count = max(len(columns) for columns in terms)
+    if any(map(_bent, terms)):
         return None
-    stack = node.inputs[0].inputs[0]
-    rows = [row.inputs[0] for row in stack.inputs if row.inputs]
-    axes = [stack.attrs.get("axis")]
-    if stack.op != "Concat" or len(rows) < len(stack.inputs) or axes_of(node) != axes:
-        return None
-    alike = all(row.op == "Unsqueeze" and axes_of(row) == axes for row in rows)
-    return [row.inputs[0] for row in rows] if alike else None
+    for place, columns in enumerate(terms):
+        if len(columns) == count:
+            continue
+        shape = tensors[place].shape if tensors else None
+        if len(columns) > 1 or shape is None or len(shape) != 2 or shape[1] != 1:
+            return None
+    fullest = next(columns for columns in terms if len(columns) == count)
+    return [replace(column, place=-1) for column in fullest]
 
 
-def _summed(terms: list[list[_Column]]) -> list[_Column] | None:
-    """Return the columns of a sum of several layers' scores, or of a mean of them."""
-    if len({len(columns) for columns in terms}) > 1 or any(map(_bent, terms)):
+def _reduced(node: gs.Node, columns: list[_Column]) -> list[_Column] | None:
+    """Return the one column of the sum or mean of all, which stays an axis of its own."""
+    axes = axes_of(node)
+    along = axes is not None and len(axes) == 1 and is_last_of(node, axes[0])
+    if not along or _bent(columns) or not node.attrs.get("keepdims", 1):
         return None
-    return [replace(column, place=-1) for column in terms[0]]
+    return [replace(columns[0], place=-1)]
+
+
+def _is_changed(columns: list[_Column]) -> bool:
+    return any(column.bend or column.turned for column in columns)
 
 
 def _bent(columns: list[_Column]) -> bool:
     return any(column.bend for column in columns)
-
-
-def _is_last(node: gs.Node, axis: object) -> bool:
-    """Tell whether an axis is the one of the classes, the last of [N, C]."""
-    shape = node.inputs[0].shape
-    rank = 2 if shape is None else len(shape)
-    return axis in (-1, rank - 1) and rank > 1
 
 
 def _holds_one(tensor: gs.Tensor) -> bool:
@@ -285,23 +354,3 @@ def _fits(shape: tuple[int, ...], count: int) -> bool:
     sizes = list(shape)
     own = sizes.pop() if sizes else 1
     return own in (1, count) and len(shape) < 3 and all(size == 1 for size in sizes)
-
-
-def _picked(node: gs.Node, count: int) -> list[int] | None:
-    """Return which columns a node takes, in its order; ``None`` where that is not known."""
-    if node.op in ("ArrayFeatureExtractor", "Gather"):
-        if node.op == "Gather" and not _is_last(node, node.attrs.get("axis", 0)):
-            return None
-        places = constant_integers(node.inputs[1])
-    else:
-        axes = axes_of(node)
-        bounds = [setting(node, name, slot) for slot, name in ((1, "starts"), (2, "ends"))]
-        bounds.append(setting(node, "steps", 4) if len(node.inputs) > 4 else [1])
-        if axes is None or len(axes) != 1 or not _is_last(node, axes[0]):
-            return None
-        if any(bound is None or len(bound) != 1 for bound in bounds):
-            return None
-        places = [*range(*slice(*(bound[0] for bound in bounds if bound)).indices(count))]
-    if places is None or not places or not all(-count <= place < count for place in places):
-        return None
-    return [place % count for place in places]

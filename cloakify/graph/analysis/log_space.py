@@ -17,7 +17,9 @@ from dataclasses import dataclass, replace
 
 import onnx_graphsurgeon as gs
 
+from cloakify.graph.analysis.head import WHOLE_CLASSIFIERS
 from cloakify.graph.analysis.score_walk import axes_of
+from cloakify.graph.analysis.shares import answers_with_shares, brings_to_one, cuts_little
 from cloakify.graph.model.constants import Constants, constant_number, constant_numbers
 from cloakify.graph.model.dataflow import leading_to
 
@@ -31,13 +33,9 @@ _MOVES = {
 }
 # What takes logits.
 _LOGITS = {"LogSoftmax", "Softmax"}
-# A classifier of scikit-learn's, and what makes its scores probabilities above 0.
-_CLASSIFIER, _POSITIVE = "LinearClassifier", {"SOFTMAX", "LOGISTIC"}
 _OPPOSITE = {"Max": "Min", "Min": "Max", "ReduceMax": "ReduceMin", "ReduceMin": "ReduceMax"}
 # From this opset on the axes of most reductions are an input; those of sums have been one earlier.
 _AXES_INPUT = 18
-# A bound that cuts no more off a probability than this is one against infinities.
-_SMALL = 1e-3
 # How near to one the weights of a mean add up.
 _ROUNDING = 1e-3
 
@@ -114,7 +112,7 @@ def log_scores(graph: gs.Graph, scores: gs.Tensor, constants: Constants) -> LogS
     node = scores.inputs[0] if scores.inputs else None
     while node is not None and node.op in ("Log", "Identity") and node.inputs[0].inputs:
         scores, node = node.inputs[0], node.inputs[0].inputs[0]
-    if node is not None and node.op == _CLASSIFIER:
+    if node is not None and node.op in WHOLE_CLASSIFIERS:
         # Alone it is judged by its scores.
         return None
     writer = _Writer(graph.opset or 0, constants)
@@ -157,9 +155,13 @@ class _Writer:
         if not node.outputs or not node.inputs:
             return
         made: Sequence[_Log | None] = []
-        if node.domain in (None, "", "ai.onnx"):
+        first = self.known.get(node.inputs[0].name)
+        if first is not None and brings_to_one(node):
+            name = self.add("LogSoftmax", first.name, axis=1)
+            made = [replace(first, name=name, rest=None, mass=1.0, kinds=frozenset())]
+        elif node.domain in (None, "", "ai.onnx"):
             made = self._made(node)
-        elif node.op == _CLASSIFIER and node.attrs.get("post_transform") in _POSITIVE:
+        elif answers_with_shares(node):
             logs = [self.add("Log", each.name) for each in node.outputs[1:]]
             made = [None, *(_Log(name, node=node) for name in logs)]
         for output, log in zip(node.outputs, made, strict=False):
@@ -184,7 +186,7 @@ class _Writer:
         if node.op in ("Concat", "Where", *_OPPOSITE):
             return [self._side_by_side(node)]
         if node.op == "Clip":
-            return [first if _cuts_little(node) else None]
+            return [first if cuts_little(node) else None]
         rule = _ARITHMETIC.get(node.op)
         return [] if rule is None else [rule(self, node)]
 
@@ -373,17 +375,3 @@ def _constant_of(node: gs.Node, known: dict[str, _Log]) -> gs.Tensor:
 
 def _attributes(node: gs.Node) -> Attributes:
     return tuple(sorted(node.attrs.items(), key=lambda entry: entry[0]))
-
-
-def _cuts_little(node: gs.Node) -> bool:
-    """Tell whether a `Clip` only keeps probabilities away from 0, and from 1."""
-    bounds = {"min": 0.0, "max": 1.0}
-    for place, name in enumerate(bounds, start=1):
-        if name in node.attrs:
-            bounds[name] = float(node.attrs[name])
-        elif len(node.inputs) > place and not node.inputs[place].is_empty():
-            told = constant_number(node.inputs[place])
-            if told is None:
-                return False
-            bounds[name] = told
-    return bounds["min"] <= _SMALL and bounds["max"] >= 1 - _SMALL

@@ -3,26 +3,33 @@
     p = softmax(z)        w = p ∘ π / Σ(p ∘ π)        adjusted to another prior: by w, not by z
     y = mask ? z : −10⁹   some classes are never chosen
     y = p[:, 1:]          the class of what is none of them is left out
+    y = p[:, π]           another order of the classes
+    y = 1 − p, z / f(x)   what is the largest may be the smallest, of all samples or of some
     σ(z₁ − z₀)            one score, not two
+    ½ softmax(z) + ½ k    a vote with what has no layer; z + f(x): a part of each score
 
 A model is judged by what it answers, so that the scores are those behind then.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 
 import onnx_graphsurgeon as gs
 
-from cloakify.graph.analysis.score_walk import MOVES
+from cloakify.graph.analysis.score_walk import MOVES, is_last_of, picked_of
+from cloakify.graph.analysis.shares import is_positive
 from cloakify.graph.model.constants import Constants, constant_numbers
 from cloakify.graph.model.dataflow import between
 from cloakify.graph.model.names import called
 
 # What takes every number by itself, and a constant for each.
 _BY_CLASS = {"Add", "Div", "Max", "Min", "Mul", "PRelu", "Pow", "Sub", "Where"}
+# What joins values, so that one which the scores have no part in counts as much as they do.
+_JOINTS = _BY_CLASS | {"Gemm", "MatMul", "Mean", "Sum"}
 _NORMALISATIONS = {"InstanceNormalization": (1, 2), "LayerNormalization": (1, 2)}
 _CHOICES = {"LogSoftmax", "Softmax"}
+_PICKS = {"ArrayFeatureExtractor", "Gather", "Slice"}
 
 
 def reordered_by(
@@ -42,9 +49,21 @@ def reordered_by(
     answer, answered
         What the answers are made of, and how many numbers that has.
     """
-    if answer.name == scores.name or count < 2:
+    if answer.name == scores.name:
         return ""
     nodes = between(graph.nodes, scores.name, answer.name)
+    made = {scores.name, *(tensor.name for node in nodes for tensor in node.outputs)}
+    for node in nodes:
+        others = [each for each in node.inputs if each.name and each.name not in made]
+        if node.op in _JOINTS and any(_is_of_classes(each, count, constants) for each in others):
+            return called(node)
+        if count > 1 and (_turns_some(node, made, constants) or _is_rearranged(node, count)):
+            return called(node)
+    if count < 2:
+        return ""
+    turned = _turned_around(nodes, made)
+    if turned is not None:
+        return called(turned)
     for node in nodes:
         if node.op in _BY_CLASS or node.op in _NORMALISATIONS:
             places = _NORMALISATIONS.get(node.op, range(len(node.inputs)))
@@ -62,6 +81,52 @@ def _differs(tensor: gs.Tensor, count: int, constants: Constants) -> bool:
         return False
     numbers = constant_numbers(tensor)
     return numbers is not None and len(numbers) == count and len({*numbers}) > 1
+
+
+def _is_of_classes(tensor: gs.Tensor, count: int, constants: Constants) -> bool:
+    """Tell whether a value is computed, and may hold a number for each class."""
+    if tensor in constants:
+        return False
+    # What is not known to be one for all classes may be one for each.
+    last = tensor.shape[-1] if tensor.shape else 1
+    return tensor.shape is None or count == 1 or last == count or not isinstance(last, int)
+
+
+def _turned_around(nodes: Sequence[gs.Node], made: Set[str]) -> gs.Node | None:
+    """Return the node by which the largest score is the smallest, of several that undo each other.
+
+    Where nothing but minus does it, and no shares were made before, a reading of the scores tells.
+    """
+    turning = [
+        node
+        for node in nodes
+        if node.op in ("Neg", "Reciprocal")
+        or (node.op in ("Sub", "Div") and node.inputs[0].name not in made)
+    ]
+    kinds = [node.op for node in nodes if node.op in _CHOICES or node in turning]
+    if len(turning) % 2 == 0 or {*kinds} == {"Neg"}:
+        return None
+    return turning[-1] if kinds[0] != "Neg" or len(turning) > 1 else None
+
+
+def _turns_some(node: gs.Node, made: Set[str], constants: Constants) -> bool:
+    """Tell whether the largest score becomes the smallest for some samples, as far as is known."""
+    if node.op not in ("Div", "Mul"):
+        return False
+    others = [each for each in node.inputs if each.name not in made]
+    return any(not is_positive(each, constants) for each in others)
+
+
+def _is_rearranged(node: gs.Node, count: int) -> bool:
+    """Tell whether scores of a matrix are put into another order."""
+    shape = node.inputs[0].shape if node.inputs else None
+    if shape is None or len(shape) != 2 or node.op not in _PICKS | {"Concat"}:
+        return False
+    if node.op == "Concat":
+        # Parts of them, side by side again.
+        return is_last_of(node, node.attrs.get("axis")) and len(node.inputs) > 1
+    places = picked_of(node, count)
+    return places is not None and len(places) == count and places != [*range(count)]
 
 
 def _is_difference(nodes: Sequence[gs.Node]) -> bool:

@@ -94,6 +94,19 @@ def refuse_positions(graph: gs.Graph, scores: gs.Tensor, classes: int) -> None:
         raise _no_classifier(f"{classes} scores at {where}", _kind_of_map(graph, scores.shape))
 
 
+def refuse_classes_first(graph: gs.Graph, scores: gs.Tensor, classes: int) -> None:
+    """Raise HeadError where scores come out as [C, N], the samples behind the classes."""
+    shape = scores.shape
+    if shape is None or len(shape) != 2 or shape[0] != classes:
+        return
+    batch = {sizes[0] for sizes in _taken(graph) if isinstance(sizes[0], str)}
+    if shape[1] in batch:
+        raise HeadError(
+            f"the scores {scores.name!r} have the {classes} classes along their first axis, and "
+            f"the samples ({shape[1]!r}) along the second; export the model with samples first"
+        )
+
+
 def refuse_parts(scores: gs.Tensor, answers: Sequence[gs.Tensor]) -> None:
     """Raise HeadError where a layer's scores are cut into several answers: several tasks."""
     names = {answer.name for answer in answers}

@@ -23,6 +23,7 @@ MOVES = {"Flatten", "Reshape", "Squeeze", *SAME}
 _RESHAPES = {"Flatten", "Reshape", "Squeeze", "GatherND"}
 _POOLS = {"GlobalAveragePool", "GlobalMaxPool", "AveragePool", "MaxPool"}
 _REDUCTIONS = {"ReduceMean", "ReduceMax", "ReduceMin", "ReduceSum", "ReduceLogSumExp"}
+_MEANS = {"ReduceMean", "ReduceSum"}
 # What may be done to a map of scores before it is pooled (SqueezeNet).
 _ON_MAPS = {"Relu"}
 
@@ -30,7 +31,8 @@ _ON_MAPS = {"Relu"}
 def follow(linear: gs.Tensor, behind: int, *, is_map: bool) -> gs.Tensor:
     """Return the class scores that a layer's output becomes.
 
-    The walk ends before Softmax, and where a value is read twice (a decomposed Softmax does that).
+    The walk ends before Softmax, and where a value is read twice (a decomposed Softmax does that),
+    and before what puts the classes first: scores are those of samples then.
 
     Parameters
     ----------
@@ -61,10 +63,33 @@ def follow(linear: gs.Tensor, behind: int, *, is_map: bool) -> gs.Tensor:
             place = None
         else:
             place = _moved(node, axis)
+            if puts_classes_first(node, axis):
+                return tensor
             # Behind another shape the classes may be anywhere.
             if place is None and node.op not in _RESHAPES:
                 return tensor
         tensor, axis = node.outputs[0], place
+
+
+def puts_classes_first(node: gs.Node, axis: int) -> bool:
+    """Tell whether a node turns the classes along an axis into the first one, of [C, N]."""
+    shape = node.inputs[0].shape
+    if node.op != "Transpose" or shape is None or len(shape) != 2 or axis != 1:
+        return False
+    return list(node.attrs.get("perm", (1, 0))) == [1, 0]
+
+
+def stacked(node: gs.Node) -> list[gs.Tensor] | None:
+    """Return what a node takes the sum or mean of, which was stacked along an axis of its own."""
+    if node.op not in _MEANS or node.attrs.get("keepdims", 1) or not node.inputs[0].inputs:
+        return None
+    stack = node.inputs[0].inputs[0]
+    rows = [row.inputs[0] for row in stack.inputs if row.inputs]
+    axes = [stack.attrs.get("axis")]
+    if stack.op != "Concat" or len(rows) < len(stack.inputs) or axes_of(node) != axes:
+        return None
+    alike = all(row.op == "Unsqueeze" and axes_of(row) == axes for row in rows)
+    return [row.inputs[0] for row in rows] if alike else None
 
 
 def _loses_samples(node: gs.Node, axis: int) -> bool:
@@ -162,3 +187,30 @@ def setting(node: gs.Node, name: str, slot: int) -> list[int] | None:
     if values is None and len(node.inputs) > slot:
         values = constant_integers(node.inputs[slot])
     return None if values is None else [int(value) for value in values]
+
+
+def is_last_of(node: gs.Node, axis: object) -> bool:
+    """Tell whether an axis is the one of the classes, the last of [N, C]."""
+    shape = node.inputs[0].shape
+    rank = 2 if shape is None else len(shape)
+    return axis in (-1, rank - 1) and rank > 1
+
+
+def picked_of(node: gs.Node, count: int) -> list[int] | None:
+    """Return which columns a node takes, in its order; ``None`` where that is not known."""
+    if node.op in ("ArrayFeatureExtractor", "Gather"):
+        if node.op == "Gather" and not is_last_of(node, node.attrs.get("axis", 0)):
+            return None
+        places = constant_integers(node.inputs[1])
+    else:
+        axes = axes_of(node)
+        bounds = [setting(node, name, slot) for slot, name in ((1, "starts"), (2, "ends"))]
+        bounds.append(setting(node, "steps", 4) if len(node.inputs) > 4 else [1])
+        if axes is None or len(axes) != 1 or not is_last_of(node, axes[0]):
+            return None
+        if any(bound is None or len(bound) != 1 for bound in bounds):
+            return None
+        places = [*range(*slice(*(bound[0] for bound in bounds if bound)).indices(count))]
+    if places is None or not places or not all(-count <= place < count for place in places):
+        return None
+    return [place % count for place in places]

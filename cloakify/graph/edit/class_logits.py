@@ -41,7 +41,7 @@ def with_class_scores(model: ModelProto, found: ClassifierSearch) -> ModelProto:
         What was found in it.
     """
     judged = {found.scores.shipped, found.scores.logits, *found.scores.parts}
-    if found.head is not None:
+    if found.head is not None and not found.mixed:
         judged |= {found.head.linear, *found.head.read_by}
     return with_probabilities(_with_logits(model, found), judged)
 

@@ -1,9 +1,9 @@
 """Classifiers inside a model put out in working copies what is read of them.
 
-Lowering writes a `LinearClassifier` out as its scores, in the place of the probabilities that it
-makes of them: so one is judged that ends a model. Of one whose probabilities others read (votes of
-several, a classifier on top of others) they have to be what they are: it puts out its scores, and
-a node behind it makes the probabilities.
+Lowering writes a `LinearClassifier` or `SVMClassifier` out as its scores, in the place of the
+probabilities that it makes of them: so one is judged that ends a model. Of one whose probabilities
+others read (votes of several, a classifier on top of others) they have to be what they are: it puts
+out its scores, or the decisions of its pairs, and nodes behind it make the probabilities.
 """
 
 from __future__ import annotations
@@ -13,9 +13,11 @@ from collections.abc import Collection
 import onnx
 from onnx import ModelProto, NodeProto
 
+from cloakify.graph.edit.coupled_probabilities import add_coupled_probabilities
 from cloakify.graph.model.dataflow import values_read
-from cloakify.graph.model.names import names_in
-from cloakify.graph.model.rewrite import attribute
+from cloakify.graph.model.names import Names, names_in
+from cloakify.graph.model.rewrite import Writer, attribute, store
+from cloakify.graph.model.support_vectors import read_support_vectors
 
 _DOMAIN = "ai.onnx.ml"
 _TRANSFORMS = {"SOFTMAX", "LOGISTIC"}
@@ -48,6 +50,9 @@ def with_probabilities(model: ModelProto, judged: Collection[str]) -> ModelProto
             )
         if not is_inner:
             continue
+        if node.op_type == "SVMClassifier":
+            _couple(edited, names)
+            continue
         scored, probabilities = edited.graph.node[-1], node.output[1]
         scored.output[1] = names.fresh(f"{probabilities}_scores")
         (transform,) = (each for each in scored.attribute if each.name == "post_transform")
@@ -63,8 +68,37 @@ def with_probabilities(model: ModelProto, judged: Collection[str]) -> ModelProto
     return edited
 
 
+def _couple(edited: ModelProto, names: Names) -> None:
+    """Put nodes that make its probabilities behind the last node of a model, support vectors.
+
+    Its label stays the one that it says with probabilities; without them it says another.
+    """
+    whole = edited.graph.node[-1]
+    vectors = read_support_vectors(whole)
+    assert vectors is not None
+    probabilities = whole.output[1]
+    whole.output[1] = names.fresh(f"{probabilities}_unread")
+    decided = edited.graph.node.add()
+    decided.CopyFrom(whole)
+    decided.name = names.fresh(f"{whole.name}_decisions")
+    decided.output[:] = [names.fresh(f"{probabilities}_{what}") for what in ("label", "decisions")]
+    kept = [each for each in decided.attribute if each.name not in ("prob_a", "prob_b")]
+    del decided.attribute[:]
+    decided.attribute.extend(kept)
+    writer = Writer(names, "coupled")
+    add_coupled_probabilities(writer, vectors, decided.output[1], probabilities)
+    edited.graph.node.extend(writer.nodes)
+    for values in writer.constants:
+        store(edited, values)
+
+
 def _is_inner(node: NodeProto, read: Collection[str], judged: Collection[str]) -> bool:
     """Tell whether a node is a classifier of which others read probabilities."""
+    if (node.domain, node.op_type) == (_DOMAIN, "SVMClassifier") and len(node.output) == 2:
+        vectors = read_support_vectors(node)
+        coupled = vectors is not None and vectors.platt is not None
+        is_judged = any(name in judged for name in node.output)
+        return coupled and node.output[1] in read and not is_judged
     if (node.domain, node.op_type, len(node.output)) != (_DOMAIN, "LinearClassifier", 2):
         return False
     # With one score for two classes it is not written out at all.

@@ -18,6 +18,7 @@ from cloakify.graph.analysis.head_search import find_head
 from cloakify.graph.analysis.task import Task
 from cloakify.graph.edit.mask import insert_mask, strip_mask
 from cloakify.masking.linear_head import read_head
+from cloakify.masking.voted_curve import right_of_votes
 
 DEPTH = 5
 MASK = np.array([1, 0, 1, 1, 0], np.float32)
@@ -67,6 +68,23 @@ def a_layer(net: Net, width: int) -> str:
     return net.say(f"Add ({b}, {product})", weight, bias)
 
 
+def a_chain(net: Net, width: int) -> str:
+    """A layer that reads another of fewer numbers (LoRA)."""
+    inner = a_layer(net, int(net.rng.integers(1, 4)))
+    before, shift = net.maps[inner]
+    weight = net.rng.normal(size=(len(shift), width)).astype(np.float32)
+    call = f"MatMul ({inner}, {net.constant(weight)})"
+    return net.say(call, before @ weight, shift @ weight)
+
+
+def a_centred(net: Net, value: str) -> str:
+    """Scores less their own mean (dueling)."""
+    weight, bias = net.maps[value]
+    around = weight.mean(axis=1, keepdims=True), bias.mean(keepdims=True)
+    mean = net.say(f"ReduceMean <axes = [{net.rng.choice([1, -1])}]> ({value})", *around)
+    return net.say(f"Sub ({value}, {mean})", weight - around[0], bias - around[1])
+
+
 def a_concat(net: Net, parts: list[str]) -> str:
     weights, biases = zip(*(net.maps[part] for part in parts), strict=True)
     call = f"Concat <axis = {net.rng.choice([1, -1])}> ({', '.join(parts)})"
@@ -110,7 +128,13 @@ def joined(draw: st.DrawFn) -> tuple[Net, str]:
     net = Net(np.random.default_rng(draw(st.integers(0, 2**32))))
 
     def value(width: int, depth: int) -> str:
-        kind = draw(st.sampled_from(["layer", "layer", "change", "concat", "sum"]))
+        kind = draw(
+            st.sampled_from(["layer", "layer", "change", "concat", "sum", "chain", "centred"])
+        )
+        if kind == "chain":
+            return a_chain(net, width)
+        if kind == "centred":
+            return a_centred(net, value(width, max(depth - 1, 0)))
         if kind == "layer" or depth == 0 or (kind == "concat" and width < 2):
             return a_layer(net, width)
         if kind == "change":
@@ -121,8 +145,11 @@ def joined(draw: st.DrawFn) -> tuple[Net, str]:
         if kind == "concat":
             first = draw(st.integers(1, width - 1))
             return a_concat(net, [value(first, depth - 1), value(width - first, depth - 1)])
-        terms = [value(width, depth - 1) for _ in range(draw(st.integers(2, 3)))]
-        return a_sum(net, terms, draw(st.sampled_from(["Add", "Sub", "Sum", "Mean", "stack"])))
+        op = draw(st.sampled_from(["Add", "Sub", "Sum", "Mean", "stack"]))
+        # One of them may be one number for all classes.
+        others = st.just(width) if op == "stack" else st.sampled_from([width, width, 1])
+        widths = [width, *draw(st.lists(others, min_size=1, max_size=2))]
+        return a_sum(net, [value(each, depth - 1) for each in draw(st.permutations(widths))], op)
 
     width = draw(st.integers(2, 5))
     return net, meeting(draw(st.sampled_from(["concat", "sum"])), width, 2)
@@ -156,6 +183,88 @@ def test_layers_that_meet_are_one_map_and_one_mask_is_before_it(drawn: tuple[Net
     linear = read_head(model, head, 2)
     np.testing.assert_allclose(linear.weight, weight, atol=1e-4)
     np.testing.assert_allclose(linear.bias, bias, atol=1e-4)
+
+
+@st.composite
+def voted(draw: st.DrawFn) -> tuple[Net, str, list[tuple[str, float]]]:
+    """A vote among layers, or what is made of several, and the share of each."""
+    net = Net(np.random.default_rng(draw(st.integers(0, 2**32))))
+    width = draw(st.integers(2, 4))
+    makes = {
+        "layer": lambda: a_layer(net, width),
+        "chain": lambda: a_chain(net, width),
+        "sum": lambda: a_sum(net, [a_layer(net, width), a_layer(net, 1)], "Add"),
+        "scaled": lambda: a_change(net, a_layer(net, width), 0),
+    }
+    kinds = draw(st.lists(st.sampled_from([*makes]), min_size=2, max_size=4))
+    parts = [makes[kind]() for kind in kinds]
+    bent = []
+    for place, part in enumerate(parts):
+        axis = draw(st.sampled_from([1, -1]))
+        bent.append(f"s{place}")
+        net.body.append(f"s{place} = Softmax <axis = {axis}> ({part})")
+    shares = np.ones(len(parts))
+    op = draw(st.sampled_from(["Sum", "Mean", "stack", "weighed", "halved"]))
+    if op == "stack":
+        zero = net.constant(np.array([0]))
+        net.body += [f"u{place} = Unsqueeze ({name}, {zero})" for place, name in enumerate(bent)]
+        rows = ", ".join(f"u{place}" for place in range(len(bent)))
+        net.body.append(f"k = Concat <axis = 0> ({rows})")
+        net.body.append("v = ReduceMean <axes = [0], keepdims = 0> (k)")
+        shares /= len(parts)
+    elif op in ("Sum", "Mean"):
+        net.body.append(f"v = {op} ({', '.join(bent)})")
+        shares /= len(parts) if op == "Mean" else 1
+    else:
+        # One after the other, each with a weight; or all that came before halved again.
+        total = bent[0]
+        for place, name in enumerate(bent[1:], start=1):
+            factor = np.float32(net.rng.uniform(0.2, 3))
+            held = net.constant(factor)
+            net.body.append(f"m{place} = {'Mul' if op == 'weighed' else 'Div'} ({name}, {held})")
+            shares[place] = factor if op == "weighed" else 1 / factor
+            net.body.append(f"t{place} = Add ({total}, m{place})")
+            total = f"t{place}"
+        net.body.append(f"v = Identity ({total})")
+    return net, "v", [*zip(parts, shares.tolist(), strict=True)]
+
+
+@settings(max_examples=60, deadline=None)
+@given(voted())
+def test_one_mask_stands_before_a_vote(drawn: tuple[Net, str, list[tuple[str, float]]]) -> None:
+    net, value, votes = drawn
+    model = net.model(f"y = Identity ({value})")
+    found = find_classifier(model)
+    assert found.head is not None
+    assert (found.head.features, found.head.num_features) == ("f", DEPTH)
+    assert found.scores.logs is not None
+
+    def answers(features: Doubles) -> Doubles:
+        terms = [
+            share * softmax(features @ net.maps[name][0] + net.maps[name][1])
+            for name, share in votes
+        ]
+        return np.asarray(sum(terms))
+
+    features = np.maximum(X, 0).astype(np.float64)
+    hardened = insert_mask(model, found.head, MASK, {})
+    onnx.checker.check_model(hardened)
+    np.testing.assert_allclose(run(hardened), answers(features * MASK), rtol=1e-3, atol=1e-5)
+    assert strip_mask(hardened).SerializeToString() == model.SerializeToString()
+    linear = read_head(model, found.head, 2)
+    shifted = linear.logits(np.maximum(X, 0), MASK) - np.log(answers(features * MASK))
+    np.testing.assert_allclose(shifted, 0, atol=1e-3)
+    ranking = net.rng.permutation(DEPTH)
+    y = net.rng.integers(0, len(linear.bias), len(X))
+    right = right_of_votes(linear, np.maximum(X, 0), y, ranking)
+    for size in range(DEPTH + 1):
+        kept = np.ones(DEPTH)
+        kept[ranking[:size]] = 0
+        told = np.sort(answers(features * kept), axis=1)
+        # Two that are as good as equal may come out in either order.
+        clear = told[:, -1] - told[:, -2] > 1e-4
+        expected = answers(features * kept).argmax(axis=1) == y
+        np.testing.assert_array_equal(right[clear, size], expected[clear])
 
 
 def one_vs_rest(pair: str, ending: str, outputs: str) -> tuple[Net, onnx.ModelProto]:
@@ -218,14 +327,23 @@ def test_scores_that_are_bent_one_by_one_are_judged_before(pair, ending, outputs
 @pytest.mark.parametrize(
     ("ending", "refusal"),
     [
-        # Probabilities of several softmaxes, mixed: no linear map, whatever is before.
-        ("p = Softmax (a)  q = Softmax (b)  y = Add (p, q)", "could be the head"),
+        # Softmaxes that are no vote: multiplied, beside scores, along the samples, and bent before.
+        ("p = Softmax (a)  q = Softmax (b)  y = Mul (p, q)", "could be the head"),
+        ("p = Softmax (a)  q = Softmax (b)  y = Sub (p, q)", "could be the head"),
+        ("p = Softmax (a)  y = Add (p, b)", "could be the head"),
+        ("p = Softmax <axis = 0> (a)  q = Softmax (b)  y = Add (p, q)", "could be the head"),
+        ("t = Tanh (a)  p = Softmax (t)  q = Softmax (b)  y = Add (p, q)", "could be the head"),
         # Scores weighed by others, or with a way around where they meet.
         ("p = Sigmoid (a)  y = Mul (p, b)", "could be the head"),
         ("p = Add (a, b)  y = Max (p, a)", "could be the head"),
         # One of two is bent, or turned around.
         ("p = Sigmoid (a)  y = Concat <axis = 1> (p, b)", "could be the head"),
         ("s = Sigmoid (a)  p = Sub (one, s)  q = Sigmoid (b)  y = Concat <axis = 1> (p, q)", ""),
+        # A mean along the samples, and one that loses its axis.
+        ("p = ReduceMean <axes = [0]> (b)  y = Sub (a, p)", "could be the head"),
+        ("p = ReduceMean <axes = [1], keepdims = 0> (b)  y = Sub (a, p)", "could be the head"),
+        # What a layer reads of another is read elsewhere, too.
+        ("c = Gemm (a, v)  p = Tanh (a)  q = Add (c, b)  y = Add (q, p)", "could be the head"),
         # Along the samples, or of other features.
         ("y = Concat <axis = 0> (a, b)", "could be the head"),
         ("g = Tanh (x)  c = Gemm (g, w)  y = Add (a, c)", "could be the head"),
@@ -235,6 +353,7 @@ def test_what_is_no_map_of_the_same_features_is_left_to_choose(ending: str, refu
     net = Net(np.random.default_rng(0))
     names = {"a": a_layer(net, 2), "b": a_layer(net, 2)}
     net.tensors |= {"w": np.ones((DEPTH, 2), np.float32), "one": np.float32(1)}
+    net.tensors |= {"v": np.ones((2, 2), np.float32)}
     net.body += [f"{name} = Identity ({value})" for name, value in names.items()]
     with pytest.raises(HeadError, match=refusal or "could be the head"):
         find_head(net.model(ending))

@@ -17,6 +17,7 @@ RNG = np.random.default_rng(5)
 X = RNG.normal(size=(200, DEPTH)).astype(np.float32)
 TENSORS = {
     "w": RNG.normal(size=(DEPTH, CLASSES)).astype(np.float32),
+    "v": np.random.default_rng(6).normal(size=(DEPTH, CLASSES)).astype(np.float32),
     "pair": RNG.normal(size=(DEPTH, 2)).astype(np.float32),
     "prior": np.array([0.2, 4, 1, 0.5], np.float32),
     "all": np.full(CLASSES, 3, np.float32),
@@ -26,6 +27,11 @@ TENSORS = {
     "ones": np.ones(CLASSES, np.float32),
     "zeros": np.zeros(CLASSES, np.float32),
     "from": np.array([1]),
+    "zero": np.array([0]),
+    "order": np.array([2, 0, 3, 1]),
+    "last": np.array([-1]),
+    "far": np.array([-99]),
+    "one": np.float32(1),
     "to": np.array([CLASSES]),
 }
 SOFTMAX = "p = Softmax <axis = 1> (z)"
@@ -39,6 +45,31 @@ CHANGED = {
     "classes never chosen": "y = Where (kept, z, low)",
     "normalised, with a scale": "y = LayerNormalization <axis = -1> (z, prior, zeros)",
     "steep by class": "y = PRelu (z, prior)",
+    "a part of each score by what is no layer": (
+        "d = Mul (h, x)  e = Slice (d, zero, to, axis)  y = Add (z, e)"
+    ),
+    "times that, twice behind": (
+        "d = Exp (x)  e = Slice (d, zero, to, axis)  l = LogSoftmax <axis = 1> (z)  y = Mul (e, l)"
+    ),
+    "another order, of shares": f"{SOFTMAX}  y = Gather <axis = 1> (p, order)",
+    "backwards": f"{SOFTMAX}  y = Slice (p, last, far, axis, last)",
+    "halves the other way round": (
+        f"{SOFTMAX}  a, b = Split <axis = 1> (p)  y = Concat <axis = 1> (b, a)"
+    ),
+    "one minus shares": f"{SOFTMAX}  y = Sub (one, p)",
+    "minus logarithms": "l = LogSoftmax <axis = 1> (z)  y = Neg (l)",
+    "one over them": "s = Softplus (z)  y = Div (one, s)",
+    "over what is above 0 or below": (
+        f"{SOFTMAX}  d = ReduceMax <axes = [1], keepdims = 1> (x)  y = Mul (p, d)"
+    ),
+    "another prior, behind a vote": (
+        f"{SOFTMAX}  e = MatMul (h, v)  q = Softmax <axis = 1> (e)  s = Add (p, q)  "
+        "y = Mul (s, prior)"
+    ),
+    "a vote with that": (
+        f"{SOFTMAX}  d = Mul (h, x)  e = Slice (d, zero, to, axis)  s = Softmax <axis = 1> (e)  "
+        "y = Mean (p, s)"
+    ),
 }
 KEPT = {
     "nothing": "y = Identity (z)",
@@ -46,6 +77,18 @@ KEPT = {
     "percent": f"{SOFTMAX}  y = Mul (p, all)",
     "normalised": "y = LayerNormalization <axis = -1> (z, ones, zeros)",
     "smooth": f"{SOFTMAX}  q = Mul (p, all)  y = Add (q, all)",
+    "by a temperature above 0": (
+        "d = ReduceMax <axes = [1], keepdims = 1> (x)  t = Exp (d)  u = Add (t, one)  "
+        "y = Div (z, u)"
+    ),
+    "by one of softplus, and bounded": (
+        "d = ReduceMax <axes = [1], keepdims = 1> (x)  t = Softplus (d)  u = Max (t, one)  "
+        "y = Mul (z, u)"
+    ),
+    "in their own order": f"{SOFTMAX}  y = Slice (p, zero, to, axis)",
+    "by a temperature of the sample": (
+        "t = ReduceL2 <axes = [1], keepdims = 1> (x)  y = Div (z, t)"
+    ),
 }
 
 

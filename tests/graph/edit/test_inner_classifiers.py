@@ -13,6 +13,7 @@ from cloakify.graph.analysis.classifier_search import find_classifier
 from cloakify.graph.analysis.inputs import find_input
 from cloakify.graph.edit.class_logits import with_class_scores
 from cloakify.runtime import resolve_device
+from tests.support.support_vectors import Machine
 
 FEATURES, CLASSES = 4, 3
 RANDOM = np.random.default_rng(5)
@@ -91,3 +92,95 @@ def test_a_classifier_that_is_judged_by_its_scores_stays() -> None:
     working = with_class_scores(model, find_classifier(model))
     kinds = [node.op_type for node in working.graph.node]
     assert kinds == [node.op_type for node in model.graph.node]
+
+
+STACKED = {
+    "top": "s = Concat <axis = 1> (p, x)  z = MatMul (s, top)  y = Softmax <axis = 1> (z)",
+    "vote": "q = Mul (p, half)  e = MatMul (x, top)  o = Softmax <axis = 1> (e)  "
+    "g = Mul (o, half)  y = Add (q, g)",
+    "scikit-learn's vote": "l, r = ai.onnx.ml.LinearClassifier <classlabels_ints = [CLASSES], "
+    'coefficients = [WEIGHTS], intercepts = [ZEROS], post_transform = "SOFTMAX"> (x)  '
+    'o = ai.onnx.ml.Normalizer <norm = "L1"> (r)  q = Mul (p, half)  g = Mul (o, half)  '
+    "y = Sum (q, g)  k = ArgMax <axis = 1> (y)",
+}
+
+
+def with_support_vectors(machine: Machine, name: str) -> tuple[ModelProto, np.ndarray]:
+    """Support vectors whose probabilities a layer, or a vote, reads."""
+    count = machine.classes
+    rows = FEATURES + (count if name == "top" else 0)
+    top = np.random.default_rng(count).normal(size=(rows, count)).astype(np.float32) * 2
+    numbers = {"CLASSES": range(count), "WEIGHTS": top.T.ravel(), "ZEROS": [0.0] * count}
+    statements = STACKED[name]
+    for word, values in numbers.items():
+        statements = statements.replace(word, ", ".join(map(str, values)))
+    body = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["" : 17, "ai.onnx.ml" : 3]> '
+        f"net (float[N, {count}] p, float[N, {FEATURES}] x) => (float[N, {count}] y) "
+        f"<float half = {{0.5}}> {{ {statements} }}"
+    )
+    model = machine.model()
+    model.graph.node[1].output[1] = "p"
+    model.graph.node.extend(body.graph.node)
+    model.graph.initializer.extend(
+        [*body.graph.initializer, onnx.numpy_helper.from_array(top, "top")]
+    )
+    del model.graph.output[:]
+    model.graph.output.extend(body.graph.output)
+    return model, top.astype(float)
+
+
+@pytest.mark.parametrize("name", STACKED)
+@pytest.mark.parametrize("classes", [2, 3, 5])
+@pytest.mark.parametrize("kernel", ["LINEAR", "POLY", "RBF", "SIGMOID"])
+def test_support_vectors_inside_are_their_coupled_probabilities(
+    kernel: str, classes: int, name: str
+) -> None:
+    """Logits and gradients against the paper's iteration, carried to its end in double."""
+    machine = Machine(classes, kernel, platt=True, seed=classes)
+    model, top = with_support_vectors(machine, name)
+    search = find_classifier(model, needs_head=False)
+    target = Target(
+        with_class_scores(model, search),
+        find_input(model),
+        search.scores,
+        resolve_device("cpu"),
+        16,
+    )
+
+    def log_answers(x: np.ndarray) -> np.ndarray:
+        p, direct = machine.probabilities(x), x @ top[-FEATURES:]
+        if name == "top":
+            direct = direct + p @ top[:classes]
+        powers = np.exp(direct - direct.max(axis=1, keepdims=True))
+        shares = powers / powers.sum(axis=1, keepdims=True)
+        return np.log(shares if name == "top" else (shares + p) / 2)
+
+    x = X[:8].astype(float)
+    answers = log_answers(x)
+    # ONNX Runtime ends its iteration where probabilities change by less than 0.005 / C.
+    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    shipped = session.run(None, {"x": X[:8]})[0]
+    np.testing.assert_allclose(shipped, np.exp(answers), atol=0.02)
+    y = np.arange(8) % classes
+    found = target.evaluate(X[:8], y)
+    np.testing.assert_allclose(found.loss, -answers[np.arange(8), y], rtol=1e-3, atol=1e-4)
+    for place in range(FEATURES):
+        step = np.eye(FEATURES)[place] * 1e-5
+        slope = (log_answers(x - step) - log_answers(x + step))[np.arange(8), y] / 2e-5
+        np.testing.assert_allclose(found.gradient[:, place], slope, rtol=2e-3, atol=2e-4)
+
+
+def test_a_label_of_support_vectors_that_others_read_stays_the_same() -> None:
+    """Without Platt's numbers the operator's label is another one."""
+    machine = Machine(4, "RBF", platt=True)
+    model, _ = with_support_vectors(machine, "top")
+    model.graph.output.append(onnx.helper.make_tensor_value_info("label", 7, ["N"]))
+    working = with_class_scores(model, find_classifier(model, needs_head=False))
+    labels = [
+        ort.InferenceSession(each.SerializeToString(), providers=["CPUExecutionProvider"]).run(
+            ["label"], {"x": X}
+        )[0]
+        for each in (model, working)
+    ]
+    np.testing.assert_array_equal(*labels)
