@@ -11,12 +11,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from cloakify.attacks import Target, ThreatModel
-from cloakify.attacks.starts import random_in_ball
+from cloakify.attacks.starts import random_corner, random_in_ball
 from cloakify.data import Batch
 from cloakify.errors import NoGradientError
 from cloakify.evaluation.samples import Samples
 from cloakify.numeric.arrays import Array, Flags, Labels, as_rows, floats
-from cloakify.numeric.judging import is_right
+from cloakify.numeric.judging import is_right, predicted
 from cloakify.numeric.norms import dual_lengths
 
 PRECISION = float(np.finfo(np.float32).eps)
@@ -115,6 +115,20 @@ def blind_samples(
     x = floats(batch.x)
     slope = margin_gradient(target, x, batch.y, straight_through=straight_through)
     return flat_gradients(slope, target.logits(x), threat)
+
+
+def bent_at_borders(target: Target, threat: ThreatModel, batch: Batch) -> float:
+    """Return for how many of the numbers the gradient is 0 on the border, and not inside: a share.
+
+    The points are random corners of each sample's ball, cut to the box, where iterates of attacks
+    lie, and those a hair inside; the margin is that of the model's own answer.
+    """
+    x = floats(batch.x)
+    corner = random_corner(x, batch.index, [0] * len(x), threat, _SEED)
+    near = threat.inside(x[0].size).project(corner, x)
+    y = predicted(target.logits(x), independent=target.independent)
+    on, off = (margin_gradient(target, part, y) for part in (corner, near))
+    return float(np.mean((on == 0) & (off != 0)))
 
 
 def margin_gradient(

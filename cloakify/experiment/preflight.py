@@ -13,6 +13,7 @@ from cloakify.data.naming import shown
 from cloakify.engine.engine import Engine
 from cloakify.engine.task import Arrays, Job, Task, Tell, untold
 from cloakify.errors import DataError, ModelError
+from cloakify.evaluation.probes import bent_at_borders
 from cloakify.experiment.class_order import find_better_order, is_low
 from cloakify.experiment.experiment import Experiment
 from cloakify.experiment.label_ranking import rank_labels
@@ -55,7 +56,10 @@ class Preflight:
     spread
         From the smallest to the largest logit of a sample, the median.
     hidden
-        See :meth:`~cloakify.attacks.Target.hidden_slopes`; 0 where nobody follows gradients.
+        For which share of the numbers derivatives do not tell what the model does: by
+        :meth:`~cloakify.attacks.Target.hidden_slopes`, or by
+        :func:`~cloakify.evaluation.probes.bent_at_borders`, whichever is more; 0 where nobody
+        follows gradients.
     """
 
     count: int
@@ -104,7 +108,7 @@ class Trying(Task[Subject]):
 
 @dataclass(frozen=True)
 class Sloping(Task[Subject]):
-    """Makes ``hidden`` of a batch; see :meth:`~cloakify.attacks.Target.hidden_slopes`."""
+    """Makes ``hidden`` of a batch; see :class:`Preflight`."""
 
     number: int
     is_dealt = False
@@ -116,7 +120,11 @@ class Sloping(Task[Subject]):
 
     def run(self, subject: Subject, batch: Batch, tell: Tell) -> Arrays:
         """See :meth:`Task.run`."""
-        return {"hidden": np.array(subject.targets[self.number].hidden_slopes(floats(batch.x)))}
+        target, threat = subject.targets[self.number], subject.experiments[self.number].threat
+        hidden = target.hidden_slopes(floats(batch.x))
+        if hidden <= HIDDEN:
+            hidden = max(hidden, bent_at_borders(target, threat, batch))
+        return {"hidden": np.array(hidden)}
 
 
 def preflight(
