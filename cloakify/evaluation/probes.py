@@ -28,6 +28,9 @@ REPEATABLE = 1e-4
 # From this gap between the two largest logits on, 1 − p of the softmax is rounded away.
 SATURATED_GAP = -float(np.log(PRECISION / 2))
 
+# Slopes that are so many times smaller than a sample's mean one decide nothing.
+SMALL = 0.1
+
 # Of the random points.
 _SEED = 0
 
@@ -118,17 +121,21 @@ def blind_samples(
 
 
 def bent_at_borders(target: Target, threat: ThreatModel, batch: Batch) -> float:
-    """Return for how many of the numbers the gradient is 0 on the border, and not inside: a share.
+    """Return for which share of the numbers the gradient on the border is another than inside.
 
-    The points are random corners of each sample's ball, cut to the box, where iterates of attacks
-    lie, and those a hair inside; the margin is that of the model's own answer.
+    That is one which is less than half, or more than one and a half times, what it is a hair
+    inside, as far as that is not small beside the sample's other numbers. The points are random
+    corners of each sample's ball, cut to the box, where iterates of attacks lie; the margin is that
+    of the model's own answer.
     """
     x = floats(batch.x)
     corner = random_corner(x, batch.index, [0] * len(x), threat, _SEED)
     near = threat.inside(x[0].size).project(corner, x)
     y = predicted(target.logits(x), independent=target.independent)
     on, off = (margin_gradient(target, part, y) for part in (corner, near))
-    return float(np.mean((on == 0) & (off != 0)))
+    size = np.abs(off)
+    counts = size > SMALL * size.mean(axis=tuple(range(1, x.ndim)), keepdims=True)
+    return float(np.mean((np.abs(on - off) > size / 2) & counts))
 
 
 def margin_gradient(

@@ -24,6 +24,8 @@ IDENTITIES = {
     "product": "c = Greater (x, zero) m = Cast <to = 1> (c) i = Mul (x, m)",
     "root": "s = Mul (x, x) i = Sqrt (s)",
     "square": "s = Sqrt (x) i = Mul (s, s)",
+    # A slope of -1 at 0.
+    "astray": "a = Relu (x) d = Add (a, a) i = Sub (d, x)",
     "behind": "e = Conv (x, kernel) i = Relu (e)",
 }
 
