@@ -9,8 +9,9 @@ import onnx
 import onnx.parser
 import pytest
 
-from cloakify.settings import EvaluateSetting
+from cloakify.settings import EvaluateSetting, HardenSetting
 from cloakify.workflows.evaluate import evaluate
+from cloakify.workflows.harden import harden
 
 EPS, SAMPLES, SIDE, CLASSES = 0.1, 64, 6, 3
 
@@ -32,12 +33,7 @@ IDENTITIES = {
 
 @pytest.mark.parametrize("name", IDENTITIES)
 def test_what_withstands_is_what_exactly_does(tmp_path: Path, name: str) -> None:
-    rng = np.random.default_rng(3)
-    # As of drawings: most numbers lie on the border.
-    x = rng.integers(0, 2, (SAMPLES, 1, SIDE, SIDE)).astype(np.float32)
-    weight = rng.normal(0, 1, (SIDE * SIDE, CLASSES)).astype(np.float32)
-    weight[:: SIDE + 1] *= 3
-    y = (x.reshape(SAMPLES, -1) @ weight).argmax(axis=1)
+    x, y, weight = drawings(SAMPLES)
     text = f"""
         <ir_version: 8, opset_import: ["" : 18]>
         f (float[N, 1, {SIDE}, {SIDE}] x) => (float[N, {CLASSES}] z)
@@ -56,6 +52,44 @@ def test_what_withstands_is_what_exactly_does(tmp_path: Path, name: str) -> None
     assert not any(warning.code == "planted-samples-missed" for warning in found.warnings)
     attacks = [entry.attack for entry in found.robust[0].attacks]
     assert ("apgd-bpda" in attacks) is (name != "none")
+
+
+def test_a_mask_that_leaves_only_what_bends_hides_nothing(tmp_path: Path) -> None:
+    """Large smooth features fall to the mask; small ones behind a bend answer the same."""
+    x, _, weight = drawings(4096)
+    half = SIDE * SIDE // 2
+    smooth, bent = weight.copy(), weight.copy()
+    smooth[half:], bent[:half] = 0, 0
+    answers = [(x.reshape(len(x), -1) @ each).argmax(axis=1) for each in (smooth, bent)]
+    agreed = np.flatnonzero(answers[0] == answers[1])[:512]
+    x, y = x[agreed], answers[0][agreed]
+    text = f"""
+        <ir_version: 8, opset_import: ["" : 18]>
+        f (float[N, 1, {SIDE}, {SIDE}] x) => (float[N, {CLASSES}] z)
+        <float thousand = {{1000.0}}>
+        {{ i = Flatten (x) r = Relu (i) s = Mul (i, thousand) t = Concat <axis = 1> (s, r)
+           z = MatMul (t, W) }}
+    """
+    model = onnx.parser.parse_model(text)
+    both = np.concatenate([smooth / 1000, 0.03 * bent]).astype(np.float32)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(both, "W"))
+    onnx.save(model, tmp_path / "model.onnx")
+    np.savez(tmp_path / "data.npz", x=x, y=y)
+    setting = HardenSetting(eps=EPS, score="deepcloak", mask_ratio=0.5, device="cpu")
+    found = harden(
+        tmp_path / "model.onnx", tmp_path / "data.npz", tmp_path / "hardened.onnx", setting
+    ).report
+    adaptive = found.accuracy.hardened.adaptive
+    assert adaptive.low <= exactly_robust(x, y, bent) / len(x) <= adaptive.high
+
+
+def drawings(count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return samples most of whose numbers lie on the border, classes, and weights for them."""
+    rng = np.random.default_rng(3)
+    x = rng.integers(0, 2, (count, 1, SIDE, SIDE)).astype(np.float32)
+    weight = rng.normal(0, 1, (SIDE * SIDE, CLASSES)).astype(np.float32)
+    weight[:: SIDE + 1] *= 3
+    return x, (x.reshape(count, -1) @ weight).argmax(axis=1), weight
 
 
 def exactly_robust(x: np.ndarray, y: np.ndarray, weight: np.ndarray) -> int:
