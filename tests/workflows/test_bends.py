@@ -25,6 +25,9 @@ IDENTITIES = {
     "product": "c = Greater (x, zero) m = Cast <to = 1> (c) i = Mul (x, m)",
     "root": "s = Mul (x, x) i = Sqrt (s)",
     "square": "s = Sqrt (x) i = Mul (s, s)",
+    # No number for what is not chosen, and so none for the slope of what is.
+    "lost": "b = Sub (x, half) r = Sqrt (b) q = Mul (r, r) d = Add (q, half) "
+    "c = GreaterOrEqual (x, half) i = Where (c, d, x)",
     # A slope of -1 at 0.
     "astray": "a = Relu (x) d = Add (a, a) i = Sub (d, x)",
     "behind": "e = Conv (x, kernel) i = Relu (e)",
@@ -37,7 +40,8 @@ def test_what_withstands_is_what_exactly_does(tmp_path: Path, name: str) -> None
     text = f"""
         <ir_version: 8, opset_import: ["" : 18]>
         f (float[N, 1, {SIDE}, {SIDE}] x) => (float[N, {CLASSES}] z)
-        <float zero = {{0.0}}, float one = {{1.0}}, float[1, 1, 1, 1] kernel = {{1.0}}>
+        <float zero = {{0.0}}, float one = {{1.0}}, float half = {{0.5}},
+         float[1, 1, 1, 1] kernel = {{1.0}}>
         {{ {IDENTITIES[name]} g = Flatten (i) z = MatMul (g, W) }}
     """
     model = onnx.parser.parse_model(text)

@@ -12,6 +12,7 @@ import numpy as np
 
 from cloakify.graph.gradient.builder import Builder, Tensor
 from cloakify.graph.gradient.segments import Segment
+from cloakify.graph.model.imported import is_float
 from cloakify.graph.model.shapes import shape_of
 
 # Half of the widths of secants, in standard deviations of what a sample puts in.
@@ -60,7 +61,8 @@ def hidden_share(builder: Builder, segment: Segment) -> Tensor:
     contradict each other as they do around a minimum. Where it is next to that of one side only, as
     below a ReLU's bend, it counts only as far as there are as many on the level of the other side:
     a ReLU has one level, a hard clip two. Where the secants of both sides agree, a derivative that
-    is far steeper, or leads the other way, tells of a wave or a step alone and counts, too.
+    is far steeper, or leads the other way, tells of a wave or a step alone and counts, too. So does
+    one that is no number.
     """
     x, y = segment.source, segment.target
     spread = _spread(builder, x)
@@ -98,7 +100,33 @@ def hidden_share(builder: Builder, segment: Segment) -> Tensor:
     )
     # None is both flat and steep; of those that lead the other way some are flat as well.
     between = builder.op("Max", both, misled)
-    return builder.add(between, builder.op("Min", only_right, only_left))
+    between = builder.add(between, builder.op("Min", only_right, only_left))
+    return builder.op("Max", between, _lost_share(builder, segment))
+
+
+def _lost_share(builder: Builder, segment: Segment) -> Tensor:
+    """Return for which share of the numbers a segment puts out one, and has none on the way: [1].
+
+    What is not chosen may be the root of a negative number, whose derivative is none, nor is 0
+    times it, so that none of the chosen one is left.
+    """
+    inner = [
+        node.outputs[0]
+        for node in segment.nodes[:-1]
+        if is_float(node.outputs[0]) and isinstance(node.outputs[0].dtype, np.dtype | type)
+    ]
+    known = [_is_number(builder, value) for value in inner]
+    if not known:
+        return builder.constant(np.zeros(1, segment.source.dtype))
+    lost = builder.op("Not", _all(builder, *known), dtype=np.bool_)
+    found = _all(builder, lost, _is_number(builder, segment.target))
+    return _share(builder, segment.source, found)
+
+
+def _is_number(builder: Builder, value: Tensor) -> Tensor:
+    """Tell of which values there is a finite number; of no number nothing is true."""
+    large = builder.scalar(float(np.finfo(value.dtype).max), value)
+    return builder.compare("LessOrEqual", builder.op("Abs", value), large)
 
 
 def _all(builder: Builder, first: Tensor, *others: Tensor) -> Tensor:

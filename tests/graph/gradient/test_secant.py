@@ -201,6 +201,18 @@ def test_choices_of_the_data_are_gone_through_both_ways(text: str) -> None:
         # The parts of a saw that rise against a line.
         ("r = Mod <fmod = 1> (h, small) t = Mul (r, three) s = Sub (h, t)", 0.9, 1),
         ("s = Sin (h)", 0, 0.01),
+        # The identity, by the root of what is negative for half of the numbers, where it is not
+        # chosen, and by one that has none.
+        (
+            "r = Sqrt (h) q = Mul (r, r) c = Greater (h, zero) s = Where (c, q, h)",
+            0.4,
+            0.6,
+        ),
+        (
+            "a = Abs (h) r = Sqrt (a) q = Mul (r, r) c = Greater (h, zero) s = Where (c, q, h)",
+            0,
+            0.02,
+        ),
         # On either level of a clip at ±1/2, as far as it can be left by one deviation.
         ("k = Neg (half) s = Clip (h, k, half)", 0.2, 0.35),
     ],
