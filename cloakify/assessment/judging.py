@@ -18,6 +18,7 @@ from cloakify.experiment.chosen_attacks import evaluation_attack, label_attack, 
 from cloakify.experiment.counting import counted
 from cloakify.experiment.effort import effort_of
 from cloakify.experiment.experiment import Progress
+from cloakify.experiment.preflight import HIDDEN, hidden_share
 from cloakify.experiment.subject import SOURCE, Edit, Subject
 from cloakify.report.records import Accuracy, HardenLabels
 from cloakify.settings import HardenSetting
@@ -64,10 +65,13 @@ def judge_hardened(
     calibration
         The attack that the mask was chosen with.
     hides_slopes
-        Whether attacks should go through steps and levels, too.
+        Whether the source hides slopes, so that attacks should go through steps and levels, too; a
+        mask may leave nothing but what does.
     """
     effort = effort_of(setting)
     evaluation = evaluation_attack(setting, stop_early=True)
+    if evaluation.gradient == "white-box" and not hides_slopes:
+        hides_slopes = hidden_share(subject, hardened, engine, splits.report) > HIDDEN
     through = straight_attack(setting) if hides_slopes else None
     driven = evaluation_attack(setting, stop_early=False)
     attacks = Attacks(calibration, driven, evaluation, effort.onward, through)

@@ -141,8 +141,8 @@ class ApgdBpda(Apgd):
 
     Quantisers, dead zones, hard clips and whatever else has a derivative that hides what it does
     are gone back through by secants that span the step (BPDA: Athalye, Carlini & Wagner, arXiv
-    1802.00420, section 4.1; :mod:`~cloakify.graph.gradient.secant`). The shipped graph is what is
-    judged.
+    1802.00420, section 4.1; :mod:`~cloakify.graph.gradient.secant`). All points lie a hair inside
+    ball and box, where a bend on the border hides nothing. The shipped graph is what is judged.
     """
 
     name = "apgd-bpda"
@@ -177,6 +177,7 @@ def run_apgd(
     those first whose border is nearest to first order.
     """
     x, y, _ = samples
+    allowed = threat.inside(x[0].size) if straight_through and len(x) else threat
     # Whoever has points to go on from knows what the target is right on.
     known = not num_targets and (begin is not None or not stop_early)
     logits = np.empty(0, np.float32) if known else target.logits(x)
@@ -185,9 +186,9 @@ def run_apgd(
 
     def tried() -> _Run:
         iteration = target.iteration(
-            x.shape[1:], "apgd", loss, threat, straight_through=straight_through
+            x.shape[1:], "apgd", loss, allowed, straight_through=straight_through
         )
-        run = _Run(iteration, samples, threat, steps, stop_early, seed)
+        run = _Run(iteration, samples, allowed, steps, stop_early, seed)
         run.runs, run.onward, run.begin = restarts, onward, begin
         if num_targets:
             run.targets = nearest_rivals(logits, y, num_targets)

@@ -11,10 +11,14 @@ from numpy.typing import NDArray
 from cloakify.data.preprocessing import Preprocessing
 from cloakify.errors import UsageError
 from cloakify.graph.analysis.inputs import InputSpec
-from cloakify.numeric.arrays import Array
+from cloakify.numeric.arrays import Array, floats
 from cloakify.numeric.norms import lengths
 
 Norm = Literal["linf", "l2"]
+
+# Share of the budget by which `inside` keeps away from the borders: far above what float32 rounds
+# off, far below what an attack would miss.
+HAIR = 1e-3
 
 # Model units per data unit of values that may not be moved. Attacks divide by it; no budget times
 # it changes a whole number other than 0, and 0 stays 0 when it is one again.
@@ -51,6 +55,22 @@ class ThreatModel:
     def with_eps(self, eps: float) -> ThreatModel:
         """Return the same threat model with another budget."""
         return ThreatModel(self.norm, eps, self.factor, self.lower, self.upper)
+
+    def inside(self, size: int) -> ThreatModel:
+        """Return a threat model whose points all lie a hair inside this one's ball and box.
+
+        Attacks end on the borders, and a model may bend just there (a ReLU before its first layer
+        does at 0), so that its derivative tells of the side where no sample can be. Clean samples
+        on the border are projected to no more than that hair away.
+
+        Parameters
+        ----------
+        size
+            How many values a sample has: in l2 each one's hair counts.
+        """
+        hair = HAIR * self.radius / (1 if self.norm == "linf" else np.sqrt(np.float32(size)))
+        lower, upper = floats(self.lower + hair), floats(self.upper - hair)
+        return ThreatModel(self.norm, self.eps * (1 - HAIR), self.factor, lower, upper)
 
     def packed(self, sample_shape: tuple[int, ...], size: int) -> ThreatModel:
         """Return the same for flat samples of ``size`` values that begin with what may be moved.

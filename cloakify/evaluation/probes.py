@@ -11,12 +11,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from cloakify.attacks import Target, ThreatModel
-from cloakify.attacks.starts import random_in_ball
+from cloakify.attacks.starts import random_corner, random_in_ball
 from cloakify.data import Batch
 from cloakify.errors import NoGradientError
 from cloakify.evaluation.samples import Samples
 from cloakify.numeric.arrays import Array, Flags, Labels, as_rows, floats
-from cloakify.numeric.judging import is_right
+from cloakify.numeric.judging import is_right, predicted
 from cloakify.numeric.norms import dual_lengths
 
 PRECISION = float(np.finfo(np.float32).eps)
@@ -27,6 +27,9 @@ REPEATABLE = 1e-4
 
 # From this gap between the two largest logits on, 1 − p of the softmax is rounded away.
 SATURATED_GAP = -float(np.log(PRECISION / 2))
+
+# Slopes that are so many times smaller than a sample's mean one decide nothing.
+SMALL = 0.1
 
 # Of the random points.
 _SEED = 0
@@ -115,6 +118,24 @@ def blind_samples(
     x = floats(batch.x)
     slope = margin_gradient(target, x, batch.y, straight_through=straight_through)
     return flat_gradients(slope, target.logits(x), threat)
+
+
+def bent_at_borders(target: Target, threat: ThreatModel, batch: Batch) -> float:
+    """Return for which share of the numbers the gradient on the border is another than inside.
+
+    That is one which is less than half, or more than one and a half times, what it is a hair
+    inside, as far as that is not small beside the sample's other numbers. The points are random
+    corners of each sample's ball, cut to the box, where iterates of attacks lie; the margin is that
+    of the model's own answer.
+    """
+    x = floats(batch.x)
+    corner = random_corner(x, batch.index, [0] * len(x), threat, _SEED)
+    near = threat.inside(x[0].size).project(corner, x)
+    y = predicted(target.logits(x), independent=target.independent)
+    on, off = (margin_gradient(target, part, y) for part in (corner, near))
+    size = np.abs(off)
+    counts = size > SMALL * size.mean(axis=tuple(range(1, x.ndim)), keepdims=True)
+    return float(np.mean((np.abs(on - off) > size / 2) & counts))
 
 
 def margin_gradient(

@@ -13,11 +13,12 @@ from cloakify.data.naming import shown
 from cloakify.engine.engine import Engine
 from cloakify.engine.task import Arrays, Job, Task, Tell, untold
 from cloakify.errors import DataError, ModelError
+from cloakify.evaluation.probes import bent_at_borders
 from cloakify.experiment.class_order import find_better_order, is_low
 from cloakify.experiment.experiment import Experiment
 from cloakify.experiment.label_ranking import rank_labels
-from cloakify.experiment.subject import Subject
-from cloakify.numeric.arrays import Array, Labels, evenly, floats, in_chunks
+from cloakify.experiment.subject import Subject, Which, name_of
+from cloakify.numeric.arrays import Array, Indices, Labels, evenly, floats, in_chunks
 from cloakify.numeric.judging import is_right
 
 # Clean samples that the model is tried on, taken evenly from all: a hundred classes need as many
@@ -55,7 +56,10 @@ class Preflight:
     spread
         From the smallest to the largest logit of a sample, the median.
     hidden
-        See :meth:`~cloakify.attacks.Target.hidden_slopes`; 0 where nobody follows gradients.
+        For which share of the numbers derivatives do not tell what the model does: by
+        :meth:`~cloakify.attacks.Target.hidden_slopes`, or by
+        :func:`~cloakify.evaluation.probes.bent_at_borders`, whichever is more; 0 where nobody
+        follows gradients.
     """
 
     count: int
@@ -104,19 +108,23 @@ class Trying(Task[Subject]):
 
 @dataclass(frozen=True)
 class Sloping(Task[Subject]):
-    """Makes ``hidden`` of a batch; see :meth:`~cloakify.attacks.Target.hidden_slopes`."""
+    """Makes ``hidden`` of a batch; see :class:`Preflight`."""
 
-    number: int
+    which: Which
     is_dealt = False
 
     @property
     def name(self) -> str:
         """See :attr:`Task.name`."""
-        return f"sloping-{self.number}"
+        return f"sloping-{name_of(self.which)}"
 
     def run(self, subject: Subject, batch: Batch, tell: Tell) -> Arrays:
         """See :meth:`Task.run`."""
-        return {"hidden": np.array(subject.targets[self.number].hidden_slopes(floats(batch.x)))}
+        target, threat = subject.target(self.which), subject.first.threat
+        hidden = target.hidden_slopes(floats(batch.x))
+        if hidden <= HIDDEN:
+            hidden = max(hidden, bent_at_borders(target, threat, batch))
+        return {"hidden": np.array(hidden)}
 
 
 def preflight(
@@ -180,10 +188,23 @@ def preflight(
         spread = np.inf if target.independent else float(np.median(np.ptp(logits, axis=1)))
     hidden = 0.0
     if gradients:
-        some = indices[:: -(-count // target.batch_size)]
-        (made,) = engine.map(Job(Sloping(number), [some]), untold)
-        hidden = float(made["hidden"])
+        hidden = hidden_share(subject, number, engine, indices)
     return Preflight(count, int(is_right(logits, labels).sum()), other, spread, hidden)
+
+
+def hidden_share(
+    subject: Subject, which: Which, engine: Engine[Subject], indices: Indices
+) -> float:
+    """Return for which share of the numbers a model's derivatives do not tell what it does.
+
+    Parameters
+    ----------
+    indices
+        Of samples to look at: of no more than one batch holds, evenly from all.
+    """
+    some = indices[:: -(-len(indices) // subject.target(which).batch_size)]
+    (made,) = engine.map(Job(Sloping(which), [some]), untold)
+    return float(made["hidden"])
 
 
 def _check_labels(experiment: Experiment, labels: Labels, logits: Array, few: bool) -> None:

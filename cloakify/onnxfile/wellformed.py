@@ -9,7 +9,7 @@ here, too.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from functools import cache
 from typing import Any
 
@@ -244,8 +244,10 @@ def schema_of(domain: str, op_type: str, version: int) -> OpSchema | None:
 
 
 def _check_functions(model: ModelProto) -> None:
-    """Refuse functions that call themselves, or that the model is huge without."""
+    """Refuse functions that call themselves, that the model is huge without, or that never run."""
     functions = {(entry.domain, entry.name): entry for entry in model.functions}
+    if functions:
+        _check_names(functions)
     sizes: dict[tuple[str, str], int] = {}
     total = sum(
         _size((node.domain, node.op_type), functions, sizes, ())
@@ -256,6 +258,23 @@ def _check_functions(model: ModelProto) -> None:
     own += sum(len(function.node) for function in model.functions)
     if total > max(MOST_NODES, 2 * own):
         raise ModelError(f"it has {own} nodes, and {total:.3g} once its functions are written out")
+
+
+def _check_names(functions: Collection[tuple[str, str]]) -> None:
+    """Refuse functions in the place of which ONNX Runtime runs an operator of its own.
+
+    By the standard the function counts, so that a model answers otherwise elsewhere, and gradients
+    would be those of another model than the one that runs.
+    """
+    # It takes long to import, and few models have functions.
+    from cloakify.ort import own_operators
+
+    for domain, name in functions:
+        if ("" if domain in _STANDARD else domain, name) in own_operators():
+            raise ModelError(
+                f"its function {name!r} is called as an operator that ONNX Runtime runs in its "
+                "place, and other runtimes may not: give the function another name or domain"
+            )
 
 
 def _size(

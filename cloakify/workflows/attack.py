@@ -128,8 +128,9 @@ def attack(
         )
     if first_look.hides_slopes and not isinstance(method, ApgdBpda):
         notes += (
-            f"the model hides its slopes: a function in it is level for {first_look.hidden:.0%} of "
-            "the numbers though it is not on either side; --attack apgd-bpda goes through",
+            f"the model hides its slopes: for {first_look.hidden:.0%} of the numbers a function in "
+            "it is level though it is not on either side, or bends where inputs may go no further; "
+            "--attack apgd-bpda goes through",
         )
     notes += tuple(warning.message for warning in doubts)
     labels = None

@@ -58,3 +58,19 @@ def test_never_outside_of_ball_and_box(norm, eps, seed):
     found = bounded.project(x, clean)
     assert (np.abs(found) <= 1).all()
     assert (bounded.distance(found, clean) <= eps * (1 + 1e-5) + 1e-6).all()
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+@given(eps=st.floats(0.01, 1), seed=st.integers(0, 99))
+@settings(max_examples=40, deadline=None)
+def test_a_hair_inside_touches_no_border_and_leaves_nothing(norm, eps, seed):
+    """Samples that lie on the border of the box themselves stay within the whole ball."""
+    random = np.random.default_rng(seed)
+    clean = random.integers(-1, 2, SHAPE).astype(np.float32)
+    bounded = threat(norm, eps, 1.0)
+    near = bounded.inside(clean[0].size)
+    x = near.project(clean + 10 * random.standard_normal(SHAPE).astype(np.float32), clean)
+    assert (np.abs(x) < 1).all()
+    assert (bounded.distance(x, clean) < eps).all()
+    whole = bounded.project(x + 1e-2 * (x - clean), clean)
+    assert (bounded.distance(whole, x) <= 2e-2 * eps + 1e-6).all()

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import warnings
 
+import numpy as np
 import onnx
 import pytest
 from onnx import ModelProto, TensorProto
 from onnx.backend.test.loader import load_model_tests
+from onnxruntime import InferenceSession
 from onnxruntime.capi.onnxruntime_pybind11_state import get_all_operator_schema
 
 from cloakify.errors import ModelError
@@ -210,3 +212,31 @@ def test_branches_give_what_their_node_does(outputs: list[str]) -> None:
     check_well_formed(model)
     model.graph.node[0].output[:] = outputs
     refused(model, rf"^If 'y' has {len(outputs)} outputs, and its branch 'one' 2$")
+
+
+@pytest.mark.parametrize(
+    ("domain", "operator"),
+    [("", "Relu"), ("ai.onnx", "Relu"), ("com.microsoft", "Gelu"), ("ai.onnx.ml", "Binarizer")],
+)
+def test_functions_that_the_runtime_would_not_run(domain: str, operator: str) -> None:
+    """It runs its own operator; a function of another name is run, and let be."""
+    called = f"{domain}.{operator}" if domain else operator
+    text = f"""
+        <ir_version: 8, opset_import: ["" : 18, "com.microsoft" : 1, "ai.onnx.ml" : 3, "own" : 1]>
+        f (float[N] x) => (float[N] y) {{ y = {called} (x) }}
+        <domain: "own", opset_import: ["" : 18]> {operator} (a) => (b) {{ b = Neg (a) }}
+    """
+    model = onnx.parser.parse_model(text)
+    check_well_formed(model)
+    x = np.array([0.5, 2.0], np.float32)
+    plain = InferenceSession(model.SerializeToString()).run(None, {"x": x})[0]
+    model.functions[0].domain = domain
+    shadowed = InferenceSession(model.SerializeToString()).run(None, {"x": x})[0]
+    np.testing.assert_array_equal(shadowed, plain)
+    assert (shadowed != -x).any()
+    refused(model, f"^its function '{operator}' is called as an operator that ONNX Runtime runs")
+    model.functions[0].domain = model.graph.node[0].domain = "own"
+    check_well_formed(model)
+    np.testing.assert_array_equal(
+        InferenceSession(model.SerializeToString()).run(None, {"x": x})[0], -x
+    )

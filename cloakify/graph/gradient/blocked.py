@@ -13,6 +13,7 @@ import onnx_graphsurgeon as gs
 from onnx import TensorProto
 
 from cloakify.graph.model.dataflow import leading_to, values_made
+from cloakify.onnxfile import FLOATS
 
 # Steps. Comparisons are steps as well, but what they choose between may have gradients, as in a
 # Relu that is written out: `x · (x > 0)`.
@@ -22,16 +23,6 @@ _LOGIC = {"And", "Not", "Or", "Xor"}
 _LAYERS = {"Conv", "Gather", "Gemm", "MatMul"}
 _JOINS = {"Add", "Concat", "Sub", "Sum"}
 _SIZES = {"Shape", "Size"}
-_INTEGERS = {
-    TensorProto.INT8,
-    TensorProto.INT16,
-    TensorProto.INT32,
-    TensorProto.INT64,
-    TensorProto.UINT8,
-    TensorProto.UINT16,
-    TensorProto.UINT32,
-    TensorProto.UINT64,
-}
 
 
 def blocked_at(graph: gs.Graph, source: gs.Tensor, logits: gs.Tensor) -> list[gs.Node]:
@@ -53,7 +44,7 @@ def blocked_at(graph: gs.Graph, source: gs.Tensor, logits: gs.Tensor) -> list[gs
         outputs = list(values_made(node))
         if not _passes_values(node) or not (_any(inputs, smooth) or _any(inputs, chosen)):
             continue
-        if node.op in _COMPARISONS or node.op in _LOGIC:
+        if node.op in _COMPARISONS or node.op in _LOGIC or _is_question(node):
             chosen.update(outputs)
             continue
         # What an end puts out is not looked for again.
@@ -68,9 +59,19 @@ def blocked_at(graph: gs.Graph, source: gs.Tensor, logits: gs.Tensor) -> list[gs
     return ends_at
 
 
+def _is_question(node: gs.Node) -> bool:
+    """Tell whether a node asks which of its input's numbers are not 0."""
+    return node.op == "Cast" and node.attrs.get("to") == TensorProto.BOOL
+
+
 def _is_step(node: gs.Node) -> bool:
-    """Tell whether nothing has a gradient that a node puts out."""
-    return node.op in _STEPS or (node.op == "Cast" and node.attrs.get("to") in _INTEGERS)
+    """Tell whether nothing has a gradient that a node puts out.
+
+    Whatever is no float that gradients are taken in is too coarse for them: whole numbers, and
+    floats of eight bits and fewer.
+    """
+    whole = node.op == "Cast" and node.attrs.get("to") not in {*FLOATS, TensorProto.BOOL}
+    return node.op in _STEPS or whole
 
 
 def _ends(node: gs.Node, inputs: Sequence[str], smooth: set[str], chosen: set[str]) -> bool:

@@ -72,8 +72,8 @@ class Builder:
         """Append a node with ``count`` outputs, all of one shape and dtype, and return them."""
         if dtype is None and inputs and inputs[0] is not None:
             dtype = inputs[0].dtype
-        # A class and its dtype are equal, but not to a set.
-        kind = None if dtype is None else np.dtype(dtype)
+        # A class and its dtype are equal, but not to a set. What NumPy lacks is a number of ONNX's.
+        kind = dtype if dtype is None or isinstance(dtype, int) else np.dtype(dtype)
         known = None if shape is None else list(shape)
         outputs: list[Tensor] = [
             gs.Variable(self._name(op_type), dtype=kind, shape=known) for _ in range(count)

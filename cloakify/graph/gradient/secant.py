@@ -12,6 +12,7 @@ import numpy as np
 
 from cloakify.graph.gradient.builder import Builder, Tensor
 from cloakify.graph.gradient.segments import Segment
+from cloakify.graph.model.imported import is_float
 from cloakify.graph.model.shapes import shape_of
 
 # Half of the widths of secants, in standard deviations of what a sample puts in.
@@ -26,7 +27,7 @@ LEAST = 1 / 32
 RESOLVED, RESOLVED_WIDE = 1e-5, 1e-2
 
 # A derivative that is so many times flatter than the secants hides something, and one that is as
-# many times steeper is that of a step just there.
+# many times steeper is that of a step just there. One that leads the other way is that of a wave.
 FLATTER, STEEPER = 0.1, 10.0
 
 
@@ -39,13 +40,15 @@ def secant_gradient(builder: Builder, segment: Segment, g: Tensor) -> Tensor:
     secants = [_slope(builder, segment, builder.scale(spread, width)) for width in WIDTHS]
     mean = builder.scale(builder.op("Sum", *secants), 1 / len(WIDTHS))
     narrow = builder.scale(spread, NARROW)
-    derivative = _slope(builder, segment, narrow)
+    derivative, zero = _slope(builder, segment, narrow), builder.scalar(0.0, segment.source)
     size, broad = builder.op("Abs", derivative), builder.op("Abs", mean)
     moved = builder.mul(size, builder.scale(narrow, 2.0))
     telling = _all(
         builder,
         builder.compare("GreaterOrEqual", size, builder.scale(broad, FLATTER)),
         builder.compare("LessOrEqual", size, builder.scale(broad, STEEPER)),
+        # A gentle dip leads the other way than what is far off, a wave than what is next to it.
+        builder.compare("GreaterOrEqual", builder.mul(derivative, secants[0]), zero),
         builder.compare("Greater", moved, _least(builder, segment.target, RESOLVED)),
     )
     return builder.mul(g, builder.where(telling, derivative, mean))
@@ -57,7 +60,9 @@ def hidden_share(builder: Builder, segment: Segment) -> Tensor:
     That is where it is 0 next to the secants of one deviation to both sides, and these do not
     contradict each other as they do around a minimum. Where it is next to that of one side only, as
     below a ReLU's bend, it counts only as far as there are as many on the level of the other side:
-    a ReLU has one level, a hard clip two.
+    a ReLU has one level, a hard clip two. Where the secants of both sides agree, a derivative that
+    is far steeper, or leads the other way, tells of a wave or a step alone and counts, too. So does
+    one that is no number.
     """
     x, y = segment.source, segment.target
     spread = _spread(builder, x)
@@ -69,21 +74,59 @@ def hidden_share(builder: Builder, segment: Segment) -> Tensor:
     )
     right, left = (builder.op("Abs", builder.div(rise, spread)) for rise in (above, below))
     least = builder.scale(builder.op("Max", right, left), FLATTER)
-    flat = builder.op("Abs", _slope(builder, segment, builder.scale(spread, NARROW)))
+    derivative = _slope(builder, segment, builder.scale(spread, NARROW))
+    flat, zero = builder.op("Abs", derivative), builder.scalar(0.0, x)
     moved = builder.op("Max", builder.op("Abs", above), builder.op("Abs", below))
-    hidden = _all(
-        builder,
-        builder.compare("Less", flat, least),
-        builder.compare("Greater", moved, _least(builder, y, RESOLVED_WIDE)),
+    felt = builder.compare("Greater", moved, _least(builder, y, RESOLVED_WIDE))
+    hidden = _all(builder, builder.compare("Less", flat, least), felt)
+    one_way = builder.compare("Greater", builder.mul(above, below), zero)
+    most = builder.scale(builder.op("Max", right, left), STEEPER)
+    astray = builder.op(
+        "Or",
+        builder.compare("Greater", flat, most),
+        builder.compare("Less", builder.mul(derivative, above), zero),
+        dtype=np.bool_,
     )
-    one_way = builder.compare("Greater", builder.mul(above, below), builder.scalar(0.0, x))
     sides = [builder.compare("GreaterOrEqual", side, least) for side in (right, left)]
     levels = [builder.op("Not", side, dtype=np.bool_) for side in sides]
-    both, only_right, only_left = (
-        _share(builder, x, _all(builder, hidden, *flags))
-        for flags in ([*sides, one_way], [sides[0], levels[1]], [sides[1], levels[0]])
+    both, misled, only_right, only_left = (
+        _share(builder, x, _all(builder, *flags))
+        for flags in (
+            [hidden, *sides, one_way],
+            [felt, *sides, one_way, astray],
+            [hidden, sides[0], levels[1]],
+            [hidden, sides[1], levels[0]],
+        )
     )
-    return builder.add(both, builder.op("Min", only_right, only_left))
+    # None is both flat and steep; of those that lead the other way some are flat as well.
+    between = builder.op("Max", both, misled)
+    between = builder.add(between, builder.op("Min", only_right, only_left))
+    return builder.op("Max", between, _lost_share(builder, segment))
+
+
+def _lost_share(builder: Builder, segment: Segment) -> Tensor:
+    """Return for which share of the numbers a segment puts out one, and has none on the way: [1].
+
+    What is not chosen may be the root of a negative number, whose derivative is none, nor is 0
+    times it, so that none of the chosen one is left.
+    """
+    inner = [
+        node.outputs[0]
+        for node in segment.nodes[:-1]
+        if is_float(node.outputs[0]) and isinstance(node.outputs[0].dtype, np.dtype | type)
+    ]
+    known = [_is_number(builder, value) for value in inner]
+    if not known:
+        return builder.constant(np.zeros(1, segment.source.dtype))
+    lost = builder.op("Not", _all(builder, *known), dtype=np.bool_)
+    found = _all(builder, lost, _is_number(builder, segment.target))
+    return _share(builder, segment.source, found)
+
+
+def _is_number(builder: Builder, value: Tensor) -> Tensor:
+    """Tell of which values there is a finite number; of no number nothing is true."""
+    large = builder.scalar(float(np.finfo(value.dtype).max), value)
+    return builder.compare("LessOrEqual", builder.op("Abs", value), large)
 
 
 def _all(builder: Builder, first: Tensor, *others: Tensor) -> Tensor:

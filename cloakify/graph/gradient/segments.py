@@ -39,6 +39,8 @@ _STEPS = {
     *("Shrink", "Sign", "ThresholdedRelu", "Where"),
 }
 _SATURATING = {"Atan", "Clip", "Erf", "HardSigmoid", "Max", "Min", "Sigmoid", "Softsign", "Tanh"}
+# What goes up and down over and over.
+_WAVES = {"Cos", "Sin", "Tan"}
 # One bend is a ReLU; two may make a dead zone.
 _BENDS = {"Abs", "LeakyRelu", "PRelu", "Relu"}
 
@@ -61,9 +63,9 @@ class Segment:
 
     @property
     def may_hide(self) -> bool:
-        """Whether its derivative may tell less than it does: by steps, by levels, by two bends."""
+        """Whether its derivative may mislead: by steps, by levels, by waves, by two bends."""
         kinds = [node.op for node in self.nodes]
-        if any(kind in _STEPS | _SATURATING for kind in kinds):
+        if any(kind in _STEPS | _SATURATING | _WAVES for kind in kinds):
             return True
         whole = any(node.op == "Cast" and not is_float(node.outputs[0]) for node in self.nodes)
         return whole or sum(kind in _BENDS for kind in kinds) > 1

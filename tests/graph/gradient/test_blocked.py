@@ -16,7 +16,7 @@ AROUND = "d = MatMul (x, v)  y = Add (s, d)"
 
 def blocked(body: str) -> list[str]:
     model = onnx.parser.parse_model(
-        f"""<ir_version: 8, opset_import: ["" : 18]> f (float[N, 3] x, int64[N] k) => (float y)
+        f"""<ir_version: 9, opset_import: ["" : 19]> f (float[N, 3] x, int64[N] k) => (float y)
         <float[3, 3] v = {{1, 2, 3, 4, 5, 6, 7, 8, 9}}, float zero = {{0}}, float one = {{1}},
          float[2] ends = {{0, 1}}, int64 three = {{3}}> {{ {body} }}"""
     )
@@ -37,6 +37,9 @@ def blocked(body: str) -> list[str]:
         (f"c = Greater (x, zero)  g = Cast <to = 1> (c)  s = MatMul (g, v) {AROUND}",
          ["MatMul"]),
         (f"c = Greater (x, zero)  s = Cast <to = 1> (c) {AROUND}", ["Add"]),
+        (f"c = Cast <to = 9> (x)  s = Cast <to = 1> (c) {AROUND}", ["Add"]),
+        (f"c = Cast <to = 17> (x)  s = Cast <to = 1> (c) {AROUND}", ["Cast"]),
+        (f"c = Cast <to = 16> (x)  s = Cast <to = 1> (c) {AROUND}", []),
         # A Relu that is written out, in three ways.
         ("c = Greater (x, zero)  y = Where (c, x, zero)", []),
         ("c = Greater (x, zero)  g = Cast <to = 1> (c)  y = Mul (x, g)", []),

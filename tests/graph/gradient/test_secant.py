@@ -53,6 +53,7 @@ def model_of(text: str, v: np.ndarray, w: np.ndarray) -> onnx.ModelProto:
     model = onnx.parser.parse_model(
         f"""<ir_version: 8, opset_import: ["" : 20]> f (float[N, 4] x) => (float[N, 3] y)
         <float half = {{0.5}}, float zero = {{0.0}}, float one = {{1.0}}, float many = {{200.0}},
+         float forty = {{40.0}}, float three = {{3.0}}, float small = {{0.01}},
          int64[1] last = {{1}}>
         {{ h = MatMul (x, v)  {text}  y = MatMul (s, w) }}"""
     )
@@ -91,7 +92,10 @@ def test_by_secants_where_the_derivative_tells_less(name: str, seed: int) -> Non
     step = 1e-3 * h.std(axis=1, keepdims=True)
     derivative = (function(h + step) - function(h - step)) / (2 * step)
     size, broad = np.abs(derivative), np.abs(mean)
-    slope = np.where((size >= 0.1 * broad) & (size <= 10 * broad), derivative, mean)
+    near_by = WIDTHS[0] * h.std(axis=1, keepdims=True)
+    telling = (size >= 0.1 * broad) & (size <= 10 * broad)
+    telling &= derivative * (function(h + near_by) - function(h - near_by)) >= 0
+    slope = np.where(telling, derivative, mean)
     expected = ((seeds @ w.T) * slope) @ v.T
     # Where float32 puts a step or a bend on the other side of a number.
     ends = np.stack(
@@ -190,6 +194,25 @@ def test_choices_of_the_data_are_gone_through_both_ways(text: str) -> None:
         (FUNCTIONS["round"][0], 0.95, 1),
         (FUNCTIONS["whole"][0], 0.6, 1),
         (FUNCTIONS["steep"][0], 0.2, 0.5),
+        # Waves on a line: far steeper than it as a rule, or half of them down where it goes up.
+        ("k = Mul (h, many) u = Sin (k) t = Mul (u, half) s = Add (h, t)", 0.9, 1),
+        ("k = Mul (h, many) u = Sin (k) t = Div (u, forty) s = Add (h, t)", 0.35, 0.5),
+        ("k = Mul (h, many) u = Cos (k) t = Div (u, forty) s = Add (h, t)", 0.35, 0.5),
+        # The parts of a saw that rise against a line.
+        ("r = Mod <fmod = 1> (h, small) t = Mul (r, three) s = Sub (h, t)", 0.9, 1),
+        ("s = Sin (h)", 0, 0.01),
+        # The identity, by the root of what is negative for half of the numbers, where it is not
+        # chosen, and by one that has none.
+        (
+            "r = Sqrt (h) q = Mul (r, r) c = Greater (h, zero) s = Where (c, q, h)",
+            0.4,
+            0.6,
+        ),
+        (
+            "a = Abs (h) r = Sqrt (a) q = Mul (r, r) c = Greater (h, zero) s = Where (c, q, h)",
+            0,
+            0.02,
+        ),
         # On either level of a clip at ±1/2, as far as it can be left by one deviation.
         ("k = Neg (half) s = Clip (h, k, half)", 0.2, 0.35),
     ],
@@ -203,3 +226,16 @@ def test_hidden_slopes_are_counted(text: str, low: float, high: float) -> None:
     built = build_hidden_slopes(model_of(text, v, w), {"x": x.shape}, "x", "y")
     found = 0.0 if built is None else Session(built, Device("cpu")).run({"x": x})[HIDDEN].max()
     assert low <= found <= high
+
+
+@pytest.mark.parametrize("kind", ["17", "18", "21", "22", "23"])
+def test_steps_of_types_that_numpy_has_not(kind: str) -> None:
+    """Floats of eight and four bits, and integers of four, are gone through as other steps are."""
+    rng = np.random.default_rng(0)
+    v, w = (rng.standard_normal(shape).astype(np.float32) for shape in ((4, 30), (30, 3)))
+    model = model_of(f"i = Cast <to = {kind}> (h) s = Cast <to = 1> (i)", v, w)
+    model.opset_import[0].version, model.ir_version = 23, 11
+    assert build_hidden_slopes(model, {"x": (2, 4)}, "x", "y") is not None
+    build_gradient(model, {"x": (2, 4)}, GradientSpec("x", "y", straight_through=True))
+    with pytest.raises(NoGradientError):
+        build_gradient(model, {"x": (2, 4)}, GradientSpec("x", "y"))
