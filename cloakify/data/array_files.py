@@ -106,7 +106,7 @@ def open_arrays(path: Path, request: Request) -> RowSource:
             f"{shown(path)} holds no labels: add them as {wanted}, or pass --labels model to take "
             "the model's own answers"
         )
-    first = _source(path, arrays.open(x_name), y)
+    first = source_of(path, arrays.open(x_name), y)
     first.notes = (*first.notes, *notes)
     return with_others(
         first, request.others, names, lambda name: ArraySource(path, arrays.open(name), None)
@@ -160,7 +160,7 @@ def open_npy_file(path: Path, request: Request) -> ArraySource:
             f"{shown(path)} holds samples without labels: pass a file with them by --labels FILE, "
             "or --labels model to take the model's own answers"
         )
-    return _source(path, open_npy(path), None)
+    return source_of(path, open_npy(path), None)
 
 
 def read_labels_of(array: StoredArray) -> tuple[Labels, tuple[str, ...] | None]:
@@ -192,7 +192,14 @@ def read_index(path: Path) -> NDArray[np.generic] | None:
     return open_npy(file).mapped() if file.is_file() else None
 
 
-def _source(path: Path, x: StoredArray, y: StoredArray | None) -> ArraySource:
+def source_of(path: Path, x: StoredArray, y: StoredArray | None) -> ArraySource:
+    """Return the source of an array of samples and one of labels.
+
+    Raises
+    ------
+    DataError
+        There are no samples, their numbers differ, or labels are none.
+    """
     check_count(x.shape[0], x.where)
     labels: Labels | None = None
     names: tuple[str, ...] | None = None

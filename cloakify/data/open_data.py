@@ -127,11 +127,15 @@ def open_data(
         labels=source.labels if source.labels is None or limit is None else source.labels[rows],
         class_names=source.class_names,
         rows=rows,
-        notes=source.notes,
+        notes=(*source.notes, *_notes(feeds[spec.name])),
         _source=source,
         _feed=feeds[spec.name],
         _inputs=feeds,
     )
+
+
+def _notes(feed: Feed) -> tuple[str, ...]:
+    return feed.notes if isinstance(feed, RowFeed) else ()
 
 
 def _open(
@@ -204,4 +208,5 @@ def _feed(
             )
         return ImageFeed(source, spec, preprocessing, fit, first)
     assert isinstance(source, RowSource)
-    return RowFeed(source, spec, preprocessing, box)
+    # Attacked copies of images have no range, either.
+    return RowFeed(source, spec, preprocessing, box, images=box is not None or fit.as_is)
