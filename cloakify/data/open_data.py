@@ -108,6 +108,7 @@ def open_data(
         tuple(other.name for other in others),
         ids,
         encoding,
+        spec.sample_shape[0] if len(spec.sample_shape) == 1 else None,
     )
     source = _open(data, path, request, spec, others)
     if listed:

@@ -92,7 +92,7 @@ def assign(
     """Decide what each column of a table is for.
 
     The labels are found as :func:`label_columns` does; where none are asked for, such columns are
-    still no samples.
+    still no samples, unless the model takes as many numbers as there are columns.
 
     Parameters
     ----------
@@ -121,8 +121,14 @@ def assign(
     found = label_columns(names, request, where, are_flags, apart, told.classes)
     if request.labelled and not found.names:
         raise no_labels(file, names)
+    if not request.labelled and apart is None and len(names) == request.width:
+        # The model takes a number of each column, whatever they are called.
+        found = LabelColumns()
     asked = found if request.labelled else LabelColumns()
     notes = (*notes, *(f"{where}: {note}" for note in asked.notes))
+    if found.names and not request.labelled:
+        left_out = some(list(found.names))
+        notes = (*notes, f"{where}: {left_out} is left out, as labels are called so")
     if apart is not None:
         kind = Kind.LIST if kinds[apart] is Kind.LIST else Kind.FILE
         return Roles(kind, (apart,), asked, notes)
