@@ -38,6 +38,7 @@ from cloakify.masking.tuning_file import load_state, save_state
 from cloakify.masking.tuning_plan import TuningPlan
 from cloakify.masking.tuning_state import GateMetrics, TuningState
 from cloakify.numeric.arrays import Array
+from cloakify.printable import in_percent
 from cloakify.report.records import MaskInfo
 from cloakify.settings import HardenSetting
 from cloakify.verification.gate_edit import (
@@ -79,9 +80,9 @@ class TunedGates:
         layers = len({site.output for site in self.sites})
         told = [
             f"tuned {self._numbers} on {layers} layers; "
-            f"under PGD on samples learned from {self.fit.robust / self.fit.count:.1%}, "
-            f"on others {choice.metrics.robust / choice.metrics.count:.1%} "
-            f"(before {choice.before.robust / choice.before.count:.1%})"
+            f"under PGD on samples learned from {in_percent(self.fit.robust / self.fit.count)}, "
+            f"on others {in_percent(choice.metrics.robust / choice.metrics.count)} "
+            f"(before {in_percent(choice.before.robust / choice.before.count)})"
         ]
         if self.outcome.end == "interrupted":
             told.append(f"interrupted after {state.step} steps; the best gates so far are kept")
@@ -292,10 +293,10 @@ def _name_of_run(subject: Subject, setting: HardenSetting, plan: TuningPlan) -> 
 
 
 def _bar(now: StepReport) -> str:
-    text = f"tuning · loss {now.loss:.2f}, attacked {now.accuracy:.0%}"
+    text = f"tuning · loss {now.loss:.2f}, attacked {in_percent(now.accuracy, 0)}"
     if now.metrics is None:
         return text
     return (
-        f"{text} · select: clean {now.metrics.clean / now.metrics.clean_count:.1%}, "
-        f"PGD {now.metrics.robust / now.metrics.count:.1%}"
+        f"{text} · select: clean {in_percent(now.metrics.clean / now.metrics.clean_count)}, "
+        f"PGD {in_percent(now.metrics.robust / now.metrics.count)}"
     )

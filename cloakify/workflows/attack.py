@@ -30,6 +30,7 @@ from cloakify.experiment.scope import all_let_go
 from cloakify.experiment.subject import SOURCE, Subject
 from cloakify.numeric.arrays import evenly, in_chunks
 from cloakify.onnxfile import atomic_write
+from cloakify.printable import in_percent
 from cloakify.settings import AttackSetting
 
 
@@ -128,7 +129,8 @@ def attack(
         )
     if first_look.hides_slopes and not isinstance(method, ApgdBpda):
         notes += (
-            f"the model hides its slopes: a function in it is level for {first_look.hidden:.0%} of "
+            f"the model hides its slopes: a function in it is level for "
+            f"{in_percent(first_look.hidden, 0)} of "
             "the numbers though it is not on either side; --attack apgd-bpda goes through",
         )
     notes += tuple(warning.message for warning in doubts)
