@@ -8,7 +8,7 @@ from dataclasses import astuple, dataclass, replace
 
 import numpy as np
 
-from cloakify.attacks import Attack
+from cloakify.attacks import Attack, ThreatModel
 from cloakify.data import Splits
 from cloakify.engine.engine import Engine
 from cloakify.errors import GateError
@@ -39,7 +39,7 @@ from cloakify.masking.tuning_plan import TuningPlan
 from cloakify.masking.tuning_state import GateMetrics, TuningState
 from cloakify.numeric.arrays import Array
 from cloakify.printable import in_percent
-from cloakify.report.records import MaskInfo
+from cloakify.report.records import AttackInfo, MaskInfo, TuningInfo
 from cloakify.settings import HardenSetting
 from cloakify.verification.gate_edit import (
     SHIFTS,
@@ -243,13 +243,15 @@ def _make(
     return HardenedCandidate(
         Edit("hardened", hardened),
         Edit("control", control),
-        _told(tuned, facts, 0 if further is None else len(further.kept)),
+        _told(tuned, facts, experiment.threat, 0 if further is None else len(further.kept)),
         tuned.remarks,
         tuned.outcome.end == "interrupted",
     )
 
 
-def _told(tuned: TunedGates, facts: Mapping[str, str], unlabelled: int) -> MaskInfo:
+def _told(
+    tuned: TunedGates, facts: Mapping[str, str], threat: ThreatModel, unlabelled: int
+) -> MaskInfo:
     """Return what a report says of the gates; ``indices`` count them without the shifts."""
     pairs = zip(tuned.sites, tuned.gates, strict=True)
     every = np.concatenate([values for site, values in pairs if not site.adds])
@@ -264,6 +266,18 @@ def _told(tuned: TunedGates, facts: Mapping[str, str], unlabelled: int) -> MaskI
         sha256=facts["mask.sha256"],
         shifts=int(facts.get(SHIFTS, 0)),
         unlabelled=unlabelled,
+        tuning=TuningInfo(_attack_of(tuned, threat), tuned.outcome.state.step),
+    )
+
+
+def _attack_of(tuned: TunedGates, threat: ThreatModel) -> AttackInfo:
+    """Return the attack that gates were tuned under: steps from a random start, as PGD's."""
+    return AttackInfo(
+        name="pgd",
+        norm=threat.norm,
+        eps=threat.eps,
+        steps=tuned.outcome.state.attack_steps,
+        gradient="white-box",
     )
 
 

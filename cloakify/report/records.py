@@ -140,11 +140,19 @@ class HardenData:
 
 
 @dataclass(frozen=True)
+class TuningInfo:
+    """What gates were tuned by: steps of the optimiser, and the attack in each."""
+
+    attack: AttackInfo
+    steps: Count
+
+
+@dataclass(frozen=True)
 class MaskInfo:
     """The mask: ``removed`` of ``total`` features (or gates) are 0, those at ``indices``.
 
     ``shifts`` is how many were tuned beside the gates, ``unlabelled`` on how many samples without
-    labels besides those of the data.
+    labels besides those of the data, ``tuning`` what by.
     """
 
     method: Name
@@ -156,6 +164,7 @@ class MaskInfo:
     sha256: Sha256
     shifts: Count = 0
     unlabelled: Count = 0
+    tuning: TuningInfo | UnsetType = UNSET
 
 
 @dataclass(frozen=True)

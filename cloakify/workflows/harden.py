@@ -351,6 +351,17 @@ def _for_copies(setting: HardenSetting) -> HardenSetting:
     """
     if setting.masking.method == "tuned":
         raise UsageError("--attacked calibrates a mask; --method tuned attacks for itself")
+    default = type(setting)()
+    if setting.attack != default.attack:
+        raise UsageError(
+            "--attacked calibrates the mask on these copies, and no attack does: leave out "
+            "--attack, --steps, --restarts and --step-size"
+        )
+    if setting.masking.rounds not in (None, 1):
+        raise UsageError(
+            "--rounds knows attacks on its own mask from the second on, and --attacked gives "
+            "copies for the first alone: leave one out"
+        )
     return setting.replace(rounds=1)
 
 
