@@ -87,7 +87,11 @@ def open_arrays(path: Path, request: Request) -> RowSource:
     x_name = next((name for name in (input_name, "x") if name in names), None)
     notes: tuple[str, ...] = ()
     called = {name: name for name in names}
-    if x_name is None:
+    if x_name is None and sorted(names) == [_FIRST, _SECOND] and request.label is None:
+        # numpy.savez(file, x, y): they have no names but their order.
+        called, x_name = {_FIRST: "x", _SECOND: "y"}, _FIRST
+        notes = (f"{shown(path)}: {_FIRST} are the samples, {_SECOND} the labels",)
+    elif x_name is None:
         called, notes = _of_one_split(path, names)
         likely = [name for name, plain in called.items() if plain in _SAMPLES]
         x_name = likely[0] if len(likely) == 1 else None
@@ -113,8 +117,11 @@ def open_arrays(path: Path, request: Request) -> RowSource:
     )
 
 
+# What numpy calls arrays that are given without names.
+_FIRST, _SECOND = "arr_0", "arr_1"
+
 # What arrays of samples are called, in small letters.
-_SAMPLES = {"x", "data", "image", "images", "img", "imgs", "inputs"}
+_SAMPLES = {"x", "data", "features", "image", "images", "img", "imgs", "inputs"}
 
 
 def _of_one_split(path: Path, names: list[str]) -> tuple[dict[str, str], tuple[str, ...]]:

@@ -7,6 +7,7 @@ columns that hold no labels. A CSV, lines of JSON, a DataFrame's Parquet and wha
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -24,6 +25,8 @@ IMAGE_NAMES = ("image", "img", "pixel_values")
 
 # What pandas calls the rows' own names, where they have to be columns.
 _INDEX = "__index_level_"
+# What columns are called that number the rows, where a table was saved with its index.
+_OF_ROWS = re.compile(r"unnamed: ?\d+|index|(row[_ ]?)?id")
 
 
 class Kind(Enum):
@@ -142,6 +145,11 @@ def assign(
         return Roles(Kind.TEXT, texts, asked, notes)
     if len(plain) == 1 and kinds[plain[0]] is Kind.LIST:
         return Roles(Kind.LIST, (plain[0],), asked, notes)
+    rows = [name for name in plain if _OF_ROWS.fullmatch(name.strip().lower())]
+    if rows and len(plain) - len(rows) == request.width:
+        plain = [name for name in plain if name not in rows]
+        left_out = f"{some(rows)} is left out: the model takes the other {len(plain)} columns"
+        notes = (*notes, f"{where}: {left_out}")
     return Roles(Kind.NUMBER, tuple(plain), asked, notes)
 
 

@@ -51,6 +51,17 @@ def test_names(load, save, x_name, y_name):
     np.testing.assert_array_equal(data.labels, Y)
 
 
+def test_arrays_that_savez_was_given_without_names(tmp_path, spec):
+    np.savez(tmp_path / "d.npz", X, Y)
+    data = open_data(tmp_path / "d.npz", spec(1, 4, 4), PLAIN)
+    np.testing.assert_array_equal(next(data.batches()).x, X)
+    np.testing.assert_array_equal(data.labels, Y)
+    assert any("arr_0 are the samples, arr_1 the labels" in note for note in data.notes)
+    np.savez(tmp_path / "d.npz", Y, X)
+    with pytest.raises(DataError):
+        open_data(tmp_path / "d.npz", spec(1, 4, 4), PLAIN)
+
+
 def test_the_inputs_own_name_comes_first(load):
     x, _ = load(x=X * 0, input=X, y=Y)
     np.testing.assert_array_equal(x, X)
