@@ -63,6 +63,7 @@ def circumstances(report: HardenReport | EvaluateReport) -> tuple[Fact, ...]:
     inside = report.perturbs != THE_INPUT
     return (
         *own,
+        *(("Note", note) for note in (() if report.notes is UNSET else report.notes)),
         *([("Attacks perturb", report.perturbs)] if inside else []),
         ("Device", _device(report.device)),
         *([("Time", seconds)] if seconds else []),

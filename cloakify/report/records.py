@@ -36,6 +36,9 @@ Perturbed = Annotated[
         description="what attacks perturb: the input, or a tensor inside the graph",
     ),
 ]
+Notes = Annotated[
+    tuple[str, ...], Meta(description="what was chosen, passed over or left out on the way")
+]
 Command = Annotated[str, Meta(min_length=1, description="what a shell repeats the run with")]
 Norm = Literal["linf", "l2"]
 Labels = Annotated[
@@ -280,3 +283,4 @@ class HardenReport(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", 
     labels: HardenLabels | None = None
     command: Command | UnsetType = UNSET
     engine: EngineInfo | UnsetType = UNSET
+    notes: Notes | UnsetType = UNSET

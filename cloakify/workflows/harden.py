@@ -175,7 +175,9 @@ def harden(
         judged.labels,
         command_line("harden", [model], repeated, **named),
     )
-    report = structs.replace(report, engine=run.engines.took_part)
+    # Not of memory nor of who did the work: the same run has the same report.
+    told_of = (*run.experiment.dataset.notes, *candidate.remarks)
+    report = structs.replace(report, engine=run.engines.took_part, notes=told_of)
     class_names = run.experiment.dataset.class_names
     notes = (*run.notes, *candidate.remarks)
     return HardenResult(report, written, gate, notes, class_names, candidate.interrupted)

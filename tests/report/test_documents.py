@@ -81,7 +81,9 @@ def test_markdown_leaves_out_nothing_that_html_says(
     )
     harden = make_harden()
     of_gates = msgspec.structs.replace(
-        harden, mask=replace(harden.mask, method="tuned", score=None, tuning=tuned)
+        harden,
+        mask=replace(harden.mask, method="tuned", score=None, tuning=tuned),
+        notes=("mnist.npz: bytes are taken for pixels", "tuned on 2"),
     )
     for report in (harden, of_gates, make_evaluate()):
         page, text = outline(render_html(report)).text, render_markdown(report)
@@ -93,6 +95,7 @@ def test_markdown_leaves_out_nothing_that_html_says(
             told += [cell for row in table.rows for cell in row]
         for each in told:
             assert each in page and escape(each) in text
+    assert "- Note: tuned on 2" in render_markdown(of_gates)
     assert "1,300 steps of tuning, each under pgd linf 4/255, 2 steps" in render_markdown(of_gates)
 
 
