@@ -368,6 +368,8 @@ def test_a_single_logit_is_taken_by_every_verb(
     assert run(["inspect", case[0], "--threshold", "0.7"]) == 0
     assert "by a single logit (Sigmoid 'y'), class 1 from a prob" in capsys.readouterr().out
     assert run(["evaluate", *case, "--task", "single"]) == 2
+    assert "--threshold is for a single logit or labels" in capsys.readouterr().err
+    assert run(["evaluate", *case[:-2], "--task", "single"]) == 2
     assert "has one logit, which is binary" in capsys.readouterr().err
 
 
