@@ -30,3 +30,8 @@ def _escaped(character: str) -> str:
 def one_line(error: BaseException) -> str:
     """Return an error's text with its line breaks and runs of spaces folded."""
     return " ".join(str(error).split())
+
+
+def in_percent(share: float, decimals: int = 1) -> str:
+    """Write a share as people read it everywhere: ``62.3 %``."""
+    return f"{100 * share:.{decimals}f} %"

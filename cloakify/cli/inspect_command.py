@@ -68,7 +68,8 @@ def _lines(inspection: Inspection) -> list[tuple[str, str]]:
         lines.append(("classes", some([*inspection.class_names], SHOWN_CLASSES)))
     shown = inspection.alternatives[:SHOWN_ALTERNATIVES]
     for place, other in enumerate(shown):
-        lines.append(("not taken" if place == 0 else "", str(other)))
+        # No head: what it puts out are channels, whatever they mean.
+        lines.append(("not taken" if place == 0 else "", other.described("channels")))
     if len(inspection.alternatives) > len(shown):
         lines.append(("", f"… {len(inspection.alternatives) - len(shown)} more"))
     if inspection.coverage is not None:

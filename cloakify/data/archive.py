@@ -73,7 +73,7 @@ class Archive:
     def __init__(self, path: Path, store: Store) -> None:
         self.path, self._store = path, store
         # Where it begins in the store; None where it is read from its own file.
-        self._begin = _unpack(path, store)
+        self._begin = unpack(path, store)
 
     def members(self) -> Iterator[tarfile.TarInfo]:
         """Yield the members, in the archive's order.
@@ -170,8 +170,14 @@ class _Headers(io.FileIO):
         return super().read(-1 if size is None else size)
 
 
-def _unpack(path: Path, store: Store) -> int | None:
-    """Unpack a file and return where it begins in the store; ``None`` if it is not compressed."""
+def unpack(path: Path, store: Store) -> int | None:
+    """Unpack a file and return where it begins in the store; ``None`` if it is not compressed.
+
+    Raises
+    ------
+    DataError
+        It is damaged, or unpacks to more than is believed.
+    """
     try:
         with open(path, "rb") as file:
             packed, start = os.fstat(file.fileno()).st_size, file.read(4)

@@ -87,7 +87,11 @@ def open_arrays(path: Path, request: Request) -> RowSource:
     x_name = next((name for name in (input_name, "x") if name in names), None)
     notes: tuple[str, ...] = ()
     called = {name: name for name in names}
-    if x_name is None:
+    if x_name is None and sorted(names) == [_FIRST, _SECOND] and request.label is None:
+        # numpy.savez(file, x, y): they have no names but their order.
+        called, x_name = {_FIRST: "x", _SECOND: "y"}, _FIRST
+        notes = (f"{shown(path)}: {_FIRST} are the samples, {_SECOND} the labels",)
+    elif x_name is None:
         called, notes = _of_one_split(path, names)
         likely = [name for name, plain in called.items() if plain in _SAMPLES]
         x_name = likely[0] if len(likely) == 1 else None
@@ -106,15 +110,18 @@ def open_arrays(path: Path, request: Request) -> RowSource:
             f"{shown(path)} holds no labels: add them as {wanted}, or pass --labels model to take "
             "the model's own answers"
         )
-    first = _source(path, arrays.open(x_name), y)
+    first = source_of(path, arrays.open(x_name), y)
     first.notes = (*first.notes, *notes)
     return with_others(
         first, request.others, names, lambda name: ArraySource(path, arrays.open(name), None)
     )
 
 
+# What numpy calls arrays that are given without names.
+_FIRST, _SECOND = "arr_0", "arr_1"
+
 # What arrays of samples are called, in small letters.
-_SAMPLES = {"x", "data", "image", "images", "img", "imgs", "inputs"}
+_SAMPLES = {"x", "data", "features", "image", "images", "img", "imgs", "inputs"}
 
 
 def _of_one_split(path: Path, names: list[str]) -> tuple[dict[str, str], tuple[str, ...]]:
@@ -160,7 +167,7 @@ def open_npy_file(path: Path, request: Request) -> ArraySource:
             f"{shown(path)} holds samples without labels: pass a file with them by --labels FILE, "
             "or --labels model to take the model's own answers"
         )
-    return _source(path, open_npy(path), None)
+    return source_of(path, open_npy(path), None)
 
 
 def read_labels_of(array: StoredArray) -> tuple[Labels, tuple[str, ...] | None]:
@@ -192,7 +199,14 @@ def read_index(path: Path) -> NDArray[np.generic] | None:
     return open_npy(file).mapped() if file.is_file() else None
 
 
-def _source(path: Path, x: StoredArray, y: StoredArray | None) -> ArraySource:
+def source_of(path: Path, x: StoredArray, y: StoredArray | None) -> ArraySource:
+    """Return the source of an array of samples and one of labels.
+
+    Raises
+    ------
+    DataError
+        There are no samples, their numbers differ, or labels are none.
+    """
     check_count(x.shape[0], x.where)
     labels: Labels | None = None
     names: tuple[str, ...] | None = None

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from cloakify.data.idx import each_once, is_idx_images
 from cloakify.data.json_text import json_object
 from cloakify.data.listed_folder import FILES as LISTS
 from cloakify.data.listing import entries, is_folder
@@ -64,11 +65,11 @@ def find_data(path: Path, depth: int = _DEEPEST) -> Found:
         names = _texts(path / _DICT, _json(path / _DICT).get("splits"))
         return _of_splits(path, names, preferred(names) or names[0], depth)
     listing = _listing(path)
-    files = listing.shards
+    files = listing.shards or listing.idx
     if not files and not listing.folders and not listing.has_images:
         files = listing.tables
     endings = {ending(file.name): file for file in reversed(files)}
-    if len(endings) > 1:
+    if len(endings) > 1 and files is not listing.idx:
         first, second, *_ = (endings[kind] for kind in (*SHARDS, *TABLES) if kind in endings)
         raise DataError(
             f"{shown(path)} holds both {shown(first.name)} and {shown(second.name)}: "
@@ -76,11 +77,20 @@ def find_data(path: Path, depth: int = _DEEPEST) -> Found:
         )
     if files:
         kept, notes = one_split(files)
+        if len(kept) > 1 and files is listing.idx:
+            several = some([file.name for file in kept])
+            raise DataError(f"{shown(path)} holds several files of images ({several}): give one")
         return Found(path, tuple(kept), notes)
     chosen = preferred(listing.folders)
     if chosen is not None and depth:
         return _of_splits(path, listing.folders, chosen, depth)
     within = _within(path, listing.folders, depth)
+    if within is None and depth and len(listing.folders) == 1 and listing.is_bare:
+        # What is packed in a folder of its own: a folder of folders, and no class.
+        below = path / listing.folders[0]
+        inner = _listing(below, images_end_it=True)
+        if inner.folders and not inner.has_images:
+            return find_data(below, depth - 1)
     return within or Found(path)
 
 
@@ -116,7 +126,7 @@ def _holds_data(path: Path) -> bool:
     listing = _listing(path, images_end_it=True)
     if listing.has_images:
         return False
-    if listing.shards or (listing.tables and not listing.folders):
+    if listing.shards or listing.idx or (listing.tables and not listing.folders):
         return True
     split = preferred(listing.folders)
     return split is not None and bool(_listing(path / split, images_end_it=True).shards)
@@ -127,9 +137,15 @@ class _Listing:
     """What lies in a folder, sorted; what is hidden is left out."""
 
     shards: list[Path] = field(default_factory=list)
+    idx: list[Path] = field(default_factory=list)
     tables: list[Path] = field(default_factory=list)
     folders: list[str] = field(default_factory=list)
     has_images: bool = False
+
+    @property
+    def is_bare(self) -> bool:
+        """Whether nothing but folders lies there."""
+        return not (self.shards or self.idx or self.tables or self.has_images)
 
 
 def _listing(path: Path, *, images_end_it: bool = False) -> _Listing:
@@ -144,10 +160,16 @@ def _listing(path: Path, *, images_end_it: bool = False) -> _Listing:
                 break
         elif (kind := ending(entry.name)) in SHARDS:
             found.shards.append(path / entry.name)
+        elif is_idx_images(entry.name):
+            found.idx.append(path / entry.name)
         elif kind in TABLES and entry.name not in LISTS:
             found.tables.append(path / entry.name)
     return _Listing(
-        sorted(found.shards), sorted(found.tables), sorted(found.folders), found.has_images
+        sorted(found.shards),
+        each_once(found.idx),
+        sorted(found.tables),
+        sorted(found.folders),
+        found.has_images,
     )
 
 

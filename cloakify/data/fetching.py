@@ -89,11 +89,11 @@ def fetch(url: str, folder: Path, tell: Told | None = None) -> Fetched:
         listing = list_all(system, url)
         files = listing.files
         total = sum(file.size or 0 for file in files)
-        limit = _room(folder)
+        limit = room(folder)
         if total > limit:
             raise DataError(_too_large(shown_url, total, limit, folder))
         call(folder, shown(without_secrets(listing.prefix)))
-        places = [_place(folder, file.place, shown_url) for file in files]
+        places = [place_in(folder, file.place, shown_url) for file in files]
         known = all(file.size is not None for file in files)
         too_large = _too_large(shown_url, 0, limit, folder)
         counter = _Counter(limit, total if known else 0, tell, too_large)
@@ -113,7 +113,7 @@ def fetch(url: str, folder: Path, tell: Told | None = None) -> Fetched:
         _check_unchanged(files, list_all(system, url).files, shown_url)
     size = sum(place.stat().st_size for place in places)
     count = "" if len(files) == 1 else f"{len(files)} files, "
-    note = f"{shown_url} was fetched ({count}{_amount(size)})"
+    note = f"{shown_url} was fetched ({count}{amount(size)})"
     return Fetched(folder / listing.rest if listing.rest else folder, note)
 
 
@@ -196,8 +196,7 @@ def _fetch_one(system: Any, file: RemoteFile, place: Path, counter: _Counter) ->
     size = place.stat().st_size
     if file.size is not None and size != file.size:
         raise DataError(
-            f"{shown(place)} is {_amount(file.size)} large and came as {_amount(size)}: run it "
-            "again"
+            f"{shown(place)} is {amount(file.size)} large and came as {amount(size)}: run it again"
         )
 
 
@@ -216,7 +215,7 @@ def _check_unchanged(before: Sequence[RemoteFile], after: Sequence[RemoteFile], 
         )
 
 
-def _place(folder: Path, place: str, url: str) -> Path:
+def place_in(folder: Path, place: str, url: str) -> Path:
     """Return where a file goes.
 
     Raises
@@ -230,20 +229,20 @@ def _place(folder: Path, place: str, url: str) -> Path:
     return folder.joinpath(*parts)
 
 
-def _room(folder: Path) -> int:
+def room(folder: Path) -> int:
     """Return how many bytes may be fetched into a folder."""
     return max(0, min(LARGEST, shutil.disk_usage(folder).free - LEFT_FREE))
 
 
 def _too_large(url: str, size: int, limit: int, folder: Path) -> str:
-    holds = f"is {_amount(size)} large, more" if size else "is larger"
+    holds = f"is {amount(size)} large, more" if size else "is larger"
     return (
-        f"{url} {holds} than the {_amount(limit)} that are fetched to {folder.parent}: name fewer "
+        f"{url} {holds} than the {amount(limit)} that are fetched to {folder.parent}: name fewer "
         "files, or another folder by the environment's TMPDIR"
     )
 
 
-def _amount(size: int) -> str:
+def amount(size: int) -> str:
     for unit, bytes_of in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if size >= bytes_of:
             return f"{size / bytes_of:.1f} {unit}"

@@ -5,7 +5,6 @@ A file is known by its first bytes, else by its ending; no more of it is read.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from cloakify.data.naming import shown
@@ -36,11 +35,6 @@ _TORCH = (
     "such files are pickles, and loading one may run code; load it by torch.load(…, "
     f"weights_only=True), and {_ARRAYS}",
 )
-_IDX = (
-    "in MNIST's IDX format",
-    "read its numbers by numpy.frombuffer(…, numpy.uint8, offset=16) (labels: offset=8), divide "
-    f"pixels by 255 if the model takes 0–1, and {_ARRAYS}",
-)
 _ENDINGS: dict[str, tuple[str, str]] = {
     **dict.fromkeys((".pt", ".pth"), _TORCH),
     **dict.fromkeys((".pkl", ".pickle", ".joblib"), _PICKLE),
@@ -59,7 +53,7 @@ _ENDINGS: dict[str, tuple[str, str]] = {
     ".tfrecord": ("TFRecord", f"read it by tf.data.TFRecordDataset, and {_ARRAYS}"),
     ".mdb": ("an LMDB database", f"read it, and {_ARRAYS}"),
     ".lmdb": ("an LMDB database", f"read it, and {_ARRAYS}"),
-    ".zip": ("a zip archive", _UNPACK),
+    ".zip": ("a zip archive", "give it itself, or what it unpacks to"),
     ".gz": ("packed by gzip", _UNPACK),
     ".json": ("one JSON value", "write an object a line, as .jsonl, or a table as .csv"),
     **dict.fromkeys(
@@ -86,17 +80,15 @@ def described(path: Path) -> tuple[str, str] | None:
     """
     try:
         with open(path, "rb") as file:
-            start, size = file.read(16), os.fstat(file.fileno()).st_size
+            start = file.read(16)
     except OSError:
-        start, size = b"", 0
+        start = b""
     for begins, what, todo in _STARTS:
         if start.startswith(begins):
             return what, todo
     ending = path.suffix.lower()
     if start[:2] == b"\x1f\x8b":
-        return _IDX if "idx" in path.name.lower() else _ENDINGS[".gz"]
-    if _is_idx(start, size):
-        return _IDX
+        return _ENDINGS[".gz"]
     if ending in _ENDINGS:
         return _ENDINGS[ending]
     if start[:4] == b"PK\x03\x04":
@@ -105,18 +97,6 @@ def described(path: Path) -> tuple[str, str] | None:
     if len(start) > 1 and start[0] == 0x80 and 2 <= start[1] <= 5:
         return _PICKLE
     return _ENDINGS[".tfrecord"] if ".tfrecord" in path.name.lower() else None
-
-
-def _is_idx(start: bytes, size: int) -> bool:
-    """Tell an IDX file of bytes: two zeros, type, number of axes, and the sizes of these."""
-    if len(start) < 8 or start[:3] != b"\0\0\x08" or not 1 <= start[3] <= 3:
-        return False
-    sizes = [int.from_bytes(start[4 + 4 * n : 8 + 4 * n], "big") for n in range(start[3])]
-    held = 4 + 4 * len(sizes)
-    count = 1
-    for each in sizes:
-        count *= each
-    return size == held + count
 
 
 def not_read(path: Path) -> DataError:
@@ -130,7 +110,7 @@ def not_read(path: Path) -> DataError:
         return DataError(f"{name} is a program: {name}:FUNCTION runs a function that yields (x, y)")
     return DataError(
         f"{shown(path)} is no data that cloakify reads: give a folder of class folders with "
-        "images, a .npz, .npy, .csv, .jsonl, .tar, .tar.gz, .parquet or .arrow file"
+        "images, a .npz, .npy, .csv, .jsonl, .zip, .tar, .tar.gz, .parquet or .arrow file"
     )
 
 

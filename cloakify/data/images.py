@@ -12,7 +12,9 @@ import io
 import logging
 import struct
 import zlib
-from contextlib import nullcontext
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from threading import Lock
 
@@ -40,6 +42,9 @@ FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 _SMALL = 16 << 10
+
+# EXIF's tag of which way up an image is.
+_ORIENTATION = 0x112
 
 # Pixels of an image that is decoded while no other is: decoded and converted, it takes up to ten
 # bytes for each.
@@ -162,6 +167,20 @@ class ImageFeed:
         # Handing a small image to another thread takes longer than decoding it.
         self._workers = min(4, available_cores()) if len(data) > _SMALL else 1
 
+    def notes(self, rows: Sequence[int]) -> tuple[str, ...]:
+        """Say what of images is passed over, of some of them: only their headers are read."""
+        found: Counter[str] = Counter()
+        for row in rows:
+            with suppress(*_DECODE_ERRORS):
+                data = io.BytesIO(self._source.read(row))
+                with Image.open(data, formats=FORMATS) as image:
+                    found.update(_passed_over(image, self._layout.channels))
+        where = shown(self._source.path)
+        return tuple(
+            f"{where}: {count} of the first {len(rows)} images {what}"
+            for what, count in sorted(found.items())
+        )
+
     def load(self, rows: NDArray[np.int64]) -> NDArray[np.generic]:
         """Decode these samples: ``[len(rows), …]`` in the model's layout, units and dtype."""
         pixels = np.empty((len(rows), *self._size, self._layout.channels), np.float32)
@@ -235,6 +254,16 @@ class ImageFeed:
         height, width = wanted[0] or image.height, wanted[1] or image.width
         shape = self._layout.sample_shape(height, width)
         check_sample(shape, wanted, self._source.where(row))
+
+
+def _passed_over(image: Image.Image, channels: int) -> Iterator[str]:
+    """Yield what is not looked at of an image, as torchvision and timm do not, either."""
+    if image.getexif().get(_ORIENTATION, 1) != 1:
+        yield "say that they are to be turned (EXIF), and are taken as they are stored"
+    if getattr(image, "n_frames", 1) > 1:
+        yield "have several frames, of which the first is taken"
+    if channels in (1, 3) and image.has_transparency_data:
+        yield "may be transparent, and are taken as if they were not"
 
 
 def _convert(image: Image.Image, channels: int) -> tuple[Image.Image, float]:

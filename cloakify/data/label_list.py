@@ -21,6 +21,7 @@ import numpy as np
 
 from cloakify.data.array_files import read_labels_of
 from cloakify.data.cells import iter_rows
+from cloakify.data.idx import is_idx, read_idx
 from cloakify.data.json_text import json_value
 from cloakify.data.label_columns import LabelColumns, LabelTexts, flags_in, label_columns
 from cloakify.data.labels import TextLabels, label_name
@@ -103,6 +104,8 @@ def read_label_list(path: Path, encoding: str | None = None) -> LabelList:
     kind = path.suffix.lower()
     if kind in (".npy", ".npz"):
         return LabelList(path, *_of_array(path))
+    if is_idx(path):
+        return LabelList(path, *read_labels_of(read_idx(path)))
     if kind in TEXT_TABLES:
         return _of_rows(path, iter_rows(path, encoding))
     with opened_text(path, encoding) as file:

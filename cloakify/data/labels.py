@@ -13,7 +13,7 @@ from cloakify.data.sanity import read_labels
 from cloakify.errors import DataError
 from cloakify.numeric.arrays import AnyArray, Labels
 
-LABEL_NAMES = ("y", "labels", "label", "target", "class", "fine_label")
+LABEL_NAMES = ("y", "labels", "label", "target", "targets", "class", "fine_label")
 """Names that labels go by, the preferred first."""
 
 # A column of so many different texts is no list of classes.

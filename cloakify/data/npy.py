@@ -103,7 +103,7 @@ def open_npy(path: Path, *, texts: bool = False) -> StoredArray:
     except OSError as error:
         raise _broken(where, error) from None
     if size - offset != _bytes(shape, dtype):
-        raise _wrong_size(where, size - offset, shape, dtype)
+        raise wrong_size(where, size - offset, shape, dtype)
     return StoredArray(where, shape, dtype, path, offset, fortran)
 
 
@@ -146,7 +146,7 @@ class NpzFile:
                 header = member.tell()
                 # Checked before anything is unpacked: a zip bomb announces itself here.
                 if info.file_size - header != _bytes(shape, dtype):
-                    raise _wrong_size(where, info.file_size - header, shape, dtype)
+                    raise wrong_size(where, info.file_size - header, shape, dtype)
                 if info.compress_type == zipfile.ZIP_STORED:
                     if info.file_size <= CHECKED:
                         # The archive compares the sum when a member has been read to its end.
@@ -225,9 +225,10 @@ def _bytes(shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> int:
     return math.prod(shape) * dtype.itemsize
 
 
-def _wrong_size(
+def wrong_size(
     where: str, size: int, shape: tuple[int, ...], dtype: np.dtype[np.generic]
 ) -> DataError:
+    """Return the error for an array that is not as large as its header says."""
     return DataError(
         f"{where} should hold {_bytes(shape, dtype)} bytes for {dtype} {shape} but has {size}: "
         "it is damaged or cut short, save it again"

@@ -28,9 +28,13 @@ from cloakify.data.tokens import Encoder, TokenFeed
 from cloakify.data.yielded import Indexed, read_yielded
 from cloakify.errors import DataError, UsageError
 from cloakify.graph.analysis.inputs import InputSpec
+from cloakify.numeric.arrays import Indices
 from cloakify.settings.programs import split_program
 
 PLAIN_FIT = ImageFit()
+
+# Images whose headers are looked at for what is passed over in them.
+_LOOKED_AT = 16
 
 Samples = str | os.PathLike[str] | Iterable[object] | Indexed
 """Where samples are, or what yields them: pairs (x, y), or ONNX Runtime's calibration readers."""
@@ -110,6 +114,7 @@ def open_data(
         tuple(other.name for other in others),
         ids,
         encoding,
+        spec.sample_shape[0] if len(spec.sample_shape) == 1 else None,
     )
     source = _open(data, path, request, spec, others)
     if listed:
@@ -129,11 +134,18 @@ def open_data(
         labels=source.labels if source.labels is None or limit is None else source.labels[rows],
         class_names=source.class_names,
         rows=rows,
-        notes=source.notes,
+        notes=(*source.notes, *_notes(feeds[spec.name], rows)),
         _source=source,
         _feed=feeds[spec.name],
         _inputs=feeds,
     )
+
+
+def _notes(feed: Feed, rows: Indices) -> tuple[str, ...]:
+    """Return what feeds have to say of how they take samples."""
+    if isinstance(feed, ImageFeed):
+        return feed.notes(rows[:_LOOKED_AT].tolist())
+    return feed.notes if isinstance(feed, RowFeed) else ()
 
 
 def _open(
@@ -207,4 +219,5 @@ def _feed(
         feed = ImageFeed(source, spec, preprocessing, fit, first=int(rows[0]))
         return remembered(feed, rows, spec.dtype.itemsize)
     assert isinstance(source, RowSource)
-    return RowFeed(source, spec, preprocessing, box)
+    # Attacked copies of images have no range, either.
+    return RowFeed(source, spec, preprocessing, box, images=box is not None or fit.as_is)

@@ -13,6 +13,7 @@ from cloakify.data.chained import ChainedRows
 from cloakify.data.data_folder import find_data
 from cloakify.data.folder import open_folder, open_images
 from cloakify.data.foreign import not_read
+from cloakify.data.idx import is_idx, open_idx
 from cloakify.data.listed_folder import list_file, open_listed
 from cloakify.data.names import Names
 from cloakify.data.naming import shown
@@ -23,6 +24,7 @@ from cloakify.data.request import Request
 from cloakify.data.source import RowSource, Source
 from cloakify.data.table import open_table
 from cloakify.data.tar import TarImages
+from cloakify.data.zip_files import open_zip, zip_at
 from cloakify.errors import DataError
 from cloakify.settings.endings import SHARDS, TARS, TEXT_TABLES, ending, is_image
 
@@ -47,6 +49,9 @@ def open_source(path: Path, request: Request) -> Source:
     # Unlike a path's own methods these take names that no file can have.
     if os.path.isdir(path):
         return _open_folder(path, request)
+    packed = zip_at(path)
+    if packed is not None:
+        return open_zip(*packed, lambda unpacked: open_source(unpacked, request))
     if not os.path.exists(path):
         raise DataError(f"{shown(path)} does not exist: check the path")
     check_regular(path)
@@ -59,6 +64,8 @@ def open_source(path: Path, request: Request) -> Source:
         return _open_shards(path, [path], request)
     if kind in TEXT_TABLES:
         return open_table(path, request)
+    if is_idx(path):
+        return open_idx(path, request)
     raise not_read(path)
 
 

@@ -27,6 +27,8 @@ class Request:
         Whether the model takes token ids, which text can be turned into.
     encoding
         Of files of text that have no byte order mark; ``None`` for UTF-8.
+    width
+        How many numbers the model takes of a sample that is a row of them, where that is known.
     """
 
     input_name: str
@@ -35,6 +37,7 @@ class Request:
     others: tuple[str, ...] = ()
     ids: bool = False
     encoding: str | None = None
+    width: int | None = None
 
     def label_of(self, names: list[str], where: str, apart: str | None = None) -> str | None:
         """Return the array or column of labels among names.

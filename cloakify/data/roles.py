@@ -7,6 +7,7 @@ columns that hold no labels. A CSV, lines of JSON, a DataFrame's Parquet and wha
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -24,6 +25,8 @@ IMAGE_NAMES = ("image", "img", "pixel_values")
 
 # What pandas calls the rows' own names, where they have to be columns.
 _INDEX = "__index_level_"
+# What columns are called that number the rows, where a table was saved with its index.
+_OF_ROWS = re.compile(r"unnamed: ?\d+|index|(row[_ ]?)?id")
 
 
 class Kind(Enum):
@@ -92,7 +95,7 @@ def assign(
     """Decide what each column of a table is for.
 
     The labels are found as :func:`label_columns` does; where none are asked for, such columns are
-    still no samples.
+    still no samples, unless the model takes as many numbers as there are columns.
 
     Parameters
     ----------
@@ -121,8 +124,14 @@ def assign(
     found = label_columns(names, request, where, are_flags, apart, told.classes)
     if request.labelled and not found.names:
         raise no_labels(file, names)
+    if not request.labelled and apart is None and len(names) == request.width:
+        # The model takes a number of each column, whatever they are called.
+        found = LabelColumns()
     asked = found if request.labelled else LabelColumns()
     notes = (*notes, *(f"{where}: {note}" for note in asked.notes))
+    if found.names and not request.labelled:
+        left_out = some(list(found.names))
+        notes = (*notes, f"{where}: {left_out} is left out, as labels are called so")
     if apart is not None:
         kind = Kind.LIST if kinds[apart] is Kind.LIST else Kind.FILE
         return Roles(kind, (apart,), asked, notes)
@@ -136,6 +145,11 @@ def assign(
         return Roles(Kind.TEXT, texts, asked, notes)
     if len(plain) == 1 and kinds[plain[0]] is Kind.LIST:
         return Roles(Kind.LIST, (plain[0],), asked, notes)
+    rows = [name for name in plain if _OF_ROWS.fullmatch(name.strip().lower())]
+    if rows and len(plain) - len(rows) == request.width:
+        plain = [name for name in plain if name not in rows]
+        left_out = f"{some(rows)} is left out: the model takes the other {len(plain)} columns"
+        notes = (*notes, f"{where}: {left_out}")
     return Roles(Kind.NUMBER, tuple(plain), asked, notes)
 
 

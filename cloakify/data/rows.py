@@ -1,7 +1,8 @@
-"""From stored rows to what the model takes: nothing is computed, only laid out and widened.
+"""From stored rows to what the model takes: laid out and widened, and bytes taken for pixels.
 
-Arrays hold samples *as the model takes them*: preprocessed already, in its element type. The one
-freedom is the layout, and only where the shapes leave no doubt.
+Arrays hold samples *as the model takes them*: preprocessed already, in its element type. There are
+two freedoms. The layout may differ where the shapes leave no doubt; and bytes, of which no
+preprocessing is left, are pixels from 0 to 255 where the model takes images of floats.
 """
 
 from __future__ import annotations
@@ -22,6 +23,12 @@ from cloakify.errors import DataError
 from cloakify.graph.analysis.inputs import InputSpec
 from cloakify.numeric.arrays import as_rows
 
+# Of images, with alpha.
+_MOST_CHANNELS = 4
+
+# Rows that are looked at to tell what range bytes have.
+_LOOKED_AT = 256
+
 
 @dataclass(frozen=True)
 class RowLayout:
@@ -34,7 +41,8 @@ class RowLayout:
     new_axis
         Where in a sample to add an axis of size 1, or ``None``.
     plane
-        The shape of a sample whose pixels are stored one after the other, row by row.
+        The shape of a sample whose pixels are stored one after the other, row by row, or that
+        takes those of a plane so.
     """
 
     axes: tuple[int, ...]
@@ -55,7 +63,8 @@ def match_layout(shape: tuple[int, ...], spec: InputSpec, where: str) -> RowLayo
     Rows of the model's own shape are taken as they are, even where the other layout would fit too.
     Otherwise the channels are moved to the other end (NCHW ⇄ NHWC), or an axis is added for a
     single channel, if the result fits. As many numbers as an image of one channel has are its
-    pixels, row by row; of several channels they could be in more than one order.
+    pixels, row by row, and the other way round; of several channels they could be in more than one
+    order.
 
     Raises
     ------
@@ -79,6 +88,8 @@ def match_layout(shape: tuple[int, ...], spec: InputSpec, where: str) -> RowLayo
         grey = len(known) == len(sample) and sample[channel] == 1
         if rank == 1 and grey and shape[0] == math.prod(known):
             return RowLayout(plain, plane=known)
+    if rank == 2 and sample == (math.prod(shape),):
+        return RowLayout(plain, plane=(math.prod(shape),))
     wanted = ", ".join("?" if size is None else str(size) for size in sample)
     given = ", ".join(map(str, shape))
     raise DataError(
@@ -100,6 +111,8 @@ class RowFeed:
         What the rows have been through; says what values to expect.
     box
         Range of the data in data units, or ``None`` to let any finite value pass.
+    images
+        Whether the rows may be images, whose bytes are pixels.
     """
 
     def __init__(
@@ -108,23 +121,40 @@ class RowFeed:
         spec: InputSpec,
         preprocessing: Preprocessing,
         box: tuple[float, float] | None,
+        *,
+        images: bool = False,
     ) -> None:
         self._source = source
         self._dtype = spec.dtype
         where = shown(source.path)
         self._layout = match_layout(source.sample_shape, spec, where)
-        _check_dtype(source.dtype, spec, where)
+        self.notes: tuple[str, ...] = ()
+        self._pixels: Preprocessing | None = None
+        of_bytes = source.dtype == np.uint8 and spec.dtype.kind == "f"
+        if images and of_bytes and _are_images(source, spec):
+            _check_range(source, where)
+            self._pixels = preprocessing
+            self.notes = (f"{where}: bytes are taken for pixels from 0 to 255",)
+        else:
+            _check_dtype(source.dtype, spec, where)
         # Of no memory: what matters is what becomes of the axes.
         stored = np.broadcast_to(np.False_, (1, *source.sample_shape))
         self.sample_shape = self._layout.apply(stored).shape[1:]
         check_sample(self.sample_shape, spec.sample_shape, f"a sample of {where}")
-        self._bounds = None if box is None else self._box(spec, preprocessing, box)
+        axis = spec.channel_axis
+        self._channel_axis = None if axis is None else axis - 1
+        if self._pixels is not None:
+            preprocessing.check_channels(1 if axis is None else self.sample_shape[axis - 1])
+        self._bounds = None if box is None else self._box(preprocessing, box)
 
     def load(self, rows: NDArray[np.int64]) -> NDArray[np.generic]:
         """Read these samples: ``[len(rows), …]`` in the model's layout and dtype."""
         stored = self._source.take(rows)
         # A value too large for the model's type becomes infinite, which the check reports.
         laid_out = self._layout.apply(stored)
+        if self._pixels is not None:
+            axis = self._channel_axis
+            laid_out = self._pixels.to_model(laid_out, None if axis is None else axis + 1)
         with np.errstate(over="ignore"):
             x = np.ascontiguousarray(laid_out, dtype=self._dtype)
         if stored.dtype != x.dtype and x.dtype.kind in "iu":
@@ -135,15 +165,34 @@ class RowFeed:
         return x
 
     def _box(
-        self, spec: InputSpec, preprocessing: Preprocessing, box: tuple[float, float]
+        self, preprocessing: Preprocessing, box: tuple[float, float]
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        axis = None if spec.channel_axis is None else spec.channel_axis - 1
+        axis = self._channel_axis
         channels = 1 if axis is None else self.sample_shape[axis]
         shape = [1] * len(self.sample_shape)
         if axis is not None:
             shape[axis] = channels
         low, high = preprocessing.box(*box, channels)
         return low.reshape(shape), high.reshape(shape)
+
+
+def _are_images(source: RowSource, spec: InputSpec) -> bool:
+    """Tell whether bytes are pixels: the model takes images, or planes are stored for its numbers.
+
+    Rows of bytes for a model that takes rows of numbers may be anything.
+    """
+    is_image = spec.channel_axis is not None and (spec.channels or 1) <= _MOST_CHANNELS
+    return is_image or len(source.sample_shape) == 2
+
+
+def _check_range(source: RowSource, where: str) -> None:
+    """Raise DataError where bytes are 0 and 1 only, which is no scale up to 255."""
+    first = source.take(np.arange(min(len(source), _LOOKED_AT)))
+    if first.size and first.max() <= 1:
+        raise DataError(
+            f"{where} holds bytes that are 0 and 1, and pixels of bytes go up to 255: store x as "
+            "floats, as the model takes them"
+        )
 
 
 def _check_dtype(stored: np.dtype[np.generic], spec: InputSpec, where: str) -> None:

@@ -14,7 +14,8 @@ SPLITS = ("val", "valid", "validation", "dev", "test", "train", "training")
 
 def split_of(file: str) -> str | None:
     """Return which split a file belongs to by a word of its name: ``train-00000-of-00002``."""
-    words = re.split("[^a-z]+", file.lower())
+    # MNIST's test samples: ten thousand.
+    words = re.split("[^a-z]+", file.lower().replace("t10k", "test"))
     return next((word for word in words if word in SPLITS), None)
 
 

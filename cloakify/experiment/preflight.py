@@ -20,6 +20,7 @@ from cloakify.experiment.label_ranking import rank_labels
 from cloakify.experiment.subject import Subject, Which, name_of
 from cloakify.numeric.arrays import Array, Indices, Labels, evenly, floats, in_chunks
 from cloakify.numeric.judging import is_right
+from cloakify.printable import in_percent
 
 # Clean samples that the model is tried on, taken evenly from all: a hundred classes need as many
 # for two of them that have changed places to be seen.
@@ -220,9 +221,9 @@ def _check_labels(experiment: Experiment, labels: Labels, logits: Array, few: bo
     notes = "".join(f" ({note})" for note in experiment.dataset.notes)
     raise DataError(
         f"{experiment.classifier.file.path}: ranks samples with a label above those without in "
-        f"{ranking.area:.1%} of the pairs, over {ranking.counted} labels, where a guess does in "
-        "half: check the preprocessing (--scale, --mean, --std) and the order of the labels; "
-        f"--labels model does without them, --accept-accuracy goes on{notes}"
+        f"{in_percent(ranking.area)} of the pairs, over {ranking.counted} labels, where a guess "
+        "does in half: check the preprocessing (--scale, --mean, --std) and the order of the "
+        f"labels; --labels model does without them, --accept-accuracy goes on{notes}"
     )
 
 
@@ -231,13 +232,13 @@ def _check_answers(experiment: Experiment, labels: Labels, answers: Labels, few:
     path, classes = experiment.classifier.file.path, experiment.classifier.scores.num_classes
     correct, count = int((answers == labels).sum()), len(labels)
     notes = "".join(f" ({note})" for note in experiment.dataset.notes)
-    seen = f"{path}: clean accuracy is {correct / count:.1%} ({correct} of {count})"
+    seen = f"{path}: clean accuracy is {in_percent(correct / count)} ({correct} of {count})"
     better = find_better_order(labels, answers, classes)
     if better is not None:
         raise DataError(
-            f"{seen}, but {better.accuracy:.1%} with the classes in another order: if that is the "
-            f"model's, pass --classes {_option(experiment, better.labels)}; --accept-accuracy goes "
-            f"on with the order as it is{notes}"
+            f"{seen}, but {in_percent(better.accuracy)} with the classes in another order: if that "
+            f"is the model's, pass --classes {_option(experiment, better.labels)}; "
+            f"--accept-accuracy goes on with the order as it is{notes}"
         )
     if not is_low(correct, count, classes) or (few and count < FEW):
         return
@@ -247,7 +248,8 @@ def _check_answers(experiment: Experiment, labels: Labels, answers: Labels, few:
             "classes: give more data, or pass --accept-accuracy"
         )
     raise DataError(
-        f"{seen}, low for {classes} classes (chance is {1 / classes:.1%}), and no other order of "
+        f"{seen}, low for {classes} classes (chance is {in_percent(1 / classes)}), and no other "
+        "order of "
         "the classes explains it: check the preprocessing (--scale, --mean, --std) and the labels; "
         f"--labels model does without them, --accept-accuracy goes on{notes}"
     )

@@ -15,6 +15,7 @@ from cloakify.data.copies import read_copies
 from cloakify.data.naming import shown
 from cloakify.data.patterns import is_pattern, root
 from cloakify.data.unlabelled import Unlabelled
+from cloakify.data.zip_files import zip_at
 from cloakify.errors import DataError, ModelError, UsageError
 from cloakify.experiment.classifier import Classifier, open_classifier, open_source
 from cloakify.experiment.experiment import Experiment, look_inside, read_samples
@@ -298,7 +299,8 @@ def place_for_all(path: Path) -> Path:
     """
     if names_module(path):
         return path
-    if not path.exists() and split_program(path) is None and not is_pattern(path):
+    is_there = path.exists() or zip_at(path) is not None
+    if not is_there and split_program(path) is None and not is_pattern(path):
         raise UsageError(
             f"workers can't open {path}, which this process alone has: give --engine ray a path, a "
             "pattern of files or script.py:function"

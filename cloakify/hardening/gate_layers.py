@@ -53,8 +53,6 @@ def sites_for(model: ModelProto, experiment: Experiment, setting: HardenSetting)
         Gates are to be folded, and a layer's weights do not let them.
     """
     ending, path = experiment.classifier.ending, experiment.classifier.file.path
-    if setting.tuning.gates == "position" and setting.tuning.emit == "fold":
-        raise UsageError("--gates position can't be folded into weights; use --emit mul")
     if not find_gate_sites(model, ending):
         problem = experiment.classifier.search.problem
         what = f"{problem}; and it" if problem else "it"

@@ -8,7 +8,7 @@ from dataclasses import astuple, dataclass, replace
 
 import numpy as np
 
-from cloakify.attacks import Attack
+from cloakify.attacks import Attack, ThreatModel
 from cloakify.data import Splits
 from cloakify.engine.engine import Engine
 from cloakify.errors import GateError
@@ -38,7 +38,8 @@ from cloakify.masking.tuning_file import load_state, save_state
 from cloakify.masking.tuning_plan import TuningPlan
 from cloakify.masking.tuning_state import GateMetrics, TuningState
 from cloakify.numeric.arrays import Array
-from cloakify.report.records import MaskInfo
+from cloakify.printable import in_percent
+from cloakify.report.records import AttackInfo, MaskInfo, TuningInfo
 from cloakify.settings import HardenSetting
 from cloakify.verification.gate_edit import (
     SHIFTS,
@@ -82,9 +83,9 @@ class TunedGates:
         layers = len({site.output for site in self.sites})
         told = [
             f"tuned {self._numbers} on {layers} layers; "
-            f"under PGD on samples learned from {self.fit.robust / self.fit.count:.1%}, "
-            f"on others {choice.metrics.robust / choice.metrics.count:.1%} "
-            f"(before {choice.before.robust / choice.before.count:.1%})"
+            f"under PGD on samples learned from {in_percent(self.fit.robust / self.fit.count)}, "
+            f"on others {in_percent(choice.metrics.robust / choice.metrics.count)} "
+            f"(before {in_percent(choice.before.robust / choice.before.count)})"
         ]
         if self.outcome.end == "interrupted":
             told.append(f"interrupted after {state.step} steps; the best gates so far are kept")
@@ -248,13 +249,15 @@ def _make(
     return HardenedCandidate(
         Edit("hardened", hardened),
         Edit("control", control),
-        _told(tuned, facts, 0 if further is None else len(further.kept)),
+        _told(tuned, facts, experiment.threat, 0 if further is None else len(further.kept)),
         tuned.remarks,
         tuned.outcome.end == "interrupted",
     )
 
 
-def _told(tuned: TunedGates, facts: Mapping[str, str], unlabelled: int) -> MaskInfo:
+def _told(
+    tuned: TunedGates, facts: Mapping[str, str], threat: ThreatModel, unlabelled: int
+) -> MaskInfo:
     """Return what a report says of the gates; ``indices`` count them without the shifts."""
     pairs = zip(tuned.sites, tuned.gates, strict=True)
     every = np.concatenate([values for site, values in pairs if not site.adds])
@@ -269,6 +272,18 @@ def _told(tuned: TunedGates, facts: Mapping[str, str], unlabelled: int) -> MaskI
         sha256=facts["mask.sha256"],
         shifts=int(facts.get(SHIFTS, 0)),
         unlabelled=unlabelled,
+        tuning=TuningInfo(_attack_of(tuned, threat), tuned.outcome.state.step),
+    )
+
+
+def _attack_of(tuned: TunedGates, threat: ThreatModel) -> AttackInfo:
+    """Return the attack that gates were tuned under: steps from a random start, as PGD's."""
+    return AttackInfo(
+        name="pgd",
+        norm=threat.norm,
+        eps=threat.eps,
+        steps=tuned.outcome.state.attack_steps,
+        gradient="white-box",
     )
 
 
@@ -298,10 +313,10 @@ def _name_of_run(subject: Subject, setting: HardenSetting, plan: TuningPlan) -> 
 
 
 def _bar(now: StepReport) -> str:
-    text = f"tuning · loss {now.loss:.2f}, attacked {now.accuracy:.0%}"
+    text = f"tuning · loss {now.loss:.2f}, attacked {in_percent(now.accuracy, 0)}"
     if now.metrics is None:
         return text
     return (
-        f"{text} · select: clean {now.metrics.clean / now.metrics.clean_count:.1%}, "
-        f"PGD {now.metrics.robust / now.metrics.count:.1%}"
+        f"{text} · select: clean {in_percent(now.metrics.clean / now.metrics.clean_count)}, "
+        f"PGD {in_percent(now.metrics.robust / now.metrics.count)}"
     )

@@ -35,6 +35,7 @@ from cloakify.hardening.transformed_answers import (
 from cloakify.masking.linear_head import LinearHead, read_head
 from cloakify.numeric.arrays import Array, Doubles, as_rows, floats
 from cloakify.onnxfile import FLOATS, values_of
+from cloakify.printable import in_percent
 from cloakify.runtime import Device
 
 # Largest root mean square of the differences, relative to that of the logits around their mean.
@@ -101,9 +102,11 @@ class Transformed:
         return (
             f"{found if is_mask else self.where}, {named}; on "
             f"{self.samples} random samples its logits ({self.arithmetic}) are off by "
-            f"{self.difference:.2%} of their spread from the source with the {self.kind} "
-            f"({self.tolerance:.1%} pass), by {self.without_mask:.2%} from the source without, and "
-            f"the class is the same on {self.agreement:.0%}"
+            f"{in_percent(self.difference, 2)} of their spread from the source with the "
+            f"{self.kind} "
+            f"({in_percent(self.tolerance)} pass), by {in_percent(self.without_mask, 2)} from the "
+            "source without, and "
+            f"the class is the same on {in_percent(self.agreement, 0)}"
         )
 
 
@@ -179,13 +182,14 @@ def compared(
     tolerance = TOLERANCE[arithmetic]
     if not difference <= tolerance:
         raise ModelError(
-            f"its logits ({arithmetic}) are off by {difference:.2%} of their spread from the "
-            f"source with {what}, and {tolerance:.1%} pass"
+            f"its logits ({arithmetic}) are off by {in_percent(difference, 2)} of their spread "
+            "from the "
+            f"source with {what}, and {in_percent(tolerance)} pass"
         )
     if not apart >= APART * difference:
         raise ModelError(
             f"its logits are as near to those of the source without {what} "
-            f"({apart:.2%}) as to those with it ({difference:.2%})"
+            f"({in_percent(apart, 2)}) as to those with it ({in_percent(difference, 2)})"
         )
     agreement = float((_classes(found) == _classes(expected)).mean())
     # Where other values than the scores were compared, they need not be what labels are made of.

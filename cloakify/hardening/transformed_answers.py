@@ -16,6 +16,7 @@ from onnx import ModelProto
 from cloakify.errors import HeadError, ModelError
 from cloakify.graph.edit.taps import head_model, tap, value_of_rank
 from cloakify.numeric.arrays import AnyArray, Doubles
+from cloakify.printable import in_percent
 from cloakify.runtime import Device, Session
 
 Feeds = Mapping[str, NDArray[np.generic]]
@@ -75,7 +76,8 @@ def check_answers(
         is_label = expected.dtype.kind in "biuOSU"
         off = float((found != expected).mean()) if is_label else apart(found, expected)
         if not off <= (borderline if is_label else tolerance):
-            how = f"{off:.0%} of it differ" if is_label else f"off by {off:.2%} of its spread"
+            by = in_percent(off, 0 if is_label else 2)
+            how = f"{by} of it differ" if is_label else f"off by {by} of its spread"
             raise ModelError(
                 f"its output {there!r} is not what the source makes of the same scores: {how}"
             )

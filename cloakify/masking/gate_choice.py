@@ -17,6 +17,7 @@ from cloakify.masking.optimiser import Parameters
 from cloakify.masking.tuning import Evaluate
 from cloakify.masking.tuning_state import Checkpoint, GateMetrics
 from cloakify.numeric.arrays import Doubles
+from cloakify.printable import in_percent
 
 # Strengths at which gates are tried again. Beyond what was tuned robustness soon rises no more, and
 # what is expected of clean accuracy falls behind what is lost.
@@ -99,7 +100,8 @@ def choose_gates(
     best = max(firm, key=lambda choice: (choice.step, choice.metrics.robust), default=None)
     if best is None:
         raise GateError(
-            f"no gates within {max_accuracy_drop:.1%} of clean accuracy, by a standard error, "
+            f"no gates within {in_percent(max_accuracy_drop)} of clean accuracy, by a standard "
+            "error, "
             f"resist PGD any better on {before.count} samples that they were not tuned on; no file "
             "was written; give more data or a larger --max-accuracy-drop"
         )

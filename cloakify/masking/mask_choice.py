@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from cloakify.errors import GateError, UsageError
 from cloakify.masking.curve import MaskCurve
+from cloakify.printable import in_percent
 
 
 @dataclass(frozen=True)
@@ -82,8 +83,10 @@ def refusal(curve: MaskCurve, max_accuracy_drop: float) -> GateError:
     cheapest = int(curve.clean[1:].argmax()) + 1
     drop = (curve.clean[0] - curve.clean[cheapest]) / curve.count
     return GateError(
-        f"every mask costs more than {max_accuracy_drop:.1%} of clean accuracy (the cheapest, "
-        f"{cheapest} of {len(curve.ranking)} features, costs {drop:.1%}); no file was written"
+        f"every mask costs more than {in_percent(max_accuracy_drop)} of clean accuracy (the "
+        "cheapest, "
+        f"{cheapest} of {len(curve.ranking)} features, costs {in_percent(drop)}); no file was "
+        "written"
     )
 
 

@@ -31,6 +31,7 @@ from cloakify.report.records import (
     Labels,
     Name,
     Norm,
+    Notes,
     Perturbed,
     PositiveCount,
     Sha256,
@@ -238,3 +239,4 @@ class EvaluateReport(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"
     copies: GivenCopies | None
     command: Command | UnsetType = UNSET
     engine: EngineInfo | UnsetType = UNSET
+    notes: Notes | UnsetType = UNSET

@@ -63,6 +63,7 @@ def circumstances(report: HardenReport | EvaluateReport) -> tuple[Fact, ...]:
     inside = report.perturbs != THE_INPUT
     return (
         *own,
+        *(("Note", note) for note in (() if report.notes is UNSET else report.notes)),
         *([("Attacks perturb", report.perturbs)] if inside else []),
         ("Device", _device(report.device)),
         *([("Time", seconds)] if seconds else []),
@@ -104,6 +105,9 @@ def _of_harden(report: HardenReport) -> Iterable[Fact]:
         what = f"{mask.total} gates{shifts} through the network{zeros}"
     yield "Mask", f"{mask.method}{score}: {what}"
     yield "Mask sha256", mask.sha256
+    if mask.tuning is not UNSET:
+        steps = f"{mask.tuning.steps:,} steps of tuning"
+        yield "Tuned by", f"{steps}, each under {wording.attack(mask.tuning.attack)}"
     if mask.unlabelled:
         yield "Tuned besides on", f"{mask.unlabelled} samples without labels"
     yield "Calibration attack", wording.attack(report.attack)

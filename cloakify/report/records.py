@@ -36,6 +36,9 @@ Perturbed = Annotated[
         description="what attacks perturb: the input, or a tensor inside the graph",
     ),
 ]
+Notes = Annotated[
+    tuple[str, ...], Meta(description="what was chosen, passed over or left out on the way")
+]
 Command = Annotated[str, Meta(min_length=1, description="what a shell repeats the run with")]
 Norm = Literal["linf", "l2"]
 Labels = Annotated[
@@ -140,11 +143,19 @@ class HardenData:
 
 
 @dataclass(frozen=True)
+class TuningInfo:
+    """What gates were tuned by: steps of the optimiser, and the attack in each."""
+
+    attack: AttackInfo
+    steps: Count
+
+
+@dataclass(frozen=True)
 class MaskInfo:
     """The mask: ``removed`` of ``total`` features (or gates) are 0, those at ``indices``.
 
     ``shifts`` is how many were tuned beside the gates, ``unlabelled`` on how many samples without
-    labels besides those of the data.
+    labels besides those of the data, ``tuning`` what by.
     """
 
     method: Name
@@ -156,6 +167,7 @@ class MaskInfo:
     sha256: Sha256
     shifts: Count = 0
     unlabelled: Count = 0
+    tuning: TuningInfo | UnsetType = UNSET
 
 
 @dataclass(frozen=True)
@@ -271,3 +283,4 @@ class HardenReport(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", 
     labels: HardenLabels | None = None
     command: Command | UnsetType = UNSET
     engine: EngineInfo | UnsetType = UNSET
+    notes: Notes | UnsetType = UNSET

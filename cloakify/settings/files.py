@@ -21,9 +21,9 @@ class DataFile(Group, frozen=True, kw_only=True):
         File,
         Option(
             "Class folders of images, a Hugging Face data set, or a .npz, .npy, .csv, .jsonl, "
-            ".tar, .parquet or .arrow file; a pattern of files, in quotes; a URL of any of these "
-            "(s3://, gs://, hf://, https://), which is fetched; or script.py:function, which is "
-            "run and yields (x, y).",
+            ".zip, .tar, .parquet, .arrow or IDX file; a pattern of files, in quotes; a URL of any "
+            "of these (s3://, gs://, hf://, https://), which is fetched; or script.py:function, "
+            "which is run and yields (x, y).",
             samples=True,
         ),
     ]

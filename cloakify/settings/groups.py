@@ -119,16 +119,30 @@ class AttackOptions(Group, frozen=True, kw_only=True):
         Option("Name of the attack.", flag="--attack", metavar="NAME"),
     ] = "pgd"
     steps: Annotated[
-        Count | None, Option("Steps of the attack.", unset="the attack's own number")
+        Count | None, Option("Steps of --attack on a sample.", unset="the attack's own number")
     ] = None
     restarts: Annotated[
         Count | None,
-        Option("How often the attack starts on a sample.", unset="the attack's own number"),
+        Option("How often --attack starts on a sample.", unset="the attack's own number"),
     ] = None
     step_size: Annotated[
         Positive | None,
-        Option("Step size of the attack, on the data's scale.", unset="the attack's own"),
+        Option("Step size of --attack, on the data's scale.", unset="the attack's own"),
     ] = None
+
+
+class CalibrationOptions(AttackOptions, frozen=True, kw_only=True):
+    """The attack that calibrates, and its settings."""
+
+    name: Annotated[
+        Text,
+        Option(
+            "Attack on the source that a mask is calibrated on, and static accuracy is of. Gates "
+            "are tuned under PGD instead; --evaluation-attack judges.",
+            flag="--attack",
+            metavar="NAME",
+        ),
+    ] = "fgsm"
 
 
 class AttacksOptions(Group, frozen=True, kw_only=True):
@@ -243,10 +257,10 @@ class TuningOptions(Group, frozen=True, kw_only=True):
     steps: Annotated[
         Count | None,
         Option(
-            "Steps of the tuning.",
+            "Steps of the optimiser that tunes gates, of a batch of samples each.",
             flag="--tune-steps",
             also=("--steps-tune",),
-            unset="1,300, as many as --effort says",
+            unset="by effort: 430, 1,300 or 2,600",
             method="tuned",
         ),
     ] = None
@@ -272,22 +286,19 @@ class EvaluationOptions(Group, frozen=True, kw_only=True):
         Literal["quick", "standard", "thorough"],
         Option("How much work goes into the choice of a mask or of gates, and into the figures."),
     ] = "standard"
-    time_budget: Annotated[
-        Duration | None,
-        Option(TIME_BUDGET),
-    ] = None
+    time_budget: Annotated[Duration | None, Option(TIME_BUDGET)] = None
     attack: Annotated[
         Literal["auto", "apgd", "apgd-dlr", "apgd-t"],
         Option(
-            "Attack that judges the result; auto is apgd, or apgd-dlr where logits are small, or "
-            "those of labels.",
+            "Attack that judges source and result; auto is apgd, or apgd-dlr where logits are "
+            "small, or those of labels.",
             flag="--evaluation-attack",
         ),
     ] = "auto"
     steps: Annotated[
         Count | None,
         Option(
-            "Steps of the attack that judges the result.",
+            "Steps of --evaluation-attack on a sample.",
             flag="--evaluation-steps",
             unset="by effort: 10, 20 or 100",
         ),
@@ -338,10 +349,7 @@ class ComparisonOptions(Group, frozen=True, kw_only=True):
             "images, under noise, blur, less contrast and JPEG."
         ),
     ] = False
-    time_budget: Annotated[
-        Duration | None,
-        Option(TIME_BUDGET),
-    ] = None
+    time_budget: Annotated[Duration | None, Option(TIME_BUDGET)] = None
     require_gain: Annotated[
         Share | None,
         Option(

@@ -19,6 +19,7 @@ from cloakify.settings.groups import (
     AttackOptions,
     AttacksOptions,
     BudgetOptions,
+    CalibrationOptions,
     ComparisonOptions,
     EvaluationOptions,
     MaskingOptions,
@@ -88,7 +89,9 @@ class Settings:
     @classmethod
     def _slot_of(cls, group: Group) -> str:
         for slot, default in cls.defaults().items():
-            if type(default) is type(group):
+            # An attack's options are those of a calibration, whose default is another one.
+            own, given = type(default), type(group)
+            if issubclass(own, given) and own.__struct_fields__ == given.__struct_fields__:
                 return slot
         raise UsageError(f"{cls.__name__} has no {type(group).__name__}")
 
@@ -109,6 +112,26 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return "".join(f"; did you mean {each!r}?" for each in like)
 
 
+def check_shared(
+    model: ModelOptions, data: DataOptions, run: RunOptions, engine: EngineOptions
+) -> None:
+    """Raise UsageError where options that verbs share contradict each other, or have no effect."""
+    engine.check_together()
+    if model.threshold is not None and model.task == "single":
+        raise UsageError("--threshold is for a single logit or labels, not for --task single")
+    if run.tf32 and run.device in ("cpu", "openvino"):
+        raise UsageError(f"--tf32 is for an NVIDIA GPU, not --device {run.device}")
+    if data.resize_to is not None and data.crop_pct is not None:
+        raise UsageError("--resize-to and --crop-pct say the same thing: give one of them")
+    for flag, value in (
+        ("--resize-to", data.resize_to),
+        ("--crop-pct", data.crop_pct),
+        ("--interpolation", data.interpolation),
+    ):
+        if value is not None and data.resize == "refuse":
+            raise UsageError(f"{flag} says how to resize, which --resize refuse does not")
+
+
 def _check_time(evaluation: EvaluationOptions | ComparisonOptions, engine: EngineOptions) -> None:
     if evaluation.time_budget is not None and engine.resume is not None:
         raise UsageError(
@@ -127,6 +150,10 @@ class Setting(Settings):
     run: RunOptions = RunOptions()
     engine: EngineOptions = EngineOptions()
 
+    def _check(self) -> None:
+        """Raise UsageError where options contradict each other."""
+        check_shared(self.model, self.data, self.run, self.engine)
+
 
 @dataclass(frozen=True, init=False)
 class AttackSetting(Setting):
@@ -139,14 +166,19 @@ class AttackSetting(Setting):
 class HardenSetting(AttackSetting):
     """How to harden; the attack is that of the calibration."""
 
-    attack: AttackOptions = AttackOptions(name="fgsm")
+    attack: CalibrationOptions = CalibrationOptions()
     masking: MaskingOptions = MaskingOptions()
     tuning: TuningOptions = TuningOptions()
     evaluation: EvaluationOptions = EvaluationOptions()
 
     def _check(self) -> None:
         """Raise UsageError for options that the method has no use for, or that contradict."""
+        super()._check()
         _check_time(self.evaluation, self.engine)
+        if self.tuning.gates == "position" and self.tuning.emit == "fold":
+            raise UsageError("--gates position can't be folded into weights; use --emit mul")
+        if self.masking.rounds not in (None, 1) and self.masking.score != "auto":
+            raise UsageError(f"--rounds is for --score auto, not {self.masking.score}")
         if self.masking.ratio is not None and self.masking.max_accuracy_drop != DROP:
             raise UsageError("--max-accuracy-drop chooses a mask's size, which --mask-ratio gives")
         method = self.masking.method
@@ -175,6 +207,7 @@ class EvaluateSetting(Settings):
 
     def _check(self) -> None:
         """Raise UsageError where options contradict each other."""
+        check_shared(self.model, self.data, self.run, self.engine)
         _check_time(self.evaluation, self.engine)
 
     def at(self, eps: float) -> Setting:

@@ -30,6 +30,7 @@ from cloakify.experiment.scope import all_let_go
 from cloakify.experiment.subject import SOURCE, Subject
 from cloakify.numeric.arrays import evenly, in_chunks
 from cloakify.onnxfile import atomic_write
+from cloakify.printable import in_percent
 from cloakify.settings import AttackSetting
 
 
@@ -128,9 +129,10 @@ def attack(
         )
     if first_look.hides_slopes and not isinstance(method, ApgdBpda):
         notes += (
-            f"the model hides its slopes: for {first_look.hidden:.0%} of the numbers a function in "
-            "it is level though it is not on either side, or bends where inputs may go no further; "
-            "--attack apgd-bpda goes through",
+            "the model hides its slopes: for "
+            f"{in_percent(first_look.hidden, 0)} of the numbers a function in it is level though it "
+            "is not on either side, or bends where inputs may go no further; --attack apgd-bpda goes "
+            "through",
         )
     notes += tuple(warning.message for warning in doubts)
     labels = None

@@ -145,6 +145,8 @@ def evaluate(
     report = replace(
         evaluate_report(subject.first, opened.classifiers, plan, measured, clock.seconds, command),
         engine=opened.engines.took_part,
+        # Not of memory nor of who did the work: the same run has the same report.
+        notes=subject.first.dataset.notes,
     )
     return EvaluateResult(
         report,

@@ -175,7 +175,9 @@ def harden(
         judged.labels,
         command_line("harden", [model], repeated, **named),
     )
-    report = structs.replace(report, engine=run.engines.took_part)
+    # Not of memory nor of who did the work: the same run has the same report.
+    told_of = (*run.experiment.dataset.notes, *candidate.remarks)
+    report = structs.replace(report, engine=run.engines.took_part, notes=told_of)
     class_names = run.experiment.dataset.class_names
     notes = (*run.notes, *candidate.remarks)
     return HardenResult(report, written, gate, notes, class_names, candidate.interrupted)
@@ -351,6 +353,17 @@ def _for_copies(setting: HardenSetting) -> HardenSetting:
     """
     if setting.masking.method == "tuned":
         raise UsageError("--attacked calibrates a mask; --method tuned attacks for itself")
+    default = type(setting)()
+    if setting.attack != default.attack:
+        raise UsageError(
+            "--attacked calibrates the mask on these copies, and no attack does: leave out "
+            "--attack, --steps, --restarts and --step-size"
+        )
+    if setting.masking.rounds not in (None, 1):
+        raise UsageError(
+            "--rounds knows attacks on its own mask from the second on, and --attacked gives "
+            "copies for the first alone: leave one out"
+        )
     return setting.replace(rounds=1)
 
 

@@ -121,7 +121,7 @@ class Inspection:
             "task": None if self.search is None else _task(self.search),
             "head": None if self.head is None else _head(self.head),
             "problem": self.problem,
-            "alternatives": [_head(head) for head in self.alternatives],
+            "alternatives": [_layer(head) for head in self.alternatives],
             "gradient": None if self.coverage is None else asdict(self.coverage),
             "mask": None
             if self.masked is None
@@ -240,6 +240,12 @@ def _task(search: ClassifierSearch) -> dict[str, object]:
         "num_classes": scores.num_classes,
         "threshold": bounds[0] if bounds is not None and len(bounds) == 1 else bounds,
     }
+
+
+def _layer(layer: Head) -> dict[str, object]:
+    """Return what a layer is that was not taken for the head: what it puts out are channels."""
+    told = _head(layer)
+    return {("channels" if key == "num_classes" else key): value for key, value in told.items()}
 
 
 def _head(head: Head) -> dict[str, object]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import signal
 import subprocess
@@ -129,8 +130,12 @@ def test_inspect(samples: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert found["head"]["op_type"] == "MatMul" and found["head"]["num_features"] == 128
     assert found["input"]["channel_axis"] == 3 and found["mask"] is None
     assert found["alternatives"][0]["num_features"] == 576
+    # Layers that are no head put out channels.
+    assert "num_classes" not in found["alternatives"][0] and found["alternatives"][0]["channels"]
     assert run(["inspect", str(samples / "fashion_keras.onnx")]) == 0
-    assert "NHWC" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "NHWC" in told and "128 features → 10 classes" in told
+    assert re.search("not taken .* features → [0-9]+ channels", told)
 
 
 def test_devices(capsys: pytest.CaptureFixture[str]) -> None:
@@ -363,6 +368,8 @@ def test_a_single_logit_is_taken_by_every_verb(
     assert run(["inspect", case[0], "--threshold", "0.7"]) == 0
     assert "by a single logit (Sigmoid 'y'), class 1 from a prob" in capsys.readouterr().out
     assert run(["evaluate", *case, "--task", "single"]) == 2
+    assert "--threshold is for a single logit or labels" in capsys.readouterr().err
+    assert run(["evaluate", *case[:-2], "--task", "single"]) == 2
     assert "has one logit, which is binary" in capsys.readouterr().err
 
 

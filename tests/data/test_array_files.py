@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from cloakify.data import Preprocessing, open_data
 from cloakify.data.rows import match_layout
@@ -47,6 +49,17 @@ def test_names(load, save, x_name, y_name):
     x, data = load(save=save, **{x_name: X, y_name: Y, "other": Y})
     np.testing.assert_array_equal(x, X)
     np.testing.assert_array_equal(data.labels, Y)
+
+
+def test_arrays_that_savez_was_given_without_names(tmp_path, spec):
+    np.savez(tmp_path / "d.npz", X, Y)
+    data = open_data(tmp_path / "d.npz", spec(1, 4, 4), PLAIN)
+    np.testing.assert_array_equal(next(data.batches()).x, X)
+    np.testing.assert_array_equal(data.labels, Y)
+    assert any("arr_0 are the samples, arr_1 the labels" in note for note in data.notes)
+    np.savez(tmp_path / "d.npz", Y, X)
+    with pytest.raises(DataError):
+        open_data(tmp_path / "d.npz", spec(1, 4, 4), PLAIN)
 
 
 def test_the_inputs_own_name_comes_first(load):
@@ -159,7 +172,11 @@ def with_value(value):
         ({"x": X[:0], "y": Y[:0]}, r"holds no samples"),
         ({"x": X[:, :, :3], "y": Y}, r"shape \(1, 3, 4\) but input 'input' takes \(1, 4, 4\)"),
         ({"x": np.float32(1), "y": Y}, r"is a single number"),
-        ({"x": (X * 255).astype(np.uint8), "y": Y}, r"holds uint8 .* takes float32: .*x / 255"),
+        ({"x": (X > 0.5).astype(np.uint8), "y": Y}, r"bytes that are 0 and 1, and pixels"),
+        (
+            {"x": (X * 255).astype(np.uint8), "y": Y, "box": None},
+            r"holds uint8 .* takes float32: .*x / 255",
+        ),
         ({"x": X.astype(np.int64), "y": Y}, r"holds int64 but input 'input' takes float32"),
         ({"x": X.astype(str), "y": Y}, r"holds <U\d+: save it as plain numbers"),
         ({"x": np.array([None] * 6), "y": Y}, r"Python objects, which are never unpickled"),
@@ -179,6 +196,30 @@ def test_refused(load, arrays, said):
     with pytest.raises(DataError, match=said) as caught:
         load(**arrays)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("layout", ["nchw", "nhwc"])
+def test_bytes_are_pixels_and_preprocessed_as_images_are(tmp_path, spec, layout):
+    imagenet = Preprocessing.parse("1", "0.485,0.456,0.406", "0.229,0.224,0.225")
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 3, 8, 8), dtype=np.uint8)
+    for number, image in enumerate(pixels.transpose(0, 2, 3, 1)):
+        (tmp_path / "folder" / f"{Y[number]}").mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(tmp_path / "folder" / f"{Y[number]}" / f"{number}.png")
+    images = open_data(tmp_path / "folder", spec(3, 8, 8), imagenet)
+    order = [int(Path(name).name) for name in images.names]
+    stored = pixels if layout == "nchw" else pixels.transpose(0, 2, 3, 1)
+    np.savez(tmp_path / "d.npz", x=stored[order], y=Y[order])
+    data = open_data(tmp_path / "d.npz", spec(3, 8, 8), imagenet)
+    np.testing.assert_array_equal(
+        next(data.batches(batch_size=6)).x, next(images.batches(batch_size=6)).x
+    )
+    assert any("bytes are taken for pixels from 0 to 255" in note for note in data.notes)
+
+
+def test_bytes_for_a_row_of_numbers_may_be_anything(tmp_path, spec):
+    np.savez(tmp_path / "d.npz", x=(X * 255).astype(np.uint8).reshape(6, 16), y=Y)
+    with pytest.raises(DataError, match="holds uint8 but input 'input' takes float32"):
+        open_data(tmp_path / "d.npz", spec(16, channel_axis=None), PLAIN)
 
 
 def test_the_range_follows_the_preprocessing(tmp_path, spec):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import pickle
 import sqlite3
-import struct
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +17,6 @@ from cloakify.errors import DataError
 from cloakify.graph.analysis.inputs import InputSpec
 
 SPEC = InputSpec("x", (None, 1, 4, 4), np.dtype(np.float32), 1)
-IDX = struct.pack(">HBBIII", 0, 8, 3, 2, 4, 4) + bytes(32)
 
 
 class Bomb:
@@ -43,13 +41,9 @@ def content(data: bytes) -> Callable[[Path], object]:
 
 
 FILES: dict[str, tuple[Callable[[Path], object], str]] = {
-    "t10k-images-idx3-ubyte": (content(IDX), "MNIST's IDX format.*offset=16"),
-    "t10k-images-idx3-ubyte.gz": (content(gzip.compress(IDX)), "MNIST's IDX format"),
     "data_batch_1": (content(pickle.dumps(Bomb())), "Python pickle.*never"),
     "d.pkl": (content(pickle.dumps(Bomb(), 0)), "Python pickle.*never"),
     "d.pt": (zipped, "saved by torch.*weights_only"),
-    "d.zip": (zipped, "zip archive.*unpack it"),
-    "archive": (zipped, "zip archive.*unpack it"),
     "d.h5": (content(b"\x89HDF\r\n\x1a\n"), "HDF5.*h5py"),
     "d.mat": (content(b"MATLAB 5.0 MAT-file"), "MATLAB.*loadmat"),
     "d.db": (database, "SQLite.*csv"),
@@ -77,7 +71,7 @@ def test_a_file_is_called_what_it_is(tmp_path: Path, name: str, labels: str) -> 
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("name", [name for name in FILES if name.startswith(("t10k", "data_b"))])
+@pytest.mark.parametrize("name", [name for name in FILES if name.startswith("data_b")])
 def test_so_it_is_in_a_folder(tmp_path: Path, name: str) -> None:
     write, said = FILES[name]
     write(tmp_path / name)

@@ -129,3 +129,37 @@ def test_what_pillow_logs_is_not_printed(tmp_path: Path) -> None:
     done = subprocess.run(call, capture_output=True, text=True, check=True)
     assert "can't be read as an image" in done.stdout
     assert done.stderr == ""
+
+
+def _turned(path: Path, image: Image.Image) -> None:
+    exif = image.getexif()
+    exif[0x112] = 6
+    image.save(path.with_suffix(".jpg"), exif=exif)
+
+
+def _moving(path: Path, image: Image.Image) -> None:
+    image.save(path.with_suffix(".gif"), save_all=True, append_images=[image.rotate(90)])
+
+
+def _transparent(path: Path, image: Image.Image) -> None:
+    image.putalpha(128)
+    image.save(path.with_suffix(".png"))
+
+
+@pytest.mark.parametrize(
+    ("save", "said"),
+    [
+        (_turned, "say that they are to be turned"),
+        (_moving, "have several frames, of which the first"),
+        (_transparent, "may be transparent"),
+        (lambda path, image: image.save(path.with_suffix(".png")), None),
+    ],
+)
+def test_what_is_passed_over_is_said(tmp_path, spec, pixels, save, said):
+    (tmp_path / "cat").mkdir()
+    first, *others = map(Image.fromarray, pixels(3, 8, 8, 3))
+    first.save(tmp_path / "cat" / "0.bmp")
+    for number, image in enumerate(others, 1):
+        save(tmp_path / "cat" / f"{number}", image)
+    notes = " ".join(open_data(tmp_path, spec(3, 8, 8), PLAIN).notes)
+    assert (f"2 of the first 3 images {said}" in notes) if said else not notes

@@ -223,3 +223,23 @@ def test_the_same_text_in_every_form(tmp_path: Path, form: Callable[[Path, Table
     of_numbers = {"text": ["1", "2"], "label": [0, 1]}
     source = open_source(form(tmp_path, of_numbers), Request("input_ids", ids=True))
     assert isinstance(source, TextSource) and source.texts(1) == ("2",)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_without_labels_columns_are_features_where_the_model_takes_as_many(
+    tmp_path: Path, form: Callable[[Path, Table], Path]
+) -> None:
+    """Titanic's classes, as ``get_dummies`` writes them: features that are called as labels are."""
+    table: Table = {"age": [1.5, 2.5, 3.5], "class_1st": [0, 1, 0], "class_2nd": [1, 0, 0]}
+    path = form(tmp_path, table)
+    taken: dict[int, list[str]] = {3: ["age", "class_1st", "class_2nd"], 1: ["age"]}
+    for width, names in taken.items():
+        spec = InputSpec("x", (None, width), np.dtype(np.float32), None)
+        data = open_data(path, spec, Preprocessing(), labels="model", box=None)
+        expected = np.array([table[name] for name in names]).T
+        np.testing.assert_array_equal(next(data.batches()).x, expected)
+        assert any("left out" in note for note in data.notes) == (width == 1)
+    # Where labels are asked for, these are them.
+    spec = InputSpec("x", (None, 1), np.dtype(np.float32), None)
+    labels = open_data(path, spec, Preprocessing(), box=None).labels
+    np.testing.assert_array_equal(labels, [[0, 1], [1, 0], [0, 0]])

@@ -93,6 +93,18 @@ def test_any_bytes_are_a_table_or_refused(tmp_path: Path, content: bytes) -> Non
         assert "\n" not in str(error)
 
 
+@pytest.mark.parametrize("name", ["Unnamed: 0", "index", "id", "row_id"])
+def test_a_column_that_numbers_the_rows_is_left_out(tmp_path: Path, name: str) -> None:
+    """As to_csv and to_parquet of pandas write them; where the model takes as many others."""
+    path = write(tmp_path / "t.csv", [name, "a", "b", "c", "y"], [[7, 1, 2, 3, 0]])
+    data = opened(path)
+    assert samples(data).tolist() == [[1, 2, 3]]
+    assert any(f"{name} is left out" in note for note in data.notes)
+    assert samples(opened(path, 4)).tolist() == [[7, 1, 2, 3]]
+    with pytest.raises(DataError, match=r"of shape \(4\) but input 'x' takes \(2\)"):
+        opened(path, 2)
+
+
 def test_without_labels_their_column_is_no_feature(tmp_path: Path) -> None:
     path = write(tmp_path / "t.csv", ["a", "b", "c", "y"], [[1, 2, 3, "?"]])
     assert samples(opened(path, labels="model")).tolist() == [[1, 2, 3]]

@@ -171,7 +171,7 @@ def test_no_size_is_cheap_enough() -> None:
     clean = np.array([90, 70, 60])
     curve = MaskCurve(np.arange(2), 100, clean, np.array([50, 55, 60]), clean)
     assert best_size(curve, 0.01) is None
-    with pytest.raises(GateError, match=r"more than 1.0%.*costs 20.0%"):
+    with pytest.raises(GateError, match=r"more than 1.0 %.*costs 20.0 %"):
         raise refusal(curve, 0.01)
 
 
@@ -181,9 +181,9 @@ def test_a_refusal_tells_the_cheapest_mask(clean: list[int], drop: float) -> Non
     whole = MaskCurve(np.arange(len(clean) - 1), 100, counts, counts, counts)
     best = max(range(1, len(clean)), key=lambda size: (clean[size], -size))
     told = str(refusal(whole, drop))
-    assert f"every mask costs more than {drop:.1%} of clean accuracy" in told
+    assert f"every mask costs more than {100 * drop:.1f} % of clean accuracy" in told
     cost = (clean[0] - clean[best]) / 100
-    assert f"the cheapest, {best} of {len(clean) - 1} features, costs {cost:.1%}" in told
+    assert f"the cheapest, {best} of {len(clean) - 1} features, costs {100 * cost:.1f} %" in told
 
 
 @given(st.integers(1, 5000), st.fractions(0, 1).filter(lambda r: 0 < float(r) < 1))

@@ -173,7 +173,7 @@ def test_the_budget_is_kept(points: list[tuple[int, int]], budget: float, kind: 
 
 
 def test_nothing_better_is_an_error() -> None:
-    with pytest.raises(GateError, match=r"within 1\.0% of clean accuracy"):
+    with pytest.raises(GateError, match=r"within 1\.0 % of clean accuracy"):
         choose_gates(
             [checkpoint(0, 90, 50), checkpoint(1, 90, 50)], BINARY, 0.01, no_evaluation, no_price
         )

@@ -16,9 +16,11 @@ import pytest
 from cloakify.errors import CloakifyError, UsageError
 from cloakify.printable import printable
 from cloakify.report import EvaluateReport, HardenReport, write_report
-from cloakify.report.facts import circumstances
+from cloakify.report.facts import circumstances, verdicts, warnings
 from cloakify.report.html import render_html
 from cloakify.report.markdown import escape, render_markdown
+from cloakify.report.records import AttackInfo, TuningInfo
+from cloakify.report.tables import tables
 
 HOSTILE = "</style><script>alert('1')</script><img src=x onerror=\"y\">&lt;|`*_\n# ]("
 VOID = {"meta", "br", "link", "img"}
@@ -69,6 +71,32 @@ def test_html_leads_with_the_verdict_and_the_adaptive_gain(make_harden: MakeHard
     ]
     assert places == sorted(places)
     assert "calibrate 3.2 s" in page.text or "calibrate 3.3 s" in page.text
+
+
+def test_markdown_leaves_out_nothing_that_html_says(
+    make_harden: MakeHarden, make_evaluate: MakeEvaluate
+) -> None:
+    tuned = TuningInfo(
+        AttackInfo(name="pgd", norm="linf", eps=4 / 255, steps=2, gradient="white-box"), 1300
+    )
+    harden = make_harden()
+    of_gates = msgspec.structs.replace(
+        harden,
+        mask=replace(harden.mask, method="tuned", score=None, tuning=tuned),
+        notes=("mnist.npz: bytes are taken for pixels", "tuned on 2"),
+    )
+    for report in (harden, of_gates, make_evaluate()):
+        page, text = outline(render_html(report)).text, render_markdown(report)
+        assert all(tables(report)) and any(table.notes for table in tables(report))
+        told = [sentence for _, sentence in verdicts(report)]
+        told += [*warnings(report), *(part for fact in circumstances(report) for part in fact)]
+        for table in tables(report):
+            told += [table.title, *table.header, *table.notes]
+            told += [cell for row in table.rows for cell in row]
+        for each in told:
+            assert each in page and escape(each) in text
+    assert "- Note: tuned on 2" in render_markdown(of_gates)
+    assert "1,300 steps of tuning, each under pgd linf 4/255, 2 steps" in render_markdown(of_gates)
 
 
 def test_html_is_self_contained(make_harden: MakeHarden, make_evaluate: MakeEvaluate) -> None:

@@ -105,7 +105,7 @@ def test_the_models_own_labels(folder: Path, tmp_path: Path) -> None:
         ("sigmoid", "three", r"has 3 labels a sample, the model 4"),
         ("logits", "three", r"has 3 labels a sample, the model 4"),
         ("logits", "one_hot", r"single 1.*--task single if .*one-hot.*--task multilabel"),
-        ("sigmoid", "guess", r"ranks samples with a label above those without in \d\d\.\d% of"),
+        ("sigmoid", "guess", r"ranks samples with a label above those without in \d\d\.\d % of"),
     ],
 )
 def test_data_that_does_not_fit(

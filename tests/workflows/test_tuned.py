@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import ANY
 
 import numpy as np
 import onnx
@@ -14,6 +15,8 @@ from cloakify.data import Splits
 from cloakify.errors import DataError, GateError, ModelError, UsageError
 from cloakify.hardening.tuning_plan import folds_of, make_plan, mixes_samples
 from cloakify.onnxfile import read_metadata
+from cloakify.report.facts import circumstances
+from cloakify.report.records import TuningInfo
 from cloakify.settings import HardenSetting
 from cloakify.workflows.harden import HardenResult, harden
 from cloakify.workflows.verify import verify
@@ -63,6 +66,14 @@ def test_robust_accuracy_rises_and_the_file_is_proven(
     assert result.report.verdict.code == "hardened"
     mask = result.report.mask
     assert (mask.method, mask.score, mask.total, mask.removed) == ("tuned", None, 16, 0)
+    # What the gates were tuned by.
+    by = mask.tuning
+    assert isinstance(by, TuningInfo)
+    threat = result.report.attack
+    assert (by.attack.name, by.attack.norm, by.attack.eps) == ("pgd", threat.norm, threat.eps)
+    assert any(note.endswith(f"tuned on {by.attack.steps}") for note in result.notes)
+    assert set(result.report.notes) <= set(result.notes) and result.report.notes
+    assert by.steps > 0 and ("Tuned by", ANY) in circumstances(result.report)
     said = read_metadata(onnx.load(output))
     assert said["mask.sha256"] == mask.sha256 and said["method"] == "tuned"
     verification = verify(output, source, "cpu")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from cloakify.cli.main import run
 from cloakify.errors import ModelError
 from cloakify.graph.analysis.gate_sites import find_gate_sites
 from cloakify.graph.analysis.head_search import find_head
@@ -72,9 +74,20 @@ def test_everything_runs_on_the_device_that_was_asked_for(
     assert len(used) >= 4 and all(device is asked for device in used)
 
 
-def test_the_source_itself_is_not_hardened(pair: tuple[Path, Path]) -> None:
-    source, _ = pair
-    assert "holds no cloakify mask" in verify(source, source, "cpu").faults[0]
+@pytest.mark.parametrize("which", ["source", "hardened"])
+def test_a_file_is_not_itself_hardened(
+    pair: tuple[Path, Path], tmp_path: Path, which: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = dict(zip(("source", "hardened"), pair, strict=True))[which]
+    for other in (tmp_path / "equal.onnx", tmp_path / "link.onnx", path):
+        if other.name == "equal.onnx":
+            shutil.copy(path, other)
+        elif other is not path:
+            other.symlink_to(path)
+        (fault,) = verify(other, path, "cpu").faults
+        assert ("both files are equal" if other.name == "equal.onnx" else "the same file") in fault
+        assert run(["verify", str(other), "--against", str(path), "--device", "cpu"]) == 1
+        assert fault in capsys.readouterr().out
 
 
 def test_another_source_is_said_first(pair: tuple[Path, Path], samples: Path) -> None:

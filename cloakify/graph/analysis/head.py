@@ -100,7 +100,11 @@ class Head:
         return (self.features,)
 
     def __str__(self) -> str:
+        return self.described("classes")
+
+    def described(self, what: str) -> str:
+        """Return it in words; ``what`` it puts out, which are classes only of a model's head."""
         return (
             f"{self.op_type} {self.node!r}: {self.num_features} features → "
-            f"{self.num_classes} classes"
+            f"{self.num_classes} {what}"
         )

@@ -1,0 +1,172 @@
+"""Zip archives, as Kaggle and others hand out data: unpacked once, and read as the folder is.
+
+They go into a temporary folder, which is removed with the source. A path may lead into an archive
+(``archive.zip/train``), of which that part alone is unpacked.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from weakref import finalize
+
+from cloakify.data.bounds import MOST_SAMPLES, check_regular, check_unpacked
+from cloakify.data.fetching import amount, place_in, room
+from cloakify.data.naming import call, shown, some
+from cloakify.data.packed_folders import is_hidden
+from cloakify.data.source import Source
+from cloakify.errors import DataError
+from cloakify.printable import one_line
+from cloakify.settings.endings import TARS, ending
+from cloakify.temporary import own_folder, remove_folder
+
+# Archives within an archive; those of arrays are data.
+_NESTED = (*TARS, ".zip", ".rar", ".7z", ".bz2", ".xz")
+# Bytes that are unpacked at once.
+_TOGETHER = 1 << 20
+
+
+def zip_at(path: Path) -> tuple[Path, str] | None:
+    """Return the archive that a path leads to or into, and the folder in it; else ``None``."""
+    for place in (path, *path.parents):
+        if os.path.isdir(place):
+            return None
+        if os.path.isfile(place):
+            inside = path.relative_to(place).as_posix()
+            return (place, "" if inside == "." else inside) if _is_zip(place) else None
+    return None
+
+
+def open_zip(path: Path, inside: str, open_folder: Callable[[Path], Source]) -> Source:
+    """Unpack an archive and open what is in it.
+
+    Parameters
+    ----------
+    path
+        The archive.
+    inside
+        The folder or file in it that is meant; "" for all.
+    open_folder
+        Opens what was unpacked.
+
+    Raises
+    ------
+    DataError
+        It is damaged, encrypted, or packed otherwise than is read; it holds links, archives, a name
+        that leads elsewhere, one twice, or more than there is room for; there are no samples in it.
+    """
+    check_regular(path)
+    folder = own_folder()
+    try:
+        place = folder / "data"
+        place.mkdir()
+        call(place, shown(path))
+        note = _unpack(path, inside, place)
+        source = open_folder(place / inside if inside else place)
+    except BaseException:
+        remove_folder(folder)
+        raise
+    finalize(source, remove_folder, folder)
+    source.notes = (note, *source.notes)
+    return source
+
+
+def _is_zip(path: Path) -> bool:
+    if path.suffix:
+        return ending(path.name) == ".zip"
+    try:
+        with open(path, "rb") as file:
+            return file.read(4) == b"PK\3\4"
+    except OSError:
+        return False
+
+
+def _unpack(path: Path, inside: str, folder: Path) -> str:
+    """Unpack the files of an archive; return what to say of it."""
+    where = shown(path)
+    with _reading(where), zipfile.ZipFile(path) as archive:
+        members = list(_files(archive, where))
+        chosen = [each for each in members if _is_inside(each.filename, inside)]
+        if not chosen:
+            raise DataError(
+                f"{where} holds no {shown(inside or 'file')}: it holds "
+                f"{some(sorted({each.filename for each in members})) or 'nothing'}"
+            )
+        size = sum(each.file_size for each in chosen)
+        check_unpacked(size, os.stat(path).st_size, where)
+        free = room(folder)
+        if size > free or len(chosen) > MOST_SAMPLES:
+            raise DataError(
+                f"{where} unpacks to {len(chosen)} files and {amount(size)}, more than the "
+                f"{amount(free)} that go to {shown(folder.parents[1])}: unpack it yourself, and "
+                "give the folder, or set TMPDIR elsewhere"
+            )
+        for member in chosen:
+            _write(archive, member, place_in(folder, member.filename, where), where)
+    return f"{where} was unpacked ({len(chosen)} files, {amount(size)})"
+
+
+def _files(archive: zipfile.ZipFile, where: str) -> Iterator[zipfile.ZipInfo]:
+    """Yield the members that are files, but for hidden ones."""
+    for member in archive.infolist():
+        name = member.filename = member.filename.removeprefix("./")
+        # To lead elsewhere is not to be hidden: that is refused.
+        if member.is_dir() or (is_hidden(name) and ".." not in name.split("/")):
+            continue
+        shown_name = f"{where} member {shown(name)}"
+        kind = stat.S_IFMT(member.external_attr >> 16)
+        if kind not in (0, stat.S_IFREG):
+            raise DataError(f"{shown_name} is a link or no regular file: pack plain files")
+        if member.flag_bits & 1:
+            raise DataError(f"{shown_name} is encrypted: unpack it, and give the folder")
+        if name.lower().endswith(_NESTED):
+            raise DataError(
+                f"{shown_name} is an archive in an archive: unpack {where}, and give the folder or "
+                "file that is meant"
+            )
+        yield member
+
+
+def _is_inside(name: str, inside: str) -> bool:
+    return not inside or name == inside or name.startswith(f"{inside}/")
+
+
+def _write(archive: zipfile.ZipFile, member: zipfile.ZipInfo, place: Path, where: str) -> None:
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with open(place, "xb") as file, archive.open(member) as packed:
+            while data := packed.read(_TOGETHER):
+                file.write(data)
+    except (FileExistsError, NotADirectoryError, IsADirectoryError):
+        raise DataError(
+            f"{where} holds {shown(member.filename)} twice: pack each file once"
+        ) from None
+
+
+@contextmanager
+def _reading(where: str) -> Iterator[None]:
+    """Make one line of what zipfile raises of archives that are damaged."""
+    try:
+        yield
+    except NotImplementedError as error:
+        raise DataError(
+            f"{where} is packed as is not read here ({shown(one_line(error))}): unpack it, and "
+            "give the folder"
+        ) from None
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        EOFError,
+        ValueError,
+        RuntimeError,
+        OSError,
+    ) as error:
+        raise DataError(
+            f"{where} can't be unpacked ({shown(one_line(error)) or type(error).__name__}): copy "
+            "or fetch it again"
+        ) from None

@@ -1,0 +1,224 @@
+"""Zip archives: the same data as the folder that they were packed of, and nothing else."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import stat
+import tempfile
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from cloakify.data import Preprocessing, open_data
+from cloakify.errors import CloakifyError, DataError
+from cloakify.graph.analysis.inputs import InputSpec
+from tests.data.test_idx import write as write_idx
+
+PLAIN = Preprocessing()
+SPEC = InputSpec("x", (None, 1, 5, 4), np.dtype(np.float32), 1)
+PIXELS = np.random.default_rng(5).integers(0, 256, (12, 5, 4), np.uint8)
+
+
+def png(pixels: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
+
+
+def folders(path: Path) -> None:
+    for number, pixels in enumerate(PIXELS):
+        place = path / ("cat", "dog")[number % 2] / f"{number}.png"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(png(pixels))
+
+
+def splits(path: Path) -> None:
+    for split in ("train", "test"):
+        folders(path / split)
+
+
+def within(path: Path) -> None:
+    splits(path / "cats and dogs" / "images")
+    (path / "__MACOSX").mkdir()
+    (path / "__MACOSX" / "._x").write_bytes(b"x")
+
+
+def arrays(path: Path) -> None:
+    path.mkdir(exist_ok=True)
+    np.save(path / "x.npy", PIXELS / np.float32(255))
+    np.save(path / "y.npy", np.arange(12) % 3)
+
+
+def keras(path: Path) -> None:
+    path.mkdir(exist_ok=True)
+    y = np.arange(12, dtype=np.uint8) % 3
+    np.savez(path / "mnist.npz", x_train=PIXELS, y_train=y, x_test=PIXELS[:6], y_test=y[:6])
+
+
+def table(path: Path) -> None:
+    path.mkdir(exist_ok=True)
+    for number, pixels in enumerate(PIXELS):
+        (path / f"{number}.png").write_bytes(png(pixels))
+    lines = [f"{number}.png,{('cat', 'dog')[number % 2]}" for number in range(len(PIXELS))]
+    (path / "metadata.csv").write_text("\n".join(["file_name,label", *lines]))
+
+
+FORMS = [folders, splits, within, arrays, keras, table, write_idx]
+
+
+def pack(folder: Path, path: Path, how: int = zipfile.ZIP_DEFLATED) -> Path:
+    """Pack a folder as Kaggle does: the files, without entries for folders."""
+    with zipfile.ZipFile(path, "w", how) as archive:
+        for file in sorted(folder.rglob("*")):
+            if file.is_file():
+                # Some programs write ./ before all names.
+                dot = "./" if how == zipfile.ZIP_STORED else ""
+                archive.write(file, f"{dot}{file.relative_to(folder).as_posix()}")
+    return path
+
+
+@pytest.fixture
+def temporary(tmp_path, monkeypatch):
+    """A folder for temporary files of this test's own."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    return folder
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("how", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA])
+def test_an_archive_is_its_folder(tmp_path, temporary, form, how):
+    folder = tmp_path / "folder"
+    form(folder)
+    path = pack(folder, tmp_path / "archive.zip", how)
+    expected, data = (open_data(each, SPEC, PLAIN) for each in (folder, path))
+    np.testing.assert_array_equal(data.labels, expected.labels)
+    assert data.class_names == expected.class_names
+    assert data.sha256 == expected.sha256
+    np.testing.assert_array_equal(
+        next(data.batches(batch_size=12)).x, next(expected.batches(batch_size=12)).x
+    )
+    assert f"{path} was unpacked" in data.notes[0]
+    # Notes are about the archive, wherever it was unpacked to.
+    assert str(temporary) not in " ".join(data.notes)
+    assert os.listdir(temporary)
+    del data
+    assert not os.listdir(temporary)
+
+
+def test_a_part_of_an_archive(tmp_path, temporary):
+    splits(tmp_path / "folder")
+    path = pack(tmp_path / "folder", tmp_path / "archive.zip")
+    for part in ("train", "test"):
+        data = open_data(path / part, SPEC, PLAIN)
+        assert data.sha256 == open_data(tmp_path / "folder" / part, SPEC, PLAIN).sha256
+        assert "12 files" in data.notes[0]
+        del data
+    with pytest.raises(DataError, match=r"archive.zip holds no valid: it holds test/cat/0.png"):
+        open_data(path / "valid", SPEC, PLAIN)
+    assert not os.listdir(temporary)
+
+
+def test_images_without_labels(tmp_path):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for number, pixels in enumerate(PIXELS):
+        (folder / f"{number}.png").write_bytes(png(pixels))
+    path = pack(folder, tmp_path / "archive.zip")
+    data = open_data(path, SPEC, PLAIN, labels="model")
+    assert len(data) == 12
+    with pytest.raises(DataError, match=r"archive.zip holds images and no class folders"):
+        open_data(path, SPEC, PLAIN)
+
+
+def link(archive: zipfile.ZipFile) -> None:
+    info = zipfile.ZipInfo("cat/2.png")
+    info.create_system, info.external_attr = 3, (stat.S_IFLNK | 0o777) << 16
+    archive.writestr(info, "/etc/passwd")
+
+
+def member(name: str) -> object:
+    return lambda archive: archive.writestr(name, png(PIXELS[0]))
+
+
+def encrypted(archive: zipfile.ZipFile) -> None:
+    archive.writestr("cat/3.png", b"x")
+    archive.infolist()[-1].flag_bits |= 1
+
+
+REFUSED = {
+    "above": (member("../evil.png"), "no name for a file"),
+    "inside above": (member("cat/../../evil.png"), "no name for a file"),
+    "absolute": (member("/tmp/evil.png"), "no name for a file"),
+    "backslash": (member("cat\\..\\..\\evil.png"), "no name for a file"),
+    "link": (link, "is a link or no regular file"),
+    "nested": (member("test.zip"), "test.zip is an archive in an archive: unpack"),
+    "nested tar": (member("data/shard.tar.gz"), "is an archive in an archive"),
+    "twice": (member("cat/0.png"), "twice: pack each file once"),
+    "file as a folder": (member("cat/0.png/1.png"), "twice: pack each file once"),
+    "encrypted": (encrypted, "is encrypted: unpack it"),
+}
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_what_is_refused(tmp_path, temporary, kind):
+    add, said = REFUSED[kind]
+    folders(tmp_path / "folder")
+    path = pack(tmp_path / "folder", tmp_path / "archive.zip")
+    with zipfile.ZipFile(path, "a") as archive:
+        add(archive)
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(DataError, match=said) as caught:
+        open_data(path, SPEC, PLAIN)
+    assert "\n" not in str(caught.value)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_bomb_is_refused_before_anything_is_unpacked(tmp_path, temporary):
+    path = tmp_path / "archive.zip"
+    zeros = bytes(1 << 24)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for number in range(70):
+            archive.writestr(f"cat/{number}.png", zeros)
+    with pytest.raises(DataError, match="claims to unpack from"):
+        open_data(path, SPEC, PLAIN)
+    assert not os.listdir(temporary)
+
+
+def test_no_room(tmp_path, temporary, monkeypatch):
+    folders(tmp_path / "folder")
+    path = pack(tmp_path / "folder", tmp_path / "archive.zip")
+    usage = type(shutil.disk_usage(tmp_path))(1 << 40, 1 << 40, (1 << 28) + 100)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    with pytest.raises(DataError, match=r"unpacks to 12 files and .* more than the 100 bytes"):
+        open_data(path, SPEC, PLAIN)
+    assert not os.listdir(temporary)
+
+
+@given(st.data())
+def test_a_damaged_archive_is_refused_or_the_same(tmp_path_factory, data):
+    folder = tmp_path_factory.mktemp("zip")
+    arrays(folder / "folder")
+    packed = pack(folder / "folder", folder / "archive.zip").read_bytes()
+    expected = open_data(folder / "folder", SPEC, PLAIN).sha256
+    spoilt = bytearray(packed)
+    for _ in range(data.draw(st.integers(1, 4))):
+        spoilt[data.draw(st.integers(0, len(spoilt) - 1))] = data.draw(st.integers(0, 255))
+    cut = data.draw(st.integers(0, 40))
+    (folder / "archive.zip").write_bytes(spoilt[: len(spoilt) - cut])
+    try:
+        found = open_data(folder / "archive.zip", SPEC, PLAIN)
+    except CloakifyError as error:
+        assert "\n" not in str(error)
+    else:
+        # Times and comments may be anything.
+        assert found.sha256 == expected
