@@ -129,10 +129,9 @@ def attack(
         )
     if first_look.hides_slopes and not isinstance(method, ApgdBpda):
         notes += (
-            "the model hides its slopes: for "
-            f"{in_percent(first_look.hidden, 0)} of the numbers a function in it is level though it "
-            "is not on either side, or bends where inputs may go no further; --attack apgd-bpda goes "
-            "through",
+            f"the model hides its slopes: for {in_percent(first_look.hidden, 0)} of the numbers a "
+            "function in it is level though it is not on either side, or bends where inputs may go "
+            "no further; --attack apgd-bpda goes through",
         )
     notes += tuple(warning.message for warning in doubts)
     labels = None
