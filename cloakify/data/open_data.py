@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cloakify.data.dataset import Dataset, Feed
 from cloakify.data.fitting import ImageFit
@@ -127,14 +126,18 @@ def open_data(
         feeds = _token_feeds(source, (spec, *others), ids, tokenizer)
     else:
         beside = _other_feeds(source, others, preprocessing)
-        feed = _feed(source, spec, preprocessing, fit, box, rows)
+        feed = _feed(source, spec, preprocessing, fit, box, first=int(rows[0]))
         feeds = {spec.name: feed, **beside}
+    notes = (*source.notes, *_notes(feeds[spec.name], rows))
+    if isinstance(feeds[spec.name], ImageFeed):
+        # To decode takes longer than to copy.
+        feeds[spec.name] = remembered(feeds[spec.name], rows, spec.dtype.itemsize)
     return Dataset(
         path=path,
         labels=source.labels if source.labels is None or limit is None else source.labels[rows],
         class_names=source.class_names,
         rows=rows,
-        notes=(*source.notes, *_notes(feeds[spec.name], rows)),
+        notes=notes,
         _source=source,
         _feed=feeds[spec.name],
         _inputs=feeds,
@@ -208,7 +211,7 @@ def _feed(
     preprocessing: Preprocessing,
     fit: ImageFit,
     box: tuple[float, float] | None,
-    rows: NDArray[np.int64],
+    first: int,
 ) -> Feed:
     if isinstance(source, EncodedSource):
         if box is not None and (box[0] > 0 or box[1] < 1):
@@ -216,8 +219,7 @@ def _feed(
                 f"the range {box[0]:g} to {box[1]:g} (--box) leaves out pixels of images, which go "
                 "from 0 to 1: samples outside it would be attacked from where no attacker may be"
             )
-        feed = ImageFeed(source, spec, preprocessing, fit, first=int(rows[0]))
-        return remembered(feed, rows, spec.dtype.itemsize)
+        return ImageFeed(source, spec, preprocessing, fit, first)
     assert isinstance(source, RowSource)
     # Attacked copies of images have no range, either.
     return RowFeed(source, spec, preprocessing, box, images=box is not None or fit.as_is)

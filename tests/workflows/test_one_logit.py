@@ -79,7 +79,7 @@ def test_mask_equals_an_independent_recomputation(
 
 
 def test_tuned_gates(network: OneLogit, data: Path, tmp_path: Path) -> None:
-    options = {"method": "tuned", "mask_ratio": None, "rounds": None, "tune_steps": 12}
+    options = {"method": "tuned", "mask_ratio": None, "rounds": None, "tune_steps": 60}
     more = {**options, "max_accuracy_drop": 0.5, "emit": "fold", "write_anyway": True}
     one = hardened(network.model(), data, tmp_path / "one.onnx", **more)
     two = hardened(network.twin(), data, tmp_path / "two.onnx", **more)

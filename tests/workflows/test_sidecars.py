@@ -114,7 +114,7 @@ def test_gates_folded_into_a_sidecar(tmp_path: Path, place: str) -> None:
     setting = HardenSetting(
         method="tuned",
         emit="fold",
-        tune_steps=40,
+        tune_steps=60,
         max_accuracy_drop=0.2,
         evaluation_steps=2,
         device="cpu",
