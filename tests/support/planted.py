@@ -25,8 +25,11 @@ DEFENCES = {
     },
     # Nor one: nothing of the sample comes to the head.
     "frozen": {"features": "k = Mul (r, zero) f = Add (k, mean)"},
-    # No defence: the model answers with the class that its head finds least likely.
-    "overruled": {"head": "y = Gemm (f, W, b) a = Softmax (y) z = Neg (a)"},
+    # No defence: wherever a pixel is not below 0, the least likely class is the answer.
+    "overruled": {
+        "head": """y = Gemm (f, W, b) p = GlobalMaxPool (x) m = Flatten (p)
+                   c = GreaterOrEqual (m, zero) n = Neg (y) z = Where (c, n, y)""",
+    },
     # And here, on the darker samples.
     "dark": {
         "head": """y = Gemm (f, W, b) p = GlobalAveragePool (x) m = Flatten (p) c = Less (m, half)
