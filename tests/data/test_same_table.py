@@ -119,12 +119,14 @@ def tables(draw: st.DrawFn) -> tuple[Table, str]:
     names = draw(st.lists(st.sampled_from(HEADERS), min_size=1, max_size=6, unique=True))
     holder = draw(st.sampled_from([*names, "label"]))
     table: Table = {}
+    of_labels = {"y", "label", "Label ", "class", "target", "fine_label"}.intersection(names)
+    # A list that is no label may be an array, which has a type where it is stored, in a CSV none.
+    lists = len(of_labels) == 1 and holder not in set(names) - of_labels
     for name in names:
         cells = draw(st.sampled_from(CELLS))
-        if name in ("y", "label", "Label ", "class", "target", "fine_label"):
-            cells = draw(st.sampled_from(LABELS))
+        if name in of_labels:
+            cells = draw(st.sampled_from(LABELS if lists else LABELS[:-1]))
         elif name == holder:
-            # A list there may be an array, which has a type where it is stored, and in a CSV none.
             cells = draw(st.sampled_from(LABELS[:-1]))
         elif name.startswith("label_"):
             cells = draw(st.sampled_from([st.integers(0, 1), st.booleans()]))

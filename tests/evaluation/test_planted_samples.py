@@ -117,7 +117,7 @@ def test_one_that_sees_finds_it(planted: Planted, defence: str) -> None:
 
 @pytest.mark.parametrize("defence", ["shattered", "shattered-input"])
 def test_random_slopes_lead_nowhere(planted: Planted, defence: str) -> None:
-    """Those of waves much shorter than the budget; secants over the budget go by what they are of."""
+    """Those of waves much shorter than the budget; secants go by what is beneath."""
     assert is_missed(tried(planted.model(defence), planted.data, Apgd(steps=10)))
     assert not is_missed(tried(planted.model(defence), planted.data, ApgdBpda(steps=10)))
 
