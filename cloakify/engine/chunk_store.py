@@ -57,17 +57,10 @@ class ChunkStore:
         except OSError as error:
             reason = error.strerror or error
             raise CloakifyError(f"{folder}: is no folder to keep work in ({reason})") from error
-        self.tidy()
+        remove_leftovers(folder)
         if one is not None:
             self._read(one)
-
-    def tidy(self) -> None:
-        """Remove what runs that are dead by now had begun in the folder.
-
-        One that was killed just before this one began may have been dying still; so once more in
-        the end.
-        """
-        remove_leftovers(self._folder)
+        self._is_tidy = False
 
     def has(self, task: Task[Any], number: int, chunk: Indices) -> bool:
         """Tell whether a chunk is there, whole.
@@ -124,6 +117,10 @@ class ChunkStore:
         with atomic_write(self._place(task, number)) as file:
             file.write(json.dumps(told).encode() + b"\n")
             file.write(content)
+        if not self._is_tidy:
+            # A run that was killed just before this one began may have been dying still.
+            remove_leftovers(self._folder)
+            self._is_tidy = True
 
     def _place(self, task: Task[Any], number: int) -> Path:
         return self._folder / f"{task.name}-{number:06}{ENDING}"

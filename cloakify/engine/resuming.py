@@ -86,8 +86,7 @@ class ResumingEngine(Engine[S]):
             self._begun.pop(id(job), None)
 
     def finish(self) -> None:
-        """Leave the end to a run of all parts; tidy the folder."""
-        self._store.tidy()
+        """Leave the end to a run of all parts."""
         if self._parts > 1:
             raise PartDone(self._asked, self._asked)
         self._inner.finish()
