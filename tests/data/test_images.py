@@ -135,10 +135,12 @@ def test_large_images_are_decoded_on_several_threads_in_order(
 ):
     monkeypatch.setattr("os.cpu_count", lambda: 3)
     images = pixels(7, 160, 160)
-    data = open_data(class_folder({"a": images}), spec(1, 160, 160), PLAIN)
+    folder = class_folder({"a": images})
+    data = open_data(folder, spec(1, 160, 160), PLAIN)
     x = np.concatenate([batch.x for batch in data.batches(batch_size=4)])
     np.testing.assert_array_equal(x[:, 0], images.astype(np.float32) / 255)
-    (data.path / "a" / "005.png").write_bytes(b"")
+    (folder / "a" / "005.png").write_bytes(b"")
+    data = open_data(folder, spec(1, 160, 160), PLAIN)
     with pytest.raises(DataError, match=r"005.png .*the file is empty"):
         list(data.batches(batch_size=4))
 
