@@ -71,7 +71,7 @@ def test_robust_accuracy_rises_and_the_file_is_proven(
     assert isinstance(by, TuningInfo)
     threat = result.report.attack
     assert (by.attack.name, by.attack.norm, by.attack.eps) == ("pgd", threat.norm, threat.eps)
-    assert any(note.endswith(f"tuned on {by.attack.steps}") for note in result.notes)
+    assert any(note.endswith(f"tuned on {by.attack.steps} steps") for note in result.notes)
     assert set(result.report.notes) <= set(result.notes) and result.report.notes
     assert by.steps > 0 and ("Tuned by", ANY) in circumstances(result.report)
     said = read_metadata(onnx.load(output))
