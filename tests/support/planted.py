@@ -26,7 +26,7 @@ DEFENCES = {
     # Nor one: nothing of the sample comes to the head.
     "frozen": {"features": "k = Mul (r, zero) f = Add (k, mean)"},
     # No defence: the model answers with the class that its head finds least likely.
-    "overruled": {"head": "y = Gemm (f, W, b) a = Softmax (y) z = Neg (a)"},
+    "overruled": {"head": "y = Gemm (f, W, b) a = Softmax (y) z = Cos (a)"},
     # And here, on the darker samples.
     "dark": {
         "head": """y = Gemm (f, W, b) p = GlobalAveragePool (x) m = Flatten (p) c = Less (m, half)
