@@ -54,6 +54,10 @@ class ChainedRows(RowSource):
         return self._parts[0].sample_shape
 
     @property
+    def files(self) -> tuple[Path, ...]:
+        return tuple(file for part in self._parts for file in part.files)
+
+    @property
     def dtype(self) -> np.dtype[np.generic]:
         return self._parts[0].dtype
 

@@ -84,7 +84,7 @@ def open_copies(
         )
     if copies.names is not None:
         return Copies(copies, _by_name(copies, copies.names, dataset))
-    index = read_index(copies.path)
+    index = _index_beside(copies)
     if index is not None:
         return Copies(copies, _by_index(copies, dataset, index))
     return Copies(copies, _by_order(copies, dataset))
@@ -131,6 +131,21 @@ def _by_name(copies: Dataset, own: Sequence[str], dataset: Dataset) -> Indices:
     if len(lacking):
         raise _missing(copies, _named(names, lacking))
     return found
+
+
+def _index_beside(copies: Dataset) -> NDArray[np.generic] | None:
+    """Return the indices that lie beside copies, in each of their files, or in none."""
+    parts = {file: read_index(file) for file in copies.files}
+    found = [index for index in parts.values() if index is not None]
+    if found and len(found) < len(parts):
+        lacking = next(file for file, index in parts.items() if index is None)
+        raise DataError(
+            f"{shown(lacking)} has no array {INDEX!r}, and other files of {shown(copies.path)} "
+            "have: give all of them one, or none"
+        )
+    if len(found) < 2:
+        return found[0] if found else None
+    return np.concatenate([index.ravel() for index in found])
 
 
 def _by_index(copies: Dataset, dataset: Dataset, index: NDArray[np.generic]) -> Indices:

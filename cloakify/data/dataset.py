@@ -141,6 +141,11 @@ class Dataset:
         return len(self._source)
 
     @property
+    def files(self) -> tuple[Path, ...]:
+        """What the samples were read of: ``path``, or what was found or unpacked of it."""
+        return self._source.files
+
+    @property
     def names(self) -> Sequence[str] | None:
         """Name of each of the ``total`` samples below ``path``, without its ending."""
         return self._source.names()

@@ -137,7 +137,7 @@ def _labels_beside(path: Path) -> Path:
     ]
     if beside:
         return each_once(beside)[0]
-    called = "a file of labels" if found is None else shown(f"{found[1]}labels-idx1-ubyte")
+    called = "file of labels" if found is None else shown(f"{found[1]}labels-idx1-ubyte")
     raise DataError(
         f"{shown(path)} has no {called} beside it: put it there, or give the labels by --labels "
         "FILE, or --labels model to take the model's own answers"

@@ -27,7 +27,6 @@ from cloakify.data.tokens import Encoder, TokenFeed
 from cloakify.data.yielded import Indexed, read_yielded
 from cloakify.errors import DataError, UsageError
 from cloakify.graph.analysis.inputs import InputSpec
-from cloakify.numeric.arrays import Indices
 from cloakify.settings.programs import split_program
 
 PLAIN_FIT = ImageFit()
@@ -69,7 +68,8 @@ def open_data(
         Folder of class folders with images (or of splits that are such folders), of images with
         ``metadata.csv`` or ``metadata.jsonl``, or with ``x.npy`` and ``y.npy``; ``.npz``, ``.npy``,
         ``.csv``, ``.jsonl``; ``.tar``, ``.parquet`` or ``.arrow``, or a folder of such shards, as
-        Hugging Face's ``datasets`` saves them; a pattern of files; ``script.py:function`` or
+        Hugging Face's ``datasets`` saves them; IDX files, or a folder of such; a ``.zip`` of any of
+        these, or a folder in one; a pattern of files; ``script.py:function`` or
         ``module:function``, which is run; or what it would yield.
     spec
         What the model takes.
@@ -122,16 +122,18 @@ def open_data(
     if limit is not None:
         rows = subset(len(source), source.labels, limit, seed)
     feeds: dict[str, Feed]
+    notes = source.notes
     if isinstance(source, TextSource):
         feeds = _token_feeds(source, (spec, *others), ids, tokenizer)
     else:
         beside = _other_feeds(source, others, preprocessing)
         feed = _feed(source, spec, preprocessing, fit, box, first=int(rows[0]))
         feeds = {spec.name: feed, **beside}
-    notes = (*source.notes, *_notes(feeds[spec.name], rows))
-    if isinstance(feeds[spec.name], ImageFeed):
-        # To decode takes longer than to copy.
-        feeds[spec.name] = remembered(feeds[spec.name], rows, spec.dtype.itemsize)
+        if isinstance(feed, RowFeed):
+            notes += feed.notes
+        else:
+            notes += feed.notes(rows[:_LOOKED_AT].tolist())
+            feeds[spec.name] = remembered(feed, rows, spec.dtype.itemsize)
     return Dataset(
         path=path,
         labels=source.labels if source.labels is None or limit is None else source.labels[rows],
@@ -142,13 +144,6 @@ def open_data(
         _feed=feeds[spec.name],
         _inputs=feeds,
     )
-
-
-def _notes(feed: Feed, rows: Indices) -> tuple[str, ...]:
-    """Return what feeds have to say of how they take samples."""
-    if isinstance(feed, ImageFeed):
-        return feed.notes(rows[:_LOOKED_AT].tolist())
-    return feed.notes if isinstance(feed, RowFeed) else ()
 
 
 def _open(
@@ -212,7 +207,7 @@ def _feed(
     fit: ImageFit,
     box: tuple[float, float] | None,
     first: int,
-) -> Feed:
+) -> ImageFeed | RowFeed:
     if isinstance(source, EncodedSource):
         if box is not None and (box[0] > 0 or box[1] < 1):
             raise UsageError(

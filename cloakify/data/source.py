@@ -46,6 +46,11 @@ class Source(ABC):
         self.class_names = class_names
         self.notes = notes
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files or folders that it was opened of, where it is several behind each other."""
+        return (self.path,)
+
     @abstractmethod
     def __len__(self) -> int:
         """Number of samples."""

@@ -1,11 +1,12 @@
 """Zip archives, as Kaggle and others hand out data: unpacked once, and read as the folder is.
 
-They go into a temporary folder, which is removed with the source. A path may lead into an archive
-(``archive.zip/train``), of which that part alone is unpacked.
+They go into a temporary folder, which is removed with the last source that reads of it. A path may
+lead into an archive (``archive.zip/train``), of which that part alone is unpacked.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import zipfile
@@ -13,7 +14,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from weakref import finalize
+from weakref import WeakValueDictionary, finalize
 
 from cloakify.data.bounds import MOST_SAMPLES, check_regular, check_unpacked
 from cloakify.data.fetching import amount, place_in, room
@@ -29,6 +30,21 @@ from cloakify.temporary import own_folder, remove_folder
 _NESTED = (*TARS, ".zip", ".rar", ".7z", ".bz2", ".xz")
 # Bytes that are unpacked at once.
 _TOGETHER = 1 << 20
+
+
+class _Unpacked:
+    """A folder that an archive is unpacked to, removed when nobody reads of it any more."""
+
+    def __init__(self) -> None:
+        folder = own_folder()
+        self.remove = finalize(self, remove_folder, folder)
+        self.place = folder / "data"
+        self.place.mkdir()
+        self.note = ""
+
+
+# By path, state of the file, and part: models that are compared read the same data.
+_unpacked: WeakValueDictionary[tuple[Path, int, int, str], _Unpacked] = WeakValueDictionary()
 
 
 def zip_at(path: Path) -> tuple[Path, str] | None:
@@ -61,19 +77,28 @@ def open_zip(path: Path, inside: str, open_folder: Callable[[Path], Source]) -> 
         that leads elsewhere, one twice, or more than there is room for; there are no samples in it.
     """
     check_regular(path)
-    folder = own_folder()
+    state = os.stat(path)
+    key = (path.absolute(), state.st_size, state.st_mtime_ns, inside)
+    known = _unpacked.get(key)
+    found = known or _Unpacked()
     try:
-        place = folder / "data"
-        place.mkdir()
-        call(place, shown(path))
-        note = _unpack(path, inside, place)
-        source = open_folder(place / inside if inside else place)
+        if known is None:
+            call(found.place, shown(path))
+            found.note = _unpack(path, inside, found.place)
+        source = open_folder(found.place / inside if inside else found.place)
     except BaseException:
-        remove_folder(folder)
+        if known is None:
+            found.remove()
         raise
-    finalize(source, remove_folder, folder)
-    source.notes = (note, *source.notes)
+    _unpacked[key] = found
+    # So that it lives as long as what reads of it.
+    finalize(source, _let_go, found)
+    source.notes = (found.note, *source.notes)
     return source
+
+
+def _let_go(_: _Unpacked) -> None:
+    pass
 
 
 def _is_zip(path: Path) -> bool:
@@ -158,14 +183,12 @@ def _reading(where: str) -> Iterator[None]:
             f"{where} is packed as is not read here ({shown(one_line(error))}): unpack it, and "
             "give the folder"
         ) from None
-    except (
-        zipfile.BadZipFile,
-        zlib.error,
-        EOFError,
-        ValueError,
-        RuntimeError,
-        OSError,
-    ) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, RuntimeError, OSError) as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DataError(
+                f"{where} can't be unpacked ({error.strerror}): unpack it yourself, and give the "
+                "folder, or set TMPDIR elsewhere"
+            ) from None
         raise DataError(
             f"{where} can't be unpacked ({shown(one_line(error)) or type(error).__name__}): copy "
             "or fetch it again"

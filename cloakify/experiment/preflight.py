@@ -249,9 +249,8 @@ def _check_answers(experiment: Experiment, labels: Labels, answers: Labels, few:
         )
     raise DataError(
         f"{seen}, low for {classes} classes (chance is {in_percent(1 / classes)}), and no other "
-        "order of "
-        "the classes explains it: check the preprocessing (--scale, --mean, --std) and the labels; "
-        f"--labels model does without them, --accept-accuracy goes on{notes}"
+        "order of the classes explains it: check the preprocessing (--scale, --mean, --std) and "
+        f"the labels; --labels model does without them, --accept-accuracy goes on{notes}"
     )
 
 

@@ -68,7 +68,7 @@ class GateEvaluator:
         ]
         neutral = np.tile(neutral_gates(work.sites), (folds, 1))
         self._costs = [
-            CleanCost(source["logits"], source["y"]) for source in work.do(self._answering(neutral))
+            CleanCost(source["logits"], source["y"]) for source in work.do(self._scoring(neutral))
         ]
 
     def evaluate(self, theta: Doubles) -> GateMetrics:
@@ -81,7 +81,7 @@ class GateEvaluator:
         """
         folds = len(self._attacked)
         gates = self._parameters.values(theta[-folds:])
-        jobs = [*self._withstanding(gates), *self._answering(gates), *self._by_whole(theta)]
+        jobs = [*self._withstanding(gates), *self._scoring(gates), *self._by_whole(theta)]
         made = self._work.do(jobs)
         withstood, answered = made[:folds], made[folds:]
         clean = robust = single = 0
@@ -105,20 +105,18 @@ class GateEvaluator:
     def drop(self, theta: Doubles) -> float:
         """Return what :attr:`GateMetrics.drop` would be, without an attack."""
         gates = self._parameters.values(theta[-len(self._attacked) :])
-        lost, doubt = self._expected(
-            self._work.do([*self._answering(gates), *self._by_whole(theta)])
-        )
+        lost, doubt = self._expected(self._work.do([*self._scoring(gates), *self._by_whole(theta)]))
         return (lost + doubt) / sum(map(len, self._clean))
 
-    def _answering(self, gates: Doubles) -> list[Job[Subject]]:
-        return [self._work.answering(*each) for each in zip(gates, self._clean, strict=True)]
+    def _scoring(self, gates: Doubles) -> list[Job[Subject]]:
+        return [self._work.scoring(*each) for each in zip(gates, self._clean, strict=True)]
 
     def _by_whole(self, theta: Doubles) -> list[Job[Subject]]:
         """Return the jobs of answering the same samples with the gates of all samples, if any."""
         folds = len(self._attacked)
         if len(theta) == folds:
             return []
-        return self._answering(np.tile(self._parameters.values(theta[0]), (folds, 1)))
+        return self._scoring(np.tile(self._parameters.values(theta[0]), (folds, 1)))
 
     def _withstanding(self, gates: Doubles) -> list[Job[Subject]]:
         return [self._work.withstanding(*each) for each in zip(gates, self._attacked, strict=True)]

@@ -71,11 +71,11 @@ class Learning(_OnGates):
 
 
 @dataclass(frozen=True, eq=False)
-class Answering(_OnGates):
+class Scoring(_OnGates):
     """Makes of n samples ``logits`` [n, C] with gates, and their labels ``y``."""
 
     gates: Doubles
-    name = "answering"
+    name = "scoring"
 
     def run(self, subject: Subject, batch: Batch, tell: Tell) -> Arrays:
         """See :meth:`Task.run`."""
@@ -85,11 +85,11 @@ class Answering(_OnGates):
 
 
 @dataclass(frozen=True, eq=False)
-class AnsweringDraw(_OnGates):
+class Answering(_OnGates):
     """Makes of what is drawn ``answers``, the source's; see :func:`~.lesson.answers_of`."""
 
     drawn: Draw
-    name = "answering what is drawn"
+    name = "answering"
 
     def run(self, subject: Subject, batch: Batch, tell: Tell) -> Arrays:
         """See :meth:`Task.run`."""
@@ -171,7 +171,7 @@ class GateWork:
         if not seen_again or count * classes > REMEMBERED:
             return
         parts = [draw.at(rows) for draw in drawn for rows in self._chunks(np.arange(len(samples)))]
-        tasks = [AnsweringDraw(self.sites, self.plan, part) for part in parts]
+        tasks = [Answering(self.sites, self.plan, part) for part in parts]
         made = self.do([Job(task, [task.drawn.samples]) for task in tasks])
         answers = np.concatenate([each["answers"] for each in made])
         self._known = samples
@@ -183,9 +183,9 @@ class GateWork:
         (made,) = self._engine.map(job, untold)
         return made["units"]
 
-    def answering(self, gates: Doubles, samples: Indices) -> Job[Subject]:
-        """Return the job of :class:`Answering` with gates, [count]."""
-        return Job(Answering(self.sites, self.plan, gates), self._chunks(samples))
+    def scoring(self, gates: Doubles, samples: Indices) -> Job[Subject]:
+        """Return the job of :class:`Scoring` with gates, [count]."""
+        return Job(Scoring(self.sites, self.plan, gates), self._chunks(samples))
 
     def withstanding(self, gates: Doubles, samples: Indices) -> Job[Subject]:
         """Return the job of :class:`Withstanding` with gates, [count]."""

@@ -103,10 +103,9 @@ class Transformed:
             f"{found if is_mask else self.where}, {named}; on "
             f"{self.samples} random samples its logits ({self.arithmetic}) are off by "
             f"{in_percent(self.difference, 2)} of their spread from the source with the "
-            f"{self.kind} "
-            f"({in_percent(self.tolerance)} pass), by {in_percent(self.without_mask, 2)} from the "
-            "source without, and "
-            f"the class is the same on {in_percent(self.agreement, 0)}"
+            f"{self.kind} ({in_percent(self.tolerance)} pass), by "
+            f"{in_percent(self.without_mask, 2)} from the source without, and the class is the "
+            f"same on {in_percent(self.agreement, 0)}"
         )
 
 
@@ -183,8 +182,7 @@ def compared(
     if not difference <= tolerance:
         raise ModelError(
             f"its logits ({arithmetic}) are off by {in_percent(difference, 2)} of their spread "
-            "from the "
-            f"source with {what}, and {in_percent(tolerance)} pass"
+            f"from the source with {what}, and {in_percent(tolerance)} pass"
         )
     if not apart >= APART * difference:
         raise ModelError(

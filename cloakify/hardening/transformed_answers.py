@@ -56,17 +56,21 @@ def check_answers(
     ModelError
         An output is another, is none of the source's, or can't be compared.
     """
-    (own,) = run_as_typed(file, [scores[1]], feeds, device)
-    (like,) = run_as_typed(source, [scores[0]], feeds, device)
-    own = own.astype(like.dtype)
+    pairs = []
     for shown, there in _paired_outputs(source, file):
         (first, keys), (second, other_keys) = _array_of(source, shown), _array_of(file, there)
         if keys != other_keys:
             raise ModelError(f"its output {there!r} has other keys than the source's {shown!r}")
-        if (first, second) == scores:
-            continue
-        (found,) = run_as_typed(file, [second], feeds, device)
-        expected = _made_of_scores(source, first, scores[0], own, device)
+        if (first, second) != scores:
+            pairs.append((there, first, second))
+    if not pairs:
+        return
+    names = [*dict.fromkeys([scores[1], *(second for _, _, second in pairs)])]
+    made = dict(zip(names, run_as_typed(file, names, feeds, device), strict=True))
+    (like,) = run_as_typed(source, [scores[0]], feeds, device)
+    own = made[scores[1]].astype(like.dtype)
+    for there, first, second in pairs:
+        found, expected = made[second], _made_of_scores(source, first, scores[0], own, device)
         if expected is None:
             (expected,) = run_as_typed(changed, [first], feeds, device)
         if found.shape != expected.shape:

@@ -101,9 +101,8 @@ def choose_gates(
     if best is None:
         raise GateError(
             f"no gates within {in_percent(max_accuracy_drop)} of clean accuracy, by a standard "
-            "error, "
-            f"resist PGD any better on {before.count} samples that they were not tuned on; no file "
-            "was written; give more data or a larger --max-accuracy-drop"
+            f"error, resist PGD any better on {before.count} samples that they were not tuned on; "
+            "no file was written; give more data or a larger --max-accuracy-drop"
         )
     return best
 

@@ -84,9 +84,8 @@ def refusal(curve: MaskCurve, max_accuracy_drop: float) -> GateError:
     drop = (curve.clean[0] - curve.clean[cheapest]) / curve.count
     return GateError(
         f"every mask costs more than {in_percent(max_accuracy_drop)} of clean accuracy (the "
-        "cheapest, "
-        f"{cheapest} of {len(curve.ranking)} features, costs {in_percent(drop)}); no file was "
-        "written"
+        f"cheapest, {cheapest} of {len(curve.ranking)} features, costs {in_percent(drop)}); no "
+        "file was written"
     )
 
 

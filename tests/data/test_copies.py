@@ -95,6 +95,23 @@ def test_arrays_pair_by_index(rows, tmp_path, spec):
     np.testing.assert_allclose(found, clean.x[[1]] + 2)
 
 
+@pytest.mark.parametrize("given", ["c", "c.zip", "c/*.npz"])
+@pytest.mark.parametrize("parts", [1, 2])
+def test_an_index_is_found_wherever_the_copies_are(rows, tmp_path, spec, given, parts):
+    (clean,) = rows.batches()
+    order = np.arange(8)[::-1]
+    (tmp_path / "c").mkdir()
+    for number, part in enumerate(np.split(order, parts)):
+        np.savez(tmp_path / "c" / f"{number}.npz", x=clean.x[part] + 1, index=part)
+    shutil.make_archive(str(tmp_path / "c"), "zip", tmp_path / "c")
+    found = pair_rows(rows, tmp_path / given, spec).load(np.arange(8))
+    np.testing.assert_allclose(found, clean.x + 1)
+    if parts > 1 and given != "c.zip":
+        np.savez(tmp_path / "c" / "1.npz", x=clean.x[:4])
+        with pytest.raises(DataError, match=r"1.npz has no array 'index', and other files"):
+            pair_rows(rows, tmp_path / given, spec)
+
+
 @pytest.mark.parametrize(
     ("index", "text"),
     [

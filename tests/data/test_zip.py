@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import shutil
@@ -124,6 +125,34 @@ def test_a_part_of_an_archive(tmp_path, temporary):
         del data
     with pytest.raises(DataError, match=r"archive.zip holds no valid: it holds test/cat/0.png"):
         open_data(path / "valid", SPEC, PLAIN)
+    assert not os.listdir(temporary)
+
+
+def test_what_is_read_twice_is_unpacked_once(tmp_path, temporary):
+    folders(tmp_path / "folder")
+    path = pack(tmp_path / "folder", tmp_path / "archive.zip")
+    first, second = (open_data(path, SPEC, PLAIN) for _ in range(2))
+    assert len(os.listdir(temporary)) == 1
+    assert first.notes == second.notes
+    del first
+    assert next(second.batches(batch_size=12)).x.shape == (12, 1, 5, 4)
+    # It is another archive by now.
+    (tmp_path / "folder" / "cat" / "0.png").unlink()
+    other = open_data(pack(tmp_path / "folder", path), SPEC, PLAIN)
+    assert (len(other), len(second), len(os.listdir(temporary))) == (11, 12, 2)
+    del other, second
+    assert not os.listdir(temporary)
+
+
+def test_a_full_disk_is_no_damage(tmp_path, temporary, monkeypatch):
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    folders(tmp_path / "folder")
+    path = pack(tmp_path / "folder", tmp_path / "archive.zip")
+    monkeypatch.setattr(zipfile.ZipExtFile, "read", full)
+    with pytest.raises(DataError, match=r"No space left on device.*or set TMPDIR elsewhere"):
+        open_data(path, SPEC, PLAIN)
     assert not os.listdir(temporary)
 
 

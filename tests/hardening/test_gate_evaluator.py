@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cloakify.hardening.gate_evaluator import GateEvaluator
+from cloakify.hardening.gate_evaluator import UNSEEN, GateEvaluator
 from cloakify.masking.clean_cost import CleanCost
 from cloakify.masking.optimiser import Parameters
 from tests.hardening.gates import Gates
@@ -46,7 +46,7 @@ def test_each_fold_is_tried_on_its_own_samples(tmp_path: Path, folds: int, batch
     assert metrics.robust == robust
     unseen, seen = (sum(each.sum() for each in way) for way in (costs, costs_of_all))
     # Of a single fold they are the same.
-    assert metrics.lost == pytest.approx((3 * unseen + seen) / 4)
+    assert metrics.lost == pytest.approx(UNSEEN * unseen + (1 - UNSEEN) * seen)
     assert folds == 1 or unseen != seen
     spread = np.sqrt(np.square(np.concatenate(costs)).sum())
     assert metrics.doubt == pytest.approx(spread if folds == 1 else spread / 4)

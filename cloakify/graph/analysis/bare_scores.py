@@ -114,6 +114,17 @@ class _End:
     by_label: bool
 
 
+def refuse_answers(answers: list[gs.Tensor], constants: Constants) -> None:
+    """Raise NoClassifierError where answers say of themselves that they are no scores."""
+    try:
+        find_bare_scores(answers, constants)
+    except NoClassifierError:
+        raise
+    except HeadError:
+        # Why there is no head says more than why there are no scores.
+        return
+
+
 def _behind(answer: gs.Tensor, constants: Constants) -> _End | None:
     """Walk back from an output to the scores that it is made of; ``None`` where there are none."""
     tensor, sign, named, by_label = answer, "", None, False

@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 import onnx_graphsurgeon as gs
 from onnx import ModelProto
 
-from cloakify.errors import HeadError, NoClassifierError, UsageError
-from cloakify.graph.analysis.bare_scores import BareScores, find_bare_scores
+from cloakify.errors import HeadError, UsageError
+from cloakify.graph.analysis.bare_scores import BareScores, find_bare_scores, refuse_answers
 from cloakify.graph.analysis.grouped_scores import groups_of
 from cloakify.graph.analysis.head import Head
 from cloakify.graph.analysis.head_search import (
@@ -145,26 +145,9 @@ def find_classifier(
     if wanted.head is None:
         refuse_detector(graph, unread)
     constants = Constants(graph)
-    head: Head | None = None
-    alternatives: tuple[Head, ...] = ()
-    problem = ""
-    try:
-        search = find_head_in(
-            graph,
-            model,
-            wanted.head,
-            any_mixed=not needs_head,
-            constants=constants,
-            answers=answers,
-        )
-        head, alternatives = search.head, search.alternatives
-    except HeadError as error:
-        refuse_map(graph, answers)
-        if wanted.head is None:
-            _refuse_bare(answers, constants)
-        problem = classifier_without_layer(graph, answers) or str(error)
-        if needs_head or wanted.head is not None:
-            raise HeadError(problem) from None
+    head, alternatives, problem = _head_in(
+        graph, model, wanted, answers, constants, needs_head=needs_head
+    )
     if head is None or head.op_type == "SVMClassifier":
         found = find_bare_scores(answers, constants)
         head = None if head is None else replace(head, logits=found.tensor.name)
@@ -202,19 +185,12 @@ def find_classifier(
     groups = groups_of(graph, found.tensor, found.count)
     if groups is not None:
         refuse_groups(groups)
-        reading = TaskReading(Task.MULTILABEL, f"{called(groups.choice)} of {groups.count} pairs")
-        if wanted.task not in (None, Task.MULTILABEL):
-            raise UsageError(f"--task {wanted.task}: the answers are labels ({reading.sign})")
+        reading = groups.reading(wanted.task)
     else:
-        reading = reading if reading.sign else replace(reading, sign=found.sign)
-        if wanted.task is not None:
-            reading = _as_wanted(reading, found, wanted.task)
-        else:
-            features = None if head is None else head.num_features
-            refuse_numbers(graph, found.tensor, reading, found.count, features, constants)
-            refuse_several_axes(graph, found.tensor, found.count)
-    scores = scores_at(found.tensor.name, found.count, reading, outputs)
-    if head is not None:
+        reading = _checked(graph, found, reading, wanted.task, head, constants)
+    if head is None:
+        scores = scores_at(found.tensor.name, found.count, reading, outputs)
+    else:
         scores = scores_of(head, reading, outputs)
     if mixed:
         scores = replace(scores, probabilities=False)
@@ -228,15 +204,52 @@ def find_classifier(
     return ClassifierSearch(head, alternatives, reading, scores, problem, is_open, mixed)
 
 
-def _refuse_bare(answers: list[gs.Tensor], constants: Constants) -> None:
-    """Raise NoClassifierError where the answers say of themselves that they are no scores."""
+def _head_in(
+    graph: gs.Graph,
+    model: ModelProto,
+    wanted: Wanted,
+    answers: list[gs.Tensor],
+    constants: Constants,
+    *,
+    needs_head: bool,
+) -> tuple[Head | None, tuple[Head, ...], str]:
+    """Return the head, what else could be it, and why there is none where nobody needs one."""
     try:
-        find_bare_scores(answers, constants)
-    except NoClassifierError:
-        raise
-    except HeadError:
-        # Why there is no head says more than why there are no scores.
-        return
+        search = find_head_in(
+            graph,
+            model,
+            wanted.head,
+            any_mixed=not needs_head,
+            constants=constants,
+            answers=answers,
+        )
+    except HeadError as error:
+        refuse_map(graph, answers)
+        if wanted.head is None:
+            refuse_answers(answers, constants)
+        problem = classifier_without_layer(graph, answers) or str(error)
+        if needs_head or wanted.head is not None:
+            raise HeadError(problem) from None
+        return None, (), problem
+    return search.head, search.alternatives, ""
+
+
+def _checked(
+    graph: gs.Graph,
+    found: BareScores,
+    reading: TaskReading,
+    task: Task | None,
+    head: Head | None,
+    constants: Constants,
+) -> TaskReading:
+    """Return what scores mean, as is wanted; refuse what answers otherwise than in classes."""
+    reading = reading if reading.sign else replace(reading, sign=found.sign)
+    if task is not None:
+        return _as_wanted(reading, found, task)
+    features = None if head is None else head.num_features
+    refuse_numbers(graph, found.tensor, reading, found.count, features, constants)
+    refuse_several_axes(graph, found.tensor, found.count)
+    return reading
 
 
 def _behind(

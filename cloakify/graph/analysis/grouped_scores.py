@@ -13,7 +13,10 @@ from dataclasses import dataclass
 
 import onnx_graphsurgeon as gs
 
+from cloakify.errors import UsageError
 from cloakify.graph.analysis.score_walk import SAME
+from cloakify.graph.analysis.task import Task, TaskReading
+from cloakify.graph.model.names import called
 
 _CHOICES = {"ArgMax", "Hardmax", "LogSoftmax", "Softmax", "TopK"}
 _RESHAPES = {"Reshape", "Unsqueeze", "Squeeze", "Cast", *SAME}
@@ -39,6 +42,19 @@ class Groups:
     classes: int
     classes_last: bool
     choice: gs.Node
+
+    def reading(self, task: Task | None) -> TaskReading:
+        """Return what they mean: independent labels, a choice of its own for each.
+
+        Raises
+        ------
+        UsageError
+            Another task is wanted.
+        """
+        reading = TaskReading(Task.MULTILABEL, f"{called(self.choice)} of {self.count} pairs")
+        if task not in (None, Task.MULTILABEL):
+            raise UsageError(f"--task {task}: the answers are labels ({reading.sign})")
+        return reading
 
 
 def groups_of(graph: gs.Graph, scores: gs.Tensor, count: int) -> Groups | None:

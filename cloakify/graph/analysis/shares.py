@@ -12,6 +12,18 @@ _CLASSIFIER, _POSITIVE = "LinearClassifier", {"SOFTMAX", "LOGISTIC"}
 _SUPPORT_VECTORS = "SVMClassifier"
 # A bound that cuts no more off a probability than this is one against infinities.
 _SMALL = 1e-3
+# What makes no number below 0, and what keeps numbers so that are.
+_POSITIVE_OF_ALL = {
+    *("Abs", "Exp", "HardSigmoid", "ReduceL1", "ReduceL2", "ReduceSumSquare", "Relu", "Sigmoid"),
+    *("Softmax", "Softplus", "Sqrt"),
+}
+_MOST_DEEP = 16
+_POSITIVE_OF_POSITIVE = {
+    *("Add", "Cast", "Concat", "Div", "Dropout", "Expand", "Flatten", "Gather"),
+    *("GlobalAveragePool", "Identity", "Mean", "Min", "Mul", "Pow", "Reciprocal", "ReduceMax"),
+    *("ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum", "Reshape", "Slice", "Split"),
+    *("Squeeze", "Sum", "Tile", "Transpose", "Unsqueeze"),
+}
 
 
 def answers_with_shares(node: gs.Node) -> bool:
@@ -46,32 +58,23 @@ def cuts_little(node: gs.Node) -> bool:
     return bounds["min"] <= _SMALL and bounds["max"] >= 1 - _SMALL
 
 
-# What makes no number below 0, and what keeps numbers so that are.
-_POSITIVE_OF_ALL = {"Abs", "Exp", "ReduceL1", "ReduceL2", "ReduceSumSquare", "Relu", "Sigmoid"}
-_POSITIVE_OF_ALL |= {"Softmax", "Softplus", "Sqrt", "HardSigmoid"}
-_POSITIVE_OF_POSITIVE = {"Add", "Cast", "Concat", "Div", "Dropout", "Expand", "Flatten", "Gather"}
-_POSITIVE_OF_POSITIVE |= {
-    "GlobalAveragePool",
-    "Identity",
-    "Mean",
-    "Min",
-    "Mul",
-    "Pow",
-    "Reciprocal",
-}
-_POSITIVE_OF_POSITIVE |= {
-    "ReduceMax",
-    "ReduceMean",
-    "ReduceMin",
-    "ReduceProd",
-    "ReduceSum",
-    "Reshape",
-}
-_POSITIVE_OF_POSITIVE |= {"Slice", "Split", "Squeeze", "Sum", "Tile", "Transpose", "Unsqueeze"}
+def is_positive(tensor: gs.Tensor, constants: Constants) -> bool:
+    """Tell whether a value is known to hold no number below 0, by the last nodes before it."""
+    return _is_positive(tensor, constants, _MOST_DEEP, {})
 
 
-def is_positive(tensor: gs.Tensor, constants: Constants, depth: int = 16) -> bool:
-    """Tell whether a value is known to hold no number below 0; ``depth`` nodes are looked at."""
+def _is_positive(
+    tensor: gs.Tensor, constants: Constants, depth: int, known: dict[str, bool]
+) -> bool:
+    # What is read again and again would be walked as often.
+    if tensor.name not in known:
+        known[tensor.name] = _found_positive(tensor, constants, depth, known)
+    return known[tensor.name]
+
+
+def _found_positive(
+    tensor: gs.Tensor, constants: Constants, depth: int, known: dict[str, bool]
+) -> bool:
     numbers = constant_numbers(tensor) if tensor in constants else None
     if numbers is not None:
         return min(numbers, default=0) >= 0
@@ -85,9 +88,9 @@ def is_positive(tensor: gs.Tensor, constants: Constants, depth: int = 16) -> boo
         return True
     if node.op in ("Clip", "Max"):
         bounds = node.inputs[1:2] if node.op == "Clip" else node.inputs
-        # From ONNX Runtime's first opsets on the bound was an attribute.
+        # Before opset 11 the bound was an attribute.
         return node.attrs.get("min", -1) >= 0 or any(
-            is_positive(each, constants, depth - 1) for each in bounds if not each.is_empty()
+            _is_positive(each, constants, depth - 1, known) for each in bounds if each.name
         )
     kept = node.op in _POSITIVE_OF_POSITIVE
-    return kept and all(is_positive(each, constants, depth - 1) for each in given)
+    return kept and all(_is_positive(each, constants, depth - 1, known) for each in given)

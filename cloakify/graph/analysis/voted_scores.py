@@ -13,6 +13,8 @@ from cloakify.graph.model.constants import Constants, constant_number
 _SAME = {"Cast", "Dropout", "Identity"}
 _SUMS = {"Add", "Mean", "Sum"}
 _SCALES = {"Div", "Mul"}
+# Nodes that are looked at.
+_MOST_STEPS = 10_000
 
 
 def votes_of(tensor: gs.Tensor, constants: Constants) -> dict[str, float] | None:
@@ -39,10 +41,6 @@ def votes_of(tensor: gs.Tensor, constants: Constants) -> dict[str, float] | None
             return None
         waiting += parts
     return shares
-
-
-# Nodes that are looked at.
-_MOST_STEPS = 10_000
 
 
 def _parts(

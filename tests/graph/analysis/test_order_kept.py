@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import onnx
+import onnx_graphsurgeon as gs
 import onnxruntime as ort
 import pytest
 
 from cloakify.errors import HeadError
 from cloakify.graph.analysis.classifier_search import find_classifier
+from cloakify.graph.analysis.shares import is_positive
 from cloakify.graph.analysis.task import Task
 from cloakify.graph.edit.class_logits import with_class_scores
+from cloakify.graph.model.constants import Constants
 
 DEPTH, CLASSES = 6, 4
 RNG = np.random.default_rng(5)
@@ -187,3 +192,13 @@ def test_crops_that_are_folded_into_the_batch_have_one_answer(pooling: str) -> N
     y, logits = session.run(["y", found.scores.logits], {"x": x})
     assert logits.shape == (7, CLASSES)
     np.testing.assert_array_equal(logits.argmax(axis=1), y.argmax(axis=1))
+
+
+def test_what_is_read_again_and_again_is_looked_at_once() -> None:
+    values = [gs.Variable(f"v{place}", np.float32, ["N", 4]) for place in range(18)]
+    nodes = [gs.Node("Exp", inputs=values[:1], outputs=values[1:2])]
+    for before, after in pairwise(values[1:]):
+        nodes.append(gs.Node("Sum", inputs=[before] * 20, outputs=[after]))
+    constants = Constants(gs.Graph(nodes, inputs=values[:1], outputs=values[-1:]))
+    assert is_positive(values[15], constants)
+    assert not is_positive(values[0], constants)
