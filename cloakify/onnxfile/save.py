@@ -131,11 +131,18 @@ def check_apart(source: OnnxFile, names: Collection[str]) -> None:
     ModelError
         There is one.
     """
-    # (sidecar, first byte, byte behind the last, is edited, name)
+    shared = find_shared(source, names)
+    if shared is not None:
+        raise ModelError(f"{source.path}: {shared}, so one can't be changed alone; use --emit mul")
+
+
+def find_shared(file: OnnxFile, names: Collection[str]) -> str | None:
+    """Say which of some initializers shares bytes of a sidecar with another tensor, if one does."""
+    # (sidecar, first byte, byte behind the last, is one of them, name)
     lying = []
-    for tensor in filter(is_outside, iter_tensors(source.model)):
+    for tensor in filter(is_outside, iter_tensors(file.model)):
         location = place_of(tensor).location
-        between = span(place_of(tensor), source.sidecar(location))
+        between = span(place_of(tensor), file.sidecar(location))
         lying.append((location, *between, tensor.name in names, tensor.name))
     lying.sort()
     reach: dict[tuple[str, bool], tuple[int, str]] = {}
@@ -143,11 +150,11 @@ def check_apart(source: OnnxFile, names: Collection[str]) -> None:
         for other in (True, False) if edited else (True,):
             last, neighbour = reach.get((location, other), (0, ""))
             if start < last:
-                raise ModelError(
-                    f"{source.path}: the weights {name!r} and {neighbour!r} lie in the same bytes "
-                    f"of {location!r}, so one can't be changed alone; use --emit mul"
+                return (
+                    f"the weights {name!r} and {neighbour!r} lie in the same bytes of {location!r}"
                 )
         reach[location, edited] = max(reach.get((location, edited), (0, "")), (end, name))
+    return None
 
 
 def _renamed(message: ModelProto, names: Mapping[str, str]) -> ModelProto:
