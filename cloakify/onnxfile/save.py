@@ -29,7 +29,7 @@ from cloakify.onnxfile.walk import iter_tensors
 Changes = dict[str, dict[int, bytes]]
 
 
-def save_model(model: ModelProto, path: str | os.PathLike[str], source: OnnxFile) -> None:
+def save_model(model: ModelProto, path: str | os.PathLike[str], source: OnnxFile) -> bytes:
     """Write ``model`` to ``path``, whole or not at all, with the sidecars of ``source`` beside it.
 
     Equal messages give equal bytes. An old file at ``path`` is replaced in one step, whatever its
@@ -41,17 +41,23 @@ def save_model(model: ModelProto, path: str | os.PathLike[str], source: OnnxFile
         An edit of the source's message. Initializers that lie in sidecars there and hold their
         values here have been edited.
 
+    Returns
+    -------
+    bytes
+        SHA-256 of the file that was written, which another may have replaced since.
+
     Raises
     ------
     CloakifyError
         As :func:`~cloakify.onnxfile.places.check_places`; or the message is over protobuf's 2 GiB.
     ModelError
-        The source's sidecars can't be read any more, or have changed.
+        The source or its sidecars can't be read any more, or have changed.
     """
     target = Path(path)
     check_places([target], source.files)
     for name in source.sidecars:
         find_sidecar(source.path, source.folder, name)
+    source.check_unchanged()
     message, changes = _take_out(model, source)
     with ExitStack() as parts:
         names: dict[str, str] = {}
@@ -66,7 +72,9 @@ def save_model(model: ModelProto, path: str | os.PathLike[str], source: OnnxFile
         whole = parts.enter_context(Part(target))
         _write(_renamed(message, names), whole, target)
         whole.finish()
+        digest = sha256_of(whole.path)
         publish(whole, made)
+    return digest
 
 
 def _take_out(model: ModelProto, source: OnnxFile) -> tuple[ModelProto, Changes]:
