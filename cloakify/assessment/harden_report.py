@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from cloakify.assessment.device_info import device_info
 from cloakify.attacks import Attack
@@ -15,7 +14,6 @@ from cloakify.evaluation.robustness import Correctness
 from cloakify.evaluation.verdict import OverRandom, VerdictCode
 from cloakify.experiment.classifier import Classifier
 from cloakify.experiment.experiment import Experiment
-from cloakify.onnxfile.sidecars import sha256_of
 from cloakify.report.records import (
     SCHEMA_VERSION,
     Accuracy,
@@ -107,7 +105,7 @@ def harden_report(
     mask: MaskInfo,
     attacks: tuple[Attack, Attack],
     judged: tuple[Accuracy, Verdict, tuple[EvaluationWarning, ...]],
-    output: Path | None,
+    output: FileRef | None,
     timing: Mapping[str, float],
     copies: GivenCopies | None,
     labels: HardenLabels | None,
@@ -122,7 +120,8 @@ def harden_report(
     attacks
         The calibration attack and the evaluation attack.
     output
-        The hardened file, or ``None`` where none was written.
+        The hardened file, or ``None`` where none was written; its digest is of the file alone, as
+        `sha256sum` prints it, for its sidecars are called by theirs.
     timing
         Seconds by stage.
     copies
@@ -139,8 +138,7 @@ def harden_report(
         schema_version=SCHEMA_VERSION,
         cloakify_version=__version__,
         source=FileRef(str(classifier.file.path), classifier.file.sha256),
-        # Of the file alone, as `sha256sum` prints it; its sidecars are called by theirs.
-        output=None if output is None else FileRef(str(output), sha256_of(output).hex()),
+        output=output,
         device=device_info(experiment.device),
         head=head_info(classifier),
         attack=calibration,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import zlib
+from collections.abc import Mapping
 from dataclasses import astuple
-from zipfile import BadZipFile
+from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 
@@ -14,6 +15,12 @@ from cloakify.masking.tuning_state import Checkpoint, GateMetrics, TuningState
 from cloakify.numeric.adam import Adam
 from cloakify.numeric.arrays import Doubles
 from cloakify.onnxfile import atomic_write
+
+# What NumPy and zipfile raise of files with a byte that is another.
+_DAMAGED = (
+    *(OSError, EOFError, ValueError, KeyError, TypeError, BadZipFile, zlib.error),
+    *(RuntimeError, OverflowError, MemoryError, AttributeError),
+)
 
 
 def save_state(state: TuningState, path: str | os.PathLike[str], name: str) -> None:
@@ -49,6 +56,7 @@ def load_state(path: str | os.PathLike[str], name: str) -> TuningState:
     """
     try:
         with np.load(path, allow_pickle=False) as file:
+            _check_size(file.zip, os.path.getsize(path))
             arrays = {key: file[key] for key in file.files}
         saved_name = str(arrays["name"])
         step, attack_steps = (int(number) for number in arrays["counts"])
@@ -65,7 +73,8 @@ def load_state(path: str | os.PathLike[str], name: str) -> TuningState:
                 arrays["steps"], arrays["thetas"], arrays["metrics"], strict=True
             )
         )
-    except (OSError, EOFError, ValueError, KeyError, TypeError, BadZipFile, zlib.error) as error:
+        _check_numbers(arrays)
+    except _DAMAGED as error:
         raise DataError(
             f"{path}: holds no state of a tuning run ({error}); remove it to start anew"
         ) from error
@@ -74,6 +83,25 @@ def load_state(path: str | os.PathLike[str], name: str) -> TuningState:
             f"{path}: is of another run (other model, data or settings); remove it to start anew"
         )
     return TuningState(step, adams, attack_steps, clean_weight, checkpoints)
+
+
+def _check_size(archive: ZipFile, size: int) -> None:
+    """Raise ValueError where arrays claim more than the file holds: nothing in it is packed."""
+    if sum(member.file_size for member in archive.infolist()) > size:
+        raise ValueError("it claims to unpack to more than it holds")
+
+
+def _check_numbers(arrays: Mapping[str, Doubles]) -> None:
+    """Raise ValueError where arrays do not fit each other, or hold what is no number."""
+    adams, thetas = arrays["adams"], arrays["thetas"]
+    folds, kinds, count = adams.shape
+    if kinds != 3 or thetas.shape != (len(arrays["steps"]), folds, count):
+        raise ValueError("its arrays do not fit each other")
+    numbers = [each for name, each in arrays.items() if name != "name"]
+    if not all(np.isfinite(each).all() for each in numbers):
+        raise ValueError("it holds what is no number")
+    if arrays["counts"].min() < 0:
+        raise ValueError("it has negative counts")
 
 
 def _metrics(numbers: Doubles) -> GateMetrics:

@@ -24,7 +24,6 @@ from cloakify.onnxfile.mapped import MAPPED_MODEL, can_map, is_mapped, map_tenso
 from cloakify.onnxfile.sidecars import (
     check_claim,
     check_stored,
-    chunks,
     find_sidecar,
     folder_of,
     place_of,
@@ -48,6 +47,34 @@ FLOATS = frozenset(
 )
 
 
+State = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Opened:
+    """What a file and its sidecars were when they were opened.
+
+    Attributes
+    ----------
+    digest
+        SHA-256 of the message's bytes, to be copied before it is gone on with.
+    states
+        Of the file and each sidecar, in their order: see :func:`state_of`.
+    """
+
+    digest: hashlib._Hash
+    states: tuple[State | None, ...]
+
+
+def state_of(path: Path) -> State | None:
+    """Return what tells a file from what is written in its place; ``None`` where it is gone."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
 @dataclass(frozen=True)
 class OnnxFile:
     """An opened `.onnx` file.
@@ -65,6 +92,8 @@ class OnnxFile:
         Where the sidecars lie: as a rule the folder of ``path``.
     content
         The message as bytes where it is not what ``path`` holds: a mask was taken out of it.
+    opened
+        What the files were when they were opened.
     """
 
     path: Path
@@ -72,6 +101,7 @@ class OnnxFile:
     sidecars: tuple[str, ...]
     folder: Path
     content: bytes | None = None
+    opened: Opened | None = None
 
     @property
     def files(self) -> list[Path]:
@@ -85,10 +115,10 @@ class OnnxFile:
     @property
     def sha256(self) -> str:
         """SHA-256 of the file's bytes and then of each sidecar's own SHA-256, by their names."""
-        digest = hashlib.sha256(self.content or b"")
-        if self.content is None:
-            for chunk in chunks(self.path):
-                digest.update(chunk)
+        if self.content is None and self.opened is not None:
+            digest = self.opened.digest.copy()
+        else:
+            digest = hashlib.sha256(self.content or b"")
         for name in self.sidecars:
             # Of the sidecars' bytes in a row nobody could tell where one ends.
             digest.update(self.digests[name])
@@ -112,6 +142,21 @@ class OnnxFile:
             A sidecar is shorter than the model says.
         """
         return self._with(_is_small_outside)
+
+    def check_unchanged(self) -> None:
+        """Raise ModelError where a file is not what it was when it was opened.
+
+        Weights may have been read at any time since.
+        """
+        if self.opened is None:
+            return
+        for path, state in zip(self.files, self.opened.states, strict=True):
+            if state_of(path) == state:
+                continue
+            # Somebody may have touched it, or put the same there again.
+            same = path == self.path and sha256_of(path) == self.opened.digest.digest()
+            if not same:
+                raise ModelError(f"{path}: was changed while it was in use; run it again")
 
     def load_weights(self) -> ModelProto:
         """Return a copy of the model to work with: external weights read, or mapped if many.
@@ -188,8 +233,13 @@ def open_model(path: str | os.PathLike[str]) -> OnnxFile:
     try:
         if place.stat().st_size > MESSAGE_LIMIT:
             raise ModelError(f"{place}: is over 2 GiB, which no ONNX message is; is it a sidecar?")
+        # Before it is read: what is written meanwhile is to be noticed.
+        state = state_of(place)
         # Read as bytes: onnx.load would guess a text format from an unusual suffix.
-        model = onnx.load_model_from_string(place.read_bytes())
+        content = place.read_bytes()
+        digest = hashlib.sha256(content)
+        model = onnx.load_model_from_string(content)
+        del content
     except OSError as error:
         raise ModelError(f"{place}: can't be read ({error.strerror or error})") from error
     except DecodeError as error:
@@ -203,11 +253,13 @@ def open_model(path: str | os.PathLike[str]) -> OnnxFile:
     sidecars = tuple(sorted(_sidecar_names(model)))
     folder = folder_of(place, sidecars)
     found = {name: find_sidecar(place, folder, name) for name in sidecars}
+    states = (state, *map(state_of, found.values()))
     for sidecar in found.values():
         check_stored(sidecar)
     for tensor in filter(is_outside, iter_tensors(model)):
         check_claim(tensor, found[place_of(tensor).location])
-    return OnnxFile(place, lay_aside(model, place), sidecars, folder)
+    opened = Opened(digest, states)
+    return OnnxFile(place, lay_aside(model, place), sidecars, folder, opened=opened)
 
 
 def find_model_file(path: Path) -> Path:

@@ -29,7 +29,7 @@ from cloakify.onnxfile.walk import iter_tensors
 Changes = dict[str, dict[int, bytes]]
 
 
-def save_model(model: ModelProto, path: str | os.PathLike[str], source: OnnxFile) -> None:
+def save_model(model: ModelProto, path: str | os.PathLike[str], source: OnnxFile) -> bytes:
     """Write ``model`` to ``path``, whole or not at all, with the sidecars of ``source`` beside it.
 
     Equal messages give equal bytes. An old file at ``path`` is replaced in one step, whatever its
@@ -41,17 +41,23 @@ def save_model(model: ModelProto, path: str | os.PathLike[str], source: OnnxFile
         An edit of the source's message. Initializers that lie in sidecars there and hold their
         values here have been edited.
 
+    Returns
+    -------
+    bytes
+        SHA-256 of the file that was written, which another may have replaced since.
+
     Raises
     ------
     CloakifyError
         As :func:`~cloakify.onnxfile.places.check_places`; or the message is over protobuf's 2 GiB.
     ModelError
-        The source's sidecars can't be read any more, or have changed.
+        The source or its sidecars can't be read any more, or have changed.
     """
     target = Path(path)
     check_places([target], source.files)
     for name in source.sidecars:
         find_sidecar(source.path, source.folder, name)
+    source.check_unchanged()
     message, changes = _take_out(model, source)
     with ExitStack() as parts:
         names: dict[str, str] = {}
@@ -66,7 +72,9 @@ def save_model(model: ModelProto, path: str | os.PathLike[str], source: OnnxFile
         whole = parts.enter_context(Part(target))
         _write(_renamed(message, names), whole, target)
         whole.finish()
+        digest = sha256_of(whole.path)
         publish(whole, made)
+    return digest
 
 
 def _take_out(model: ModelProto, source: OnnxFile) -> tuple[ModelProto, Changes]:
@@ -131,11 +139,18 @@ def check_apart(source: OnnxFile, names: Collection[str]) -> None:
     ModelError
         There is one.
     """
-    # (sidecar, first byte, byte behind the last, is edited, name)
+    shared = find_shared(source, names)
+    if shared is not None:
+        raise ModelError(f"{source.path}: {shared}, so one can't be changed alone; use --emit mul")
+
+
+def find_shared(file: OnnxFile, names: Collection[str]) -> str | None:
+    """Say which of some initializers shares bytes of a sidecar with another tensor, if one does."""
+    # (sidecar, first byte, byte behind the last, is one of them, name)
     lying = []
-    for tensor in filter(is_outside, iter_tensors(source.model)):
+    for tensor in filter(is_outside, iter_tensors(file.model)):
         location = place_of(tensor).location
-        between = span(place_of(tensor), source.sidecar(location))
+        between = span(place_of(tensor), file.sidecar(location))
         lying.append((location, *between, tensor.name in names, tensor.name))
     lying.sort()
     reach: dict[tuple[str, bool], tuple[int, str]] = {}
@@ -143,11 +158,11 @@ def check_apart(source: OnnxFile, names: Collection[str]) -> None:
         for other in (True, False) if edited else (True,):
             last, neighbour = reach.get((location, other), (0, ""))
             if start < last:
-                raise ModelError(
-                    f"{source.path}: the weights {name!r} and {neighbour!r} lie in the same bytes "
-                    f"of {location!r}, so one can't be changed alone; use --emit mul"
+                return (
+                    f"the weights {name!r} and {neighbour!r} lie in the same bytes of {location!r}"
                 )
         reach[location, edited] = max(reach.get((location, edited), (0, "")), (end, name))
+    return None
 
 
 def _renamed(message: ModelProto, names: Mapping[str, str]) -> ModelProto:

@@ -10,6 +10,7 @@ from onnx import ModelProto, TensorProto
 from cloakify.onnxfile import OnnxFile
 from cloakify.onnxfile.mapped import is_mapped
 from cloakify.onnxfile.model_file import is_outside
+from cloakify.onnxfile.save import find_shared
 from cloakify.onnxfile.sidecars import chunks, place_of, span
 from cloakify.onnxfile.walk import iter_tensors
 
@@ -32,6 +33,10 @@ def align_sidecars(
         return model, [
             f"external weights are in {list(hardened.sidecars)}, not {list(source.sidecars)}"
         ]
+    # Otherwise what is passed over would be another weight's, too.
+    shared = [text for file in (source, hardened) if (text := find_shared(file, edited))]
+    if shared:
+        return model, shared[:1]
     # Those of edited weights, too: there are bytes that no weight reads.
     pairs = [
         (place_of(our).location, place_of(their).location)

@@ -28,6 +28,7 @@ from cloakify.experiment.outputs import check_outputs
 from cloakify.experiment.preflight import preflight
 from cloakify.experiment.scope import all_let_go
 from cloakify.experiment.subject import SOURCE, Subject
+from cloakify.experiment.unchanged import Watched
 from cloakify.numeric.arrays import evenly, in_chunks
 from cloakify.onnxfile import atomic_write
 from cloakify.printable import in_percent
@@ -98,6 +99,7 @@ def attack(
     engines = Engines("attack", setting, progress)
     experiment = open_experiment(classifier, data, setting, engines.label)
     subject = Subject([experiment])
+    watched = Watched(subject)
     target, dataset = subject.targets[SOURCE], experiment.dataset
     white_box = method.gradient == "white-box"
     engine = engines.on(subject)
@@ -117,6 +119,7 @@ def attack(
                 right[:, index] = part["right"]
                 if target.independent:
                     logits[:, index] = part["logits"]
+        watched.check()
         archive.put("y", experiment.labels)
         archive.put("index", dataset.rows)
         if inside is not None:

@@ -45,6 +45,7 @@ from cloakify.experiment.scope import all_let_go
 from cloakify.experiment.stage_times import StageTimes
 from cloakify.experiment.subject import Subject
 from cloakify.experiment.time_budget import within_time
+from cloakify.experiment.unchanged import Watched
 from cloakify.report.comparison import EvaluateReport, OtherThreats
 from cloakify.report.records import LabelAccuracy
 from cloakify.settings import DataOptions, EvaluateSetting
@@ -138,6 +139,7 @@ def evaluate(
         with clock.stage("others"):
             tell = counted(progress, "other threats", work_of(work.others))
             besides = [other_threats(subject, engine, job, tell) for job in work.others]
+    opened.watched.check()
     every = zip(probes, results, planted, fared, besides, strict=True)
     measured = [Measured(*each) for each in every]
     repeated = setting.replace(time_budget=None)
@@ -164,6 +166,8 @@ class _Opened:
     ----------
     subject
         The models with their samples.
+    watched
+        These, as they were when they were opened.
     given
         Attacked copies of these.
     engines, engine
@@ -173,6 +177,7 @@ class _Opened:
     """
 
     subject: Subject
+    watched: Watched
     given: Copies | None
     engines: Engines
     engine: Engine[Subject]
@@ -206,7 +211,8 @@ def _open(
     if attacked is not None:
         given = whole.copies(attacked).of(whole.dataset.distinct)
     subject = Subject([first, *(first.of(other) for other in classifiers[1:])], given)
-    return _Opened(subject, given, engines, engines.on(subject), whole.notes)
+    watched = Watched(subject)
+    return _Opened(subject, watched, given, engines, engines.on(subject), whole.notes)
 
 
 def _plan(

@@ -38,13 +38,14 @@ from cloakify.experiment.scope import all_let_go
 from cloakify.experiment.stage_times import StageTimes
 from cloakify.experiment.subject import SOURCE, Subject
 from cloakify.experiment.time_budget import within_time
+from cloakify.experiment.unchanged import Watched
 from cloakify.hardening.candidate import HardenedCandidate
 from cloakify.hardening.gate_layers import settled
 from cloakify.hardening.gate_method import find_gate_candidate
 from cloakify.hardening.mask_method import find_mask_candidate
 from cloakify.hardening.tuning_outlook import measure_tuning, outlook_of_tuning
 from cloakify.onnxfile import find_model_file, save_model
-from cloakify.report.records import GivenCopies, HardenReport
+from cloakify.report.records import FileRef, GivenCopies, HardenReport
 from cloakify.settings import HardenSetting
 from cloakify.settings.command_line import command_line
 
@@ -156,11 +157,15 @@ def harden(
             progress,
         )
     run.engine.finish()
+    run.watched.check(run.splits.fit, run.splits.select, run.splits.report)
     gate = missed_gate(run.setting, judged.accuracy.gain.adaptive.value, judged.verdict)
+    written = None
     if gate is None:
         with clock.stage("write"):
-            save_model(candidate.hardened.model, files.target, run.experiment.classifier.file)
-    written = None if gate else files.target
+            source = run.experiment.classifier.file
+            digest = save_model(candidate.hardened.model, files.target, source)
+            # What was written here: another run may have put its own in the same place by now.
+            written = FileRef(str(files.target), digest.hex())
     repeated = asked.replace(effort=run.setting.evaluation.effort, time_budget=None)
     named = {"data": data, "attacked": attacked, "unlabelled": unlabelled, "output": output}
     report = harden_report(
@@ -180,7 +185,8 @@ def harden(
     report = structs.replace(report, engine=run.engines.took_part, notes=told_of)
     class_names = run.experiment.dataset.class_names
     notes = (*run.notes, *candidate.remarks)
-    return HardenResult(report, written, gate, notes, class_names, candidate.interrupted)
+    made = None if gate else files.target
+    return HardenResult(report, made, gate, notes, class_names, candidate.interrupted)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,6 +218,7 @@ class _Run:
     setting: HardenSetting
     experiment: Experiment
     subject: Subject
+    watched: Watched
     engines: Engines
     engine: Engine[Subject]
     splits: Splits
@@ -261,6 +268,7 @@ def _open(files: _Files, setting: HardenSetting, progress: Progress) -> _Run:
     given = None if files.attacked is None else experiment.copies(files.attacked)
     needs_head = classifier.search.head is not None
     subject = Subject([experiment], given, further, masked=not tuned, needs_head=needs_head)
+    watched = Watched(subject)
     engine, target = engines.on(subject), subject.targets[SOURCE]
     setting = _with_state(setting)
     white_box = follows_gradient(setting)
@@ -273,6 +281,7 @@ def _open(files: _Files, setting: HardenSetting, progress: Progress) -> _Run:
         setting=setting,
         experiment=replace(experiment, setting=setting),
         subject=subject,
+        watched=watched,
         engines=engines,
         engine=engine,
         splits=splits,

@@ -123,6 +123,18 @@ def test_a_sidecar_outside_the_folder_is_refused(external, tmp_path, location):
         open_model(external(location, make=False))
 
 
+def test_an_absolute_path_into_the_folder_is_refused(external):
+    path = external("weights")
+    model = onnx.load(path, load_external_data=False)
+    for tensor in model.graph.initializer:
+        for entry in tensor.external_data:
+            if entry.key == "location":
+                entry.value = str(path.parent / entry.value)
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(ModelError, match="an absolute path; ONNX wants one below"):
+        open_model(path)
+
+
 def test_a_link_out_of_the_folder_is_refused(external, tmp_path):
     (tmp_path / "secret").write_bytes(b"\x00" * 48)
     path = external("weights", make=False)

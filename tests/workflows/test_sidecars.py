@@ -14,13 +14,15 @@ from cloakify.experiment.classifier import open_classifier
 from cloakify.graph.analysis.gate_sites import find_gate_sites
 from cloakify.graph.analysis.head_search import find_head
 from cloakify.graph.edit.mask import insert_mask, mask_digest
-from cloakify.onnxfile import open_model, read_metadata, save_model
+from cloakify.onnxfile import open_model, read_metadata, save_model, write_metadata
 from cloakify.settings import HardenSetting
 from cloakify.workflows.harden import harden
 from cloakify.workflows.inspect import inspect
 from cloakify.workflows.verify import verify
 from tests.support.fragile import EPS, write_fragile
+from tests.support.gate_models import filled
 from tests.support.hardening import made_from
+from tests.support.tuned_files import tuned
 
 # The answer is the mean of two layers' scores, which are put beside each other along axes that are
 # inputs of the graph's nodes.
@@ -203,3 +205,55 @@ def test_bytes_that_move_from_one_sidecar_to_the_next(tmp_path: Path) -> None:
     second.write_bytes(moved[16:] + rest)
     found = verify(hardened, source, "cpu").faults
     assert found == tuple(f"the external weights in '{name}.data' differ" for name in "ab")
+
+
+# `k` shows on samples that nobody tries.
+SHARING = """
+<ir_version: 8, opset_import: ["" : 17]>
+net (float[N, 4] x, float[4, 6] w, float[6] b, float[6] k, float[6, 3] v, float[3] c)
+    => (float[N, 3] y)
+<float t = {1000.0}>
+{
+    hidden = Gemm (x, w, b)
+    active = Tanh (hidden)
+    over = Sub (hidden, t)
+    seldom = Relu (over)
+    added = Mul (seldom, k)
+    features = Add (active, added)
+    y = Gemm (features, v, c)
+}"""
+
+
+@pytest.mark.parametrize("given", ["the source", "the hardened file", "both"])
+@pytest.mark.parametrize("at", [0, 4])
+def test_weights_that_share_the_bytes_of_edited_ones(tmp_path: Path, given: str, at: int) -> None:
+    """What is edited for one weight is changed for the other, too: that is no mere set of gates."""
+    whole = tmp_path / "whole.onnx"
+    onnx.save(filled(SHARING), whole)
+    source = beside(onnx.load(whole), tmp_path / "source.onnx")
+    hardened = beside(tuned(whole, "fold"), tmp_path / "hardened.onnx")
+    made_of(hardened, source)
+    assert verify(hardened, source, "cpu").faults == ()
+    if given != "the hardened file":
+        share(source, at)
+    if given != "the source":
+        share(hardened, at)
+    made_of(hardened, source)
+    assert verify(hardened, source, "cpu").faults
+
+
+def made_of(hardened: Path, source: Path) -> None:
+    """Have a file say that it was made from that one."""
+    message = onnx.load(hardened, load_external_data=False)
+    write_metadata(message, {**read_metadata(message), "source.sha256": open_model(source).sha256})
+    hardened.write_bytes(message.SerializeToString())
+
+
+def share(path: Path, at: int) -> None:
+    """Have `k` lie where `b` does, or so many bytes on, with the values that it finds there."""
+    message = onnx.load(path, load_external_data=False)
+    tensors = {tensor.name: tensor for tensor in message.graph.initializer}
+    said = {entry.key: entry for entry in tensors["k"].external_data}
+    (begin,) = (int(e.value) for e in tensors["b"].external_data if e.key == "offset")
+    said["offset"].value = str(begin + at)
+    path.write_bytes(message.SerializeToString())
