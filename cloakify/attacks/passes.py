@@ -151,7 +151,7 @@ def lane_sizes(batch_size: int, *, fixed: bool) -> list[int]:
 
     How many are left falls slowly, and is never long what another graph would be built for.
     """
-    return sorted({*part_sizes(batch_size, fixed=fixed)[:: PARTS - 1]})
+    return part_sizes(batch_size, fixed=fixed)[:: PARTS - 1]
 
 
 def forward_size(samples: int, batch_size: int, device: Device) -> int:

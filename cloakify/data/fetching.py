@@ -243,6 +243,7 @@ def _too_large(url: str, size: int, limit: int, folder: Path) -> str:
 
 
 def amount(size: int) -> str:
+    """Write a number of bytes as people read it: ``1.5 GB``."""
     for unit, bytes_of in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if size >= bytes_of:
             return f"{size / bytes_of:.1f} {unit}"

@@ -91,7 +91,7 @@ class TunedGates:
             told.append(f"interrupted after {state.step} steps; the best gates so far are kept")
         if state.attack_steps > self.plan.attack_steps:
             told.append(
-                f"gates that withstand a step of the attack fall to PGD: tuned on "
+                "gates that withstand a step of the attack fall to PGD: tuned on "
                 f"{state.attack_steps} steps"
             )
         if choice.strength < 1:

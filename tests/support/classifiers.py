@@ -52,10 +52,14 @@ def mlp_classifier(seed: int, features: int, classes: int, width: int = 16) -> M
 
 
 def target_of(
-    model: ModelProto, batch_size: int = 16, threads: int = 2, wanted: Wanted | None = None
+    model: ModelProto,
+    batch_size: int = 16,
+    threads: int = 2,
+    wanted: Wanted | None = None,
+    needs_head: bool = True,
 ) -> Target:
     """Open a model on so many cores of the CPU."""
-    found = find_classifier(model, wanted)
+    found = find_classifier(model, wanted, needs_head=needs_head)
     scores = found.scores
     model = with_class_scores(model, found)
     return Target(

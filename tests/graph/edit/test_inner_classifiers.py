@@ -8,11 +8,9 @@ import onnxruntime as ort
 import pytest
 from onnx import ModelProto
 
-from cloakify.attacks import Target
 from cloakify.graph.analysis.classifier_search import find_classifier
-from cloakify.graph.analysis.inputs import find_input
 from cloakify.graph.edit.class_logits import with_class_scores
-from cloakify.runtime import resolve_device
+from tests.support.classifiers import target_of
 from tests.support.support_vectors import Machine
 
 FEATURES, CLASSES = 4, 3
@@ -54,14 +52,7 @@ def test_gradients_are_those_of_the_shipped_answers(name: str, transform: str) -
     model = model_of(BODIES[name], transform)
     session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     y = session.run(None, {"x": X})[0].argmax(axis=1)
-    search = find_classifier(model, needs_head=False)
-    target = Target(
-        with_class_scores(model, search),
-        find_input(model),
-        search.scores,
-        resolve_device("cpu"),
-        16,
-    )
+    target = target_of(model, needs_head=False)
     found = target.evaluate(X, y)
     logits = target.logits(X)
 
@@ -139,14 +130,7 @@ def test_support_vectors_inside_are_their_coupled_probabilities(
     """Logits and gradients against the paper's iteration, carried to its end in double."""
     machine = Machine(classes, kernel, platt=True, seed=classes)
     model, top = with_support_vectors(machine, name)
-    search = find_classifier(model, needs_head=False)
-    target = Target(
-        with_class_scores(model, search),
-        find_input(model),
-        search.scores,
-        resolve_device("cpu"),
-        16,
-    )
+    target = target_of(model, needs_head=False)
 
     def log_answers(x: np.ndarray) -> np.ndarray:
         p, direct = machine.probabilities(x), x @ top[-FEATURES:]
