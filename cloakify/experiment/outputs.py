@@ -10,7 +10,8 @@ from cloakify.data import Samples
 from cloakify.data.patterns import is_pattern, matching
 from cloakify.data.program import script_of
 from cloakify.experiment.classifier import Classifier
-from cloakify.onnxfile import check_places
+from cloakify.experiment.scope import current
+from cloakify.onnxfile import check_places, claimed
 from cloakify.settings.urls import own_file, url_of
 
 AnyPath = str | os.PathLike[str]
@@ -21,6 +22,7 @@ def check_outputs(
     classifiers: Sequence[Classifier],
     *samples: Samples | None,
     read: Iterable[AnyPath] = (),
+    claim: bool = False,
 ) -> None:
     """Refuse outputs in places that can't be written to, or that hold what is read.
 
@@ -36,13 +38,15 @@ def check_outputs(
         Data that are: files, folders, patterns of such, or what yields them; ``None`` for none.
     read
         Other files.
+    claim
+        Whether to keep other runs from writing there until this one ends.
 
     Raises
     ------
     DataError
         A pattern stands for nothing.
     CloakifyError
-        See :func:`~cloakify.onnxfile.check_places`.
+        See :func:`~cloakify.onnxfile.check_places` and :func:`~cloakify.onnxfile.claimed`.
     """
     inputs = [path for classifier in classifiers for path in classifier.file.files]
     written = [Path(path) for path in outputs if path is not None]
@@ -62,6 +66,8 @@ def check_outputs(
         else:
             inputs.append(path)
     check_places(written, inputs)
+    if claim:
+        current().stack.enter_context(claimed(written))
 
 
 def _path(samples: Samples | None) -> Path | None:

@@ -157,10 +157,7 @@ def tune_gates(
     sites = sites_for(experiment.classifier.file.outline, experiment, setting)
     work = GateWork(subject, engine, sites, plan)
     name = _name_of_run(subject, setting, plan)
-    state = None
     kept = setting.tuning.state
-    if kept is not None and kept.exists():
-        state = load_state(kept, name)
 
     def keep(current: TuningState) -> None:
         if kept is not None:
@@ -177,6 +174,9 @@ def tune_gates(
     evaluator = GateEvaluator(work, parameters, experiment.labels, held_out)
     course = Course([np.concatenate([fold, extra]) for fold in folds], plan)
     work.remember(course)
+    state = None
+    if kept is not None and kept.exists():
+        state = load_state(kept, name, (len(folds), len(parameters.neutral)))
     outcome = tune(
         work.learn,
         course,

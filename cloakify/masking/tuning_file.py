@@ -46,8 +46,15 @@ def save_state(state: TuningState, path: str | os.PathLike[str], name: str) -> N
         )
 
 
-def load_state(path: str | os.PathLike[str], name: str) -> TuningState:
+def load_state(path: str | os.PathLike[str], name: str, shape: tuple[int, int]) -> TuningState:
     """Read what :func:`save_state` wrote.
+
+    Parameters
+    ----------
+    name
+        What the run is of, as it was saved.
+    shape
+        How many folds and parameters there are.
 
     Raises
     ------
@@ -73,7 +80,8 @@ def load_state(path: str | os.PathLike[str], name: str) -> TuningState:
                 arrays["steps"], arrays["thetas"], arrays["metrics"], strict=True
             )
         )
-        _check_numbers(arrays)
+        if saved_name == name:
+            _check_numbers(arrays, shape)
     except _DAMAGED as error:
         raise DataError(
             f"{path}: holds no state of a tuning run ({error}); remove it to start anew"
@@ -91,11 +99,11 @@ def _check_size(archive: ZipFile, size: int) -> None:
         raise ValueError("it claims to unpack to more than it holds")
 
 
-def _check_numbers(arrays: Mapping[str, Doubles]) -> None:
-    """Raise ValueError where arrays do not fit each other, or hold what is no number."""
+def _check_numbers(arrays: Mapping[str, Doubles], shape: tuple[int, int]) -> None:
+    """Raise ValueError where arrays do not fit each other or the run, or hold what is no number."""
     adams, thetas = arrays["adams"], arrays["thetas"]
-    folds, kinds, count = adams.shape
-    if kinds != 3 or thetas.shape != (len(arrays["steps"]), folds, count):
+    folds, count = shape
+    if adams.shape != (folds, 3, count) or thetas.shape != (len(arrays["steps"]), folds, count):
         raise ValueError("its arrays do not fit each other")
     numbers = [each for name, each in arrays.items() if name != "name"]
     if not all(np.isfinite(each).all() for each in numbers):

@@ -1,6 +1,7 @@
 """An `.onnx` file on disk: open it, save it whole, name its content, compare two of them."""
 
 from cloakify.onnxfile.atomic import atomic_write
+from cloakify.onnxfile.claims import claimed
 from cloakify.onnxfile.class_names import class_names, parse_names
 from cloakify.onnxfile.diff import Difference, compare_models
 from cloakify.onnxfile.metadata import METADATA_PREFIX, read_metadata, write_metadata
@@ -17,6 +18,7 @@ __all__ = [
     "atomic_write",
     "check_apart",
     "check_places",
+    "claimed",
     "class_names",
     "compare_models",
     "find_model_file",

@@ -87,7 +87,7 @@ class Part:
                     self._named = False
                     continue
                 self._lock = _lock(handle)
-                if _is_name_of(self.path, handle):
+                if is_name_of(self.path, handle):
                     raw = _Raw(handle, target)
                     self.file = io.BufferedWriter(raw)
                     self._raw = raw
@@ -237,7 +237,7 @@ else:
             return
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            dead = _is_name_of(path, handle)
+            dead = is_name_of(path, handle)
         except OSError:
             dead = False
         try:
@@ -246,7 +246,7 @@ else:
             os.close(handle)
 
 
-def _is_name_of(path: Path, handle: int) -> bool:
+def is_name_of(path: Path, handle: int) -> bool:
     """Tell whether a name still stands for an open file."""
     try:
         return os.path.samestat(os.lstat(path), os.fstat(handle))

@@ -100,6 +100,11 @@ class EngineOptions(Group, frozen=True, kw_only=True):
             raise UsageError(f"--shard takes one of {count} parts, not part {number}")
         return int(number) - 1, int(count)
 
+    @property
+    def alone(self) -> bool:
+        """Whether the outputs are this run's: one that does a part stops before it writes any."""
+        return self.shard is None
+
     def check_together(self) -> None:
         """Raise UsageError where one of them has no use without another."""
         if self.shard is not None and self.resume is None:

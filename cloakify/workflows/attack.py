@@ -95,7 +95,8 @@ def attack(
         raise UsageError(f"-o takes an .npz file, not {path.name!r}")
     method = chosen_attack(setting)
     classifier = open_classifier(model, setting.model, needs_head=False)
-    check_outputs([path], [classifier], data, read=setting.data.read)
+    alone = setting.engine.alone
+    check_outputs([path], [classifier], data, read=setting.data.read, claim=alone)
     engines = Engines("attack", setting, progress)
     experiment = open_experiment(classifier, data, setting, engines.label)
     subject = Subject([experiment])

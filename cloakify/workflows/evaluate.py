@@ -202,7 +202,14 @@ def _open(
     # What is wrong with these is said before anything is read.
     chosen_attacks(setting)
     classifiers = [open_classifier(path, setting.model, needs_head=False) for path in paths]
-    check_outputs(reports, classifiers, data, attacked, read=setting.data.read)
+    check_outputs(
+        reports,
+        classifiers,
+        data,
+        attacked,
+        read=setting.data.read,
+        claim=setting.engine.alone,
+    )
     _check_alike(classifiers, setting.data)
     engines = Engines("evaluate", setting, progress)
     whole = open_experiment(classifiers[0], data, setting.at(largest), engines.label)

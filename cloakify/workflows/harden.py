@@ -256,6 +256,7 @@ def _open(files: _Files, setting: HardenSetting, progress: Progress) -> _Run:
         files.attacked,
         files.unlabelled,
         read=setting.data.read,
+        claim=setting.engine.alone,
     )
     engines = Engines("harden", setting, progress)
     experiment = open_experiment(classifier, files.data, setting, engines.label)

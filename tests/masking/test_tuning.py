@@ -174,14 +174,16 @@ def test_a_stopped_run_goes_on_from_its_file(
 
     stopped = Bench(tmp_path, shifts=shifts, folds=folds)
     stopped.tune(plan, report=interrupt, keep=lambda state: save_state(state, path, "run"))
-    rest = Bench(tmp_path, shifts=shifts, folds=folds).tune(plan, state=load_state(path, "run"))
+    rest = Bench(tmp_path, shifts=shifts, folds=folds).tune(
+        plan, state=load_state(path, "run", whole.state.theta.shape)
+    )
     assert rest.state.theta.tobytes() == whole.state.theta.tobytes()
     assert [point.step for point in rest.state.checkpoints] == [0, 20, 40, 60]
     with pytest.raises(DataError, match="of another run"):
-        load_state(path, "other")
+        load_state(path, "other", (1, 2))
     path.write_bytes(b"no state")
     with pytest.raises(DataError, match="holds no state"):
-        load_state(path, "run")
+        load_state(path, "run", (1, 2))
 
 
 def test_folds_are_tuned_in_turns_each_on_its_own(tmp_path: Path) -> None:
