@@ -1,33 +1,34 @@
-"""What gates cost of clean accuracy, as the source itself expects it.
+"""What gates cost of clean accuracy, as the source and the gates themselves expect it.
 
 Counting right answers before and after says little on a few hundred samples: whether the one or the
 other answer is right where they differ is a matter of luck. What is expected of such a sample is
-not: the source's probabilities p tell it, once they are calibrated,
+not: calibrated probabilities p tell it,
 
     cost = Σ_x p(the source's answer | x) − p(the answer with gates | x),
 
-of which only the sample of x is left to chance (Rao-Blackwell). p is the softmax of β·logits, β the
-inverse temperature of the highest likelihood (Guo, Pleiss, Sun and Weinberger, arXiv 1706.04599).
-Where the labels are the source's own answers, β is as large as may be, and every changed answer
-counts as lost.
+of which only the sample of x is left to chance (Rao-Blackwell). p is the softmax of a · the
+source's logits + b · those with gates, with the a, b ≥ 0 of the highest likelihood: temperature
+scaling (Guo, Pleiss, Sun and Weinberger, arXiv 1706.04599) of a logarithmic opinion pool (Heskes,
+Selecting weighting factors in logarithmic opinion pools, NIPS 1997). The source alone would hold
+nearly every other answer for wrong, and gates that make a model firmer are more often right where
+they disagree than it can know. Where the labels are the source's own answers, a is as large as may
+be, and every changed answer counts as lost.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
-from scipy.special import log_expit, log_softmax
+from scipy.optimize import minimize
+from scipy.special import expit, log_expit, log_softmax
 
 from cloakify.numeric.arrays import Array, Doubles, Labels
 from cloakify.numeric.judging import predicted, signs
 
-# Inverse temperatures that are tried; beyond, a probability is as good as certain, or as even.
-LEAST, MOST = 1 / 16, 16.0
-HALVINGS = 40
+# The largest weight that is tried; beyond, a probability is as good as certain.
+MOST = 16.0
 
 # In place of infinite logits, whose differences are no numbers.
-HUGE = 1e30
+HUGE = 1e6
 
 
 class CleanCost:
@@ -42,24 +43,54 @@ class CleanCost:
     """
 
     def __init__(self, logits: Array, labels: Labels) -> None:
-        self._logits = np.nan_to_num(logits.astype(np.float64), posinf=HUGE, neginf=-HUGE)
+        self._logits, self._labels = _finite(logits), labels
         self._independent = labels.ndim == 2
-        self.inverse_temperature = _most_likely(self._logits, labels)
-        self._most = self._probability(self._answers(logits))
+        self._answers = predicted(logits, independent=self._independent)
 
-    def of(self, logits: Array) -> Doubles:
+    def weights(self, logits: Array) -> Doubles:
+        """Return the weights of the source's logits and of these, [2], by which labels are likely.
+
+        Parameters
+        ----------
+        logits
+            With gates, [n, C], which have not been tuned on the samples: what is learned by heart
+            would seem to be sure.
+        """
+        pair = (self._logits, _finite(logits))
+
+        def unlikely(weights: Doubles) -> tuple[float, Doubles]:
+            mixed = weights[0] * pair[0] + weights[1] * pair[1]
+            likely = log_likelihood(mixed, self._labels).mean()
+            slope = _slope(mixed, self._labels)
+            return -likely, -np.array([(slope * each).sum() for each in pair]) / len(mixed)
+
+        found = minimize(
+            unlikely,
+            np.array([1.0, 0.0]),
+            jac=True,
+            method="L-BFGS-B",
+            bounds=[(0.0, MOST)] * 2,
+            options={"ftol": 1e-13, "gtol": 1e-9},
+        )
+        return np.asarray(found.x, np.float64)
+
+    def of(self, logits: Array, weights: Doubles) -> Doubles:
         """Return for each sample by how much its answer by these logits is less likely, [n].
 
         No numbers are no answer.
+
+        Parameters
+        ----------
+        logits
+            With gates, [n, C].
+        weights
+            See :meth:`weights`.
         """
-        likely = self._probability(self._answers(logits))
-        return self._most - np.where(np.isnan(logits).any(axis=1), 0.0, likely)
-
-    def _answers(self, logits: Array) -> Labels:
-        return predicted(logits, independent=self._independent)
-
-    def _probability(self, answers: Labels) -> Doubles:
-        return np.exp(log_likelihood(self.inverse_temperature * self._logits, answers))
+        mixed = weights[0] * self._logits + weights[1] * _finite(logits)
+        answers = predicted(logits, independent=self._independent)
+        lost = np.exp(log_likelihood(mixed, self._answers))
+        kept = np.exp(log_likelihood(mixed, answers))
+        return lost - np.where(np.isnan(logits).any(axis=1), 0.0, kept)
 
 
 def log_likelihood(logits: Doubles, answers: Labels) -> Doubles:
@@ -69,18 +100,14 @@ def log_likelihood(logits: Doubles, answers: Labels) -> Doubles:
     return np.asarray(log_softmax(logits, axis=1)[np.arange(len(answers)), answers])
 
 
-def _most_likely(logits: Doubles, labels: Labels) -> float:
-    """Return the inverse temperature of the highest likelihood, which is concave in it."""
-    low, high = LEAST, MOST
-    for _ in range(HALVINGS):
-        middle = (low + high) / 2
-        if _rises(lambda beta: log_likelihood(beta * logits, labels).sum(), middle):
-            low = middle
-        else:
-            high = middle
-    return (low + high) / 2
+def _slope(logits: Doubles, answers: Labels) -> Doubles:
+    """Return the gradient of :func:`log_likelihood` of all samples, in the logits."""
+    if answers.ndim == 2:
+        return np.asarray(answers - expit(logits))
+    slope: Doubles = -np.exp(log_softmax(logits, axis=1))
+    slope[np.arange(len(answers)), answers] += 1
+    return slope
 
 
-def _rises(function: Callable[[float], float], at: float) -> bool:
-    step = 1e-4 * at
-    return function(at + step) > function(at - step)
+def _finite(logits: Array) -> Doubles:
+    return np.nan_to_num(logits.astype(np.float64), posinf=HUGE, neginf=-HUGE)

@@ -28,7 +28,8 @@ class GateMetrics:
         Under that one step.
     lost, doubt
         How many right clean answers the gates are expected to cost, and how many more are allowed
-        for: a standard error, or a quarter of one (:mod:`~cloakify.masking.clean_cost`).
+        for: a standard error, or none where gates of folds were tried in place of those of all
+        samples (:mod:`~cloakify.masking.clean_cost`).
     """
 
     count: int

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cloakify.masking.clean_cost import LEAST, MOST, CleanCost
+from cloakify.masking.clean_cost import MOST, CleanCost
 
 RIGHT = 20000
+
+Draw = Callable[..., tuple[np.ndarray, np.ndarray]]
 
 
 def classes(
@@ -32,41 +36,59 @@ def several(
 
 @pytest.mark.parametrize("draw", [classes, several])
 @pytest.mark.parametrize("beta", [0.4, 1.0, 1.7])
-def test_the_expected_cost_is_what_labels_show(draw: object, beta: float) -> None:
+def test_the_expected_cost_is_what_labels_show(draw: Draw, beta: float) -> None:
     rng = np.random.default_rng(0)
-    logits, labels = draw(rng, beta)  # type: ignore[operator]
+    logits, labels = draw(rng, beta)
     cost = CleanCost(logits, labels)
-    assert cost.inverse_temperature == pytest.approx(beta, rel=0.05)
     other = logits + rng.normal(0, 1, logits.shape).astype(np.float32)
-    costs = cost.of(other)
-    if labels.ndim == 1:
-        lost = (logits.argmax(axis=1) == labels) * 1.0 - (other.argmax(axis=1) == labels)
-    else:
-        lost = (((z > 0) == labels).all(axis=1) * 1.0 for z in (logits, other))
-        lost = next(lost) - next(lost)
+    weights = cost.weights(other)
+    assert weights == pytest.approx([beta, 0], rel=0.05, abs=0.05)
+    costs, lost = cost.of(other, weights), right(logits, labels) - right(other, labels)
     # Labels tell the same on so many samples, and scatter far more.
     assert costs.mean() == pytest.approx(lost.mean(), abs=4 * lost.std() / RIGHT**0.5)
     assert costs.std() < 0.7 * lost.std()
 
 
-@settings(max_examples=30)
-@given(st.floats(-8, 8), st.integers(0, 2**32 - 1), st.booleans())
-def test_logits_of_another_scale_have_another_temperature(
-    octaves: float, seed: int, independent: bool
-) -> None:
-    """So that the product is the same, from a sixteenth to sixteen."""
-    logits, labels = (several if independent else classes)(np.random.default_rng(seed), 1.0, 300)
-    alone = CleanCost(logits, labels).inverse_temperature
-    scale = np.float32(2**octaves)
-    found = CleanCost(scale * logits, labels).inverse_temperature
-    assert found == pytest.approx(np.clip(alone / scale, 1 / 16, 16), rel=1e-3)
-    # It is the likeliest, but for the ends.
-    if 0.99 * found > 1 / 16 and 1.01 * found < 16:
-        below, there, above = (
-            likelihood(part * found * scale * logits.astype(float), labels)
-            for part in (0.99, 1, 1.01)
-        )
-        assert there >= max(below, above)
+@pytest.mark.parametrize("draw", [classes, several])
+def test_what_gates_know_better_is_no_loss(draw: Draw) -> None:
+    """Labels are drawn by what either knows a part of: the source by itself would be too sure."""
+    rng = np.random.default_rng(1)
+    truth, labels = draw(rng, 1.0)
+    noise = [rng.normal(0, 1, truth.shape).astype(np.float32) for _ in range(2)]
+    logits, other = truth + noise[0], truth + 1.2 * noise[1]
+    cost = CleanCost(logits, labels)
+    weights = cost.weights(other)
+    lost = right(logits, labels) - right(other, labels)
+    doubt = lost.std() / RIGHT**0.5
+    assert cost.of(other, weights).mean() == pytest.approx(lost.mean(), abs=4 * doubt)
+    alone = cost.weights(logits).sum()
+    assert cost.of(other, np.array([alone, 0])).mean() > lost.mean() + 15 * doubt
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.floats(-4, 4), st.integers(0, 2**32 - 1), st.booleans())
+def test_the_weights_are_the_likeliest(octaves: float, seed: int, independent: bool) -> None:
+    """Of logits of any scale, by the likelihood of their neighbours."""
+    rng = np.random.default_rng(seed)
+    logits, labels = (several if independent else classes)(rng, 1.0, 300)
+    scale = 2**octaves
+    pair = [scale * logits, scale * (logits + rng.normal(0, 1, logits.shape))]
+    found = CleanCost(pair[0], labels).weights(pair[1])
+    assert (found >= 0).all() and (found <= MOST).all()
+
+    def mixed(weights: np.ndarray) -> float:
+        return likelihood(weights[0] * pair[0] + weights[1] * pair[1], labels)
+
+    at = mixed(found)
+    for turn in np.linspace(0, 2 * np.pi, 16, endpoint=False):
+        step = 0.02 / scale * np.array([np.cos(turn), np.sin(turn)])
+        assert mixed(np.clip(found + step, 0, MOST)) <= at + 1e-6 * abs(at)
+
+
+def right(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    if labels.ndim == 1:
+        return (logits.argmax(axis=1) == labels) * 1.0
+    return ((logits > 0) == labels).all(axis=1) * 1.0
 
 
 def likelihood(logits: np.ndarray, labels: np.ndarray) -> float:
@@ -78,20 +100,22 @@ def likelihood(logits: np.ndarray, labels: np.ndarray) -> float:
 
 
 @given(st.integers(0, 2**32 - 1))
-def test_the_source_itself_costs_nothing_and_no_other_answer_gains(seed: int) -> None:
+def test_the_source_itself_costs_nothing_and_no_other_answer_gains_by_it(seed: int) -> None:
     rng = np.random.default_rng(seed)
     logits = rng.normal(0, 3, (30, 4)).astype(np.float32)
     cost = CleanCost(logits, rng.integers(0, 4, 30))
-    assert (cost.of(logits * 2) == 0).all()
-    assert (cost.of(rng.normal(0, 3, (30, 4)).astype(np.float32)) >= 0).all()
-    assert LEAST <= cost.inverse_temperature <= MOST
+    assert (cost.of(logits * 2, cost.weights(logits * 2)) == 0).all()
+    weights = np.array([rng.uniform(0, 2), 0])
+    assert (cost.of(rng.normal(0, 3, (30, 4)).astype(np.float32), weights) >= 0).all()
 
 
 def test_what_is_no_number_is_no_answer() -> None:
     logits = np.array([[3, 0], [0, 3], [np.inf, 0], [-np.inf, 0]], np.float32)
     cost = CleanCost(logits, np.array([0, 1, 0, 1]))
-    assert (cost.of(logits) == 0).all()
-    lost = cost.of(np.full_like(logits, np.nan))
+    weights = cost.weights(logits)
+    assert (cost.of(logits, weights) == 0).all()
+    none = np.full_like(logits, np.nan)
+    lost = cost.of(none, cost.weights(none))
     assert (lost > 0.9).all() and (lost <= 1).all()
 
 
@@ -99,6 +123,7 @@ def test_against_its_own_answers_every_other_one_is_lost() -> None:
     rng = np.random.default_rng(0)
     logits = rng.normal(0, 3, (200, 4)).astype(np.float32)
     other = rng.normal(0, 3, (200, 4)).astype(np.float32)
-    found = CleanCost(logits, logits.argmax(axis=1)).of(other)
+    cost = CleanCost(logits, logits.argmax(axis=1))
+    found = cost.of(other, cost.weights(other))
     differ = logits.argmax(axis=1) != other.argmax(axis=1)
     assert found.sum() == pytest.approx(differ.sum(), rel=0.02)
