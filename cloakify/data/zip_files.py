@@ -17,9 +17,9 @@ from pathlib import Path
 from weakref import WeakValueDictionary, finalize
 
 from cloakify.data.bounds import MOST_SAMPLES, check_regular, check_unpacked
-from cloakify.data.fetching import amount, place_in, room
 from cloakify.data.naming import call, shown, some
 from cloakify.data.packed_folders import is_hidden
+from cloakify.data.room import amount, place_in, room_in
 from cloakify.data.source import Source
 from cloakify.errors import DataError
 from cloakify.printable import one_line
@@ -124,7 +124,7 @@ def _unpack(path: Path, inside: str, folder: Path) -> str:
             )
         size = sum(each.file_size for each in chosen)
         check_unpacked(size, os.stat(path).st_size, where)
-        free = room(folder)
+        free = room_in(folder)
         if size > free or len(chosen) > MOST_SAMPLES:
             raise DataError(
                 f"{where} unpacks to {len(chosen)} files and {amount(size)}, more than the "
