@@ -67,6 +67,9 @@ RAY = {"ray_address", "workers", "cpus_per_worker", "gpus_per_worker"}
 EXCLUDED = {
     frozenset({("gates", "position"), ("emit", "fold")}): "can't be folded",
     frozenset({("mask_ratio", 0.1), ("max_accuracy_drop", 0.05)}): "--max-accuracy-drop",
+    frozenset({("mask_ratio", 0.1), ("write_anyway", True)}): "written whatever its verdict",
+    frozenset({("precision", 2.5), ("report_limit", 7)}): "which --report-limit gives",
+    frozenset({("labels", "model"), ("accept_accuracy", True)}): "labels that the data give",
     frozenset({("rounds", 2), ("score", "margin")}): "--rounds is for --score auto",
     frozenset({("task", "single"), ("threshold", 0.4)}): "not for --task single",
     frozenset({("tf32", True), ("device", "cpu")}): "--tf32 is for an NVIDIA GPU",
