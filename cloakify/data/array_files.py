@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -199,8 +199,13 @@ def read_index(path: Path) -> NDArray[np.generic] | None:
     return open_npy(file).mapped() if file.is_file() else None
 
 
-def source_of(path: Path, x: StoredArray, y: StoredArray | None) -> ArraySource:
-    """Return the source of an array of samples and one of labels.
+def source_of(
+    path: Path,
+    x: StoredArray,
+    y: StoredArray | None,
+    labels_in: Callable[[StoredArray], tuple[Labels, tuple[str, ...] | None]] = read_labels_of,
+) -> ArraySource:
+    """Return the source of an array of samples and one of labels, which ``labels_in`` reads.
 
     Raises
     ------
@@ -216,5 +221,5 @@ def source_of(path: Path, x: StoredArray, y: StoredArray | None) -> ArraySource:
                 f"{y.where} has {y.shape[0]} labels but {x.where} has {x.shape[0]} samples: "
                 "give one label for each"
             )
-        labels, names = read_labels_of(y)
+        labels, names = labels_in(y)
     return ArraySource(path, x, labels, names)
