@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cloakify.data.naming import shown
+from cloakify.data.naming import shown, some
 from cloakify.errors import DataError
 
 _ARRAYS = (
@@ -124,6 +124,12 @@ def instead_of_images(folder: Path, names: list[str]) -> str:
     names
         Some of its files, the likeliest first.
     """
+    archives = [name for name in names if name.lower().endswith(".zip")]
+    if len(archives) > 1:
+        return (
+            f"; it holds archives ({some(archives)}): give one of them, or, if they are parts of "
+            f"one data set, '{shown(folder / '*.zip')}'"
+        )
     for name in names:
         path = folder / name
         known = described(path) if path.is_file() else None

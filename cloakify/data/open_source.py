@@ -24,7 +24,7 @@ from cloakify.data.request import Request
 from cloakify.data.source import RowSource, Source
 from cloakify.data.table import open_table
 from cloakify.data.tar import TarImages
-from cloakify.data.zip_files import open_zip, zip_at
+from cloakify.data.zip_files import is_zip, open_zips, zip_at
 from cloakify.errors import DataError
 from cloakify.settings.endings import SHARDS, TARS, TEXT_TABLES, ending, is_image
 
@@ -51,7 +51,8 @@ def open_source(path: Path, request: Request) -> Source:
         return _open_folder(path, request)
     packed = zip_at(path)
     if packed is not None:
-        return open_zip(*packed, lambda unpacked: open_source(unpacked, request))
+        archive, inside = packed
+        return open_zips(archive, [archive], inside, lambda place: open_source(place, request))
     if not os.path.exists(path):
         raise DataError(f"{shown(path)} does not exist: check the path")
     check_regular(path)
@@ -97,6 +98,9 @@ def _open_matching(path: Path, request: Request) -> Source:
         )
     if any(map(is_image, files)):
         return open_images(path, root(path), files, request)
+    if all(is_zip(Path(file)) for file in files):
+        archives = list(map(Path, files))
+        return open_zips(path, archives, "", lambda place: open_source(place, request))
     kinds = {ending(file): file for file in files}
     if len(kinds) > 1:
         first, second, *_ = kinds.values()
