@@ -5,6 +5,7 @@ A file is known by its first bytes, else by its ending; no more of it is read.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from cloakify.data.naming import shown, some
@@ -19,7 +20,12 @@ _TABLE = "save it as .csv (with a header) or .parquet"
 # By what files begin with; the longer first where one begins with another.
 _STARTS: tuple[tuple[bytes, str, str], ...] = (
     (b"\x89HDF\r\n\x1a\n", "HDF5", f"read it by h5py, and {_ARRAYS}"),
-    (b"MATLAB 5.0", "a MATLAB file", f"read it by scipy.io.loadmat, and {_ARRAYS}"),
+    (
+        b"MATLAB 5.0",
+        "a MATLAB file",
+        f"read it by scipy.io.loadmat, bring the samples' axis to the front, count classes from 0 "
+        f"on, and {_ARRAYS}",
+    ),
     (b"SQLite format 3\0", "a SQLite database", _TABLE),
     (b"Rar!", "a RAR archive", _UNPACK),
     (b"7z\xbc\xaf\x27\x1c", "a 7z archive", _UNPACK),
@@ -66,6 +72,14 @@ _ENDINGS: dict[str, tuple[str, str]] = {
 }
 
 
+# CIFAR-10's and CIFAR-100's binary versions.
+_CIFAR = re.compile(r"(data_batch_\d|test_batch|train|test)\.bin", re.IGNORECASE)
+_RECORDS = (
+    "rows of bytes without a header, as in the binary version of CIFAR",
+    "read it by numpy.fromfile and reshape (of CIFAR-10 each row is a label and 3072 pixels, "
+    f"[3, 32, 32]), and {_ARRAYS}",
+)
+
 # Endings of notes that lie beside anything.
 _ANYWHERE = (".txt", ".data", ".dat", ".json")
 
@@ -87,6 +101,8 @@ def described(path: Path) -> tuple[str, str] | None:
         if start.startswith(begins):
             return what, todo
     ending = path.suffix.lower()
+    if _CIFAR.fullmatch(path.name):
+        return _RECORDS
     if start[:2] == b"\x1f\x8b":
         return _ENDINGS[".gz"]
     if ending in _ENDINGS:

@@ -1,6 +1,6 @@
 """Labels in a file of their own: ``--labels FILE``, for samples of whatever form.
 
-- ``.npy``, or ``.npz`` with ``y``: in the order of the samples.
+- ``.npy``, or ``.npz`` with ``y`` or with one array: in the order of the samples.
 - ``.csv``, ``.tsv``, ``.jsonl``: a row for each sample, a column of labels by its name, and one of
   the samples' names (``file_name``, ``image``, ``id``, …); without such a one, in order. Without a
   header: names and labels, or labels alone. Labels may be columns of 0 and 1, one for each class.
@@ -120,9 +120,10 @@ def _of_array(path: Path) -> tuple[Labels, tuple[str, ...] | None]:
     if path.suffix.lower() == ".npy":
         return read_labels_of(open_npy(path, texts=True))
     archive = NpzFile(path)
-    name = Request("").label_of(archive.names(), shown(path))
+    names = archive.names()
+    name = names[0] if len(names) == 1 else Request("").label_of(names, shown(path))
     if name is None:
-        raise DataError(f"{shown(path)} holds {some(archive.names())}: call the labels 'y'")
+        raise DataError(f"{shown(path)} holds {some(names)}: call the labels 'y'")
     return read_labels_of(archive.open(name, texts=True))
 
 

@@ -22,6 +22,19 @@ X = np.random.default_rng(3).random((6, 1, 4, 4), dtype=np.float32)
 Y = np.array([0, 1, 2, 0, 1, 2])
 
 
+def test_files_of_one_array_each(tmp_path, spec):
+    """As KMNIST and Kuzushiji-49 are published."""
+    np.savez_compressed(tmp_path / "kmnist-test-imgs.npz", np.uint8(X * 255)[:, 0])
+    np.savez_compressed(tmp_path / "kmnist-test-labels.npz", np.uint8(Y))
+    images, labels = tmp_path / "kmnist-test-imgs.npz", tmp_path / "kmnist-test-labels.npz"
+    data = open_data(images, spec(1, 4, 4), PLAIN, labels=str(labels))
+    np.testing.assert_array_equal(data.labels, Y)
+    (batch,) = data.batches(batch_size=6)
+    np.testing.assert_array_equal(batch.x, np.float32(np.uint8(X * 255)) / np.float32(255))
+    with pytest.raises(DataError, match="holds no labels"):
+        open_data(images, spec(1, 4, 4), PLAIN)
+
+
 @pytest.fixture
 def load(tmp_path, spec):
     """Save arrays as .npz and read them back."""

@@ -45,7 +45,10 @@ FILES: dict[str, tuple[Callable[[Path], object], str]] = {
     "d.pkl": (content(pickle.dumps(Bomb(), 0)), "Python pickle.*never"),
     "d.pt": (zipped, "saved by torch.*weights_only"),
     "d.h5": (content(b"\x89HDF\r\n\x1a\n"), "HDF5.*h5py"),
-    "d.mat": (content(b"MATLAB 5.0 MAT-file"), "MATLAB.*loadmat"),
+    "d.mat": (
+        content(b"MATLAB 5.0 MAT-file"),
+        "MATLAB.*loadmat, bring the samples' axis to the front",
+    ),
     "d.db": (database, "SQLite.*csv"),
     "d.xlsx": (zipped, "spreadsheet.*csv"),
     "d.arff": (content(b"@relation r"), "ARFF.*loadarff"),
@@ -56,6 +59,7 @@ FILES: dict[str, tuple[Callable[[Path], object], str]] = {
     "d.bin.bz2": (content(b"BZh9"), "bzip2.*unpack"),
     "d.json": (content(b"[]"), "jsonl"),
     "d.data": (content(b"1,2"), "call it .csv"),
+    "data_batch_1.bin": (content(b"\3" * 3073), "binary version of CIFAR.*numpy.fromfile"),
     "d.bin": (content(b"\0\0\x08"), "no data that cloakify reads"),
     "empty": (content(b""), "no data that cloakify reads"),
 }
