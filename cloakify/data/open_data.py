@@ -217,4 +217,5 @@ def _feed(
         return ImageFeed(source, spec, preprocessing, fit, first)
     assert isinstance(source, RowSource)
     # Attacked copies of images have no range, either.
-    return RowFeed(source, spec, preprocessing, box, images=box is not None or fit.as_is)
+    images = box is not None or fit.as_is
+    return RowFeed(source, spec, preprocessing, box, images=images, bgr=fit.channels == "bgr")
