@@ -14,6 +14,9 @@ from cloakify.numeric.arrays import as_rows, floats
 # A sample of so many labels is no list of labels.
 MOST_LABELS = 100_000
 
+# Axes of an image.
+_OF_IMAGE = 3
+
 # Samples that an error names.
 _EXAMPLES = 3
 
@@ -189,6 +192,8 @@ def _raise_outside(
         hint = "pass --scale 255 if the model takes 0–255, else divide x by 255"
     else:
         hint = "pass the --scale, --mean and --std that x was preprocessed with"
+    if sample.ndim < _OF_IMAGE:
+        hint = f"pass --box none if these are no pixels; else {hint}"
     raise DataError(
         f"{where} holds values from {least:.4g} to {most:.4g}, but by the declared preprocessing "
         f"the model takes {float(low.min()):.4g} to {float(high.max()):.4g}: {hint}"
