@@ -5,7 +5,6 @@ A file is known by its first bytes, else by its ending; no more of it is read.
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 from cloakify.data.naming import shown, some
@@ -72,14 +71,6 @@ _ENDINGS: dict[str, tuple[str, str]] = {
 }
 
 
-# CIFAR-10's and CIFAR-100's binary versions.
-_CIFAR = re.compile(r"(data_batch_\d|test_batch|train|test)\.bin", re.IGNORECASE)
-_RECORDS = (
-    "rows of bytes without a header, as in the binary version of CIFAR",
-    "read it by numpy.fromfile and reshape (of CIFAR-10 each row is a label and 3072 pixels, "
-    f"[3, 32, 32]), and {_ARRAYS}",
-)
-
 # Endings of notes that lie beside anything.
 _ANYWHERE = (".txt", ".data", ".dat", ".json")
 
@@ -101,8 +92,6 @@ def described(path: Path) -> tuple[str, str] | None:
         if start.startswith(begins):
             return what, todo
     ending = path.suffix.lower()
-    if _CIFAR.fullmatch(path.name):
-        return _RECORDS
     if start[:2] == b"\x1f\x8b":
         return _ENDINGS[".gz"]
     if ending in _ENDINGS:

@@ -10,6 +10,7 @@ from cloakify.data.array_files import open_arrays, open_npy_file
 from cloakify.data.arrow_files import ArrowFiles
 from cloakify.data.bounds import check_regular
 from cloakify.data.chained import ChainedRows
+from cloakify.data.cifar import is_cifar, open_cifar
 from cloakify.data.data_folder import find_data
 from cloakify.data.folder import open_folder, open_images
 from cloakify.data.foreign import not_read
@@ -65,6 +66,8 @@ def open_source(path: Path, request: Request) -> Source:
         return _open_shards(path, [path], request)
     if kind in TEXT_TABLES:
         return open_table(path, request)
+    if is_cifar(path.name):
+        return open_cifar(path, request)
     if is_idx(path):
         return open_idx(path, request)
     raise not_read(path)

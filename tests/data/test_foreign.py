@@ -59,7 +59,7 @@ FILES: dict[str, tuple[Callable[[Path], object], str]] = {
     "d.bin.bz2": (content(b"BZh9"), "bzip2.*unpack"),
     "d.json": (content(b"[]"), "jsonl"),
     "d.data": (content(b"1,2"), "call it .csv"),
-    "data_batch_1.bin": (content(b"\3" * 3073), "binary version of CIFAR.*numpy.fromfile"),
+    "data_batch_1.bin": (content(b"\3" * 3074), "binary version of CIFAR-10 .*savez"),
     "d.bin": (content(b"\0\0\x08"), "no data that cloakify reads"),
     "empty": (content(b""), "no data that cloakify reads"),
 }
