@@ -5,6 +5,7 @@ A file is known by its first bytes, else by its ending; no more of it is read.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from cloakify.data.naming import shown, some
@@ -34,6 +35,13 @@ _STARTS: tuple[tuple[bytes, str, str], ...] = (
 _PICKLE = (
     "a Python pickle",
     f"loading one runs code, which cloakify never does; where you trust it, load it, and {_ARRAYS}",
+)
+# The Python versions of CIFAR-10 and CIFAR-100.
+_CIFAR = re.compile(r"data_batch_\d|test_batch|batches\.meta|train|test|meta")
+_CIFAR_PICKLE = (
+    _PICKLE[0],
+    "loading one runs code, which cloakify never does; take CIFAR's binary version, which is read, "
+    f"or, where you trust this one, load it, and {_ARRAYS}",
 )
 _TORCH = (
     "saved by torch",
@@ -100,7 +108,7 @@ def described(path: Path) -> tuple[str, str] | None:
         return _ENDINGS[".zip"]
     # Of protocols 2 to 5.
     if len(start) > 1 and start[0] == 0x80 and 2 <= start[1] <= 5:
-        return _PICKLE
+        return _CIFAR_PICKLE if _CIFAR.fullmatch(path.name) else _PICKLE
     return _ENDINGS[".tfrecord"] if ".tfrecord" in path.name.lower() else None
 
 
