@@ -25,11 +25,11 @@ from cloakify.data.room import amount, place_in, room_in
 from cloakify.data.source import Source
 from cloakify.errors import DataError
 from cloakify.printable import one_line
-from cloakify.settings.endings import ending
+from cloakify.settings.endings import ZIP, ending
 from cloakify.temporary import own_folder, remove_folder
 
 # Archives that are data nowhere but by themselves; tar files are shards.
-_NESTED = (".zip", ".rar", ".7z")
+_NESTED = (ZIP, ".rar", ".7z")
 # Bytes that are unpacked at once.
 _TOGETHER = 1 << 20
 
@@ -117,7 +117,7 @@ def _state(path: Path) -> tuple[Path, int, int]:
 def is_zip(path: Path) -> bool:
     """Tell whether a file is a zip archive: by its ending, or without one by its first bytes."""
     if path.suffix:
-        return ending(path.name) == ".zip"
+        return ending(path.name) == ZIP
     try:
         with open(path, "rb") as file:
             return file.read(4) == b"PK\3\4"

@@ -40,7 +40,10 @@ COLUMNS = (".parquet", ".arrow", ".feather")
 SHARDS = (*TARS, *COLUMNS)
 """Of files that may be several and count as one source."""
 
-ALL = (*IMAGES, *ARRAYS, *TEXT_TABLES, *SHARDS)
+ZIP = ".zip"
+"""Of archives that hold any of these."""
+
+ALL = (*IMAGES, *ARRAYS, *TEXT_TABLES, *SHARDS, ZIP, *COMPRESSED)
 """Of all of these; no model has one."""
 
 

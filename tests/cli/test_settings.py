@@ -207,7 +207,9 @@ def test_help_lists_every_option_under_a_heading(
 
 
 @pytest.mark.parametrize("verb", ["harden", "evaluate", "attack"])
-@pytest.mark.parametrize("name", ["b.JPG", "1.npz", "002.tar"])
+@pytest.mark.parametrize(
+    "name", ["b.JPG", "1.npz", "002.tar", "2.zip", "t10k-images-idx3-ubyte.gz", "b.csv.xz"]
+)
 def test_a_pattern_that_a_shell_wrote_out_is_told_of_as_such(
     verb: str, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
