@@ -126,6 +126,8 @@ def check_shared(
         )
     if run.tf32 and run.device in ("cpu", "openvino"):
         raise UsageError(f"--tf32 is for an NVIDIA GPU, not --device {run.device}")
+    if engine.gpus_per_worker and run.device in ("cpu", "openvino"):
+        raise UsageError(f"--gpus-per-worker has no use with --device {run.device}")
     if data.resize_to is not None and data.crop_pct is not None:
         raise UsageError("--resize-to and --crop-pct say the same thing: give one of them")
     for flag, value in (

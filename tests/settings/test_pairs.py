@@ -141,3 +141,11 @@ def test_a_pair_is_refused_by_what_it_is(pair: frozenset[tuple[str, Any]]) -> No
         if own.keys() & TUNED:
             own["method"] = "tuned"
         assert refused(HardenSetting, own) is None
+
+
+@pytest.mark.parametrize("device", ["cpu", "openvino", "cuda", "auto"])
+def test_gpus_are_for_devices_that_use_them(device: str) -> None:
+    given = {"engine": "ray", "device": device}
+    said = refused(HardenSetting, {**given, "gpus_per_worker": 0.5})
+    assert (said is not None) == (device in ("cpu", "openvino"))
+    assert refused(HardenSetting, {**given, "gpus_per_worker": 0.0}) is None
