@@ -105,6 +105,34 @@ def open_zips(
     return source
 
 
+def is_file(path: Path) -> bool:
+    """Tell whether a path leads to a file, or into an archive."""
+    return os.path.isfile(path) or zip_at(path) is not None
+
+
+@contextmanager
+def file_at(path: Path) -> Iterator[Path]:
+    """Yield where a file is: where it lies in an archive it is unpacked, and removed behind.
+
+    Raises
+    ------
+    DataError
+        The archive holds no such file; or see :func:`open_zips`.
+    """
+    packed = None if os.path.isfile(path) else zip_at(path)
+    if packed is None:
+        yield path
+        return
+    archive, inside = packed
+    found = _Unpacked()
+    try:
+        call(found.place, shown(archive))
+        _unpack(archive, [archive], inside, found.place)
+        yield found.place / inside
+    finally:
+        found.remove()
+
+
 def _let_go(_: _Unpacked) -> None:
     pass
 

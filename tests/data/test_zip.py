@@ -158,6 +158,35 @@ def test_a_file_of_images_in_an_archive_and_its_labels(tmp_path, temporary):
     assert len(data) == len(PIXELS) and "2 files" in data.notes[0]
 
 
+@pytest.mark.parametrize("name", ["train.csv", "labels.txt", "labels.npy"])
+def test_labels_that_lie_in_the_archive(tmp_path, temporary, name):
+    """As Kaggle has them: train/ with images, and train.csv beside it."""
+    folder = tmp_path / "folder"
+    (folder / "train").mkdir(parents=True)
+    lines = []
+    for number, pixels in enumerate(PIXELS):
+        (folder / "train" / f"{number:02}.png").write_bytes(png(pixels))
+        lines.append(f"{number:02}.png,{('cat', 'dog')[number % 2]}")
+    (folder / "train.csv").write_text("\n".join(["id,label", *lines]))
+    (folder / "labels.txt").write_text("\n".join(lines))
+    np.save(folder / "labels.npy", np.arange(12) % 2)
+    path = pack(folder, tmp_path / "archive.zip")
+    expected = open_data(folder / "train", SPEC, PLAIN, labels=str(folder / name))
+    for place in (path, path / "train") if name == "train.csv" else (path / "train",):
+        data = open_data(place, SPEC, PLAIN, labels=str(path / name))
+        np.testing.assert_array_equal(data.labels, expected.labels)
+        assert data.class_names == expected.class_names
+        assert data.sha256 == expected.sha256
+        del data
+        assert not os.listdir(temporary)
+    # What an error advises is so.
+    with pytest.raises(DataError, match=rf"by --labels {path}/train.csv, or"):
+        open_data(path, SPEC, PLAIN)
+    with pytest.raises(DataError, match=r"archive.zip holds no other.csv"):
+        open_data(path / "train", SPEC, PLAIN, labels=str(path / "other.csv"))
+    assert not os.listdir(temporary)
+
+
 def test_tar_files_in_an_archive_are_shards(tmp_path, temporary):
     folder = tmp_path / "folder"
     folder.mkdir()
