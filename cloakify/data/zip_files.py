@@ -175,7 +175,8 @@ def _unpack(path: Path, archives: Sequence[Path], inside: str, folder: Path) -> 
             for member in members:
                 _write(archive, member, place_in(folder, member.filename, shown(each)), each)
     several = "" if len(archives) == 1 else f"{len(archives)} archives, "
-    return f"{shown(path)} was unpacked ({several}{count} files, {amount(size)})"
+    files = f"{count} file{'s' * (count != 1)}"
+    return f"{shown(path)} was unpacked ({several}{files}, {amount(size)})"
 
 
 def _chosen(path: Path, inside: str) -> list[zipfile.ZipInfo]:
