@@ -203,9 +203,11 @@ def _chosen(path: Path, inside: str) -> list[zipfile.ZipInfo]:
 def _files(archive: zipfile.ZipFile, where: str) -> Iterator[zipfile.ZipInfo]:
     """Yield the members that are files, but for hidden ones."""
     for member in archive.infolist():
+        # Its own way to tell folders takes no name without letters.
+        is_folder = member.filename.endswith("/")
         name = member.filename = member.filename.removeprefix("./")
         # To lead elsewhere is not to be hidden: that is refused.
-        if member.is_dir() or (is_hidden(name) and ".." not in name.split("/")):
+        if is_folder or (is_hidden(name) and ".." not in name.split("/")):
             continue
         shown_name = f"{where} member {shown(name)}"
         kind = stat.S_IFMT(member.external_attr >> 16)

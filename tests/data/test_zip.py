@@ -237,6 +237,26 @@ def test_parts_that_can_not_be_put_together(tmp_path, temporary):
     assert not os.listdir(temporary)
 
 
+def test_a_name_of_nothing_is_refused(tmp_path, temporary):
+    """Behind a zero nothing of a name is read."""
+    path = tmp_path / "archive.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("QQQQ.png", png(PIXELS[0]))
+    path.write_bytes(path.read_bytes().replace(b"QQQQ.png", b"\0QQQ.png"))
+    with pytest.raises(DataError, match=r"called '', which is no name for a file"):
+        open_data(path, SPEC, PLAIN)
+    assert not os.listdir(temporary)
+
+
+def test_entries_of_folders_are_passed_over(tmp_path, temporary):
+    folders(tmp_path / "folder")
+    path = pack(tmp_path / "folder", tmp_path / "archive.zip")
+    with zipfile.ZipFile(path, "a") as archive:
+        for name in ("./", "cat/", "./dog/"):
+            archive.writestr(zipfile.ZipInfo(name), b"")
+    assert open_data(path, SPEC, PLAIN).sha256 == open_data(tmp_path / "folder", SPEC, PLAIN).sha256
+
+
 def test_what_is_read_twice_is_unpacked_once(tmp_path, temporary):
     folders(tmp_path / "folder")
     path = pack(tmp_path / "folder", tmp_path / "archive.zip")
