@@ -6,23 +6,24 @@ time, and what it unpacks to is bounded (:func:`~cloakify.data.bounds.check_unpa
 
 from __future__ import annotations
 
-import bz2
 import gzip
 import io
-import lzma
 import os
 import re
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from cloakify.data.bounds import check_unpacked
 from cloakify.data.column_types import pyarrow_module
 from cloakify.data.naming import shown
 from cloakify.errors import DataError
 from cloakify.printable import one_line
+
+if TYPE_CHECKING:
+    from lzma import LZMADecompressor
 
 # Bytes that are unpacked at once.
 TOGETHER = 1 << 20
@@ -61,14 +62,26 @@ class _Xz:
                 self._waiting = self._file.read(TOGETHER)
                 if not self._waiting:
                     raise EOFError("it ends before its end is marked")
-            data = self._unpacking.decompress(self._waiting, size)
-            self._waiting = b""
+            waiting, self._waiting = self._waiting, b""
+            data = _decompressed(self._unpacking, waiting, size)
             if data:
                 return data
 
 
-def _xz_stream() -> lzma.LZMADecompressor:
-    return lzma.LZMADecompressor(lzma.FORMAT_XZ, _XZ_MEMORY)
+def _decompressed(unpacking: LZMADecompressor, packed: bytes, size: int) -> bytes:
+    """Go on unpacking; ValueError where that can't be."""
+    from lzma import LZMAError
+
+    try:
+        return unpacking.decompress(packed, size)
+    except LZMAError as error:
+        raise ValueError(str(error)) from None
+
+
+def _xz_stream() -> LZMADecompressor:
+    from lzma import FORMAT_XZ, LZMADecompressor
+
+    return LZMADecompressor(FORMAT_XZ, _XZ_MEMORY)
 
 
 class _Bounded(io.RawIOBase):
@@ -117,8 +130,15 @@ def unpacked(path: Path) -> Iterator[BinaryIO | None]:
     with open(path, "rb") as file:
         start = file.read(10)
         file.seek(0)
-        with _unpacking(path):
-            found = _reader(file, start)
+        try:
+            with _unpacking(path):
+                found = _reader(file, start)
+        except ModuleNotFoundError as error:
+            # Python can be built without the libraries for bzip2 and xz.
+            raise DataError(
+                f"{shown(path)} can't be unpacked, as this Python was built without {error.name}: "
+                "unpack it yourself, or compress it by gzip"
+            ) from None
         if found is None:
             yield None
         else:
@@ -130,7 +150,9 @@ def _reader(file: BinaryIO, start: bytes) -> _Readable | None:
     if start.startswith(_GZIP):
         return gzip.GzipFile(fileobj=file)
     if _BZIP2.match(start):
-        return bz2.BZ2File(file)
+        from bz2 import BZ2File
+
+        return BZ2File(file)
     if start.startswith(_XZ):
         return _Xz(file)
     if start.startswith(_ZSTANDARD):
@@ -145,7 +167,7 @@ def _unpacking(path: Path) -> Iterator[None]:
     """Make one line of what is raised of compressed files that are damaged."""
     try:
         yield
-    except (EOFError, zlib.error, lzma.LZMAError, OSError, ValueError) as error:
+    except (EOFError, zlib.error, OSError, ValueError) as error:
         if isinstance(error, OSError) and error.errno:
             raise
         # Those of gzip, bzip2 and pyarrow have no number.

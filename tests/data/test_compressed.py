@@ -5,6 +5,8 @@ from __future__ import annotations
 import bz2
 import gzip
 import lzma
+import subprocess
+import sys
 import tracemalloc
 from pathlib import Path
 
@@ -197,3 +199,23 @@ def test_what_is_compressed_is_told_by_its_bytes(tmp_path):
     (tmp_path / "c").write_bytes(gzip.compress(b"plain"))
     with compressed.unpacked(tmp_path / "c") as file:
         assert file is not None and file.read() == b"plain"
+
+
+@pytest.mark.parametrize(("packed", "module"), [(".bz2", "bz2"), (".xz", "lzma")])
+def test_a_python_without_the_library_says_so(tmp_path, packed, module):
+    (tmp_path / "t.csv").write_bytes(table()[".csv"])
+    (tmp_path / f"t.csv{packed}").write_bytes(KINDS[packed](table()[".csv"]))
+    code = (
+        "import sys; sys.modules[sys.argv[2]] = None\n"
+        "import numpy as np\n"
+        "from cloakify.data import Preprocessing, open_data\n"
+        "from cloakify.errors import DataError\n"
+        "from cloakify.graph.analysis.inputs import InputSpec\n"
+        "spec = InputSpec('x', (None, 3), np.dtype(np.float32), None)\n"
+        "try:\n    open_data(sys.argv[1], spec, Preprocessing(), box=None)\n"
+        "except DataError as error:\n    print(error)\n"
+    )
+    for name, said in (("t.csv", ""), (f"t.csv{packed}", f"was built without {module}")):
+        words = [sys.executable, "-c", code, str(tmp_path / name), module]
+        done = subprocess.run(words, capture_output=True, text=True, check=True)
+        assert said in done.stdout and bool(done.stdout) == bool(said)
