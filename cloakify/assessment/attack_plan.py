@@ -142,6 +142,10 @@ def chosen_attacks(setting: EvaluateSetting) -> list[Attack]:
     for place, attack in enumerate(attacks):
         if attack.name in [other.name for other in attacks[:place]]:
             raise UsageError(f"--attack names {attack.name} twice")
+    stepping = any(each.gradient == "white-box" and not isinstance(each, Fgsm) for each in attacks)
+    if setting.attack.steps is not None and not stepping:
+        taken = ": it takes --queries" if attacks[-1].gradient == "gradient-free" else ""
+        raise UsageError(f"--attack {setting.attack.names} has no --steps{taken}")
     return attacks
 
 

@@ -184,7 +184,8 @@ def remark_data(notes: Iterable[str], class_names: tuple[str, ...] | None, quiet
     """Say what is odd about the data, and which class folder is which class."""
     for note in notes:
         remark(f"Note: {note}", quiet)
-    if class_names is not None:
+    # Names such as 0, 1, 2 say nothing.
+    if class_names is not None and class_names != tuple(map(str, range(len(class_names)))):
         listed = [f"{index} {name}" for index, name in enumerate(class_names[:SHOWN_CLASSES])]
         more = f", … ({len(class_names)} in all)" if len(class_names) > SHOWN_CLASSES else ""
         remark(f"Classes: {', '.join(listed)}{more}", quiet)

@@ -67,6 +67,12 @@ class Verb(click.Command):
             path = Path(named) if named else config_beside(model) if model else None
             ctx.meta[_WRITES] = typed.get("init_config") is True
             if ctx.meta[_WRITES]:
+                if named == NO_FILE:
+                    raise click.UsageError(
+                        f"--init-config writes a file, and --config {NO_FILE} names none: leave "
+                        "one of them out",
+                        ctx,
+                    )
                 folder = Path(model).parent if model else Path()
                 ctx.meta[_FILE] = Path(named) if named else folder / NAME
             elif path is not None and named != NO_FILE:

@@ -1,28 +1,23 @@
 """Tar files, read in place; compressed ones are unpacked once, into one temporary file.
 
-What is compressed can't be read from the middle. Packed by gzip or Zstandard (for which pyarrow is
-needed), as the first bytes tell and whatever the file is called; what it unpacks to is bounded.
+What is compressed can't be read from the middle; see :mod:`cloakify.data.compressed`.
 """
 
 from __future__ import annotations
 
-import gzip
 import io
 import os
 import tarfile
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property, partial
 from pathlib import Path
-from typing import IO, BinaryIO, Protocol
+from typing import IO, BinaryIO
 
-from cloakify.data.bounds import check_unpacked
-from cloakify.data.column_types import pyarrow_module
+from cloakify.data.compressed import TOGETHER, unpacked
 from cloakify.data.kept import flush, temporary_file, write
 from cloakify.data.naming import shown
 from cloakify.errors import DataError
-from cloakify.printable import one_line
 
 # Bytes of a member's name or attributes.
 _LARGEST_HEADER = 1 << 20
@@ -30,16 +25,6 @@ _LARGEST_HEADER = 1 << 20
 # Zeros that tar may fill its last record up with: twenty blocks as a rule, more where somebody
 # asked for it.
 _PADDING = 1 << 20
-
-_GZIP, _ZSTANDARD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
-
-# Bytes that are unpacked at once.
-_TOGETHER = 1 << 20
-
-
-class _Readable(Protocol):
-    def read(self, size: int, /) -> bytes: ...
-
 
 Reader = Callable[[int, int], bytes]
 """Returns bytes of an archive: from where on, and how many."""
@@ -95,7 +80,8 @@ class Archive:
         except (tarfile.TarError, EOFError, ValueError, OverflowError) as error:
             raise DataError(
                 f"{shown(self.path)} can't be read as a tar file ({shown(str(error))}): unpack it "
-                "if it is compressed otherwise than by gzip or Zstandard, else pack it again"
+                "if it is compressed otherwise than by gzip, bzip2, xz or Zstandard, else pack it "
+                "again"
             ) from None
         except OSError as error:
             raise _unreadable(self.path, error) from None
@@ -179,39 +165,17 @@ def unpack(path: Path, store: Store) -> int | None:
         It is damaged, or unpacks to more than is believed.
     """
     try:
-        with open(path, "rb") as file:
-            packed, start = os.fstat(file.fileno()).st_size, file.read(4)
-            file.seek(0)
-            if start[:2] == _GZIP:
-                with gzip.open(file) as gzipped:
-                    return _copy(gzipped, store, packed, path)
-            if start == _ZSTANDARD:
-                pyarrow = pyarrow_module()
-                with pyarrow.CompressedInputStream(pyarrow.PythonFile(file), "zstd") as zstandard:
-                    return _copy(zstandard, store, packed, path)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise _damaged(path, error) from None
+        with unpacked(path) as file:
+            if file is None:
+                return None
+            begin = store.file.seek(0, io.SEEK_END)
+            while data := file.read(TOGETHER):
+                write(store.file, data)
+            flush(store.file)
+            return begin
     except OSError as error:
-        # Those of pyarrow have no number.
-        raise (_unreadable if error.errno else _damaged)(path, error) from None
-    return None
-
-
-def _copy(file: _Readable, store: Store, packed: int, path: Path) -> int:
-    begin = store.file.seek(0, io.SEEK_END)
-    size = 0
-    while data := file.read(_TOGETHER):
-        size += len(data)
-        check_unpacked(size, packed, shown(path))
-        write(store.file, data)
-    flush(store.file)
-    return begin
+        raise _unreadable(path, error) from None
 
 
 def _unreadable(path: Path, error: OSError) -> DataError:
     return DataError(f"{shown(path)} can't be read ({error.strerror}): check the file")
-
-
-def _damaged(path: Path, error: Exception) -> DataError:
-    reason = shown(one_line(error))
-    return DataError(f"{shown(path)} can't be unpacked ({reason}): copy or pack it again")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from cloakify.data.bounds import check_count
 from cloakify.data.joined import with_others
-from cloakify.data.labels import labels_of_numbers, labels_of_texts
+from cloakify.data.labels import label_name, labels_of_numbers, labels_of_texts
 from cloakify.data.naming import shown, some
 from cloakify.data.npy import NpzFile, StoredArray, open_npy
 from cloakify.data.request import Request
@@ -74,8 +74,9 @@ def open_arrays(path: Path, request: Request) -> RowSource:
     """Open a ``.npz``, or a folder of ``.npy`` files.
 
     Samples go by the input's name or ``x``, else by the only name of samples that there is, labels
-    by ``y`` or ``labels``, further inputs by their own names. Of arrays whose names say which split
-    they are of (``x_test``, ``val_images``) one split is taken, and said.
+    by ``y`` or ``labels``, further inputs by their own names; one array that is alone is that of
+    the samples. Of arrays whose names say which split they are of (``x_test``, ``val_images``) one
+    split is taken, and said.
 
     Raises
     ------
@@ -93,7 +94,7 @@ def open_arrays(path: Path, request: Request) -> RowSource:
         notes = (f"{shown(path)}: {_FIRST} are the samples, {_SECOND} the labels",)
     elif x_name is None:
         called, notes = _of_one_split(path, names)
-        likely = [name for name, plain in called.items() if plain in _SAMPLES]
+        likely = [name for name, plain in called.items() if plain in _SAMPLES] or _alone(names)
         x_name = likely[0] if len(likely) == 1 else None
     if x_name is None:
         wanted = "'x'" if input_name == "x" else f"'x', or {shown(input_name)!r} as the model does"
@@ -122,6 +123,11 @@ _FIRST, _SECOND = "arr_0", "arr_1"
 
 # What arrays of samples are called, in small letters.
 _SAMPLES = {"x", "data", "features", "image", "images", "img", "imgs", "inputs"}
+
+
+def _alone(names: list[str]) -> list[str]:
+    """Return the array of a file that holds no other, as KMNIST's do."""
+    return names if len(names) == 1 and label_name(names) is None else []
 
 
 def _of_one_split(path: Path, names: list[str]) -> tuple[dict[str, str], tuple[str, ...]]:
@@ -199,8 +205,13 @@ def read_index(path: Path) -> NDArray[np.generic] | None:
     return open_npy(file).mapped() if file.is_file() else None
 
 
-def source_of(path: Path, x: StoredArray, y: StoredArray | None) -> ArraySource:
-    """Return the source of an array of samples and one of labels.
+def source_of(
+    path: Path,
+    x: StoredArray,
+    y: StoredArray | None,
+    labels_in: Callable[[StoredArray], tuple[Labels, tuple[str, ...] | None]] = read_labels_of,
+) -> ArraySource:
+    """Return the source of an array of samples and one of labels, which ``labels_in`` reads.
 
     Raises
     ------
@@ -216,5 +227,5 @@ def source_of(path: Path, x: StoredArray, y: StoredArray | None) -> ArraySource:
                 f"{y.where} has {y.shape[0]} labels but {x.where} has {x.shape[0]} samples: "
                 "give one label for each"
             )
-        labels, names = read_labels_of(y)
+        labels, names = labels_in(y)
     return ArraySource(path, x, labels, names)

@@ -5,17 +5,16 @@ from __future__ import annotations
 import csv
 import json
 import math
-import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 from cloakify.data.json_text import json_object
 from cloakify.data.naming import shown
-from cloakify.data.text_files import opened_text
+from cloakify.data.text_files import lines_of, opened_text
 from cloakify.errors import DataError
-from cloakify.settings.endings import LINES
+from cloakify.settings.endings import LINES, unpacked_ending
 
 # Bytes of a file, and columns: what is made of text is held in memory.
 _LARGEST, _MOST_COLUMNS = 1 << 31, 1 << 20
@@ -96,22 +95,19 @@ def iter_rows(
     DataError
         As :func:`stream_cells`.
     """
-    with opened_text(path, encoding, newline="") as file:
-        size = os.fstat(file.fileno()).st_size
-        if size > _LARGEST:
-            raise DataError(
-                f"{shown(path)} is {size / 1e9:.1f} GB large: give it as .parquet, or a part of it"
-            )
-        if path.suffix.lower() in LINES:
-            yield from _of_objects(path, file, apart)
+    else_do = "give it as .parquet, or a part of it"
+    with opened_text(path, encoding, "", largest=_LARGEST, else_do=else_do) as file:
+        lines = lines_of(path, file)
+        if unpacked_ending(path.name) in LINES:
+            yield from _of_objects(path, lines, apart)
             return
         # Texts may be longer than the cells that the module expects.
         csv.field_size_limit(_LONGEST)
-        line = file.readline()
+        line = next(lines, "")
         told = _TOLD.fullmatch(line)
         if told is None:
-            file.seek(0)
-        yield from _rows(path, file, _delimiter(line) if told is None else told[1])
+            lines = chain([line], lines)
+        yield from _rows(path, lines, _delimiter(line) if told is None else told[1])
 
 
 def _delimiter(line: str) -> str:

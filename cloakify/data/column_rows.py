@@ -42,8 +42,8 @@ class ColumnImages(_InColumn, EncodedSource):
         data = value.get("bytes") if isinstance(value, dict) else value
         if not isinstance(data, bytes):
             raise DataError(
-                f"{self.where(row)} holds no image bytes: embed the images (datasets does so in "
-                "to_parquet and save_to_disk), or remove the row"
+                f"{self.where(row)} holds no image bytes: embed the images (save_to_disk and "
+                "push_to_hub of datasets do so, to_parquet does not), or remove the row"
             )
         return data
 

@@ -146,7 +146,7 @@ def pyarrow_module() -> ModuleType:
         import pyarrow.types
     except ImportError:
         raise DataError(
-            "Parquet, Arrow and .tar.zst files need pyarrow: install it with pip install "
+            "Parquet, Arrow and .zst files need pyarrow: install it with pip install "
             "'cloakify[parquet]'"
         ) from None
     return pyarrow  # type: ignore[no-any-return]

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from cloakify.data.cifar import is_cifar
 from cloakify.data.idx import each_once, is_idx_images
 from cloakify.data.json_text import json_object
 from cloakify.data.listed_folder import FILES as LISTS
@@ -70,7 +71,9 @@ def find_data(path: Path, depth: int = _DEEPEST) -> Found:
         files = listing.tables
     endings = {ending(file.name): file for file in reversed(files)}
     if len(endings) > 1 and files is not listing.idx:
-        first, second, *_ = (endings[kind] for kind in (*SHARDS, *TABLES) if kind in endings)
+        first, second, *_ = (
+            endings[kind] for kind in (*SHARDS, *TABLES, ".bin") if kind in endings
+        )
         raise DataError(
             f"{shown(path)} holds both {shown(first.name)} and {shown(second.name)}: "
             "give a folder of one kind, or one file"
@@ -162,7 +165,7 @@ def _listing(path: Path, *, images_end_it: bool = False) -> _Listing:
             found.shards.append(path / entry.name)
         elif is_idx_images(entry.name):
             found.idx.append(path / entry.name)
-        elif kind in TABLES and entry.name not in LISTS:
+        elif is_cifar(entry.name) or (kind in TABLES and entry.name not in LISTS):
             found.tables.append(path / entry.name)
     return _Listing(
         sorted(found.shards),

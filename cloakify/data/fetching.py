@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +21,7 @@ from urllib.parse import urlsplit
 
 from cloakify.data.naming import call, shown, some
 from cloakify.data.remote_listing import RemoteFile, list_store, list_web
+from cloakify.data.room import amount, place_in, room_in
 from cloakify.errors import CloakifyError, DataError, DeviceError, UsageError
 from cloakify.settings.urls import WEB, scheme_of, without_secrets
 
@@ -33,9 +33,6 @@ STORES = {
     "hf": ("hf", "huggingface_hub"),
     "memory": ("remote", "fsspec"),
 }
-
-# Bytes fetched at most, and those that are left free where they go.
-LARGEST, LEFT_FREE = 1 << 36, 1 << 28
 
 # Files under way at once.
 AT_ONCE = 8
@@ -89,7 +86,7 @@ def fetch(url: str, folder: Path, tell: Told | None = None) -> Fetched:
         listing = list_all(system, url)
         files = listing.files
         total = sum(file.size or 0 for file in files)
-        limit = room(folder)
+        limit = room_in(folder)
         if total > limit:
             raise DataError(_too_large(shown_url, total, limit, folder))
         call(folder, shown(without_secrets(listing.prefix)))
@@ -215,39 +212,12 @@ def _check_unchanged(before: Sequence[RemoteFile], after: Sequence[RemoteFile], 
         )
 
 
-def place_in(folder: Path, place: str, url: str) -> Path:
-    """Return where a file goes.
-
-    Raises
-    ------
-    DataError
-        Its name is none, or leads elsewhere.
-    """
-    parts = place.split("/")
-    if any(part in ("", ".", "..") or "\0" in part or "\\" in part for part in parts):
-        raise DataError(f"{url} holds a file called {shown(place)!r}, which is no name for a file")
-    return folder.joinpath(*parts)
-
-
-def room(folder: Path) -> int:
-    """Return how many bytes may be fetched into a folder."""
-    return max(0, min(LARGEST, shutil.disk_usage(folder).free - LEFT_FREE))
-
-
 def _too_large(url: str, size: int, limit: int, folder: Path) -> str:
     holds = f"is {amount(size)} large, more" if size else "is larger"
     return (
         f"{url} {holds} than the {amount(limit)} that are fetched to {folder.parent}: name fewer "
         "files, or another folder by the environment's TMPDIR"
     )
-
-
-def amount(size: int) -> str:
-    """Write a number of bytes as people read it: ``1.5 GB``."""
-    for unit, bytes_of in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if size >= bytes_of:
-            return f"{size / bytes_of:.1f} {unit}"
-    return f"{size} bytes"
 
 
 @contextmanager

@@ -5,9 +5,10 @@ A file is known by its first bytes, else by its ending; no more of it is read.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
-from cloakify.data.naming import shown
+from cloakify.data.naming import shown, some
 from cloakify.errors import DataError
 
 _ARRAYS = (
@@ -19,7 +20,12 @@ _TABLE = "save it as .csv (with a header) or .parquet"
 # By what files begin with; the longer first where one begins with another.
 _STARTS: tuple[tuple[bytes, str, str], ...] = (
     (b"\x89HDF\r\n\x1a\n", "HDF5", f"read it by h5py, and {_ARRAYS}"),
-    (b"MATLAB 5.0", "a MATLAB file", f"read it by scipy.io.loadmat, and {_ARRAYS}"),
+    (
+        b"MATLAB 5.0",
+        "a MATLAB file",
+        f"read it by scipy.io.loadmat, bring the samples' axis to the front, count classes from 0 "
+        f"on, and {_ARRAYS}",
+    ),
     (b"SQLite format 3\0", "a SQLite database", _TABLE),
     (b"Rar!", "a RAR archive", _UNPACK),
     (b"7z\xbc\xaf\x27\x1c", "a 7z archive", _UNPACK),
@@ -29,6 +35,13 @@ _STARTS: tuple[tuple[bytes, str, str], ...] = (
 _PICKLE = (
     "a Python pickle",
     f"loading one runs code, which cloakify never does; where you trust it, load it, and {_ARRAYS}",
+)
+# The Python versions of CIFAR-10 and CIFAR-100.
+_CIFAR = re.compile(r"data_batch_\d|test_batch|batches\.meta|train|test|meta")
+_CIFAR_PICKLE = (
+    _PICKLE[0],
+    "loading one runs code, which cloakify never does; take CIFAR's binary version, which is read, "
+    f"or, where you trust this one, load it, and {_ARRAYS}",
 )
 _TORCH = (
     "saved by torch",
@@ -95,7 +108,7 @@ def described(path: Path) -> tuple[str, str] | None:
         return _ENDINGS[".zip"]
     # Of protocols 2 to 5.
     if len(start) > 1 and start[0] == 0x80 and 2 <= start[1] <= 5:
-        return _PICKLE
+        return _CIFAR_PICKLE if _CIFAR.fullmatch(path.name) else _PICKLE
     return _ENDINGS[".tfrecord"] if ".tfrecord" in path.name.lower() else None
 
 
@@ -124,6 +137,12 @@ def instead_of_images(folder: Path, names: list[str]) -> str:
     names
         Some of its files, the likeliest first.
     """
+    archives = [name for name in names if name.lower().endswith(".zip")]
+    if len(archives) > 1:
+        return (
+            f"; it holds archives ({some(archives)}): give one of them, or, if they are parts of "
+            f"one data set, '{shown(folder / '*.zip')}'"
+        )
     for name in names:
         path = folder / name
         known = described(path) if path.is_file() else None

@@ -1,15 +1,16 @@
-"""IDX files, as MNIST, Fashion-MNIST, KMNIST and EMNIST are published: arrays of numbers.
+"""IDX files, as MNIST, Fashion-MNIST, KMNIST, QMNIST and EMNIST are published: arrays of numbers.
 
 Two zeros, a code of the type, the number of axes, the size of each as four bytes, and the numbers,
 the largest byte of each first (http://yann.lecun.com/exdb/mnist). Plain files are read in place;
-what gzip has packed is unpacked once into a temporary file. Labels lie in a file beside the images,
-which is called as they are.
+what is compressed is unpacked once into a temporary file. Labels lie in a file beside the images,
+which is called as they are; QMNIST's say more of each sample than its class.
 """
 
 from __future__ import annotations
 
 import io
 import math
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,17 +19,26 @@ from typing import BinaryIO
 import numpy as np
 
 from cloakify.data.archive import Store, unpack
-from cloakify.data.array_files import ArraySource, source_of
+from cloakify.data.array_files import ArraySource, read_labels_of, source_of
+from cloakify.data.labels import labels_of_numbers
 from cloakify.data.listing import entries
 from cloakify.data.naming import shown
 from cloakify.data.npy import StoredArray, wrong_size
 from cloakify.data.request import Request
 from cloakify.errors import DataError
+from cloakify.numeric.arrays import Labels
+from cloakify.settings.endings import COMPRESSED
 
 _TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 _MOST_AXES = 8
-# train-images-idx3-ubyte, t10k-labels.idx1-ubyte.gz, emnist-letters-test-images-idx3-ubyte.gz
-_NAME = re.compile(r"(.*?)(images|labels)[-._]idx([1-4])[-._]ubyte(\.gz)?", re.IGNORECASE)
+# train-images-idx3-ubyte, t10k-labels.idx1-ubyte.gz, emnist-letters-test-images-idx3-ubyte.gz,
+# qmnist-test-labels-idx2-int.gz
+_NAME = re.compile(
+    r"(.*?)(images|labels)[-._]idx([1-4])[-._](ubyte|int)(\.(gz|bz2|xz|zst))?", re.IGNORECASE
+)
+# Columns of QMNIST's labels, of which the first is the class; the others say whose hand a digit is
+# of, and which one (https://github.com/facebookresearch/qmnist, 2.2).
+_OF_QMNIST = 8
 
 
 def is_idx(path: Path) -> bool:
@@ -49,7 +59,7 @@ def is_idx_images(name: str) -> bool:
 
 def each_once(files: Sequence[Path]) -> list[Path]:
     """Leave out packed files beside what they unpack to, and copies by another spelling."""
-    once = {_spelling(file.name): file for file in sorted(files, key=_is_packed, reverse=True)}
+    once = {_spelling(file.name): file for file in sorted(files, key=_is_compressed, reverse=True)}
     return sorted(once.values())
 
 
@@ -69,7 +79,39 @@ def open_idx(path: Path, request: Request) -> ArraySource:
     if request.labelled:
         request.refuse_label(shown(path))
         labels = read_idx(_labels_beside(path))
-    return source_of(path, read_idx(path), labels)
+    source = source_of(path, read_idx(path), labels, labels_in)
+    if "emnist" in path.name.lower():
+        source.notes = (
+            *source.notes,
+            f"{shown(path)}: EMNIST's pictures lie transposed, and are taken as they lie, as "
+            "torchvision and TensorFlow's data sets give them",
+        )
+    return source
+
+
+def labels_in(array: StoredArray) -> tuple[Labels, tuple[str, ...] | None]:
+    """Read labels from the array of an IDX file, which may be QMNIST's.
+
+    Raises
+    ------
+    DataError
+        It holds none.
+    """
+    if array.dtype == ">i4" and array.shape[1:] == (_OF_QMNIST,):
+        # Of independent labels, which there could be as many of, all are 0 or 1.
+        columns = array.mapped()
+        if (columns.max(axis=0) > 1).any():
+            return labels_of_numbers(np.array(columns[:, 0]), array.where), None
+    return read_labels_of(array)
+
+
+def goes_with(images: str, other: str) -> bool:
+    """Tell whether one file is called as the labels of another one are."""
+    found, beside = (_NAME.fullmatch(name) for name in (images, other))
+    if found is None or beside is None:
+        return False
+    kinds = found[2].lower(), beside[2].lower()
+    return kinds == ("images", "labels") and _spelling(found[1]) == _spelling(beside[1])
 
 
 def read_idx(path: Path) -> StoredArray:
@@ -129,11 +171,10 @@ def _array(
 def _labels_beside(path: Path) -> Path:
     """Return the file of the labels of a file of images."""
     found = _NAME.fullmatch(path.name)
-    wanted = None if found is None else _spelling(f"{found[1]}labels-idx1-ubyte")
     beside = [
         path.parent / entry.name
         for entry in entries(path.parent)
-        if wanted is not None and _spelling(entry.name) == wanted
+        if goes_with(path.name, entry.name)
     ]
     if beside:
         return each_once(beside)[0]
@@ -145,8 +186,10 @@ def _labels_beside(path: Path) -> Path:
 
 
 def _spelling(name: str) -> str:
-    return re.sub("[-._]", "-", name.lower().removesuffix(".gz"))
+    lowered = name.lower()
+    stem, kind = os.path.splitext(lowered)
+    return re.sub("[-._]", "-", stem if kind in COMPRESSED else lowered)
 
 
-def _is_packed(path: Path) -> bool:
-    return path.name.lower().endswith(".gz")
+def _is_compressed(path: Path) -> bool:
+    return path.name.lower().endswith(COMPRESSED)

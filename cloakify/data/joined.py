@@ -96,6 +96,49 @@ def with_others(
     return JoinedSource(first, found)
 
 
+class _Column(RowSource):
+    """One column of a table of numbers, as rows of one number."""
+
+    def __init__(self, table: RowSource, place: int) -> None:
+        super().__init__(table.path, table.labels, table.class_names, table.notes)
+        self._table, self._place = table, place
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    @property
+    def sample_shape(self) -> tuple[int, ...]:
+        return (1,)
+
+    @property
+    def dtype(self) -> np.dtype[np.generic]:
+        return self._table.dtype
+
+    def where(self, row: int) -> str:
+        return self._table.where(row)
+
+    def take(self, rows: NDArray[np.int64]) -> NDArray[np.generic]:
+        return self._table.take(rows)[:, self._place : self._place + 1]
+
+
+def by_column(table: RowSource, columns: Sequence[str], inputs: Sequence[str]) -> RowSource:
+    """Give each of several inputs its column of a table of numbers, where each is called as one.
+
+    Parameters
+    ----------
+    table
+        Rows of numbers.
+    columns
+        Their names.
+    inputs
+        Names of the data input and of the others.
+    """
+    if len(inputs) < 2 or list(columns) != list(inputs):
+        return table
+    rest = {name: _Column(table, place) for place, name in enumerate(inputs) if place}
+    return JoinedSource(_Column(table, 0), rest)
+
+
 class PackedFeed:
     """Loads all inputs of samples and makes one array of them.
 

@@ -1,10 +1,11 @@
 """Labels in a file of their own: ``--labels FILE``, for samples of whatever form.
 
-- ``.npy``, or ``.npz`` with ``y``: in the order of the samples.
+- ``.npy``, or ``.npz`` with ``y`` or with one array: in the order of the samples.
 - ``.csv``, ``.tsv``, ``.jsonl``: a row for each sample, a column of labels by its name, and one of
   the samples' names (``file_name``, ``image``, ``id``, …); without such a one, in order. Without a
   header: names and labels, or labels alone. Labels may be columns of 0 and 1, one for each class.
 - ``.json``: an object of labels by name, or a list.
+- Any of these and the next compressed: ``.csv.gz``.
 - Anything else is text: a line for each sample, ``cat/1.png 3`` or a label alone.
 """
 
@@ -21,7 +22,7 @@ import numpy as np
 
 from cloakify.data.array_files import read_labels_of
 from cloakify.data.cells import iter_rows
-from cloakify.data.idx import is_idx, read_idx
+from cloakify.data.idx import is_idx, labels_in, read_idx
 from cloakify.data.json_text import json_value
 from cloakify.data.label_columns import LabelColumns, LabelTexts, flags_in, label_columns
 from cloakify.data.labels import TextLabels, label_name
@@ -30,10 +31,10 @@ from cloakify.data.naming import shown, some
 from cloakify.data.npy import NpzFile, open_npy
 from cloakify.data.request import Request
 from cloakify.data.source import Source
-from cloakify.data.text_files import opened_text
+from cloakify.data.text_files import lines_of, opened_text
 from cloakify.errors import DataError
 from cloakify.numeric.arrays import Indices, Labels
-from cloakify.settings.endings import TEXT_TABLES, is_image
+from cloakify.settings.endings import PLAIN_TABLES, is_image, unpacked_ending
 
 _NAMES = ("file_name", "filename", "file", "image", "img", "path", "name", "key", "id", "image_id")
 # Rows that are looked at to tell what columns hold.
@@ -101,26 +102,28 @@ def read_label_list(path: Path, encoding: str | None = None) -> LabelList:
     DataError
         It can't be read, or is not of a form above.
     """
-    kind = path.suffix.lower()
-    if kind in (".npy", ".npz"):
+    if path.suffix.lower() in (".npy", ".npz"):
         return LabelList(path, *_of_array(path))
     if is_idx(path):
-        return LabelList(path, *read_labels_of(read_idx(path)))
-    if kind in TEXT_TABLES:
+        return LabelList(path, *labels_in(read_idx(path)))
+    kind = unpacked_ending(path.name)
+    if kind in PLAIN_TABLES:
         return _of_rows(path, iter_rows(path, encoding))
-    with opened_text(path, encoding) as file:
-        if os.fstat(file.fileno()).st_size > _LARGEST:
-            raise DataError(f"{shown(path)} is over a gigabyte: is it a list of labels?")
-        return _of_json(path, file.read()) if kind == ".json" else _of_lines(path, file)
+    else_do = "is it a list of labels?"
+    with opened_text(path, encoding, largest=_LARGEST, else_do=else_do) as file:
+        if kind == ".json":
+            return _of_json(path, file.read())
+        return _of_lines(path, lines_of(path, file))
 
 
 def _of_array(path: Path) -> tuple[Labels, tuple[str, ...] | None]:
     if path.suffix.lower() == ".npy":
         return read_labels_of(open_npy(path, texts=True))
     archive = NpzFile(path)
-    name = Request("").label_of(archive.names(), shown(path))
+    names = archive.names()
+    name = names[0] if len(names) == 1 else Request("").label_of(names, shown(path))
     if name is None:
-        raise DataError(f"{shown(path)} holds {some(archive.names())}: call the labels 'y'")
+        raise DataError(f"{shown(path)} holds {some(names)}: call the labels 'y'")
     return read_labels_of(archive.open(name, texts=True))
 
 

@@ -17,7 +17,7 @@ from cloakify.data.audio import no_audio
 from cloakify.data.column_rows import ColumnImages, ColumnRows, ColumnTexts
 from cloakify.data.columns import Column, ColumnFiles
 from cloakify.data.features import Features
-from cloakify.data.joined import with_others
+from cloakify.data.joined import by_column, with_others
 from cloakify.data.labels import TextLabels, labels_of_columns, labels_of_numbers
 from cloakify.data.naming import shown, some
 from cloakify.data.request import Request
@@ -113,7 +113,8 @@ def _open_numbers(files: ColumnFiles, features: Features, roles: Roles, request:
             "a part of it"
         )
     labels = _labels(files, features, roles)
-    return table_of_numbers(files.path, files.numbers(roles.samples, "cells"), labels)
+    table = table_of_numbers(files.path, files.numbers(roles.samples, "cells"), labels)
+    return by_column(table, roles.samples, request.inputs)
 
 
 def _padded_length(samples: Column, request: Request) -> int | None:

@@ -25,6 +25,7 @@ from cloakify.data.splits import subset
 from cloakify.data.text_source import TextSource
 from cloakify.data.tokens import Encoder, TokenFeed
 from cloakify.data.yielded import Indexed, read_yielded
+from cloakify.data.zip_files import file_at, is_file
 from cloakify.errors import DataError, UsageError
 from cloakify.graph.analysis.inputs import InputSpec
 from cloakify.settings.programs import split_program
@@ -78,7 +79,8 @@ def open_data(
         range to expect.
     labels
         ``given`` reads them from the data; ``model`` leaves them to `Dataset.with_labels`; else a
-        file that holds them, or the name of the column or array in the data that does.
+        file that holds them (or one in a ``.zip``), or the name of the column or array in the
+        data that does.
     limit, seed
         Take at most so many samples, chosen by the seed, each class in proportion.
     fit
@@ -105,7 +107,7 @@ def open_data(
     """
     path = place_of(data)
     named = None if labels in ("given", "model") else labels
-    listed = named is not None and os.path.isfile(named)
+    listed = named is not None and is_file(Path(named))
     request = Request(
         spec.name,
         labels != "model" and not listed,
@@ -117,7 +119,8 @@ def open_data(
     )
     source = _open(data, path, request, spec, others)
     if listed:
-        read_label_list(Path(labels), encoding).give(source)
+        with file_at(Path(labels)) as file:
+            read_label_list(file, encoding).give(source)
     rows = np.arange(len(source))
     if limit is not None:
         rows = subset(len(source), source.labels, limit, seed)
@@ -217,4 +220,5 @@ def _feed(
         return ImageFeed(source, spec, preprocessing, fit, first)
     assert isinstance(source, RowSource)
     # Attacked copies of images have no range, either.
-    return RowFeed(source, spec, preprocessing, box, images=box is not None or fit.as_is)
+    images = box is not None or fit.as_is
+    return RowFeed(source, spec, preprocessing, box, images=images, bgr=fit.channels == "bgr")

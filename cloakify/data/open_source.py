@@ -10,6 +10,7 @@ from cloakify.data.array_files import open_arrays, open_npy_file
 from cloakify.data.arrow_files import ArrowFiles
 from cloakify.data.bounds import check_regular
 from cloakify.data.chained import ChainedRows
+from cloakify.data.cifar import is_cifar, open_cifar
 from cloakify.data.data_folder import find_data
 from cloakify.data.folder import open_folder, open_images
 from cloakify.data.foreign import not_read
@@ -24,7 +25,7 @@ from cloakify.data.request import Request
 from cloakify.data.source import RowSource, Source
 from cloakify.data.table import open_table
 from cloakify.data.tar import TarImages
-from cloakify.data.zip_files import open_zip, zip_at
+from cloakify.data.zip_files import is_zip, open_zips, zip_at
 from cloakify.errors import DataError
 from cloakify.settings.endings import SHARDS, TARS, TEXT_TABLES, ending, is_image
 
@@ -51,7 +52,8 @@ def open_source(path: Path, request: Request) -> Source:
         return _open_folder(path, request)
     packed = zip_at(path)
     if packed is not None:
-        return open_zip(*packed, lambda unpacked: open_source(unpacked, request))
+        archive, inside = packed
+        return open_zips(archive, [archive], inside, lambda place: open_source(place, request))
     if not os.path.exists(path):
         raise DataError(f"{shown(path)} does not exist: check the path")
     check_regular(path)
@@ -64,6 +66,8 @@ def open_source(path: Path, request: Request) -> Source:
         return _open_shards(path, [path], request)
     if kind in TEXT_TABLES:
         return open_table(path, request)
+    if is_cifar(path.name):
+        return open_cifar(path, request)
     if is_idx(path):
         return open_idx(path, request)
     raise not_read(path)
@@ -97,6 +101,9 @@ def _open_matching(path: Path, request: Request) -> Source:
         )
     if any(map(is_image, files)):
         return open_images(path, root(path), files, request)
+    if all(is_zip(Path(file)) for file in files):
+        archives = list(map(Path, files))
+        return open_zips(path, archives, "", lambda place: open_source(place, request))
     kinds = {ending(file): file for file in files}
     if len(kinds) > 1:
         first, second, *_ = kinds.values()

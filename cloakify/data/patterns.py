@@ -43,7 +43,7 @@ def matching(path: Path) -> Sequence[str]:
     missing = [text for text in texts if not glob.has_magic(text) and not os.path.exists(text)]
     if missing:
         raise DataError(
-            f"{shown(path)}: {len(missing)} of the files that it names are not there "
+            f"{shown(path)}: {len(missing)} of {len(texts)} files that it names can't be found "
             f"({some(missing)}): check the numbers"
         )
     found = Names()

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import inspect
 import os
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from types import ModuleType
@@ -36,13 +37,41 @@ def load(path: Path) -> object:
         module = _script(Path(place)) if place.endswith(".py") else _module(place)
         found = getattr(module, name, None)
         if found is None:
-            names = [each for each in vars(module) if not each.startswith("_")]
+            names = [each for each in vars(module) if _may_yield(module, each)]
             raise DataError(
-                f"{shown(place)} has no {name!r}: it has {', '.join(names) or 'nothing'}"
+                f"{shown(place)} has no {name!r}: it has {', '.join(names) or 'no function'}"
             )
         # A reader is one already; its class is called for one.
         made = isinstance(found, type) or not hasattr(found, "get_next")
-        return found() if callable(found) and made else found
+        if not callable(found) or not made:
+            return found
+        needed = _needed(found)
+        if needed:
+            raise DataError(
+                f"{shown(path)} is called without arguments, and takes {', '.join(needed)}: give a "
+                "function that calls it"
+            )
+        return found()
+
+
+def _may_yield(module: ModuleType, name: str) -> bool:
+    """Tell whether a name of a module may stand for samples: not what it has imported."""
+    value = getattr(module, name)
+    if callable(value):
+        return getattr(value, "__module__", None) == module.__name__
+    return not name.startswith("_") and isinstance(value, Iterable) and not isinstance(value, str)
+
+
+def _needed(function: Callable[[], object]) -> list[str]:
+    """Return the arguments that a function can't be called without, where that can be told."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return []
+    optional = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return [
+        each.name for each in parameters if each.default is each.empty and each.kind not in optional
+    ]
 
 
 def script_of(path: str | os.PathLike[str]) -> Path | None:

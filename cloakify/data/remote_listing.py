@@ -129,7 +129,8 @@ def list_store(system: Any, url: str) -> Listing:
     rest = name[len(root) :].lstrip("/")
     found, missing = dict[str, RemoteFile](), []
     listed: list[RemoteFile] | None = None
-    for place in written_out(rest):
+    places = written_out(rest)
+    for place in places:
         if glob.has_magic(place):
             listed = list(_below(system, root)) if listed is None else listed
             wanted = re.compile(glob_translate(place))
@@ -140,7 +141,7 @@ def list_store(system: Any, url: str) -> Listing:
             missing.append(place)
     if missing:
         raise DataError(
-            f"{shown(url)}: {len(missing)} of the files that it names are not there "
+            f"{shown(url)}: {len(missing)} of {len(places)} files that it names can't be found "
             f"({some(missing)}): check the numbers"
         )
     if not found:

@@ -39,6 +39,11 @@ class Request:
     encoding: str | None = None
     width: int | None = None
 
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The names of all inputs, that of the data input first."""
+        return (self.input_name, *self.others)
+
     def label_of(self, names: list[str], where: str, apart: str | None = None) -> str | None:
         """Return the array or column of labels among names.
 

@@ -145,6 +145,13 @@ def assign(
         return Roles(Kind.TEXT, texts, asked, notes)
     if len(plain) == 1 and kinds[plain[0]] is Kind.LIST:
         return Roles(Kind.LIST, (plain[0],), asked, notes)
+    inputs = request.inputs
+    if request.others and all(name in plain and kinds[name] is Kind.NUMBER for name in inputs):
+        # As scikit-learn's pipelines of columns are exported: an input for each.
+        rest = [name for name in plain if name not in inputs]
+        if rest:
+            notes = (*notes, f"{where}: {some(rest)} is left out, as no input is called so")
+        return Roles(Kind.NUMBER, inputs, asked, notes)
     rows = [name for name in plain if _OF_ROWS.fullmatch(name.strip().lower())]
     if rows and len(plain) - len(rows) == request.width:
         plain = [name for name in plain if name not in rows]

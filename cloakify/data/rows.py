@@ -113,6 +113,9 @@ class RowFeed:
         Range of the data in data units, or ``None`` to let any finite value pass.
     images
         Whether the rows may be images, whose bytes are pixels.
+    bgr
+        Whether the model takes the colours of such in the other order than they are stored in,
+        which is that of images: red first.
     """
 
     def __init__(
@@ -123,6 +126,7 @@ class RowFeed:
         box: tuple[float, float] | None,
         *,
         images: bool = False,
+        bgr: bool = False,
     ) -> None:
         self._source = source
         self._dtype = spec.dtype
@@ -130,11 +134,13 @@ class RowFeed:
         self._layout = match_layout(source.sample_shape, spec, where)
         self.notes: tuple[str, ...] = ()
         self._pixels: Preprocessing | None = None
+        self._turned = bgr and spec.channels != 1 and spec.channel_axis is not None
         of_bytes = source.dtype == np.uint8 and spec.dtype.kind == "f"
         if images and of_bytes and _are_images(source, spec):
             _check_range(source, where)
             self._pixels = preprocessing
-            self.notes = (f"{where}: bytes are taken for pixels from 0 to 255",)
+            turned = ", red first, and their colours turned (bgr)" if self._turned else ""
+            self.notes = (f"{where}: bytes are taken for pixels from 0 to 255{turned}",)
         else:
             _check_dtype(source.dtype, spec, where)
         # Of no memory: what matters is what becomes of the axes.
@@ -153,8 +159,10 @@ class RowFeed:
         # A value too large for the model's type becomes infinite, which the check reports.
         laid_out = self._layout.apply(stored)
         if self._pixels is not None:
-            axis = self._channel_axis
-            laid_out = self._pixels.to_model(laid_out, None if axis is None else axis + 1)
+            axis = None if self._channel_axis is None else self._channel_axis + 1
+            if self._turned and axis is not None:
+                laid_out = np.flip(laid_out, axis)
+            laid_out = self._pixels.to_model(laid_out, axis)
         with np.errstate(over="ignore"):
             x = np.ascontiguousarray(laid_out, dtype=self._dtype)
         if stored.dtype != x.dtype and x.dtype.kind in "iu":

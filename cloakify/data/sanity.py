@@ -14,6 +14,9 @@ from cloakify.numeric.arrays import as_rows, floats
 # A sample of so many labels is no list of labels.
 MOST_LABELS = 100_000
 
+# Axes of an image.
+_OF_IMAGE = 3
+
 # Samples that an error names.
 _EXAMPLES = 3
 
@@ -121,9 +124,12 @@ def check_classes(
             for value, place in zip(values[::-1].tolist(), first[::-1].tolist(), strict=True)
         ]
         many = "" if len(beyond) == 1 else f" ({len(beyond)} of {len(labels)} samples have such)"
+        # As EMNIST's letters and MATLAB's indices do.
+        from_one = labels.min() >= 1 and labels.max() == num_classes
+        hint = f", or all of 1,2,…,{num_classes} are named by --classes, in the model's order"
         raise DataError(
             f"{', '.join(seen[:_EXAMPLES])} but the model has {num_classes} logits{many}: "
-            f"labels go from 0 to {num_classes - 1}"
+            f"labels go from 0 to {num_classes - 1}{hint * bool(from_one)}"
         )
 
 
@@ -186,6 +192,8 @@ def _raise_outside(
         hint = "pass --scale 255 if the model takes 0–255, else divide x by 255"
     else:
         hint = "pass the --scale, --mean and --std that x was preprocessed with"
+    if sample.ndim < _OF_IMAGE:
+        hint = f"pass --box none if these are no pixels; else {hint}"
     raise DataError(
         f"{where} holds values from {least:.4g} to {most:.4g}, but by the declared preprocessing "
         f"the model takes {float(low.min()):.4g} to {float(high.max()):.4g}: {hint}"

@@ -14,8 +14,9 @@ SPLITS = ("val", "valid", "validation", "dev", "test", "train", "training")
 
 def split_of(file: str) -> str | None:
     """Return which split a file belongs to by a word of its name: ``train-00000-of-00002``."""
-    # MNIST's test samples: ten thousand.
-    words = re.split("[^a-z]+", file.lower().replace("t10k", "test"))
+    # MNIST's test samples: ten thousand. CIFAR's batches are of its training samples.
+    plain = file.lower().replace("t10k", "test").replace("data_batch", "train")
+    words = re.split("[^a-z]+", plain)
     return next((word for word in words if word in SPLITS), None)
 
 

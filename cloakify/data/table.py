@@ -16,6 +16,7 @@ import numpy as np
 from cloakify.data.array_files import ArraySource
 from cloakify.data.bounds import check_count
 from cloakify.data.cells import numbers_in, stream_columns
+from cloakify.data.joined import by_column
 from cloakify.data.kept import KeptRows, KeptTexts
 from cloakify.data.label_columns import LabelTexts, flags_in
 from cloakify.data.labels import number_of
@@ -48,8 +49,10 @@ def open_table(path: Path, request: Request) -> Source:
     whole = chain([first], parts)
     # Or it would be held until all others are read.
     del first
-    read = _read_texts if roles.kind is Kind.TEXT else _read_numbers
-    source = read(path, roles, whole)
+    if roles.kind is Kind.TEXT:
+        source: Source = _read_texts(path, roles, whole)
+    else:
+        source = by_column(_read_numbers(path, roles, whole), roles.samples, request.inputs)
     source.notes = roles.notes
     return source
 

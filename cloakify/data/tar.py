@@ -167,7 +167,10 @@ class _Index:
             if self._has_audio:
                 raise no_audio(self._where)
             if self._others.count:
-                raise DataError(f"{self._where} holds no image{self._others.instead}: pack images")
+                raise DataError(
+                    f"{self._where} holds no image{self._others.instead}: unpack it, and give what "
+                    "is in it, or pack images"
+                )
         self.kind = self._labels.kind() or ""
         self._has_folders = any(
             "/" in file for file in chain(self._plain.files, self._parted.files)

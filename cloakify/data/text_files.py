@@ -1,5 +1,7 @@
 """Files of text: in which encoding they are, and what can go wrong, as the line a user is told.
 
+They may be compressed (:mod:`cloakify.data.compressed`), and are unpacked as they are read.
+
 A byte order mark says which encoding it is, and counts before anything else; without one text is
 UTF-8, unless the user says otherwise. Of bytes that are no UTF-8 nothing tells whether they are
 Windows-1252, another code page or damage, and a wrong guess makes other names of classes: so it is
@@ -10,11 +12,14 @@ from __future__ import annotations
 
 import codecs
 import csv
+import io
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
+from typing import BinaryIO, TextIO
 
+from cloakify.data.compressed import unpacked
 from cloakify.data.naming import shown
 from cloakify.errors import DataError
 from cloakify.printable import one_line
@@ -29,15 +34,22 @@ _MARKS = (
 )
 # Bytes that are looked at.
 _START = 1 << 12
+# Characters of a line: more than any row of a table has.
+_LONGEST_LINE = 1 << 26
 # What spreadsheets save where nobody asks for UTF-8, and bytes to either side that are shown.
 _LIKELY, _AROUND = "cp1252", 12
 
 
 @contextmanager
 def opened_text(
-    path: Path, encoding: str | None = None, newline: str | None = None
+    path: Path,
+    encoding: str | None = None,
+    newline: str | None = None,
+    *,
+    largest: int = 1 << 31,
+    else_do: str = "give a part of it",
 ) -> Iterator[TextIO]:
-    """Open a file of text.
+    """Open a file of text, which may be compressed.
 
     Parameters
     ----------
@@ -47,20 +59,28 @@ def opened_text(
         Of what has no byte order mark; UTF-8 where it is left out.
     newline
         As for :func:`open`.
+    largest
+        Bytes of it, unpacked: what is made of text is held in memory.
+    else_do
+        What to do with a larger one.
 
     Raises
     ------
     DataError
-        It can't be read, is no text in that encoding, or no CSV (``csv.Error`` within).
+        It can't be read or unpacked, is too large, is no text in that encoding, or no CSV
+        (``csv.Error`` within).
     """
     marked = None
     try:
-        with open(path, "rb") as file:
+        with _opened(path, largest, else_do) as file:
             start = file.read(_START)
         marked = next((name for mark, name in _MARKS if start.startswith(mark)), None)
         found = marked or encoding or _plain(path, start)
-        with open(path, encoding=found, newline=newline) as opened:
-            yield opened
+        with (
+            _opened(path, largest, else_do) as file,
+            io.TextIOWrapper(file, found, newline=newline) as text,
+        ):
+            yield text
     except UnicodeDecodeError as error:
         raise _no_text(path, error, marked, encoding) from None
     except UnicodeError as error:
@@ -71,6 +91,54 @@ def opened_text(
         raise DataError(f"{shown(path)} is no CSV ({error}): mend it") from None
     except OSError as error:
         raise DataError(f"{shown(path)} can't be read ({error.strerror})") from None
+
+
+def lines_of(path: Path, file: TextIO) -> Iterator[str]:
+    """Yield the lines of a file of text; DataError where one is longer than any is.
+
+    A file of a few kilobytes can unpack to a line of gigabytes.
+    """
+    while line := file.readline(_LONGEST_LINE):
+        if len(line) == _LONGEST_LINE:
+            raise DataError(
+                f"{shown(path)} has a line of more than {_LONGEST_LINE >> 20} million characters: "
+                "is it a table?"
+            )
+        yield line
+
+
+class _NoLarger(io.RawIOBase):
+    """A stream that ends in a DataError behind so many bytes."""
+
+    def __init__(self, file: BinaryIO, largest: int, error: DataError) -> None:
+        self._file, self._left, self._error = file, largest, error
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        count: int = self._file.readinto(buffer)  # type: ignore[attr-defined]
+        self._left -= count
+        if self._left < 0:
+            raise self._error
+        return count
+
+
+@contextmanager
+def _opened(path: Path, largest: int, else_do: str) -> Iterator[BinaryIO]:
+    """Open what a file holds, or unpacks to; DataError where that is more than ``largest``."""
+    with unpacked(path) as file:
+        if file is not None:
+            error = DataError(
+                f"{shown(path)} unpacks to more than {largest / 1e9:.1f} GB: {else_do}"
+            )
+            yield io.BufferedReader(_NoLarger(file, largest, error))
+            return
+    with open(path, "rb") as plain:
+        size = os.fstat(plain.fileno()).st_size
+        if size > largest:
+            raise DataError(f"{shown(path)} is {size / 1e9:.1f} GB large: {else_do}")
+        yield plain
 
 
 def _plain(path: Path, start: bytes) -> str:

@@ -105,8 +105,8 @@ def _items(data: object, where: str) -> Iterator[object]:
             yield data[number]
     else:
         raise DataError(
-            f"{where} is a {type(data).__name__}, not something that yields (x, y): give an "
-            "iterable, or a CalibrationDataReader"
+            f"{where} gives no samples but {type(data).__name__}: give an iterable of (x, y), or a "
+            "CalibrationDataReader"
         )
 
 

@@ -1,7 +1,8 @@
 """Zip archives, as Kaggle and others hand out data: unpacked once, and read as the folder is.
 
-They go into a temporary folder, which is removed with the last source that reads of it. A path may
-lead into an archive (``archive.zip/train``), of which that part alone is unpacked.
+They go into a temporary folder, which is removed with the last source that reads of it; several
+that a pattern names go into one, as parts of one data set. A path may lead into an archive
+(``archive.zip/train``), of which that part alone is unpacked, and into one in it.
 """
 
 from __future__ import annotations
@@ -11,23 +12,24 @@ import os
 import stat
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from weakref import WeakValueDictionary, finalize
 
 from cloakify.data.bounds import MOST_SAMPLES, check_regular, check_unpacked
-from cloakify.data.fetching import amount, place_in, room
+from cloakify.data.idx import goes_with
 from cloakify.data.naming import call, shown, some
 from cloakify.data.packed_folders import is_hidden
+from cloakify.data.room import amount, place_in, room_in
 from cloakify.data.source import Source
 from cloakify.errors import DataError
 from cloakify.printable import one_line
-from cloakify.settings.endings import TARS, ending
+from cloakify.settings.endings import ZIP, ending
 from cloakify.temporary import own_folder, remove_folder
 
-# Archives within an archive; those of arrays are data.
-_NESTED = (*TARS, ".zip", ".rar", ".7z", ".bz2", ".xz")
+# Archives that are data nowhere but by themselves; tar files are shards.
+_NESTED = (ZIP, ".rar", ".7z")
 # Bytes that are unpacked at once.
 _TOGETHER = 1 << 20
 
@@ -43,8 +45,9 @@ class _Unpacked:
         self.note = ""
 
 
-# By path, state of the file, and part: models that are compared read the same data.
-_unpacked: WeakValueDictionary[tuple[Path, int, int, str], _Unpacked] = WeakValueDictionary()
+# By what the user gave, states of the files, and part: models that are compared read the same data.
+_Key = tuple[Path, tuple[tuple[Path, int, int], ...], str]
+_unpacked: WeakValueDictionary[_Key, _Unpacked] = WeakValueDictionary()
 
 
 def zip_at(path: Path) -> tuple[Path, str] | None:
@@ -54,37 +57,42 @@ def zip_at(path: Path) -> tuple[Path, str] | None:
             return None
         if os.path.isfile(place):
             inside = path.relative_to(place).as_posix()
-            return (place, "" if inside == "." else inside) if _is_zip(place) else None
+            return (place, "" if inside == "." else inside) if is_zip(place) else None
     return None
 
 
-def open_zip(path: Path, inside: str, open_folder: Callable[[Path], Source]) -> Source:
-    """Unpack an archive and open what is in it.
+def open_zips(
+    path: Path, archives: Sequence[Path], inside: str, open_folder: Callable[[Path], Source]
+) -> Source:
+    """Unpack archives into one folder and open what is in it.
 
     Parameters
     ----------
     path
-        The archive.
+        What the user gave: the archive, or a pattern.
+    archives
+        The archives.
     inside
-        The folder or file in it that is meant; "" for all.
+        The folder or file in them that is meant; "" for all.
     open_folder
         Opens what was unpacked.
 
     Raises
     ------
     DataError
-        It is damaged, encrypted, or packed otherwise than is read; it holds links, archives, a name
-        that leads elsewhere, one twice, or more than there is room for; there are no samples in it.
+        One is damaged, encrypted, or packed otherwise than is read; they hold links, archives, a
+        name that leads elsewhere, one twice, or more than there is room for; there are no samples
+        in them.
     """
-    check_regular(path)
-    state = os.stat(path)
-    key = (path.absolute(), state.st_size, state.st_mtime_ns, inside)
+    for archive in archives:
+        check_regular(archive)
+    key = (path, tuple(map(_state, archives)), inside)
     known = _unpacked.get(key)
     found = known or _Unpacked()
     try:
         if known is None:
             call(found.place, shown(path))
-            found.note = _unpack(path, inside, found.place)
+            found.note = _unpack(path, archives, inside, found.place)
         source = open_folder(found.place / inside if inside else found.place)
     except BaseException:
         if known is None:
@@ -97,13 +105,47 @@ def open_zip(path: Path, inside: str, open_folder: Callable[[Path], Source]) -> 
     return source
 
 
+def is_file(path: Path) -> bool:
+    """Tell whether a path leads to a file, or into an archive."""
+    return os.path.isfile(path) or zip_at(path) is not None
+
+
+@contextmanager
+def file_at(path: Path) -> Iterator[Path]:
+    """Yield where a file is: where it lies in an archive it is unpacked, and removed behind.
+
+    Raises
+    ------
+    DataError
+        The archive holds no such file; or see :func:`open_zips`.
+    """
+    packed = None if os.path.isfile(path) else zip_at(path)
+    if packed is None:
+        yield path
+        return
+    archive, inside = packed
+    found = _Unpacked()
+    try:
+        call(found.place, shown(archive))
+        _unpack(archive, [archive], inside, found.place)
+        yield found.place / inside
+    finally:
+        found.remove()
+
+
 def _let_go(_: _Unpacked) -> None:
     pass
 
 
-def _is_zip(path: Path) -> bool:
+def _state(path: Path) -> tuple[Path, int, int]:
+    state = os.stat(path)
+    return path.absolute(), state.st_size, state.st_mtime_ns
+
+
+def is_zip(path: Path) -> bool:
+    """Tell whether a file is a zip archive: by its ending, or without one by its first bytes."""
     if path.suffix:
-        return ending(path.name) == ".zip"
+        return ending(path.name) == ZIP
     try:
         with open(path, "rb") as file:
             return file.read(4) == b"PK\3\4"
@@ -111,37 +153,61 @@ def _is_zip(path: Path) -> bool:
         return False
 
 
-def _unpack(path: Path, inside: str, folder: Path) -> str:
-    """Unpack the files of an archive; return what to say of it."""
+def _unpack(path: Path, archives: Sequence[Path], inside: str, folder: Path) -> str:
+    """Unpack the files of archives; return what to say of it."""
+    size = count = 0
+    chosen: list[tuple[Path, list[zipfile.ZipInfo]]] = []
+    for each in archives:
+        members = _chosen(each, inside)
+        own = sum(member.file_size for member in members)
+        check_unpacked(own, os.stat(each).st_size, shown(each))
+        size, count = size + own, count + len(members)
+        chosen.append((each, members))
+    free = room_in(folder)
+    if size > free or count > MOST_SAMPLES:
+        raise DataError(
+            f"{shown(path)} unpacks to {count} files and {amount(size)}, more than the "
+            f"{amount(free)} that go to {shown(folder.parents[1])}: unpack it yourself, and "
+            "give the folder, or set TMPDIR elsewhere"
+        )
+    for each, members in chosen:
+        with _reading(shown(each)), zipfile.ZipFile(each) as archive:
+            for member in members:
+                _write(archive, member, place_in(folder, member.filename, shown(each)), each)
+    several = "" if len(archives) == 1 else f"{len(archives)} archives, "
+    files = f"{count} file{'s' * (count != 1)}"
+    return f"{shown(path)} was unpacked ({several}{files}, {amount(size)})"
+
+
+def _chosen(path: Path, inside: str) -> list[zipfile.ZipInfo]:
+    """Return the members of an archive that are to be unpacked."""
     where = shown(path)
     with _reading(where), zipfile.ZipFile(path) as archive:
         members = list(_files(archive, where))
-        chosen = [each for each in members if _is_inside(each.filename, inside)]
-        if not chosen:
-            raise DataError(
-                f"{where} holds no {shown(inside or 'file')}: it holds "
-                f"{some(sorted({each.filename for each in members})) or 'nothing'}"
-            )
-        size = sum(each.file_size for each in chosen)
-        check_unpacked(size, os.stat(path).st_size, where)
-        free = room(folder)
-        if size > free or len(chosen) > MOST_SAMPLES:
-            raise DataError(
-                f"{where} unpacks to {len(chosen)} files and {amount(size)}, more than the "
-                f"{amount(free)} that go to {shown(folder.parents[1])}: unpack it yourself, and "
-                "give the folder, or set TMPDIR elsewhere"
-            )
-        for member in chosen:
-            _write(archive, member, place_in(folder, member.filename, where), where)
-    return f"{where} was unpacked ({len(chosen)} files, {amount(size)})"
+    chosen = [each for each in members if _is_meant(each.filename, inside)]
+    if not chosen:
+        raise DataError(
+            f"{where} holds no {shown(inside or 'file')}: it holds "
+            f"{some(sorted({each.filename for each in members})) or 'nothing'}"
+        )
+    names = [each.filename for each in chosen]
+    nested = sorted(name for name in names if name.lower().endswith(_NESTED))
+    if nested and not _leads_to(nested[0], inside):
+        raise DataError(
+            f"{where} holds archives ({some(nested)}): name the one that is meant "
+            f"({shown(path / nested[0])}), or unpack them, and give the folder"
+        )
+    return chosen
 
 
 def _files(archive: zipfile.ZipFile, where: str) -> Iterator[zipfile.ZipInfo]:
     """Yield the members that are files, but for hidden ones."""
     for member in archive.infolist():
+        # Its own way to tell folders takes no name without letters.
+        is_folder = member.filename.endswith("/")
         name = member.filename = member.filename.removeprefix("./")
         # To lead elsewhere is not to be hidden: that is refused.
-        if member.is_dir() or (is_hidden(name) and ".." not in name.split("/")):
+        if is_folder or (is_hidden(name) and ".." not in name.split("/")):
             continue
         shown_name = f"{where} member {shown(name)}"
         kind = stat.S_IFMT(member.external_attr >> 16)
@@ -149,19 +215,24 @@ def _files(archive: zipfile.ZipFile, where: str) -> Iterator[zipfile.ZipInfo]:
             raise DataError(f"{shown_name} is a link or no regular file: pack plain files")
         if member.flag_bits & 1:
             raise DataError(f"{shown_name} is encrypted: unpack it, and give the folder")
-        if name.lower().endswith(_NESTED):
-            raise DataError(
-                f"{shown_name} is an archive in an archive: unpack {where}, and give the folder or "
-                "file that is meant"
-            )
         yield member
 
 
-def _is_inside(name: str, inside: str) -> bool:
-    return not inside or name == inside or name.startswith(f"{inside}/")
+def _is_meant(name: str, inside: str) -> bool:
+    """Tell whether a member is to be unpacked: with images in IDX files their labels, too."""
+    folder, _, last = inside.rpartition("/")
+    beside, _, own = name.rpartition("/")
+    if not inside or name.startswith(f"{inside}/") or _leads_to(name, inside):
+        return True
+    return folder == beside and goes_with(last, own)
 
 
-def _write(archive: zipfile.ZipFile, member: zipfile.ZipInfo, place: Path, where: str) -> None:
+def _leads_to(name: str, inside: str) -> bool:
+    """Tell whether a member is what is meant, or an archive that a path leads into."""
+    return inside == name or inside.startswith(f"{name}/")
+
+
+def _write(archive: zipfile.ZipFile, member: zipfile.ZipInfo, place: Path, path: Path) -> None:
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         with open(place, "xb") as file, archive.open(member) as packed:
@@ -169,7 +240,8 @@ def _write(archive: zipfile.ZipFile, member: zipfile.ZipInfo, place: Path, where
                 file.write(data)
     except (FileExistsError, NotADirectoryError, IsADirectoryError):
         raise DataError(
-            f"{where} holds {shown(member.filename)} twice: pack each file once"
+            f"{shown(path)} holds {shown(member.filename)}, which is there already: give each file "
+            "once"
         ) from None
 
 

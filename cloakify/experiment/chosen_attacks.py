@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from cloakify.attacks import Attack
 from cloakify.attacks.registry import make_attack
+from cloakify.errors import UsageError
 from cloakify.experiment.effort import effort_of
 from cloakify.settings import AttackSetting, HardenSetting
 
@@ -37,6 +38,26 @@ def chosen_attack(setting: AttackSetting, *, stop_early: bool = True) -> Attack:
 def follows_gradient(setting: AttackSetting) -> bool:
     """Tell whether the attack that was asked for follows the gradient."""
     return chosen_attack(setting).gradient == "white-box"
+
+
+def calibration_attack(setting: HardenSetting) -> Attack:
+    """Return the attack that calibrates: every sample goes as far as it goes.
+
+    Those only just over the border would hardly move the features.
+
+    Raises
+    ------
+    UsageError
+        As :func:`chosen_attack`; or an attack is asked for that would judge by a gradient which
+        this one does without.
+    """
+    attack = chosen_attack(setting, stop_early=False)
+    if attack.gradient != "white-box" and setting.evaluation.attack != "auto":
+        raise UsageError(
+            f"--evaluation-attack {setting.evaluation.attack} follows the gradient, and Square "
+            f"judges where --attack {setting.attack.name} does without: leave one of them out"
+        )
+    return attack
 
 
 def straight_attack(setting: HardenSetting) -> Attack:

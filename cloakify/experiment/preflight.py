@@ -247,10 +247,12 @@ def _check_answers(experiment: Experiment, labels: Labels, answers: Labels, few:
             f"{path}: {count} samples are too few to tell the model from guessing among {classes} "
             "classes: give more data, or pass --accept-accuracy"
         )
+    is_row = len(experiment.classifier.spec.sample_shape) == 1
+    checked = "the preprocessing (--scale, --mean, --std)" + ", the order of the columns" * is_row
     raise DataError(
         f"{seen}, low for {classes} classes (chance is {in_percent(1 / classes)}), and no other "
-        "order of the classes explains it: check the preprocessing (--scale, --mean, --std) and "
-        f"the labels; --labels model does without them, --accept-accuracy goes on{notes}"
+        f"order of the classes explains it: check {checked} and the labels; "
+        f"--labels model does without them, --accept-accuracy goes on{notes}"
     )
 
 

@@ -15,7 +15,7 @@ from cloakify.data.copies import read_copies
 from cloakify.data.naming import shown
 from cloakify.data.patterns import is_pattern, root
 from cloakify.data.unlabelled import Unlabelled
-from cloakify.data.zip_files import zip_at
+from cloakify.data.zip_files import is_file, zip_at
 from cloakify.errors import DataError, ModelError, UsageError
 from cloakify.experiment.classifier import Classifier, open_classifier, open_source
 from cloakify.experiment.experiment import Experiment, look_inside, read_samples
@@ -122,8 +122,9 @@ class Recipe:
         """
         first, copies = subject.first, subject.copies
         setting = first.setting.replace(device=device)
-        if os.path.isfile(setting.data.labels):
-            setting = setting.replace(labels=os.path.abspath(setting.data.labels))
+        labels = setting.data.labels
+        if labels not in ("given", "model") and is_file(Path(labels)):
+            setting = setting.replace(labels=os.path.abspath(labels))
         classifiers = [each.classifier for each in subject.experiments]
         paths = [first.dataset.path]
         paths += [] if copies is None else [copies.data.path]

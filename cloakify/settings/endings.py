@@ -19,10 +19,19 @@ ARRAYS = (".npz", ".npy")
 LINES = (".jsonl", ".ndjson")
 """Of lines of JSON."""
 
-TEXT_TABLES = (".csv", ".tsv", *LINES)
+COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
+"""Of what is compressed, behind the ending of what it unpacks to."""
+
+PLAIN_TABLES = (".csv", ".tsv", *LINES)
+"""Of tables that are text, as they unpack."""
+
+TEXT_TABLES = (
+    *PLAIN_TABLES,
+    *(f"{each}{packed}" for each in PLAIN_TABLES for packed in COMPRESSED),
+)
 """Of tables that are text."""
 
-TARS = (".tar", ".tar.gz", ".tgz", ".tar.zst")
+TARS = (".tar", *(f".tar{packed}" for packed in COMPRESSED), ".tgz", ".tbz2", ".txz")
 """Of archives of images."""
 
 COLUMNS = (".parquet", ".arrow", ".feather")
@@ -31,8 +40,14 @@ COLUMNS = (".parquet", ".arrow", ".feather")
 SHARDS = (*TARS, *COLUMNS)
 """Of files that may be several and count as one source."""
 
-ALL = (*IMAGES, *ARRAYS, *TEXT_TABLES, *SHARDS)
+ZIP = ".zip"
+"""Of archives that hold any of these."""
+
+ALL = (*IMAGES, *ARRAYS, *TEXT_TABLES, *SHARDS, ZIP, *COMPRESSED)
 """Of all of these; no model has one."""
+
+
+_DOUBLE = tuple(each for each in (*TEXT_TABLES, *TARS) if each.count(".") > 1)
 
 
 def is_image(name: str) -> bool:
@@ -43,5 +58,11 @@ def is_image(name: str) -> bool:
 def ending(name: str) -> str:
     """Return a file's ending in lower case, both parts of one such as ``.tar.gz``."""
     lowered = name.lower()
-    double = next((each for each in TARS if lowered.endswith(each)), None)
+    double = next((each for each in _DOUBLE if lowered.endswith(each)), None)
     return double or os.path.splitext(lowered)[1]
+
+
+def unpacked_ending(name: str) -> str:
+    """Return the ending in lower case of what a file unpacks to: ``.csv`` of ``a.csv.gz``."""
+    stem, kind = os.path.splitext(name.lower())
+    return os.path.splitext(stem)[1] if kind in COMPRESSED else kind

@@ -119,8 +119,15 @@ def check_shared(
     engine.check_together()
     if model.threshold is not None and model.task == "single":
         raise UsageError("--threshold is for a single logit or labels, not for --task single")
+    if data.labels == "model" and data.accept_accuracy:
+        raise UsageError(
+            "--accept-accuracy is for labels that the data give: by --labels model clean accuracy "
+            "is 100 %"
+        )
     if run.tf32 and run.device in ("cpu", "openvino"):
         raise UsageError(f"--tf32 is for an NVIDIA GPU, not --device {run.device}")
+    if engine.gpus_per_worker and run.device in ("cpu", "openvino"):
+        raise UsageError(f"--gpus-per-worker has no use with --device {run.device}")
     if data.resize_to is not None and data.crop_pct is not None:
         raise UsageError("--resize-to and --crop-pct say the same thing: give one of them")
     for flag, value in (
@@ -181,6 +188,15 @@ class HardenSetting(AttackSetting):
             raise UsageError(f"--rounds is for --score auto, not {self.masking.score}")
         if self.masking.ratio is not None and self.masking.max_accuracy_drop != DROP:
             raise UsageError("--max-accuracy-drop chooses a mask's size, which --mask-ratio gives")
+        if self.masking.ratio is not None and self.evaluation.write_anyway:
+            raise UsageError(
+                "--write-anyway is for a mask that cloakify chooses: that of --mask-ratio is "
+                "written whatever its verdict"
+            )
+        if self.evaluation.report_limit is not None and self.evaluation.precision is not None:
+            raise UsageError(
+                "--precision says on how many samples to report, which --report-limit gives"
+            )
         method = self.masking.method
         if method == "tuned" and self.engine.shard is not None:
             raise UsageError(

@@ -23,10 +23,7 @@ from cloakify.data import Samples, Splits
 from cloakify.data.unlabelled import without_copies
 from cloakify.engine.engine import Engine
 from cloakify.errors import UsageError
-from cloakify.experiment.chosen_attacks import (
-    chosen_attack,
-    follows_gradient,
-)
+from cloakify.experiment.chosen_attacks import calibration_attack, follows_gradient
 from cloakify.experiment.classifier import open_source
 from cloakify.experiment.effort import effort_of, samples_reported
 from cloakify.experiment.engines import Engines
@@ -243,8 +240,7 @@ class _Run:
 
 def _open(files: _Files, setting: HardenSetting, progress: Progress) -> _Run:
     """Open model and data, and look at what the one does on the other."""
-    # Samples only just over the border would hardly move the features.
-    attack = chosen_attack(setting, stop_early=False)
+    attack = calibration_attack(setting)
     tuned = setting.masking.method == "tuned"
     classifier = open_source(
         files.path, setting.model, replace_mask=setting.masking.replace, tuned=tuned

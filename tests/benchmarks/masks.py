@@ -147,9 +147,12 @@ def harden(bench: Bench, task: Task, folder: Path, idx: Path) -> tuple[Path, str
         eps=task.eps / 255,
         device="cpu",
         evaluation_steps=1,
-        write_anyway=True,
         seed=task.seed,
-        **({"mask_ratio": task.ratio} if task.ratio else {"max_accuracy_drop": task.drop}),
+        **(
+            {"mask_ratio": task.ratio}
+            if task.ratio
+            else {"max_accuracy_drop": task.drop, "write_anyway": True}
+        ),
         **METHODS[task.method],  # type: ignore[arg-type]
     )
     named = (task.model, f"{task.eps:g}", task.method, task.calibration, task.ratio, task.seed)

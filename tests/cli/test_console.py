@@ -72,3 +72,11 @@ def test_lines_end_with_the_run_that_fails(capsys: pytest.CaptureFixture[str]) -
 )
 def test_durations(seconds: float, text: str) -> None:
     assert console.lasting(seconds) == text
+
+
+def test_classes_are_told_where_their_names_say_something(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for names, told in ((None, ""), (("0", "1"), ""), (("1", "0"), "Classes: 0 1, 1 0\n")):
+        console.remark_data([], names, quiet=False)
+        assert capsys.readouterr().err == told

@@ -206,8 +206,23 @@ def test_help_lists_every_option_under_a_heading(
     assert "NODEFAULT" not in text and "--no-" not in text
 
 
+@pytest.mark.parametrize("by", ["option", "variable"])
+def test_no_file_is_written_by_the_name_of_none(
+    by: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if by == "variable":
+        monkeypatch.setenv("CLOAKIFY_CONFIG", "none")
+    assert run(["harden", "--init-config", *["--config", "none"] * (by == "option")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "--init-config writes a file, and --config none names none" in line
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("verb", ["harden", "evaluate", "attack"])
-@pytest.mark.parametrize("name", ["b.JPG", "1.npz", "002.tar"])
+@pytest.mark.parametrize(
+    "name", ["b.JPG", "1.npz", "002.tar", "2.zip", "t10k-images-idx3-ubyte.gz", "b.csv.xz"]
+)
 def test_a_pattern_that_a_shell_wrote_out_is_told_of_as_such(
     verb: str, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

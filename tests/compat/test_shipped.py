@@ -68,7 +68,7 @@ def test_told_for_what_it_is(model, downloads, tmp_path, capsys, record_property
     data, out = tmp_path / "data.npz", tmp_path / "hardened.onnx"
     write_samples(model, path, data)
     given = ["--data", data, "--labels", "model", "--device", "cpu", "--eps", "0.02"]
-    given += ["--box", "none", "--accept-accuracy", "--effort", "quick", "--quiet"]
+    given += ["--box", "none", "--effort", "quick", "--quiet"]
 
     def ran(verb: str, *words: object) -> tuple[int, str]:
         code = run([verb, str(path), *map(str, words)])

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from cloakify.data import Preprocessing, open_data
+from cloakify.data.fitting import ImageFit
 from cloakify.data.rows import match_layout
 from cloakify.errors import DataError
 from cloakify.graph.analysis.inputs import InputSpec
@@ -20,6 +21,28 @@ from cloakify.graph.analysis.inputs import InputSpec
 PLAIN = Preprocessing()
 X = np.random.default_rng(3).random((6, 1, 4, 4), dtype=np.float32)
 Y = np.array([0, 1, 2, 0, 1, 2])
+
+
+def test_rows_outside_the_range_are_told_of_the_box(tmp_path, spec):
+    """A user of a table has no pixels to scale."""
+    np.savez(tmp_path / "d.npz", x=np.float32([[2.4, 5.8], [-3, 1]]), y=np.array([0, 1]))
+    data = open_data(tmp_path / "d.npz", spec(2, channel_axis=None), PLAIN)
+    for row in (0, 1):
+        with pytest.raises(DataError, match=f"row {row} .*pass --box none if these are no pixels"):
+            next(data.batches(np.array([row])))
+
+
+def test_files_of_one_array_each(tmp_path, spec):
+    """As KMNIST and Kuzushiji-49 are published."""
+    np.savez_compressed(tmp_path / "kmnist-test-imgs.npz", np.uint8(X * 255)[:, 0])
+    np.savez_compressed(tmp_path / "kmnist-test-labels.npz", np.uint8(Y))
+    images, labels = tmp_path / "kmnist-test-imgs.npz", tmp_path / "kmnist-test-labels.npz"
+    data = open_data(images, spec(1, 4, 4), PLAIN, labels=str(labels))
+    np.testing.assert_array_equal(data.labels, Y)
+    (batch,) = data.batches(batch_size=6)
+    np.testing.assert_array_equal(batch.x, np.float32(np.uint8(X * 255)) / np.float32(255))
+    with pytest.raises(DataError, match="holds no labels"):
+        open_data(images, spec(1, 4, 4), PLAIN)
 
 
 @pytest.fixture
@@ -199,21 +222,24 @@ def test_refused(load, arrays, said):
 
 
 @pytest.mark.parametrize("layout", ["nchw", "nhwc"])
-def test_bytes_are_pixels_and_preprocessed_as_images_are(tmp_path, spec, layout):
+@pytest.mark.parametrize("channels", ["rgb", "bgr"])
+def test_bytes_are_pixels_and_preprocessed_as_images_are(tmp_path, spec, layout, channels):
+    fit = ImageFit(channels=channels)
     imagenet = Preprocessing.parse("1", "0.485,0.456,0.406", "0.229,0.224,0.225")
     pixels = np.random.default_rng(0).integers(0, 256, (6, 3, 8, 8), dtype=np.uint8)
     for number, image in enumerate(pixels.transpose(0, 2, 3, 1)):
         (tmp_path / "folder" / f"{Y[number]}").mkdir(parents=True, exist_ok=True)
         Image.fromarray(image).save(tmp_path / "folder" / f"{Y[number]}" / f"{number}.png")
-    images = open_data(tmp_path / "folder", spec(3, 8, 8), imagenet)
+    images = open_data(tmp_path / "folder", spec(3, 8, 8), imagenet, fit=fit)
     order = [int(Path(name).name) for name in images.names]
     stored = pixels if layout == "nchw" else pixels.transpose(0, 2, 3, 1)
     np.savez(tmp_path / "d.npz", x=stored[order], y=Y[order])
-    data = open_data(tmp_path / "d.npz", spec(3, 8, 8), imagenet)
+    data = open_data(tmp_path / "d.npz", spec(3, 8, 8), imagenet, fit=fit)
     np.testing.assert_array_equal(
         next(data.batches(batch_size=6)).x, next(images.batches(batch_size=6)).x
     )
     assert any("bytes are taken for pixels from 0 to 255" in note for note in data.notes)
+    assert any("red first" in note for note in data.notes) == (channels == "bgr")
 
 
 def test_bytes_for_a_row_of_numbers_may_be_anything(tmp_path, spec):

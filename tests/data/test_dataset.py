@@ -241,6 +241,20 @@ def test_the_digest_of_rows_of_labels_is_as_documented(tmp_path, spec):
     assert open_data(tmp_path / "d.npz", spec(1, 4, 4), PLAIN).sha256 == whole
 
 
+def test_labels_from_one_on_are_told_what_to_do(tmp_path):
+    np.savez(tmp_path / "d.npz", x=np.zeros((6, 2), np.float32), y=np.array([3, 1, 2, 2, 1, 3]))
+    spec = InputSpec("x", (None, 2), np.dtype(np.float32), None)
+    data = open_data(tmp_path / "d.npz", spec, PLAIN)
+    with pytest.raises(DataError, match=r"or all of 1,2,…,3 are named by --classes"):
+        data.for_classes(3, None, None)
+    named = data.for_classes(3, ("1", "2", "3"), None)
+    np.testing.assert_array_equal(named.labels, [2, 0, 1, 1, 0, 2])
+    # Of others nothing is known.
+    np.savez(tmp_path / "d.npz", x=np.zeros((3, 2), np.float32), y=np.array([1, 2, 5]))
+    with pytest.raises(DataError, match=r"go from 0 to 2$"):
+        open_data(tmp_path / "d.npz", spec, PLAIN).for_classes(3, None, None)
+
+
 def test_labels_that_are_no_classes_are_named_with_examples(tmp_path):
     y = np.array([0, 1, 7, 3, 9, 7, 8, 3, 2])
     np.savez(tmp_path / "d.npz", x=np.zeros((9, 2), np.float32), y=y)

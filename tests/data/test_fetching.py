@@ -23,7 +23,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cloakify.data import Preprocessing, fetching, open_data
+from cloakify.data import Preprocessing, fetching, open_data, room
 from cloakify.data.fetching import fetch
 from cloakify.data.naming import shown
 from cloakify.errors import CloakifyError, DataError, UsageError
@@ -288,7 +288,7 @@ def test_nothing_is_left_out_unseen(how, said, rest, tmp_path, monkeypatch) -> N
 
 @pytest.mark.parametrize("limit", [4, 0])
 def test_no_more_is_fetched_than_there_is_room_for(limit, tmp_path, monkeypatch, serve) -> None:
-    monkeypatch.setattr(fetching, "LARGEST", limit)
+    monkeypatch.setattr(room, "LARGEST", limit)
     (tmp_path / "here").mkdir()
     (tmp_path / "here" / "data.npz").write_bytes(b"12345")
     url = f"{serve(tmp_path / 'here')}/data.npz"

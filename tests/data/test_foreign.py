@@ -41,21 +41,25 @@ def content(data: bytes) -> Callable[[Path], object]:
 
 
 FILES: dict[str, tuple[Callable[[Path], object], str]] = {
-    "data_batch_1": (content(pickle.dumps(Bomb())), "Python pickle.*never"),
+    "data_batch_1": (content(pickle.dumps(Bomb())), "Python pickle.*never.*binary version, which"),
     "d.pkl": (content(pickle.dumps(Bomb(), 0)), "Python pickle.*never"),
     "d.pt": (zipped, "saved by torch.*weights_only"),
     "d.h5": (content(b"\x89HDF\r\n\x1a\n"), "HDF5.*h5py"),
-    "d.mat": (content(b"MATLAB 5.0 MAT-file"), "MATLAB.*loadmat"),
+    "d.mat": (
+        content(b"MATLAB 5.0 MAT-file"),
+        "MATLAB.*loadmat, bring the samples' axis to the front",
+    ),
     "d.db": (database, "SQLite.*csv"),
     "d.xlsx": (zipped, "spreadsheet.*csv"),
     "d.arff": (content(b"@relation r"), "ARFF.*loadarff"),
     "d.svmlight": (content(b"1 1:0.5"), "load_svmlight_file"),
     "d.safetensors": (content(b"{}"), "safetensors"),
     "d.tfrecord-00000-of-00002": (content(b"\0" * 40), "TFRecord"),
-    "d.csv.gz": (content(gzip.compress(b"a")), "packed by gzip.*unpack"),
-    "d.csv.bz2": (content(b"BZh9"), "bzip2.*unpack"),
+    "d.bin.gz": (content(gzip.compress(b"a")), "packed by gzip.*unpack"),
+    "d.bin.bz2": (content(b"BZh9"), "bzip2.*unpack"),
     "d.json": (content(b"[]"), "jsonl"),
     "d.data": (content(b"1,2"), "call it .csv"),
+    "data_batch_1.bin": (content(b"\3" * 3074), "binary version of CIFAR-10 .*savez"),
     "d.bin": (content(b"\0\0\x08"), "no data that cloakify reads"),
     "empty": (content(b""), "no data that cloakify reads"),
 }

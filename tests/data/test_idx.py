@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import lzma
 import struct
 from pathlib import Path
 
@@ -79,6 +80,49 @@ def test_as_numpy_reads_it(tmp_path_factory, values, packed):
     read = np.asarray(read_idx(path).mapped())
     assert read.dtype == values.dtype
     np.testing.assert_array_equal(read, values)
+
+
+QMNIST = ("qmnist-test-images-idx3-ubyte.gz", "qmnist-test-labels-idx2-int.gz")
+XNIST = ("xnist-images-idx3-ubyte.xz", "xnist-labels-idx2-int.xz")
+
+
+def extended(classes: np.ndarray) -> np.ndarray:
+    """QMNIST's labels: class, series, writer, digit, NIST's code, global index, two zeros."""
+    n = np.arange(len(classes))
+    columns = [classes, 4 * (n % 2), 2100 + n, n % 150, 30 + classes, 7 * n, 0 * n, 0 * n]
+    return np.stack(columns, axis=1).astype(">i4")
+
+
+@pytest.mark.parametrize("names", [QMNIST, XNIST])
+@pytest.mark.parametrize("how", ["folder", "file", "listed"])
+def test_of_extended_labels_the_class_counts(tmp_path, names, how):
+    """As torchvision's QMNIST does by default."""
+    compress = {"gz": gzip.compress, "xz": lzma.compress}[names[0][-2:]]
+    for name, values in zip(names, (PIXELS, extended(LABELS)), strict=True):
+        (tmp_path / name).write_bytes(compress(idx(values)))
+    path = tmp_path if how == "folder" else tmp_path / names[0]
+    labels = str(tmp_path / names[1]) if how == "listed" else "given"
+    data = open_data(path, SPEC, PLAIN, labels=labels)
+    np.testing.assert_array_equal(data.labels, LABELS)
+    expected = PIXELS[:, None].astype(np.float32) / np.float32(255)
+    np.testing.assert_array_equal(next(data.batches(batch_size=12)).x, expected)
+
+
+def test_eight_independent_labels_are_no_extended_ones(tmp_path):
+    flags = (np.arange(12)[:, None] + np.arange(8) < 9).astype(">i4")
+    (tmp_path / "a-labels-idx2-int").write_bytes(idx(flags))
+    path = write(tmp_path, "a-images-idx3-ubyte", "other")
+    np.testing.assert_array_equal(open_data(path, SPEC, PLAIN).labels, flags)
+
+
+@pytest.mark.parametrize("split", ["balanced", "letters"])
+def test_that_emnist_lies_transposed_is_said(tmp_path, split):
+    """The samples are those that torchvision gives: the numbers in the file's order."""
+    names = [f"emnist-{split}-test-{each}-ubyte.gz" for each in ("images-idx3", "labels-idx1")]
+    data = open_data(write(tmp_path, *names), SPEC, PLAIN)
+    expected = PIXELS[:, None].astype(np.float32) / np.float32(255)
+    np.testing.assert_array_equal(next(data.batches(batch_size=12)).x, expected)
+    assert any("EMNIST's pictures lie transposed" in note for note in data.notes)
 
 
 def test_of_a_folder_as_torchvision_downloads_it_the_test_samples(tmp_path):

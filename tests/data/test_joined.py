@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -105,3 +106,39 @@ def test_ids_of_several_lengths_are_padded_where_a_mask_tells(tmp_path: Path):
         read(ids=True)
     with pytest.raises(DataError, match=r"row 1 has shape \(1,\) but the first row has \(3,\)"):
         read(others=[MASK]).inputs(np.arange(3))
+
+
+def columns(path: Path, names: Sequence[str], kind: str) -> Path:
+    """Write columns that count on, and labels; return the file."""
+    table = {name: np.arange(6, dtype=np.float32) + place for place, name in enumerate(names)}
+    table["label"] = np.arange(6) % 2
+    if kind == "csv":
+        rows = np.column_stack(list(table.values()))
+        header = ",".join(table)
+        np.savetxt(path / "t.csv", rows, "%g", delimiter=",", header=header, comments="")
+        return path / "t.csv"
+    parquet = pytest.importorskip("pyarrow.parquet")
+    import pyarrow
+
+    parquet.write_table(pyarrow.table(table), path / "t.parquet")
+    return path / "t.parquet"
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_an_input_for_each_column(tmp_path: Path, kind: str) -> None:
+    """As scikit-learn's pipelines of columns are exported, whatever the order of the columns."""
+    spec, *others = (InputSpec(n, (None, 1), np.dtype(np.float32), None) for n in ("b", "a", "d"))
+    path = columns(tmp_path, ["a", "b", "c", "d"], kind)
+    data = open_data(path, spec, Preprocessing(), box=None, others=others)
+    inputs = data.inputs(np.array([0, 4]))
+    for place, name in enumerate(("a", "b", "c", "d")):
+        if name != "c":
+            np.testing.assert_array_equal(inputs[name], [[place], [4 + place]])
+    assert any("c is left out, as no input is called so" in note for note in data.notes)
+    # Where one is called otherwise nothing is guessed.
+    named = InputSpec("e", (None, 1), np.dtype(np.float32), None)
+    with pytest.raises(DataError, match="takes further inputs"):
+        open_data(path, spec, Preprocessing(), box=None, others=[others[0], named])
+    two = columns(tmp_path, ["a", "z"], kind)
+    with pytest.raises(DataError, match="takes further inputs"):
+        open_data(two, others[0], Preprocessing(), box=None, others=[named])

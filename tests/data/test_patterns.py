@@ -68,7 +68,7 @@ def test_shards_by_braces_and_by_stars(tmp_path, spec, pixels):
             assert data.where(9).endswith("011.tar member 9")
         else:
             assert len(data) == 6
-    with pytest.raises(DataError, match=r"2 of the files .*000\.tar.*013\.tar"):
+    with pytest.raises(DataError, match=r"2 of 3 files .*000\.tar.*013\.tar"):
         open_data(tmp_path / "shards" / "0{00,07,13}.tar", spec(1, 4, 4), PLAIN)
 
 
@@ -120,7 +120,7 @@ def test_rows_of_several_files_are_those_of_one(tmp_path, spec):
         (["a.doc", "b.doc"], "*.doc", "is no data that cloakify reads"),
         (["a.tar"], "{0..99999999}.tar", "names more than"),
         (["a.tar"], "{0..9999}{0..9999}.tar", "names more than"),
-        (["a.tar"], "{a,b}.tar", r"1 of the files that it names are not there \(.*b.tar"),
+        (["a.tar"], "{a,b}.tar", r"1 of 2 files that it names can't be found \(.*b.tar"),
     ],
 )
 def test_what_a_pattern_can_not_stand_for(tmp_path, spec, files, pattern, said):

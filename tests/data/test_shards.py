@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import bz2
 import io
 import json
+import lzma
 import tarfile
 
 import numpy as np
@@ -102,7 +104,8 @@ def test_tar_refused(tmp_path, spec, images, change, said):
 
 
 def test_tar_of_another_kind(tmp_path, spec, images):
-    write_tar(tmp_path / "z.tar", samples(images), "w:bz2")
+    write_tar(tmp_path / "z.tar", samples(images))
+    (tmp_path / "z.tar").write_bytes(lzma.compress(b"x", lzma.FORMAT_ALONE))
     with pytest.raises(DataError, match="unpack it if it is compressed otherwise"):
         open_data(tmp_path / "z.tar", spec(1, 4, 4), PLAIN)
     write_tar(tmp_path / "e.tar", {})
@@ -117,7 +120,11 @@ def test_tar_of_another_kind(tmp_path, spec, images):
 
 
 def pack(path, kind):
-    """Compress a file as gzip and zstd do; leave it where it was."""
+    """Compress a file; leave it where it was."""
+    if kind in ("bz2", "xz"):
+        compress = bz2.compress if kind == "bz2" else lzma.compress
+        path.write_bytes(compress(path.read_bytes()))
+        return
     pa = pytest.importorskip("pyarrow")
     with pa.CompressedOutputStream(str(path) + ".new", kind) as file:
         file.write(path.read_bytes())
@@ -125,7 +132,11 @@ def pack(path, kind):
 
 
 @pytest.mark.parametrize(
-    ("ending", "kind"), [("tar.gz", "gzip"), ("tgz", "gzip"), ("tar.zst", "zstd"), ("tar", "gzip")]
+    ("ending", "kind"),
+    [
+        *(("tar.gz", "gzip"), ("tgz", "gzip"), ("tar.zst", "zstd"), ("tar", "gzip")),
+        *(("tar.bz2", "bz2"), ("tbz2", "bz2"), ("tar.xz", "xz"), ("txz", "xz"), ("tar", "xz")),
+    ],
 )
 def test_compressed_shards_are_the_same_samples(tmp_path, spec, images, ending, kind):
     (tmp_path / "shards").mkdir()
@@ -144,7 +155,7 @@ def test_compressed_shards_are_the_same_samples(tmp_path, spec, images, ending, 
     np.testing.assert_array_equal(batch.x[:, 0], images[[4, 0, 3]].astype(np.float32) / 255)
 
 
-@pytest.mark.parametrize("kind", ["gzip", "zstd"])
+@pytest.mark.parametrize("kind", ["gzip", "zstd", "bz2", "xz"])
 def test_a_compressed_tar_is_whole_or_refused(tmp_path, spec, images, kind):
     write_tar(tmp_path / "d.tar", samples(images))
     pack(tmp_path / "d.tar", kind)
@@ -156,7 +167,7 @@ def test_a_compressed_tar_is_whole_or_refused(tmp_path, spec, images, kind):
         assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("kind", ["gzip", "zstd"])
+@pytest.mark.parametrize("kind", ["gzip", "zstd", "bz2", "xz"])
 def test_a_tar_that_unpacks_to_much_is_refused_on_the_way(
     tmp_path, spec, images, monkeypatch, kind
 ):
@@ -284,7 +295,10 @@ def parquet_cases():
         ({"x": [[1.0, 0.0], [None, 1.0]], "y": [0, 1]}, "row 1 holds empty values"),
         ({"x": [["a"], ["b"]], "y": [0, 1]}, "row 0 holds string, not numbers"),
         ({"x": [[[1.0], [1.0, 2.0]]], "y": [0]}, "row 0 holds lists of several lengths"),
-        ({"image": [{"bytes": None, "path": "a.png"}], "y": [0]}, "row 0 holds no image bytes"),
+        (
+            {"image": [{"bytes": None, "path": "a.png"}], "y": [0]},
+            "no image bytes.*to_parquet does not",
+        ),
     ]
 
 

@@ -173,7 +173,7 @@ def test_independent_labels(spec):
     ("data", "said"),
     [
         ([], "<list> holds no samples"),
-        ({"x": 1}, "<dict> is a dict, not something that yields"),
+        ({"x": 1}, "<dict> gives no samples but dict: give"),
         (
             [(np.zeros(4), 0), (np.zeros(5), 0)],
             r"item 1 holds samples of shape \(5\) but input",
@@ -241,9 +241,19 @@ def test_a_function_in_a_script(tmp_path, spec, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("text", "name", "said"),
     [
-        ("", "samples", "has no 'samples': it has nothing"),
-        ("def other(): pass", "samples", "has no 'samples': it has other"),
-        ("def samples(): return 3", "samples", "is a int, not something that yields"),
+        ("", "samples", "has no 'samples': it has no function"),
+        ("import json; N = 3\ndef other(): pass\nREADY = []", "samples", "it has other, READY$"),
+        ("def samples(): return 3", "samples", "gives no samples but int: give an iterable"),
+        (
+            "def samples(folder, *more, n=3): pass",
+            "samples",
+            "is called without arguments, and takes folder: give a function that calls it",
+        ),
+        (
+            "class Reader:\n def __init__(self, a, b): pass\n def get_next(self): pass",
+            "Reader",
+            "is called without arguments, and takes a, b: give a function",
+        ),
         ("import absent_module", "samples", "raises ModuleNotFoundError: No module"),
         ("x = (", "samples", "raises SyntaxError"),
         (

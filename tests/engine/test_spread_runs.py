@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from cloakify.engine.ray_cluster import RayCluster
 from cloakify.errors import UsageError
 from cloakify.settings import AttackSetting
 from cloakify.workflows.attack import attack
+from tests.data.test_idx import idx
 from tests.engine.runs import (
     ATTACK,
     EVALUATE,
@@ -28,6 +31,7 @@ from tests.engine.runs import (
     new,
     write_inputs,
 )
+from tests.support.fragile import write_fragile
 from tests.support.labelled import write_labelled_fragile
 from tests.support.text_models import TextModel
 
@@ -72,15 +76,41 @@ def test_the_report_says_who_took_part(cluster: RayCluster, tmp_path: Path) -> N
     assert "ray" not in report["command"]
 
 
-@pytest.mark.parametrize("kind", ["ids", "labels", "images"])
+def write_unpacked(folder: Path, kind: str) -> tuple[Path, Path]:
+    """Write data that each process unpacks for itself; return a model and where they are."""
+    model = SAMPLES / "fashion_pooled.onnx"
+    if kind == "csv.gz":
+        model, stored = write_fragile(folder, 60)
+        with np.load(stored) as arrays:
+            table = np.column_stack([arrays["x"], arrays["y"]])
+        header = ",".join([*"abcdefgh", "label"])
+        # By its ending NumPy compresses it.
+        path = folder / f"data.{kind}"
+        np.savetxt(path, table, "%.9g", delimiter=",", header=header, comments="")
+        return model, path
+    if kind == "idx.gz":
+        with np.load(SAMPLES / "test.npz") as arrays:
+            x, y = np.rint(arrays["x"][:60, 0] * 255).astype(np.uint8), arrays["y"][:60]
+        for name, values in (("images-idx3", x), ("labels-idx1", y.astype(np.uint8))):
+            (folder / f"test-{name}-ubyte.gz").write_bytes(gzip.compress(idx(values)))
+        return model, folder / "test-images-idx3-ubyte.gz"
+    for number, file in enumerate(sorted((SAMPLES / "calib").rglob("*.png"))[::20]):
+        with zipfile.ZipFile(folder / f"{number % 2}.zip", "a") as archive:
+            archive.write(file, file.relative_to(SAMPLES / "calib"))
+    return model, folder / "*.zip"
+
+
+@pytest.mark.parametrize("kind", ["ids", "labels", "images", "zip", "idx.gz", "csv.gz"])
 def test_the_same_bytes_of_other_kinds(cluster: RayCluster, tmp_path: Path, kind: str) -> None:
-    """Attacks inside the graph, independent labels, and images that are decoded from files."""
+    """Attacks inside the graph, independent labels, images that are decoded, data to unpack."""
     options: dict[str, Any] = {"device": "cpu", "batch_size": 2, "steps": 3, "eps": 0.06}
     if kind == "ids":
         model, data = TextModel().save(tmp_path, samples=60)
     elif kind == "labels":
         model, data = write_labelled_fragile(tmp_path)
         options["limit"] = 60
+    elif kind != "images":
+        model, data = write_unpacked(tmp_path, kind)
     else:
         model, data = SAMPLES / "fashion_pooled.onnx", SAMPLES / "calib"
         options["limit"] = 60

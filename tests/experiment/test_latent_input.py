@@ -149,7 +149,7 @@ def test_attacked_words_fool_the_shipped_model(
     "changes",
     [
         {"mask_ratio": 0.1, "score": "deepcloak"},
-        {"method": "tuned", "tune_steps": 100, "max_accuracy_drop": 0.5},
+        {"method": "tuned", "tune_steps": 100, "max_accuracy_drop": 0.5, "write_anyway": True},
     ],
 )
 def test_hardening_a_text_classifier(
@@ -160,7 +160,6 @@ def test_hardening_a_text_classifier(
         device="cpu",
         eps=0.2,
         evaluation_steps=3,
-        write_anyway=True,
         **changes,  # type: ignore[arg-type]
     )
     output = tmp_path / "out.onnx"

@@ -70,6 +70,25 @@ def test_wrong_order(planted: Planted, tmp_path: Path, verb: str) -> None:
     VERBS[verb](planted.model(), data, tmp_path, classes="1,2,3,0")
 
 
+def test_columns_in_another_order(planted: Planted, tmp_path: Path) -> None:
+    """A table says nothing of which column is which input; low accuracy may well be that."""
+    random = np.random.default_rng(0)
+    weight, x = random.normal(size=(6, 3)), random.random((300, 6), np.float32)
+    model = onnx.parser.parse_model(
+        """<ir_version: 8, opset_import: ["": 17]>
+        rows (float[N, 6] x) => (float[N, 3] logits) { logits = MatMul (x, weight) }"""
+    )
+    model.graph.initializer.append(
+        onnx.numpy_helper.from_array(weight.astype(np.float32), "weight")
+    )
+    onnx.save(model, tmp_path / "rows.onnx")
+    table = np.column_stack([x, random.permutation(np.arange(300) % 3)])
+    header = "a,b,c,d,e,f,label"
+    np.savetxt(tmp_path / "t.csv", table, "%.6g", delimiter=",", header=header, comments="")
+    with pytest.raises(DataError, match=r"--std\), the order of the columns and the labels"):
+        VERBS["evaluate"](tmp_path / "rows.onnx", tmp_path / "t.csv", tmp_path)
+
+
 @pytest.mark.parametrize("verb", sorted(VERBS))
 def test_low_accuracy(planted: Planted, tmp_path: Path, verb: str) -> None:
     with np.load(planted.data) as arrays:

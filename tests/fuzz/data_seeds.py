@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import io
 import json
+import lzma
 import tarfile
+import zipfile
 from collections.abc import Callable
 from typing import Any
 
@@ -60,7 +63,14 @@ def data_seeds() -> dict[str, Callable[[], Files]]:
             "tar names": lambda: {"d.tar": _tar(lambda n: {"cls": b"c%d" % (n % 4)})},
             "tar json": lambda: {"d.tar": _tar(lambda n: {"json": b'{"label": %d}' % (n % 4)})},
             "tar folders": lambda: {"d.tgz": gzip.compress(_tar(None), mtime=0)},
-            "csv": lambda: {"d.csv": b"x,label\n0.5,1\n0.25,cat\n1,dog\n"},
+            "csv": lambda: {"d.csv": _CSV},
+            "csv.gz": lambda: {"d.csv.gz": gzip.compress(_CSV, mtime=0)},
+            "csv.bz2": lambda: {"d.csv.bz2": bz2.compress(_CSV)},
+            "jsonl.xz": lambda: {"d.jsonl.xz": lzma.compress(_LINES)},
+            "csv.zst": lambda: {"d.csv.zst": _zstd(_CSV)},
+            "zip": lambda: {"d.zip": _zip({"d.npz": _npz(np.savez)})},
+            "zip images": lambda: {"d.zip": _zip(_folder("png", {}))},
+            "cifar": _cifar,
             "listed": _listed,
             "text": lambda: _text("d.csv", b'text,label\nw4 w5,1\nw6,0\n"w7, w8",2\n'),
             "pairs": lambda: _text("d.jsonl", _PAIRS),
@@ -70,6 +80,23 @@ def data_seeds() -> dict[str, Callable[[], Files]]:
             for kind, made in _label_lists().items()
         }
     )
+
+
+_CSV = b"x,label\n0.5,1\n0.25,cat\n1,dog\n"
+
+
+def _zip(files: Files) -> bytes:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in files.items():
+            archive.writestr(zipfile.ZipInfo(name), data)
+    return packed.getvalue()
+
+
+def _cifar() -> Files:
+    random = np.random.default_rng(4)
+    rows = [bytes([number % 4]) + random.bytes(3072) for number in range(COUNT)]
+    return {"d/test_batch.bin": b"".join(rows), "d/batches.meta.txt": b"a\nb\nc\nd\n"}
 
 
 def _arrays() -> dict[str, np.ndarray]:

@@ -71,9 +71,10 @@ class Case:
             models = [source, *(str(path) for path in others if path.exists())]
             return ["evaluate", *models, *EVALUATE.split(), *report]
         hardened = ["-o", str(out / f"{self.name}.onnx")]
-        # Version 0.1.0 wrote a file whatever its verdict.
-        anyway = ["--write-anyway"] * ("write_anyway" in _options_of(root))
-        return ["harden", source, *HARDEN[self.kind].split(), *anyway, *hardened, *report]
+        options = HARDEN[self.kind].split()
+        # Version 0.1.0 wrote a file whatever its verdict, and so is a mask of a given size.
+        chosen = "--mask-ratio" not in options and "write_anyway" in _options_of(root)
+        return ["harden", source, *options, *["--write-anyway"] * chosen, *hardened, *report]
 
 
 CASES = tuple(Case(model, kind) for model in MODELS for kind in (*HARDEN, "evaluate"))

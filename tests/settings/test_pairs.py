@@ -67,6 +67,9 @@ RAY = {"ray_address", "workers", "cpus_per_worker", "gpus_per_worker"}
 EXCLUDED = {
     frozenset({("gates", "position"), ("emit", "fold")}): "can't be folded",
     frozenset({("mask_ratio", 0.1), ("max_accuracy_drop", 0.05)}): "--max-accuracy-drop",
+    frozenset({("mask_ratio", 0.1), ("write_anyway", True)}): "written whatever its verdict",
+    frozenset({("precision", 2.5), ("report_limit", 7)}): "which --report-limit gives",
+    frozenset({("labels", "model"), ("accept_accuracy", True)}): "labels that the data give",
     frozenset({("rounds", 2), ("score", "margin")}): "--rounds is for --score auto",
     frozenset({("task", "single"), ("threshold", 0.4)}): "not for --task single",
     frozenset({("tf32", True), ("device", "cpu")}): "--tf32 is for an NVIDIA GPU",
@@ -138,3 +141,11 @@ def test_a_pair_is_refused_by_what_it_is(pair: frozenset[tuple[str, Any]]) -> No
         if own.keys() & TUNED:
             own["method"] = "tuned"
         assert refused(HardenSetting, own) is None
+
+
+@pytest.mark.parametrize("device", ["cpu", "openvino", "cuda", "auto"])
+def test_gpus_are_for_devices_that_use_them(device: str) -> None:
+    given = {"engine": "ray", "device": device}
+    said = refused(HardenSetting, {**given, "gpus_per_worker": 0.5})
+    assert (said is not None) == (device in ("cpu", "openvino"))
+    assert refused(HardenSetting, {**given, "gpus_per_worker": 0.0}) is None

@@ -22,7 +22,9 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Planted:
 
 
 def report(planted: Planted, *defences: str | None, **changes: object) -> EvaluateReport:
-    settings = {"eps": BUDGETS, "steps": 20, "queries": 300, "device": "cpu", **changes}
+    settings = {"eps": BUDGETS, "queries": 300, "device": "cpu", **changes}
+    if changes.get("attack") != "square":
+        settings["steps"] = 20
     models = [planted.model(defence) for defence in defences]
     return evaluate(models, planted.data, EvaluateSetting(**settings)).report  # type: ignore[arg-type]
 

@@ -26,12 +26,13 @@ QUICK = {
     "device": "cpu",
     "eps": EPS,
     "score": "deepcloak",
-    "write_anyway": True,
 }
 
 
 def quick(samples: Path, model: Path, output: Path, **changes: object) -> HardenResult:
-    setting = HardenSetting(**{**QUICK, **changes})  # type: ignore[arg-type]
+    # A mask whose size is given is written anyway.
+    options = {**QUICK, "write_anyway": "mask_ratio" not in changes, **changes}
+    setting = HardenSetting(**options)  # type: ignore[arg-type]
     return harden(model, samples / "calib", output, setting)
 
 

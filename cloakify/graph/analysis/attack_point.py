@@ -120,7 +120,8 @@ def find_attack_point(
         names = ", ".join(repr(value.name) for value in candidates)
         raise ModelError(
             f"the model takes floats by {len(candidates)} inputs, {names}, of which one can be "
-            "attacked at a time: choose it with --attack-input, the others are passed along"
+            "attacked at a time: choose it with --attack-input, the others are passed along; to "
+            "attack all export the model with one input that holds them"
         )
     specs = {value.name: input_spec(value) for value in inputs}
     if candidates:
