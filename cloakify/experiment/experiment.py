@@ -163,7 +163,7 @@ class Experiment:
         DataError
             They can't be read, or not be paired with the samples.
         """
-        if self.inside is not None:
+        if self.inside is not None and not self.inside.holds_inputs:
             raise UsageError(f"--attacked takes inputs, but attacks perturb {self.perturbs}")
         here = brought_here(path)
         assert isinstance(here, str | os.PathLike)
@@ -185,7 +185,8 @@ class Experiment:
             It is attacked at another tensor, or that has other values.
         """
         other = other.for_labels(self.labels, shown(os.fspath(self.dataset.path)))
-        if self.inside is None and other.entry.is_plain:
+        plain = other.entry.is_plain and not other.search.features_turned
+        if self.inside is None and plain:
             return replace(self, classifier=other)
         paths = f"{other.file.path} and {self.classifier.file.path}"
         if self.inside is None or other.entry.kind != self.inside.entry.kind:
@@ -300,8 +301,11 @@ def read_samples(
 def look_inside(
     classifier: Classifier, dataset: Dataset, setting: Setting, device: Device
 ) -> LatentInput | None:
-    """Return the tensor inside the graph that is attacked, or ``None`` where the input is."""
-    if classifier.entry.is_plain:
+    """Return the tensor inside the graph that is attacked, or ``None`` where the input is.
+
+    The input is looked into as well where it or the features have the samples on another axis.
+    """
+    if classifier.entry.is_plain and not classifier.search.features_turned:
         return None
     size = _batch_size(setting, dataset, device)
     return open_latent_input(

@@ -8,7 +8,7 @@ mean square for embeddings, and in data units for whole numbers made floats (pix
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -21,7 +21,7 @@ from cloakify.errors import DataError, ModelError
 from cloakify.graph.analysis.attack_point import AttackPoint
 from cloakify.graph.analysis.inputs import InputSpec, find_channel_axis
 from cloakify.graph.analysis.scores import Scores
-from cloakify.graph.edit.cut import Packing, check_exact, cut_inside, inputs_beside, part_of
+from cloakify.graph.edit.cut import Packing, check_exact, cut_inside, inputs_beside, part_of, turn
 from cloakify.graph.edit.taps import tap
 from cloakify.numeric.arrays import filled
 from cloakify.report.records import THE_INPUT
@@ -47,6 +47,9 @@ class LatentInput:
         Which tensor they perturb.
     packing
         What a sample is: the tensor's values, and what the rest of the graph reads of the inputs.
+    turned
+        How many axes the head's features have where the second one counts samples, else 0: in
+        :meth:`cut`'s models they come first, as everything does there.
     """
 
     entry: AttackPoint
@@ -55,6 +58,12 @@ class LatentInput:
     _scores: Scores
     _device: Device
     _batch_size: int
+    turned: int = 0
+
+    @property
+    def holds_inputs(self) -> bool:
+        """Whether samples are what one input takes, but for the order of its axes."""
+        return self.entry.kind == "input" and len(self.packing.parts) == 1
 
     @property
     def tensor_spec(self) -> InputSpec:
@@ -79,7 +88,8 @@ class LatentInput:
     def _cut(self, model: ModelProto, scores: Scores) -> tuple[ModelProto, str]:
         outputs = list(dict.fromkeys([scores.features, scores.shipped]))
         batch = self.entry.input.batch_size
-        return cut_inside(model, self.entry.tensor, self.packing, outputs, batch)
+        cut, name = cut_inside(model, self.entry.tensor, self.packing, outputs, batch)
+        return (turn(cut, scores.features, self.turned) if self.turned else cut), name
 
     def pack(self, inputs: Inputs) -> NDArray[np.float32]:
         """Return samples of the model's inputs; float32 [n, …].
@@ -102,7 +112,8 @@ class LatentInput:
         if self.entry.kind == "input":
             return inputs[self.entry.tensor]
         check_ids(self.entry, inputs)
-        return run_prefix(self._prefix, self.entry, inputs, self._batch_size)
+        axis = self.packing.parts[0].sample_axis
+        return run_prefix(self._prefix, self.entry, inputs, self._batch_size, axis)
 
     @cached_property
     def _prefix(self) -> Session:
@@ -129,25 +140,30 @@ class LatentInput:
             return threat
         return threat.packed(self.packing.tensor_shape, self.packing.sample_shape[0])
 
-    def check(self, model: ModelProto, inputs: Inputs) -> None:
-        """Raise ModelError unless the cut graph's logits are the shipped graph's.
+    def checked(self, model: ModelProto, inputs: Inputs) -> LatentInput:
+        """Return the same with what a run tells of its features.
 
-        ``inputs`` are as many samples as the model takes. They are fed to the cut one in reverse
-        order: a tensor whose first axis only looks as if it counted them does not pass.
+        Raises ModelError unless the cut graph's logits are the shipped graph's. ``inputs`` are as
+        many samples as the model takes. They are fed to the cut one in reverse order: a tensor
+        whose axis only looks as if it counted them does not pass.
         """
-        logits = self._scores.shipped
-        whole = Session(tap(model, [logits]), self._device)
-        run = whole.run({name: inputs[name] for name in whole.inputs})
-        expected = run[logits].astype(np.float64)
-        cut = Session(tap(self.cut(model, self._scores), [logits]), self._device)
-        run = cut.run({self.spec.name: self.pack(inputs)[::-1]})
-        from_cut = run[logits][::-1].astype(np.float64)
-        apart = float(np.abs(from_cut - expected).max(initial=0.0))
-        if not apart <= TOLERANCE * max(1.0, float(np.abs(expected).max(initial=0.0))):
+        logits, features = self._scores.shipped, self._scores.features
+        wanted = list(dict.fromkeys([logits, features]))
+        whole = Session(tap(model, wanted), self._device)
+        run = whole.run(self.entry.as_taken({name: inputs[name] for name in whole.inputs}))
+        cut = Session(tap(self.cut(model, self._scores), wanted), self._device)
+        from_cut = cut.run({self.spec.name: self.pack(inputs)[::-1]})
+        apart = _apart(run[logits], from_cut[logits][::-1])
+        if not apart <= TOLERANCE:
             raise ModelError(
                 f"the logits do not follow from {self.entry} alone (off by {apart:g}): "
                 "samples can't be attacked there one by one"
             )
+        found, samples = run[features], len(next(iter(inputs.values())))
+        if found.ndim < 3 or found.shape[1] != samples:
+            return self
+        is_turned = len(found) % samples or _apart(found, from_cut[features][::-1]) > TOLERANCE
+        return replace(self, turned=found.ndim) if is_turned else self
 
 
 def open_latent_input(
@@ -176,20 +192,39 @@ def open_latent_input(
     """
     samples = entry.input.batch_size or min(TRIED, len(dataset))
     inputs = dataset.inputs(np.resize(np.arange(len(dataset)), samples))
-    if entry.kind == "input":
-        values = inputs[entry.tensor]
-    else:
-        check_ids(entry, inputs)
-        values = run_prefix(open_prefix(model, entry, device), entry, inputs, batch_size)
-        if values.dtype.kind != "f":
-            raise ModelError(f"{entry} is {values.dtype}, not floats, and can't be attacked")
     outputs = [scores.features, scores.shipped]
-    beside = inputs_beside(model, entry.tensor, outputs)
-    parts = [part_of(entry.tensor, values, samples)]
-    parts += [part_of(name, inputs[name], samples) for name in beside]
-    inside = LatentInput(entry, Packing(tuple(parts)), model, scores, device, batch_size)
-    inside.check(model, inputs)
-    return inside
+    axes = {spec.name: spec.sample_axis for spec in (entry.input, *entry.others)}
+    beside = [
+        part_of(name, inputs[name], samples, axes[name])
+        for name in inputs_beside(model, entry.tensor, outputs)
+    ]
+    refusals: list[ModelError] = []
+    # Inside a graph sequences may be turned: to [time, samples, features], whatever goes in.
+    for axis in (0, 1) if entry.kind != "input" else (entry.input.sample_axis,):
+        try:
+            if entry.kind == "input":
+                values = inputs[entry.tensor]
+            else:
+                check_ids(entry, inputs)
+                prefix = open_prefix(model, entry, device)
+                values = run_prefix(prefix, entry, inputs, batch_size, axis)
+                if values.dtype.kind != "f":
+                    raise ModelError(
+                        f"{entry} is {values.dtype}, not floats, and can't be attacked"
+                    )
+            parts = (part_of(entry.tensor, values, samples, axis), *beside)
+            inside = LatentInput(entry, Packing(parts), model, scores, device, batch_size)
+            return inside.checked(model, inputs)
+        except ModelError as error:
+            refusals.append(error)
+    raise refusals[0]
+
+
+def _apart(expected: NDArray[np.generic], found: NDArray[np.generic]) -> float:
+    """Return by how much values differ at most, relative to the largest if that is above 1."""
+    right = expected.astype(np.float64)
+    largest = max(1.0, float(np.abs(right).max(initial=0.0)))
+    return float(np.abs(found.astype(np.float64) - right).max(initial=0.0)) / largest
 
 
 def root_mean_square(inside: LatentInput, dataset: Dataset) -> float:
@@ -237,9 +272,15 @@ def open_prefix(model: ModelProto, entry: AttackPoint, device: Device) -> Sessio
 
 
 def run_prefix(
-    session: Session, entry: AttackPoint, inputs: Inputs, batch_size: int
+    session: Session, entry: AttackPoint, inputs: Inputs, batch_size: int, sample_axis: int
 ) -> NDArray[np.generic]:
-    """Return the tensor's values for samples, a batch at a time."""
+    """Return the tensor's values for samples, these first, a batch at a time.
+
+    Raises
+    ------
+    ModelError
+        That axis of the tensor does not count them.
+    """
     samples = len(inputs[entry.input.name])
     fixed = entry.input.batch_size
     size = fixed or batch_size
@@ -247,8 +288,10 @@ def run_prefix(
     for start in range(0, samples, size):
         part = {name: inputs[name][start : start + size] for name in session.inputs}
         count = len(part[entry.input.name])
-        values = session.run({name: filled(array, fixed or 0) for name, array in part.items()})
-        tensor = values[entry.tensor]
+        filled_up = {name: filled(array, fixed or 0) for name, array in part.items()}
+        tensor = session.run(entry.as_taken(filled_up))[entry.tensor]
+        if sample_axis and tensor.ndim > sample_axis:
+            tensor = np.moveaxis(tensor, sample_axis, 0)
         if not tensor.ndim or len(tensor) % (fixed or count):
             part_of(entry.tensor, tensor, fixed or count)
         parts.append(tensor[: count * (len(tensor) // (fixed or count))])

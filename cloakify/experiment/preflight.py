@@ -40,6 +40,11 @@ FEW = 64
 # Below that the figures still say something, with a warning.
 MOST = 0.5
 
+# Samples that are run by themselves as well, and by how much of the range of all logits theirs are
+# others then: scales that are quantised for a whole batch move them by less.
+ALONE = 16
+OTHERWISE = 0.25
+
 # Logits are small where they are this close to each other: e times as likely at most.
 SMALL = 1.0
 
@@ -108,6 +113,33 @@ class Trying(Task[Subject]):
 
 
 @dataclass(frozen=True)
+class RunningAlone(Task[Subject]):
+    """Tells of a few samples whether they get other scores by themselves: ``mixed``, bool [n].
+
+    None do of a model that draws at random, of which nothing can be said so.
+    """
+
+    number: int
+    is_dealt = False
+
+    @property
+    def name(self) -> str:
+        """See :attr:`Task.name`."""
+        return f"running-alone-{self.number}"
+
+    def run(self, subject: Subject, batch: Batch, tell: Tell) -> Arrays:
+        """See :meth:`Task.run`."""
+        target, x = subject.targets[self.number], floats(batch.x)
+        together, again = target.logits(x), target.logits(x)
+        width = OTHERWISE * np.ptp(together)
+        if np.abs(together - again).max() > width / 100:
+            return {"mixed": np.zeros(len(x), bool)}
+        alone = np.concatenate([target.logits(x[row : row + 1]) for row in range(len(x))])
+        apart = np.abs(alone - together).max(axis=1)
+        return {"mixed": apart > width}
+
+
+@dataclass(frozen=True)
 class Sloping(Task[Subject]):
     """Makes ``hidden`` of a batch; see :class:`Preflight`."""
 
@@ -152,7 +184,7 @@ def preflight(
     Raises
     ------
     ModelError
-        Its logits are no numbers, or its answers are not its head's.
+        Its logits are no numbers, its answers are not its head's, or they depend on other samples.
     DataError
         Its answers fit another order of the classes far better than the data's, or it knows hardly
         more than chance.
@@ -171,6 +203,7 @@ def preflight(
             f"{path}: its logits are no numbers (NaN) on {lost} of {count} clean samples; is a "
             "weight, or the preprocessing, broken?"
         )
+    _check_alone(subject, number, engine, indices[:: -(-count // ALONE)])
     if other > MOST * count:
         raise ModelError(
             f"{path}: on {other} of {count} clean samples it answers with another class than its "
@@ -206,6 +239,18 @@ def hidden_share(
     some = indices[:: -(-len(indices) // subject.target(which).batch_size)]
     (made,) = engine.map(Job(Sloping(which), [some]), untold)
     return float(made["hidden"])
+
+
+def _check_alone(subject: Subject, number: int, engine: Engine[Subject], some: Indices) -> None:
+    """Raise ModelError where what a sample is answered with depends on the others in its batch."""
+    (made,) = engine.map(Job(RunningAlone(number), [some]), untold)
+    mixed = int(made["mixed"].sum())
+    if mixed:
+        raise ModelError(
+            f"{subject.experiments[number].classifier.file.path}: {mixed} of {len(some)} samples "
+            "get other scores alone than beside others: its answers depend on what is in the same "
+            "batch, or the first axis does not count samples; --batch-size 1 runs each by itself"
+        )
 
 
 def _check_labels(experiment: Experiment, labels: Labels, logits: Array, few: bool) -> None:

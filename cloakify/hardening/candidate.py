@@ -70,9 +70,10 @@ def metadata(experiment: Experiment, attack: Attack, facts: Mapping[str, str]) -
 
 
 def proof_samples(experiment: Experiment, splits: Splits) -> dict[str, NDArray[np.generic]]:
-    """Return a few samples to run both models on: an array for each of their inputs."""
-    samples = experiment.classifier.spec.batch_size or PROOF_SAMPLES
-    return experiment.dataset.inputs(np.resize(splits.report, samples))
+    """Return a few samples to run both models on: an array for each input, as they take it."""
+    entry = experiment.classifier.entry
+    samples = entry.input.batch_size or PROOF_SAMPLES
+    return entry.as_taken(experiment.dataset.inputs(np.resize(splits.report, samples)))
 
 
 def check_both(experiment: Experiment, hardened: ModelProto) -> None:

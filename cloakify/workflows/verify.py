@@ -313,4 +313,4 @@ def _samples(spec: InputSpec, symbolic: int, samples: int) -> NDArray[np.generic
     shape = [spec.batch_size or samples, *(size or symbolic for size in spec.sample_shape)]
     values = np.random.default_rng(0).random(shape)
     # Token ids, bytes and masks: small numbers are valid for every vocabulary.
-    return (values if spec.dtype.kind == "f" else values * 2).astype(spec.dtype)
+    return spec.as_taken((values if spec.dtype.kind == "f" else values * 2).astype(spec.dtype))

@@ -152,6 +152,24 @@ def test_a_few_samples_may_all_be_wrong(planted: Planted, tmp_path: Path) -> Non
     assert VERBS["attack"](planted.model(), data, tmp_path).clean.value < 0.5
 
 
+@pytest.mark.parametrize("verb", sorted(VERBS))
+def test_answers_that_depend_on_the_rest_of_the_batch(
+    planted: Planted, tmp_path: Path, verb: str
+) -> None:
+    """Features are centred over the batch: each sample's answer is one of its company."""
+    model = onnx.load(planted.model())
+    (place,) = (at for at, node in enumerate(model.graph.node) if "r" in node.output)
+    made = onnx.helper.make_node
+    model.graph.node[place].output[0] = "bare"
+    model.graph.node.insert(place + 1, made("ReduceMean", ["bare", "samples"], ["middle"]))
+    model.graph.node.insert(place + 2, made("Sub", ["bare", "middle"], ["r"]))
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.array([0]), "samples"))
+    path = tmp_path / "centred.onnx"
+    onnx.save(model, path)
+    with pytest.raises(ModelError, match=r"samples get other scores alone.*--batch-size 1 runs"):
+        VERBS[verb](path, planted.data, tmp_path, accept_accuracy=True)
+
+
 def test_small_logits_are_judged_by_their_ratios(planted: Planted, tmp_path: Path) -> None:
     """Scaled down, a model is as robust as before, but the cross-entropy tells of it less."""
 

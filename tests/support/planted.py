@@ -11,6 +11,9 @@ import onnx.parser
 
 CLASSES, SIDE, HIDDEN = 4, 6, 32
 
+# Of eight levels.
+LEVELS = np.linspace(0, 1, 8)
+
 # From the image x to what the first layer takes, from its ReLU r to features f, and to logits z.
 PLAIN = {"input": "i = Identity (x)", "features": "f = Identity (r)", "head": "z = Gemm (f, W, b)"}
 
@@ -96,6 +99,27 @@ DEAD_ZONES = {
 }
 DEFENCES |= {name: {"features": text} for name, text in DEAD_ZONES.items()}
 
+# Pixels in eight levels, as `quantised-input` has them, by way of codes, tables and distances.
+_APART = "u = Unsqueeze (x, last) e = Sub (u, grid)"
+_WHOLE = "u = Mul (x, seven) v = Round (u) k = Cast <to = 7> (v)"
+CODES = {
+    "thermometer": "u = Unsqueeze (x, last) c = GreaterOrEqual (u, marks) v = Cast <to = 1> (c) "
+    "i = ReduceMean <keepdims = 0> (v, last)",
+    "thermometer-weighed": "u = Unsqueeze (x, last) c = GreaterOrEqual (u, marks) "
+    "v = Cast <to = 1> (c) e = MatMul (v, seventh) i = Squeeze (e, last)",
+    "thermometer-channels": "c = GreaterOrEqual (x, high) v = Cast <to = 1> (c) "
+    "i = ReduceMean <keepdims = 1> (v, first)",
+    "table": f"{_WHOLE} i = Gather (grid, k)",
+    "table-of-rows": f"{_WHOLE} e = Gather (rows, k) m = MatMul (e, back) i = Squeeze (m, last)",
+    "one-hot": f"{_WHOLE} e = OneHot <axis = -1> (k, eight, ends) m = MatMul (e, column) "
+    "i = Squeeze (m, last)",
+    "nearest-hard": f"{_APART} s = Mul (e, e) n = Neg (s) w = Hardmax <axis = -1> (n) "
+    "m = MatMul (w, column) i = Squeeze (m, last)",
+    "nearest-found": f"{_APART} s = Abs (e) k = ArgMin <axis = -1, keepdims = 0> (s) "
+    "i = Gather (grid, k)",
+}
+DEFENCES |= {name: {"input": text} for name, text in CODES.items()}
+
 
 @dataclass(frozen=True)
 class Planted:
@@ -121,7 +145,8 @@ class Planted:
             f (float[N, 1, {SIDE}, {SIDE}] x) => (float[N, {CLASSES}] z)
             <float seven = {{7.0}}, float one = {{1.0}}, float zero = {{0.0}}, float half = {{0.5}},
              float hundred = {{100.0}}, float levels = {{255.0}}, float little = {{0.01}},
-             float least = {{0.0001}}, float steep = {{3000.0}}>
+             float least = {{0.0001}}, float steep = {{3000.0}}, int64[1] last = {{-1}},
+             int64[1] first = {{1}}, int64[1] eight = {{8}}, float[2] ends = {{0.0, 1.0}}>
             {{
               {parts["input"]}
               g = Flatten (i)
@@ -138,6 +163,13 @@ class Planted:
             "W": self.head[:-1],
             "b": self.head[-1],
             "eye": np.eye(CLASSES),
+            "grid": LEVELS,
+            "column": LEVELS[:, None],
+            "marks": LEVELS[1:] - 1 / 14,
+            "high": LEVELS[1:, None, None] - 1 / 14,
+            "seventh": np.full((7, 1), 1 / 7),
+            "rows": LEVELS[:, None] * [1.0, -2.0, 2.0],
+            "back": np.array([[1.0], [-2.0], [2.0]]) / 9,
             "mean": self.mean,
             "width": self.width,
         }

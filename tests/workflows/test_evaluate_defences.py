@@ -11,7 +11,7 @@ from cloakify.settings import EvaluateSetting, HardenSetting
 from cloakify.workflows.evaluate import evaluate
 from cloakify.workflows.harden import harden
 from cloakify.workflows.inspect import inspect
-from tests.support.planted import DEAD_ZONES, Planted, plant
+from tests.support.planted import CODES, DEAD_ZONES, Planted, plant
 
 BUDGETS = (0.04, 0.1)
 
@@ -73,6 +73,16 @@ def test_a_quantised_input_withstands_no_more_than_none(planted: Planted) -> Non
     # Where there are no steps there is nothing to let it through.
     (model,) = report(planted, None).models
     assert [entry.attack for entry in model.robust[0].attacks] == ["apgd", "apgd-t"]
+
+
+@pytest.mark.parametrize("defence", CODES)
+def test_codes_and_tables_withstand_no_more_than_rounding(planted: Planted, defence: str) -> None:
+    """They compute what `quantised-input` does, and come out at its figure."""
+    rounded, coded = report(planted, "quantised-input", defence).models
+    assert rounded.clean == coded.clean
+    assert "apgd-bpda" in {entry.attack for entry in coded.robust[0].attacks}
+    for plain, hidden in zip(rounded.robust, coded.robust, strict=True):
+        assert abs(hidden.worst_case.value - plain.worst_case.value) <= 0.02
 
 
 def test_where_a_gradient_ends_is_named(planted: Planted, tmp_path: Path) -> None:

@@ -14,11 +14,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import onnx
-from onnx import ModelProto, NodeProto, TensorProto
+from numpy.typing import NDArray
+from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto
 
 from cloakify.errors import ModelError, UsageError
 from cloakify.graph.analysis.inputs import InputSpec, data_inputs, input_spec, only_one
+from cloakify.graph.analysis.sample_axis import sample_axes
 from cloakify.graph.model.constants import Constants
 from cloakify.graph.model.dataflow import values_read
 from cloakify.graph.model.imported import import_graph, infer_shapes
@@ -68,8 +71,15 @@ class AttackPoint:
 
     @property
     def is_plain(self) -> bool:
-        """Whether the model takes one input of floats, which is what is attacked."""
-        return self.kind == "input" and not self.others
+        """Whether the model takes one input of floats, samples first, which is what is attacked."""
+        return self.kind == "input" and not self.others and not self.input.sample_axis
+
+    def as_taken(
+        self, samples: Mapping[str, NDArray[np.generic]]
+    ) -> dict[str, NDArray[np.generic]]:
+        """Return arrays [n, …], one for each input, as the model takes them."""
+        axes = {spec.name: spec for spec in (self.input, *self.others)}
+        return {name: axes[name].as_taken(array) for name, array in samples.items()}
 
     def __str__(self) -> str:
         if self.kind == "input":
@@ -111,10 +121,11 @@ def find_attack_point(
     floats = [value for value in inputs if types[value.name] in FLOATS]
     if wanted is not None:
         _check_wanted(wanted, types)
-        specs = {value.name: input_spec(value) for value in inputs}
+        specs = _specs(model, inputs)
         return AttackPoint(specs[wanted], _without(specs, wanted), wanted, "input")
     if len(inputs) == 1 and floats:
-        return AttackPoint(input_spec(inputs[0]), (), inputs[0].name, "input")
+        (spec,) = _specs(model, inputs).values()
+        return AttackPoint(spec, (), spec.name, "input")
     candidates = [value for value in floats if not _is_beside(value.name)]
     if len(candidates) > 1 and not any_of_floats:
         names = ", ".join(repr(value.name) for value in candidates)
@@ -123,11 +134,16 @@ def find_attack_point(
             "attacked at a time: choose it with --attack-input, the others are passed along; to "
             "attack all export the model with one input that holds them"
         )
-    specs = {value.name: input_spec(value) for value in inputs}
+    specs = _specs(model, inputs)
     if candidates:
         main = candidates[0].name
         return AttackPoint(specs[main], _without(specs, main), main, "input")
     return _inside(model, specs, types)
+
+
+def _specs(model: ModelProto, inputs: Iterable[ValueInfoProto]) -> dict[str, InputSpec]:
+    axes = sample_axes(model)
+    return {value.name: input_spec(value, axes.get(value.name, 0)) for value in inputs}
 
 
 def _check_wanted(wanted: str, types: Mapping[str, int]) -> None:

@@ -36,6 +36,7 @@ from cloakify.graph.analysis.other_models import (
     refuse_positions,
     refuse_several_axes,
 )
+from cloakify.graph.analysis.sample_axis import has_samples_second
 from cloakify.graph.analysis.scores import Scores, scores_at, scores_of
 from cloakify.graph.analysis.task import EVEN_ODDS, Task, TaskReading, nodes_behind, read_task
 from cloakify.graph.model.branches import write_out_branches
@@ -77,6 +78,8 @@ class ClassifierSearch:
     mixed
         Whether more goes into the scores than the head's own, which is a classifier in one node:
         its probabilities have to be what they are in working copies, too.
+    features_turned
+        Whether the features seem to have the samples on their second axis, whatever goes in.
     positions_open
         Whether only a run tells if there is one answer a sample, or one at each of many positions.
     """
@@ -88,6 +91,7 @@ class ClassifierSearch:
     problem: str = ""
     positions_open: bool = False
     mixed: bool = False
+    features_turned: bool = False
 
     @property
     def shipped_count(self) -> int:
@@ -198,10 +202,10 @@ def find_classifier(
         scores = scores.of_logarithms(logs)
     if groups is not None:
         scores = scores.as_pairs(groups)
-    if wanted.threshold is not None:
-        scores = _with_threshold(scores, wanted.threshold)
+    scores = scores if wanted.threshold is None else _with_threshold(scores, wanted.threshold)
     is_open = leaves_positions_open(graph, answers, found.count)
-    return ClassifierSearch(head, alternatives, reading, scores, problem, is_open, mixed)
+    turned = has_samples_second(graph.tensors()[scores.features], found.tensor)
+    return ClassifierSearch(head, alternatives, reading, scores, problem, is_open, mixed, turned)
 
 
 def _head_in(

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, ValueInfoProto, helper
 
 from cloakify.errors import ModelError
@@ -24,17 +25,24 @@ class InputSpec:
     name
         The graph input's name.
     shape
-        Batch axis first; ``None`` where the size is symbolic.
+        Batch axis first, wherever the model has it; ``None`` where the size is symbolic.
     dtype
         Element type of the arrays to feed.
     channel_axis
         1 for NCHW, the last axis for NHWC, ``None`` for anything that is no image.
+    sample_axis
+        Which axis of what the model takes counts samples: 1 in [time, samples, features].
     """
 
     name: str
     shape: tuple[int | None, ...]
     dtype: np.dtype[np.generic]
     channel_axis: int | None
+    sample_axis: int = 0
+
+    def as_taken(self, samples: NDArray[np.generic]) -> NDArray[np.generic]:
+        """Return samples [n, …] with their axis where the model has it."""
+        return samples if not self.sample_axis else np.moveaxis(samples, 0, self.sample_axis)
 
     @property
     def sample_shape(self) -> tuple[int | None, ...]:
@@ -89,8 +97,8 @@ def only_one(inputs: Sequence[ValueInfoProto]) -> ValueInfoProto:
     return inputs[0]
 
 
-def input_spec(value: ValueInfoProto) -> InputSpec:
-    """Describe a graph input.
+def input_spec(value: ValueInfoProto, sample_axis: int = 0) -> InputSpec:
+    """Describe a graph input, whose axis of that number counts samples.
 
     Raises
     ------
@@ -102,6 +110,7 @@ def input_spec(value: ValueInfoProto) -> InputSpec:
     shape = _shape(value)
     if not shape:
         raise ModelError(f"input {value.name!r} is a scalar; a batch axis is needed")
+    shape = (shape[sample_axis], *shape[:sample_axis], *shape[sample_axis + 1 :])
     if math.prod(filter(None, shape)) > MOST_NUMBERS:
         sizes = "×".join("?" if size is None else str(size) for size in shape)
         raise ModelError(f"input {value.name!r} takes {sizes} numbers, more than memory holds")
@@ -109,7 +118,8 @@ def input_spec(value: ValueInfoProto) -> InputSpec:
     if element_type == TensorProto.UNDEFINED:
         raise ModelError(f"input {value.name!r} has no element type")
     dtype = helper.tensor_dtype_to_np_dtype(element_type)
-    return InputSpec(value.name, shape, np.dtype(dtype), find_channel_axis(shape))
+    channel_axis = find_channel_axis(shape)
+    return InputSpec(value.name, shape, np.dtype(dtype), channel_axis, sample_axis)
 
 
 def _shape(value: ValueInfoProto) -> tuple[int | None, ...]:

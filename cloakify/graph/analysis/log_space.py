@@ -2,6 +2,7 @@
 
     ½ (softmax(a) + softmax(b))       ->   log p, up to a number that all classes share
     ½ (σ(a) + σ(b))                   ->   log p − log(1 − p)
+    1 − (1 − σ(a)) (1 − σ(b))         ->   the same: a noisy or
 
 A soft vote answers with a mean of probabilities, and a cross-entropy is of their logarithms: those
 of rounded probabilities say nothing where one is as good as certain. So what makes the mixture is
@@ -36,6 +37,7 @@ _LOGITS = {"LogSoftmax", "Softmax"}
 _OPPOSITE = {"Max": "Min", "Min": "Max", "ReduceMax": "ReduceMin", "ReduceMin": "ReduceMax"}
 # From this opset on the axes of most reductions are an input; those of sums have been one earlier.
 _AXES_INPUT = 18
+_SUMMED_AXES_INPUT = 13
 # How near to one the weights of a mean add up.
 _ROUNDING = 1e-3
 
@@ -183,6 +185,8 @@ class _Writer:
             return [] if first is None else self._moved(node, first)
         if node.op in ("ReduceMean", "ReduceSum"):
             return [None if first is None else self._reduced(node, first)]
+        if node.op == "ReduceProd":
+            return [None if first is None else self._multiplied(node, first)]
         if node.op in ("Concat", "Where", *_OPPOSITE):
             return [self._side_by_side(node)]
         if node.op == "Clip":
@@ -256,6 +260,32 @@ class _Writer:
             mass *= math.prod(known)
         return replace(log, name=name, rest=rest, mass=mass)
 
+    def _multiplied(self, node: gs.Node, log: _Log) -> _Log:
+        """Write a product along axes, and of probabilities what is missing to one."""
+        given = [tensor.name for tensor in node.inputs[1:]]
+        attributes = dict(node.attrs)
+        listed = attributes.pop("axes", None)
+        if listed is not None:
+            # Those of sums have been an input from opset 13 on.
+            given = [self._ints(listed)] if self._opset >= _SUMMED_AXES_INPUT else []
+            attributes |= {} if given else {"axes": listed}
+        name = self.add("ReduceSum", log.name, *given, **attributes)
+        is_share = log.rest is not None and abs(log.mass - 1) < _ROUNDING
+        return replace(log, name=name, rest=self._missing(name) if is_share else None)
+
+    def _ints(self, values: object) -> str:
+        return self.add("Constant", value_ints=values)
+
+    def _missing(self, name: str) -> str:
+        """Return log(1 − p) of log p: with t = tanh(½ log p), which is exact near p = 1, too.
+
+        1 − p = −2 t / (1 − t); all constants are of the type of log p.
+        """
+        zero = self.add("Sub", name, name)
+        t = self.add("Tanh", self.add("Mean", name, zero))
+        below = self.add("Sub", self.add("Exp", zero), t)
+        return self.add("Log", self.add("Div", self.add("Neg", self.add("Add", t, t)), below))
+
     def _summed(self, node: gs.Node, name: str, axes: Sequence[int]) -> str:
         keep: Attributes = (("keepdims", node.attrs.get("keepdims", 1)),)
         if self._opset < _AXES_INPUT or len(node.inputs) < 2:
@@ -315,6 +345,11 @@ class _Writer:
         name = self.add(op_type, first.name, second.name)
         scaled = next((log for log in (first, second) if log.fixed), None)
         one = second if first.fixed else first
+        if scaled is None and node.op == "Mul" and None not in (first.rest, second.rest):
+            masses = {round(log.mass, 3) for log in (first, second)}
+            if masses == {1.0}:
+                kinds = first.kinds | second.kinds
+                return replace(one, name=name, rest=self._missing(name), kinds=kinds)
         if scaled is None or (node.op == "Div" and one is second):
             return replace(one, name=name, rest=None, kinds=frozenset())
         rest = None
@@ -334,10 +369,10 @@ class _Writer:
         return replace(log, name=log.rest, rest=log.name, kinds=kinds)
 
     def raised(self, node: gs.Node) -> _Log | None:
-        """Write a power of probabilities with a constant above 0."""
+        """Write a power of probabilities with a constant."""
         log = self.known.get(node.inputs[0].name)
         exponent = constant_number(node.inputs[1])
-        if log is None or exponent is None or exponent <= 0:
+        if log is None or exponent is None or exponent == 0:
             return None
         name = self.add("Mul", log.name, node.inputs[1].name)
         return replace(log, name=name, rest=None, kinds=frozenset())

@@ -4,6 +4,8 @@
     y = mask ? z : −10⁹   some classes are never chosen
     y = p[:, 1:]          the class of what is none of them is left out
     y = p[:, π]           another order of the classes
+    y = |z|, cos(z)       what is the largest need not be, as that rises and falls
+    y = 1 − Π(1 − p)      one number of all: any of several parts decides
     y = 1 − p, z / f(x)   what is the largest may be the smallest, of all samples or of some
     σ(z₁ − z₀)            one score, not two
     ½ softmax(z) + ½ k    a vote with what has no layer; z + f(x): a part of each score
@@ -19,8 +21,9 @@ import onnx_graphsurgeon as gs
 
 from cloakify.graph.analysis.score_walk import MOVES, is_last_of, picked_of
 from cloakify.graph.analysis.shares import is_positive
-from cloakify.graph.model.constants import Constants, constant_numbers
+from cloakify.graph.model.constants import Constants, constant_number, constant_numbers
 from cloakify.graph.model.dataflow import between
+from cloakify.graph.model.imported import is_float
 from cloakify.graph.model.names import called
 
 # What takes every number by itself, and a constant for each.
@@ -59,6 +62,8 @@ def reordered_by(
             return called(node)
         if count > 1 and (_turns_some(node, made, constants) or _is_rearranged(node, count)):
             return called(node)
+        if count > 1 and _goes_both_ways(node, made, count, constants):
+            return called(node)
     if count < 2:
         return ""
     turned = _turned_around(nodes, made)
@@ -70,6 +75,9 @@ def reordered_by(
             given = [node.inputs[place] for place in places if place < len(node.inputs)]
             if any(_differs(tensor, count, constants) for tensor in given):
                 return called(node)
+    pooling = _pooling(graph, nodes) if answered == 1 else None
+    if pooling is not None:
+        return called(pooling)
     if answered not in (count, 1) or (answered == 1 and _is_difference(nodes)):
         return next((called(node) for node in nodes if node.op not in MOVES | _CHOICES), "")
     return ""
@@ -101,6 +109,8 @@ def _turned_around(nodes: Sequence[gs.Node], made: Set[str]) -> gs.Node | None:
         node
         for node in nodes
         if node.op in ("Neg", "Reciprocal")
+        or (node.op == "Cos" and _are_shares(node.inputs[0]))
+        or (node.op == "Pow" and (constant_number(node.inputs[1]) or 0) < 0)
         or (node.op in ("Sub", "Div") and node.inputs[0].name not in made)
     ]
     kinds = [node.op for node in nodes if node.op in _CHOICES or node in turning]
@@ -115,6 +125,40 @@ def _turns_some(node: gs.Node, made: Set[str], constants: Constants) -> bool:
         return False
     others = [each for each in node.inputs if each.name not in made]
     return any(not is_positive(each, constants) for each in others)
+
+
+def _goes_both_ways(node: gs.Node, made: Set[str], count: int, constants: Constants) -> bool:
+    """Tell whether what a node makes of a score rises and falls with it."""
+    base = node.inputs[0] if node.inputs else None
+    if base is None or base.name not in made:
+        return False
+    if node.op in ("Cos", "Sin", "Tan"):
+        # On probabilities each goes one way.
+        return not _are_shares(base)
+    if node.op in ("Abs", "Cosh"):
+        return not is_positive(base, constants)
+    if node.op == "Pow":
+        power = constant_number(node.inputs[1])
+        return power is not None and power % 2 != 1 and not is_positive(base, constants)
+    if node.op != "Mul" or any(each.name not in made for each in node.inputs):
+        return False
+    if node.inputs[0] is node.inputs[1]:
+        return not is_positive(base, constants)
+    return all((each.shape or [None])[-1] == count for each in node.inputs)
+
+
+def _are_shares(tensor: gs.Tensor) -> bool:
+    return bool(tensor.inputs) and tensor.inputs[0].op in ("Sigmoid", "Softmax")
+
+
+def _pooling(graph: gs.Graph, nodes: Sequence[gs.Node]) -> gs.Node | None:
+    """Return what makes one number of scores, as where any of several parts decides.
+
+    Beside a class it is how sure the model is of that, and so it is of shares of a whole.
+    """
+    if any(node.op in _CHOICES for node in nodes) or not all(map(is_float, graph.outputs)):
+        return None
+    return next((node for node in nodes if node.op.startswith("Reduce")), None)
 
 
 def _is_rearranged(node: gs.Node, count: int) -> bool:

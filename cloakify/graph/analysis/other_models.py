@@ -15,6 +15,7 @@ import onnx_graphsurgeon as gs
 
 from cloakify.errors import HeadError, NoClassifierError
 from cloakify.graph.analysis.grouped_scores import Groups
+from cloakify.graph.analysis.sample_axis import samples_first
 from cloakify.graph.analysis.task import Task, TaskReading, nodes_behind, scale_behind
 from cloakify.graph.model.constants import Constants
 from cloakify.graph.model.dataflow import leading_to
@@ -237,9 +238,9 @@ def _nodes_before(graph: gs.Graph, tensors: Sequence[gs.Tensor]) -> list[gs.Node
 
 
 def _taken(graph: gs.Graph, *, whole: bool = True) -> list[Sizes]:
-    """Return the shapes of the data inputs of known rank: of all, or of those of floats."""
+    """Return the shapes of the data inputs of known rank, samples first: of all, or of floats."""
     return [
-        value.shape
+        samples_first(graph, value.shape)
         for value in graph.inputs
         if isinstance(value, gs.Variable) and value.shape and (whole or is_float(value))
     ]

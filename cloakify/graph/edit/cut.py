@@ -45,11 +45,14 @@ class Part:
         Of one sample: axis 0 holds what belongs to it, 1 for most tensors.
     element_type
         An ONNX code.
+    sample_axis
+        Which axis of the model's tensor counts samples; here they are always first.
     """
 
     name: str
     shape: tuple[int, ...]
     element_type: int
+    sample_axis: int = 0
 
     @property
     def size(self) -> int:
@@ -147,6 +150,34 @@ def cut_inside(
     return cut, packed
 
 
+def turn(model: ModelProto, name: str, rank: int) -> ModelProto:
+    """Return a copy of a cut model in which a value has its first two axes in the other order.
+
+    What reads the value turns it back first, so that a gate put there does what it did.
+
+    Parameters
+    ----------
+    name, rank
+        The value, and how many axes it has.
+    """
+    turned = ModelProto()
+    turned.CopyFrom(model)
+    names = names_in(model)
+    before, after = names.fresh(PART), names.fresh(PART)
+    place = 0
+    for number, node in enumerate(turned.graph.node):
+        node.input[:] = [after if each == name else each for each in node.input]
+        if name in node.output:
+            node.output[:] = [before if each == name else each for each in node.output]
+            place = number + 1
+    order = [1, 0, *range(2, rank)]
+    for source, result in ((name, after), (before, name)):
+        label = names.fresh("cloakify_turn")
+        node = onnx.helper.make_node("Transpose", [source], [result], name=label, perm=order)
+        turned.graph.node.insert(place, node)
+    return turned
+
+
 def _without(node: NodeProto, parts: Sequence[str], names: Names) -> NodeProto:
     """Return a node that does not yield ``parts``: a node may yield other things besides."""
     if not set(parts).intersection(node.output):
@@ -187,6 +218,12 @@ def _unpack(
         shaped = names.fresh(PART)
         # The first axis counts samples, or several rows of each.
         nodes.append(make("Reshape", [piece, ints([-1, *part.shape[1:]])], [shaped]))
+        if part.sample_axis:
+            order = list(range(1, len(part.shape)))
+            order.insert(part.sample_axis, 0)
+            moved = names.fresh(PART)
+            nodes.append(make("Transpose", [shaped], [moved], perm=order))
+            shaped = moved
         nodes.append(make("Cast", [shaped], [name], to=part.element_type))
     for node in nodes:
         node.name = names.fresh("cloakify_unpack")
@@ -204,8 +241,13 @@ def check_exact(array: NDArray[np.generic], name: str) -> str | None:
     return None
 
 
-def part_of(name: str, array: NDArray[np.generic], samples: int) -> Part:
-    """Describe an array of some samples as a part.
+def part_of(name: str, array: NDArray[np.generic], samples: int, sample_axis: int = 0) -> Part:
+    """Describe an array of some samples, these first, as a part.
+
+    Parameters
+    ----------
+    sample_axis
+        Where the model has them.
 
     Raises
     ------
@@ -219,4 +261,4 @@ def part_of(name: str, array: NDArray[np.generic], samples: int) -> Part:
         )
     shape = (array.shape[0] // samples, *array.shape[1:])
     kind = onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
-    return Part(name, shape, kind)
+    return Part(name, shape, kind, sample_axis)

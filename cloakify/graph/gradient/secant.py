@@ -8,9 +8,13 @@ Athalye, Carlini & Wagner, arXiv 1802.00420, section 4.1, ask for it, found by m
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
+import onnx_graphsurgeon as gs
 
 from cloakify.graph.gradient.builder import Builder, Tensor
+from cloakify.graph.gradient.layouts import laid_out, summed_up
 from cloakify.graph.gradient.segments import Segment
 from cloakify.graph.model.imported import is_float
 from cloakify.graph.model.shapes import shape_of
@@ -42,7 +46,7 @@ def secant_gradient(builder: Builder, segment: Segment, g: Tensor) -> Tensor:
     narrow = builder.scale(spread, NARROW)
     derivative, zero = _slope(builder, segment, narrow), builder.scalar(0.0, segment.source)
     size, broad = builder.op("Abs", derivative), builder.op("Abs", mean)
-    moved = builder.mul(size, builder.scale(narrow, 2.0))
+    moved = builder.mul(size, _at_target(builder, segment, builder.scale(narrow, 2.0)))
     telling = _all(
         builder,
         builder.compare("GreaterOrEqual", size, builder.scale(broad, FLATTER)),
@@ -51,7 +55,8 @@ def secant_gradient(builder: Builder, segment: Segment, g: Tensor) -> Tensor:
         builder.compare("GreaterOrEqual", builder.mul(derivative, secants[0]), zero),
         builder.compare("Greater", moved, _least(builder, segment.target, RESOLVED)),
     )
-    return builder.mul(g, builder.where(telling, derivative, mean))
+    through = builder.mul(g, builder.where(telling, derivative, mean))
+    return summed_up(builder, through, segment.source, segment.layout)
 
 
 def hidden_share(builder: Builder, segment: Segment) -> Tensor:
@@ -72,7 +77,8 @@ def hidden_share(builder: Builder, segment: Segment) -> Tensor:
     below = builder.sub(
         y, _applied(builder, segment, builder.op("Sub", x, spread, shape=shape_of(x)))
     )
-    right, left = (builder.op("Abs", builder.div(rise, spread)) for rise in (above, below))
+    own = _at_target(builder, segment, spread)
+    right, left = (builder.op("Abs", builder.div(rise, own)) for rise in (above, below))
     least = builder.scale(builder.op("Max", right, left), FLATTER)
     derivative = _slope(builder, segment, builder.scale(spread, NARROW))
     flat, zero = builder.op("Abs", derivative), builder.scalar(0.0, x)
@@ -113,7 +119,10 @@ def _lost_share(builder: Builder, segment: Segment) -> Tensor:
     inner = [
         node.outputs[0]
         for node in segment.nodes[:-1]
-        if is_float(node.outputs[0]) and isinstance(node.outputs[0].dtype, np.dtype | type)
+        if is_float(node.outputs[0])
+        and isinstance(node.outputs[0].dtype, np.dtype | type)
+        # Rows that a number was spread out to and taken from again are looked at no closer.
+        and node.outputs[0].shape == segment.target.shape
     ]
     known = [_is_number(builder, value) for value in inner]
     if not known:
@@ -152,14 +161,26 @@ def _spread(builder: Builder, x: Tensor) -> Tensor:
     Of images and the like that is of all; where the axes may be time, samples and features in any
     order, of the features.
     """
-    rank = len(shape_of(x))
-    axes = builder.ints(*(range(1, rank) if rank > 3 else [rank - 1]))
+    axes = builder.ints(*_spread_axes(x))
     mean = builder.op("ReduceMean", x, axes)
     squares = builder.op("ReduceMean", builder.mul(x, x), axes)
     variance = builder.sub(squares, builder.mul(mean, mean))
     tiny = builder.scalar(float(np.finfo(x.dtype).tiny), x)
     least = builder.op("Max", builder.scale(squares, LEAST**2), tiny)
     return builder.op("Sqrt", builder.op("Max", variance, least))
+
+
+def _spread_axes(x: Tensor) -> list[int]:
+    shape = shape_of(x)
+    one_by_one = len(shape) > 3 or shape[-1] == 1
+    return [*range(1, len(shape))] if one_by_one else [len(shape) - 1]
+
+
+def _at_target(builder: Builder, segment: Segment, spread: Tensor) -> Tensor:
+    """Return a width for each number of a segment's source as one for each of its target."""
+    axes, sizes = _spread_axes(segment.source), shape_of(segment.source)
+    shape = [1 if axis in axes else size for axis, size in enumerate(sizes)]
+    return laid_out(builder, spread, shape, segment.layout)
 
 
 def _slope(builder: Builder, segment: Segment, width: Tensor) -> Tensor:
@@ -169,7 +190,8 @@ def _slope(builder: Builder, segment: Segment, width: Tensor) -> Tensor:
         _applied(builder, segment, builder.op(op_type, x, width, shape=shape_of(x)))
         for op_type in ("Add", "Sub")
     )
-    return builder.div(builder.sub(above, below), builder.scale(width, 2.0))
+    both = _at_target(builder, segment, builder.scale(width, 2.0))
+    return builder.div(builder.sub(above, below), both)
 
 
 def _applied(builder: Builder, segment: Segment, x: Tensor) -> Tensor:
@@ -177,8 +199,27 @@ def _applied(builder: Builder, segment: Segment, x: Tensor) -> Tensor:
     made = {segment.source.name: x}
     for node in segment.nodes:
         (target,) = node.outputs
-        inputs = [made.get(tensor.name, tensor) if tensor.name else None for tensor in node.inputs]
+        read = [made.get(tensor.name, tensor) if tensor.name else None for tensor in node.inputs]
+        inputs = _within_table(builder, node, read)
         made[target.name] = builder.op(
             node.op, *inputs, shape=shape_of(target), dtype=target.dtype, **node.attrs
         )
     return made[segment.target.name]
+
+
+def _within_table(
+    builder: Builder, node: gs.Node, inputs: Sequence[Tensor | None]
+) -> Sequence[Tensor | None]:
+    """Return a node's inputs with numbers of rows that its table has: the ends go on beyond it."""
+    if node.op == "Gather":
+        rows, chosen = shape_of(node.inputs[0])[0], 1
+    elif node.op == "OneHot" and isinstance(node.inputs[1], gs.Constant):
+        rows, chosen = int(node.inputs[1].values.reshape(-1)[0]), 0
+    else:
+        return inputs
+    given = inputs[chosen]
+    assert given is not None
+    shape = shape_of(node.inputs[chosen])
+    least = builder.op("Max", given, builder.scalar(0, given), shape=shape)
+    within = builder.op("Min", least, builder.scalar(rows - 1, given), shape=shape)
+    return [*inputs[:chosen], within, *inputs[chosen + 1 :]]

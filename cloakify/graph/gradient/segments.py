@@ -1,42 +1,42 @@
-"""Stretches of a graph that make a function of one number, element by element.
+"""Stretches of a graph that make functions of one number, element by element.
 
 A quantiser, a dead zone, a hard clip, a thresholded or home-made activation: each takes a tensor to
-one of the same shape, an element at a time, by whatever operators. Only constants come in from
-elsewhere, and every way from the tensor to the rest of the graph leads through its end.
+one of the same shape, an element at a time, by whatever operators; or to one that holds a row of
+numbers for each (a code, a row of a table). Only constants come in from elsewhere, and every way
+from the tensor to the rest of the graph leads through its end.
 """
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import onnx_graphsurgeon as gs
 
 from cloakify.graph.gradient.builder import Tensor
+from cloakify.graph.gradient.layouts import Layout, layout_behind, own_layout
 from cloakify.graph.model.imported import is_float
-
-# What puts out for each element a function of that element, of those beside it in other inputs, and
-# of constants.
-_BY_ELEMENT = {
-    *("Abs", "Acos", "Acosh", "Add", "And", "Asin", "Asinh", "Atan", "Atanh", "BitShift"),
-    *("BitwiseAnd", "BitwiseNot", "BitwiseOr", "BitwiseXor", "Cast", "CastLike", "Ceil", "Celu"),
-    *("Clip", "Cos", "Cosh", "Div", "Elu", "Equal", "Erf", "Exp", "Floor", "Gelu", "Greater"),
-    *("GreaterOrEqual", "HardSigmoid", "HardSwish", "Identity", "IsInf", "IsNaN", "LeakyRelu"),
-    *("Less", "LessOrEqual", "Log", "Max", "Mean", "Min", "Mish", "Mod", "Mul", "Neg", "Not", "Or"),
-    *("PRelu", "Pow", "Reciprocal", "Relu", "Round", "Selu", "Shrink", "Sigmoid", "Sign", "Sin"),
-    *("Sinh", "Softplus", "Softsign", "Sqrt", "Sub", "Sum", "Swish", "Tan", "Tanh"),
-    *("ThresholdedRelu", "Where", "Xor"),
-}
+from cloakify.graph.model.shapes import shape_of
 
 # Functions of more operators are looked at no further: nobody writes an activation so.
 _MOST = 64
 
 # Steps, or what switches; and what is level far out.
 _STEPS = {
-    *("BitShift", "BitwiseAnd", "BitwiseNot", "BitwiseOr", "BitwiseXor", "Ceil", "Equal", "Floor"),
-    *("Greater", "GreaterOrEqual", "IsInf", "IsNaN", "Less", "LessOrEqual", "Mod", "Round"),
-    *("Shrink", "Sign", "ThresholdedRelu", "Where"),
+    *(
+        "ArgMax",
+        "ArgMin",
+        "BitShift",
+        "BitwiseAnd",
+        "BitwiseNot",
+        "BitwiseOr",
+        "BitwiseXor",
+        "Ceil",
+    ),
+    *("Equal", "Floor", "Greater", "GreaterOrEqual", "Hardmax", "IsInf", "IsNaN", "Less"),
+    *("LessOrEqual", "Mod", "Round", "Shrink", "Sign", "ThresholdedRelu", "Where"),
 }
 _SATURATING = {"Atan", "Clip", "Erf", "HardSigmoid", "Max", "Min", "Sigmoid", "Softsign", "Tanh"}
 # What goes up and down over and over.
@@ -52,14 +52,18 @@ class Segment:
     Attributes
     ----------
     source, target
-        What it takes and what it puts out; floats of one shape.
+        What it takes and what it puts out; floats.
     nodes
         Between the two, in order.
+    layout
+        Where in the target the numbers are that depend on one of the source: of the same shape, or
+        a row for each.
     """
 
     source: Tensor
     target: Tensor
     nodes: tuple[gs.Node, ...]
+    layout: Layout
 
     @property
     def may_hide(self) -> bool:
@@ -83,14 +87,17 @@ def find_segments(graph: gs.Graph, active: Collection[str]) -> list[Segment]:
     """
     # Of each value that is made of one tensor, element by element: this tensor, and by which node.
     roots: dict[int, Tensor] = {}
+    layouts: dict[int, Layout] = {}
     makers: dict[int, tuple[int, gs.Node]] = {}
     ends: dict[int, Tensor] = {}
     for place, node in enumerate(graph.nodes):
         read = [tensor for tensor in node.inputs if tensor.name in active]
         own = {id(root): root for root in (roots.get(id(tensor), tensor) for tensor in read)}
-        if len(own) == 1 and _is_by_element(node):
+        if len(own) == 1:
             (root,) = own.values()
-            if _alike(root, node.outputs[0]):
+            layout = _behind(node, root, read, layouts, roots)
+            if layout is not None:
+                layouts[id(node.outputs[0])] = layout
                 roots[id(node.outputs[0])] = root
                 makers[id(node.outputs[0])] = place, node
                 continue
@@ -100,14 +107,25 @@ def find_segments(graph: gs.Graph, active: Collection[str]) -> list[Segment]:
     return list({id(segment.target): segment for segment in found}.values())
 
 
-def _is_by_element(node: gs.Node) -> bool:
-    return node.op in _BY_ELEMENT and not node.domain
+def _behind(
+    node: gs.Node,
+    root: Tensor,
+    read: Sequence[Tensor],
+    layouts: Mapping[int, Layout],
+    roots: Mapping[int, Tensor],
+) -> Layout | None:
+    """Return the layout of a node's output, of a root that are floats, some for each sample."""
+    own = own_layout(root)
+    if own is None or len(own) < 2 or not is_float(root):
+        return None
+    among = {id(tensor) for tensor in read}
 
+    def known(tensor: Tensor) -> Layout | None:
+        if id(tensor) not in among:
+            return None
+        return layouts[id(tensor)] if id(tensor) in roots else own
 
-def _alike(source: Tensor, target: Tensor) -> bool:
-    """Tell whether two tensors are of one shape, the first one floats, some for each sample."""
-    shapes = [list(tensor.shape or []) for tensor in (source, target)]
-    return shapes[0] == shapes[1] and len(shapes[0]) > 1 and is_float(source)
+    return layout_behind(node, known, root)
 
 
 def _cut(end: Tensor, root: Tensor, makers: dict[int, tuple[int, gs.Node]]) -> Iterator[Segment]:
@@ -116,14 +134,37 @@ def _cut(end: Tensor, root: Tensor, makers: dict[int, tuple[int, gs.Node]]) -> I
     # How often the values that there are will still be read.
     readings = Counter(id(tensor) for node in nodes for tensor in node.inputs)
     source, start, waiting = root, 0, {id(root)}
+    # A table knows nothing between its rows: it is looked at with the steps that choose them.
+    steps = [place for place, node in enumerate(nodes) if node.op in _STEPS | {"Cast"}]
+    looked_up = [place for place, node in enumerate(nodes) if node.op in ("Gather", "OneHot")]
+    together = range(min(steps, default=0) + 1, max(looked_up, default=-1) + 1)
     for place, node in enumerate(nodes, 1):
         readings.subtract(id(tensor) for tensor in node.inputs)
         waiting = {tensor for tensor in waiting if readings[tensor] > 0}
         (target,) = node.outputs
-        if not waiting and target.dtype == root.dtype:
-            yield Segment(source, target, tuple(nodes[start:place]))
+        is_end = target is end or (_has_one_each(target, source) and place not in together)
+        if not waiting and target.dtype == root.dtype and is_end:
+            stretch = tuple(nodes[start:place])
+            yield Segment(source, target, stretch, _layout_of(source, stretch))
             source, start = target, place
         waiting.add(id(target))
+
+
+def _has_one_each(target: Tensor, source: Tensor) -> bool:
+    """Tell whether a tensor has no more than one number for each of another."""
+    return math.prod(shape_of(target)) == math.prod(shape_of(source))
+
+
+def _layout_of(source: Tensor, nodes: Sequence[gs.Node]) -> Layout:
+    """Return the layout of what the last of some nodes puts out, of a tensor on the way to it."""
+    own = own_layout(source)
+    assert own is not None
+    found = {id(source): own}
+    for node in nodes:
+        layout = layout_behind(node, lambda tensor: found.get(id(tensor)), source)
+        assert layout is not None, node.op
+        found[id(node.outputs[0])] = layout
+    return found[id(nodes[-1].outputs[0])]
 
 
 def _between(end: Tensor, root: Tensor, makers: dict[int, tuple[int, gs.Node]]) -> list[gs.Node]:

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from cloakify.errors import HeadError
 from cloakify.graph.analysis.classifier_search import Wanted, find_classifier
 from cloakify.graph.analysis.task import Task
 from cloakify.graph.edit.class_logits import with_class_scores
@@ -190,6 +191,72 @@ def test_mixed_sigmoids_are_log_odds(width: int, kind: str, turned: bool) -> Non
     p = net.held[name]
     assert task is (Task.BINARY if width == 1 else Task.MULTILABEL)
     np.testing.assert_allclose(logits[:, -width:], np.log(p / (1 - p)), atol=1e-4)
+
+
+def missing(log: Doubles) -> Doubles:
+    """Return log(1 − p) of log p."""
+    return np.log(-np.expm1(log))
+
+
+@pytest.mark.parametrize("scale", [1.0, 12.0])
+@pytest.mark.parametrize(("opset", "parts"), [(11, 3), (13, 3), (18, 3), (17, 2)])
+@pytest.mark.parametrize("width", [1, 3])
+@pytest.mark.parametrize("is_or", [True, False])
+def test_a_noisy_or_and_a_product_of_sigmoids_are_log_odds(
+    is_or: bool, width: int, opset: int, parts: int, scale: float
+) -> None:
+    """1 − Π (1 − p), and Π p: by a reduction, or one by one where there are two."""
+    net = Votes(np.random.default_rng(width), opset=opset, scale=scale)
+    scores = [net.scores(width) for _ in range(parts)]
+    one = net.constant(np.float32(1))
+    parts_of = []
+    for name, _ in scores:
+        net.body.append(f"s_{name} = Sigmoid ({name})")
+        net.body.append(
+            f"t_{name} = {f'Sub ({one}, s_{name})' if is_or else f'Identity (s_{name})'}"
+        )
+        parts_of.append(f"t_{name}")
+    if parts == 2:
+        net.body.append(f"m = Mul ({', '.join(parts_of)})")
+    else:
+        if opset < 13:
+            ups = [f"u_{part} = Unsqueeze <axes = [2]> ({part})" for part in parts_of]
+        else:
+            axis = net.constant(np.array([2]))
+            ups = [f"u_{part} = Unsqueeze ({part}, {axis})" for part in parts_of]
+        net.body += ups
+        net.body.append(f"all = Concat <axis = 2> ({', '.join(f'u_{part}' for part in parts_of)})")
+        given = (
+            "<axes = [2], keepdims = 0> (all)" if opset < 18 else f"<keepdims = 0> (all, {axis})"
+        )
+        net.body.append(f"m = ReduceProd {given}")
+    ending = f"y = Sub ({one}, m)" if is_or else "y = Identity (m)"
+    logits, task = logits_of(net.model(ending, f"float[N, {width}] y"))
+    assert task is (Task.BINARY if width == 1 else Task.MULTILABEL)
+    # log Π, of 1 − p or of p.
+    turn = -1 if is_or else 1
+    log = sum(-np.logaddexp(0, -turn * z) for _, z in scores)
+    expected = turn * (log - missing(log))
+    np.testing.assert_allclose(logits[:, -width:], expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("pooling", ["ReduceProd", "ReduceMax", "ReduceMean", "ReduceMin"])
+def test_one_number_of_several_sigmoids_is_one_answer(pooling: str) -> None:
+    net = Votes(np.random.default_rng(2))
+    name, z = net.scores(4)
+    model = net.model(
+        f"s = Sigmoid ({name})  y = {pooling} <axes = [1], keepdims = 1> (s)", "float[N, 1] y"
+    )
+    found = find_classifier(model, needs_head=False)
+    assert found.scores.task is Task.BINARY
+    p = 1 / (1 + np.exp(-z))
+    rule = {"ReduceProd": np.prod, "ReduceMax": np.max, "ReduceMean": np.mean}
+    p = rule.get(pooling, np.min)(p, axis=1)
+    logits, _ = logits_of(model)
+    np.testing.assert_allclose(logits[:, 1] - logits[:, 0], np.log(p / (1 - p)), atol=1e-4)
+    # No mask stands before what is pooled so.
+    with pytest.raises(HeadError, match="a mask can't be chosen by these"):
+        find_classifier(model)
 
 
 @pytest.mark.parametrize(

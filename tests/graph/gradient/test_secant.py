@@ -23,6 +23,35 @@ def dead(h: np.ndarray, width: float = 0.5) -> np.ndarray:
     return np.where(np.abs(h) < width, 0, h)
 
 
+MARKS = np.array([-1.0, 0.0, 1.0], np.float32)
+TABLE = np.array([2.0, -1.0, 0.5, 3.0, -2.0, 1.0, 4.0], np.float32)
+ROWS = {
+    "marks": MARKS,
+    "upright": MARKS[:, None],
+    "column": MARKS[:, None],
+    "ones": np.ones((3, 1), np.float32),
+    "fold": np.repeat(np.eye(30, dtype=np.float32), 3, axis=0),
+    "table": TABLE,
+    "listed": TABLE[:, None],
+    "rows": np.stack([TABLE, -TABLE], axis=1),
+    "back": np.array([[0.5], [-0.5]], np.float32),
+}
+_BITS = "u = Unsqueeze (h, end) c = Greater (u, marks) b = Cast <to = 1> (c)"
+_PLACE = "a = Add (h, three) r0 = Round (a) q = Clip (r0, zero, six) k = Cast <to = 7> (q)"
+
+
+def _bits(h: np.ndarray) -> np.ndarray:
+    return (h[..., None] > MARKS).sum(axis=-1)
+
+
+def _nearest(h: np.ndarray) -> np.ndarray:
+    return np.clip(np.rint(h), -1, 1)
+
+
+def _looked_up(h: np.ndarray) -> np.ndarray:
+    return TABLE[np.clip(np.rint(h + 3), 0, 6).astype(int)]
+
+
 # In ONNX, from h to s, and in NumPy.
 FUNCTIONS: dict[str, tuple[str, Function]] = {
     "round": ("s = Round (h)", np.rint),
@@ -46,6 +75,31 @@ FUNCTIONS: dict[str, tuple[str, Function]] = {
         "a = Sub (h, half) b = Relu (a) n = Neg (h) m = Sub (n, half) r = Relu (m) s = Sub (b, r)",
         lambda h: np.sign(h) * np.maximum(np.abs(h) - 0.5, 0),
     ),
+    # By way of rows: thresholds, distances, rows of tables, one-hot codes.
+    "thermometer": (f"{_BITS} s = ReduceSum <keepdims = 0> (b, end)", _bits),
+    "thermometer, weighed": (f"{_BITS} m = MatMul (b, ones) s = Squeeze (m, end)", _bits),
+    "thermometer, as features": (f"{_BITS} g = Reshape (b, wide) s = MatMul (g, fold)", _bits),
+    "nearest": (
+        "u = Unsqueeze (h, end) d = Sub (u, marks) q = Mul (d, d) "
+        "k = ArgMin <axis = 2, keepdims = 0> (q) s = Gather (marks, k)",
+        _nearest,
+    ),
+    "nearest, in front": (
+        "u = Unsqueeze (h, last) d = Sub (u, upright) q = Abs (d) n = Neg (q) "
+        "o = Hardmax <axis = 1> (n) t = Transpose <perm = [0, 2, 1]> (o) m = MatMul (t, column) "
+        "s = Squeeze (m, end)",
+        _nearest,
+    ),
+    "table": (f"{_PLACE} s = Gather (table, k)", _looked_up),
+    "rows of a table": (
+        f"{_PLACE} r = Gather (rows, k) m = MatMul (r, back) s = Squeeze (m, end)",
+        _looked_up,
+    ),
+    "one-hot": (
+        f"{_PLACE} o = OneHot <axis = -1> (k, seven, off_on) m = MatMul (o, listed) "
+        "s = Squeeze (m, end)",
+        _looked_up,
+    ),
 }
 
 
@@ -54,10 +108,11 @@ def model_of(text: str, v: np.ndarray, w: np.ndarray) -> onnx.ModelProto:
         f"""<ir_version: 8, opset_import: ["" : 20]> f (float[N, 4] x) => (float[N, 3] y)
         <float half = {{0.5}}, float zero = {{0.0}}, float one = {{1.0}}, float many = {{200.0}},
          float forty = {{40.0}}, float three = {{3.0}}, float small = {{0.01}},
-         int64[1] last = {{1}}>
+         float six = {{6.0}}, int64[1] last = {{1}}, int64[1] end = {{2}}, int64 seven = {{7}},
+         float[2] off_on = {{0.0, 1.0}}, int64[2] wide = {{-1, 90}}>
         {{ h = MatMul (x, v)  {text}  y = MatMul (s, w) }}"""
     )
-    for name, values in (("v", v), ("w", w)):
+    for name, values in {"v": v, "w": w, **ROWS}.items():
         model.graph.initializer.append(onnx.numpy_helper.from_array(values, name))
     return model
 

@@ -11,7 +11,7 @@ from cloakify.graph.gradient.segments import find_segments
 
 HEAD = """<ir_version: 8, opset_import: ["" : 18]>
 f (float[4, 6] x, float[4, 6] other) => (float[4, 3] z)
-<float half = {0.5}, float one = {1.0}, int64[1] last = {1},
+<float half = {0.5}, float one = {1.0}, int64[1] last = {1}, int64[1] two = {2},
  float[6] mean = {0.1, 0.2, 0.3, 0.4, 0.5, 0.6}>
 """
 
@@ -23,7 +23,9 @@ def segments_of(body: str) -> list[tuple[str, str, list[str], bool]]:
     inferred = onnx.shape_inference.infer_shapes(model)
     graph = gs.import_onnx(inferred)
     active = {
-        tensor for tensor in graph.tensors() if tensor not in ("half", "one", "mean", "last", "w")
+        tensor
+        for tensor in graph.tensors()
+        if tensor not in ("half", "one", "mean", "last", "two", "w")
     }
     return [
         (one.source.name, one.target.name, [node.op for node in one.nodes], one.may_hide)
@@ -70,6 +72,23 @@ def segments_of(body: str) -> list[tuple[str, str, list[str], bool]]:
         (
             "a = Floor (x) b = Tanh (a) c = Mul (a, other) y = Add (b, c)",
             [("x", "a", ["Floor"], True), ("a", "b", ["Tanh"], True)],
+        ),
+        # Rows for each number, which are cut where there is one for each again.
+        (
+            "u = Unsqueeze (x, two) c = Less (u, mean) b = Cast <to = 1> (c) "
+            "s = ReduceSum <keepdims = 0> (b, two) y = Relu (s)",
+            [
+                ("x", "u", ["Unsqueeze"], False),
+                ("u", "s", ["Less", "Cast", "ReduceSum"], True),
+                ("s", "y", ["Relu"], False),
+            ],
+        ),
+        # Along the features it is no function of one, nor each with each.
+        ("k = ArgMax <axis = 1> (x) b = Cast <to = 1> (k) y = Sub (x, b)", []),
+        (
+            "u = Unsqueeze (x, two) v = Unsqueeze (x, last) c = Less (u, v) b = Cast <to = 1> (c) "
+            "y = ReduceSum <keepdims = 0> (b, two)",
+            [("x", "u", ["Unsqueeze"], False), ("x", "v", ["Unsqueeze"], False)],
         ),
         # A sum over features is no function of one, nor is another shape.
         ("m = ReduceMean (x, last) y = Sub (x, m)", []),
