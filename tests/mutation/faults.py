@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import random
+import warnings
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -70,7 +71,10 @@ def valid(faults: list[MutationSpec]) -> list[MutationSpec]:
     kept = []
     for fault in faults:
         try:
-            compile(changed(fault), str(fault.module_path), "exec")
+            with warnings.catch_warnings():
+                # Of `is` with a literal, which is the fault.
+                warnings.simplefilter("ignore", SyntaxWarning)
+                compile(changed(fault), str(fault.module_path), "exec")
         except SyntaxError:
             continue
         kept.append(fault)
