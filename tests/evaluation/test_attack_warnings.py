@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
@@ -64,6 +64,7 @@ def beaten(before: np.ndarray, after: np.ndarray) -> list[float]:
     return [lost / len(before)] if lost >= 4 else []
 
 
+@settings(max_examples=50)
 @given(
     st.integers(0, 2**32 - 1),
     st.integers(0, MODELS - 1),
@@ -120,6 +121,7 @@ def test_where_nothing_was_doubled_nothing_is_said_of_it() -> None:
     assert WarningCode.NOT_CONVERGED not in codes
 
 
+@settings(max_examples=40)
 @given(
     st.lists(st.tuples(st.integers(0, 12), st.integers(0, 12)), min_size=1, max_size=4),
     st.sampled_from([24, 2000, 4000]),
@@ -154,6 +156,7 @@ def test_of_a_model_alone_nothing_is_transferred() -> None:
     assert WarningCode.TRANSFER not in codes
 
 
+@settings(max_examples=50)
 @given(st.integers(0, 400), st.floats(0.001, 0.5))
 def test_more_flags_than_a_bound_are_told_with_their_share(count: int, chance: float) -> None:
     """One in a hundred is a curiosity; of an attack without a bound no more than chance leaves."""
@@ -192,6 +195,7 @@ def test_a_median_is_a_budget_where_a_search_found_less(value: float | None, unf
         assert f"of {100 * unfound / N:.1f} % of the samples" in finding.message
 
 
+@settings(max_examples=50)
 @given(st.integers(4, 100), st.integers(0, 20), st.booleans())
 def test_planted_samples_that_are_missed_are_told_from_two_and_a_twentieth_on(
     planted: int, missed: int, obstructed: bool
