@@ -111,3 +111,12 @@ def test_no_numbers_are_wrong_and_rank_last() -> None:
 def test_nothing_to_measure_on() -> None:
     with pytest.raises(DataError, match="no samples"):
         label_figures(np.zeros((0, 2), np.float32), np.zeros((0, 2), np.int64))
+
+
+@pytest.mark.parametrize("n", [2, 3, 5])
+def test_of_few_samples_the_interval_is_still_one(n: int) -> None:
+    """Many resamples hold no sample with the label: they say nothing for it, and count as 0."""
+    y = (np.arange(n) == 0).astype(np.int64)[:, None]
+    found = label_figures(np.where(y, 1, -1).astype(np.float32), y).mean_average_precision
+    assert found is not None
+    assert (found.low, found.value, found.high) == (0, 1, 1)
