@@ -30,7 +30,7 @@ from cloakify.experiment.classifier import open_classifier
 from cloakify.experiment.experiment import open_experiment
 from cloakify.settings import EvaluateSetting
 from tests.support.classifiers import linear_classifier, target_of, threat_of
-from tests.support.planted import DEAD_ZONES, Planted, plant
+from tests.support.planted import CLASSES, DEAD_ZONES, HIDDEN, Planted, plant
 
 QUICK = Apgd(steps=10)
 
@@ -182,6 +182,28 @@ def test_features_that_do_not_move_hold_nothing(planted: Planted) -> None:
     warning = planted_missed(test)
     assert warning is not None and warning.code is WarningCode.NOTHING_PLANTED
     assert "apgd" in warning.message and test.obstacle in warning.message
+
+
+def test_a_head_of_too_many_features_has_nothing_planted_before_it(
+    planted: Planted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its readouts would be too large a table; behind the logits they need not be."""
+    monkeypatch.setattr(planting, "MOST_FEATURES", CLASSES)
+    assert tried(planted.model(), planted.data, eps=0.04).planted == PLANTED
+    monkeypatch.setattr(planting, "MOST_FEATURES", CLASSES - 1)
+    test = tried(planted.model(), planted.data, eps=0.04)
+    assert (test.planted, test.obstacle) == (0, f"its head takes {HIDDEN} features")
+
+
+def test_features_that_are_not_counted_by_samples_have_nothing_planted(
+    planted: Planted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def twice(self: Target, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return np.zeros((2 * len(x), 3), np.float32), np.zeros((2 * len(x), 3), np.float32)
+
+    monkeypatch.setattr(Target, "features_and_logits", twice)
+    test = tried(planted.model(), planted.data)
+    assert (test.planted, test.obstacle) == (0, "its features are not counted by samples")
 
 
 def test_without_attacks_nothing_is_tried(planted: Planted) -> None:
