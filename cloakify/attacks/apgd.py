@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import ClassVar, cast
 
 import numpy as np
@@ -106,20 +107,15 @@ class Apgd(Attack):
         onward: int | None = None,
         begin: Array | None = None,
     ) -> Array:
-        return run_apgd(
-            target,
-            samples,
-            threat,
-            self.loss_for(target.num_choices),
+        settings = ApgdSettings(
+            loss=self.loss_for(target.num_choices),
             steps=self.steps,
             restarts=self.restarts,
             stop_early=self.stop_early,
             seed=self.seed,
             straight_through=self.straight_through,
-            fooled=fooled,
-            onward=onward,
-            begin=begin,
         )
+        return run_apgd(target, samples, threat, settings, fooled, onward, begin)
 
 
 class ApgdDlr(Apgd):
@@ -149,19 +145,36 @@ class ApgdBpda(Apgd):
     straight_through = True
 
 
+@dataclass(frozen=True, kw_only=True)
+class ApgdSettings:
+    """How Auto-PGD is run; see :class:`Apgd`.
+
+    Attributes
+    ----------
+    loss
+        A key of :data:`cloakify.graph.attack_steps.losses.LOSSES`.
+    num_targets
+        Unless 0 the loss is a targeted one, and each sample is led towards that many other classes
+        in turn, those of the largest logits first, ``restarts`` times each.
+    by_slope
+        Take those first whose border is nearest to first order.
+    """
+
+    loss: str
+    steps: int
+    restarts: int
+    stop_early: bool
+    seed: int
+    num_targets: int = 0
+    by_slope: bool = False
+    straight_through: bool = False
+
+
 def run_apgd(
     target: Target,
     samples: tuple[Array, Labels, Labels],
     threat: ThreatModel,
-    loss: str,
-    *,
-    steps: int,
-    restarts: int,
-    num_targets: int = 0,
-    by_slope: bool = False,
-    stop_early: bool,
-    seed: int,
-    straight_through: bool = False,
+    settings: ApgdSettings,
     fooled: NDArray[np.bool_] | None = None,
     onward: int | None = None,
     begin: Array | None = None,
@@ -171,31 +184,28 @@ def run_apgd(
     In ``fooled``, bool [n], is set where an iterate fools the gradient graph, or the run was not
     looked at. For ``onward`` see :meth:`Attack.explore`; it counts without ``stop_early``. For
     ``begin`` see :meth:`Apgd.resume`.
-
-    With ``num_targets`` the loss is a targeted one, and each sample is led towards that many other
-    classes in turn, those of the largest logits first, ``restarts`` times each; ``by_slope`` takes
-    those first whose border is nearest to first order.
     """
     x, y, _ = samples
-    allowed = threat.inside(x[0].size) if straight_through and len(x) else threat
+    through, early = settings.straight_through, settings.stop_early
+    allowed = threat.inside(x[0].size) if through and len(x) else threat
     # Whoever has points to go on from knows what the target is right on.
-    known = not num_targets and (begin is not None or not stop_early)
+    known = not settings.num_targets and (begin is not None or not early)
     logits = np.empty(0, np.float32) if known else target.logits(x)
-    worthwhile = is_right(logits, y) if stop_early and not known else np.ones(len(x), np.bool_)
+    worthwhile = is_right(logits, y) if early and not known else np.ones(len(x), np.bool_)
     rows = np.flatnonzero(worthwhile)
 
     def tried() -> _Run:
         iteration = target.iteration(
-            x.shape[1:], "apgd", loss, allowed, straight_through=straight_through
+            x.shape[1:], "apgd", settings.loss, allowed, straight_through=through
         )
-        run = _Run(iteration, samples, allowed, steps, stop_early, seed)
-        run.runs, run.onward, run.begin = restarts, onward, begin
-        if num_targets:
-            run.targets = nearest_rivals(logits, y, num_targets)
-            if by_slope:
+        run = _Run(iteration, samples, allowed, settings)
+        run.onward, run.begin = onward, begin
+        if settings.num_targets:
+            run.targets = nearest_rivals(logits, y, settings.num_targets)
+            if settings.by_slope:
                 at = (x[rows], y[rows], logits[rows])
-                run.targets[rows] = steepest_rivals(target, *at, threat, num_targets)
-            run.runs = restarts * run.targets.shape[1]
+                run.targets[rows] = steepest_rivals(target, *at, threat, settings.num_targets)
+            run.runs *= run.targets.shape[1]
         run_lanes(run.iteration, run, [Job(int(row), 0) for row in rows])
         return run
 
@@ -206,19 +216,8 @@ def run_apgd(
     # by a hair need not fool it: those samples go all the way.
     left = not_fooled(target, run.adversarial, y, run.fooled)
     if len(left):
-        run.adversarial[left] = run_apgd(
-            target,
-            (x[left], y[left], samples[2][left]),
-            threat,
-            loss,
-            steps=steps,
-            restarts=restarts,
-            num_targets=num_targets,
-            by_slope=by_slope,
-            stop_early=False,
-            seed=seed,
-            straight_through=straight_through,
-        )
+        part = (x[left], y[left], samples[2][left])
+        run.adversarial[left] = run_apgd(target, part, threat, replace(settings, stop_early=False))
     return run.adversarial
 
 
@@ -247,12 +246,11 @@ class _Run(Runner):
         iteration: Iteration,
         samples: tuple[Array, Labels, Labels],
         threat: ThreatModel,
-        steps: int,
-        stop_early: bool,
-        seed: int,
+        settings: ApgdSettings,
     ) -> None:
         self.x, self.y, self.index = samples
-        self.threat, self.seed, self.stop_early = threat, seed, stop_early
+        self.threat, self.seed, self.stop_early = threat, settings.seed, settings.stop_early
+        steps = settings.steps
         # The start is looked at too.
         self.evaluations = steps + 1
         self.iteration = iteration
@@ -260,7 +258,7 @@ class _Run(Runner):
         self.fooled = np.zeros(len(self.x), np.bool_)
         self.ever = np.zeros(len(self.x), np.bool_)
         self.highest = np.full(len(self.x), -np.inf)
-        self.runs = 1
+        self.runs = settings.restarts
         self.targets: Labels | None = None
         self.begin: Array | None = None
         places = [0, *checkpoints(steps)]

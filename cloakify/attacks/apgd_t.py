@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cloakify.attacks.apgd import run_apgd
+from cloakify.attacks.apgd import ApgdSettings, run_apgd
 from cloakify.attacks.base import Attack
 from cloakify.attacks.target import Target
 from cloakify.attacks.threat import ThreatModel
@@ -59,15 +59,13 @@ class ApgdT(Attack):
 
     def run(self, target: Target, x: Array, y: Labels, index: Labels, threat: ThreatModel) -> Array:
         """See :meth:`Attack.run`."""
-        return run_apgd(
-            target,
-            (x, y, index),
-            threat,
-            "targeted-dlr" if target.num_choices >= 4 else "targeted-margin",
+        settings = ApgdSettings(
+            loss="targeted-dlr" if target.num_choices >= 4 else "targeted-margin",
             steps=self.steps,
             restarts=self.restarts,
-            num_targets=self.num_targets,
-            by_slope=self.by_slope,
             stop_early=self.stop_early,
             seed=self.seed,
+            num_targets=self.num_targets,
+            by_slope=self.by_slope,
         )
+        return run_apgd(target, (x, y, index), threat, settings)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
@@ -156,16 +157,7 @@ def tune_gates(
     plan = make_plan(setting, len(splits.fit) + len(extra))
     sites = sites_for(experiment.classifier.file.outline, experiment, setting)
     work = GateWork(subject, engine, sites, plan)
-    name = _name_of_run(subject, setting, plan)
-    kept = setting.tuning.state
-
-    def keep(current: TuningState) -> None:
-        if kept is not None:
-            save_state(current, kept, name)
-
-    def tell(now: StepReport) -> None:
-        progress(_bar(now), now.step, now.steps)
-
+    saved = _Saved(setting.tuning.state, _name_of_run(subject, setting, plan))
     units = work.units(np.sort(splits.fit[: plan.batch_size]))
     # Gates of 0 or 1 have a threshold each.
     channels = channels_of(sites) if plan.kind == "positive" else None
@@ -174,9 +166,6 @@ def tune_gates(
     evaluator = GateEvaluator(work, parameters, experiment.labels, held_out)
     course = Course([np.concatenate([fold, extra]) for fold in folds], plan)
     work.remember(course)
-    state = None
-    if kept is not None and kept.exists():
-        state = load_state(kept, name, (len(folds), len(parameters.neutral)))
     outcome = tune(
         work.learn,
         course,
@@ -184,29 +173,51 @@ def tune_gates(
         plan,
         parameters,
         evaluator.evaluate,
-        state,
-        tell,
-        keep,
+        saved.load((len(folds), len(parameters.neutral))),
+        lambda now: progress(_bar(now), now.step, now.steps),
+        saved.keep,
     )
     if outcome.end == "interrupted":
         progress("interrupted · keeping the best gates so far; again to keep none", 0, 1)
+    choice = _choose(outcome, parameters, setting.masking.max_accuracy_drop, evaluator)
+    learned = GateEvaluator(work, parameters, experiment.labels, folds[:1])
+    fit = learned.evaluate(choice.theta[None])
+    gates = settle_gates(experiment.classifier.model, sites, split_gates(choice.gates, sites))
+    return TunedGates(tuple(sites), tuple(gates), choice, outcome, fit, plan)
+
+
+@dataclass(frozen=True)
+class _Saved:
+    """Where the state of a run is kept, if anywhere, and what it is known by."""
+
+    path: Path | None
+    name: str
+
+    def load(self, shape: tuple[int, int]) -> TuningState | None:
+        """Return the state that a run goes on from; see :func:`load_state` for what is raised."""
+        if self.path is None or not self.path.exists():
+            return None
+        return load_state(self.path, self.name, shape)
+
+    def keep(self, state: TuningState) -> None:
+        """Save the state of a run."""
+        if self.path is not None:
+            save_state(state, self.path, self.name)
+
+
+def _choose(
+    outcome: Outcome, parameters: Parameters, max_drop: float, evaluator: GateEvaluator
+) -> GateChoice:
+    """Choose among the checkpoints of a run; see :func:`tune_gates` for what is raised."""
     try:
-        choice = choose_gates(
-            outcome.state.checkpoints,
-            parameters,
-            setting.masking.max_accuracy_drop,
-            evaluator.evaluate,
-            evaluator.drop,
+        return choose_gates(
+            outcome.state.checkpoints, parameters, max_drop, evaluator.evaluate, evaluator.drop
         )
     except GateError:
         if outcome.end == "interrupted":
             # That there are none yet says nothing of the model.
             raise KeyboardInterrupt from None
         raise
-    learned = GateEvaluator(work, parameters, experiment.labels, folds[:1])
-    fit = learned.evaluate(choice.theta[None])
-    gates = settle_gates(experiment.classifier.model, sites, split_gates(choice.gates, sites))
-    return TunedGates(tuple(sites), tuple(gates), choice, outcome, fit, plan)
 
 
 def _make(

@@ -49,7 +49,7 @@ def is_tuned(model: ModelProto) -> bool:
 
 
 def gated_sites(
-    source: ModelProto, ending: Ending, layers: str, gates: str, emit: str, *, shifts: bool = False
+    source: ModelProto, ending: Ending, layers: str, gates: str, emit: str, *, shifts: bool
 ) -> list[GateSite]:
     """Return the layers that a tuned file has gates on, with their shifts if it has any.
 

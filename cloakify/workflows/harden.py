@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -11,12 +11,9 @@ from pathlib import Path
 from msgspec import structs
 
 from cloakify.assessment.expected_work import outlook_of_gates, outlook_of_masking
-from cloakify.assessment.harden_report import (
-    given_copies,
-    harden_report,
-    missed_gate,
-)
-from cloakify.assessment.judging import judge_hardened
+from cloakify.assessment.harden_remarks import few_samples, stray_copies
+from cloakify.assessment.harden_report import given_copies, harden_report, missed_gate
+from cloakify.assessment.judging import Judgement, judge_hardened
 from cloakify.attacks import Attack
 from cloakify.attacks.given import Given
 from cloakify.data import Samples, Splits
@@ -45,9 +42,6 @@ from cloakify.onnxfile import find_model_file, save_model
 from cloakify.report.records import FileRef, GivenCopies, HardenReport
 from cloakify.settings import HardenSetting
 from cloakify.settings.command_line import command_line
-
-# Samples below which neither a choice nor a figure means much.
-FEW = 30
 
 
 @dataclass(frozen=True)
@@ -159,27 +153,11 @@ def harden(
     written = None
     if gate is None:
         with clock.stage("write"):
-            source = run.experiment.classifier.file
-            digest = save_model(candidate.hardened.model, files.target, source)
-            # What was written here: another run may have put its own in the same place by now.
-            written = FileRef(str(files.target), digest.hex())
+            written = _write(run, candidate, files.target)
     repeated = asked.replace(effort=run.setting.evaluation.effort, time_budget=None)
     named = {"data": data, "attacked": attacked, "unlabelled": unlabelled, "output": output}
-    report = harden_report(
-        run.experiment,
-        run.splits,
-        candidate.mask,
-        (run.attack, judged.attack),
-        (judged.accuracy, judged.verdict, judged.warnings),
-        written,
-        clock.seconds,
-        run.copies,
-        judged.labels,
-        command_line("harden", [model], repeated, **named),
-    )
-    # Not of memory nor of who did the work: the same run has the same report.
-    told_of = (*run.experiment.dataset.notes, *candidate.remarks)
-    report = structs.replace(report, engine=run.engines.took_part, notes=told_of)
+    command = command_line("harden", [model], repeated, **named)
+    report = _report(run, candidate, judged, written, clock.seconds, command)
     class_names = run.experiment.dataset.class_names
     notes = (*run.notes, *candidate.remarks)
     made = None if gate else files.target
@@ -227,7 +205,7 @@ class _Run:
     def notes(self) -> tuple[str, ...]:
         """Remarks on the data and on who did the work."""
         notes = (*self.experiment.notes, *self.engines.notes)
-        notes += (*_few(self.splits), *_strays(self.copies))
+        notes += (*few_samples(self.splits), *stray_copies(self.copies))
         further = self.subject.further
         return notes if further is None else (*notes, further.note)
 
@@ -329,6 +307,49 @@ def _find(run: _Run, clock: StageTimes, progress: Progress) -> HardenedCandidate
     )
 
 
+def _write(run: _Run, candidate: HardenedCandidate, target: Path) -> FileRef:
+    """Write the hardened file, and return what a report says of it."""
+    digest = save_model(candidate.hardened.model, target, run.experiment.classifier.file)
+    # What was written here: another run may have put its own in the same place by now.
+    return FileRef(str(target), digest.hex())
+
+
+def _report(
+    run: _Run,
+    candidate: HardenedCandidate,
+    judged: Judgement,
+    written: FileRef | None,
+    seconds: Mapping[str, float],
+    command: str,
+) -> HardenReport:
+    """Report what was made and what it buys.
+
+    Parameters
+    ----------
+    written
+        The file, if one was written.
+    seconds
+        What each stage took.
+    command
+        What makes the same again.
+    """
+    report = harden_report(
+        run.experiment,
+        run.splits,
+        candidate.mask,
+        (run.attack, judged.attack),
+        (judged.accuracy, judged.verdict, judged.warnings),
+        written,
+        seconds,
+        run.copies,
+        judged.labels,
+        command,
+    )
+    # Not of memory nor of who did the work: the same run has the same report.
+    told_of = (*run.experiment.dataset.notes, *candidate.remarks)
+    return structs.replace(report, engine=run.engines.took_part, notes=told_of)
+
+
 def _splits(experiment: Experiment, setting: HardenSetting) -> Splits:
     """Deal the samples, as many of them as the effort asks for."""
     splits, effort = experiment.splits(), effort_of(setting)
@@ -371,27 +392,3 @@ def _for_copies(setting: HardenSetting) -> HardenSetting:
             "copies for the first alone: leave one out"
         )
     return setting.replace(rounds=1)
-
-
-def _few(splits: Splits) -> tuple[str, ...]:
-    """Say where too few samples choose a mask or judge it."""
-    chosen, reported = len(splits.select), len(splits.report)
-    if min(chosen, reported) >= FEW:
-        return ()
-    return (
-        f"the choice among masks rests on {chosen} sample{'s' * (chosen != 1)} and the figures on "
-        f"{reported}: give more data for either to mean much",
-    )
-
-
-def _strays(copies: GivenCopies | None) -> tuple[str, ...]:
-    """Tell of given copies that no attack within the budget could have made."""
-    if copies is None:
-        return ()
-    (at,) = copies.within
-    if not at.outside_ball and not at.outside_box:
-        return ()
-    return (
-        f"of the given copies {at.outside_ball} lie outside the budget and {at.outside_box} "
-        "outside the box: they calibrate as they are, and the static figure is on them",
-    )

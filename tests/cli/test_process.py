@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -193,3 +194,27 @@ def test_an_interruption_that_something_else_swallows(
     assert (found.returncode, found.stderr.splitlines()[-1:]) == (130, [LINE.strip()])
     assert "Traceback" not in found.stderr
     assert not list((tmp_path / "out").iterdir())
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_ended_from_outside(samples: Path, tmp_path: Path, name: str) -> None:
+    output = tmp_path / "a.npz"
+    data = ["--data", str(samples / "test.npz"), "-o", str(output), "--attack", "square"]
+    # Where the tests run in the background the shell has them ignore it, and their children too.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "cloakify", "attack", str(samples / "fashion_keras.onnx"), *data],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    signal.signal(signal.SIGINT, before)
+    with process:
+        deadline = time.monotonic() + 60
+        while not list(tmp_path.iterdir()) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert list(tmp_path.iterdir()), "nothing was begun"
+        process.send_signal(getattr(signal, name))
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert said.strip().splitlines()[-1] == "Interrupted; nothing was left half written."
+    assert not list(tmp_path.iterdir())

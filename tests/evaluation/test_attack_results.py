@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cloakify.evaluation.attack_results import AttackResults
+from cloakify.attacks import Apgd, Attack, FabT, Fgsm, Square
+from cloakify.evaluation.attack_results import AttackPlan, AttackResults
 
 BUDGETS = (0.1, 0.2, 0.3)
 N, ATTACKS, MODELS = 40, 2, 2
@@ -107,3 +108,34 @@ def test_parts_are_put_where_their_samples_are(seed: int) -> None:
         empty.put(index, AttackResults(budgets=BUDGETS, **arrays))
     for field in fields(whole):
         np.testing.assert_array_equal(getattr(empty, field.name), getattr(whole, field.name))
+
+
+@given(st.lists(st.sampled_from([Apgd(), Fgsm(), Square(queries=5)]), min_size=1, max_size=4))
+def test_a_plan_knows_what_follows_the_gradient_and_nothing_is_fooled_before_it_is_run(
+    attacks: list[Attack],
+) -> None:
+    plan = AttackPlan(
+        budgets=BUDGETS,
+        extended_budgets=(0.5, 0.7),
+        attacks=tuple(attacks),
+        doubled=None,
+        doubled_stride=1,
+        transfer_attack=None,
+        onward=None,
+        gradient_free_check=None,
+        check_stride=1,
+        extending=attacks[0],
+        nearest_search=FabT(),
+        search_stride=1,
+        given_copies=None,
+        seed=0,
+    )
+    assert plan.white_box == tuple(each for each in attacks if not isinstance(each, Square))
+    results = AttackResults.of(plan, 3, N)
+    shapes = {**SHAPES, "surviving": (3, len(attacks), N), "transferred": (3, 3, N)}
+    shapes |= {"extended": (2, N), "distance": (N,)}
+    for name, shape in shapes.items():
+        assert getattr(results, name).shape == shape
+    assert results.worst_case.all() and results.budgets == BUDGETS
+    # Nothing was doubled, checked or searched either.
+    assert not (results.doubled_on | results.checked_on | results.searched).any()

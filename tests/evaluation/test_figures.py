@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -16,6 +17,7 @@ from cloakify.evaluation import (
     gain_figure,
     median_distance,
 )
+from cloakify.evaluation.figures import Distance, PairedDifference
 from cloakify.numeric.intervals import agreed_difference, mcnemar, wilson
 
 
@@ -77,3 +79,58 @@ def test_median_distance_knows_what_was_never_fooled() -> None:
     assert (few.value, few.low, few.high) == (0.2, 0.0, None)
     with pytest.raises(ValueError, match="NaN"):
         median_distance([np.nan])
+
+
+# Of each record a sound one, and what its numbers lie between.
+BOUNDS = [
+    (Figure(0.5, 0.4, 0.6, 9), dict.fromkeys(("value", "low", "high"), (0, 1)) | {"n": (1, None)}),
+    (
+        Difference(0.5, 0.4, 0.6, 9),
+        dict.fromkeys(("value", "low", "high"), (-1, 1)) | {"n": (1, None)},
+    ),
+    (
+        Distance(0.5, 0.4, 0.6, 9),
+        dict.fromkeys(("value", "low", "high"), (0, None)) | {"n": (1, None)},
+    ),
+    (
+        PairedDifference(Difference(0.1, 0, 0.2, 9), 2, 1, 0.5),
+        {"gained": (0, None), "lost": (0, None), "p_value": (0, 1)},
+    ),
+]
+
+
+@pytest.mark.parametrize(("record", "bounds"), BOUNDS)
+def test_what_no_figure_can_be_is_not_read_as_one(
+    record: object, bounds: dict[str, tuple[int, int | None]]
+) -> None:
+    """The bounds themselves are figures, and what is next to them outside is none."""
+    fields = msgspec.to_builtins(record)
+    for name, (low, high) in bounds.items():
+        whole = isinstance(fields[name], int)
+        beyond = [low - 1 if whole else float(np.nextafter(low, -9))]
+        if high is None:
+            inside = [low, low + 10**6]
+        else:
+            inside = [low, high]
+            beyond.append(float(np.nextafter(high, 9)))
+        for value in inside:
+            read = msgspec.convert({**fields, name: value}, type(record))
+            assert getattr(read, name) == value
+        for value in beyond:
+            with pytest.raises(msgspec.ValidationError, match=name):
+                msgspec.convert({**fields, name: value}, type(record))
+
+
+@given(st.lists(st.sampled_from([0.0, 0.1, 0.2, 0.5, np.inf]), min_size=1, max_size=40))
+def test_a_median_has_half_of_all_on_either_side_and_an_interval_around_it(
+    distances: list[float],
+) -> None:
+    found = median_distance(distances)
+    value, low, high = (
+        np.inf if each is None else each for each in (found.value, found.low, found.high)
+    )
+    assert found.n == len(distances) and low <= value <= high
+    with np.errstate(invalid="ignore"):
+        assert value == pytest.approx(np.median(distances), nan_ok=True)
+    # An interval by order statistics is one of the distances at either end.
+    assert len(distances) < 6 or (low in distances and high in distances)

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import cloakify.evaluation.label_figures as label_module
 from cloakify.errors import DataError
 from cloakify.evaluation.label_figures import average_precision, label_figures
 
@@ -54,6 +55,39 @@ def test_intervals_hold_their_value_and_narrow_with_samples(seed: int) -> None:
     assert widths[1] < widths[0]
 
 
+@settings(max_examples=5)
+@given(st.integers(0, 1000), st.sampled_from([0.5, 0.8]), st.integers(1, 3))
+def test_an_interval_is_as_wide_as_that_of_a_mean(seed: int, share: float, labels: int) -> None:
+    """Of shares of right answers, a sample's being its own: 1.96 standard errors to each side."""
+    rng, n = np.random.default_rng(seed), 600
+    right = rng.random((n, labels)) < share
+    y = rng.integers(0, 2, (n, labels))
+    logits = np.where(right, 2 * y - 1, 1 - 2 * y).astype(np.float32)
+    figure = label_figures(logits, y).accuracy
+    shares = right.mean(axis=1)
+    assert figure.value == pytest.approx(shares.mean())
+    error = 1.96 * shares.std() / np.sqrt(n)
+    # Percentiles of a thousand resamples are some per cent off.
+    assert figure.high - figure.value == pytest.approx(error, rel=0.2)
+    assert figure.value - figure.low == pytest.approx(error, rel=0.2)
+
+
+@settings(max_examples=5)
+@given(st.integers(0, 1000))
+def test_resamples_draw_as_many_samples_again_whatever_is_drawn_at_once(seed: int) -> None:
+    n = 3 + seed % 50
+    (whole,) = label_module._resamples(n)
+    assert whole.shape == (label_module.RESAMPLES, n) and (whole.sum(axis=1) == n).all()
+    # A sample is drawn n times in n draws, each time with a chance of 1 / n.
+    assert whole.mean(axis=0) == pytest.approx(np.ones(n), abs=6 / np.sqrt(1000))
+    assert whole.var() == pytest.approx(1 - 1 / n, rel=0.15)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(label_module, "CHUNK", 7 * n)
+        parts = list(label_module._resamples(n))
+    assert [len(part) for part in parts] == [7] * 142 + [6]
+    np.testing.assert_array_equal(np.concatenate(parts), whole)
+
+
 def test_labels_that_all_or_none_have_are_left_out() -> None:
     y = np.array([[1, 0, 1], [1, 0, 0], [1, 0, 1]])
     logits = np.array([[1, -1, 2], [1, 1, 1], [-1, -1, 3]], np.float32)
@@ -77,3 +111,12 @@ def test_no_numbers_are_wrong_and_rank_last() -> None:
 def test_nothing_to_measure_on() -> None:
     with pytest.raises(DataError, match="no samples"):
         label_figures(np.zeros((0, 2), np.float32), np.zeros((0, 2), np.int64))
+
+
+@pytest.mark.parametrize("n", [2, 3, 5])
+def test_of_few_samples_the_interval_is_still_one(n: int) -> None:
+    """Many resamples hold no sample with the label: they say nothing for it, and count as 0."""
+    y = (np.arange(n) == 0).astype(np.int64)[:, None]
+    found = label_figures(np.where(y, 1, -1).astype(np.float32), y).mean_average_precision
+    assert found is not None
+    assert (found.low, found.value, found.high) == (0, 1, 1)

@@ -8,14 +8,17 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linprog
 
+import cloakify.evaluation.planted_samples as planting
 from cloakify.attacks import Apgd, ApgdT, Attack, Target, ThreatModel
 from cloakify.attacks.apgd import ApgdBpda
 from cloakify.evaluation.planted_samples import (
     INSIDE,
+    PASSES,
+    PLANTED,
     PlantedTest,
     fit_readout,
     planted_in,
@@ -26,7 +29,8 @@ from cloakify.evaluation.warnings import WarningCode, planted_missed
 from cloakify.experiment.classifier import open_classifier
 from cloakify.experiment.experiment import open_experiment
 from cloakify.settings import EvaluateSetting
-from tests.support.planted import DEAD_ZONES, Planted, plant
+from tests.support.classifiers import linear_classifier, target_of, threat_of
+from tests.support.planted import CLASSES, DEAD_ZONES, HIDDEN, Planted, plant
 
 QUICK = Apgd(steps=10)
 
@@ -180,6 +184,28 @@ def test_features_that_do_not_move_hold_nothing(planted: Planted) -> None:
     assert "apgd" in warning.message and test.obstacle in warning.message
 
 
+def test_a_head_of_too_many_features_has_nothing_planted_before_it(
+    planted: Planted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its readouts would be too large a table; behind the logits they need not be."""
+    monkeypatch.setattr(planting, "MOST_FEATURES", CLASSES)
+    assert tried(planted.model(), planted.data, eps=0.04).planted == PLANTED
+    monkeypatch.setattr(planting, "MOST_FEATURES", CLASSES - 1)
+    test = tried(planted.model(), planted.data, eps=0.04)
+    assert (test.planted, test.obstacle) == (0, f"its head takes {HIDDEN} features")
+
+
+def test_features_that_are_not_counted_by_samples_have_nothing_planted(
+    planted: Planted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def twice(self: Target, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return np.zeros((2 * len(x), 3), np.float32), np.zeros((2 * len(x), 3), np.float32)
+
+    monkeypatch.setattr(Target, "features_and_logits", twice)
+    test = tried(planted.model(), planted.data)
+    assert (test.planted, test.obstacle) == (0, "its features are not counted by samples")
+
+
 def test_without_attacks_nothing_is_tried(planted: Planted) -> None:
     nothing: object = None
     assert try_planted(nothing, (), nothing, nothing, 0) is None  # type: ignore[arg-type]
@@ -216,6 +242,60 @@ def test_what_is_planted_lies_in_the_ball_and_is_seldom_met_by_chance(planted: P
         points = np.clip(x + corners, 0, 1).astype(np.float32).reshape(-1, *x.shape[1:])
         right = target.correct(points, np.zeros(len(points), np.int64))
         assert right.mean() >= 0.9
+
+
+def test_so_many_passes_are_made_besides_the_attacks(
+    planted: Planted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Features and logits, or answers: whatever is asked of the model or of its copies."""
+    asked: list[int] = []
+    forward = Target._forward
+
+    def counted(self: Target, x: np.ndarray, *names: object) -> object:
+        asked.append(len(x))
+        return forward(self, x, *names)  # type: ignore[arg-type]
+
+    class Idle(Attack):
+        name = "idle"
+        steps = 1  # type: ignore[assignment]
+
+        def run(self, target: Target, x: np.ndarray, *_: object) -> np.ndarray:
+            # That it withstands is no part of it.
+            asked.append(-len(x))
+            return x
+
+    monkeypatch.setattr(Target, "_forward", counted)
+    test = tried(planted.model(), planted.data, Idle(), eps=0.04)
+    assert test.planted == 2 * PLANTED and sum(asked) == PLANTED * PASSES
+
+
+@given(st.integers(0, 2**32 - 1), st.sampled_from(["linf", "l2"]), st.integers(0, 1))
+@settings(max_examples=15)
+def test_differences_lead_where_a_linear_margin_falls(seed: int, norm: str, label: int) -> None:
+    """To the very corner in the cube, and in the ball further than all that was looked at."""
+    rng, depth, eps = np.random.default_rng(seed), 3, 0.2
+    weight = rng.uniform(0.5, 2, (depth, 2)) * rng.choice([-1, 1], (depth, 1)) * [1, -1]
+    target = target_of(linear_classifier(weight.astype(np.float32), np.zeros(2, np.float32)))
+    threat = threat_of(target, norm, eps, box=None)
+    x = rng.random((1, depth), np.float32)
+    sample = Samples(x, np.array([label]), np.array([seed % 1000]))
+    found = planting._led_to(target, sample, threat, seed % 7)
+    slope = weight[:, label] - weight[:, 1 - label]
+    if norm == "linf":
+        np.testing.assert_allclose(found - x, -eps * np.sign(slope)[None], rtol=1e-4)
+        return
+    moved = (found - x)[0]
+    assert np.linalg.norm(moved) == pytest.approx(eps, rel=1e-4)
+    # Of 32 pairs in three dimensions the way is known to some 20 degrees.
+    assert moved @ slope < -0.85 * eps * np.linalg.norm(slope)
+
+
+def test_where_no_difference_leads_the_point_is_any_on_the_border() -> None:
+    target = target_of(linear_classifier(np.zeros((3, 2), np.float32), np.ones(2, np.float32)))
+    threat = threat_of(target, "linf", 0.2, box=None)
+    x = np.full((1, 3), 0.5, np.float32)
+    found = planting._led_to(target, Samples(x, np.array([0]), np.array([4])), threat, 0)
+    np.testing.assert_allclose(np.abs(found - x), 0.2, rtol=1e-4)
 
 
 @pytest.mark.parametrize("wrong", [0, 3, INSIDE, INSIDE + 1])

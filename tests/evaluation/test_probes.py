@@ -14,7 +14,14 @@ from hypothesis import strategies as st
 from cloakify.attacks import ThreatModel
 from cloakify.data import Batch
 from cloakify.errors import NoGradientError
-from cloakify.evaluation.probes import Probes, blind_samples, probe_model, saturated, shares
+from cloakify.evaluation.probes import (
+    Probes,
+    bent_at_borders,
+    blind_samples,
+    probe_model,
+    saturated,
+    shares,
+)
 from cloakify.evaluation.samples import Samples
 
 N, D, CLASSES = 12, 6, 3
@@ -187,3 +194,66 @@ def test_shares_are_all_between_0_and_1(rows: list[list[float]]) -> None:
     expected = [all(0 <= value <= 1 for value in row) for row in rows]
     assert shares(np.array(rows, np.float32)).tolist() == expected
     assert shares(np.array([[0.0, 1.0]], np.float32)).all()
+
+
+@dataclass
+class Bent:
+    """A model whose slopes on the border are others than a hair inside."""
+
+    weight: np.ndarray
+    slopes: list[np.ndarray]
+    independent: bool = False
+
+    def __post_init__(self) -> None:
+        self.seen: list[tuple[np.ndarray, np.ndarray, str, bool]] = []
+
+    def logits(self, x: np.ndarray) -> np.ndarray:
+        return x @ self.weight
+
+    def evaluate(self, x: np.ndarray, y: np.ndarray, loss: str, *, straight_through: bool) -> Any:
+        self.seen.append((x, y, loss, straight_through))
+        return SimpleNamespace(gradient=self.slopes[len(self.seen) - 1])
+
+
+@given(seeds, st.sampled_from(["linf", "l2"]), st.booleans())
+def test_a_bend_is_where_half_of_a_slope_that_counts_is_gone_or_more(
+    seed: int, norm: str, independent: bool
+) -> None:
+    rng = np.random.default_rng(seed)
+    threat = threat_of(norm, 0.1)
+    x = (rng.choice([-1, -0.95, 0, 1], (N, D)) * threat.factor).astype(np.float32)
+    # Kept, turned, halved or half as much again, by a little less and a little more.
+    off = rng.standard_normal((N, D)) * rng.choice([0.001, 1], (N, D), p=[0.2, 0.8])
+    on = off * rng.choice([1, 0, -1, 0.49, 0.51, 1.49, 1.51], (N, D))
+    # The first is what the border says, the second what a hair inside does.
+    model = Bent(
+        rng.standard_normal((D, CLASSES)).astype(np.float32),
+        [on.astype(np.float32), off.astype(np.float32)],
+        independent,
+    )
+    batch = Batch(x, rng.integers(0, CLASSES, N), np.arange(N))
+    found = bent_at_borders(model, threat, batch)  # type: ignore[arg-type]
+    bent = [
+        abs(on[row, place] - off[row, place]) > abs(off[row, place]) / 2
+        and abs(off[row, place]) > np.abs(off[row]).mean() / 10
+        for row in range(N)
+        for place in range(D)
+    ]
+    assert found == pytest.approx(np.mean(bent))
+    # Of the model's own answers, on the border first.
+    logits = x @ model.weight
+    answers = (logits > 0).astype(np.int64) if independent else logits.argmax(axis=1)
+    for _, y, loss, through in model.seen:
+        np.testing.assert_array_equal(y, answers)
+        assert (loss, through) == ("margin", False)
+    corner, near = (x.astype(np.float64) for x, *_ in model.seen)
+    moved = np.abs(corner - x) / threat.factor
+    at_box = np.isclose(np.abs(corner), threat.upper, rtol=1e-5)
+    if norm == "linf":
+        assert (np.isclose(moved, 0.1, atol=1e-4) | at_box).all()
+    else:
+        lengths = np.linalg.norm(moved, axis=1)
+        assert (np.isclose(lengths, 0.1, atol=1e-4) | at_box.any(axis=1)).all()
+    # All but where they were, and nowhere on the border.
+    assert (np.abs(near) < threat.upper).all()
+    assert (np.abs(near - corner) / threat.factor <= 1e-3).all()

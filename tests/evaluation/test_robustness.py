@@ -119,3 +119,33 @@ def test_copies_outside_the_ball_do_not_count_as_attacks(experiment: Experiment)
     assert far.static.sum() < near.adaptive.sum()
     # Fgsm finds nothing here that the others do not.
     np.testing.assert_array_equal(far.adaptive, near.adaptive)
+
+
+class Noting(Apgd):
+    """Notes which samples it is run on."""
+
+    def __init__(self, **settings: int) -> None:
+        super().__init__(**settings)
+        self.seen: list[list[int]] = []
+
+    def run(
+        self, target: Target, x: np.ndarray, y: np.ndarray, index: np.ndarray, threat: ThreatModel
+    ) -> np.ndarray:
+        self.seen.append(index.tolist())
+        return super().run(target, x, y, index, threat)
+
+
+def test_what_withstands_all_others_is_attacked_through_steps(experiment: Experiment) -> None:
+    samples = Samples.of(experiment.dataset.batch(np.arange(SAMPLES)))
+    target, threat, through = experiment.target(), experiment.threat, Noting(steps=5)
+    weak = Apgd(steps=1, stop_early=False), Apgd(steps=1)
+    (before,) = compare_targets([target], Attacks(Fgsm(), *weak), threat, samples)
+    attacks = Attacks(Fgsm(), *weak, through=through)
+    (found,) = compare_targets([target], attacks, threat, samples)
+    assert through.seen == [np.flatnonzero(before.adaptive).tolist()]
+    crafted = Apgd(steps=5).run(target, samples.x, samples.y, samples.index, threat)
+    right = before.adaptive & target.correct(crafted, samples.y)
+    np.testing.assert_array_equal(found.adaptive, right)
+    np.testing.assert_array_equal(found.transfer, right)
+    np.testing.assert_array_equal(found.clean, before.clean)
+    assert right.sum() < before.adaptive.sum()

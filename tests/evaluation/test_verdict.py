@@ -89,6 +89,28 @@ def test_random_mask_is_named_where_it_does_as_well(
         assert f"random mask of the same size {words}" in verdict.sentence
 
 
+@pytest.mark.parametrize("adaptive", [UP, FLAT, DOWN])
+@pytest.mark.parametrize("static", [UP, FLAT])
+@pytest.mark.parametrize("contest", [UP, FLAT, TOUCHING, DOWN, Difference(-0.02, -0.04, 0.0, 500)])
+@pytest.mark.parametrize("doubts", [[], ["zero-gradients"]])
+def test_a_random_mask_does_better_only_where_the_interval_excludes_0(
+    adaptive: Difference, static: Difference, contest: Difference, doubts: list[str]
+) -> None:
+    """What is compared is the gain that there is, and nothing where there is none."""
+    other = Difference(0.9, 0.8, 1.0, 500)
+    if adaptive is UP:
+        control = OverRandom(transfer=other, adaptive=contest)
+    else:
+        control = OverRandom(transfer=contest, adaptive=other)
+    verdict = judge(adaptive, static_gains=[static], over_random=control, doubts=doubts)
+    gains = adaptive is UP or (adaptive is FLAT and static is UP)
+    words = ("as well" if contest.high >= 0 else "better") if gains and contest.low <= 0 else None
+    for each in ("as well", "better"):
+        told = f"a random mask of the same size does {each} (difference {100 * contest.value:+.1f}"
+        assert (told in verdict.sentence) == (each == words)
+    assert verdict.beats_random == (control.adaptive.low > 0)
+
+
 def test_the_subject_can_be_another_than_a_mask() -> None:
     assert "the second model brings no" in judge(FLAT, subject="the second model").sentence
 

@@ -13,7 +13,7 @@ from cloakify.errors import UsageError
 from cloakify.masking.captured import Captured, chosen_for_capture, pooled
 from cloakify.masking.greedy import greedy_rankings, loss_slopes
 from cloakify.masking.linear_head import LinearHead
-from cloakify.masking.rankings import AUTO, CLEAN_WEIGHTS, RANKINGS, candidates
+from cloakify.masking.rankings import AUTO, CLEAN_WEIGHTS, RANKINGS, candidates, products_of
 from cloakify.masking.relaxed import relaxed_rankings
 from cloakify.masking.statistics import FeatureStatistics
 from cloakify.settings import HardenSetting
@@ -169,6 +169,26 @@ def test_candidates() -> None:
     assert candidates("margin") == ("margin",)
     with pytest.raises(UsageError, match="--score"):
         candidates("best")
+
+
+@pytest.mark.parametrize("score", [AUTO, *RANKINGS])
+def test_products_are_what_a_score_multiplies(score: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At clean and at attacked samples, to the logits and back, for each mask that is looked at."""
+    head, captured, _ = planted(4, 70)
+    statistics = FeatureStatistics.empty(70)
+    looked_at: list[int] = []
+
+    def noted(*given_so: object) -> np.ndarray:
+        masks = given_so[2]
+        assert isinstance(masks, np.ndarray)
+        looked_at.append(len(masks))
+        return loss_slopes(*given_so)  # type: ignore[arg-type]
+
+    for module in ("greedy", "relaxed"):
+        monkeypatch.setattr(f"cloakify.masking.{module}.loss_slopes", noted)
+    for name in candidates(score):
+        RANKINGS[name](statistics, head, captured)
+    assert products_of(score) == 4 * sum(looked_at)
 
 
 @given(st.integers(1, 30_000), st.sampled_from([64, 3136, 1 << 20]), st.integers(0, 5))

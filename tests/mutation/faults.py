@@ -1,13 +1,15 @@
 """Draws faults to plant: another operator, a number one off, a condition turned round.
 
 cosmic-ray makes them. A sample of the places that can be changed is drawn, one fault each. Faults
-that can't show are left out: those in annotations, and of `==` for `is`.
+that can't show are left out: those in annotations, of `==` for `is`, and whether what is of one
+length anyway is checked to be (`strict=`) or what nobody changes or compares can be (`frozen=`).
 """
 
 from __future__ import annotations
 
 import ast
 import random
+import warnings
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +22,8 @@ from cosmic_ray.work_item import MutationSpec
 
 # `x == None` and `x is None`, small numbers and interned names: the same, nearly always.
 SAME = ("Eq_Is", "NotEq_IsNot", "Is_Eq", "IsNot_NotEq")
+# Arguments that only refuse what does not happen: by the function that takes them.
+GUARDS = {"zip": {"strict"}, "dataclass": {"frozen", "eq", "kw_only"}}
 
 
 def draw(package: Path, only: str, sample: int | None, seed: int) -> list[MutationSpec]:
@@ -40,7 +44,7 @@ def draw(package: Path, only: str, sample: int | None, seed: int) -> list[Mutati
             if not fault.operator_name.endswith(SAME) and not keyword_only(fault):
                 places[fault.module_path, fault.start_pos].append(fault)
     for path in {path for path, _ in places}:
-        hidden = list(annotations(path))
+        hidden = [*annotations(path), *guards(path)]
         for place in [place for place in places if place[0] == path]:
             if any(start <= place[1] < end for start, end in hidden):
                 del places[place]
@@ -67,7 +71,10 @@ def valid(faults: list[MutationSpec]) -> list[MutationSpec]:
     kept = []
     for fault in faults:
         try:
-            compile(changed(fault), str(fault.module_path), "exec")
+            with warnings.catch_warnings():
+                # Of `is` with a literal, which is the fault.
+                warnings.simplefilter("ignore", SyntaxWarning)
+                compile(changed(fault), str(fault.module_path), "exec")
         except SyntaxError:
             continue
         kept.append(fault)
@@ -80,6 +87,18 @@ def annotations(path: Path) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]
         for field in ("annotation", "returns"):
             part = getattr(node, field, None)
             if part is not None:
+                assert part.end_lineno is not None and part.end_col_offset is not None
+                yield (part.lineno, part.col_offset), (part.end_lineno, part.end_col_offset)
+
+
+def guards(path: Path) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
+    """Yield from where to where the values of :data:`GUARDS` stand."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
+            continue
+        for argument in node.keywords:
+            part = argument.value
+            if argument.arg in GUARDS.get(node.func.id, ()):
                 assert part.end_lineno is not None and part.end_col_offset is not None
                 yield (part.lineno, part.col_offset), (part.end_lineno, part.end_col_offset)
 

@@ -23,6 +23,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -33,6 +34,8 @@ from typing import Any
 from cosmic_ray.work_item import MutationSpec
 from coverage import CoverageData
 from faults import changed, draw, lines_of_statement
+
+from cloakify.numeric.intervals import wilson
 
 ROOT = Path(__file__).parents[2]
 # The tests of each package, where they are not those of the same name alone.
@@ -58,12 +61,18 @@ def main() -> int:
             for seen in pool.map(partial(observed, free, package), test_files(options)):
                 known.add(seen)
             print(f"the tests take {sum(known.seconds.values()):.0f} s", flush=True)
+            start = time.monotonic()
             results = list(pool.map(partial(tried, free, known), faults))
+            seconds = time.monotonic() - start
         for tree in trees:
             tree.close()
     caught = sum(results)
     share = caught / len(results)
-    print(f"{options.package}: {caught} of {len(results)} caught, {share:.0%}")
+    low, high = wilson(caught, len(results))
+    print(
+        f"{options.package}: {caught} of {len(results)} caught, {share:.0%} "
+        f"[{100 * low:.0f}, {100 * high:.0f}]; a fault took {seconds / len(results):.1f} s"
+    )
     return int(share < options.bar)
 
 

@@ -19,6 +19,7 @@ from cloakify.onnxfile import OnnxFile, open_model
 from cloakify.runtime import Device
 from cloakify.verification.gate_edit import (
     folded_names,
+    found_gates,
     gate_facts,
     gate_faults,
     gate_runtime_faults,
@@ -192,3 +193,31 @@ def test_running_shows_what_is_computed(tmp_path: Path, text: str, emit: str) ->
         faults = made.runtime_faults(changed)
         assert bool(faults) == seen, (factor, faults)
         assert not seen or faults[0].startswith("gates and folded weights differ in the logits by")
+
+
+@pytest.mark.parametrize("value", [-1e-6, -3.0, np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("adds", [False, True])
+def test_gates_are_at_least_0_and_all_are_numbers(tmp_path: Path, value: float, adds: bool) -> None:
+    """Shifts may be of any sign."""
+    made = tuned(tmp_path, CNN, "mul", shifts=True)
+    sites = gated_sites(made.source.model, made.head, "all", "channel", "mul", shifts=True)
+    gates = found_gates(made.source.model, made.hardened, sites)
+    place = next(place for place, site in enumerate(sites) if site.adds == adds)
+    gates[place] = gates[place].copy()
+    gates[place][1] = value
+    said = {**made.said, **gate_facts(sites, gates, shifts=True)}
+    changed = insert_gates(made.source.model, sites, gates, said)
+    faults = gate_faults(made.source, changed, made.head)
+    unsound = not np.isfinite(value) or (value < 0 and not adds)
+    assert faults == ["there are gates that are negative or not finite"] * unsound
+
+
+@pytest.mark.parametrize("claimed", ["0" * 64, "0" * 63, "of my own", ""])
+def test_a_claim_of_samples_without_labels_is_a_digest(tmp_path: Path, claimed: str) -> None:
+    made = tuned(tmp_path, CNN, "mul")
+    sites = gated_sites(made.source.model, made.head, "all", "channel", "mul", shifts=False)
+    gates = found_gates(made.source.model, made.hardened, sites)
+    said = {**made.said, "unlabelled.sha256": claimed}
+    told = gate_faults(made.source, insert_gates(made.source.model, sites, gates, said), made.head)
+    fault = f"metadata cloakify.unlabelled.sha256 says {claimed!r}, as harden never does"
+    assert told == [fault] * (claimed != "0" * 64)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import onnx
 import pytest
@@ -10,9 +14,9 @@ from hypothesis import strategies as st
 from onnx import ModelProto
 
 from cloakify.graph.analysis.head_search import find_head
-from cloakify.graph.edit.mask import MASK, insert_mask
+from cloakify.graph.edit.mask import MASK, insert_mask, mask_digest
 from cloakify.runtime import Device
-from cloakify.verification.mask_edit import TOLERANCE, runtime_faults
+from cloakify.verification.mask_edit import TOLERANCE, runtime_faults, structural_faults
 from tests.support.classifiers import mlp_classifier
 
 BITS = "with a mask of ones the logits are not the source's to the bit"
@@ -65,3 +69,34 @@ def test_a_mask_that_is_read_elsewhere_shows_in_the_logits(feature: int) -> None
     hardened.graph.node.insert(len(hardened.graph.node) - 1, twice)
     (fault,) = faults(source, hardened, 1)
     assert fault.startswith("the logits differ from head(φ ∘ m) by")
+
+
+@given(
+    st.lists(
+        st.sampled_from([0.0, 1.0, 0.5, 2.0, -0.0, -1e-6, -1.0, math.nan, math.inf, -math.inf]),
+        min_size=8,
+        max_size=8,
+    )
+)
+def test_a_mask_is_of_numbers_from_0_on(values: list[float]) -> None:
+    source = mlp_classifier(0, features=6, classes=3, width=8)
+    head = find_head(source).head
+    mask = np.array(values, np.float32)
+    facts = {
+        "version": "0.1.0",
+        "source.sha256": "0" * 64,
+        "head": head.node,
+        "attack": "fgsm",
+        "eps": "0.03",
+        "seed": "0",
+        "data.sha256": "0" * 64,
+        "mask.sha256": mask_digest(mask),
+        "mask.removed": str(values.count(0)),
+        "mask.total": "8",
+    }
+    hardened = insert_mask(source, head, mask, facts)
+    file: Any = SimpleNamespace(model=source, sha256="0" * 64)
+    sound = all(0 <= value < math.inf for value in values)
+    fault = "the mask has entries that are negative or not finite"
+    assert structural_faults(file, hardened, head) == [fault] * (not sound)
+    assert structural_faults(file, source, head) == ["the graph holds no cloakify mask"]

@@ -11,9 +11,7 @@ import onnx
 import pytest
 
 from cloakify.cli.main import run
-from cloakify.data import Splits
 from cloakify.errors import DataError, GateError, ModelError, UsageError
-from cloakify.hardening.tuning_plan import folds_of, make_plan, mixes_samples
 from cloakify.onnxfile import read_metadata
 from cloakify.report.facts import circumstances
 from cloakify.report.records import TuningInfo
@@ -276,44 +274,12 @@ def test_positions_have_shifts_of_their_own(tmp_path: Path) -> None:
     assert again.read_bytes() == output.read_bytes()
 
 
-@pytest.mark.parametrize(("fit", "select"), [(1, 1), (5, 2), (1999, 30), (2000, 30)])
-def test_few_samples_are_dealt_into_all_and_two_folds(fit: int, select: int) -> None:
-    order = np.random.default_rng(0).permutation(fit + select)
-    labels = np.arange(fit + select) % 2
-    splits = Splits(np.sort(order[:fit]), np.sort(order[fit:]), np.array([fit + select]))
-    folds, held_out = folds_of(splits, labels, seed=0)
-    if fit >= 2000:
-        assert len(folds) == 1
-        np.testing.assert_array_equal(folds[0], splits.fit)
-        np.testing.assert_array_equal(held_out[0], splits.select)
-        return
-    together, *folds = folds
-    np.testing.assert_array_equal(together, np.arange(fit + select))
-    assert [len(fold) for fold in folds] == [(fit + select) // 2, (fit + select + 1) // 2]
-    np.testing.assert_array_equal(np.sort(np.concatenate(folds)), np.arange(fit + select))
-    for fold, other in zip(folds, held_out[::-1], strict=True):
-        np.testing.assert_array_equal(fold, other)
-        assert abs(labels[fold].sum() - len(fold) / 2) <= 1
-
-
 def test_a_few_steps_are_a_run(fragile: tuple[Path, Path], tmp_path: Path) -> None:
     with pytest.raises(GateError, match="resist PGD any better"):
         # The halves, which tell of the gates of all samples, have not begun.
         tuned(fragile, tmp_path / "one.onnx", tune_steps=1)
     result = tuned(fragile, tmp_path / "four.onnx", tune_steps=4)
     assert result.report.mask.total == 16
-
-
-def test_only_many_gates_on_few_samples_are_tuned_on_mixtures() -> None:
-    def mixes(samples: int, **changes: str) -> bool:
-        setting = HardenSetting(**{"method": "tuned", "gates": "position", **changes})  # type: ignore[arg-type]
-        plan = make_plan(setting, samples)
-        assert bool(plan.mixtures) == mixes_samples(setting, samples)
-        return plan.mixtures > 0
-
-    assert mixes(1999) and mixes(1)
-    assert not mixes(2000)
-    assert not mixes(1999, gates="channel")
 
 
 def test_positions_that_can_not_be_gated(fragile: tuple[Path, Path], tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cloakify.attacks.apgd import checkpoints, run_apgd
+from cloakify.attacks.apgd import ApgdSettings, checkpoints, run_apgd
 from cloakify.attacks.starts import random_on_sphere
 from cloakify.data import Preprocessing
 from tests.support.classifiers import mlp_classifier, target_of, threat_of
@@ -108,9 +108,8 @@ def test_apgd_is_algorithm_1(norm, loss):
     x, index = rng.random((12, 6), np.float32), np.arange(12)
     y = target.logits(x).argmax(axis=1)
     threat = threat_of(target, norm, 0.1)
-    found = run_apgd(
-        target, (x, y, index), threat, loss, steps=30, restarts=1, stop_early=False, seed=5
-    )
+    run = ApgdSettings(loss=loss, steps=30, restarts=1, stop_early=False, seed=5)
+    found = run_apgd(target, (x, y, index), threat, run)
     starts = random_on_sphere(x, index, [0] * 12, threat, 5)
     plain = [plain_apgd(target, x[row], y[row], starts[row], threat, 30, loss) for row in range(12)]
     reached = target.evaluate(found, y, loss).loss
@@ -131,16 +130,8 @@ def test_the_first_steps_of_apgd(norm, seed, steps):
     y = IMAGES.logits(x).argmax(axis=1)
     # Without a box, whose corner all steps would lead to.
     threat = threat_of(IMAGES, norm, 3.0, box=None)
-    found = run_apgd(
-        IMAGES,
-        (x, y, index),
-        threat,
-        "margin",
-        steps=steps,
-        restarts=1,
-        stop_early=False,
-        seed=seed,
-    )
+    run = ApgdSettings(loss="margin", steps=steps, restarts=1, stop_early=False, seed=seed)
+    found = run_apgd(IMAGES, (x, y, index), threat, run)
     starts = random_on_sphere(x, index, [0] * 4, threat, seed)
     for row in range(4):
         best, _ = plain_apgd(IMAGES, x[row], y[row], starts[row], threat, steps, "margin")

@@ -122,7 +122,6 @@ def qlinear_conv(context: Context, node: gs.Node, grads: Gradients) -> Gradients
 
 
 @rule("QLinearMatMul", supports=_PRODUCT)
-@rule("QLinearMatMul", domain="com.microsoft", supports=_PRODUCT)
 def qlinear_matmul(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
     """`DequantizeLinear`, `MatMul` and `QuantizeLinear` in one."""
     (g,) = grads
