@@ -110,8 +110,7 @@ def outlook_of_tuning(
     step = pace.gradient + (1 - plan.clean_share) * plan.attack_steps * pace.attack
     whole = plan.steps * plan.batch_size * step
     whole += max(1, plan.mixtures) * (len(folds[0]) + extra) * pace.forward
-    # With the gates of all samples besides those of halves.
-    answered = min(CLEAN_SAMPLES, held) * min(2, len(folds)) * pace.forward
+    answered = min(CLEAN_SAMPLES, held) * pace.forward
     attacked = min(ATTACKED_SAMPLES, held) * ((PGD_STEPS + 1) * pace.attack + 2 * pace.forward)
     whole += (plan.checks + FURTHER_CHECKS) * (attacked + answered) + STRENGTHS_TRIED * answered
     return f"{plan.steps} steps of {plan.batch_size} samples tune gates", whole

@@ -120,8 +120,6 @@ def test_all_verbs_do_as_with_the_samples_first(tmp_path: Path, body: str) -> No
         models[0],
         data,
         hardened,
-        setting=HardenSetting(
-            eps=EPS, box=None, effort="quick", mask_ratio=0.25, device="cpu", write_anyway=True
-        ),
+        setting=HardenSetting(eps=EPS, box=None, effort="quick", mask_ratio=0.25, device="cpu"),
     )
     assert not verify(hardened, models[0]).faults
