@@ -20,14 +20,12 @@ NAMES = {
     "auto": "0/1 mask, `--score auto`",
     "random": "0/1 mask, at random",
     "binary": "`--method tuned --binary`",
-    "gates": "gates alone, not cross-fitted",
-    "gates-position": "gates of positions alone, not cross-fitted",
     "tuned": "`--method tuned`",
     "channel": "`--method tuned --gates channel`",
     FINETUNED: "all weights, fine-tuned (`finetune.py`)",
 }
-# Of versions before this one.
-EARLIER = {"gates", "gates-position"}
+# Test images that rows are of where nothing else is said; with the attacks of `evaluate`, any.
+SAMPLES = 1000
 COLOURS = {
     SOURCE: "#6b7280",
     "deepcloak": "#d97706",
@@ -120,6 +118,7 @@ def markdown(measured: Sequence[Measured], only: Task | None = None) -> list[str
             order.index(found.task.method),
             found.task.calibration,
             found.task.attack,
+            found.task.samples,
             found.task.ratio,
             found.task.drop,
             found.task.seed,
@@ -152,7 +151,8 @@ def markdown(measured: Sequence[Measured], only: Task | None = None) -> list[str
 
 def _name(task: Task) -> str:
     ratio = f", {task.ratio:.0%}" if task.ratio else ""
-    return NAMES[task.method] + ratio + (" *" if task.attack == STANDARD else "")
+    told = " *" if task.attack == STANDARD else " †" if task.samples != SAMPLES else ""
+    return NAMES[task.method] + ratio + told
 
 
 def _mean(alike: Sequence[Measured], what: str) -> float:
@@ -211,7 +211,9 @@ def _shown(measured: Sequence[Measured], eps: float) -> list[Measured]:
     return [
         row
         for row in measured
-        if row.task.eps == eps and not row.task.ratio and row.task.method not in EARLIER
+        if row.task.eps == eps
+        and not row.task.ratio
+        and (row.task.attack == STANDARD or row.task.samples == SAMPLES)
     ]
 
 
