@@ -98,7 +98,6 @@ def a_sum(net: Net, parts: list[str], op: str) -> str:
         stacked = net.say(f"Concat <axis = 0> ({', '.join(rows)})", *net.maps[parts[0]])
         op, call = "Mean", f"ReduceMean <axes = [0], keepdims = 0> ({stacked})"
     else:
-        parts = parts[:2] if op in ("Add", "Sub") else parts
         call = f"{op} ({', '.join(parts)})"
     signs = np.array([1.0, *[-1.0 if op == "Sub" else 1.0] * (len(parts) - 1)])
     signs /= len(parts) if op == "Mean" else 1
@@ -148,7 +147,9 @@ def joined(draw: st.DrawFn) -> tuple[Net, str]:
         op = draw(st.sampled_from(["Add", "Sub", "Sum", "Mean", "stack"]))
         # One of them may be one number for all classes.
         others = st.just(width) if op == "stack" else st.sampled_from([width, width, 1])
-        widths = [width, *draw(st.lists(others, min_size=1, max_size=2))]
+        # All that are drawn are added, so that it comes out as wide as is asked for.
+        most = 1 if op in ("Add", "Sub") else 2
+        widths = [width, *draw(st.lists(others, min_size=1, max_size=most))]
         return a_sum(net, [value(each, depth - 1) for each in draw(st.permutations(widths))], op)
 
     width = draw(st.integers(2, 5))
