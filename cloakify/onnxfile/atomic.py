@@ -12,6 +12,7 @@ import os
 import re
 import secrets
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -212,6 +213,25 @@ if sys.platform == "win32":
         yield True
 
 else:
+
+    def lock_within(handle: int, seconds: float) -> bool:
+        """Lock an open file or folder; return whether that was to be had in so many seconds.
+
+        Raises
+        ------
+        OSError
+            There are no locks on its file system.
+        """
+        until = time.monotonic() + seconds
+        while True:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() > until:
+                    return False
+                time.sleep(0.05)
+            else:
+                return True
 
     def _lock(handle: int) -> int | None:
         """Lock an open file; return what holds the lock, also when the file is closed.

@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -20,7 +19,7 @@ from cloakify.errors import UsageError
 from cloakify.onnxfile.atomic import PREFIX, SUFFIX, is_name_of
 
 if sys.platform != "win32":
-    import fcntl
+    from cloakify.onnxfile.atomic import lock_within
 
 # Seconds in which another run that looks for leftovers has let go of a file again.
 PATIENCE = 1.0
@@ -79,7 +78,6 @@ else:
 
     def _locked(mark: Path, output: Path) -> int | None:
         """Lock the file of a claim; return what holds the lock, ``None`` where there are none."""
-        until = time.monotonic() + PATIENCE
         while True:
             try:
                 handle = os.open(mark, OPEN, 0o600)
@@ -87,22 +85,18 @@ else:
                 # Whoever writes there says so in a line.
                 return None
             try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                os.close(handle)
-                if time.monotonic() > until:
-                    raise UsageError(
-                        f"{output}: another run of cloakify is about to write it; wait until that "
-                        "has ended, or choose another output"
-                    ) from None
-                time.sleep(0.05)
+                alone = lock_within(handle, PATIENCE)
             except OSError:
                 os.close(handle)
                 with suppress(OSError):
                     mark.unlink()
                 return None
-            else:
-                if is_name_of(mark, handle):
-                    return handle
-                # Between the two calls it was removed: its run has ended.
-                os.close(handle)
+            if alone and is_name_of(mark, handle):
+                return handle
+            os.close(handle)
+            if not alone:
+                raise UsageError(
+                    f"{output}: another run of cloakify is about to write it; wait until that has "
+                    "ended, or choose another output"
+                )
+            # Between the two calls it was removed: its run has ended.

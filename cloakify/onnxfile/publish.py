@@ -14,7 +14,6 @@ import mmap
 import os
 import re
 import sys
-import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -24,7 +23,7 @@ from cloakify.onnxfile.atomic import Part, dead_parts, sync_folder
 from cloakify.onnxfile.sidecars import sha256_of
 
 if sys.platform != "win32":
-    import fcntl
+    from cloakify.onnxfile.atomic import lock_within
 
 # Bytes of the content's SHA-256 in a name: no two contents will ever share one.
 DIGEST = 8
@@ -131,26 +130,12 @@ def locked_folder(folder: Path) -> Iterator[bool]:
         yield False
         return
     try:
-        yield _lock(handle)
+        alone = False
+        with suppress(OSError):
+            alone = lock_within(handle, PATIENCE)
+        yield alone
     finally:
         os.close(handle)
-
-
-if sys.platform != "win32":
-
-    def _lock(handle: int) -> bool:
-        until = time.monotonic() + PATIENCE
-        while True:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if time.monotonic() > until:
-                    return False
-                time.sleep(0.05)
-            except OSError:
-                return False
-            else:
-                return True
 
 
 def _place(part: Part | None, place: Path) -> None:
