@@ -19,13 +19,11 @@ from dataclasses import dataclass, replace
 import onnx_graphsurgeon as gs
 
 from cloakify.graph.analysis.head import WHOLE_CLASSIFIERS
+from cloakify.graph.analysis.log_arithmetic import LogArithmetic, LogStep, attributes_of
 from cloakify.graph.analysis.score_walk import axes_of
 from cloakify.graph.analysis.shares import answers_with_shares, brings_to_one, cuts_little
 from cloakify.graph.model.constants import Constants, constant_number, constant_numbers
 from cloakify.graph.model.dataflow import leading_to
-
-# What the values that are made here are called, and numbered.
-PREFIX = "cloakify_log"
 
 # What leaves numbers what they are, wherever it puts them.
 _MOVES = {
@@ -35,23 +33,8 @@ _MOVES = {
 # What takes logits.
 _LOGITS = {"LogSoftmax", "Softmax"}
 _OPPOSITE = {"Max": "Min", "Min": "Max", "ReduceMax": "ReduceMin", "ReduceMin": "ReduceMax"}
-# From this opset on the axes of most reductions are an input; those of sums have been one earlier.
-_AXES_INPUT = 18
-_SUMMED_AXES_INPUT = 13
 # How near to one the weights of a mean add up.
 _ROUNDING = 1e-3
-
-Attributes = tuple[tuple[str, object], ...]
-
-
-@dataclass(frozen=True)
-class LogStep:
-    """A node that is to be added: what it reads, its one or several outputs, and its attributes."""
-
-    op_type: str
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-    attributes: Attributes = ()
 
 
 @dataclass(frozen=True)
@@ -104,6 +87,11 @@ class _Log:
     mass: float = 1.0
     kinds: frozenset[bool] = frozenset()
 
+    @property
+    def is_probability(self) -> bool:
+        """Whether 1 − p, too, is known: p is a mean of sigmoids whose weights add up to one."""
+        return self.rest is not None and abs(self.mass - 1) < _ROUNDING
+
 
 def log_scores(graph: gs.Graph, scores: gs.Tensor, constants: Constants) -> LogScores | None:
     """Describe the logits of scores that are mixed probabilities; ``None`` where they are none.
@@ -123,34 +111,20 @@ def log_scores(graph: gs.Graph, scores: gs.Tensor, constants: Constants) -> LogS
     found = writer.known.get(scores.name)
     if found is None or any(reader.op in _LOGITS for reader in scores.outputs):
         return None
-    of_labels = len(found.kinds) == 1 and found.rest is not None
-    of_labels = of_labels and abs(found.mass - 1) < _ROUNDING
+    of_labels = len(found.kinds) == 1 and found.is_probability
     output = found.name
     if of_labels and found.rest is not None:
         output = writer.add("Sub", found.name, found.rest)
     return LogScores(writer.leading(output), output, found.node, of_labels)
 
 
-class _Writer:
+class _Writer(LogArithmetic):
     """Writes the logarithm of each value that has one, in the graph's order."""
 
     def __init__(self, opset: int, constants: Constants) -> None:
-        self._opset, self._constants = opset, constants
-        self._steps: list[LogStep] = []
+        super().__init__(opset)
+        self._constants = constants
         self.known: dict[str, _Log] = {}
-
-    def add(self, op_type: str, *inputs: str, **attributes: object) -> str:
-        """Add a node of one output, and return that."""
-        return self._add(op_type, inputs, tuple(attributes.items()))[0]
-
-    def leading(self, output: str) -> tuple[LogStep, ...]:
-        """Return the steps that lead to a value."""
-        needed, kept = {output}, []
-        for step in reversed(self._steps):
-            if needed & {*step.outputs}:
-                needed |= {*step.inputs}
-                kept.append(step)
-        return tuple(reversed(kept))
 
     def write(self, node: gs.Node) -> None:
         """Write the logarithms of a node's outputs, if they have any."""
@@ -169,13 +143,6 @@ class _Writer:
         for output, log in zip(node.outputs, made, strict=False):
             if log is not None:
                 self.known[output.name] = log
-
-    def _add(
-        self, op_type: str, inputs: Sequence[str], attributes: Attributes, outputs: int = 1
-    ) -> tuple[str, ...]:
-        names = tuple(f"{PREFIX}_{len(self._steps)}_{place}" for place in range(outputs))
-        self._steps.append(LogStep(op_type, tuple(inputs), names, attributes))
-        return names
 
     def _made(self, node: gs.Node) -> Sequence[_Log | None]:
         if node.op in _LEAVES:
@@ -196,7 +163,7 @@ class _Writer:
 
     def softmax(self, node: gs.Node) -> _Log:
         """Write a softmax."""
-        (name,) = self._add("LogSoftmax", [node.inputs[0].name], _attributes(node))
+        (name,) = self.add_several("LogSoftmax", [node.inputs[0].name], attributes_of(node))
         return _Log(name, node=node)
 
     def power(self, node: gs.Node) -> _Log:
@@ -216,7 +183,7 @@ class _Writer:
         count = len(node.outputs)
 
         def moved(name: str) -> tuple[str, ...]:
-            return self._add(node.op, [name, *others], _attributes(node), count)
+            return self.add_several(node.op, [name, *others], attributes_of(node), count)
 
         logs = moved(log.name)
         rests: Sequence[str | None] = [None] * count if log.rest is None else moved(log.rest)
@@ -233,7 +200,7 @@ class _Writer:
         before = [node.inputs[0].name] if node.op == "Where" else []
 
         def joined(op_type: str, names: Sequence[str]) -> str:
-            return self._add(op_type, [*before, *names], _attributes(node))[0]
+            return self.add_several(op_type, [*before, *names], attributes_of(node))[0]
 
         name = joined(node.op, [log.name for log in known])
         rests = [log.rest for log in known if log.rest is not None]
@@ -248,7 +215,7 @@ class _Writer:
         axes = axes_of(node)
         if axes is None:
             return None
-        summed = self._summed if node.op == "ReduceSum" else self._averaged
+        summed = self.summed if node.op == "ReduceSum" else self.averaged
         name = summed(node, log.name, axes)
         rest = None if log.rest is None else summed(node, log.rest, axes)
         mass = log.mass
@@ -262,50 +229,8 @@ class _Writer:
 
     def _multiplied(self, node: gs.Node, log: _Log) -> _Log:
         """Write a product along axes, and of probabilities what is missing to one."""
-        given = [tensor.name for tensor in node.inputs[1:]]
-        attributes = dict(node.attrs)
-        listed = attributes.pop("axes", None)
-        if listed is not None:
-            # Those of sums have been an input from opset 13 on.
-            given = [self._ints(listed)] if self._opset >= _SUMMED_AXES_INPUT else []
-            attributes |= {} if given else {"axes": listed}
-        name = self.add("ReduceSum", log.name, *given, **attributes)
-        is_share = log.rest is not None and abs(log.mass - 1) < _ROUNDING
-        return replace(log, name=name, rest=self._missing(name) if is_share else None)
-
-    def _ints(self, values: object) -> str:
-        return self.add("Constant", value_ints=values)
-
-    def _missing(self, name: str) -> str:
-        """Return log(1 − p) of log p: with t = tanh(½ log p), which is exact near p = 1, too.
-
-        1 − p = −2 t / (1 − t); all constants are of the type of log p.
-        """
-        zero = self.add("Sub", name, name)
-        t = self.add("Tanh", self.add("Mean", name, zero))
-        below = self.add("Sub", self.add("Exp", zero), t)
-        return self.add("Log", self.add("Div", self.add("Neg", self.add("Add", t, t)), below))
-
-    def _summed(self, node: gs.Node, name: str, axes: Sequence[int]) -> str:
-        keep: Attributes = (("keepdims", node.attrs.get("keepdims", 1)),)
-        if self._opset < _AXES_INPUT or len(node.inputs) < 2:
-            return self._add("ReduceLogSumExp", [name], (("axes", tuple(axes)), *keep))[0]
-        return self._add("ReduceLogSumExp", [name, node.inputs[1].name], keep)[0]
-
-    def _averaged(self, node: gs.Node, name: str, axes: Sequence[int]) -> str:
-        """Return m + log mean exp(x − m), however many they are; m is the largest."""
-        given = [tensor.name for tensor in node.inputs[1:]]
-        others: Attributes = () if given else (("axes", tuple(axes)),)
-
-        def reduced(op_type: str, value: str, keepdims: int) -> str:
-            attributes = (*others, ("keepdims", keepdims))
-            return self._add(op_type, [value, *given], attributes)[0]
-
-        keepdims = int(node.attrs.get("keepdims", 1))
-        largest = reduced("ReduceMax", name, 1)
-        powers = self.add("Exp", self.add("Sub", name, largest))
-        mean = self.add("Log", reduced("ReduceMean", powers, keepdims))
-        return self.add("Add", mean, reduced("ReduceMax", name, keepdims))
+        name = self.multiplied(node, log.name)
+        return replace(log, name=name, rest=self.missing(name) if log.is_probability else None)
 
     def total(self, node: gs.Node) -> _Log | None:
         """Write a sum, or a mean of values that are added one by one."""
@@ -314,7 +239,7 @@ class _Writer:
         if len(known) < len(logs) or not any(tensor.name in self.known for tensor in node.inputs):
             return None
         share = 1 / len(known) if node.op == "Mean" else 1.0
-        added = self._mean if node.op == "Mean" else self._added
+        added = self.mean if node.op == "Mean" else self.added
         name = added([log.name for log in known])
         rests = [log.rest for log in known if log.rest is not None]
         rest = added(rests) if len(rests) == len(known) else None
@@ -322,19 +247,6 @@ class _Writer:
         mass = share * sum(log.mass for log in known)
         first = next((log for log in known if log.node), known[0])
         return _Log(name, rest, first.node, False, mass, kinds)
-
-    def _mean(self, names: Sequence[str]) -> str:
-        """Return m + log mean exp(x − m); m is the largest."""
-        largest = self.add("Max", *names)
-        powers = [self.add("Exp", self.add("Sub", name, largest)) for name in names]
-        return self.add("Add", largest, self.add("Log", self.add("Mean", *powers)))
-
-    def _added(self, names: Sequence[str]) -> str:
-        """Return log(exp(a) + exp(b) + …): b + log(1 + exp(a − b)), which has slopes throughout."""
-        total = names[0]
-        for name in names[1:]:
-            total = self.add("Add", name, self.add("Softplus", self.add("Sub", total, name)))
-        return total
 
     def product(self, node: gs.Node) -> _Log | None:
         """Write a product or quotient of probabilities, or one with a positive constant."""
@@ -349,7 +261,7 @@ class _Writer:
             masses = {round(log.mass, 3) for log in (first, second)}
             if masses == {1.0}:
                 kinds = first.kinds | second.kinds
-                return replace(one, name=name, rest=self._missing(name), kinds=kinds)
+                return replace(one, name=name, rest=self.missing(name), kinds=kinds)
         if scaled is None or (node.op == "Div" and one is second):
             return replace(one, name=name, rest=None, kinds=frozenset())
         rest = None
@@ -363,7 +275,7 @@ class _Writer:
         log = self.known.get(node.inputs[1].name)
         if log is None or log.rest is None or constant_number(node.inputs[0]) != 1:
             return None
-        if abs(log.mass - 1) > _ROUNDING:
+        if not log.is_probability:
             return None
         kinds = frozenset(not kind for kind in log.kinds)
         return replace(log, name=log.rest, rest=log.name, kinds=kinds)
@@ -406,7 +318,3 @@ _ARITHMETIC: dict[str, Callable[[_Writer, gs.Node], _Log | None]] = {
 def _constant_of(node: gs.Node, known: dict[str, _Log]) -> gs.Tensor:
     """Return the one of two inputs that is a constant."""
     return node.inputs[1] if node.inputs[0].name in known else node.inputs[0]
-
-
-def _attributes(node: gs.Node) -> Attributes:
-    return tuple(sorted(node.attrs.items(), key=lambda entry: entry[0]))

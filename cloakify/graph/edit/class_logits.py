@@ -18,7 +18,7 @@ import onnx
 from onnx import ModelProto, NodeProto, TensorProto
 
 from cloakify.graph.analysis.classifier_search import ClassifierSearch
-from cloakify.graph.analysis.log_space import LogStep
+from cloakify.graph.analysis.log_arithmetic import LogStep
 from cloakify.graph.analysis.scores import CLASS_LOGITS
 from cloakify.graph.analysis.task import Task
 from cloakify.graph.edit.inner_classifiers import with_probabilities
