@@ -108,11 +108,11 @@ def _moved(node: gs.Node, layouts: Sequence[Layout | None]) -> Layout | None:
     if layout is None or any(other is not None for other in others):
         return None
     rank = len(layout)
-    if node.op in _REDUCTIONS or node.op in ("ArgMax", "ArgMin"):
+    if node.op in _REDUCTIONS or node.op in ("ArgMax", "ArgMin", "Squeeze"):
         axes = _axes(node, rank, 0 if node.op.startswith("Arg") else None)
         if axes is None or any(layout[axis] is not None for axis in axes):
             return None
-        if node.attrs.get("keepdims", 1):
+        if node.op != "Squeeze" and node.attrs.get("keepdims", 1):
             return layout
         return tuple(own for axis, own in enumerate(layout) if axis not in axes)
     if node.op in ("Hardmax", "LogSoftmax", "Softmax"):
@@ -124,11 +124,6 @@ def _moved(node: gs.Node, layouts: Sequence[Layout | None]) -> Layout | None:
         return layout if rows == 2 else layout[:-1]
     if node.op == "Transpose":
         return tuple(layout[axis] for axis in node.attrs.get("perm", range(rank)[::-1]))
-    if node.op == "Squeeze":
-        axes = _axes(node, rank, None)
-        if axes is None or any(layout[axis] is not None for axis in axes):
-            return None
-        return tuple(own for axis, own in enumerate(layout) if axis not in axes)
     if node.op == "Unsqueeze":
         rank = len(node.outputs[0].shape or ())
         added, rest = _axes(node, rank, None), iter(layout)

@@ -25,17 +25,8 @@ _MOST = 64
 
 # Steps, or what switches; and what is level far out.
 _STEPS = {
-    *(
-        "ArgMax",
-        "ArgMin",
-        "BitShift",
-        "BitwiseAnd",
-        "BitwiseNot",
-        "BitwiseOr",
-        "BitwiseXor",
-        "Ceil",
-    ),
-    *("Equal", "Floor", "Greater", "GreaterOrEqual", "Hardmax", "IsInf", "IsNaN", "Less"),
+    *("ArgMax", "ArgMin", "BitShift", "BitwiseAnd", "BitwiseNot", "BitwiseOr", "BitwiseXor"),
+    *("Ceil", "Equal", "Floor", "Greater", "GreaterOrEqual", "Hardmax", "IsInf", "IsNaN", "Less"),
     *("LessOrEqual", "Mod", "Round", "Shrink", "Sign", "ThresholdedRelu", "Where"),
 }
 _SATURATING = {"Atan", "Clip", "Erf", "HardSigmoid", "Max", "Min", "Sigmoid", "Softsign", "Tanh"}
@@ -95,7 +86,7 @@ def find_segments(graph: gs.Graph, active: Collection[str]) -> list[Segment]:
         own = {id(root): root for root in (roots.get(id(tensor), tensor) for tensor in read)}
         if len(own) == 1:
             (root,) = own.values()
-            layout = _behind(node, root, read, layouts, roots)
+            layout = _behind(node, root, read, layouts)
             if layout is not None:
                 layouts[id(node.outputs[0])] = layout
                 roots[id(node.outputs[0])] = root
@@ -112,7 +103,6 @@ def _behind(
     root: Tensor,
     read: Sequence[Tensor],
     layouts: Mapping[int, Layout],
-    roots: Mapping[int, Tensor],
 ) -> Layout | None:
     """Return the layout of a node's output, of a root that are floats, some for each sample."""
     own = own_layout(root)
@@ -121,9 +111,7 @@ def _behind(
     among = {id(tensor) for tensor in read}
 
     def known(tensor: Tensor) -> Layout | None:
-        if id(tensor) not in among:
-            return None
-        return layouts[id(tensor)] if id(tensor) in roots else own
+        return layouts.get(id(tensor), own) if id(tensor) in among else None
 
     return layout_behind(node, known, root)
 
