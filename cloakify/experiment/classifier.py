@@ -62,6 +62,11 @@ class Classifier:
         return self.search.scores
 
     @property
+    def is_plain(self) -> bool:
+        """Whether samples come first in the one input, which is attacked, and in the features."""
+        return self.entry.is_plain and not self.search.features_turned
+
+    @property
     def is_sure(self) -> bool:
         """Whether it is known to be a classifier; one bare number may be anything."""
         return self.scores.task is not Task.BINARY or bool(self.search.reading.sign)

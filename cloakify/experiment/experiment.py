@@ -185,8 +185,7 @@ class Experiment:
             It is attacked at another tensor, or that has other values.
         """
         other = other.for_labels(self.labels, shown(os.fspath(self.dataset.path)))
-        plain = other.entry.is_plain and not other.search.features_turned
-        if self.inside is None and plain:
+        if self.inside is None and other.is_plain:
             return replace(self, classifier=other)
         paths = f"{other.file.path} and {self.classifier.file.path}"
         if self.inside is None or other.entry.kind != self.inside.entry.kind:
@@ -305,7 +304,7 @@ def look_inside(
 
     The input is looked into as well where it or the features have the samples on another axis.
     """
-    if classifier.entry.is_plain and not classifier.search.features_turned:
+    if classifier.is_plain:
         return None
     size = _batch_size(setting, dataset, device)
     return open_latent_input(

@@ -198,15 +198,17 @@ def open_latent_input(
         part_of(name, inputs[name], samples, axes[name])
         for name in inputs_beside(model, entry.tensor, outputs)
     ]
+    prefix = None
+    if entry.kind != "input":
+        check_ids(entry, inputs)
+        prefix = open_prefix(model, entry, device)
     refusals: list[ModelError] = []
     # Inside a graph sequences may be turned: to [time, samples, features], whatever goes in.
-    for axis in (0, 1) if entry.kind != "input" else (entry.input.sample_axis,):
+    for axis in (entry.input.sample_axis,) if prefix is None else (0, 1):
         try:
-            if entry.kind == "input":
+            if prefix is None:
                 values = inputs[entry.tensor]
             else:
-                check_ids(entry, inputs)
-                prefix = open_prefix(model, entry, device)
                 values = run_prefix(prefix, entry, inputs, batch_size, axis)
                 if values.dtype.kind != "f":
                     raise ModelError(

@@ -203,7 +203,7 @@ def preflight(
             f"{path}: its logits are no numbers (NaN) on {lost} of {count} clean samples; is a "
             "weight, or the preprocessing, broken?"
         )
-    _check_alone(subject, number, engine, indices[:: -(-count // ALONE)])
+    _check_alone(subject, number, engine, evenly(indices, ALONE))
     if other > MOST * count:
         raise ModelError(
             f"{path}: on {other} of {count} clean samples it answers with another class than its "
