@@ -60,9 +60,9 @@ class CleanCost:
 
         def unlikely(weights: Doubles) -> tuple[float, Doubles]:
             mixed = weights[0] * pair[0] + weights[1] * pair[1]
-            likely = log_likelihood(mixed, self._labels).mean()
-            slope = _slope(mixed, self._labels)
-            return -likely, -np.array([(slope * each).sum() for each in pair]) / len(mixed)
+            likely, slope = _likelihood_and_slope(mixed, self._labels)
+            slopes = np.array([(slope * each).sum() for each in pair])
+            return -likely.mean(), -slopes / len(mixed)
 
         found = minimize(
             unlikely,
@@ -88,25 +88,25 @@ class CleanCost:
         """
         mixed = weights[0] * self._logits + weights[1] * _finite(logits)
         answers = predicted(logits, independent=self._independent)
-        lost = np.exp(log_likelihood(mixed, self._answers))
-        kept = np.exp(log_likelihood(mixed, answers))
+        lost, kept = (np.exp(_log_likelihood(mixed, each)) for each in (self._answers, answers))
         return lost - np.where(np.isnan(logits).any(axis=1), 0.0, kept)
 
 
-def log_likelihood(logits: Doubles, answers: Labels) -> Doubles:
+def _log_likelihood(logits: Doubles, answers: Labels) -> Doubles:
     """Return the log-probability of answers [n], or of [n, K] all together, by logits."""
     if answers.ndim == 2:
         return np.asarray(log_expit(logits * signs(answers, logits.dtype)).sum(axis=1))
     return np.asarray(log_softmax(logits, axis=1)[np.arange(len(answers)), answers])
 
 
-def _slope(logits: Doubles, answers: Labels) -> Doubles:
-    """Return the gradient of :func:`log_likelihood` of all samples, in the logits."""
+def _likelihood_and_slope(logits: Doubles, answers: Labels) -> tuple[Doubles, Doubles]:
+    """Return :func:`_log_likelihood`, [n], and its gradient in the logits, of their shape."""
     if answers.ndim == 2:
-        return np.asarray(answers - expit(logits))
-    slope: Doubles = -np.exp(log_softmax(logits, axis=1))
-    slope[np.arange(len(answers)), answers] += 1
-    return slope
+        return _log_likelihood(logits, answers), np.asarray(answers - expit(logits))
+    rows, logs = np.arange(len(answers)), log_softmax(logits, axis=1)
+    slope: Doubles = -np.exp(logs)
+    slope[rows, answers] += 1
+    return np.asarray(logs[rows, answers]), slope
 
 
 def _finite(logits: Array) -> Doubles:
