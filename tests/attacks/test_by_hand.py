@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from cloakify.attacks import Apgd, FabT, Pgd, Square, Target, ThreatModel
@@ -93,7 +93,7 @@ def plain_fab(
 ) -> np.ndarray | None:
     """Algorithm 1 of arXiv 1907.02044, towards the classes of the largest logits in turn.
 
-    None where the rounding decides on which side of the boundary a point lies.
+    None where rounding decides on which side of the boundary a point lies, or which is nearer.
     """
     order = -np.inf if threat.norm == "l1" else (np.inf if threat.norm == "linf" else 2)
     factor = np.broadcast_to(threat.factor[0], x.shape).astype(np.float64)
@@ -120,6 +120,8 @@ def plain_fab(
                 return None
             if ahead < 0:
                 length = np.linalg.norm(here, order)
+                if abs(length - distance) < 1e-6:
+                    return None
                 if length < distance:
                     best, distance = point, length
                 here = 0.9 * here
@@ -130,7 +132,7 @@ def plain_fab(
 
 @norms
 @pytest.mark.parametrize("target", [NUMBERS, IMAGES], ids=["numbers", "images"])
-@settings(max_examples=4, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(
     seed=st.integers(0, 1000),
     steps=st.integers(1, 6),
@@ -197,7 +199,7 @@ def plain_square(
 
 @norms
 @pytest.mark.parametrize("target", [NUMBERS, IMAGES], ids=["numbers", "images"])
-@settings(max_examples=3, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(seed=st.integers(0, 1000), queries=st.integers(1, 40), eps=st.sampled_from([0.02, 0.2]))
 def test_square(target: Target, norm: str, seed: int, queries: int, eps: float) -> None:
     """Samples that are done make room for others, whose draws are their own."""
@@ -243,7 +245,7 @@ def plain_pgd(
 @norms
 @pytest.mark.parametrize("target", [NUMBERS, IMAGES], ids=["numbers", "images"])
 @pytest.mark.parametrize("random_start", [False, True])
-@settings(max_examples=3, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(
     seed=st.integers(0, 1000),
     steps=st.integers(1, 5),
@@ -288,7 +290,7 @@ def test_pgd_starts_anew_until_it_has_fooled_the_model(
 
 
 @norms
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(seed=st.integers(0, 1000), restarts=st.integers(1, 3), given_start=st.booleans())
 def test_of_several_starts_of_apgd_the_highest_or_the_first_that_fools(
     norm: str, seed: int, restarts: int, given_start: bool
@@ -309,6 +311,9 @@ def test_of_several_starts_of_apgd_the_highest_or_the_first_that_fools(
             found = several.run(NUMBERS, x, y, index, threat)
         ends = [single.resume(NUMBERS, x, y, index, threat, each.copy()) for each in begins]
         losses = np.stack([NUMBERS.evaluate(end, y).loss for end in ends])
+        # Which of two ends is higher that are equally high, rounding decides.
+        highest = np.sort(losses, axis=0)[-2:]
+        assume((np.ptp(highest, axis=0) > 1e-6).all() or restarts == 1)
         wrong = np.stack([~NUMBERS.correct(end, y) for end in ends])
         chosen = losses.argmax(axis=0)
         if early:
