@@ -19,10 +19,7 @@ from cloakify.data.listing import entries, is_folder
 from cloakify.data.naming import shown, some
 from cloakify.data.split_names import one_split, preferred, split_note
 from cloakify.errors import DataError
-from cloakify.settings.endings import SHARDS, TEXT_TABLES, ending, is_image
-
-TABLES = (*TEXT_TABLES, ".npz")
-"""Endings of files of rows, which a folder may hold beside nothing else."""
+from cloakify.settings.endings import SHARDS, TABLES, ending, is_image
 
 _STATE, _DICT = "state.json", "dataset_dict.json"
 # More than any such file holds.

@@ -40,14 +40,16 @@ COLUMNS = (".parquet", ".arrow", ".feather")
 SHARDS = (*TARS, *COLUMNS)
 """Of files that may be several and count as one source."""
 
+TABLES = (*TEXT_TABLES, ".npz")
+"""Of files of rows, which a folder may hold beside nothing else."""
+
 ZIP = ".zip"
 """Of archives that hold any of these."""
 
 ALL = (*IMAGES, *ARRAYS, *TEXT_TABLES, *SHARDS, ZIP, *COMPRESSED)
 """Of all of these; no model has one."""
 
-
-_DOUBLE = tuple(each for each in (*TEXT_TABLES, *TARS) if each.count(".") > 1)
+_DOUBLE = tuple(each for each in ALL if each.count(".") > 1)
 
 
 def is_image(name: str) -> bool:
