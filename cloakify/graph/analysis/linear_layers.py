@@ -29,7 +29,7 @@ def as_head(node: gs.Node, constants: Constants, paths: ScorePaths) -> Head | No
     """Describe a node as a head, or return ``None`` where it is no linear layer."""
     domain = "" if node.domain in (None, "ai.onnx") else node.domain
     reader = _LAYERS.get((domain, node.op))
-    if reader is None or len(node.inputs) < _LEAST.get(node.op, 1) or not node.outputs:
+    if reader is None or len(node.inputs) < _LEAST.get(node.op, 2) or not node.outputs:
         return None
     head = reader(node, constants, paths)
     return None if head is None else before_length(head, node, constants)
@@ -254,11 +254,10 @@ def _conv(node: gs.Node, constants: Constants, paths: ScorePaths) -> Head | None
 
 _PADDED = {"SAME_UPPER", "SAME_LOWER"}
 
-# Inputs that a layer can't be without.
-_LEAST = {
-    **dict.fromkeys(("Conv", "Einsum", "FusedMatMul", "Gemm", "MatMul"), 2),
-    **dict.fromkeys(("DynamicQuantizeMatMul", "MatMulNBits"), 2),
-}
+# Inputs that a node can't be without, if it can be without a weight.
+_LEAST = dict.fromkeys(
+    ("DynamicQuantizeLinear", "LinearClassifier", "SVMClassifier", "Transpose"), 1
+)
 
 _LAYERS = {
     ("", "Gemm"): _gemm,
