@@ -27,8 +27,10 @@ RANKINGS: dict[str, Callable[[FeatureStatistics, LinearHead, Captured], tuple[In
     "relaxed": lambda statistics, head, captured: relaxed_rankings(head, captured, CLEAN_WEIGHTS),
 }
 AUTO = "auto"
-# Those that learn from further attacked features, so that a second round can answer the first.
-LEARNING = ("greedy", "relaxed")
+# Those that look at the loss on the kept features, and how often. They learn from further attacked
+# features, so that a second round can answer the first.
+LOOKS = {"greedy": ROUNDS, "relaxed": STEPS}
+LEARNING = tuple(LOOKS)
 
 
 def candidates(score: str) -> tuple[str, ...]:
@@ -48,6 +50,5 @@ def candidates(score: str) -> tuple[str, ...]:
 
 def products_of(score: str) -> int:
     """Return how many multiplications a score takes, for each sample, feature and class."""
-    looks = {"greedy": ROUNDS, "relaxed": STEPS}
     # At clean and at attacked samples, to the logits and back, for all weights side by side.
-    return 4 * len(CLEAN_WEIGHTS) * sum(looks.get(name, 0) for name in candidates(score))
+    return 4 * len(CLEAN_WEIGHTS) * sum(LOOKS.get(name, 0) for name in candidates(score))
