@@ -10,13 +10,14 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from cloakify.exit_codes import ExitCode
 from cloakify.printable import printable
 
 
 class CloakifyError(Exception):
     """Base of every error below; also a file that can't be written (disk full, no permission)."""
 
-    exit_code = 1
+    exit_code = ExitCode.REFUSED
 
     def __str__(self) -> str:
         """Return the message; it may hold names from strangers' files, so it is made printable."""
@@ -26,19 +27,17 @@ class CloakifyError(Exception):
 class GateError(CloakifyError):
     """A gate was not met: a required gain was missed, or `verify` found another change."""
 
-    exit_code = 1
-
 
 class UsageError(CloakifyError):
     """Options that contradict each other, or a value out of its range."""
 
-    exit_code = 2
+    exit_code = ExitCode.USAGE
 
 
 class ModelError(CloakifyError):
     """The file is no ONNX model, is broken, or is no classifier that can be hardened."""
 
-    exit_code = 3
+    exit_code = ExitCode.MODEL
 
 
 class HeadError(ModelError):
@@ -70,13 +69,13 @@ class NoGradientError(ModelError):
 class DataError(CloakifyError):
     """The data can't be read, or does not fit the model."""
 
-    exit_code = 4
+    exit_code = ExitCode.DATA
 
 
 class DeviceError(CloakifyError):
     """The device or the runtime asked for can't be had."""
 
-    exit_code = 5
+    exit_code = ExitCode.DEVICE
 
 
 class OutOfMemoryError(DeviceError):

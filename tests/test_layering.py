@@ -42,6 +42,7 @@ ORDER = [
     "settings",
     "temporary",
     "errors",
+    "exit_codes",
     "printable",
     "version",
 ]

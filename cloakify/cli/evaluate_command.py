@@ -17,6 +17,7 @@ from cloakify.cli.console import (
 )
 from cloakify.cli.options import MODEL, check_reports, declared_options, take
 from cloakify.cli.verb import Verb
+from cloakify.exit_codes import ExitCode
 from cloakify.settings import EvaluateSetting
 from cloakify.settings.files import CopiesFile, DataFile, JsonOutput, ReportFiles, Talk
 
@@ -58,5 +59,5 @@ def evaluate(models: tuple[Path, ...], **options: Any) -> int:
         write_report(result.report, path)
     if result.gate is not None:
         say(f"Gate not met: {result.gate}", err=True)
-        return 1
-    return 0
+        return ExitCode.REFUSED
+    return ExitCode.DONE

@@ -17,6 +17,7 @@ from cloakify.cli.console import (
 )
 from cloakify.cli.options import MODEL, check_reports, declared_options, take
 from cloakify.cli.verb import Verb
+from cloakify.exit_codes import ExitCode
 from cloakify.settings import HardenSetting
 from cloakify.settings.files import (
     CopiesFile,
@@ -89,6 +90,6 @@ def harden(model: Path, **options: Any) -> int:
         write_report(result.report, path)
     if result.gate is not None:
         say(f"Gate not met: {result.gate}", err=True)
-        return 1
+        return ExitCode.REFUSED
     # What an interrupted tuning had found is written, but it is not what was asked for.
-    return 130 if result.interrupted else 0
+    return ExitCode.INTERRUPTED if result.interrupted else ExitCode.DONE

@@ -14,12 +14,26 @@ from cloakify.cli.devices_command import devices
 from cloakify.cli.evaluate_command import evaluate
 from cloakify.cli.harden_command import harden
 from cloakify.cli.inspect_command import inspect
-from cloakify.cli.process import INTERRUPTED, was_interrupted
+from cloakify.cli.process import was_interrupted
 from cloakify.cli.verify_command import verify
 from cloakify.errors import CloakifyError, OutOfMemoryError
+from cloakify.exit_codes import ExitCode
 from cloakify.version import __version__
 
 OUT_OF_MEMORY = "memory does not suffice; give fewer samples (--limit), or smaller batches"
+
+_HELP = """Harden trained ONNX classifiers against adversarial samples, and say what that buys.
+
+\b
+Example:
+  cloakify harden model.onnx --data calib/ --eps 4/255 --report report.html
+
+Options may also stand in a cloakify.toml beside MODEL, or in environment variables such as
+CLOAKIFY_EPS; what the command line says wins.
+
+\b
+Exit codes:
+""" + "\n".join(f"{code:>3} {code.meaning}" for code in ExitCode)
 
 
 class _Verbs(click.Group):
@@ -31,27 +45,12 @@ class _Verbs(click.Group):
 
 @click.group(
     cls=_Verbs,
+    help=_HELP,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.version_option(__version__, prog_name="cloakify")
 def cli() -> None:
-    """Harden trained ONNX classifiers against adversarial samples, and say what that buys.
-
-    \b
-    Example:
-      cloakify harden model.onnx --data calib/ --eps 4/255 --report report.html
-
-    Options may also stand in a cloakify.toml beside MODEL, or in environment variables such as
-    CLOAKIFY_EPS; what the command line says wins.
-
-    \b
-    Exit codes:
-    0 done; 1 not hardened, a gate was not met, or a file could not be written;
-    2 wrong usage; 3 the model can't be used; 4 the data can't be used;
-    5 the device can't be had, or an extra is missing;
-    6 verify found mask or gates in force in a file that was transformed since;
-    130 interrupted.
-    """
+    """Hold all verbs."""
 
 
 for _verb in (harden, evaluate, attack, inspect, verify, devices):
@@ -86,7 +85,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
             # click takes it for a user who has gone; here no user is asked anything.
             raise error.__cause__ from None
         say("Interrupted; nothing was left half written.", err=True)
-        return INTERRUPTED
+        return ExitCode.INTERRUPTED
 
 
 def _run_verb(arguments: Sequence[str] | None) -> object:

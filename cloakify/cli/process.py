@@ -1,7 +1,6 @@
 """What the command is to the system: a process with signals, streams and an exit code.
 
-Nothing is imported here that Python has not imported itself: signals have to be met before anything
-is that takes time.
+Nothing is imported here that takes time before signals are met.
 """
 
 from __future__ import annotations
@@ -10,13 +9,13 @@ import os
 import signal
 import sys
 
+from cloakify.exit_codes import ExitCode
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import FrameType
     from typing import NoReturn
-
-INTERRUPTED = 130
 
 # The option that has all work done in one process.
 TRUST = "--trust"
@@ -67,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     if failed is not None and failed.errno != errno.EPIPE:
         print(f"Error: the output can't be written ({failed.strerror})", file=sys.stderr)
         code = code or 1
-    if code == INTERRUPTED:
+    if code == ExitCode.INTERRUPTED:
         # Threads may be in the middle of long runs that nobody waits for any more.
         os._exit(code)
     sys.exit(code)
@@ -147,4 +146,4 @@ def _stop(number: int = 0, frame: FrameType | None = None) -> NoReturn:
     """End the process while nothing is begun: no file, no thread whose work matters."""
     # Not by way of a stream: whatever holds its lock may be what was interrupted.
     os.write(_errors, b"Interrupted; nothing was left half written.\n")
-    os._exit(INTERRUPTED)
+    os._exit(ExitCode.INTERRUPTED)

@@ -11,14 +11,12 @@ import click
 from cloakify.cli.console import say, say_json
 from cloakify.cli.options import MODEL, declared_options, take
 from cloakify.cli.verb import Verb
+from cloakify.exit_codes import ExitCode
 from cloakify.settings import DeviceOptions
 from cloakify.settings.files import JsonOutput, SourceFile
 
 # A wrong pair of files differs in every weight; all of it is in the JSON.
 SHOWN = 10
-
-# No proof, and no failure.
-TRANSFORMED = 6
 
 
 @click.command(cls=Verb, short_help="Prove that a mask or gates are all that changed.")
@@ -57,5 +55,5 @@ def verify(hardened: Path, **options: Any) -> int:
             say(f"Note: {line}.")
         say("Its attack, eps, seed and data are what the file says of itself, not proven.")
     if result.transformed is not None:
-        return TRANSFORMED
-    return 1 if result.faults else 0
+        return ExitCode.TRANSFORMED
+    return ExitCode.REFUSED if result.faults else ExitCode.DONE

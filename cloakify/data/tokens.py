@@ -21,6 +21,7 @@ from cloakify.data.json_text import json_object
 from cloakify.data.naming import shown
 from cloakify.data.text_source import TextSource
 from cloakify.errors import DataError, ModelError
+from cloakify.exit_codes import ExitCode
 from cloakify.graph.analysis.inputs import InputSpec
 from cloakify.limits.stages import Stage
 from cloakify.numeric.arrays import AnyArray, Indices
@@ -121,7 +122,9 @@ class Encoder:
         longest = 0
         seconds = _SECONDS + _SECONDS_PER_BYTE * size
         path = self._source.path
-        with Stage("encoding its text", path=path, exit_code=4, seconds=seconds, fed=size):
+        with Stage(
+            "encoding its text", path=path, exit_code=ExitCode.DATA, seconds=seconds, fed=size
+        ):
             for start in range(0, len(rows), _TOGETHER):
                 encoded = self._encoded(rows[start : start + _TOGETHER])
                 longest = max(longest, *(len(each.ids) for each in encoded))

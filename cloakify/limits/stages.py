@@ -14,6 +14,8 @@ import os
 import signal
 from itertools import count
 
+from cloakify.exit_codes import ExitCode
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -79,7 +81,7 @@ class Stage:
         size: int = 0,
         fed: int = 0,
         path: str | os.PathLike[str] = "",
-        exit_code: int = 3,
+        exit_code: int = ExitCode.MODEL,
         seconds: float = SECONDS,
         memory: int = MEMORY,
     ) -> None:
@@ -119,7 +121,7 @@ def reading(path: str | os.PathLike[str], files: Iterable[str | os.PathLike[str]
     ``files`` are those that a path stands for, where it is no file itself.
     """
     size = stored([path, *files])
-    return Stage("reading it", size, path=path, exit_code=4, seconds=DATA_SECONDS)
+    return Stage("reading it", size, path=path, exit_code=ExitCode.DATA, seconds=DATA_SECONDS)
 
 
 def stored(paths: Iterable[str | os.PathLike[str]]) -> int:

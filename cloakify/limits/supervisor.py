@@ -16,6 +16,7 @@ import signal
 import time
 from contextlib import suppress
 
+from cloakify.exit_codes import ExitCode
 from cloakify.limits import stages
 
 # Seconds between two looks at a child whose stage has limits.
@@ -23,9 +24,6 @@ PAUSE = 0.01
 # A child that waits for something, rather than computes, may take so many times longer. It waits
 # where it computes for less than this share of the time.
 PATIENCE, IDLE = 3.0, 0.01
-
-# The exit code of errors about a model.
-MODEL = 3
 
 _PASSED_ON = ("SIGINT", "SIGTERM", "SIGHUP")
 # Seconds that a signal to both processes takes to reach the child as well.
@@ -134,7 +132,7 @@ class _Watch:
                 self._met[int(number)] = time.monotonic()
             else:
                 stage = self._at[number] = _Watched(self._child, fields)
-                if stage.path and stage.exit_code == MODEL:
+                if stage.path and stage.exit_code == ExitCode.MODEL:
                     self._paths[stage.path] = None
 
     def _pass_on(self, number: int, *, by_kernel: bool) -> None:
@@ -162,7 +160,7 @@ class _Watch:
             return code
         name = signal.Signals(-code).name
         if -code in _signals(*_PASSED_ON):
-            return 130
+            return ExitCode.INTERRUPTED
         if self._at:
             stage = next(reversed(self._at.values()))
             _say(f"{self._named(stage)}{stage.step} ended in a crash ({name}); the file is damaged")
@@ -171,7 +169,7 @@ class _Watch:
             _say("the run was ended by SIGKILL, most likely for want of memory; lower --batch-size")
         else:
             _say(f"the runtime crashed ({name}); try another --device or --batch-size")
-        return 5
+        return ExitCode.DEVICE
 
 
 def _say(text: str) -> None:

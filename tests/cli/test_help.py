@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cloakify.cli.main import run
+from cloakify.exit_codes import ExitCode
 
 
 def test_the_first_screen_begins_with_what_is_done_first(
@@ -16,4 +17,6 @@ def test_the_first_screen_begins_with_what_is_done_first(
     verbs = [line.split()[0] for line in said.partition("Commands:\n")[2].splitlines()]
     assert verbs == ["harden", "evaluate", "attack", "inspect", "verify", "devices"]
     assert max(map(len, said.splitlines())) <= 80
+    codes = said.partition("Exit codes:\n")[2].partition("\n\n")[0].splitlines()
+    assert [line.split()[0] for line in codes] == [str(int(code)) for code in ExitCode]
     assert "..." not in said.partition("Commands:\n")[2]
