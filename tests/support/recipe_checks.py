@@ -86,10 +86,12 @@ def a_data_format() -> None:
     from cloakify.data import Preprocessing, open_data
     from cloakify.errors import DataError
     from cloakify.graph.analysis.inputs import InputSpec
+    from cloakify.settings.endings import ALL
 
+    assert ".xy" in ALL
     spec = InputSpec("x", (None, 3), np.dtype(np.float32), None)
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "d.ndjson"
+        path = Path(folder) / "d.xy"
         path.write_text('{"x": [0.5, 0.25, 1], "y": 0}\n{"x": [0, 0.5, 0.75], "y": 1}\n')
         data = open_data(path, spec, Preprocessing())
         (batch,) = data.batches(None, 2)
