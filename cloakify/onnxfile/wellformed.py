@@ -26,6 +26,7 @@ from onnx import (
 from onnx.defs import OpSchema
 
 from cloakify.errors import ModelError
+from cloakify.onnxfile.domains import STANDARD, is_standard
 from cloakify.onnxfile.order import disorder
 from cloakify.onnxfile.sizes import packed_bits, raw_size
 from cloakify.onnxfile.walk import iter_graphs, iter_tensors
@@ -41,7 +42,6 @@ NEWEST = 1 << 16
 MOST_ZEROS = 1 << 26
 
 _COMPLEX = (TensorProto.COMPLEX64, TensorProto.COMPLEX128)
-_STANDARD = ("", "ai.onnx")
 # What ONNX Runtime has in opsets that the standard does not yet have it in.
 _RUN_EARLY = frozenset({"LayerNormalization", "MeanVarianceNormalization", "ThresholdedRelu"})
 _KINDS = AttributeProto.AttributeType
@@ -220,10 +220,10 @@ def _check_count(node: NodeProto, what: str, names: Sequence[str], least: int, m
 
 def _schema_for(node: NodeProto, versions: dict[str, int]) -> OpSchema | None:
     """Return what the standard says of a node's operator, where it is one of the standard's."""
-    if node.domain not in _STANDARD:
+    if not is_standard(node):
         return schema_of(node.domain, node.op_type, versions.get(node.domain, 0))
     # Who names no version takes the newest: exporters of trees, and ONNX Runtime reads it so.
-    version = max((versions[name] for name in _STANDARD if name in versions), default=NEWEST)
+    version = max((versions[name] for name in STANDARD if name in versions), default=NEWEST)
     schema = schema_of("", node.op_type, version)
     later = schema_of("", node.op_type, NEWEST) if schema is None else None
     if later is not None and node.op_type not in _RUN_EARLY:
@@ -270,7 +270,7 @@ def _check_names(functions: Collection[tuple[str, str]]) -> None:
     from cloakify.ort import own_operators
 
     for domain, name in functions:
-        if ("" if domain in _STANDARD else domain, name) in own_operators():
+        if ("" if domain in STANDARD else domain, name) in own_operators():
             raise ModelError(
                 f"its function {name!r} is called as an operator that ONNX Runtime runs in its "
                 "place, and other runtimes may not: give the function another name or domain"

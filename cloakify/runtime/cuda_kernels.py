@@ -16,14 +16,12 @@ from typing import Any
 from onnx import NodeProto
 
 from cloakify.graph.model.rewrite import attribute
+from cloakify.onnxfile.domains import domain_of
 from cloakify.onnxfile.wellformed import schema_of
 
 TABLE = "cuda_kernels.tsv"
 RELEASE = "1.31"
 """The release of ONNX Runtime that the table was compared with."""
-
-# The standard's domain goes by two names.
-_STANDARD = ("", "ai.onnx")
 
 
 @dataclass(frozen=True)
@@ -137,7 +135,7 @@ def since_version(node: NodeProto, opset: int) -> int:
 
 
 def _domain(node: NodeProto) -> str:
-    return "" if node.domain in _STANDARD else node.domain
+    return domain_of(node)
 
 
 def _mismatches(

@@ -25,10 +25,9 @@ from cloakify.graph.edit.mask import find_mask
 from cloakify.graph.gradient.coverage import Coverage, gradient_coverage
 from cloakify.limits.stages import opening
 from cloakify.onnxfile import OnnxFile, open_model, read_metadata
+from cloakify.onnxfile.domains import standard_version
 from cloakify.settings import DataOptions, ModelOptions
 
-# The standard's domain goes by two names.
-STANDARD = ("", "ai.onnx")
 _POSITIONS_OPEN = ", at as many positions as the input makes: a classifier only where that is one"
 
 
@@ -169,7 +168,7 @@ def inspect(
     return Inspection(
         path=file.path,
         sha256=file.sha256,
-        opset=max((e.version for e in model.opset_import if e.domain in STANDARD), default=0),
+        opset=standard_version(model, 0),
         producer=f"{model.producer_name} {model.producer_version}".strip(),
         num_nodes=len(model.graph.node),
         entry=entry,

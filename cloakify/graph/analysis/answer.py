@@ -14,6 +14,7 @@ from cloakify.graph.analysis.scores import Scores
 from cloakify.graph.analysis.task import MIDDLE, Boundary, Task
 from cloakify.graph.model.dataflow import reached_from
 from cloakify.onnxfile import FLOATS
+from cloakify.onnxfile.domains import ML
 
 # What leaves the shape as it is.
 _SAME_SHAPE = {
@@ -130,7 +131,7 @@ def _is_probability(name: str, makers: Mapping[str, NodeProto], logit: str) -> b
 def _is_index(node: NodeProto, name: str) -> bool:
     """Tell whether a node's output is the index of the largest or smallest of each row."""
     axes = {attribute.name: attribute.i for attribute in node.attribute}
-    if node.domain == "ai.onnx.ml" and node.op_type.endswith("Classifier"):
+    if node.domain == ML and node.op_type.endswith("Classifier"):
         labels = [list(entry.ints) for entry in node.attribute if entry.name in _LABELS]
         return name == node.output[0] and any(
             each == [*range(len(each))] for each in labels if each

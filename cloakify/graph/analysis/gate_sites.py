@@ -33,6 +33,7 @@ from cloakify.graph.model.constants import Constants
 from cloakify.graph.model.dataflow import leading_to
 from cloakify.graph.model.imported import import_graph
 from cloakify.onnxfile import FLOATS
+from cloakify.onnxfile.domains import is_standard
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,7 @@ def find_gate_sites(
     sites: list[GateSite] = []
     for node in graph.nodes:
         reader = LAYERS.get(node.op)
-        if reader is None or node.domain not in (None, "", "ai.onnx") or id(node) not in leading:
+        if reader is None or not is_standard(node) or id(node) not in leading:
             continue
         if node.outputs[0] in constants:
             continue

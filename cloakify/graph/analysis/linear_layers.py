@@ -23,12 +23,12 @@ from cloakify.graph.analysis.quantised_layers import QUANTISED
 from cloakify.graph.analysis.score_path import ScorePaths
 from cloakify.graph.model.constants import Constants
 from cloakify.graph.model.support_vectors import support_vector_sizes
+from cloakify.onnxfile.domains import MICROSOFT, ML, domain_of
 
 
 def as_head(node: gs.Node, constants: Constants, paths: ScorePaths) -> Head | None:
     """Describe a node as a head, or return ``None`` where it is no linear layer."""
-    domain = "" if node.domain in (None, "ai.onnx") else node.domain
-    reader = _LAYERS.get((domain, node.op))
+    reader = _LAYERS.get((domain_of(node), node.op))
     if reader is None or len(node.inputs) < _LEAST.get(node.op, 2) or not node.outputs:
         return None
     head = reader(node, constants, paths)
@@ -262,11 +262,11 @@ _LEAST = dict.fromkeys(
 _LAYERS = {
     ("", "Gemm"): _gemm,
     ("", "MatMul"): _matmul,
-    ("com.microsoft", "FusedMatMul"): _fused,
+    (MICROSOFT, "FusedMatMul"): _fused,
     ("", "Conv"): _conv,
     ("", "Einsum"): _einsum,
     ("", "Transpose"): _turned,
-    ("ai.onnx.ml", "LinearClassifier"): _linear_classifier,
-    ("ai.onnx.ml", "SVMClassifier"): _support_vectors,
+    (ML, "LinearClassifier"): _linear_classifier,
+    (ML, "SVMClassifier"): _support_vectors,
     **QUANTISED,
 }

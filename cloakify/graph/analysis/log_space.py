@@ -24,6 +24,7 @@ from cloakify.graph.analysis.score_walk import axes_of
 from cloakify.graph.analysis.shares import answers_with_shares, brings_to_one, cuts_little
 from cloakify.graph.model.constants import Constants, constant_number, constant_numbers
 from cloakify.graph.model.dataflow import leading_to
+from cloakify.onnxfile.domains import is_standard
 
 # What leaves numbers what they are, wherever it puts them.
 _MOVES = {
@@ -135,7 +136,7 @@ class _Writer(LogArithmetic):
         if first is not None and brings_to_one(node):
             name = self.add("LogSoftmax", first.name, axis=1)
             made = [replace(first, name=name, rest=None, mass=1.0, kinds=frozenset())]
-        elif node.domain in (None, "", "ai.onnx"):
+        elif is_standard(node):
             made = self._made(node)
         elif answers_with_shares(node):
             logs = [self.add("Log", each.name) for each in node.outputs[1:]]

@@ -19,8 +19,8 @@ from cloakify.graph.analysis.head import Head
 from cloakify.graph.analysis.layer_parts import described, matrix, only_reader_of_kind, with_bias
 from cloakify.graph.analysis.score_path import ScorePaths
 from cloakify.graph.model.constants import Constants
+from cloakify.onnxfile.domains import MICROSOFT
 
-_MICROSOFT = "com.microsoft"
 # What gives quantised values another shape, or pools scores.
 _MOVES = ("Flatten", "Identity", "Reshape", "Squeeze")
 _POOLS = ("QLinearGlobalAveragePool", "QLinearAveragePool", *_MOVES)
@@ -176,8 +176,8 @@ Reader = Callable[[gs.Node, Constants, ScorePaths], Head | None]
 QUANTISED: dict[tuple[str, str], Reader] = {
     ("", "DynamicQuantizeLinear"): _on_the_way,
     ("", "QuantizeLinear"): _by_fixed_scale,
-    (_MICROSOFT, "QuantizeLinear"): _by_fixed_scale,
-    (_MICROSOFT, "MatMulNBits"): _packed,
-    (_MICROSOFT, "DynamicQuantizeMatMul"): _of_floats,
+    (MICROSOFT, "QuantizeLinear"): _by_fixed_scale,
+    (MICROSOFT, "MatMulNBits"): _packed,
+    (MICROSOFT, "DynamicQuantizeMatMul"): _of_floats,
 }
 """Nodes that read the features of a quantised layer, by domain and operator."""

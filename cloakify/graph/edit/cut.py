@@ -25,6 +25,7 @@ from cloakify.errors import ModelError
 from cloakify.graph.analysis.inputs import data_inputs
 from cloakify.graph.model.dataflow import leading_to
 from cloakify.graph.model.names import Names, names_in
+from cloakify.onnxfile.domains import standard_version
 
 # The largest whole number up to which float32 holds each.
 LARGEST_EXACT = 1 << 24
@@ -131,7 +132,7 @@ def cut_inside(
     names = names_in(model)
     packed = names.fresh(SAMPLE)
     constants: list[TensorProto] = []
-    head = _unpack(packed, parts, packing, names, constants, _opset(model))
+    head = _unpack(packed, parts, packing, names, constants, standard_version(model, 1))
     cut = ModelProto()
     cut.CopyFrom(model)
     del cut.graph.node[:], cut.graph.output[:], cut.graph.value_info[:]
@@ -228,10 +229,6 @@ def _unpack(
     for node in nodes:
         node.name = names.fresh("cloakify_unpack")
     return nodes
-
-
-def _opset(model: ModelProto) -> int:
-    return max((e.version for e in model.opset_import if e.domain in ("", "ai.onnx")), default=1)
 
 
 def check_exact(array: NDArray[np.generic], name: str) -> str | None:

@@ -18,8 +18,8 @@ from cloakify.graph.model.dataflow import values_read
 from cloakify.graph.model.names import Names, names_in
 from cloakify.graph.model.rewrite import Writer, attribute, store
 from cloakify.graph.model.support_vectors import read_support_vectors
+from cloakify.onnxfile.domains import ML
 
-_DOMAIN = "ai.onnx.ml"
 _TRANSFORMS = {"SOFTMAX", "LOGISTIC"}
 
 
@@ -94,12 +94,12 @@ def _couple(edited: ModelProto, names: Names) -> None:
 
 def _is_inner(node: NodeProto, read: Collection[str], judged: Collection[str]) -> bool:
     """Tell whether a node is a classifier of which others read probabilities."""
-    if (node.domain, node.op_type) == (_DOMAIN, "SVMClassifier") and len(node.output) == 2:
+    if (node.domain, node.op_type) == (ML, "SVMClassifier") and len(node.output) == 2:
         vectors = read_support_vectors(node)
         coupled = vectors is not None and vectors.platt is not None
         is_judged = any(name in judged for name in node.output)
         return coupled and node.output[1] in read and not is_judged
-    if (node.domain, node.op_type, len(node.output)) != (_DOMAIN, "LinearClassifier", 2):
+    if (node.domain, node.op_type, len(node.output)) != (ML, "LinearClassifier", 2):
         return False
     # With one score for two classes it is not written out at all.
     several = len(attribute(node, "intercepts", [])) > 1

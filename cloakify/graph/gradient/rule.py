@@ -14,6 +14,7 @@ from typing import TypeAlias
 import onnx_graphsurgeon as gs
 
 from cloakify.graph.gradient.builder import Builder, Tensor
+from cloakify.onnxfile.domains import domain_of
 
 # The gradients of a node's inputs or outputs, in order; None where there is none.
 Gradients: TypeAlias = list[Tensor | None]
@@ -127,8 +128,7 @@ def has_rule(domain: str, op_type: str) -> bool:
 
 def rule_of(node: gs.Node) -> Rule | None:
     """Return the rule of a node's operator, if it has one."""
-    domain = node.domain or ""
-    return _RULES.get(("" if domain == "ai.onnx" else domain, node.op))
+    return _RULES.get((domain_of(node), node.op))
 
 
 def _always(node: gs.Node, at: Situation) -> str | None:

@@ -12,6 +12,7 @@ from onnx import ModelProto, NodeProto
 
 from cloakify.errors import ModelError
 from cloakify.graph.model.rewrite import Shapes
+from cloakify.onnxfile.domains import is_standard
 
 _POOLS = {"AveragePool", "LpPool", "MaxPool"}
 
@@ -38,7 +39,7 @@ def drop_last_windows(model: ModelProto, shapes: Shapes) -> bool:
     """
     changed = False
     for node in model.graph.node:
-        if node.op_type in _POOLS and node.domain in ("", "ai.onnx") and node.input[0] in shapes:
+        if node.op_type in _POOLS and is_standard(node) and node.input[0] in shapes:
             changed |= _drop(node, shapes[node.input[0]])
     return changed
 

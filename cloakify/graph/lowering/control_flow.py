@@ -15,6 +15,7 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto
 from cloakify.graph.model.names import names_in
 from cloakify.graph.model.rewrite import Shapes, Writer, attribute, replace_nodes
 from cloakify.onnxfile import values_of
+from cloakify.onnxfile.domains import is_standard
 
 # Unrolled nodes of one loop. An attack's session would take seconds to open beyond that.
 MOST_NODES = 4000
@@ -35,7 +36,7 @@ def write_out_control_flow(model: ModelProto, shapes: Shapes) -> bool:
     replacements: dict[int, list[NodeProto]] = {}
     names = names_in(model)
     for place, node in enumerate(graph.node):
-        if node.domain not in ("", "ai.onnx") or node.op_type not in ("If", "Loop", "Scan"):
+        if not is_standard(node) or node.op_type not in ("If", "Loop", "Scan"):
             continue
         writer = Writer(names, node.op_type)
         if node.op_type == "If":

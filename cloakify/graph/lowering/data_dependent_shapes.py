@@ -14,6 +14,7 @@ from onnx import ModelProto, NodeProto
 from cloakify.errors import UnsupportedOperatorError
 from cloakify.graph.model.dataflow import reached_from
 from cloakify.graph.model.rewrite import given
+from cloakify.onnxfile.domains import is_standard
 
 # The inputs whose values the shape of an operator's result depends on.
 _SHAPED_BY: Mapping[str, tuple[int, ...]] = {
@@ -84,5 +85,5 @@ def passes_values(node: NodeProto) -> bool:
 
 
 def _is_shaped_by(node: NodeProto, moving: Container[str]) -> bool:
-    places = () if node.domain not in ("", "ai.onnx") else _SHAPED_BY.get(node.op_type, ())
+    places = () if not is_standard(node) else _SHAPED_BY.get(node.op_type, ())
     return any(given(node, place) in moving for place in places)

@@ -17,6 +17,7 @@ from cloakify.boundary import boundary
 from cloakify.graph.lowering.state import Keep, Lowering
 from cloakify.graph.model.imported import infer_shapes
 from cloakify.onnxfile import values_of
+from cloakify.onnxfile.domains import domain_of
 from cloakify.onnxfile.walk import iter_graphs
 from cloakify.onnxfile.wellformed import schema_of
 
@@ -115,7 +116,7 @@ def _declare_initializers(model: ModelProto) -> None:
 
 
 def _key(node: NodeProto) -> tuple[str, str]:
-    return "" if node.domain == "ai.onnx" else node.domain, node.op_type
+    return domain_of(node), node.op_type
 
 
 def _has_body(key: tuple[str, str], versions: dict[str, int]) -> bool:

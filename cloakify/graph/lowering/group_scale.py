@@ -9,6 +9,7 @@ from onnx import ModelProto, NodeProto
 
 from cloakify.graph.model.names import names_in
 from cloakify.graph.model.rewrite import Writer, attribute, replace_nodes
+from cloakify.onnxfile.domains import is_standard
 from cloakify.onnxfile.walk import iter_graphs
 
 
@@ -18,7 +19,7 @@ def spread_group_scales(model: ModelProto) -> None:
     for graph in iter_graphs(model.graph):
         replacements: dict[int, list[NodeProto]] = {}
         for place, node in enumerate(graph.node):
-            if node.op_type == "GroupNormalization" and node.domain in ("", "ai.onnx"):
+            if node.op_type == "GroupNormalization" and is_standard(node):
                 writer = Writer(names, "group_scale")
                 _repeat(writer, node)
                 replacements[place] = [*writer.nodes, node]

@@ -19,6 +19,7 @@ from cloakify.boundary import boundary
 from cloakify.errors import ModelError
 from cloakify.graph.lowering.group_scale import spread_group_scales
 from cloakify.onnxfile import values_of
+from cloakify.onnxfile.domains import is_standard
 from cloakify.onnxfile.walk import iter_graphs
 
 # Reductions take their axes as an input (18), and GroupNormalization one scale a channel (21).
@@ -101,7 +102,7 @@ def _hide_later_operators(model: ModelProto, current: int) -> None:
     """
     for graph in iter_graphs(model.graph):
         for node in graph.node:
-            if node.domain in ("", "ai.onnx") and not onnx.defs.has(node.op_type, current, ""):
+            if is_standard(node) and not onnx.defs.has(node.op_type, current, ""):
                 node.domain = _HIDDEN
     model.opset_import.append(onnx.helper.make_opsetid(_HIDDEN, 1))
 
@@ -121,7 +122,7 @@ def _outputs_of(model: ModelProto, *op_types: str) -> set[str]:
         node.output[0]
         for graph in iter_graphs(model.graph)
         for node in graph.node
-        if node.op_type in op_types and node.domain in ("", "ai.onnx")
+        if node.op_type in op_types and is_standard(node)
     }
 
 

@@ -17,6 +17,7 @@ from cloakify.boundary import boundary
 from cloakify.errors import ModelError
 from cloakify.graph.model.dataflow import leading_to, values_made
 from cloakify.graph.model.rewrite import attribute, replace_nodes
+from cloakify.onnxfile.domains import is_standard
 from cloakify.onnxfile.walk import iter_graphs
 
 # What conditions are computed by: nothing that makes much out of little.
@@ -82,7 +83,7 @@ def graphs_taken(model: ModelProto) -> Iterator[GraphProto]:
 
 
 def _is_if(node: NodeProto) -> bool:
-    return node.op_type == "If" and node.domain in ("", "ai.onnx")
+    return node.op_type == "If" and is_standard(node)
 
 
 def _way(node: NodeProto, scope: Sequence[GraphProto], model: ModelProto) -> str | None:

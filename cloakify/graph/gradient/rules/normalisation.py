@@ -25,8 +25,7 @@ from cloakify.graph.gradient.support import (
 )
 from cloakify.graph.model.constants import given
 from cloakify.graph.model.shapes import shape_of
-
-MICROSOFT = "com.microsoft"
+from cloakify.onnxfile.domains import MICROSOFT
 
 _STATISTICS = "means or deviations"
 

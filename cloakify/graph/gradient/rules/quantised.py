@@ -19,6 +19,7 @@ from cloakify.graph.gradient.rules.static import along, constant_values
 from cloakify.graph.gradient.support import all_of, no_gradient_for, without
 from cloakify.graph.model.constants import given
 from cloakify.graph.model.shapes import shape_of, static_shape
+from cloakify.onnxfile.domains import MICROSOFT
 
 _INTEGERS = {np.dtype(f"{sign}int{bits}") for sign in ("", "u") for bits in (8, 16, 32)}
 
@@ -55,7 +56,7 @@ _PRODUCT = all_of(matrices(0, 3), quantises_TO_INTEGERS)
 
 
 @rule("QuantizeLinear", supports=_TO_INTEGERS)
-@rule("QuantizeLinear", domain="com.microsoft", supports=_TO_INTEGERS)
+@rule("QuantizeLinear", domain=MICROSOFT, supports=_TO_INTEGERS)
 def quantize_linear(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
     """``q = clip(round(x / s) + z)``: ``∂x = g / s`` where x was not clipped, else 0."""
     (g,) = grads
@@ -79,7 +80,7 @@ def quantize_linear(context: Context, node: gs.Node, grads: Gradients) -> Gradie
 
 
 @rule("DequantizeLinear", supports=_WHOLE)
-@rule("DequantizeLinear", domain="com.microsoft", supports=_WHOLE)
+@rule("DequantizeLinear", domain=MICROSOFT, supports=_WHOLE)
 def dequantize_linear(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
     """``x = (q − z) · s``: ``∂q = g · s``."""
     (g,) = grads

@@ -22,11 +22,10 @@ from cloakify.graph.gradient.rules.quantised import (
 from cloakify.graph.gradient.support import all_of, no_gradient_for, without
 from cloakify.graph.model.constants import given
 from cloakify.graph.model.shapes import shape_of
+from cloakify.onnxfile.domains import MICROSOFT
 
-DOMAIN = "com.microsoft"
 
-
-@rule("QLinearAdd", domain=DOMAIN)
+@rule("QLinearAdd", domain=MICROSOFT)
 def add(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
     """``y = a + b``: ``∂a = ∂b = g``."""
     (g,) = grads
@@ -41,7 +40,7 @@ def add(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
     return gradients
 
 
-@rule("QLinearMul", domain=DOMAIN)
+@rule("QLinearMul", domain=MICROSOFT)
 def mul(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
     """``y = a · b``: ``∂a = g · b``, ``∂b = g · a``."""
     (g,) = grads
@@ -59,7 +58,7 @@ def mul(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
     return gradients
 
 
-@rule("QLinearConcat", domain=DOMAIN)
+@rule("QLinearConcat", domain=MICROSOFT)
 def concat(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
     """Inputs side by side, each with its scale: each gets its part of g."""
     (g,) = grads
@@ -77,7 +76,7 @@ def concat(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
     return gradients
 
 
-@rule("QLinearLeakyRelu", domain=DOMAIN)
+@rule("QLinearLeakyRelu", domain=MICROSOFT)
 def leaky_relu(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
     """``y = x`` where ``x ≥ 0``, else ``αx``: ``∂x = g`` or ``αg``."""
     (g,) = grads
@@ -89,7 +88,7 @@ def leaky_relu(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
     return [rescaled(context, node, 1, context.where(below, context.mul(g, slope), g))]
 
 
-@rule("QLinearSigmoid", domain=DOMAIN)
+@rule("QLinearSigmoid", domain=MICROSOFT)
 def sigmoid(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
     """``y = 1 / (1 + e⁻ˣ)``: ``∂x = g · σ(x) · (1 − σ(x))``."""
     (g,) = grads
@@ -100,7 +99,7 @@ def sigmoid(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
     return [rescaled(context, node, 1, context.mul(g, slope))]
 
 
-@rule("QLinearGlobalAveragePool", domain=DOMAIN)
+@rule("QLinearGlobalAveragePool", domain=MICROSOFT)
 def global_average_pool(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
     """``y`` = mean over the n positions: ``∂x = g / n``, expanded."""
     (g,) = grads
@@ -114,7 +113,7 @@ def global_average_pool(context: Context, node: gs.Node, grads: Gradients) -> Gr
 
 @rule(
     "QLinearAveragePool",
-    domain=DOMAIN,
+    domain=MICROSOFT,
     supports=all_of(without("channels_last", "has its channels last"), settled_padding),
 )
 def average_pool(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
@@ -125,7 +124,7 @@ def average_pool(context: Context, node: gs.Node, grads: Gradients) -> Gradients
     return [rescaled(context, node, 1, average_pool_gradient(context, node, g))]
 
 
-@rule("QGemm", domain=DOMAIN, supports=no_gradient_for((3, 6), "weights"))
+@rule("QGemm", domain=MICROSOFT, supports=no_gradient_for((3, 6), "weights"))
 def gemm(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
     """``Y = α A' B' + C``, quantised only where an output scale is given: ``∂A' = α G B'ᵀ``."""
     (g,) = grads
@@ -142,7 +141,7 @@ def gemm(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
     return [rescaled(context, node, 1, product)]
 
 
-@rule("MatMulIntegerToFloat", domain=DOMAIN, supports=matrices(0, 1))
+@rule("MatMulIntegerToFloat", domain=MICROSOFT, supports=matrices(0, 1))
 def matmul_integer_to_float(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
     """``Y = A B + bias`` of two quantised matrices, in floating point."""
     (g,) = grads
@@ -152,7 +151,7 @@ def matmul_integer_to_float(context: Context, node: gs.Node, grads: Gradients) -
 
 @rule(
     "DynamicQuantizeMatMul",
-    domain=DOMAIN,
+    domain=MICROSOFT,
     supports=all_of(no_gradient_for((1,), "weights"), matrices(0, 1)),
 )
 def dynamic_quantize_matmul(context: Context, node: gs.Node, grads: Gradients) -> Gradients:

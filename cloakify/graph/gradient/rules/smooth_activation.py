@@ -14,8 +14,7 @@ from cloakify.graph.gradient.builder import Tensor
 from cloakify.graph.gradient.rule import Context, Gradients, rule, unary
 from cloakify.graph.model.constants import given
 from cloakify.graph.model.shapes import shape_of
-
-MICROSOFT = "com.microsoft"
+from cloakify.onnxfile.domains import MICROSOFT
 
 
 @unary("Sigmoid")

@@ -20,6 +20,7 @@ from cloakify.graph.lowering.decompositions import (
 from cloakify.graph.model.dataflow import leading_to
 from cloakify.graph.model.names import names_in
 from cloakify.graph.model.rewrite import Shapes, Writer, replace_nodes
+from cloakify.onnxfile.domains import MICROSOFT, ML, domain_of
 
 
 @dataclass(frozen=True)
@@ -44,29 +45,29 @@ class WrittenOut:
 
 KINDS = (
     WrittenOut(
-        fused.DOMAIN,
+        MICROSOFT,
         ("FusedConv", "FusedGemm", "FusedMatMul"),
         fused.unsupported_reason,
         fused.write,
     ),
     WrittenOut(
-        fused.DOMAIN,
+        MICROSOFT,
         ("Attention", "MultiHeadAttention"),
         attention.unsupported_reason,
         attention.write,
     ),
-    WrittenOut(packed.DOMAIN, packed.OPERATORS, packed.unsupported_reason, packed.write),
+    WrittenOut(MICROSOFT, packed.OPERATORS, packed.unsupported_reason, packed.write),
     WrittenOut("", ("RNN", "GRU", "LSTM"), recurrent.unsupported_reason, recurrent.write),
     WrittenOut("", ("GridSample",), grid_sample.unsupported_reason, grid_sample.write),
     WrittenOut("", ("DeformConv",), deform_conv.unsupported_reason, deform_conv.write),
     WrittenOut(
-        ml_steps.DOMAIN,
+        ML,
         ml_steps.OPERATORS,
         ml_steps.unsupported_reason,
         ml_steps.write,
     ),
     WrittenOut(
-        support_vectors.DOMAIN,
+        ML,
         support_vectors.OPERATORS,
         support_vectors.unsupported_reason,
         support_vectors.write,
@@ -89,8 +90,7 @@ def write_out(model: ModelProto, shapes: Shapes, types: Mapping[str, int]) -> bo
     replacements: dict[int, list[NodeProto]] = {}
     names = names_in(model)
     for place, node in enumerate(model.graph.node):
-        domain = "" if node.domain == "ai.onnx" else node.domain
-        kind = _BY_OPERATOR.get((domain, node.op_type))
+        kind = _BY_OPERATOR.get((domain_of(node), node.op_type))
         if kind is None or kind.unsupported_reason(node, shapes) is not None:
             continue
         writer = Writer(names, node.op_type)

@@ -21,8 +21,6 @@ from onnx import NodeProto
 
 from cloakify.graph.model.rewrite import Shapes, Writer, attribute
 
-DOMAIN = "com.microsoft"
-
 _BASE = {"FusedGemm": "Gemm", "FusedConv": "Conv"}
 # Activations with the attributes that take their parameters, in order.
 _ACTIVATIONS: dict[str, tuple[str, ...]] = {

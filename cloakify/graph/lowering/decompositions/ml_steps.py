@@ -27,7 +27,6 @@ from onnx import NodeProto, TensorProto
 
 from cloakify.graph.model.rewrite import Shapes, Writer, attribute
 
-DOMAIN = "ai.onnx.ml"
 OPERATORS = (
     "Scaler",
     "Imputer",

@@ -16,7 +16,6 @@ from onnx import NodeProto, TensorProto
 
 from cloakify.graph.model.rewrite import Shapes, Writer, attribute, given
 
-DOMAIN = "com.microsoft"
 OPERATORS = ("QLinearSoftmax", "MatMulNBits")
 
 _INPUTS = {"QLinearSoftmax": 5, "MatMulNBits": 3}

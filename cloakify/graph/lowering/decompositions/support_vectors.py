@@ -16,7 +16,6 @@ from onnx import NodeProto, TensorProto
 from cloakify.graph.model.rewrite import Shapes, Writer, attribute
 from cloakify.graph.model.support_vectors import SupportVectors, read_support_vectors
 
-DOMAIN = "ai.onnx.ml"
 OPERATORS = ("SVMClassifier",)
 
 
