@@ -10,6 +10,10 @@ renames the window, and a bidirectional control turns a sentence around.
 
 from __future__ import annotations
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 
 def printable(text: str) -> str:
     """Return text on one line, with an escape (``\\x1b``) for every character that is not visible.
@@ -35,3 +39,8 @@ def one_line(error: BaseException) -> str:
 def in_percent(share: float, decimals: int = 1) -> str:
     """Write a share as people read it everywhere: ``62.3 %``."""
     return f"{100 * share:.{decimals}f} %"
+
+
+def shape_text(shape: Iterable[int | str | None]) -> str:
+    """Write a shape as people read it, ``?`` for a size that is open: ``?×3×224×224``."""
+    return "×".join("?" if size is None else str(size) for size in shape)

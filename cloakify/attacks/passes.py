@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from cloakify.errors import ModelError
 from cloakify.numeric.arrays import Array, filled
+from cloakify.printable import shape_text
 from cloakify.runtime import Device
 
 # In so many parts a batch can be filled; the last few samples of an iterated attack fill one.
@@ -101,8 +102,9 @@ def of_samples(output: Array, name: str, size: int, part: int) -> Array:
     if rows == size or (rows > size and rows % size == 0):
         return output[:part] if rows == size else output
     if output.size % size:
-        shape = "×".join(map(str, output.shape))
-        raise ModelError(f"the output {name!r} of {size} samples has shape {shape}")
+        raise ModelError(
+            f"the output {name!r} of {size} samples has shape {shape_text(output.shape)}"
+        )
     return output.reshape(size, -1)[:part]
 
 
@@ -121,7 +123,6 @@ def check_scores(
     scores = outputs.get(name)
     if scores is None or (len(scores) == samples and scores.size == samples * num_classes):
         return
-    shape = "×".join(map(str, scores.shape))
     why = "what answers at many positions (a segmenter, a recogniser) is no classifier"
     if scores.shape == (num_classes, samples):
         why = "the classes lie along their first axis; export the model with samples first"
@@ -131,8 +132,8 @@ def check_scores(
             "in front of all others"
         )
     raise ModelError(
-        f"the scores {name!r} of {samples} samples have shape {shape}, not one for each of "
-        f"{num_classes} classes a sample: {why}"
+        f"the scores {name!r} of {samples} samples have shape {shape_text(scores.shape)}, not one "
+        f"for each of {num_classes} classes a sample: {why}"
     )
 
 

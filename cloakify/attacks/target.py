@@ -286,7 +286,7 @@ class Target:
             passes.lane_sizes(self.batch_size, fixed=self.spec.batch_size is not None),
             lambda size: self._followed.sessions.gradient(self._shapes(size, sample_shape), spec),
             self.spec.name,
-            self.gradient_dtype,
+            self.spec.gradient_dtype,
             self._bounds(threat),
             self.workers,
             # Fetching results is a copy within memory on the CPU, and one over the bus elsewhere.
@@ -381,16 +381,11 @@ class Target:
     def _answers(self) -> tuple[Answer, ...]:
         return answers_of(self.model, self.scores)
 
-    @property
-    def gradient_dtype(self) -> np.dtype[np.generic]:
-        """The gradient graph's float type; see :mod:`cloakify.graph.lowering.specialise`."""
-        return np.dtype(np.float64 if self.spec.dtype == np.float64 else np.float32)
-
     def _feeds(
         self, session: Session, feeds: dict[str, NDArray[np.generic]]
     ) -> dict[str, NDArray[np.generic]]:
         """Keep only what a gradient session takes, in its types."""
-        return {name: as_floats(feeds[name], self.gradient_dtype) for name in session.inputs}
+        return {name: as_floats(feeds[name], self.spec.gradient_dtype) for name in session.inputs}
 
     def _forward_size(self, samples: int) -> int:
         """Return the batch size for a forward pass, which takes any unless the model is fixed."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,9 +12,7 @@ from cloakify.data.preprocessing import Preprocessing
 from cloakify.errors import UsageError
 from cloakify.graph.analysis.inputs import InputSpec
 from cloakify.numeric.arrays import Array, floats
-from cloakify.numeric.norms import lengths
-
-Norm = Literal["linf", "l2"]
+from cloakify.numeric.norms import Norm, lengths
 
 # Share of the budget by which `inside` keeps away from the borders: far above what float32 rounds
 # off, far below what an attack would miss.

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from cloakify.data.naming import shown
 from cloakify.errors import DataError
+from cloakify.printable import shape_text
 
 # Bytes of one image file, from which Pillow's 89 million pixels can be read unpacked.
 LARGEST_FILE = 1 << 28
@@ -66,10 +67,10 @@ def check_sample(shape: Sequence[int], wanted: Sequence[int | None], where: str)
     """
     size = 4 * math.prod(shape)
     if size > LARGEST_SAMPLE and None in wanted:
-        sizes = "×".join(map(str, shape))
         raise DataError(
-            f"{where} is {sizes} numbers, more than the {LARGEST_SAMPLE >> 20} MiB that are fed to "
-            "a model that takes any size: give smaller samples, or fix the model's input shape"
+            f"{where} is {shape_text(shape)} numbers, more than the {LARGEST_SAMPLE >> 20} MiB "
+            "that are fed to a model that takes any size: give smaller samples, or fix the model's "
+            "input shape"
         )
 
 

@@ -167,7 +167,7 @@ class GatedModel:
     def _gradient(self, x: Array, soft_labels: Array) -> GateGradient:
         target, size = self.target, self.target.batch_size
         session = self._session_for(size)
-        dtype = target.gradient_dtype
+        dtype = target.spec.gradient_dtype
         constants = {n: v.astype(dtype, copy=False) for n, v in target.constants.items()}
 
         def run(start: int) -> GateGradient:

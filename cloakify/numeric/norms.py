@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-import math
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+from cloakify.numeric.arrays import as_rows
+
+Norm = Literal["linf", "l2"]
+"""In which the size of a perturbation is measured."""
 
 Real = TypeVar("Real", np.float32, np.float64)
 
@@ -15,7 +19,7 @@ def lengths(moves: NDArray[Real], norm: str) -> NDArray[Real]:
     """Return the norm of each of n moves [n, …]: the largest size for ``linf``, else the root of
     the sum of squares; [n], of the same type.
     """
-    rows = _rows(moves)
+    rows = as_rows(moves)
     length: NDArray[Real] = (
         np.abs(rows).max(axis=1, initial=0.0)
         if norm == "linf"
@@ -29,10 +33,5 @@ def dual_lengths(slopes: NDArray[Real], norm: str) -> NDArray[Real]:
 
     By Hölder's inequality the dual norm: the sum of sizes for ``linf``, and l2 is its own.
     """
-    rows = _rows(slopes)
+    rows = as_rows(slopes)
     return np.abs(rows).sum(axis=1) if norm == "linf" else lengths(rows, norm)
-
-
-def _rows(values: NDArray[Real]) -> NDArray[Real]:
-    """Flatten each sample; there may be none, or none of their numbers."""
-    return values.reshape(len(values), math.prod(values.shape[1:]))

@@ -19,6 +19,7 @@ from cloakify.evaluation import (
     PairedDifference,
     Verdict,
 )
+from cloakify.numeric.norms import Norm
 from cloakify.report.records import (
     AttackInfo,
     Command,
@@ -30,7 +31,6 @@ from cloakify.report.records import (
     LabelAccuracy,
     Labels,
     Name,
-    Norm,
     Notes,
     Perturbed,
     PositiveCount,

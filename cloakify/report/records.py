@@ -16,6 +16,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from cloakify.evaluation import Difference, EvaluationWarning, Figure, Verdict
 from cloakify.evaluation.label_figures import LabelFigures
+from cloakify.numeric.norms import Norm
 
 SCHEMA_VERSION: Literal[1] = 1
 """Within one version fields are only added, none of them required; a test holds us to that."""
@@ -40,7 +41,6 @@ Notes = Annotated[
     tuple[str, ...], Meta(description="what was chosen, passed over or left out on the way")
 ]
 Command = Annotated[str, Meta(min_length=1, description="what a shell repeats the run with")]
-Norm = Literal["linf", "l2"]
 Labels = Annotated[
     Literal["given", "model"],
     Meta(description="model: accuracy means agreement with the (first) model's clean prediction"),

@@ -26,6 +26,7 @@ from cloakify.graph.attack_steps.build import (
 from cloakify.graph.attack_steps.forward_backward import cut_in_halves
 from cloakify.graph.edit.taps import tap
 from cloakify.numeric.arrays import AnyArray, filled
+from cloakify.printable import shape_text
 from cloakify.runtime.batch_size import fitting_batch_size
 from cloakify.runtime.devices import Device
 from cloakify.runtime.session import Session, Value
@@ -122,7 +123,7 @@ class DifferentiableModel:
         def run(part: AnyArray) -> AnyArray:
             batch = part if self.spec.batch_size is None else filled(part, self.spec.batch_size)
             scores = session.run({self.spec.name: batch}, [name])[name]
-            return scores.reshape(len(batch), -1)[: len(part)].astype(self._dtype)
+            return scores.reshape(len(batch), -1)[: len(part)].astype(self.spec.gradient_dtype)
 
         return self._joined((self.scores.num_classes,), self.workers.map(run, parts))
 
@@ -135,7 +136,7 @@ class DifferentiableModel:
             The graph has no gradient.
         """
         self._check(x)
-        parts, threads = self._parts(x.astype(self._dtype, copy=False))
+        parts, threads = self._parts(x.astype(self.spec.gradient_dtype, copy=False))
         with self._opening:
             pairs = [self._pair(len(part), x.shape[1:], threads) for part in parts]
 
@@ -161,18 +162,13 @@ class DifferentiableModel:
         def run(chosen: tuple[_Stretch, int]) -> AnyArray:
             stretch, end = chosen
             pair, samples = stretch.pair, stretch.samples
-            seed = np.zeros((pair.size, self.scores.num_classes), self._dtype)
+            seed = np.zeros((pair.size, self.scores.num_classes), self.spec.gradient_dtype)
             seed[:samples] = logits_gradient[end - samples : end]
             feeds = stretch.values | {LOGITS_GRADIENT: seed}
             return pair.backward.run(feeds)[GRADIENT][:samples]
 
         found = self.workers.map(run, zip(tape.stretches, ends.tolist(), strict=True))
         return self._joined(tape.sample_shape, found)
-
-    @property
-    def _dtype(self) -> np.dtype[np.generic]:
-        """What gradients are computed in: 16-bit models are widened."""
-        return np.dtype(np.float64 if self.spec.dtype == np.float64 else np.float32)
 
     def _pair(self, samples: int, sample_shape: tuple[int, ...], threads: int) -> _Pair:
         size = self.spec.batch_size or min(self._limit(sample_shape), _power_of_two(samples))
@@ -210,7 +206,7 @@ class DifferentiableModel:
 
     def _joined(self, shape: tuple[int, ...], parts: list[AnyArray]) -> AnyArray:
         """Join arrays [n, …] of that shape, of which there may be none."""
-        return np.concatenate([np.empty((0, *shape), self._dtype), *parts])
+        return np.concatenate([np.empty((0, *shape), self.spec.gradient_dtype), *parts])
 
     def _check(self, x: AnyArray) -> None:
         wanted = self.spec.sample_shape
@@ -218,16 +214,14 @@ class DifferentiableModel:
             size is not None and size != found
             for size, found in zip(wanted, x.shape[1:], strict=True)
         ):
-            raise DataError(f"the model takes {_text(('N', *wanted))}, not {_text(x.shape)}")
+            raise DataError(
+                f"the model takes {shape_text(('N', *wanted))}, not {shape_text(x.shape)}"
+            )
 
 
 def _power_of_two(samples: int) -> int:
     """Return the smallest power of two that is at least ``samples``, and 1."""
     return 1 << (max(samples, 1) - 1).bit_length()
-
-
-def _text(shape: tuple[int | str | None, ...]) -> str:
-    return "×".join("?" if size is None else str(size) for size in shape)
 
 
 def _reopened(

@@ -18,6 +18,7 @@ from cloakify.graph.analysis.classifier_search import Wanted, find_classifier
 from cloakify.graph.analysis.inputs import find_input
 from cloakify.graph.edit.class_logits import with_class_scores
 from cloakify.onnxfile import open_model
+from cloakify.printable import shape_text
 from cloakify.runtime.differentiable import DifferentiableModel, Tape
 from cloakify.runtime.resolve import resolve_device
 
@@ -141,8 +142,9 @@ class OnnxModule(torch.nn.Module):
 
     def extra_repr(self) -> str:
         """Show input and head."""
-        shape = "×".join("?" if size is None else str(size) for size in self.input.shape)
-        return f"{self.input.name} {shape}, {self.head or self.scores.shipped}"
+        return (
+            f"{self.input.name} {shape_text(self.input.shape)}, {self.head or self.scores.shipped}"
+        )
 
 
 class _Logits(torch.autograd.Function):

@@ -46,6 +46,7 @@ from cloakify.experiment.stage_times import StageTimes
 from cloakify.experiment.subject import Subject
 from cloakify.experiment.time_budget import within_time
 from cloakify.experiment.unchanged import Watched
+from cloakify.printable import shape_text
 from cloakify.report.comparison import EvaluateReport, OtherThreats
 from cloakify.report.records import LabelAccuracy
 from cloakify.settings import DataOptions, EvaluateSetting
@@ -366,15 +367,12 @@ def _check_alike(classifiers: Sequence[Classifier], options: DataOptions) -> Non
         )
         if not alike or first.spec.channel_axis != other.spec.channel_axis:
             raise UsageError(
-                f"{other.file.path} takes samples of shape {_shown(shapes[1])}, "
-                f"{first.file.path} of {_shown(shapes[0])}: models are compared on the same samples"
+                f"{other.file.path} takes samples of shape {shape_text(shapes[1])}, "
+                f"{first.file.path} of {shape_text(shapes[0])}: models are compared on the same "
+                "samples"
             )
         if first.scores.num_classes != other.scores.num_classes:
             raise UsageError(
                 f"{other.file.path} has {other.scores.num_classes} classes, "
                 f"{first.file.path} has {first.scores.num_classes}: they can't be compared"
             )
-
-
-def _shown(shape: tuple[int | None, ...]) -> str:
-    return "×".join("?" if size is None else str(size) for size in shape)

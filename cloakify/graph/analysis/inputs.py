@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, ValueInfoProto, helper
 
 from cloakify.errors import ModelError
+from cloakify.printable import shape_text
 
 # Numbers that an input may declare to take at once: a gigabyte of floats.
 MOST_NUMBERS = 1 << 28
@@ -53,6 +54,11 @@ class InputSpec:
     def batch_size(self) -> int | None:
         """The batch size that the graph is fixed to, or ``None``."""
         return self.shape[0]
+
+    @property
+    def gradient_dtype(self) -> np.dtype[np.generic]:
+        """What gradients are computed in: double for double, float32 for all others."""
+        return np.dtype(np.float64 if self.dtype == np.float64 else np.float32)
 
     @property
     def channels(self) -> int | None:
@@ -112,8 +118,9 @@ def input_spec(value: ValueInfoProto, sample_axis: int = 0) -> InputSpec:
         raise ModelError(f"input {value.name!r} is a scalar; a batch axis is needed")
     shape = (shape[sample_axis], *shape[:sample_axis], *shape[sample_axis + 1 :])
     if math.prod(filter(None, shape)) > MOST_NUMBERS:
-        sizes = "×".join("?" if size is None else str(size) for size in shape)
-        raise ModelError(f"input {value.name!r} takes {sizes} numbers, more than memory holds")
+        raise ModelError(
+            f"input {value.name!r} takes {shape_text(shape)} numbers, more than memory holds"
+        )
     element_type = value.type.tensor_type.elem_type
     if element_type == TensorProto.UNDEFINED:
         raise ModelError(f"input {value.name!r} has no element type")

@@ -22,6 +22,7 @@ from cloakify.graph.model.dataflow import leading_to
 from cloakify.graph.model.imported import is_float
 from cloakify.graph.model.names import called
 from cloakify.graph.model.support_vectors import support_vector_sizes
+from cloakify.printable import shape_text
 
 Sizes = Sequence[int | str | None]
 
@@ -57,7 +58,7 @@ def refuse_detector(graph: gs.Graph, answers: Sequence[gs.Tensor]) -> None:
         raise _no_classifier(f"{called(node)} works on boxes", "a detector")
     boxes = [tensor for tensor in answers if _holds_boxes(tensor.shape)]
     if boxes and len(answers) > 1:
-        seen = f"output {boxes[0].name!r} holds {_shown(boxes[0].shape)} numbers"
+        seen = f"output {boxes[0].name!r} holds {shape_text(boxes[0].shape or ())} numbers"
         raise _no_classifier(seen, "the boxes of a detector")
 
 
@@ -84,7 +85,7 @@ def refuse_map(graph: gs.Graph, answers: Sequence[gs.Tensor]) -> None:
     """Raise HeadError where a model without a head answers with many numbers at many positions."""
     first = answers[0].shape if answers else None
     if first is not None and all(_is_map(graph, tensor.shape) for tensor in answers):
-        seen = f"output {answers[0].name!r} holds {_shown(first)} numbers"
+        seen = f"output {answers[0].name!r} holds {shape_text(first)} numbers"
         raise _no_classifier(seen, _kind_of_map(graph, first))
 
 
@@ -146,7 +147,7 @@ def refuse_several_axes(graph: gs.Graph, scores: gs.Tensor, count: int) -> None:
         return
     sizes = [size for size in _without_batch(graph, tensor.shape) if size != 1]
     if len(sizes) > 1 and _total(sizes) == count:
-        seen = f"output {tensor.name!r} holds {_shown(tensor.shape)} numbers"
+        seen = f"output {tensor.name!r} holds {shape_text(tensor.shape or ())} numbers"
         raise _no_classifier(seen, "several answers a sample, or a map")
 
 
@@ -290,7 +291,3 @@ def _kind_of_map(graph: gs.Graph, shape: Sizes) -> str:
 
 def _no_classifier(seen: str, what: str) -> NoClassifierError:
     return NoClassifierError(f"{seen}: {what}; cloakify takes classifiers, one answer a sample")
-
-
-def _shown(shape: Sizes | None) -> str:
-    return "×".join("?" if size is None else str(size) for size in shape or ())

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from cloakify.errors import ModelError
 from cloakify.graph.lowering.state import Lowering
+from cloakify.printable import shape_text
 
 
 def fix_input_shapes(lowering: Lowering) -> bool:
@@ -26,14 +25,10 @@ def fix_input_shapes(lowering: Lowering) -> bool:
             known and known != size for known, size in zip(declared, wanted, strict=True)
         ):
             raise ModelError(
-                f"input {value.name!r} takes shape {_text(declared)}, not {_text(wanted)}"
+                f"input {value.name!r} takes shape {shape_text(declared)}, not {shape_text(wanted)}"
             )
         for dim, size in zip(dims, wanted, strict=True):
             dim.dim_value = size
     for value in lowering.model.graph.output:
         value.type.tensor_type.ClearField("shape")
     return True
-
-
-def _text(shape: Sequence[int | None]) -> str:
-    return "×".join("?" if size is None else str(size) for size in shape)

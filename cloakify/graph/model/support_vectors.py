@@ -18,13 +18,12 @@ from itertools import combinations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from onnx import NodeProto
 from onnx.helper import get_attribute_value
 
 from cloakify.graph.model.rewrite import attribute
+from cloakify.numeric.arrays import Doubles
 
-Doubles = NDArray[np.float64]
 _NUMBERS = ("support_vectors", "coefficients", "rho", "prob_a", "prob_b")
 
 

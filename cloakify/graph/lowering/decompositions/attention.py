@@ -21,6 +21,7 @@ import onnx
 from onnx import NodeProto
 
 from cloakify.graph.model.rewrite import Shapes, Writer, attribute, given
+from cloakify.printable import shape_text
 
 _FILTER = -10000.0
 # Axes of keys and values that are split into heads: [B, N, T, d].
@@ -60,7 +61,7 @@ def unsupported_reason(node: NodeProto, shapes: Shapes) -> str | None:
     if mask:
         known = {(samples,), (2 * samples,), (samples, keys), (samples, queries, keys)}
         if shapes[mask] not in known:
-            return f"has a mask of shape {'×'.join(map(str, shapes[mask]))}"
+            return f"has a mask of shape {shape_text(shapes[mask])}"
     return None
 
 
