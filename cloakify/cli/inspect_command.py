@@ -38,6 +38,21 @@ def inspect(model: Path, **options: Any) -> None:
 
 
 def _lines(inspection: Inspection) -> list[tuple[str, str]]:
+    """Return what is shown, line by line, each behind what it is of."""
+    lines = [*_input_lines(inspection), *_answer_lines(inspection)]
+    if inspection.coverage is not None:
+        missing = inspection.coverage.missing
+        text = "every operator has a rule" if not missing else f"no rule for {', '.join(missing)}"
+        lines.append(("gradient", text))
+        if inspection.coverage.blocked:
+            lines.append(("", f"none passes {', '.join(inspection.coverage.blocked)}"))
+    if inspection.cuda is not None:
+        told = inspection.cuda.lines()
+        lines += [("cuda" if place == 0 else "", line) for place, line in enumerate(told)]
+    return [*lines, *_metadata_lines(inspection)]
+
+
+def _input_lines(inspection: Inspection) -> list[tuple[str, str]]:
     spec = inspection.spec
     layout = {None: "no image", 1: "NCHW"}.get(spec.channel_axis, "NHWC")
     shape = " × ".join("?" if size is None else str(size) for size in spec.shape)
@@ -53,6 +68,11 @@ def _lines(inspection: Inspection) -> list[tuple[str, str]]:
         lines.append(("", "with " + ", ".join(other.name for other in inspection.entry.others)))
     if inspection.entry.kind != "input":
         lines.append(("attacks", f"perturb {inspection.entry}"))
+    return lines
+
+
+def _answer_lines(inspection: Inspection) -> list[tuple[str, str]]:
+    lines = []
     if inspection.search is not None:
         lines.append(("answers", inspection.answers))
     if inspection.head is None:
@@ -72,15 +92,11 @@ def _lines(inspection: Inspection) -> list[tuple[str, str]]:
         lines.append(("not taken" if place == 0 else "", other.described("channels")))
     if len(inspection.alternatives) > len(shown):
         lines.append(("", f"… {len(inspection.alternatives) - len(shown)} more"))
-    if inspection.coverage is not None:
-        missing = inspection.coverage.missing
-        text = "every operator has a rule" if not missing else f"no rule for {', '.join(missing)}"
-        lines.append(("gradient", text))
-        if inspection.coverage.blocked:
-            lines.append(("", f"none passes {', '.join(inspection.coverage.blocked)}"))
-    if inspection.cuda is not None:
-        told = inspection.cuda.lines()
-        lines += [("cuda" if place == 0 else "", line) for place, line in enumerate(told)]
+    return lines
+
+
+def _metadata_lines(inspection: Inspection) -> list[tuple[str, str]]:
+    lines = []
     if inspection.masked is None:
         lines.append(("mask", "none"))
     else:

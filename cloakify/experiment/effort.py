@@ -148,9 +148,48 @@ class Thoroughness:
 # interval of a median of 500 goes from their 46th to their 54th percentile, of 64 from the 38th to
 # the 62nd. 1,000 queries are a fifth of Square's own.
 THOROUGHNESS = {
-    "quick": Thoroughness(10, 1, 10, True, 3, 4, 16, 64, 25, 16, 1, 30),
-    "standard": Thoroughness(30, 3, 25, True, 5, 20, 64, 128, 100, 64, 2, 60),
-    "thorough": Thoroughness(None, 9, None, False, None, None, None, None, 1000, 500, 3, 60),
+    "quick": Thoroughness(
+        steps=10,
+        targets=1,
+        targeted_steps=10,
+        by_slope=True,
+        onward=3,
+        extending_steps=4,
+        doubled_on=16,
+        checked=64,
+        checking_queries=25,
+        searched=16,
+        searching_targets=1,
+        searching_steps=30,
+    ),
+    "standard": Thoroughness(
+        steps=30,
+        targets=3,
+        targeted_steps=25,
+        by_slope=True,
+        onward=5,
+        extending_steps=20,
+        doubled_on=64,
+        checked=128,
+        checking_queries=100,
+        searched=64,
+        searching_targets=2,
+        searching_steps=60,
+    ),
+    "thorough": Thoroughness(
+        steps=None,
+        targets=9,
+        targeted_steps=None,
+        by_slope=False,
+        onward=None,
+        extending_steps=None,
+        doubled_on=None,
+        checked=None,
+        checking_queries=1000,
+        searched=500,
+        searching_targets=3,
+        searching_steps=60,
+    ),
 }
 
 

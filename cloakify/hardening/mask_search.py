@@ -115,19 +115,11 @@ def choose_mask(
             raise refusal(next(iter(curves.values()))[0], setting.masking.max_accuracy_drop)
     if setting.masking.score != AUTO:
         return choices[0]
-    effort = effort_of(setting)
-    compared = some_of(select, experiment.labels, effort.compared, setting.run.seed)
-    comparing = (
-        evaluation_attack(setting, stop_early=True, steps=effort.comparing_steps),
-        # A mask that only hides the gradient must not win over one that helps.
-        Square(queries=effort.comparing_queries, seed=setting.run.seed),
-    )
-    opening = evaluation_attack(setting, stop_early=False, steps=effort.comparing_steps)
     # What crafted the static samples is not needed before the next round.
     subject.let_go()
-    race = MaskRace(subject, engine, compared, opening, comparing)
+    race = _race(subject, engine, select, setting)
     best = race.run(choices, "comparing masks", progress)
-    for number in range(2, (setting.masking.rounds or effort.rounds) + 1):
+    for number in range(2, (setting.masking.rounds or effort_of(setting).rounds) + 1):
         again = f", round {number}"
         calibration = _answered(subject, engine, best, attack, calibration, again, progress)
         rankings = _ranked(LEARNING, calibration, again, progress)
@@ -139,6 +131,21 @@ def choose_mask(
             break
         best = race.run(choices, f"comparing, round {number}", progress)
     return best
+
+
+def _race(
+    subject: Subject, engine: Engine[Subject], select: Indices, setting: HardenSetting
+) -> MaskRace:
+    """Return what compares masks on some of the select split, under attack."""
+    effort, seed = effort_of(setting), setting.run.seed
+    compared = some_of(select, subject.first.labels, effort.compared, seed)
+    comparing = (
+        evaluation_attack(setting, stop_early=True, steps=effort.comparing_steps),
+        # A mask that only hides the gradient must not win over one that helps.
+        Square(queries=effort.comparing_queries, seed=seed),
+    )
+    opening = evaluation_attack(setting, stop_early=False, steps=effort.comparing_steps)
+    return MaskRace(subject, engine, compared, opening, comparing)
 
 
 def _ranked(

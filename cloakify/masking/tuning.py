@@ -45,9 +45,9 @@ BLIND, MOST_STEPS = 0.15, 3
 # A fall of accuracy under PGD that is more than the noise of a few hundred samples.
 COLLAPSE = 0.1
 
-# Beyond that, robustness is better given up by drawing the gates back in the end.
+# Of the weight of clean samples beside attacked ones. Where more would be needed, robustness is
+# better given up by drawing the gates back in the end.
 CLEAN_WEIGHT_RANGE = (0.0, 2.0)
-
 
 # (what to learn, the samples of the next step if there is one) -> what was learned, shard by shard
 Learn = Callable[[Lesson, Draw | None], Learned]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from cloakify.experiment.crafting import Crafting
 from cloakify.experiment.engines import Engines
 from cloakify.experiment.experiment import Experiment, Progress, open_experiment
 from cloakify.experiment.outputs import check_outputs
-from cloakify.experiment.preflight import preflight
+from cloakify.experiment.preflight import Preflight, preflight
 from cloakify.experiment.scope import all_let_go
 from cloakify.experiment.subject import SOURCE, Subject
 from cloakify.experiment.unchanged import Watched
@@ -125,19 +126,12 @@ def attack(
         archive.put("index", dataset.rows)
         if inside is not None:
             archive.put("tensor", np.array(classifier.entry.tensor))
-    notes = experiment.notes + engines.notes
-    if first_look.overruled:
-        notes += (
-            f"{first_look.overruled} of {first_look.count} clean samples get another answer from "
-            "the whole model than from its head, and both figures are of the head alone",
-        )
-    if first_look.hides_slopes and not isinstance(method, ApgdBpda):
-        notes += (
-            f"the model hides its slopes: for {in_percent(first_look.hidden, 0)} of the numbers a "
-            "function in it is level though it is not on either side, or bends where inputs may go "
-            "no further; --attack apgd-bpda goes through",
-        )
-    notes += tuple(warning.message for warning in doubts)
+    notes = (
+        *experiment.notes,
+        *engines.notes,
+        *_seen_first(first_look, method),
+        *(warning.message for warning in doubts),
+    )
     labels = None
     if target.independent:
         labels = (
@@ -146,6 +140,21 @@ def attack(
         )
     clean_figure, attacked_figure = map(accuracy_figure, right)
     return AttackResult(path, clean_figure, attacked_figure, notes, dataset.class_names, labels)
+
+
+def _seen_first(first_look: Preflight, method: Attack) -> Iterator[str]:
+    """Yield what the first look at the model's answers and slopes gives cause to say."""
+    if first_look.overruled:
+        yield (
+            f"{first_look.overruled} of {first_look.count} clean samples get another answer from "
+            "the whole model than from its head, and both figures are of the head alone"
+        )
+    if first_look.hides_slopes and not isinstance(method, ApgdBpda):
+        yield (
+            f"the model hides its slopes: for {in_percent(first_look.hidden, 0)} of the numbers a "
+            "function in it is level though it is not on either side, or bends where inputs may go "
+            "no further; --attack apgd-bpda goes through"
+        )
 
 
 def _doubts(experiment: Experiment, target: Target, method: Attack) -> list[EvaluationWarning]:
