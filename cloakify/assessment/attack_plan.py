@@ -119,7 +119,7 @@ def check_budgets(budgets: tuple[float, ...]) -> tuple[float, ...]:
         raise UsageError(f"--eps takes numbers above 0, not {shown or 'nothing'}")
     for one, other in pairwise(ordered):
         if one == other:
-            raise UsageError(f"--eps has {one:g} twice")
+            raise UsageError(f"--eps has {one:g} twice: give each budget once")
     return ordered
 
 
@@ -141,7 +141,7 @@ def chosen_attacks(setting: EvaluateSetting) -> list[Attack]:
             attacks.append(_by_effort(attack, setting))
     for place, attack in enumerate(attacks):
         if attack.name in [other.name for other in attacks[:place]]:
-            raise UsageError(f"--attack names {attack.name} twice")
+            raise UsageError(f"--attack names {attack.name} twice: name each attack once")
     stepping = any(each.gradient == "white-box" and not isinstance(each, Fgsm) for each in attacks)
     if setting.attack.steps is not None and not stepping:
         taken = ": it takes --queries" if attacks[-1].gradient == "gradient-free" else ""

@@ -68,7 +68,7 @@ def read_messages(path: Path) -> list[Message]:
             f"{shown(path)} can't be read as an Arrow file ({error}): copy or write it again"
         ) from None
     except OSError as error:
-        raise DataError(f"{shown(path)} can't be read ({error.strerror})") from None
+        raise DataError(f"{shown(path)} can't be read ({error.strerror}): check the file") from None
 
 
 def _walk(file: IO[bytes]) -> Iterator[Message]:

@@ -54,7 +54,8 @@ def read_names(option: str, num_classes: int, encoding: str | None = None) -> Na
         )
     if len(names) != num_classes:
         raise UsageError(
-            f"{where} has {len(names)} classes ({some(list(names))}), the model has {num_classes}"
+            f"{where} has {len(names)} classes ({some(list(names))}), the model has {num_classes}: "
+            "give as many, in its order"
         )
     return names
 

@@ -108,7 +108,7 @@ class ColumnRows(_InColumn, RowSource):
             raise DataError(f"{self.where(row)} holds empty values: fill or remove the row")
         numbers = np.asarray(numbers_of(values).to_numpy(zero_copy_only=False))
         if numbers.dtype.kind not in "biuf":
-            raise DataError(f"{self.where(row)} holds {values.type}, not numbers")
+            raise DataError(f"{self.where(row)} holds {values.type}, not numbers: mend the row")
         if self._length is not None and len(shape) == 1:
             return np.pad(numbers, (0, max(0, self._length - len(numbers))))
         return numbers.reshape(shape)

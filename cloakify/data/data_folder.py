@@ -206,7 +206,7 @@ def _json(file: Path) -> dict[str, Any]:
         with open(file, "rb") as opened:
             read = json_object(opened.read(_LARGEST))
     except OSError as error:
-        raise DataError(f"{shown(file)} can't be read ({error.strerror})") from None
+        raise DataError(f"{shown(file)} can't be read ({error.strerror}): check the file") from None
     if read is None:
         raise DataError(f"{shown(file)} is no JSON object: save the data set again")
     return read

@@ -158,7 +158,9 @@ class ImageFeed:
                 "pass --scale 255"
             )
         if spec.dtype.kind not in "fiu":
-            raise DataError(f"input {spec.name!r} takes {spec.dtype}, which no image gives")
+            raise DataError(
+                f"input {spec.name!r} takes {spec.dtype}, which no image gives: give arrays"
+            )
         # Where the model takes any size, the first image sets it for all.
         data = source.read(first)
         height, width = self._pixels(first, data).shape[:2]

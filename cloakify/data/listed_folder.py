@@ -72,9 +72,13 @@ def _checked(path: Path, file: Path, name: str) -> str:
         raise DataError(f"{shown(file)} has a row without a {_NAME}: fill it in")
     parts = Path(name).parts
     if os.path.isabs(name) or ".." in parts:
-        raise DataError(f"{shown(file)} lists {shown(name)}, which lies outside its folder")
+        raise DataError(
+            f"{shown(file)} lists {shown(name)}, which lies outside its folder: mend it"
+        )
     if not is_image(name):
-        raise DataError(f"{shown(file)} lists {shown(name)}, whose ending is no image's")
+        raise DataError(
+            f"{shown(file)} lists {shown(name)}, whose ending is no image's: remove the row"
+        )
     if not (path / name).is_file():
-        raise DataError(f"{shown(file)} lists {shown(name)}, which is not there")
+        raise DataError(f"{shown(file)} lists {shown(name)}, which is not there: remove the row")
     return "/".join(parts)

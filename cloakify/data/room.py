@@ -31,7 +31,7 @@ def place_in(folder: Path, place: str, source: str) -> Path:
     parts = place.split("/")
     if any(part in ("", ".", "..") or "\0" in part or "\\" in part for part in parts):
         raise DataError(
-            f"{source} holds a file called {shown(place)!r}, which is no name for a file"
+            f"{source} holds a file called {shown(place)!r}, which is no name for a file: rename it"
         )
     return folder.joinpath(*parts)
 

@@ -121,7 +121,7 @@ def _lists(path: Path, name: str, cells: Sequence[str], start: int, width: int |
     for row, (numbers, cell) in enumerate(zip(lists, cells, strict=True), start):
         where = f"{shown(path)} row {row} column {shown(name)!r}"
         if numbers is None:
-            raise DataError(f"{where} is {shown(cell)!r}, no list")
+            raise DataError(f"{where} is {shown(cell)!r}, no list: mend it")
         width = len(numbers) if width is None else width
         if len(numbers) != width:
             raise DataError(

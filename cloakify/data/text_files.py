@@ -90,7 +90,7 @@ def opened_text(
     except csv.Error as error:
         raise DataError(f"{shown(path)} is no CSV ({error}): mend it") from None
     except OSError as error:
-        raise DataError(f"{shown(path)} can't be read ({error.strerror})") from None
+        raise DataError(f"{shown(path)} can't be read ({error.strerror}): check the file") from None
 
 
 def lines_of(path: Path, file: TextIO) -> Iterator[str]:

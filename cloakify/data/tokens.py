@@ -260,7 +260,9 @@ def _config(path: Path) -> dict[str, Any]:
         with open(path, "rb") as file:
             read = json_object(file.read(_LARGEST))
     except OSError as error:
-        raise ModelError(f"{shown(path)} can't be read ({error.strerror})") from None
+        raise ModelError(
+            f"{shown(path)} can't be read ({error.strerror}): check the file"
+        ) from None
     if read is None:
         raise ModelError(f"{shown(path)} is no JSON object: mend the file")
     return read
@@ -288,4 +290,6 @@ def _library_errors(path: Path) -> Iterator[None]:
         if type(error) is not Exception and type(error).__name__ != "PanicException":
             raise
         reason = shown(one_line(error))
-        raise ModelError(f"{shown(path)} can't be used as a tokenizer ({reason})") from None
+        raise ModelError(
+            f"{shown(path)} can't be used as a tokenizer ({reason}): save the tokenizer again"
+        ) from None

@@ -165,12 +165,12 @@ def find_sidecar(model: Path, folder: Path, name: str) -> Path:
     named = Path(os.path.normpath(root / name))
     allowed = [root, *(_shared(root) if named.is_relative_to(root) else ())]
     if not any(sidecar.is_relative_to(place) for place in allowed):
-        raise ModelError(f"{said}, outside its folder")
+        raise ModelError(f"{said}, outside its folder; move them there")
     if os.path.isabs(name):
         # It would be taken for weights that were mapped here.
         raise ModelError(f"{said}, an absolute path; ONNX wants one below the model's folder")
     if not found:
-        raise ModelError(f"{said}, which is missing")
+        raise ModelError(f"{said}, which is missing; copy it there, too")
     return sidecar
 
 

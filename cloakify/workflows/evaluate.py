@@ -342,7 +342,7 @@ def _distinct(models: Sequence[str | os.PathLike[str]]) -> list[Path]:
         for other in paths[:place]:
             same = path.exists() and other.exists() and path.samefile(other)
             if path == other or same:
-                raise UsageError(f"{path} is given twice")
+                raise UsageError(f"{path} is given twice: give each model once")
     return paths
 
 
