@@ -126,7 +126,7 @@ def _copies(
     subject: Subject, engine: Engine[Subject], splits: Splits, progress: Progress
 ) -> list[EvaluationWarning]:
     """Look for near copies in the report split of what the mask was made or chosen with."""
-    if subject.first.inside is not None:
+    if subject.first.latent is not None:
         # Values inside the graph have no scale on which they would be near.
         return []
     used = np.concatenate([splits.fit, splits.select])

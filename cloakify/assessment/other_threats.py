@@ -84,7 +84,7 @@ class _View:
         """Return it for images with a box of pixels; ``None`` for anything else."""
         axis, threat = experiment.spec.channel_axis, experiment.threat
         boxed = np.isfinite(threat.lower).all() and experiment.setting.data.box == (0.0, 1.0)
-        plain = experiment.inside is None and axis is not None and experiment.spec.channels
+        plain = experiment.latent is None and axis is not None and experiment.spec.channels
         return cls(axis, threat) if plain and boxed and axis is not None else None
 
     def pixels(self, x: Array) -> Array:

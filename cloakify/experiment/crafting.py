@@ -28,11 +28,11 @@ class Crafting(Task[Subject]):
     def run(self, subject: Subject, batch: Batch, tell: Tell) -> Arrays:
         """See :meth:`Task.run`."""
         experiment, target = subject.first, subject.targets[SOURCE]
-        inside, clean = experiment.inside, floats(batch.x)
+        latent, clean = experiment.latent, floats(batch.x)
         attacked = self.attack.run(target, clean, batch.y, batch.index, experiment.threat)
         sides = (clean, attacked)
         made = {
-            "x": attacked if inside is None else inside.packing.tensor_of(attacked),
+            "x": attacked if latent is None else latent.packing.tensor_of(attacked),
             "right": np.stack([target.correct(side, batch.y) for side in sides]),
         }
         if target.independent:

@@ -47,7 +47,7 @@ SAME = 4
 class Experiment:
     """A classifier with data that fits it, on a device, under a threat model.
 
-    ``inside`` is there where samples are values of a tensor inside the graph, and ``perturbs`` says
+    ``latent`` is there where samples are values of a tensor inside the graph, and ``perturbs`` says
     what attacks perturb. ``batching`` is shared by all targets, of other models too. ``inputs`` is
     how samples become what the classifier takes: read once, when the data is opened.
     """
@@ -61,7 +61,7 @@ class Experiment:
     perturbs: str
     batching: BatchSize
     inputs: InputSettings
-    inside: LatentInput | None = None
+    latent: LatentInput | None = None
 
     def splits(self) -> Splits:
         """Deal the samples into fit, select and report; exact copies of others are left out.
@@ -130,12 +130,12 @@ class Experiment:
     @property
     def spec(self) -> InputSpec:
         """What samples are fed to: the data input, or the cut graph's."""
-        return self.classifier.spec if self.inside is None else self.inside.spec
+        return self.classifier.spec if self.latent is None else self.latent.spec
 
     def attacked(self, model: ModelProto | None = None) -> ModelProto:
         """Return the part of the classifier, or of an edit of it, that samples go through."""
         chosen = self.classifier.model if model is None else self.with_weights(model)
-        part = chosen if self.inside is None else self.inside.cut(chosen, self.classifier.scores)
+        part = chosen if self.latent is None else self.latent.cut(chosen, self.classifier.scores)
         return with_class_scores(part, self.classifier.search)
 
     def target(self, model: ModelProto | None = None, followed: Followed | None = None) -> Target:
@@ -163,7 +163,7 @@ class Experiment:
         DataError
             They can't be read, or not be paired with the samples.
         """
-        if self.inside is not None and not self.inside.holds_inputs:
+        if self.latent is not None and not self.latent.holds_inputs:
             raise UsageError(f"--attacked takes inputs, but attacks perturb {self.perturbs}")
         here = brought_here(path)
         assert isinstance(here, str | os.PathLike)
@@ -185,22 +185,22 @@ class Experiment:
             It is attacked at another tensor, or that has other values.
         """
         other = other.for_labels(self.labels, shown(os.fspath(self.dataset.path)))
-        if self.inside is None and other.is_plain:
+        if self.latent is None and other.is_plain:
             return replace(self, classifier=other)
         paths = f"{other.file.path} and {self.classifier.file.path}"
-        if self.inside is None or other.entry.kind != self.inside.entry.kind:
+        if self.latent is None or other.entry.kind != self.latent.entry.kind:
             raise UsageError(f"{paths} are attacked at different tensors: compare them apart")
-        inside = open_latent_input(
+        latent = open_latent_input(
             other.model, other.entry, other.scores, self.dataset, self.device, self.batch_size
         )
         some = self.dataset.inputs(np.arange(min(SAME, len(self.dataset))))
-        alike = inside.packing.sample_shape == self.inside.packing.sample_shape
-        if not alike or not np.array_equal(inside.pack(some), self.inside.pack(some)):
+        alike = latent.packing.sample_shape == self.latent.packing.sample_shape
+        if not alike or not np.array_equal(latent.pack(some), self.latent.pack(some)):
             raise UsageError(
-                f"{paths} turn the same ids into other values ({inside.entry}): "
+                f"{paths} turn the same ids into other values ({latent.entry}): "
                 "only models with one embedding can be attacked by the same samples"
             )
-        return replace(self, classifier=other, inside=inside)
+        return replace(self, classifier=other, latent=latent)
 
 
 def open_experiment(
@@ -247,18 +247,18 @@ def open_experiment(
     listed = setting.data.classes
     given = None if listed is None else read_names(listed, count, setting.data.encoding)
     dataset = dataset.for_classes(count, given, classifier.class_names)
-    inside = look_inside(classifier, dataset, setting, device)
+    latent = latent_input_of(classifier, dataset, setting, device)
     unit = 1.0
-    if inside is not None:
-        if inside.entry.kind == "embedding":
-            unit = root_mean_square(inside, dataset)
-        threat = inside.threat(setting, inputs.preprocessing, unit)
-        dataset = dataset.packed(inside.pack, inside.packing.sample_shape)
+    if latent is not None:
+        if latent.entry.kind == "embedding":
+            unit = root_mean_square(latent, dataset)
+        threat = latent.threat(setting, inputs.preprocessing, unit)
+        dataset = dataset.packed(latent.pack, latent.packing.sample_shape)
     labels = np.empty(0, np.int64) if dataset.labels is None else dataset.labels
     perturbs = described(classifier.entry, unit)
     batching = BatchSize(_batch_size(setting, dataset, device))
     experiment = Experiment(
-        classifier, dataset, labels, threat, device, setting, perturbs, batching, inputs, inside
+        classifier, dataset, labels, threat, device, setting, perturbs, batching, inputs, latent
     )
     return experiment if dataset.labels is not None else experiment.labelled(label(experiment))
 
@@ -297,7 +297,7 @@ def read_samples(
         )
 
 
-def look_inside(
+def latent_input_of(
     classifier: Classifier, dataset: Dataset, setting: Setting, device: Device
 ) -> LatentInput | None:
     """Return the tensor inside the graph that is attacked, or ``None`` where the input is.

@@ -215,8 +215,8 @@ def open_latent_input(
                         f"{entry} is {values.dtype}, not floats, and can't be attacked"
                     )
             parts = (part_of(entry.tensor, values, samples, axis), *beside)
-            inside = LatentInput(entry, Packing(parts), model, scores, device, batch_size)
-            return inside.checked(model, inputs)
+            latent = LatentInput(entry, Packing(parts), model, scores, device, batch_size)
+            return latent.checked(model, inputs)
         except ModelError as error:
             refusals.append(error)
     raise refusals[0]
@@ -229,7 +229,7 @@ def _apart(expected: NDArray[np.generic], found: NDArray[np.generic]) -> float:
     return float(np.abs(found.astype(np.float64) - right).max(initial=0.0)) / largest
 
 
-def root_mean_square(inside: LatentInput, dataset: Dataset) -> float:
+def root_mean_square(latent: LatentInput, dataset: Dataset) -> float:
     """Return the root mean square of the perturbed tensor over samples from all of the data.
 
     Raises
@@ -238,10 +238,10 @@ def root_mean_square(inside: LatentInput, dataset: Dataset) -> float:
         It is 0.
     """
     chosen = np.unique(np.linspace(0, len(dataset) - 1, min(MEASURED, len(dataset))).astype(int))
-    values = inside.tensor(dataset.inputs(chosen)).astype(np.float64)
+    values = latent.tensor(dataset.inputs(chosen)).astype(np.float64)
     size = float(np.sqrt(np.square(values).mean()))
     if not (size > 0 and np.isfinite(size)):
-        raise ModelError(f"{inside.entry} has a root mean square of {size:g}; ε has no unit there")
+        raise ModelError(f"{latent.entry} has a root mean square of {size:g}; ε has no unit there")
     return size
 
 

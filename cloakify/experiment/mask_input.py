@@ -34,14 +34,14 @@ class MaskInput:
 
         ``None`` where samples are values inside the graph: the cut takes nothing besides them.
         """
-        if self._experiment.inside is not None:
+        if self._experiment.latent is not None:
             return None
         return Followed(self._opened.sessions, self._constants(mask))
 
     def target(self, mask: Array) -> Target:
         """Return the classifier with a mask as a target of attacks."""
         experiment = self._experiment
-        if experiment.inside is not None:
+        if experiment.latent is not None:
             classifier = experiment.classifier
             return experiment.target(insert_mask(classifier.file.model, classifier.head, mask, {}))
         # As its constants change from call to call, there is one at a time.

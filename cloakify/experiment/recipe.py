@@ -18,7 +18,7 @@ from cloakify.data.unlabelled import Unlabelled
 from cloakify.data.zip_files import is_file, zip_at
 from cloakify.errors import DataError, ModelError, UsageError
 from cloakify.experiment.classifier import Classifier, open_classifier, open_source
-from cloakify.experiment.experiment import Experiment, look_inside, read_samples
+from cloakify.experiment.experiment import Experiment, latent_input_of, read_samples
 from cloakify.experiment.latent_input import LatentInput
 from cloakify.experiment.model_settings import InputSettings
 from cloakify.experiment.scope import brought_here, url_behind
@@ -226,10 +226,10 @@ class Recipe:
         dataset = _known(dataset, self.rows, self.labels, self.sha256)
         if setting.data.labels != "model":
             classifier = classifier.for_labels(self.labels, shown(data))
-        inside = self._inside(classifier, dataset, device, threads)
+        latent = self._latent(classifier, dataset, device, threads)
         return Experiment(
             classifier=classifier,
-            dataset=_packed(dataset, inside),
+            dataset=_packed(dataset, latent),
             labels=self.labels,
             threat=self.threat,
             device=device,
@@ -237,14 +237,14 @@ class Recipe:
             perturbs=self.perturbs,
             batching=BatchSize(self.batch_size),
             inputs=self.inputs,
-            inside=inside,
+            latent=latent,
         )
 
-    def _inside(
+    def _latent(
         self, classifier: Classifier, dataset: Dataset, device: Device, threads: int
     ) -> LatentInput | None:
         run = self.setting.replace(batch_size=self.batch_size, threads=threads)
-        return look_inside(classifier, dataset, run, device)
+        return latent_input_of(classifier, dataset, run, device)
 
     def _further(self, first: Experiment, places: Places, threads: int) -> Unlabelled | None:
         further = self.further
@@ -254,8 +254,8 @@ class Recipe:
         plain = self.setting.replace(labels="model", limit=None)
         more = read_samples(first.classifier, path, plain, self.inputs)
         more = _known(more, further.rows, further.labels, further.sha256)
-        inside = self._inside(first.classifier, more, first.device, threads)
-        return Unlabelled(first.dataset, _packed(more, inside), further.kept)
+        latent = self._latent(first.classifier, more, first.device, threads)
+        return Unlabelled(first.dataset, _packed(more, latent), further.kept)
 
     def _copies(self, first: Experiment, places: Places) -> Copies | None:
         if self.copies is None:
@@ -284,10 +284,10 @@ def _above(path: Path) -> Path:
     return root(path) if is_pattern(path) else path
 
 
-def _packed(dataset: Dataset, inside: LatentInput | None) -> Dataset:
-    if inside is None:
+def _packed(dataset: Dataset, latent: LatentInput | None) -> Dataset:
+    if latent is None:
         return dataset
-    return dataset.packed(inside.pack, inside.packing.sample_shape)
+    return dataset.packed(latent.pack, latent.packing.sample_shape)
 
 
 def place_for_all(path: Path) -> Path:

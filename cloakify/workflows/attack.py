@@ -110,8 +110,8 @@ def attack(
     right = np.empty((2, len(dataset)), bool)
     logits = np.empty((2, len(dataset) * target.independent, target.num_classes), np.float32)
     job = Job(Crafting(method), in_chunks(np.arange(len(dataset)), target.span))
-    inside = experiment.inside
-    shape = dataset.sample_shape if inside is None else inside.packing.tensor_shape
+    latent = experiment.latent
+    shape = dataset.sample_shape if latent is None else latent.packing.tensor_shape
     engine.begin([job])
     parts = engine.map(job, counted(progress, "attacking", job.work))
     with atomic_write(path) as file, NpzWriter(file) as archive:
@@ -124,7 +124,7 @@ def attack(
         watched.check()
         archive.put("y", experiment.labels)
         archive.put("index", dataset.rows)
-        if inside is not None:
+        if latent is not None:
             archive.put("tensor", np.array(classifier.entry.tensor))
     notes = (
         *experiment.notes,

@@ -52,8 +52,8 @@ def test_logits_and_gradient_of_packed_samples(text: TextModel, files: tuple[Pat
     ids, mask, types = (data[n][:5] for n in ("x", "attention_mask", "token_type_ids"))
     words = text.weights["table"][ids]
     np.testing.assert_allclose(target.logits(x), text.logits(words, ids, mask, types), atol=1e-4)
-    assert experiment.inside is not None
-    packing = experiment.inside.packing
+    assert experiment.latent is not None
+    packing = experiment.latent.packing
     np.testing.assert_allclose(packing.tensor_of(x), words, atol=1e-6)
 
     def loss(values: np.ndarray) -> np.ndarray:
