@@ -99,7 +99,13 @@ class Archive:
 
     @contextmanager
     def opened(self) -> Iterator[Reader]:
-        """Yield what reads bytes of members, as :meth:`read` does, with the file opened once."""
+        """Yield what reads bytes of members, as :meth:`read` does, with the file opened once.
+
+        Raises
+        ------
+        DataError
+            It can't be read.
+        """
         try:
             if self._begin is not None:
                 yield partial(self._read_at, self._store.file.fileno())

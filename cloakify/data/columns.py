@@ -265,7 +265,13 @@ class Column:
         return self._files.where_row(row)
 
     def value(self, row: int) -> Any:
-        """The pyarrow scalar in that row."""
+        """The pyarrow scalar in that row.
+
+        Raises
+        ------
+        DataError
+            The file holds fewer rows than it says, or is damaged.
+        """
         spans = self._files.spans
         span = spans.of(row)
         with self._lock:

@@ -184,7 +184,13 @@ class ImageFeed:
         )
 
     def load(self, rows: NDArray[np.int64]) -> NDArray[np.generic]:
-        """Decode these samples: ``[len(rows), …]`` in the model's layout, units and dtype."""
+        """Decode these samples: ``[len(rows), …]`` in the model's layout, units and dtype.
+
+        Raises
+        ------
+        DataError
+            One is damaged, or of another size where the model takes any.
+        """
         pixels = np.empty((len(rows), *self._size, self._layout.channels), np.float32)
 
         def decode(job: tuple[int, int, bytes]) -> None:

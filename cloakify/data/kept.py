@@ -32,7 +32,13 @@ class KeptRows:
         self.count = 0
 
     def add(self, rows: AnyArray, where: str) -> None:
-        """Keep a batch of rows."""
+        """Keep a batch of rows.
+
+        Raises
+        ------
+        DataError
+            They differ in shape or type from those before, or there is no room.
+        """
         kind = rows.shape[1:], rows.dtype
         self._kind = self._kind or kind
         if kind != self._kind:

@@ -66,11 +66,23 @@ class StoredArray:
     _fortran: bool = field(repr=False)
 
     def take(self, rows: NDArray[np.int64]) -> NDArray[np.generic]:
-        """Copy these rows into memory: ``[len(rows), …]``."""
+        """Copy these rows into memory: ``[len(rows), …]``.
+
+        Raises
+        ------
+        DataError
+            As :meth:`mapped`.
+        """
         return np.asarray(self.mapped())[rows]
 
     def mapped(self) -> NDArray[np.generic]:
-        """Return the array as it lies on disk: what is looked at is read."""
+        """Return the array as it lies on disk: what is looked at is read.
+
+        Raises
+        ------
+        DataError
+            The file is gone, or shorter than it was.
+        """
         if math.prod(self.shape) == 0:
             return np.empty(self.shape, self.dtype)
         try:

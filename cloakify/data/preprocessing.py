@@ -84,6 +84,11 @@ class Preprocessing:
         """Bounds ``lo`` and ``hi`` (data units) in model units; two float32 ``[channels]``.
 
         They are computed exactly as samples are, so that a pixel at a bound lies on it to the bit.
+
+        Raises
+        ------
+        UsageError
+            ``lo`` is not below ``hi``, or there are not as many means as channels.
         """
         if not lo < hi:
             raise UsageError(f"the data range must be ascending, not [{lo:g}, {hi:g}]")
@@ -107,6 +112,11 @@ class Preprocessing:
         -------
         NDArray
             float32, the shape of ``x``.
+
+        Raises
+        ------
+        TypeError
+            It holds neither uint8 nor floats.
         """
         if x.dtype == np.uint8:
             pixels = x.astype(np.float32) / np.float32(255)

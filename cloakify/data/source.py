@@ -80,7 +80,13 @@ class EncodedSource(Source):
 
     @abstractmethod
     def read(self, row: int) -> bytes:
-        """The image file's bytes. Safe to call from several threads."""
+        """The image file's bytes. Safe to call from several threads.
+
+        Raises
+        ------
+        DataError
+            They can't be read.
+        """
 
     def payloads(self, rows: NDArray[np.int64]) -> Iterator[tuple[str, bytes]]:
         # One by one: a list of them would take more than their array.
@@ -103,7 +109,13 @@ class RowSource(Source):
 
     @abstractmethod
     def take(self, rows: NDArray[np.int64]) -> NDArray[np.generic]:
-        """The rows as stored, a fresh ``[len(rows), …]``. Safe to call from several threads."""
+        """The rows as stored, a fresh ``[len(rows), …]``. Safe to call from several threads.
+
+        Raises
+        ------
+        DataError
+            They can't be read, or are not alike.
+        """
 
     def payloads(self, rows: NDArray[np.int64]) -> Iterator[tuple[str, bytes]]:
         row_bytes = self.dtype.itemsize * int(np.prod(self.sample_shape))

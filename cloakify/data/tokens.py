@@ -96,7 +96,13 @@ class Encoder:
 
     @cached_property
     def length(self) -> int:
-        """Tokens of every sample, padding included; reads all texts where nothing says it."""
+        """Tokens of every sample, padding included; reads all texts where nothing says it.
+
+        Raises
+        ------
+        DataError
+            A text has more tokens than any model takes, and nothing says where to cut it.
+        """
         (asked,) = self._specs[next(iter(self._specs))].sample_shape
         padding = self._padding
         if asked is not None:

@@ -42,7 +42,13 @@ class ResumingEngine(Engine[S]):
         self._begun: dict[int, _Rest[S]] = {}
 
     def results(self, job: Job[S], tell: Tell) -> Iterator[tuple[int, Arrays]]:
-        """See :meth:`Engine.results`; they come in the order of the chunks."""
+        """See :meth:`Engine.results`; they come in the order of the chunks.
+
+        Raises
+        ------
+        PartDone
+            There are several parts, and chunks are left to others.
+        """
         if not job.task.is_kept:
             yield from self._inner.results(job, tell)
             return
@@ -70,7 +76,13 @@ class ResumingEngine(Engine[S]):
         return self._inner.width
 
     def begin(self, jobs: Sequence[Job[S]]) -> None:
-        """Do this part of all jobs, where there are several parts."""
+        """Do this part of all jobs, where there are several parts.
+
+        Raises
+        ------
+        PartDone
+            There are several parts, and this one is done.
+        """
         dealt = [job for job in jobs if job.task.is_dealt and job.task.is_kept]
         if self._parts > 1 and dealt:
             raise PartDone(*self._do_part(dealt))
@@ -86,7 +98,13 @@ class ResumingEngine(Engine[S]):
             self._begun.pop(id(job), None)
 
     def finish(self) -> None:
-        """Leave the end to a run of all parts."""
+        """Leave the end to a run of all parts.
+
+        Raises
+        ------
+        PartDone
+            There are several parts.
+        """
         if self._parts > 1:
             raise PartDone(self._asked, self._asked)
         self._inner.finish()

@@ -182,7 +182,13 @@ def dead_parts(folder: Path) -> Iterator[Path]:
 
 @contextmanager
 def named(target: Path) -> Iterator[None]:
-    """Turn an error of the system into one line that names the file that was to be written."""
+    """Turn an error of the system into one line that names the file that was to be written.
+
+    Raises
+    ------
+    CloakifyError
+        An OSError was raised within.
+    """
     try:
         yield
     except OSError as error:

@@ -173,6 +173,11 @@ class Session:
         """Run the model and leave its outputs where they were computed.
 
         What one run returns can be fed to the next without a copy to the host.
+
+        Raises
+        ------
+        ModelError, OutOfMemoryError
+            As :meth:`run`.
         """
         wanted = self.outputs if outputs is None else outputs
         binding = self._session.io_binding()
@@ -202,7 +207,13 @@ class Session:
         return Stage("running it", self._size, fed, memory=self._allowed)
 
     def put(self, array: NDArray[np.generic]) -> ort.OrtValue:
-        """Return an array as a value on the session's device; on the CPU nothing is copied."""
+        """Return an array as a value on the session's device; on the CPU nothing is copied.
+
+        Raises
+        ------
+        OutOfMemoryError
+            The device's memory does not suffice.
+        """
         whole = np.ascontiguousarray(array)
         try:
             return ort.OrtValue.ortvalue_from_numpy(whole, self.device.kind, self.device.index)

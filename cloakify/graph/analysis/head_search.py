@@ -113,6 +113,11 @@ def find_head_in(
     """As :func:`find_head`, in a graph that was imported from the model already.
 
     What is known of its constants and of its answers need not be looked for again.
+
+    Raises
+    ------
+    HeadError
+        As :func:`find_head`.
     """
     answers = answers_in(graph) if answers is None else answers
     hidden = _functions_with_layers(model)

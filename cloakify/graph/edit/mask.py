@@ -256,7 +256,13 @@ def _reading_nodes(
 
 
 def features_type(model: ModelProto, head: Head) -> int:
-    """Return the features' element type: that of the weights, by the operators' definitions."""
+    """Return the features' element type: that of the weights, by the operators' definitions.
+
+    Raises
+    ------
+    HeadError
+        A mask can't be multiplied into that type: it is none of floats.
+    """
     model = exposing(model, [name for name in (head.features, head.weight) if name])
     if not head.weight:
         # What DynamicQuantizeLinear takes, and a pipeline's last step, unless it says otherwise.
