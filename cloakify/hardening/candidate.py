@@ -85,7 +85,10 @@ def check_both(experiment: Experiment, hardened: ModelProto) -> None:
 
 
 def refuse(experiment: Experiment, faults: list[str]) -> None:
-    """Raise ModelError if there are faults."""
+    """Raise ModelError if there are faults in the proof that nothing else was changed."""
     if faults:
         path = experiment.classifier.file.path
-        raise ModelError(f"{path}: the mask can't be put in: {faults[0]}")
+        raise ModelError(
+            f"{path}: it can't be proven that nothing else was changed ({faults[0]}); no file was "
+            "written"
+        )
