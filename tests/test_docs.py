@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from cloakify.cli.main import cli
 from tests.test_layering import ORDER
 
 ROOT = Path(__file__).parents[1]
@@ -32,6 +33,34 @@ def test_files_that_are_named_exist(document: Path) -> None:
     for name in re.findall(named, document.read_text()):
         places = [ROOT / name, ROOT / "cloakify" / name, document.parent / name]
         assert any(place.exists() for place in places), name
+
+
+def options_of_scripts() -> set[str]:
+    """Return the options that scripts of the repository declare."""
+    scripts = [*ROOT.glob("tests/**/*.py"), *ROOT.glob("sample_models/*.py")]
+    return {name for path in scripts for name in re.findall(r'"(--[a-z0-9-]+)"', path.read_text())}
+
+
+@pytest.mark.parametrize(
+    "document",
+    [path for path in DOCUMENTS if path.name != "CHANGELOG.md"],
+    ids=lambda path: str(path.relative_to(ROOT)),
+)
+def test_options_that_are_named_exist(document: Path) -> None:
+    """Those of a command are the verb's; others any verb's, or those of a script."""
+    verbs = {
+        name: {"--help", *(each for param in verb.params for each in param.opts)}
+        | {each for param in verb.params for each in param.secondary_opts}
+        for name, verb in cli.commands.items()
+    }
+    every = set().union(*verbs.values(), options_of_scripts())
+    text = document.read_text()
+    for code in re.findall(r"^```\n(.*?)^```|`([^`]+)`", text, re.M | re.S):
+        for line in re.split(r"\n|&&", "".join(code)):
+            verb = re.match(r" *cloakify (\w+)", line)
+            known = verbs.get(verb[1], every) if verb else every
+            for option in re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", line):
+                assert option in known, f"{line.strip()}: {option}"
 
 
 def test_tables_are_those_of_the_measurements() -> None:
