@@ -34,7 +34,7 @@ from cloakify.hardening.transformed_answers import (
 )
 from cloakify.masking.linear_head import LinearHead, read_head
 from cloakify.numeric.arrays import Array, Doubles, as_rows, floats
-from cloakify.onnxfile import FLOATS, values_of
+from cloakify.onnxfile import FLOATS, HALVES, values_of
 from cloakify.printable import in_percent
 from cloakify.runtime import Device
 
@@ -324,7 +324,6 @@ def arithmetic_of(model: ModelProto) -> str:
     kinds = {node.op_type for node in model.graph.node}
     if any(part in kind for kind in kinds for part in ("uantize", "QLinear", "Integer", "NBits")):
         return "quantised numbers"
-    half = {TensorProto.FLOAT16, TensorProto.BFLOAT16}
-    if any(tensor.data_type in half for tensor in model.graph.initializer):
+    if any(tensor.data_type in HALVES for tensor in model.graph.initializer):
         return "floats of 16 bits"
     return "floats of 32 bits"

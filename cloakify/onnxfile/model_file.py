@@ -41,10 +41,9 @@ _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 FEW_INTEGERS = 1 << 12
 INTEGERS = frozenset({TensorProto.INT64, TensorProto.INT32, TensorProto.BOOL})
 
-# Element types of real numbers.
-FLOATS = frozenset(
-    {TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16}
-)
+# Element types of real numbers, and of those of 16 bits.
+HALVES = frozenset({TensorProto.FLOAT16, TensorProto.BFLOAT16})
+FLOATS = HALVES | {TensorProto.FLOAT, TensorProto.DOUBLE}
 
 
 State = tuple[int, ...]

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import ModelProto, TensorProto
+from onnx import ModelProto
 
 from cloakify.errors import ModelError, UsageError
 from cloakify.graph.analysis.ending import Ending
@@ -21,7 +21,7 @@ from cloakify.graph.analysis.gate_sites import GateSite, choose_sites, find_gate
 from cloakify.graph.edit.fold import fold_gates, recover_gates
 from cloakify.graph.edit.gates import gates_digest, has_gates, insert_gates, read_gates
 from cloakify.graph.edit.taps import tap
-from cloakify.onnxfile import OnnxFile, read_metadata
+from cloakify.onnxfile import HALVES, OnnxFile, read_metadata
 from cloakify.runtime import Device, Session
 from cloakify.verification.mask_edit import (
     CLAIMS,
@@ -39,8 +39,6 @@ HALF_TOLERANCE = 2e-2
 SHIFTS = "shifts"
 # And the claim that samples without labels were tuned on as well, by their digest.
 UNLABELLED = "unlabelled.sha256"
-
-_HALF = {TensorProto.FLOAT16, TensorProto.BFLOAT16}
 
 
 def is_tuned(model: ModelProto) -> bool:
@@ -216,7 +214,7 @@ def gate_runtime_faults(
         # Not every layer's gates can be folded; those that stand in the graph need no such proof.
         return faults
     found = logits(hardened)
-    half = any(site.element_type in _HALF for site in sites)
+    half = any(site.element_type in HALVES for site in sites)
     allowed = (HALF_TOLERANCE if half else TOLERANCE) * magnitude(expected)
     difference = largest_difference(found, expected)
     if not difference <= allowed:
