@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from cloakify.attacks import Apgd, ApgdDlr, ApgdT, FabT, Fgsm, MiFgsm, Pgd, Square, Target
+from cloakify.attacks.registry import NAMES
 from cloakify.onnxfile import open_model
 from tests.support.classifiers import target_of, threat_of
 
@@ -35,6 +36,8 @@ EPS = {
     ("robust", "linf"): 14 / 255,
     ("robust", "l2"): 1.2,
 }
+# Tested by themselves: the latter is others in turn.
+APART = {"apgd-bpda", "autoattack"}
 each_model = pytest.mark.parametrize(("name", "norm"), EPS, ids=lambda part: part)
 
 
@@ -49,6 +52,10 @@ def samples(name: str, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         index = np.arange(0, 2000, 2000 // count)[:count]
         x, y = arrays["x"][index], arrays["y"][index]
     return x.reshape(count, *opened(name, 8).spec.sample_shape), y, index
+
+
+def test_every_attack_is_tried() -> None:
+    assert sorted([attack.name for attack in ATTACKS]) == sorted({*NAMES} - APART)
 
 
 @each_model
