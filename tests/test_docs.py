@@ -6,9 +6,11 @@ import re
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from cloakify.cli.main import cli
+from cloakify.report import HardenReport
 from tests.test_layering import ORDER
 
 ROOT = Path(__file__).parents[1]
@@ -79,6 +81,14 @@ def test_hooks_run_what_ci_runs() -> None:
     # What follows the installation.
     last = max(number for number, line in enumerate(script) if line.startswith("pip install"))
     assert hooks == script[last + 1 :]
+
+
+def test_parts_of_a_report_are_those_there_are() -> None:
+    text = (ROOT / "cloakify" / "README.md").read_text()
+    section = text[text.index("## What a report holds") :]
+    named = re.findall(r"`(\w+)`", "".join(re.findall(r"^\| (.*?) \|", section, re.M)))
+    fields = {field.name for field in msgspec.structs.fields(HardenReport)}
+    assert sorted(named) == sorted(fields - {"schema_version", "cloakify_version"})
 
 
 def test_layers_are_those_that_are_held() -> None:
