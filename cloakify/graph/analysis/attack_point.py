@@ -23,7 +23,7 @@ from cloakify.errors import ModelError, UsageError
 from cloakify.graph.analysis.inputs import InputSpec, data_inputs, input_spec, only_one
 from cloakify.graph.analysis.sample_axis import sample_axes
 from cloakify.graph.model.constants import Constants
-from cloakify.graph.model.dataflow import values_read
+from cloakify.graph.model.dataflow import SIZES, values_read
 from cloakify.graph.model.imported import import_graph, infer_shapes
 from cloakify.graph.model.weights import set_weights_aside
 from cloakify.onnxfile import FLOATS
@@ -36,7 +36,6 @@ _LOOKUPS = {"Gather": (0, 1), "GatherND": (0, 1), "EmbedLayerNormalization": (2,
 _CASTS = {"Cast", "DequantizeLinear"}
 # Whole numbers that count or find others: what they choose is not what the ids stand for.
 _OTHER_NUMBERS = ("CumSum", "Reduce", "Arg", "NonZero", "Range", "TopK")
-_SHAPES = {"Shape", "Size"}
 # Inputs of these names hold ids too, but not the tokens'.
 _BESIDE = ("type", "segment", "position", "mask")
 
@@ -175,7 +174,7 @@ def _inside(
     met: list[str] = []
     for node in model.graph.node:
         read = [name for name in values_read(node) if name in derived]
-        if not read or node.op_type in _SHAPES:
+        if not read or node.op_type in SIZES:
             continue
         for tensor in filter(None, node.output):
             kind = known.get(tensor, TensorProto.FLOAT)

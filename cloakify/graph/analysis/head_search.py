@@ -25,7 +25,7 @@ from cloakify.graph.analysis.score_path import ScorePaths
 from cloakify.graph.analysis.task import nodes_behind
 from cloakify.graph.model.branches import write_out_branches
 from cloakify.graph.model.constants import Constants
-from cloakify.graph.model.dataflow import leading_to
+from cloakify.graph.model.dataflow import SIZES, leading_to
 from cloakify.graph.model.names import called, name_of
 from cloakify.graph.model.shapes import import_with_shapes
 
@@ -38,8 +38,6 @@ _RECURRENT = {"GRU", "LSTM", "RNN"}
 _FUSED = {"FusedConv", "FusedGemm"}
 # Layers whose features are no floats, but where the node that quantises them is the head's.
 _QUANTISED = {"ConvInteger", "MatMulInteger", "QGemm", "QLinearConv", "QLinearMatMul"}
-# What tells the size of a value, whatever layer made it.
-_SIZES = {"Shape", "Size"}
 # Answers that are looked at one by one.
 _MOST_TASKS = 8
 # What makes of two computed values another that is no score of either (gated units).
@@ -121,14 +119,9 @@ def find_head_in(
     """
     answers = answers_in(graph) if answers is None else answers
     hidden = _functions_with_layers(model)
-    # In file order; the last one is the nearest to the outputs.
     constants = constants or Constants(graph)
     paths = ScorePaths(graph, constants)
-    found = [
-        (node, head)
-        for node in reversed(graph.nodes)
-        if (head := as_head(node, constants, paths)) is not None
-    ]
+    found = _layers_in(graph, constants, paths)
     layers = [head for _, head in found]
     if not layers:
         if hidden:
@@ -167,6 +160,17 @@ def find_head_in(
     return HeadSearch(taken, tuple(head for head in layers if head.linear not in own))
 
 
+def _layers_in(
+    graph: gs.Graph, constants: Constants, paths: ScorePaths
+) -> list[tuple[gs.Node, Head]]:
+    """List the nodes that read a linear layer's features, from the last in file order on.
+
+    That one is the nearest to the outputs.
+    """
+    heads = ((node, as_head(node, constants, paths)) for node in reversed(graph.nodes))
+    return [(node, head) for node, head in heads if head is not None]
+
+
 def features_before(graph: gs.Graph, scores: gs.Tensor) -> tuple[str, ...]:
     """Return what the linear layers take that are met first on the way back from scores, by name.
 
@@ -174,11 +178,7 @@ def features_before(graph: gs.Graph, scores: gs.Tensor) -> tuple[str, ...]:
     """
     constants = Constants(graph)
     paths = ScorePaths(graph, constants)
-    layers = [
-        head
-        for node in reversed(graph.nodes)
-        if (head := as_head(node, constants, paths)) is not None
-    ]
+    layers = [head for _, head in _layers_in(graph, constants, paths)]
     try:
         met = _met(graph, [scores], layers, set())
     except HeadError:
@@ -263,7 +263,7 @@ def _met(
             met[head.linear] = head
             continue
         for node in tensor.inputs:
-            if node.op in _SIZES:
+            if node.op in SIZES:
                 continue
             if (node.domain or "", node.op) in hidden:
                 raise HeadError(_IN_FUNCTION.format(node.op))

@@ -12,12 +12,12 @@ import math
 import onnx_graphsurgeon as gs
 
 from cloakify.graph.model.constants import constant_integers
+from cloakify.graph.model.dataflow import SIZES
 
 Sizes = list[int | str | None]
 
 # What leaves values what and where they are.
 SAME = {"Identity", "Dropout"}
-_SIZES = {"Shape", "Size"}
 # What gives values another shape.
 MOVES = {"Flatten", "Reshape", "Squeeze", *SAME}
 _RESHAPES = {"Flatten", "Reshape", "Squeeze", "GatherND"}
@@ -172,7 +172,7 @@ def _inside(axes: list[int] | None, rank: int) -> list[int] | None:
 
 def only_reader(tensor: gs.Tensor) -> gs.Node | None:
     """Return the node that alone reads a tensor, but for its size, and has one output."""
-    readers = [node for node in tensor.outputs if node.op not in _SIZES]
+    readers = [node for node in tensor.outputs if node.op not in SIZES]
     return readers[0] if len(readers) == 1 and len(readers[0].outputs) == 1 else None
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 import onnx_graphsurgeon as gs
 from onnx import TensorProto
 
-from cloakify.graph.model.dataflow import leading_to, values_made
+from cloakify.graph.model.dataflow import SIZES, leading_to, values_made
 from cloakify.onnxfile import FLOATS
 
 # Steps. Comparisons are steps as well, but what they choose between may have gradients, as in a
@@ -22,7 +22,6 @@ _COMPARISONS = {"Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual"}
 _LOGIC = {"And", "Not", "Or", "Xor"}
 _LAYERS = {"Conv", "Gather", "Gemm", "MatMul"}
 _JOINS = {"Add", "Concat", "Sub", "Sum"}
-_SIZES = {"Shape", "Size"}
 
 
 def blocked_at(graph: gs.Graph, source: gs.Tensor, logits: gs.Tensor) -> list[gs.Node]:
@@ -89,7 +88,7 @@ def _ends(node: gs.Node, inputs: Sequence[str], smooth: set[str], chosen: set[st
 
 def _passes_values(node: gs.Node) -> bool:
     """Tell whether anything but sizes is read of a node's input."""
-    return node.op not in _SIZES
+    return node.op not in SIZES
 
 
 def _any(tensors: Iterable[str], among: set[str]) -> bool:

@@ -12,7 +12,7 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from onnx import ModelProto, NodeProto
 
 from cloakify.errors import UnsupportedOperatorError
-from cloakify.graph.model.dataflow import reached_from
+from cloakify.graph.model.dataflow import SIZES, reached_from
 from cloakify.graph.model.rewrite import given
 from cloakify.onnxfile.domains import is_standard
 
@@ -81,7 +81,7 @@ def shaped_by_values(nodes: Sequence[NodeProto], sources: Iterable[str]) -> list
 
 def passes_values(node: NodeProto) -> bool:
     """Tell whether anything but sizes is read of a node's input."""
-    return bool(node.domain) or node.op_type not in ("Shape", "Size")
+    return bool(node.domain) or node.op_type not in SIZES
 
 
 def _is_shaped_by(node: NodeProto, moving: Container[str]) -> bool:

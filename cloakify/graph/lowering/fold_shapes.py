@@ -18,7 +18,7 @@ from cloakify.errors import UnsupportedOperatorError
 from cloakify.graph.lowering.data_dependent_shapes import refuse_moving_shapes
 from cloakify.graph.lowering.run_once import run_once
 from cloakify.graph.lowering.state import Lowering
-from cloakify.graph.model.dataflow import values_read
+from cloakify.graph.model.dataflow import SIZES, values_read
 from cloakify.graph.model.imported import infer_shapes
 from cloakify.graph.model.weights import Weights, drop_inputs
 
@@ -77,7 +77,7 @@ def fold_constants(lowering: Lowering) -> bool:
     to_run: list[NodeProto] = []
     rest: list[NodeProto] = []
     for node in model.graph.node:
-        shape_of = node.input[0] if node.op_type in ("Shape", "Size") and not node.domain else None
+        shape_of = node.input[0] if node.op_type in SIZES and not node.domain else None
         if shape_of is not None and shape_of in shapes:
             folded[node.output[0]] = _shape_constant(node, shapes[shape_of])
             static.add(node.output[0])

@@ -16,6 +16,9 @@ from onnx import NodeProto
 
 Node = TypeVar("Node", NodeProto, gs.Node)
 
+SIZES = ("Shape", "Size")
+"""Operators that read of a value its size alone."""
+
 
 @dataclass(frozen=True)
 class Flow(Generic[Node]):
