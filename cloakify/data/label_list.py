@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
@@ -57,12 +57,15 @@ class LabelList:
         What the labels stand for, where the file says it.
     names
         Of the samples; ``None`` where the labels are in the samples' order.
+    is_text
+        Whether the file is one of text.
     """
 
     path: Path
     labels: Labels
     class_names: tuple[str, ...] | None = None
     names: Sequence[str] | None = None
+    is_text: bool = False
 
     def give(self, source: Source) -> None:
         """Label a source.
@@ -85,6 +88,7 @@ class LabelList:
             note = f"{shown(self.path)} labels the samples as they sort, from {first} to {last}"
             source.notes = (*source.notes, note)
         source.labels, source.class_names = self.labels[rows], self.class_names
+        source.is_text |= self.is_text
 
 
 def read_label_list(path: Path, encoding: str | None = None) -> LabelList:
@@ -106,6 +110,10 @@ def read_label_list(path: Path, encoding: str | None = None) -> LabelList:
         return LabelList(path, *_of_array(path))
     if is_idx(path):
         return LabelList(path, *labels_in(read_idx(path)))
+    return replace(_of_text(path, encoding), is_text=True)
+
+
+def _of_text(path: Path, encoding: str | None) -> LabelList:
     kind = unpacked_ending(path.name)
     if kind in PLAIN_TABLES:
         return _of_rows(path, iter_rows(path, encoding))

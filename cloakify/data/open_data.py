@@ -28,6 +28,7 @@ from cloakify.data.yielded import Indexed, read_yielded
 from cloakify.data.zip_files import file_at, is_file
 from cloakify.errors import DataError, UsageError
 from cloakify.graph.analysis.inputs import InputSpec
+from cloakify.settings.forms import TEXT_FILES, TOKENS
 from cloakify.settings.programs import split_program
 
 PLAIN_FIT = ImageFit()
@@ -125,13 +126,14 @@ def open_data(
     if limit is not None:
         rows = subset(len(source), source.labels, limit, seed)
     feeds: dict[str, Feed]
-    notes = source.notes
+    notes, forms = source.notes, frozenset({TOKENS})
     if isinstance(source, TextSource):
         feeds = _token_feeds(source, (spec, *others), ids, tokenizer)
     else:
         beside = _other_feeds(source, others, preprocessing)
         feed = _feed(source, spec, preprocessing, fit, box, first=int(rows[0]))
         feeds = {spec.name: feed, **beside}
+        forms = forms if ids else feed.forms
         if isinstance(feed, RowFeed):
             notes += feed.notes
         else:
@@ -143,6 +145,7 @@ def open_data(
         class_names=source.class_names,
         rows=rows,
         notes=notes,
+        forms=forms | {TEXT_FILES} if source.is_text else forms,
         _source=source,
         _feed=feeds[spec.name],
         _inputs=feeds,

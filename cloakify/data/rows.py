@@ -22,6 +22,7 @@ from cloakify.data.source import RowSource
 from cloakify.errors import DataError
 from cloakify.graph.analysis.inputs import InputSpec
 from cloakify.numeric.arrays import as_rows
+from cloakify.settings.forms import COLOURS, NUMBERS, PIXELS
 
 # Of images, with alpha.
 _MOST_CHANNELS = 4
@@ -134,7 +135,8 @@ class RowFeed:
         self._layout = match_layout(source.sample_shape, spec, where)
         self.notes: tuple[str, ...] = ()
         self._pixels: Preprocessing | None = None
-        self._turned = bgr and spec.channels != 1 and spec.channel_axis is not None
+        self._has_colours = spec.channels != 1 and spec.channel_axis is not None
+        self._turned = bgr and self._has_colours
         of_bytes = source.dtype == np.uint8 and spec.dtype.kind == "f"
         if images and of_bytes and _are_images(source, spec):
             _check_range(source, where)
@@ -152,6 +154,13 @@ class RowFeed:
         if self._pixels is not None:
             preprocessing.check_channels(1 if axis is None else self.sample_shape[axis - 1])
         self._bounds = None if box is None else self._box(preprocessing, box)
+
+    @property
+    def forms(self) -> frozenset[str]:
+        """Of :mod:`cloakify.settings.forms`."""
+        if self._pixels is None:
+            return frozenset({NUMBERS})
+        return frozenset({PIXELS, COLOURS} if self._has_colours else {PIXELS})
 
     def load(self, rows: NDArray[np.int64]) -> NDArray[np.generic]:
         """Read these samples: ``[len(rows), …]`` in the model's layout and dtype."""
