@@ -19,7 +19,7 @@ from cloakify.data.listing import entries, is_folder
 from cloakify.data.naming import shown, some
 from cloakify.data.split_names import one_split, preferred, split_note
 from cloakify.errors import DataError
-from cloakify.settings.endings import SHARDS, TEXT_TABLES, ending, is_image
+from cloakify.settings.endings import COLUMNS, SHARDS, TEXT_TABLES, ending, is_image
 
 TABLES = (*TEXT_TABLES, ".npz")
 """Endings of files of rows, which a folder may hold beside nothing else."""
@@ -31,6 +31,17 @@ _LARGEST = 1 << 24
 _DEEPEST = 3
 # A folder of more folders is one of classes.
 _MOST_FOLDERS = 100
+
+
+def is_of_samples(name: str) -> bool:
+    """Tell whether a file is called as one that holds samples, and is no image."""
+    file = name.rpartition("/")[2]
+    return (
+        file == "x.npy"
+        or is_cifar(file)
+        or is_idx_images(file)
+        or ending(file) in (*COLUMNS, *TABLES)
+    )
 
 
 @dataclass(frozen=True)

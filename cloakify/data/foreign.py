@@ -102,8 +102,8 @@ _ENDINGS: dict[str, tuple[str, str]] = {
 START = 16
 """Bytes of a file that are looked at."""
 
-# Endings of notes that lie beside anything.
-_ANYWHERE = (".txt", ".data", ".dat", ".json")
+ANYWHERE = (".txt", ".data", ".dat", ".json")
+"""Endings of notes that lie beside anything."""
 
 
 def described(path: Path) -> tuple[str, str] | None:
@@ -173,7 +173,7 @@ def not_read(path: Path) -> DataError:
 def no_list(path: Path) -> DataError | None:
     """Return the error for a file that is no list of labels; ``None`` where it may be one."""
     kind = path.suffix.lower()
-    if kind in (*_ANYWHERE, *COMPRESSED, *PLAIN_TABLES):
+    if kind in (*ANYWHERE, *COMPRESSED, *PLAIN_TABLES):
         return None
     if kind in COLUMNS:
         return DataError(f"{shown(path)} is no list of labels that is read: save it as .csv")
@@ -206,6 +206,6 @@ def instead_of_images(folder: Path, names: list[str]) -> str:
     for name in names:
         path = folder / name
         known = described(path) if path.is_file() else None
-        if known is not None and path.suffix.lower() not in _ANYWHERE:
+        if known is not None and path.suffix.lower() not in ANYWHERE:
             return f"; {shown(name)} is {known[0]}: {known[1]}"
     return ""
