@@ -11,6 +11,7 @@ import numpy as np
 from cloakify.data.dataset import Dataset, Feed
 from cloakify.data.fitting import ImageFit
 from cloakify.data.images import ImageFeed
+from cloakify.data.in_memory import is_frame, open_frame
 from cloakify.data.joined import JoinedSource
 from cloakify.data.label_list import read_label_list
 from cloakify.data.naming import shown, some
@@ -37,7 +38,10 @@ PLAIN_FIT = ImageFit()
 _LOOKED_AT = 16
 
 Samples = str | os.PathLike[str] | Iterable[object] | Indexed
-"""Where samples are, or what yields them: pairs (x, y), or ONNX Runtime's calibration readers."""
+"""Where samples are, or what yields them: pairs (x, y), or ONNX Runtime's calibration readers.
+
+Or all of them at once: a pair of arrays (x, y), a mapping of arrays, a DataFrame.
+"""
 
 
 def place_of(data: Samples) -> Path:
@@ -159,7 +163,11 @@ def _open(
     is_path = isinstance(data, str | os.PathLike)
     if is_path and split_program(path) is None:
         return open_source(path, request)
-    source = read_yielded(load(path) if is_path else data, path, request, spec, others)
+    given = load(path) if is_path else data
+    if is_frame(given):
+        source = open_frame(given, shown(path), lambda file: open_source(file, request))
+    else:
+        source = read_yielded(given, path, request, spec, others)
     if is_path:
         ran = f"{shown(path)} was run, and yielded {len(source)} samples"
         source.notes = (*source.notes, ran)
