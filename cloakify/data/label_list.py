@@ -284,9 +284,10 @@ def _rows_by_name(path: Path, listed: Sequence[str], source: Source) -> Indices:
             return places
         lacking = min(lacking, np.flatnonzero(places < 0), key=len)
     missing = Renamed(len(lacking), lambda place: own[int(lacking[place])])
+    others = "; is it the list of other samples, as of another split?" * (len(lacking) == len(own))
     raise DataError(
         f"{shown(path)} has no label for {len(missing)} of {len(own)} samples ({some(missing)}); "
-        f"it names {some(listed)}"
+        f"it names {some(listed)}{others}"
     )
 
 

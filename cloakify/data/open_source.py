@@ -118,7 +118,7 @@ def _open_matching(path: Path, request: Request) -> Source:
 def _open_folder(path: Path, request: Request) -> Source:
     if (path / "x.npy").is_file():
         return open_arrays(path, request)
-    found = find_data(path)
+    found = find_data(path, labelled=request.labelled)
     if found.files:
         source = _open_files(path, found.files, request)
     else:

@@ -27,8 +27,11 @@ from cloakify.settings.forms import COLOURS, NUMBERS, PIXELS
 # Of images, with alpha.
 _MOST_CHANNELS = 4
 
-# Rows that are looked at to tell what range bytes have.
-_LOOKED_AT = 256
+# Rows that are looked at to tell what range bytes have, and of others, which are larger.
+_LOOKED_AT, _ASKED = 256, 16
+
+# Of pixels' range: less than that hardly any image has, and pixels in [0, 1] where 255 is white do.
+_NARROW = 0.01
 
 
 @dataclass(frozen=True)
@@ -154,6 +157,8 @@ class RowFeed:
         if self._pixels is not None:
             preprocessing.check_channels(1 if axis is None else self.sample_shape[axis - 1])
         self._bounds = None if box is None else self._box(preprocessing, box)
+        if self._bounds is not None and self._pixels is None and self._channel_axis is not None:
+            self.notes = _narrow(source, where, *self._bounds)
 
     @property
     def forms(self) -> frozenset[str]:
@@ -212,13 +217,28 @@ def _check_range(source: RowSource, where: str) -> None:
         )
 
 
+def _narrow(
+    source: RowSource, where: str, low: NDArray[np.float32], high: NDArray[np.float32]
+) -> tuple[str, ...]:
+    """Say that images take up next to nothing of the range that the model takes."""
+    first = source.take(np.arange(min(len(source), _ASKED)))
+    least, most = float(first.min()), float(first.max())
+    lowest, highest = float(low.min()), float(high.max())
+    if not most - least < _NARROW * (highest - lowest):
+        return ()
+    return (
+        f"{where}: the first {len(first)} samples hold values from {least:.4g} to {most:.4g} "
+        f"alone, and by its preprocessing the model takes {lowest:.4g} to {highest:.4g}",
+    )
+
+
 def _check_dtype(stored: np.dtype[np.generic], spec: InputSpec, where: str) -> None:
     """Let floats become other floats, whole numbers other ones, and nothing else change kind."""
     kinds = {stored.kind, spec.dtype.kind}
     if kinds == {"f"} or kinds <= {"i", "u"} or stored == spec.dtype:
         return
     hint = f"store x as {spec.dtype}"
-    if stored == np.uint8 and spec.dtype.kind == "f":
+    if stored.kind in "iu" and spec.dtype.kind == "f" and spec.channel_axis is not None:
         hint += ", preprocessed as the model takes it (x / 255 for a model that takes 0–1)"
     raise DataError(f"{where} holds {stored} but input {spec.name!r} takes {spec.dtype}: {hint}")
 
