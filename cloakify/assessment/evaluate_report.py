@@ -143,7 +143,7 @@ def _data(experiment: Experiment, classifier: Classifier) -> EvaluateData:
         samples=len(dataset),
         num_classes=scores.num_classes,
         labels="model" if experiment.setting.data.labels == "model" else "given",
-        preprocessing=str(experiment.inputs),
+        preprocessing=experiment.inputs.told_of(experiment.dataset.forms),
         preprocessing_source=experiment.inputs.source,
         classes=dataset.class_names,
         task=scores.task.value,

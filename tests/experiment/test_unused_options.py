@@ -192,3 +192,21 @@ def test_several_options_are_named_in_one_line(tmp_path: Path) -> None:
     assert len(said) == 2
     assert said[1].startswith("--resize, --interpolation have no effect: that is for files of ima")
     assert said[1].endswith("data.npz holds numbers as the model takes them")
+
+
+@pytest.mark.parametrize(
+    ("form", "told"),
+    [
+        ("images", "scale 2, mean 0, std 1; rgb; crop, bilinear"),
+        ("pixels", "scale 2, mean 0, std 1; rgb"),
+        ("numbers", "scale 2, mean 0, std 1"),
+        ("ids", None),
+    ],
+)
+def test_reports_tell_what_is_done_to_such_samples(
+    form: str, told: str | None, tmp_path: Path
+) -> None:
+    model, data, given = FORMS[form](tmp_path)
+    found = opened(model, data, **given, **({} if form == "ids" else {"scale": "2"}))
+    assert isinstance(found, Experiment)
+    assert found.inputs.told_of(found.dataset.forms) == told
