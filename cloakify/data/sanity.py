@@ -201,6 +201,8 @@ def _raise_outside(
         hint = "pass the --scale, --mean and --std that x was preprocessed with"
     if sample.ndim < _OF_IMAGE:
         hint = f"pass --box none if these are no pixels; else {hint}"
+    else:
+        hint = f"{hint}; --box none is for what is no image"
     raise DataError(
         f"{where} holds values from {least:.4g} to {most:.4g}, but by the declared preprocessing "
         f"the model takes {float(low.min()):.4g} to {float(high.max()):.4g}: {hint}"
