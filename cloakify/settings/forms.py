@@ -14,7 +14,7 @@ NUMBERS = "numbers as the model takes them"
 TOKENS = "text or tokens"
 """What a model looks up embeddings of."""
 
-COLOURS = "colours"
+COLOURS = "images with colours"
 """Beside one of these: there are some, and the model takes them."""
 
 TEXT_FILES = "files of text"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import os
 import pickle
@@ -10,9 +11,12 @@ import tarfile
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from cloakify.data import Preprocessing, open_data
 from cloakify.errors import DataError
@@ -148,3 +152,27 @@ def test_no_room(tmp_path: Path, temporary: Path, monkeypatch: pytest.MonkeyPatc
     with pytest.raises(DataError, match="more than the 10 bytes that go to"):
         open_data(path, spec, PLAIN)
     assert not os.listdir(temporary)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(data=st.data())
+def test_a_damaged_file_is_read_or_refused_and_leaves_nothing(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    folder = tmp_path_factory.mktemp("damaged")
+    packed = write(folder / "d.tar.gz", {"a/data.csv": TABLE, "a/readme": b"abc"})
+    content = bytearray(gzip.decompress(packed.read_bytes()))
+    # Where anything stands: the rest of a block is zeros.
+    places = np.flatnonzero(np.frombuffer(content, np.uint8)).tolist()
+    for place in data.draw(st.lists(st.sampled_from(places), min_size=1, max_size=3)):
+        content[place] = data.draw(st.integers(0, 255))
+    (folder / "d.tar").write_bytes(content)
+    (folder / "temporary").mkdir()
+    spec = InputSpec("x", (None, 2), np.dtype(np.float32), None)
+    with mock.patch.object(tempfile, "tempdir", str(folder / "temporary")):
+        try:
+            open_data(folder / "d.tar", spec, PLAIN)
+        except DataError as error:
+            assert "\n" not in str(error)
+    assert not os.listdir(folder / "temporary")
+    assert sorted(os.listdir(folder)) == ["d.tar", "d.tar.gz", "temporary"]
