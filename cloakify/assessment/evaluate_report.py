@@ -143,7 +143,7 @@ def _data(experiment: Experiment, classifier: Classifier) -> EvaluateData:
         samples=len(dataset),
         num_classes=scores.num_classes,
         labels="model" if experiment.setting.data.labels == "model" else "given",
-        preprocessing=str(experiment.inputs),
+        preprocessing=experiment.inputs.told_of(experiment.dataset.forms),
         preprocessing_source=experiment.inputs.source,
         classes=dataset.class_names,
         task=scores.task.value,
@@ -162,7 +162,7 @@ def _all_warnings(
     return [
         [
             *_blocked(classifiers[number]),
-            *_warnings(plan, each.probes, each.results, number, chance),
+            *_warnings(plan, classifiers[number], each, number, chance),
             *filter(None, [planted_missed(each.planted)]),
             *seen[number],
         ]
@@ -191,12 +191,14 @@ def _blocked(classifier: Classifier) -> list[EvaluationWarning]:
 
 
 def _warnings(
-    plan: AttackPlan, probes: Probes, results: AttackResults, number: int, chance: float
+    plan: AttackPlan, classifier: Classifier, measured: Measured, number: int, chance: float
 ) -> list[EvaluationWarning]:
+    results, without = measured.results, classifier.coverage.missing
     names = [attack.name for attack in plan.attacks]
     white_box = sum(attack.gradient == "white-box" for attack in plan.attacks)
     check = None if plan.gradient_free_check is None else plan.gradient_free_check.name
-    warnings = probe_warnings(probes) + attack_warnings(results, number, names, white_box, check)
+    warnings = probe_warnings(measured.probes, follows=white_box > 0)
+    warnings += attack_warnings(results, number, names, white_box, check, without)
     if plan.extended_budgets:
         warnings += filter(None, [unbounded_fails(results.extended[-1], chance)])
     distance = _median_distance(plan, results)

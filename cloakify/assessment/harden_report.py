@@ -150,7 +150,7 @@ def harden_report(
             select=len(splits.select),
             report=len(splits.report),
             labels="model" if experiment.setting.data.labels == "model" else "given",
-            preprocessing=str(experiment.inputs),
+            preprocessing=experiment.inputs.told_of(experiment.dataset.forms),
             preprocessing_source=experiment.inputs.source,
             classes=dataset.class_names,
         ),

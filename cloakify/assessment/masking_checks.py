@@ -18,11 +18,11 @@ from cloakify.evaluation.near_copies import near_copies
 from cloakify.evaluation.robustness import Correctness
 from cloakify.evaluation.warnings import (
     HARMLESS,
-    NO_WHITE_BOX,
     EvaluationWarning,
     blocked_gradients,
     gradient_free_stronger,
     near_copies_reported,
+    no_white_box,
     planted_missed,
     probe_warnings,
 )
@@ -69,7 +69,7 @@ def check_masking(
     looks = [looking(subject, which, white_box, _some(experiment, indices, effort.probed))]
     (probes,) = look(engine, looks, counted(progress, STAGE, work_of(looks)))
     if not white_box:
-        return [*known, *probe_warnings(probes), NO_WHITE_BOX]
+        return [*known, *probe_warnings(probes, follows=False), no_white_box(coverage.missing)]
     test = plant(engine, planting(which, attacks, indices, experiment.setting.run.seed))
     stronger = _gradient_free(
         subject, engine, effort, which, indices, correctness.adaptive, progress

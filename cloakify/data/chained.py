@@ -43,6 +43,7 @@ class ChainedRows(RowSource):
                 )
         notes = dict.fromkeys(note for part in parts for note in part.notes)
         super().__init__(path, *_labels(parts), tuple(notes))
+        self.is_text = any(part.is_text for part in parts)
         self._parts = list(parts)
         self._starts = [0, *accumulate(map(len, parts))]
 

@@ -15,11 +15,12 @@ from cloakify.data.cifar import is_cifar
 from cloakify.data.idx import each_once, is_idx_images
 from cloakify.data.json_text import json_object
 from cloakify.data.listed_folder import FILES as LISTS
+from cloakify.data.listed_folder import list_file
 from cloakify.data.listing import entries, is_folder
 from cloakify.data.naming import shown, some
 from cloakify.data.split_names import one_split, preferred, split_note
 from cloakify.errors import DataError
-from cloakify.settings.endings import SHARDS, TABLES, ending, is_image
+from cloakify.settings.endings import COLUMNS, SHARDS, TABLES, ending, is_image
 
 _STATE, _DICT = "state.json", "dataset_dict.json"
 # More than any such file holds.
@@ -28,6 +29,17 @@ _LARGEST = 1 << 24
 _DEEPEST = 3
 # A folder of more folders is one of classes.
 _MOST_FOLDERS = 100
+
+
+def is_of_samples(name: str) -> bool:
+    """Tell whether a file is called as one that holds samples, and is no image."""
+    file = name.rpartition("/")[2]
+    return (
+        file == "x.npy"
+        or is_cifar(file)
+        or is_idx_images(file)
+        or ending(file) in (*COLUMNS, *TABLES)
+    )
 
 
 @dataclass(frozen=True)
@@ -49,8 +61,17 @@ class Found:
     notes: tuple[str, ...] = ()
 
 
-def find_data(path: Path, depth: int = _DEEPEST) -> Found:
+def find_data(path: Path, depth: int = _DEEPEST, *, labelled: bool = False) -> Found:
     """Find the samples in a folder.
+
+    Parameters
+    ----------
+    path
+        The folder.
+    depth
+        How many folders within it are looked into.
+    labelled
+        Whether labels are asked for, which images have by their folders.
 
     Raises
     ------
@@ -83,6 +104,8 @@ def find_data(path: Path, depth: int = _DEEPEST) -> Found:
         return Found(path, tuple(kept), notes)
     chosen = preferred(listing.folders)
     if chosen is not None and depth:
+        if labelled:
+            chosen = _with_classes(path, listing.folders, chosen)
         return _of_splits(path, listing.folders, chosen, depth)
     within = _within(path, listing.folders, depth)
     if within is None and depth and len(listing.folders) == 1 and listing.is_bare:
@@ -90,7 +113,7 @@ def find_data(path: Path, depth: int = _DEEPEST) -> Found:
         below = path / listing.folders[0]
         inner = _listing(below, images_end_it=True)
         if inner.folders and not inner.has_images:
-            return find_data(below, depth - 1)
+            return find_data(below, depth - 1, labelled=labelled)
     return within or Found(path)
 
 
@@ -102,6 +125,24 @@ def _of_splits(path: Path, names: list[str], chosen: str, depth: int) -> Found:
     if len(names) == 1:
         return found
     return replace(found, notes=(*found.notes, split_note(path, names, chosen)))
+
+
+def _with_classes(path: Path, splits: list[str], chosen: str) -> str:
+    """Return a split with class folders, where that which was chosen has bare images alone.
+
+    A competition's ``test`` has no labels, and its ``train`` has them by folders.
+    """
+    listing = _listing(path / chosen, images_end_it=True)
+    if not listing.has_images or list_file(path / chosen) is not None:
+        return chosen
+    others = [name for name in splits if _holds_classes(path / name)]
+    return preferred(others) or (others[0] if others else chosen)
+
+
+def _holds_classes(path: Path) -> bool:
+    """Tell whether a folder holds nothing but folders, more than one."""
+    listing = _listing(path, images_end_it=True)
+    return listing.is_bare and len(listing.folders) > 1
 
 
 def _within(path: Path, folders: list[str], depth: int) -> Found | None:

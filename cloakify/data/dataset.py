@@ -79,6 +79,8 @@ class Dataset:
         under a limit.
     notes
         Lines worth telling the user.
+    forms
+        What of :mod:`cloakify.settings.forms` the samples are.
     """
 
     path: Path
@@ -86,6 +88,7 @@ class Dataset:
     class_names: tuple[str, ...] | None
     rows: NDArray[np.int64]
     notes: tuple[str, ...]
+    forms: frozenset[str]
     _source: Source
     _feed: Feed
     _inputs: Mapping[str, Feed] = field(default_factory=dict)
@@ -214,10 +217,11 @@ class Dataset:
         DataError
             The classes are not the model's.
         """
-        if self.labels is None:
-            return self
-        labels, names = self.labels, self.class_names
         order = given or told
+        if self.labels is None:
+            # The model's own answers go by the same names.
+            return replace(self, class_names=order)
+        labels, names = self.labels, self.class_names
         if labels.ndim == 2:
             check_columns(labels, num_classes, str(self.path))
             if names is not None and order is not None:
@@ -239,7 +243,8 @@ class Dataset:
 
     def with_labels(self, labels: NDArray[np.int64]) -> Dataset:
         """The same samples with other labels, the model's own answers say; the digest stays."""
-        return replace(self, labels=read_labels(labels, len(self), "labels"), class_names=None)
+        names = self.class_names if self.labels is None else None
+        return replace(self, labels=read_labels(labels, len(self), "labels"), class_names=names)
 
     def inputs(self, indices: NDArray[np.int64]) -> dict[str, NDArray[np.generic]]:
         """Load samples as the model takes them: an array ``[len(indices), …]`` for each input.

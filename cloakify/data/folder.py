@@ -107,10 +107,12 @@ def open_folder(path: Path, request: Request) -> ImageFolder:
     classes, loose, tables = _class_folders(path)
     if not classes and not loose:
         files = sorted(entry.name for entry in islice(entries(path), _LOOKED_AT))
-        told = instead_of_images(path, files)
+        others = Skipped()
+        for file in files:
+            others.add(file)
         raise DataError(
-            f"{shown(path)} holds no class folders: put the images of each class in a subfolder"
-            f"{told}"
+            f"{shown(path)} holds no class folders{others.instead}: put the images of each class "
+            f"in a subfolder{instead_of_images(path, files)}"
         )
     if loose:
         where = "beside its class folders" if classes else "and no class folders"

@@ -6,16 +6,28 @@ A file is known by its first bytes, else by its ending; no more of it is read.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from cloakify.data.naming import shown, some
 from cloakify.errors import DataError
+from cloakify.settings.endings import COLUMNS, COMPRESSED, PLAIN_TABLES
 
-_ARRAYS = (
-    "save x and y by numpy.savez, or give a function that yields them (--data load.py:samples)"
-)
+# What is to be made of arrays and of tables: of data, and of a list of labels.
+_ARRAYS, _COLUMNS = "{arrays}", "{table}"
+_OF_DATA = {
+    _ARRAYS: (
+        "save x and y by numpy.savez, or give a function that yields them (--data load.py:samples)"
+    ),
+    _COLUMNS: ".csv (with a header) or .parquet",
+}
+_OF_LABELS = {
+    _ARRAYS: "save the labels by numpy.save, or as a .csv of names and labels",
+    _COLUMNS: ".csv",
+}
 _UNPACK = "unpack it, and give the folder or file"
-_TABLE = "save it as .csv (with a header) or .parquet"
+_TABLE = f"save it as {_COLUMNS}"
 
 # By what files begin with; the longer first where one begins with another.
 _STARTS: tuple[tuple[bytes, str, str], ...] = (
@@ -64,8 +76,16 @@ _ENDINGS: dict[str, tuple[str, str]] = {
     ),
     ".safetensors": ("safetensors", f"read it by safetensors.numpy.load_file, and {_ARRAYS}"),
     ".tfrecord": ("TFRecord", f"read it by tf.data.TFRecordDataset, and {_ARRAYS}"),
-    ".mdb": ("an LMDB database", f"read it, and {_ARRAYS}"),
-    ".lmdb": ("an LMDB database", f"read it, and {_ARRAYS}"),
+    **dict.fromkeys(
+        (".mdb", ".lmdb"), ("an LMDB database", f"read it by the package lmdb, and {_ARRAYS}")
+    ),
+    **dict.fromkeys(
+        (".mp4", ".avi", ".mov", ".mkv", ".webm", ".mpg", ".mpeg", ".m4v"),
+        (
+            "a video",
+            "take frames of it (ffmpeg writes them as .png) into the folders of their classes",
+        ),
+    ),
     ".zip": ("a zip archive", "give it itself, or what it unpacks to"),
     ".gz": ("packed by gzip", _UNPACK),
     ".json": ("one JSON value", "write an object a line, as .jsonl, or a table as .csv"),
@@ -79,8 +99,11 @@ _ENDINGS: dict[str, tuple[str, str]] = {
 }
 
 
-# Endings of notes that lie beside anything.
-_ANYWHERE = (".txt", ".data", ".dat", ".json")
+START = 16
+"""Bytes of a file that are looked at."""
+
+ANYWHERE = (".txt", ".data", ".dat", ".json")
+"""Endings of notes that lie beside anything."""
 
 
 def described(path: Path) -> tuple[str, str] | None:
@@ -93,9 +116,29 @@ def described(path: Path) -> tuple[str, str] | None:
     """
     try:
         with open(path, "rb") as file:
-            start = file.read(16)
+            start = file.read(START)
     except OSError:
         start = b""
+    return described_by(path, start)
+
+
+def described_by(
+    path: Path, start: bytes, made: Mapping[str, str] = MappingProxyType(_OF_DATA)
+) -> tuple[str, str] | None:
+    """Return the same of a file that is called ``path`` and begins with these :data:`START` bytes.
+
+    ``made`` says what is to be made of arrays and tables.
+    """
+    known = _known(path, start)
+    if known is None:
+        return None
+    what, todo = known
+    for place, text in made.items():
+        todo = todo.replace(place, text)
+    return what, todo
+
+
+def _known(path: Path, start: bytes) -> tuple[str, str] | None:
     for begins, what, todo in _STARTS:
         if start.startswith(begins):
             return what, todo
@@ -127,6 +170,23 @@ def not_read(path: Path) -> DataError:
     )
 
 
+def no_list(path: Path) -> DataError | None:
+    """Return the error for a file that is no list of labels; ``None`` where it may be one."""
+    kind = path.suffix.lower()
+    if kind in (*ANYWHERE, *COMPRESSED, *PLAIN_TABLES):
+        return None
+    if kind in COLUMNS:
+        return DataError(f"{shown(path)} is no list of labels that is read: save it as .csv")
+    try:
+        with open(path, "rb") as file:
+            known = described_by(path, file.read(START), _OF_LABELS)
+    except OSError as error:
+        return DataError(f"{shown(path)} can't be read ({error.strerror})")
+    if known is None:
+        return None
+    return DataError(f"{shown(path)} is {known[0]}, and no list of labels: {known[1]}")
+
+
 def instead_of_images(folder: Path, names: list[str]) -> str:
     """Return what a folder's files are, for the error that there are no images, or nothing.
 
@@ -146,6 +206,6 @@ def instead_of_images(folder: Path, names: list[str]) -> str:
     for name in names:
         path = folder / name
         known = described(path) if path.is_file() else None
-        if known is not None and path.suffix.lower() not in _ANYWHERE:
+        if known is not None and path.suffix.lower() not in ANYWHERE:
             return f"; {shown(name)} is {known[0]}: {known[1]}"
     return ""

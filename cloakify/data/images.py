@@ -32,6 +32,7 @@ from cloakify.errors import DataError
 from cloakify.graph.analysis.inputs import InputSpec
 from cloakify.printable import one_line
 from cloakify.runtime.cores import available_cores
+from cloakify.settings.forms import COLOURS, IMAGES
 
 # What the endings in `cloakify.data.folder` stand for. Pillow goes by content and knows forty more,
 # some of which it hands to another program: PostScript to Ghostscript.
@@ -168,6 +169,11 @@ class ImageFeed:
         self.sample_shape = self._layout.sample_shape(height, width)
         # Handing a small image to another thread takes longer than decoding it.
         self._workers = min(4, available_cores()) if len(data) > _SMALL else 1
+
+    @property
+    def forms(self) -> frozenset[str]:
+        """Of :mod:`cloakify.settings.forms`."""
+        return frozenset({IMAGES, COLOURS} if self._layout.channels > 2 else {IMAGES})
 
     def notes(self, rows: Sequence[int]) -> tuple[str, ...]:
         """Say what of images is passed over, of some of them: only their headers are read."""

@@ -6,14 +6,17 @@
   header: names and labels, or labels alone. Labels may be columns of 0 and 1, one for each class.
 - ``.json``: an object of labels by name, or a list.
 - Any of these and the next compressed: ``.csv.gz``.
-- Anything else is text: a line for each sample, ``cat/1.png 3`` or a label alone.
+- Anything else is text: a line for each sample, ``cat/1.png 3`` or a label alone. Where the samples
+  go by the first words of lines, the second ones are the labels (``Abyssinian_100 1 1 1``), and
+  lines that begin with ``#`` are passed over.
 """
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
@@ -22,6 +25,7 @@ import numpy as np
 
 from cloakify.data.array_files import read_labels_of
 from cloakify.data.cells import iter_rows
+from cloakify.data.foreign import no_list
 from cloakify.data.idx import is_idx, labels_in, read_idx
 from cloakify.data.json_text import json_value
 from cloakify.data.label_columns import LabelColumns, LabelTexts, flags_in, label_columns
@@ -36,7 +40,10 @@ from cloakify.errors import DataError
 from cloakify.numeric.arrays import Indices, Labels
 from cloakify.settings.endings import PLAIN_TABLES, is_image, unpacked_ending
 
-_NAMES = ("file_name", "filename", "file", "image", "img", "path", "name", "key", "id", "image_id")
+# Without signs between words, and in small letters.
+_NAMES = ("filename", "file", "image", "img", "path", "name", "key", "id", "imageid", "imagename")
+# What labels are called in lists beside samples' names, where nothing goes by a name of labels.
+_LABELS = ("classid", "classname", "labelid", "labelname", "category", "categoryid", "breed")
 # Rows that are looked at to tell what columns hold.
 _TOGETHER = 4096
 # Bytes of a list that is read into memory.
@@ -57,12 +64,20 @@ class LabelList:
         What the labels stand for, where the file says it.
     names
         Of the samples; ``None`` where the labels are in the samples' order.
+    is_text
+        Whether the file is one of text.
+    first, second
+        The first words of lines, and the second ones, which are the labels where the samples go
+        by the first; ``None`` where there are none.
     """
 
     path: Path
     labels: Labels
     class_names: tuple[str, ...] | None = None
     names: Sequence[str] | None = None
+    is_text: bool = False
+    first: Names | None = None
+    second: TextLabels | None = None
 
     def give(self, source: Source) -> None:
         """Label a source.
@@ -72,6 +87,11 @@ class LabelList:
         DataError
             There are not as many labels as samples, or a sample has none.
         """
+        if self.first is not None and _all_named(self.path, self.first, source):
+            assert self.second is not None
+            named = _made(self.path, self.second, self.first)
+            replace(named, is_text=self.is_text).give(source)
+            return
         rows = np.arange(len(source))
         if self.names is not None:
             rows = _rows_by_name(self.path, self.names, source)
@@ -85,6 +105,7 @@ class LabelList:
             note = f"{shown(self.path)} labels the samples as they sort, from {first} to {last}"
             source.notes = (*source.notes, note)
         source.labels, source.class_names = self.labels[rows], self.class_names
+        source.is_text |= self.is_text
 
 
 def read_label_list(path: Path, encoding: str | None = None) -> LabelList:
@@ -106,6 +127,13 @@ def read_label_list(path: Path, encoding: str | None = None) -> LabelList:
         return LabelList(path, *_of_array(path))
     if is_idx(path):
         return LabelList(path, *labels_in(read_idx(path)))
+    foreign = no_list(path)
+    if foreign is not None:
+        raise foreign
+    return replace(_of_text(path, encoding), is_text=True)
+
+
+def _of_text(path: Path, encoding: str | None) -> LabelList:
     kind = unpacked_ending(path.name)
     if kind in PLAIN_TABLES:
         return _of_rows(path, iter_rows(path, encoding))
@@ -132,10 +160,12 @@ def _of_rows(path: Path, rows: Iterator[list[str]]) -> LabelList:
     header = next(rows, None)
     if header is None:
         raise DataError(f"{shown(path)} is empty: give a label for each sample")
-    named = {name.strip().lower(): place for place, name in enumerate(header)}
+    named = {re.sub(r"[\W_]", "", name).lower(): place for place, name in enumerate(header)}
     name_place = next((named[name] for name in _NAMES if name in named), None)
     label = label_name(header)
     label_place = None if label is None else header.index(label)
+    if label_place is None and name_place is not None:
+        label_place = next((named[name] for name in _LABELS if name in named), None)
     headed = label_place is not None or name_place is not None
     if len(header) == 2:
         # Of two columns the other one is clear; without a header names come first.
@@ -186,6 +216,11 @@ def _of_json(path: Path, text: str) -> LabelList:
         return _made(path, TextLabels(map(str, read.values())), Names(read))
     if isinstance(read, list) and all(map(_is_label, read)):
         return _made(path, TextLabels(map(str, read)), None)
+    if isinstance(read, dict) and {"images", "annotations"} <= read.keys():
+        raise DataError(
+            f"{shown(path)} holds annotations as COCO has them, any number of an image: write an "
+            "object of the class of each image by its name, or a .csv"
+        )
     raise DataError(f"{shown(path)} is no JSON object of labels by name, and no list: mend it")
 
 
@@ -195,15 +230,21 @@ def _is_label(value: object) -> bool:
 
 def _of_lines(path: Path, lines: Iterable[str]) -> LabelList:
     whole, labels, names = TextLabels(), TextLabels(), Names()
+    first, second = Names(), TextLabels()
     for line in filter(None, map(str.strip, lines)):
         whole.extend([line])
+        words = re.split(r"[\s,;]+", line, maxsplit=2)
+        if len(words) > 1 and not line.startswith("#"):
+            first.append(words[0])
+            second.extend([words[1]])
         name, label = _name_and_label(line)
         if name is not None:
             names.append(name)
             labels.extend([label])
     if len(names) == len(whole):
         return _made(path, labels, names)
-    return _made(path, whole, None)
+    alone = _made(path, whole, None)
+    return replace(alone, first=first, second=second) if len(first) else alone
 
 
 def _name_and_label(line: str) -> tuple[str | None, str]:
@@ -243,10 +284,22 @@ def _rows_by_name(path: Path, listed: Sequence[str], source: Source) -> Indices:
             return places
         lacking = min(lacking, np.flatnonzero(places < 0), key=len)
     missing = Renamed(len(lacking), lambda place: own[int(lacking[place])])
+    others = "; is it the list of other samples, as of another split?" * (len(lacking) == len(own))
     raise DataError(
         f"{shown(path)} has no label for {len(missing)} of {len(own)} samples ({some(missing)}); "
-        f"it names {some(listed)}"
+        f"it names {some(listed)}{others}"
     )
+
+
+def _all_named(path: Path, listed: Sequence[str], source: Source) -> bool:
+    """Tell whether a list names each sample of a source, and once."""
+    if source.names() is None:
+        return False
+    try:
+        _rows_by_name(path, listed, source)
+    except DataError:
+        return False
+    return True
 
 
 def _forms(

@@ -64,7 +64,9 @@ def open_listed(path: Path, file: Path, request: Request) -> ImageFolder:
     again = Places(names).again()
     if len(again):
         raise DataError(f"{shown(file)} lists {shown(names[int(again[0])])} twice: keep one")
-    return ImageFolder(path, names, *labels.read(shown(file)), found.notes)
+    folder = ImageFolder(path, names, *labels.read(shown(file)), found.notes)
+    folder.is_text = True
+    return folder
 
 
 def _checked(path: Path, file: Path, name: str) -> str:

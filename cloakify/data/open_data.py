@@ -11,6 +11,7 @@ import numpy as np
 from cloakify.data.dataset import Dataset, Feed
 from cloakify.data.fitting import ImageFit
 from cloakify.data.images import ImageFeed
+from cloakify.data.in_memory import is_frame, open_frame
 from cloakify.data.joined import JoinedSource
 from cloakify.data.label_list import read_label_list
 from cloakify.data.naming import shown, some
@@ -28,6 +29,7 @@ from cloakify.data.yielded import Indexed, read_yielded
 from cloakify.data.zip_files import file_at, is_file
 from cloakify.errors import DataError, UsageError
 from cloakify.graph.analysis.inputs import InputSpec
+from cloakify.settings.forms import TEXT_FILES, TOKENS
 from cloakify.settings.programs import split_program
 
 PLAIN_FIT = ImageFit()
@@ -36,7 +38,10 @@ PLAIN_FIT = ImageFit()
 _LOOKED_AT = 16
 
 Samples = str | os.PathLike[str] | Iterable[object] | Indexed
-"""Where samples are, or what yields them: pairs (x, y), or ONNX Runtime's calibration readers."""
+"""Where samples are, or what yields them: pairs (x, y), or ONNX Runtime's calibration readers.
+
+Or all of them at once: a pair of arrays (x, y), a mapping of arrays, a DataFrame.
+"""
 
 
 def place_of(data: Samples) -> Path:
@@ -125,13 +130,14 @@ def open_data(
     if limit is not None:
         rows = subset(len(source), source.labels, limit, seed)
     feeds: dict[str, Feed]
-    notes = source.notes
+    notes, forms = source.notes, frozenset({TOKENS})
     if isinstance(source, TextSource):
         feeds = _token_feeds(source, (spec, *others), ids, tokenizer)
     else:
         beside = _other_feeds(source, others, preprocessing)
         feed = _feed(source, spec, preprocessing, fit, box, first=int(rows[0]))
         feeds = {spec.name: feed, **beside}
+        forms = forms if ids else feed.forms
         if isinstance(feed, RowFeed):
             notes += feed.notes
         else:
@@ -143,6 +149,7 @@ def open_data(
         class_names=source.class_names,
         rows=rows,
         notes=notes,
+        forms=forms | {TEXT_FILES} if source.is_text else forms,
         _source=source,
         _feed=feeds[spec.name],
         _inputs=feeds,
@@ -156,7 +163,11 @@ def _open(
     is_path = isinstance(data, str | os.PathLike)
     if is_path and split_program(path) is None:
         return open_source(path, request)
-    source = read_yielded(load(path) if is_path else data, path, request, spec, others)
+    given = load(path) if is_path else data
+    if is_frame(given):
+        source = open_frame(given, shown(path), lambda file: open_source(file, request))
+    else:
+        source = read_yielded(given, path, request, spec, others)
     if is_path:
         ran = f"{shown(path)} was run, and yielded {len(source)} samples"
         source.notes = (*source.notes, ran)

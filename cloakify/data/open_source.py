@@ -24,7 +24,8 @@ from cloakify.data.patterns import is_pattern, matching, root
 from cloakify.data.request import Request
 from cloakify.data.source import RowSource, Source
 from cloakify.data.table import open_table
-from cloakify.data.tar import TarImages
+from cloakify.data.tar import NoImages, TarImages
+from cloakify.data.tar_folder import open_tar_folder
 from cloakify.data.zip_files import is_zip, open_zips, zip_at
 from cloakify.errors import DataError
 from cloakify.settings.endings import SHARDS, TARS, TEXT_TABLES, ending, is_image
@@ -117,7 +118,7 @@ def _open_matching(path: Path, request: Request) -> Source:
 def _open_folder(path: Path, request: Request) -> Source:
     if (path / "x.npy").is_file():
         return open_arrays(path, request)
-    found = find_data(path)
+    found = find_data(path, labelled=request.labelled)
     if found.files:
         source = _open_files(path, found.files, request)
     else:
@@ -149,6 +150,11 @@ def _open_shards(path: Path, files: Sequence[Path], request: Request) -> Source:
         check_regular(file)
     kind = ending(files[0].name)
     if kind in TARS:
-        return TarImages(path, list(files), request)
+        try:
+            return TarImages(path, list(files), request)
+        except NoImages as error:
+            if len(files) > 1 or not error.holds_samples:
+                raise
+        return open_tar_folder(files[0], lambda place: open_source(place, request))
     table = ParquetFiles(path, files) if kind == ".parquet" else ArrowFiles(path, files)
     return open_columns(table, request)

@@ -22,12 +22,16 @@ from cloakify.data.source import RowSource
 from cloakify.errors import DataError
 from cloakify.graph.analysis.inputs import InputSpec
 from cloakify.numeric.arrays import as_rows
+from cloakify.settings.forms import COLOURS, NUMBERS, PIXELS
 
 # Of images, with alpha.
 _MOST_CHANNELS = 4
 
-# Rows that are looked at to tell what range bytes have.
-_LOOKED_AT = 256
+# Rows that are looked at to tell what range bytes have, and of others, which are larger.
+_LOOKED_AT, _ASKED = 256, 16
+
+# Of pixels' range: less than that hardly any image has, and pixels in [0, 1] where 255 is white do.
+_NARROW = 0.01
 
 
 @dataclass(frozen=True)
@@ -134,7 +138,8 @@ class RowFeed:
         self._layout = match_layout(source.sample_shape, spec, where)
         self.notes: tuple[str, ...] = ()
         self._pixels: Preprocessing | None = None
-        self._turned = bgr and spec.channels != 1 and spec.channel_axis is not None
+        self._has_colours = spec.channels != 1 and spec.channel_axis is not None
+        self._turned = bgr and self._has_colours
         of_bytes = source.dtype == np.uint8 and spec.dtype.kind == "f"
         if images and of_bytes and _are_images(source, spec):
             _check_range(source, where)
@@ -152,6 +157,15 @@ class RowFeed:
         if self._pixels is not None:
             preprocessing.check_channels(1 if axis is None else self.sample_shape[axis - 1])
         self._bounds = None if box is None else self._box(preprocessing, box)
+        if self._bounds is not None and self._pixels is None and self._channel_axis is not None:
+            self.notes = _narrow(source, where, *self._bounds)
+
+    @property
+    def forms(self) -> frozenset[str]:
+        """Of :mod:`cloakify.settings.forms`."""
+        if self._pixels is None:
+            return frozenset({NUMBERS})
+        return frozenset({PIXELS, COLOURS} if self._has_colours else {PIXELS})
 
     def load(self, rows: NDArray[np.int64]) -> NDArray[np.generic]:
         """Read these samples: ``[len(rows), …]`` in the model's layout and dtype."""
@@ -203,13 +217,28 @@ def _check_range(source: RowSource, where: str) -> None:
         )
 
 
+def _narrow(
+    source: RowSource, where: str, low: NDArray[np.float32], high: NDArray[np.float32]
+) -> tuple[str, ...]:
+    """Say that images take up next to nothing of the range that the model takes."""
+    first = source.take(np.arange(min(len(source), _ASKED)))
+    least, most = float(first.min()), float(first.max())
+    lowest, highest = float(low.min()), float(high.max())
+    if not most - least < _NARROW * (highest - lowest):
+        return ()
+    return (
+        f"{where}: the first {len(first)} samples hold values from {least:.4g} to {most:.4g} "
+        f"alone, and by its preprocessing the model takes {lowest:.4g} to {highest:.4g}",
+    )
+
+
 def _check_dtype(stored: np.dtype[np.generic], spec: InputSpec, where: str) -> None:
     """Let floats become other floats, whole numbers other ones, and nothing else change kind."""
     kinds = {stored.kind, spec.dtype.kind}
     if kinds == {"f"} or kinds <= {"i", "u"} or stored == spec.dtype:
         return
     hint = f"store x as {spec.dtype}"
-    if stored == np.uint8 and spec.dtype.kind == "f":
+    if stored.kind in "iu" and spec.dtype.kind == "f" and spec.channel_axis is not None:
         hint += ", preprocessed as the model takes it (x / 255 for a model that takes 0–1)"
     raise DataError(f"{where} holds {stored} but input {spec.name!r} takes {spec.dtype}: {hint}")
 

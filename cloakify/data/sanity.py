@@ -107,6 +107,13 @@ def check_classes(
     DataError
         Another number of classes than logits, or a label that is no class index.
     """
+    if class_names is not None and len(class_names) == 1 < num_classes:
+        raise DataError(
+            f"the data has one class ({shown(class_names[0])}) but the model has {num_classes} "
+            "logits: if that is a folder of the images of all classes, give it as --data, and a "
+            "list of their labels by --labels FILE; else name all of the model's classes, in its "
+            "order, with --classes"
+        )
     if class_names is not None and len(class_names) != num_classes:
         raise DataError(
             f"the data has {len(class_names)} classes ({some(list(class_names))}) but the model "
@@ -194,6 +201,8 @@ def _raise_outside(
         hint = "pass the --scale, --mean and --std that x was preprocessed with"
     if sample.ndim < _OF_IMAGE:
         hint = f"pass --box none if these are no pixels; else {hint}"
+    else:
+        hint = f"{hint}; --box none is for what is no image"
     raise DataError(
         f"{where} holds values from {least:.4g} to {most:.4g}, but by the declared preprocessing "
         f"the model takes {float(low.min()):.4g} to {float(high.max()):.4g}: {hint}"

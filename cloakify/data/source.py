@@ -32,7 +32,11 @@ class Source(ABC):
         Name of each class index, where the source has names.
     notes
         Lines worth telling the user: what was skipped, what may surprise.
+    is_text
+        Whether samples or labels were read from a file of text, which has an encoding.
     """
+
+    is_text = False
 
     def __init__(
         self,

@@ -23,12 +23,27 @@ def split_of(file: str) -> str | None:
 def preferred(names: Iterable[str]) -> str | None:
     """Return the split to take of names of splits in small or capital letters.
 
+    They may have other words, the same in each (``train_images`` and ``test_images``), and numbers.
     ``None`` where there are none, or where a name is none of a split's.
     """
     listed = list(names)
-    if not listed or not all(name.lower() in SPLITS for name in listed):
+    if listed and all(name.lower() in SPLITS for name in listed):
+        return min(listed, key=lambda name: SPLITS.index(name.lower()))
+    parted = [_parted(name) for name in listed]
+    splits = {split for split, _ in parted}
+    if len(parted) < 2 or len(splits) < len(parted) or "" in splits:
         return None
-    return min(listed, key=lambda name: SPLITS.index(name.lower()))
+    if len({rest for _, rest in parted}) > 1:
+        return None
+    return min(listed, key=lambda name: SPLITS.index(_parted(name)[0]))
+
+
+def _parted(name: str) -> tuple[str, tuple[str, ...]]:
+    """Part a name's only word for a split, "" without one, from its other words."""
+    words = re.findall("[a-z]+", name.lower())
+    splits = [word for word in words if word in SPLITS]
+    rest = tuple(word for word in words if word not in SPLITS)
+    return (splits[0] if len(splits) == 1 else "", rest)
 
 
 def one_split(files: Sequence[Path]) -> tuple[list[Path], tuple[str, ...]]:

@@ -53,7 +53,7 @@ def open_table(path: Path, request: Request) -> Source:
         source: Source = _read_texts(path, roles, whole)
     else:
         source = by_column(_read_numbers(path, roles, whole), roles.samples, request.inputs)
-    source.notes = roles.notes
+    source.notes, source.is_text = roles.notes, True
     return source
 
 

@@ -22,6 +22,8 @@ import numpy as np
 from cloakify.data.archive import Archive, Store
 from cloakify.data.audio import no_audio
 from cloakify.data.bounds import check_count, check_file
+from cloakify.data.data_folder import is_of_samples
+from cloakify.data.foreign import ANYWHERE, START, described_by
 from cloakify.data.labels import TextLabels
 from cloakify.data.names import Names, Places
 from cloakify.data.naming import shown
@@ -32,6 +34,21 @@ from cloakify.data.source import EncodedSource
 from cloakify.data.tar_labels import LARGE, SMALL, TarLabels, check_classes_of_texts, no_label
 from cloakify.errors import DataError
 from cloakify.settings.endings import AUDIO, IMAGES
+
+# Files that are looked at to say what an archive holds instead of images.
+_LOOKED_AT = 100
+
+
+class NoImages(DataError):
+    """A tar file holds no image.
+
+    Attributes
+    ----------
+    holds_samples
+        Whether it holds files of samples in another form.
+    """
+
+    holds_samples = False
 
 
 class _Images:
@@ -159,6 +176,8 @@ class _Index:
         self._field = request.label
         self._has_audio = False
         self._others = Skipped()
+        self._first_others: list[tarfile.TarInfo] = []
+        self._holds_samples = False
         for info in archive.members():
             if not is_hidden(info.name.removeprefix("./")):
                 self._add(info)
@@ -167,10 +186,7 @@ class _Index:
             if self._has_audio:
                 raise no_audio(self._where)
             if self._others.count:
-                raise DataError(
-                    f"{self._where} holds no image{self._others.instead}: unpack it, and give what "
-                    "is in it, or pack images"
-                )
+                raise self._no_images()
         self.kind = self._labels.kind() or ""
         self._has_folders = any(
             "/" in file for file in chain(self._plain.files, self._parted.files)
@@ -200,6 +216,33 @@ class _Index:
             raise no_label(self._archive, self.images.keys[0])
         return iter(())
 
+    def _no_images(self) -> NoImages:
+        """Return the error for an archive without images, which says what it holds instead."""
+        error = NoImages(
+            f"{self._where} holds no image{self._others.instead}: unpack it, and give what "
+            f"is in it, or pack images{self._told()}"
+        )
+        # Of what has its label beside it each file is a sample.
+        error.holds_samples = self._holds_samples and self._labels.kind() in (None, ".txt")
+        return error
+
+    def _told(self) -> str:
+        """Say what one of its files is."""
+        for info in self._first_others:
+            start = self._archive.read(info.offset_data, min(info.size, START))
+            known = described_by(Path(info.name), start)
+            if known is not None and Path(info.name).suffix not in ANYWHERE:
+                return f"; {shown(info.name)} is {known[0]}: {known[1]}"
+        return ""
+
+    def _add_other(self, info: tarfile.TarInfo) -> None:
+        """Count a file that is no image and tells no label."""
+        self._others.add(info.name)
+        if info.isreg() and not info.issparse():
+            self._holds_samples |= is_of_samples(info.name)
+            if len(self._first_others) < _LOOKED_AT:
+                self._first_others.append(info)
+
     def _by_file(self) -> _Images:
         """Return all images, each a sample of its own, whatever dots are in its name."""
         found = _Images()
@@ -211,14 +254,17 @@ class _Index:
     def _add(self, info: tarfile.TarInfo) -> None:
         folder, slash, name = info.name.removeprefix("./").rpartition("/")
         stem, dot, ending = name.partition(".")
-        if info.isdir() or not stem or not dot:
+        if info.isdir():
+            return
+        if not stem or not dot:
+            self._add_other(info)
             return
         # What stands beside an image may be one, too: ``0001.png`` and ``0001.mask.png``.
         parted = "." in ending
         kind = f".{ending.rpartition('.')[2].lower()}"
         self._has_audio |= kind in AUDIO
         if kind not in IMAGES and kind not in SMALL:
-            self._others.add(info.name)
+            self._add_other(info)
         key, plain = f"{folder}{slash}{stem}", info.isreg() and not info.issparse()
         if not plain and (kind in IMAGES or kind in SMALL):
             raise DataError(

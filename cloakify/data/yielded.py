@@ -15,7 +15,7 @@ the bytes of an image file, or text. The file has no name, and is gone with the 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, cast, runtime_checkable
 
@@ -24,6 +24,7 @@ from PIL import Image
 
 from cloakify.data.array_files import ArraySource
 from cloakify.data.bounds import MOST_SAMPLES, check_count
+from cloakify.data.in_memory import items_in
 from cloakify.data.joined import JoinedSource
 from cloakify.data.kept import KeptImages, KeptRows, KeptTexts
 from cloakify.data.labels import LABEL_NAMES, TextLabels, labels_of_numbers
@@ -70,7 +71,7 @@ def read_yielded(
     Parameters
     ----------
     data
-        An iterable, a reader with ``get_next``, or samples by their numbers.
+        See :func:`~cloakify.data.in_memory.items_in`.
     path
         What messages and reports call it.
     request
@@ -86,28 +87,12 @@ def read_yielded(
     where = shown(path)
     kept = _Kept(where, request, spec, others)
     with own_code(where):
-        for number, item in enumerate(_items(data, where)):
+        for number, item in enumerate(items_in(data, where, labelled=request.labelled)):
             kept.add(item, f"{where} item {number}")
             if len(kept) > MOST_SAMPLES:
                 check_count(len(kept), where)
     check_count(len(kept), where)
     return kept.source(path)
-
-
-def _items(data: object, where: str) -> Iterator[object]:
-    if hasattr(data, "get_next"):
-        while (item := data.get_next()) is not None:
-            yield item
-    elif isinstance(data, Iterable) and not isinstance(data, str | bytes | Mapping):
-        yield from data
-    elif isinstance(data, Indexed) and not isinstance(data, str | bytes | Mapping):
-        for number in range(len(data)):
-            yield data[number]
-    else:
-        raise DataError(
-            f"{where} gives no samples but {type(data).__name__}: give an iterable of (x, y), or a "
-            "CalibrationDataReader"
-        )
 
 
 class _Kept:

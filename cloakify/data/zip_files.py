@@ -1,8 +1,7 @@
 """Zip archives, as Kaggle and others hand out data: unpacked once, and read as the folder is.
 
-They go into a temporary folder, which is removed with the last source that reads of it; several
-that a pattern names go into one, as parts of one data set. A path may lead into an archive
-(``archive.zip/train``), of which that part alone is unpacked, and into one in it.
+Several that a pattern names go into one folder, as parts of one data set. A path may lead into an
+archive (``archive.zip/train``), of which that part alone is unpacked, and into one in it.
 """
 
 from __future__ import annotations
@@ -15,39 +14,28 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from weakref import WeakValueDictionary, finalize
 
-from cloakify.data.bounds import MOST_SAMPLES, check_regular, check_unpacked
+from cloakify.data.bounds import check_unpacked
 from cloakify.data.idx import goes_with
 from cloakify.data.naming import call, shown, some
 from cloakify.data.packed_folders import is_hidden
-from cloakify.data.room import amount, place_in, room_in
+from cloakify.data.room import place_in
 from cloakify.data.source import Source
+from cloakify.data.unpacked_folder import (
+    UnpackedFolder,
+    check_room,
+    open_unpacked,
+    put,
+    unpacked_note,
+)
 from cloakify.errors import DataError
 from cloakify.printable import one_line
 from cloakify.settings.endings import ZIP, ending
-from cloakify.temporary import own_folder, remove_folder
 
 # Archives that are data nowhere but by themselves; tar files are shards.
 _NESTED = (ZIP, ".rar", ".7z")
 # Bytes that are unpacked at once.
 _TOGETHER = 1 << 20
-
-
-class _Unpacked:
-    """A folder that an archive is unpacked to, removed when nobody reads of it any more."""
-
-    def __init__(self) -> None:
-        folder = own_folder()
-        self.remove = finalize(self, remove_folder, folder)
-        self.place = folder / "data"
-        self.place.mkdir()
-        self.note = ""
-
-
-# By what the user gave, states of the files, and part: models that are compared read the same data.
-_Key = tuple[Path, tuple[tuple[Path, int, int], ...], str]
-_unpacked: WeakValueDictionary[_Key, _Unpacked] = WeakValueDictionary()
 
 
 def zip_at(path: Path) -> tuple[Path, str] | None:
@@ -84,25 +72,13 @@ def open_zips(
         name that leads elsewhere, one twice, or more than there is room for; there are no samples
         in them.
     """
-    for archive in archives:
-        check_regular(archive)
-    key = (path, tuple(map(_state, archives)), inside)
-    known = _unpacked.get(key)
-    found = known or _Unpacked()
-    try:
-        if known is None:
-            call(found.place, shown(path))
-            found.note = _unpack(path, archives, inside, found.place)
-        source = open_folder(found.place / inside if inside else found.place)
-    except BaseException:
-        if known is None:
-            found.remove()
-        raise
-    _unpacked[key] = found
-    # So that it lives as long as what reads of it.
-    finalize(source, _let_go, found)
-    source.notes = (found.note, *source.notes)
-    return source
+    return open_unpacked(
+        path,
+        archives,
+        inside,
+        lambda folder: _unpack(path, archives, inside, folder),
+        open_folder,
+    )
 
 
 def is_file(path: Path) -> bool:
@@ -124,22 +100,13 @@ def file_at(path: Path) -> Iterator[Path]:
         yield path
         return
     archive, inside = packed
-    found = _Unpacked()
+    found = UnpackedFolder()
     try:
         call(found.place, shown(archive))
         _unpack(archive, [archive], inside, found.place)
         yield found.place / inside
     finally:
         found.remove()
-
-
-def _let_go(_: _Unpacked) -> None:
-    pass
-
-
-def _state(path: Path) -> tuple[Path, int, int]:
-    state = os.stat(path)
-    return path.absolute(), state.st_size, state.st_mtime_ns
 
 
 def is_zip(path: Path) -> bool:
@@ -163,20 +130,12 @@ def _unpack(path: Path, archives: Sequence[Path], inside: str, folder: Path) -> 
         check_unpacked(own, os.stat(each).st_size, shown(each))
         size, count = size + own, count + len(members)
         chosen.append((each, members))
-    free = room_in(folder)
-    if size > free or count > MOST_SAMPLES:
-        raise DataError(
-            f"{shown(path)} unpacks to {count} files and {amount(size)}, more than the "
-            f"{amount(free)} that go to {shown(folder.parents[1])}: unpack it yourself, and "
-            "give the folder, or set TMPDIR elsewhere"
-        )
+    check_room(path, count, size, folder)
     for each, members in chosen:
         with _reading(shown(each)), zipfile.ZipFile(each) as archive:
             for member in members:
                 _write(archive, member, place_in(folder, member.filename, shown(each)), each)
-    several = "" if len(archives) == 1 else f"{len(archives)} archives, "
-    files = f"{count} file{'s' * (count != 1)}"
-    return f"{shown(path)} was unpacked ({several}{files}, {amount(size)})"
+    return unpacked_note(path, len(archives), count, size)
 
 
 def _chosen(path: Path, inside: str) -> list[zipfile.ZipInfo]:
@@ -233,16 +192,8 @@ def _leads_to(name: str, inside: str) -> bool:
 
 
 def _write(archive: zipfile.ZipFile, member: zipfile.ZipInfo, place: Path, path: Path) -> None:
-    try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        with open(place, "xb") as file, archive.open(member) as packed:
-            while data := packed.read(_TOGETHER):
-                file.write(data)
-    except (FileExistsError, NotADirectoryError, IsADirectoryError):
-        raise DataError(
-            f"{shown(path)} holds {shown(member.filename)}, which is there already: give each file "
-            "once"
-        ) from None
+    with archive.open(member) as packed:
+        put(place, iter(lambda: packed.read(_TOGETHER), b""), path, member.filename)
 
 
 @contextmanager

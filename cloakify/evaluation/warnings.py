@@ -89,9 +89,18 @@ CALIBRATION_DATA = EvaluationWarning(
     1,
 )
 
-NO_WHITE_BOX = EvaluationWarning(
-    WarningCode.NO_WHITE_BOX, "no attack followed the gradient; add one, such as apgd", 0
-)
+
+def no_white_box(without: Sequence[str]) -> EvaluationWarning:
+    """Warn that no attack followed the gradient.
+
+    ``without`` names the operators that have none, which no attack can follow.
+    """
+    told = "add one, such as apgd"
+    if without:
+        told = f"{without[0]} has none, and others may find more than attacks that only ask do"
+    return EvaluationWarning(
+        WarningCode.NO_WHITE_BOX, f"no attack followed the gradient; {told}", 0
+    )
 
 
 def blocked_gradients(operators: Sequence[str], passable: bool) -> EvaluationWarning | None:
@@ -149,8 +158,11 @@ def near_copies_reported(flags: Flags) -> EvaluationWarning | None:
     )
 
 
-def probe_warnings(probes: Probes) -> list[EvaluationWarning]:
-    """Look at outputs and gradients: randomised, zero, probabilities, saturated, overruled."""
+def probe_warnings(probes: Probes, *, follows: bool = True) -> list[EvaluationWarning]:
+    """Look at outputs and gradients: randomised, zero, probabilities, saturated, overruled.
+
+    ``follows`` tells whether an attack followed gradients, which probabilities flatten.
+    """
     warnings = [
         _share(
             WarningCode.RANDOMISED,
@@ -162,7 +174,7 @@ def probe_warnings(probes: Probes) -> list[EvaluationWarning]:
         zero_gradients(probes.flat),
         _share(
             WarningCode.ON_PROBABILITIES,
-            probes.on_probabilities,
+            probes.on_probabilities & follows,
             MOST,
             "of the samples have probabilities where the head's logits should be: losses are "
             "taken behind a softmax; --head may name the layer before it",
@@ -296,7 +308,12 @@ def unbounded_fails(standing: Flags, chance: float) -> EvaluationWarning | None:
 
 
 def attack_warnings(
-    results: AttackResults, number: int, names: Sequence[str], white_box: int, check: str | None
+    results: AttackResults,
+    number: int,
+    names: Sequence[str],
+    white_box: int,
+    check: str | None,
+    without: Sequence[str] = (),
 ) -> list[EvaluationWarning]:
     """Look at everything that was tried on a model.
 
@@ -308,10 +325,12 @@ def attack_warnings(
         Of the cascade's attacks, those ``white_box`` that follow the gradient first.
     check
         Name of the gradient-free attack that was run on what the cascade leaves, if one was.
+    without
+        As for :func:`no_white_box`.
     """
     warnings: list[EvaluationWarning | None] = [not_monotone(results.first_attack)]
     if not white_box:
-        warnings.append(NO_WHITE_BOX)
+        warnings.append(no_white_box(without))
     # Of the budgets, the one where the sign is clearest.
     per_budget: dict[WarningCode, EvaluationWarning] = {}
     for place in range(len(results.budgets)):

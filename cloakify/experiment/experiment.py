@@ -29,6 +29,7 @@ from cloakify.experiment.latent_input import (
 from cloakify.experiment.model_settings import InputSettings, find_tokenizer
 from cloakify.experiment.scope import Progress as Progress
 from cloakify.experiment.scope import brought_here
+from cloakify.experiment.unused_options import unused_options
 from cloakify.graph.analysis.inputs import InputSpec
 from cloakify.graph.analysis.scores import describe
 from cloakify.graph.analysis.task import Task
@@ -247,6 +248,8 @@ def open_experiment(
     listed = setting.data.classes
     given = None if listed is None else read_names(listed, count, setting.data.encoding)
     dataset = dataset.for_classes(count, given, classifier.class_names)
+    told = unused_options(setting.data, dataset.forms, shown(dataset.path))
+    dataset = replace(dataset, notes=(*dataset.notes, *told))
     latent = latent_input_of(classifier, dataset, setting, device)
     unit = 1.0
     if latent is not None:

@@ -119,6 +119,7 @@ def _of_harden(report: HardenReport) -> Iterable[Fact]:
     yield "Data sha256", data.sha256
     yield "Labels", data.labels
     yield from _classes(data.classes)
+    yield from _inputs(data.preprocessing, data.preprocessing_source)
     if report.copies is not None:
         (at,) = report.copies.within
         total = data.fit + data.select + data.report
@@ -137,6 +138,7 @@ def _of_evaluate(report: EvaluateReport) -> Iterable[Fact]:
     yield "Data sha256", report.data.sha256
     yield "Labels", report.data.labels
     yield from _classes(report.data.classes)
+    yield from _inputs(report.data.preprocessing, report.data.preprocessing_source)
     if report.copies is not None:
         yield "Given copies", report.copies.path
         yield "Given copies sha256", report.copies.sha256
@@ -145,6 +147,12 @@ def _of_evaluate(report: EvaluateReport) -> Iterable[Fact]:
 def _file(label: str, file: FileRef) -> Iterable[Fact]:
     yield label, file.path
     yield f"{label} sha256", file.sha256
+
+
+def _inputs(preprocessing: str | None, source: str | None) -> Iterable[Fact]:
+    """Yield how samples became what the models take, where that is known."""
+    if preprocessing is not None:
+        yield "Inputs", preprocessing + ("" if source is None else f" (as {source} says)")
 
 
 def _classes(names: Sequence[str] | None) -> Iterable[Fact]:

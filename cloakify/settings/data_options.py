@@ -6,12 +6,16 @@ import codecs
 from typing import Annotated, ClassVar, Literal
 
 from cloakify.errors import UsageError
+from cloakify.settings.forms import COLOURS, IMAGES, NUMBERS, PIXELS, TEXT_FILES
 from cloakify.settings.option import Group, Option
 from cloakify.settings.option_types import Count, Flag, Interval, Positive, Text
 from cloakify.settings.urls import url_of
 
 # What is taken where an option of the preprocessing is left out.
 COMES = "as comes with the model"
+
+# What pixels' numbers are said of: of arrays as the model takes them they scale the budget.
+_SCALED = (IMAGES, PIXELS, NUMBERS)
 
 
 class DataOptions(Group, frozen=True, kw_only=True):
@@ -44,6 +48,7 @@ class DataOptions(Group, frozen=True, kw_only=True):
             "cp1252, latin-1, utf-16-le, shift_jis, or another one that Python knows.",
             metavar="NAME",
             unset="UTF-8",
+            of=(TEXT_FILES,),
         ),
     ] = None
     accept_accuracy: Annotated[
@@ -58,11 +63,14 @@ class DataOptions(Group, frozen=True, kw_only=True):
             "weights.",
             metavar="NAME",
             unset="as files beside the model or its metadata say",
+            of=_SCALED,
         ),
     ] = None
     scale: Annotated[
         Text | None,
-        Option("Multiply pixels in [0, 1] by this first.", metavar="NUMBER", unset=COMES),
+        Option(
+            "Multiply pixels in [0, 1] by this first.", metavar="NUMBER", unset=COMES, of=_SCALED
+        ),
     ] = None
     mean: Annotated[
         Text | None,
@@ -70,6 +78,7 @@ class DataOptions(Group, frozen=True, kw_only=True):
             "Then subtract this: one number, or one for each channel.",
             metavar="NUMBER,…",
             unset=COMES,
+            of=_SCALED,
         ),
     ] = None
     std: Annotated[
@@ -78,11 +87,12 @@ class DataOptions(Group, frozen=True, kw_only=True):
             "Then divide by this: one number, or one for each channel.",
             metavar="NUMBER,…",
             unset=COMES,
+            of=_SCALED,
         ),
     ] = None
     box: Annotated[
         Interval | None,
-        Option("Range of valid data, which attacks keep to.", none="none"),
+        Option("Range of valid data, which attacks keep to.", none="none", of=_SCALED),
     ] = (0.0, 1.0)
     resize: Annotated[
         Literal["crop", "stretch", "pad", "refuse"] | None,
@@ -90,23 +100,26 @@ class DataOptions(Group, frozen=True, kw_only=True):
             "Of images that are not of the model's size: scale the shorter side and cut out the "
             "centre, scale both sides, scale the longer side and fill up, or stop.",
             unset=COMES,
+            of=(IMAGES,),
         ),
     ] = None
     resize_to: Annotated[
         Count | None,
-        Option("Scale images to this before the model's size is cut out.", unset=COMES),
+        Option(
+            "Scale images to this before the model's size is cut out.", unset=COMES, of=(IMAGES,)
+        ),
     ] = None
     crop_pct: Annotated[
         Positive | None,
-        Option("The model's size over that which images are scaled to.", unset=COMES),
+        Option("The model's size over that which images are scaled to.", unset=COMES, of=(IMAGES,)),
     ] = None
     interpolation: Annotated[
         Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"] | None,
-        Option("Pillow's filter for resizing.", unset=COMES),
+        Option("Pillow's filter for resizing.", unset=COMES, of=(IMAGES,)),
     ] = None
     channels: Annotated[
         Literal["rgb", "bgr"] | None,
-        Option("Order in which the model takes colours.", unset=COMES),
+        Option("Order in which the model takes colours.", unset=COMES, of=(COLOURS,)),
     ] = None
 
     @property

@@ -55,6 +55,9 @@ class Option:
         Whether it makes sense on a command line alone, not in a file.
     aside
         Whether nothing of what comes out depends on it.
+    of
+        Forms of samples that it says anything of (:mod:`cloakify.settings.forms`); all where none
+        is named.
     """
 
     help: str
@@ -70,6 +73,7 @@ class Option:
     written: tuple[str, ...] = ()
     command_only: bool = False
     aside: bool = False
+    of: tuple[str, ...] = ()
 
 
 class Group(msgspec.Struct, frozen=True, kw_only=True):

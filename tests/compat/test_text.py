@@ -47,8 +47,8 @@ def test_transformers_text(
     )
     (batch,) = experiment.dataset.batches(batch_size=SAMPLES)
     found = experiment.target().evaluate(batch.x.astype(np.float32), labels)
-    assert experiment.inside is not None
-    packing = experiment.inside.packing
+    assert experiment.latent is not None
+    packing = experiment.latent.packing
     words, exact = transformers_text.torch_gradient(
         copy.deepcopy(model).double(), ids, mask, labels
     )

@@ -379,3 +379,15 @@ def test_pixels_in_a_row_are_a_grey_image(tmp_path, spec, form, channel_axis):
     # Of colours they might be in another order.
     with pytest.raises(DataError, match=r"samples of shape \(12\)"):
         open_data(tmp_path / f"d.{form}", spec(3, 2, 2), PLAIN)
+
+
+@pytest.mark.parametrize(("shape", "axis"), [((4,), None), ((8, 5), None), ((1, 9, 5), 1)])
+def test_what_is_no_image_is_told_to_have_no_range(tmp_path, shape, axis):
+    """Sound as a wave, as a plane, and as a plane with a channel."""
+    spec = InputSpec("x", (None, *shape), np.dtype(np.float32), axis)
+    np.savez(tmp_path / "d.npz", x=np.full((3, *shape), -40.0, np.float32), y=[0, 1, 2])
+    data = open_data(tmp_path / "d.npz", spec, PLAIN)
+    with pytest.raises(DataError, match="--box none"):
+        next(data.batches(batch_size=3))
+    data = open_data(tmp_path / "d.npz", spec, PLAIN, box=None)
+    assert (next(data.batches(batch_size=3)).x == -40).all()

@@ -196,7 +196,7 @@ def test_a_data_set_of_boxes_is_named_as_that(tmp_path, spec, name):
         ("d", "d/labels.csv", r"by --labels {0}/d/labels\.csv"),
         ("d/images", "d/train.csv", r"give --data {0}/d/images --labels {0}/d/train\.csv"),
         ("d/train", "d/train.csv", r"by --labels {0}/d/train\.csv"),
-        ("d/images", "d/images/x.jsonl", r"1 classes \(images\)"),
+        ("d/images", "d/images/x.jsonl", r"one class \(images\)"),
     ],
 )
 def test_a_table_of_labels_beside_images_is_named(tmp_path, spec, pixels, images, table, said):

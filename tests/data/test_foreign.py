@@ -54,6 +54,8 @@ FILES: dict[str, tuple[Callable[[Path], object], str]] = {
     "d.arff": (content(b"@relation r"), "ARFF.*loadarff"),
     "d.svmlight": (content(b"1 1:0.5"), "load_svmlight_file"),
     "d.safetensors": (content(b"{}"), "safetensors"),
+    "data.mdb": (content(b"\0" * 40), "LMDB.*package lmdb"),
+    "d.mp4": (content(b"\0\0\0\x18ftypmp42"), "a video.*frames"),
     "d.tfrecord-00000-of-00002": (content(b"\0" * 40), "TFRecord"),
     "d.bin.gz": (content(gzip.compress(b"a")), "packed by gzip.*unpack"),
     "d.bin.bz2": (content(b"BZh9"), "bzip2.*unpack"),
@@ -90,3 +92,25 @@ def test_images_that_are_not_decoded(tmp_path: Path, ending: str) -> None:
     (tmp_path / "cat" / f"1{ending}").write_bytes(b"x")
     with pytest.raises(DataError, match=r"not decoded: convert it to \.png"):
         open_data(tmp_path, SPEC, Preprocessing())
+
+
+LISTS: dict[str, tuple[bytes, str]] = {
+    "imagelabels.mat": (b"MATLAB 5.0 MAT-file", "MATLAB.*count classes from 0 on.*numpy.save"),
+    "labels.h5": (b"\x89HDF\r\n\x1a\n", "HDF5.*h5py.*numpy.save"),
+    "labels.pkl": (pickle.dumps([1]), "Python pickle.*never"),
+    "labels": (pickle.dumps([1]), "Python pickle.*never"),
+    "labels.xlsx": (b"PK\3\4", "spreadsheet.*as .csv$"),
+    "labels.parquet": (b"PAR1", "as .csv"),
+    "instances.json": (b'{"images": [], "annotations": []}', "COCO.*class of each image"),
+}
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_lists_of_labels_as_well(tmp_path: Path, name: str) -> None:
+    data, said = LISTS[name]
+    (tmp_path / name).write_bytes(data)
+    np.save(tmp_path / "x.npy", np.zeros((2, 1, 4, 4), np.float32))
+    with pytest.raises(DataError, match=said) as caught:
+        open_data(tmp_path / "x.npy", SPEC, Preprocessing(), labels=str(tmp_path / name))
+    assert "\n" not in str(caught.value) and "encoding" not in str(caught.value)
+    assert "savez" not in str(caught.value)

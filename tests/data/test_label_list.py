@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -195,3 +196,42 @@ def test_a_column_for_each_class(tmp_path, spec, flat):
     (tmp_path / "l.csv").write_text(text.replace(",rust", ",age").replace(",1,", ",7,"))
     with pytest.raises(DataError, match="call that of the labels 'label'"):
         open_data(flat, spec(1, 4, 4), PLAIN, labels=str(tmp_path / "l.csv"))
+
+
+def written_as(kind: str, names: Sequence[str], labels: np.ndarray) -> str:
+    """Return a list as data sets come with it, of names without endings."""
+    if kind == "pets":
+        rows = [f"{name} {label} 1 {label}" for name, label in zip(names, labels, strict=True)]
+        return "\n".join(["#Image CLASS-ID SPECIES BREED ID", "#ID: 1:37 Class ids", *rows])
+    if kind == "gtsrb.csv":
+        rows = [f"{name}.png;9;9;{label}" for name, label in zip(names, labels, strict=True)]
+        return "\n".join(["Filename;Width;Height;ClassId", *rows])
+    if kind == "kaggle.csv":
+        rows = [f"{name},{label}" for name, label in zip(names, labels, strict=True)]
+        return "\n".join(["ImageId,PredictionString", *rows])
+    raise AssertionError(kind)
+
+
+@pytest.mark.parametrize("kind", ["pets", "gtsrb.csv", "kaggle.csv"])
+def test_lists_that_data_sets_come_with(tmp_path, spec, kind):
+    labels = np.random.default_rng(0).integers(0, 3, 7)
+    labels[:3] = 0, 1, 2
+    names = [f"{'abc'[label]}_{number}" for number, label in enumerate(labels)]
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for name in names:
+        Image.new("L", (4, 4)).save(folder / f"{name}.png")
+    (tmp_path / kind).write_text(written_as(kind, names, labels))
+    data = open_data(folder, spec(1, 4, 4), PLAIN, labels=str(tmp_path / kind))
+    told = dict(zip(names, labels.tolist(), strict=True))
+    assert data.labels.tolist() == [told[name] for name in data.names]
+
+
+def test_first_words_are_no_names_where_samples_have_others(tmp_path, spec, flat):
+    """Classes of two words in the samples' order."""
+    count = len(open_data(flat, spec(1, 4, 4), PLAIN, labels="model"))
+    texts = [("polar bear", "great ape")[number % 2] for number in range(count)]
+    (tmp_path / "l.txt").write_text("\n".join(texts))
+    data = open_data(flat, spec(1, 4, 4), PLAIN, labels=str(tmp_path / "l.txt"))
+    assert data.class_names == ("great ape", "polar bear")
+    assert data.labels.tolist() == [1 - number % 2 for number in range(count)]

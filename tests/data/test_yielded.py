@@ -243,7 +243,7 @@ def test_a_function_in_a_script(tmp_path, spec, monkeypatch, capsys):
     [
         ("", "samples", "has no 'samples': it has no function"),
         ("import json; N = 3\ndef other(): pass\nREADY = []", "samples", "it has other, READY$"),
-        ("def samples(): return 3", "samples", "gives no samples but int: give an iterable"),
+        ("def samples(): return 3", "samples", "gives no samples but int: give a pair of arrays"),
         (
             "def samples(folder, *more, n=3): pass",
             "samples",

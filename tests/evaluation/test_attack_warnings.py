@@ -15,12 +15,12 @@ from cloakify.evaluation.figures import Distance
 from cloakify.evaluation.planted_samples import PlantedTest
 from cloakify.evaluation.warnings import (
     CALIBRATION_DATA,
-    NO_WHITE_BOX,
     WarningCode,
     attack_warnings,
     blocked_gradients,
     distance_is_budget,
     near_copies_reported,
+    no_white_box,
     not_monotone,
     planted_missed,
     unbounded_fails,
@@ -216,4 +216,4 @@ def test_planted_samples_that_are_missed_are_told_from_two_and_a_twentieth_on(
 
 def test_a_warning_that_counts_nothing_has_the_number_of_what_it_is_about() -> None:
     """Of one model, and of no attack."""
-    assert (CALIBRATION_DATA.value, NO_WHITE_BOX.value) == (1, 0)
+    assert (CALIBRATION_DATA.value, no_white_box([]).value) == (1, 0)

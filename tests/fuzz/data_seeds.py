@@ -48,6 +48,8 @@ def data_seeds() -> dict[str, Callable[[], Files]]:
             "tar": lambda: {"d.tar": _tar()},
             "tar.gz": lambda: {"d.tgz": gzip.compress(_tar(), mtime=0)},
             "tar.zst": lambda: {"d.tar.zst": _zstd(_tar())},
+            "tar arrays": lambda: {"d.tar": _tar_of({"d.npz": _npz(np.savez)})},
+            "tar cifar": lambda: {"d.tgz": gzip.compress(_tar_of(_cifar()), mtime=0)},
             "parquet": lambda: {"d.parquet": _parquet()},
             "parquet images": lambda: {"d.parquet": _parquet_images()},
             "arrow": lambda: {"d.arrow": _arrow(_lists(), None)},
@@ -149,6 +151,17 @@ def _tar(labels: Callable[[int], dict[str, bytes]] | None = _indices) -> bytes:
                 info = tarfile.TarInfo(f"{folder}{number:03}.{ending}")
                 info.size = len(data)
                 archive.addfile(info, io.BytesIO(data))
+    return file.getvalue()
+
+
+def _tar_of(files: Files) -> bytes:
+    """A tar of files that are no images."""
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w") as archive:
+        for name, data in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
     return file.getvalue()
 
 
@@ -288,6 +301,7 @@ def _label_lists() -> dict[str, bytes]:
         "npy": _npy(np.array([label for _, label in named])),
         "csv": "\n".join(["file_name,label", *(f"{n},{y}" for n, y in named)]).encode(),
         "txt": "\n".join(f"{n} {y}" for n, y in named).encode(),
+        "words.txt": "\n".join(["#n y", *(f"{n[:-4]} {y} 1 1" for n, y in named)]).encode(),
         "json": json.dumps(dict(named)).encode(),
     }
 

@@ -216,3 +216,17 @@ def test_answers_and_names_of_classes_are_told(make_harden: MakeHarden) -> None:
     told = dict(circumstances(msgspec.structs.replace(harden_report, head=labelled, data=many)))
     assert told["Head"].endswith("25 independent labels")
     assert told["Classes"].endswith("19 c19 and 5 more")
+
+
+@pytest.mark.parametrize("source", [None, "preprocessor_config.json"])
+@pytest.mark.parametrize("kind", ["harden", "evaluate"])
+def test_how_inputs_are_made_is_told(
+    make_harden: MakeHarden, make_evaluate: MakeEvaluate, kind: str, source: str | None
+) -> None:
+    report = make_harden() if kind == "harden" else make_evaluate()
+    done = "scale 255, mean 0, std 1; bgr; pad, bicubic"
+    data = replace(report.data, preprocessing=done, preprocessing_source=source)
+    told = dict(circumstances(msgspec.structs.replace(report, data=data)))
+    assert told["Inputs"] == (done if source is None else f"{done} (as {source} says)")
+    old = msgspec.structs.replace(report, data=replace(report.data, preprocessing=None))
+    assert "Inputs" not in dict(circumstances(old))

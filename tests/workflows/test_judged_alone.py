@@ -195,3 +195,17 @@ def test_numbers_that_nothing_calls_scores_are_judged_with_a_word_of_it(tmp_path
 
     assert "nothing says that the 3 numbers" in said(labels="model")
     assert "nothing says" not in said(labels="model", task="single") + said()
+
+
+def test_nothing_is_advised_that_a_model_does_not_allow(data: Path, tmp_path: Path) -> None:
+    """Of trees that answer in probabilities: no gradient to follow, and no layer before them."""
+    model = stumps()
+    (kind,) = (each for each in model.graph.node[0].attribute if each.name == "post_transform")
+    kind.s = b"SOFTMAX"
+    onnx.save(model, tmp_path / "m.onnx")
+    options = {"eps": (EPS,), "device": "cpu", "accept_accuracy": True, "effort": "quick"}
+    setting = EvaluateSetting(attack="square", queries=20, **options)
+    (judged,) = evaluate([tmp_path / "m.onnx"], data, setting).report.models
+    said = {warning.code: warning.message for warning in judged.warnings}
+    assert "TreeEnsembleClassifier (trees) has none" in said["no-white-box-attack"]
+    assert "loss-on-probabilities" not in said

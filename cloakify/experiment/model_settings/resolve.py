@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from cloakify.graph.analysis.attack_point import AttackPoint
 from cloakify.onnxfile import OnnxFile, class_names, parse_names
 from cloakify.onnxfile.preprocessing_entry import PreprocessingEntry
 from cloakify.settings import DataOptions
+from cloakify.settings.forms import IMAGES, NUMBERS, PIXELS
 
 CONFIG = "config.json"
 
@@ -85,6 +86,17 @@ class InputSettings:
             f"{name} {','.join(f'{value:.6g}' for value in values)}"
             for name, values in (("scale", (done.scale,)), ("mean", done.mean), ("std", done.std))
         )
+
+    def told_of(self, forms: Collection[str]) -> str | None:
+        """Say what is done to samples of some forms (`cloakify.settings.forms`).
+
+        ``None`` of those that nothing of it is done to.
+        """
+        if IMAGES in forms:
+            return str(self)
+        if PIXELS in forms:
+            return f"{self.numbers}; {self.fit.channels}"
+        return self.numbers if NUMBERS in forms else None
 
     def __str__(self) -> str:
         fit = self.fit
