@@ -51,7 +51,9 @@ def _lines(inspection: Inspection) -> list[tuple[str, str]]:
     ]
     if inspection.entry.others:
         lines.append(("", "with " + ", ".join(other.name for other in inspection.entry.others)))
-    if inspection.entry.kind != "input":
+    if inspection.undecided is not None:
+        lines.append(("attacks", f"undecided: {inspection.undecided}"))
+    elif inspection.entry.kind != "input" or inspection.entry.others:
         lines.append(("attacks", f"perturb {inspection.entry}"))
     if inspection.search is not None:
         lines.append(("answers", inspection.answers))
