@@ -125,7 +125,7 @@ def trying_others(
     """
     experiment = subject.first
     shape = experiment.dataset.sample_shape
-    eps = eps_of_equal_volume(experiment.threat, math.prod(shape))
+    eps = eps_of_equal_volume(experiment.threat, experiment.threat.dimensions(shape))
     images = _View.of(experiment) is not None
     names = tuple(corruptions_of(experiment.spec.channels or 0)) if images else ()
     indices = np.arange(len(experiment.dataset))

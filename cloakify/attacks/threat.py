@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import get_args
 
@@ -70,21 +72,9 @@ class ThreatModel:
         lower, upper = floats(self.lower + hair), floats(self.upper - hair)
         return ThreatModel(self.norm, self.eps * (1 - HAIR), self.factor, lower, upper)
 
-    def packed(self, sample_shape: tuple[int, ...], size: int) -> ThreatModel:
-        """Return the same for flat samples of ``size`` values that begin with what may be moved.
-
-        What follows them has no room to speak of, and no bounds.
-
-        Parameters
-        ----------
-        sample_shape
-            Of what may be moved.
-        """
-        spread = [np.full((1, size), rest, np.float32) for rest in (NO_ROOM, -np.inf, np.inf)]
-        for whole, part in zip(spread, (self.factor, self.lower, self.upper), strict=True):
-            flat = np.broadcast_to(part[0], sample_shape).reshape(-1)
-            whole[0, : len(flat)] = flat
-        return ThreatModel(self.norm, self.eps, *spread)
+    def dimensions(self, sample_shape: tuple[int, ...]) -> int:
+        """Return how many values of a sample of that shape may be moved."""
+        return int((np.broadcast_to(self.factor[0], sample_shape) > NO_ROOM).sum())
 
     def distance(self, x: Array, clean: Array) -> NDArray[np.float64]:
         """Return the norm of each sample's perturbation in data units; float64 [n]."""
@@ -106,12 +96,42 @@ class ThreatModel:
         return np.clip(moved, self.lower, self.upper)
 
 
+def packed_threat(
+    threats: Sequence[ThreatModel], shapes: Sequence[tuple[int, ...]], size: int
+) -> ThreatModel:
+    """Return one threat model for flat samples that begin with what several others may move.
+
+    What follows has no room to speak of, and no bounds. In linf each part has a budget of its own;
+    in l2 they share one.
+
+    Parameters
+    ----------
+    threats
+        Of one norm and one ε; each may have other units and another box.
+    shapes
+        Of a sample of each, one behind the other.
+    size
+        How many values a sample has in all.
+    """
+    factor, lower, upper = (
+        np.full((1, size), rest, np.float32) for rest in (NO_ROOM, -np.inf, np.inf)
+    )
+    start = 0
+    for threat, shape in zip(threats, shapes, strict=True):
+        end = start + math.prod(shape)
+        for whole, part in ((factor, threat.factor), (lower, threat.lower), (upper, threat.upper)):
+            whole[0, start:end] = np.broadcast_to(part[0], shape).reshape(-1)
+        start = end
+    return ThreatModel(threats[0].norm, threats[0].eps, factor, lower, upper)
+
+
 def make_threat(
     norm: str,
     eps: float,
     spec: InputSpec,
     preprocessing: Preprocessing,
     box: tuple[float, float] | None = (0.0, 1.0),
+    unit: float = 1.0,
 ) -> ThreatModel:
     """Turn a budget in data units into one in model units.
 
@@ -125,6 +145,8 @@ def make_threat(
         What turns data units into model units.
     box
         Range of valid data in data units; ``None`` for none.
+    unit
+        How many data units a budget of one is.
 
     Raises
     ------
@@ -136,7 +158,7 @@ def make_threat(
     shape = [1] * len(spec.shape)
     if spec.channel_axis is not None:
         shape[spec.channel_axis] = channels
-    factor = preprocessing.factor(channels).reshape(shape)
+    factor = (preprocessing.factor(channels) * np.float32(unit)).reshape(shape)
     if box is None:
         low, high = np.full(shape, -np.inf, np.float32), np.full(shape, np.inf, np.float32)
     else:
@@ -146,7 +168,7 @@ def make_threat(
 
 def check_width(threat: ThreatModel, eps: float) -> None:
     """Raise UsageError where a linf budget is larger than the whole box: 8 in place of 8/255."""
-    width = float(((threat.upper - threat.lower) / threat.factor).max())
+    width = float(((threat.upper - threat.lower) / threat.factor)[threat.factor > NO_ROOM].min())
     # The bounds were rounded on their way to model units.
     if threat.norm == "linf" and eps > width * (1 + 1e-5):
         raise UsageError(

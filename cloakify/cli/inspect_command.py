@@ -66,7 +66,9 @@ def _input_lines(inspection: Inspection) -> list[tuple[str, str]]:
     ]
     if inspection.entry.others:
         lines.append(("", "with " + ", ".join(other.name for other in inspection.entry.others)))
-    if inspection.entry.kind != "input":
+    if inspection.undecided is not None:
+        lines.append(("attacks", f"undecided: {inspection.undecided}"))
+    elif inspection.entry.kind != "input" or inspection.entry.others:
         lines.append(("attacks", f"perturb {inspection.entry}"))
     return lines
 

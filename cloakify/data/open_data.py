@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -62,6 +62,7 @@ def open_data(
     fit: ImageFit = PLAIN_FIT,
     box: tuple[float, float] | None = (0.0, 1.0),
     others: Sequence[InputSpec] = (),
+    bounded: Collection[str] = (),
     ids: bool = False,
     tokenizer: Path | None = None,
     encoding: str | None = None,
@@ -96,6 +97,8 @@ def open_data(
     others
         Further inputs of the model; their arrays or columns go by their names, or they come of
         text.
+    bounded
+        Which of these hold the same kind of values as the first, preprocessed and bounded alike.
     ids
         Whether the model takes token ids, which text may be turned into.
     tokenizer
@@ -134,10 +137,12 @@ def open_data(
     if isinstance(source, TextSource):
         feeds = _token_feeds(source, (spec, *others), ids, tokenizer)
     else:
-        beside = _other_feeds(source, others, preprocessing)
+        beside = _other_feeds(source, others, bounded, preprocessing, fit, box)
         feed = _feed(source, spec, preprocessing, fit, box, first=int(rows[0]))
         feeds = {spec.name: feed, **beside}
         forms = forms if ids else feed.forms
+        for other in beside.values():
+            notes += other.notes
         if isinstance(feed, RowFeed):
             notes += feed.notes
         else:
@@ -175,8 +180,13 @@ def _open(
 
 
 def _other_feeds(
-    source: Source, others: Sequence[InputSpec], preprocessing: Preprocessing
-) -> dict[str, Feed]:
+    source: Source,
+    others: Sequence[InputSpec],
+    bounded: Collection[str],
+    preprocessing: Preprocessing,
+    fit: ImageFit,
+    box: tuple[float, float] | None,
+) -> dict[str, RowFeed]:
     """Return what loads a model's further inputs."""
     if not others:
         return {}
@@ -187,7 +197,9 @@ def _other_feeds(
             "with an array for each, by the inputs' names"
         )
     return {
-        other.name: RowFeed(source.others[other.name], other, preprocessing, None)
+        other.name: _row_feed(source.others[other.name], other, preprocessing, fit, box)
+        if other.name in bounded
+        else RowFeed(source.others[other.name], other, preprocessing, None)
         for other in others
     }
 
@@ -230,6 +242,16 @@ def _feed(
             )
         return ImageFeed(source, spec, preprocessing, fit, first)
     assert isinstance(source, RowSource)
+    return _row_feed(source, spec, preprocessing, fit, box)
+
+
+def _row_feed(
+    source: RowSource,
+    spec: InputSpec,
+    preprocessing: Preprocessing,
+    fit: ImageFit,
+    box: tuple[float, float] | None,
+) -> RowFeed:
     # Attacked copies of images have no range, either.
     images = box is not None or fit.as_is
     return RowFeed(source, spec, preprocessing, box, images=images, bgr=fit.channels == "bgr")

@@ -153,7 +153,9 @@ class Classifier:
     @cached_property
     def coverage(self) -> Coverage:
         """How gradients go from what attacks perturb to the logits."""
-        return gradient_coverage(self.file.outline, self.entry.tensor, self.scores.shipped)
+        entry, logits = self.entry, self.scores.shipped
+        more = (spec.name for spec in entry.also)
+        return gradient_coverage(self.file.outline, entry.tensor, logits, *more)
 
 
 def wanted_of(options: ModelOptions) -> Wanted:

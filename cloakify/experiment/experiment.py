@@ -11,9 +11,8 @@ from pathlib import Path
 import numpy as np
 from onnx import ModelProto
 
-from cloakify.attacks import Target, ThreatModel, make_threat
+from cloakify.attacks import Target, ThreatModel
 from cloakify.attacks.target_sessions import Followed
-from cloakify.attacks.threat import check_width
 from cloakify.data import Copies, Dataset, Samples, Splits, open_copies, open_data, split
 from cloakify.data.classes import read_names
 from cloakify.data.naming import shown
@@ -25,6 +24,7 @@ from cloakify.experiment.latent_input import (
     described,
     open_latent_input,
     root_mean_square,
+    threats_of,
 )
 from cloakify.experiment.model_settings import InputSettings, find_tokenizer
 from cloakify.experiment.scope import Progress as Progress
@@ -235,10 +235,9 @@ def open_experiment(
         )
     device = resolve_device(setting.run.device, setting.run.threads, tf32=setting.run.tf32)
     inputs = classifier.inputs(setting.data)
-    box = _box(classifier, setting)
-    norm, eps = setting.threat.norm, setting.threat.eps
-    threat = make_threat(norm, eps, classifier.spec, inputs.preprocessing, box)
-    check_width(threat, eps)
+    _box(classifier, setting)
+    entry = classifier.entry
+    (threat, *_) = threats_of(entry, (entry.input, *entry.also), setting, inputs.preprocessing)
     dataset = read_samples(classifier, data, setting, inputs, setting.data.limit)
     if classifier.is_of_classes:
         dataset = dataset.of_one_hot(classifier.scores.num_classes)
@@ -294,6 +293,7 @@ def read_samples(
             fit=inputs.fit,
             box=_box(classifier, setting),
             others=classifier.entry.others,
+            bounded=classifier.entry.bounded,
             ids=classifier.entry.kind == "embedding",
             tokenizer=find_tokenizer(classifier.file),
             encoding=setting.data.encoding,

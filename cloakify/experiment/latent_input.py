@@ -7,7 +7,7 @@ mean square for embeddings, and in data units for whole numbers made floats (pix
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -15,7 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto
 
-from cloakify.attacks.threat import ThreatModel, make_relative_threat, make_threat
+from cloakify.attacks.threat import (
+    ThreatModel,
+    check_width,
+    make_relative_threat,
+    make_threat,
+    packed_threat,
+)
 from cloakify.data import Dataset, Preprocessing
 from cloakify.errors import DataError, ModelError
 from cloakify.graph.analysis.attack_point import AttackPoint
@@ -68,9 +74,17 @@ class LatentInput:
     @property
     def tensor_spec(self) -> InputSpec:
         """The tensor, as if it were an input."""
-        shape = (self.entry.input.batch_size, *self.packing.tensor_shape)
-        axis = None if self.entry.kind == "embedding" else find_channel_axis(shape)
-        return InputSpec(self.entry.tensor, shape, np.dtype(np.float32), axis)
+        return self.perturbed_specs[0]
+
+    @property
+    def perturbed_specs(self) -> list[InputSpec]:
+        """All that is perturbed, as if each were an input."""
+        specs = []
+        for name, sizes in zip(self.entry.perturbed, self.packing.shapes, strict=False):
+            shape = (self.entry.input.batch_size, *sizes)
+            axis = None if self.entry.kind == "embedding" else find_channel_axis(shape)
+            specs.append(InputSpec(name, shape, np.dtype(np.float32), axis))
+        return specs
 
     @cached_property
     def spec(self) -> InputSpec:
@@ -127,18 +141,16 @@ class LatentInput:
         UsageError
             As :func:`~cloakify.attacks.threat.make_threat`.
         """
-        spec = self.tensor_spec
+        specs = self.perturbed_specs
+        norm, eps = setting.threat.norm, setting.threat.eps
         if self.entry.kind == "embedding":
-            threat = make_relative_threat(
-                setting.threat.norm, setting.threat.eps, unit, len(spec.shape)
-            )
+            threats = [make_relative_threat(norm, eps, unit, len(specs[0].shape))]
         else:
-            threat = make_threat(
-                setting.threat.norm, setting.threat.eps, spec, preprocessing, setting.data.box
-            )
+            threats = threats_of(self.entry, specs, setting, preprocessing)
         if len(self.packing.parts) == 1:
-            return threat
-        return threat.packed(self.packing.tensor_shape, self.packing.sample_shape[0])
+            return threats[0]
+        shapes = self.packing.shapes[: len(threats)]
+        return packed_threat(threats, shapes, self.packing.sample_shape[0])
 
     def checked(self, model: ModelProto, inputs: Inputs) -> LatentInput:
         """Return the same with what a run tells of its features.
@@ -194,9 +206,14 @@ def open_latent_input(
     inputs = dataset.inputs(np.resize(np.arange(len(dataset)), samples))
     outputs = [scores.features, scores.shipped]
     axes = {spec.name: spec.sample_axis for spec in (entry.input, *entry.others)}
+    also = [spec.name for spec in entry.also]
+    read = inputs_beside(model, entry.tensor, outputs)
+    for name in also:
+        if name not in read:
+            raise ModelError(f"input {name!r} does not lead to the logits: it can't be attacked")
     beside = [
         part_of(name, inputs[name], samples, axes[name])
-        for name in inputs_beside(model, entry.tensor, outputs)
+        for name in (*also, *(name for name in read if name not in also))
     ]
     prefix = None
     if entry.kind != "input":
@@ -220,6 +237,32 @@ def open_latent_input(
         except ModelError as error:
             refusals.append(error)
     raise refusals[0]
+
+
+def threats_of(
+    entry: AttackPoint, specs: Sequence[InputSpec], setting: Setting, preprocessing: Preprocessing
+) -> list[ThreatModel]:
+    """Return what an attacker may do to each tensor that is attacked.
+
+    Parameters
+    ----------
+    specs
+        What these are, the entry's own first.
+
+    Raises
+    ------
+    UsageError
+        As :func:`~cloakify.attacks.threat.make_threat`, or a budget is wider than the data.
+    """
+    norm, eps = setting.threat.norm, setting.threat.eps
+    threats = []
+    for place, (spec, unit) in enumerate(zip(specs, entry.units, strict=True)):
+        known = not place or spec.name in entry.bounded
+        done = preprocessing if known else Preprocessing()
+        box = setting.data.box if known and entry.kind != "embedding" else None
+        threats.append(make_threat(norm, eps, spec, done, box, unit))
+        check_width(threats[-1], eps)
+    return threats
 
 
 def _apart(expected: NDArray[np.generic], found: NDArray[np.generic]) -> float:

@@ -60,9 +60,10 @@ class ModelOptions(Group, frozen=True, kw_only=True):
     attack_input: Annotated[
         Text | None,
         Option(
-            "Of several inputs of floats attack this one; the others are passed along as the data "
-            "have them.",
-            metavar="INPUT",
+            "Of several inputs of floats attack this one, or these at once, separated by commas "
+            "(all: all of them); INPUT=UNIT counts the budget in other units there. The others are "
+            "passed along as the data have them.",
+            metavar="INPUT,…",
         ),
     ] = None
     task: Annotated[

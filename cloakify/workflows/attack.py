@@ -12,6 +12,8 @@ import numpy as np
 from cloakify.attacks import Attack, Target
 from cloakify.attacks.apgd import ApgdBpda
 from cloakify.data import Samples
+from cloakify.data.kept import KeptRows
+from cloakify.data.naming import shown
 from cloakify.data.npz_writer import NpzWriter
 from cloakify.engine.task import Job
 from cloakify.errors import UsageError
@@ -22,7 +24,7 @@ from cloakify.evaluation.warnings import EvaluationWarning, blocked_gradients, z
 from cloakify.experiment.chosen_attacks import chosen_attack
 from cloakify.experiment.classifier import open_classifier
 from cloakify.experiment.counting import counted
-from cloakify.experiment.crafting import Crafting
+from cloakify.experiment.crafting import Crafting, part_key
 from cloakify.experiment.engines import Engines
 from cloakify.experiment.experiment import Experiment, Progress, open_experiment
 from cloakify.experiment.outputs import check_outputs
@@ -34,6 +36,9 @@ from cloakify.numeric.arrays import evenly, in_chunks
 from cloakify.onnxfile import atomic_write
 from cloakify.printable import in_percent
 from cloakify.settings import AttackSetting
+
+# What is written besides attacked inputs.
+_WRITTEN = ("x", "y", "index", "tensor")
 
 
 @dataclass(frozen=True)
@@ -83,7 +88,8 @@ def attack(
 
     The file holds ``x`` (as the model takes it), ``y`` (int64 [n], or [n, K] of 0 and 1) and
     ``index`` (int64: the row or file of the data that a sample comes from). Where attacks perturb a
-    tensor inside the graph, ``x`` holds its values, and ``tensor`` its name.
+    tensor inside the graph, ``x`` holds its values, and ``tensor`` its name. Of several inputs that
+    are attacked ``x`` is the first, ``tensor`` holds the names, and the others go by theirs.
 
     Raises
     ------
@@ -112,20 +118,29 @@ def attack(
     job = Job(Crafting(method), in_chunks(np.arange(len(dataset)), target.span))
     latent = experiment.latent
     shape = dataset.sample_shape if latent is None else latent.packing.tensor_shape
+    also = _further(experiment, path)
     engine.begin([job])
     parts = engine.map(job, counted(progress, "attacking", job.work))
     with atomic_write(path) as file, NpzWriter(file) as archive:
         with archive.rows("x", (len(dataset), *shape), np.dtype(np.float32)) as write:
             for index, part in zip(job.chunks, parts, strict=True):
                 write(part["x"])
+                for place, kept in enumerate(also.values(), 1):
+                    kept.add(part[part_key(place)], shown(path))
                 right[:, index] = part["right"]
                 if target.independent:
                     logits[:, index] = part["logits"]
         watched.check()
         archive.put("y", experiment.labels)
         archive.put("index", dataset.rows)
+        for name, kept in also.items():
+            stored = kept.stored()
+            with archive.rows(name, stored.shape, stored.dtype) as write:
+                for index in job.chunks:
+                    write(stored.take(index))
         if latent is not None:
-            archive.put("tensor", np.array(classifier.entry.tensor))
+            names = classifier.entry.perturbed
+            archive.put("tensor", np.array(names if also else names[0]))
     notes = (
         *experiment.notes,
         *engines.notes,
@@ -155,6 +170,24 @@ def _seen_first(first_look: Preflight, method: Attack) -> Iterator[str]:
             "function in it is level though it is not on either side, or bends where inputs may go "
             "no further; --attack apgd-bpda goes through"
         )
+
+
+def _further(experiment: Experiment, path: Path) -> dict[str, KeptRows]:
+    """Return where further inputs are kept that are attacked, by name.
+
+    Raises
+    ------
+    UsageError
+        One is called as something else is that is written.
+    """
+    names = [spec.name for spec in experiment.classifier.entry.also]
+    for name in names:
+        if name in _WRITTEN:
+            raise UsageError(
+                f"{shown(path)} holds something else under the name of the input {name!r}: attack "
+                "that input alone (--attack-input), or export the model with another name for it"
+            )
+    return {name: KeptRows(shown(path)) for name in names}
 
 
 def _doubts(experiment: Experiment, target: Target, method: Attack) -> list[EvaluationWarning]:

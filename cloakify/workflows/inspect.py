@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from onnx import ModelProto
 
-from cloakify.errors import CloakifyError, HeadError, about
+from cloakify.errors import CloakifyError, HeadError, ModelError, about
 from cloakify.experiment.classifier import wanted_of
 from cloakify.experiment.cuda_outlook import CudaOutlook, cuda_outlook
 from cloakify.experiment.model_settings import find_tokenizer, input_settings, names_of_classes
@@ -55,6 +55,8 @@ class Inspection:
         What the classes are called, where something says so.
     cuda
         What CUDA has no kernels for, where that was asked.
+    undecided
+        What has to be said before anything is attacked; ``entry`` is one of several inputs then.
     """
 
     path: Path
@@ -72,6 +74,7 @@ class Inspection:
     inputs: str
     class_names: tuple[str, ...] | None
     cuda: CudaOutlook | None = None
+    undecided: str | None = None
 
     @property
     def head(self) -> Head | None:
@@ -111,12 +114,16 @@ class Inspection:
                 "channel_axis": self.spec.channel_axis,
             },
             "other_inputs": [spec.name for spec in self.entry.others],
-            "perturbs": {
+            "perturbs": None
+            if self.undecided is not None
+            else {
                 "tensor": self.entry.tensor,
+                "tensors": list(self.entry.perturbed),
                 "kind": self.entry.kind,
                 "node": self.entry.node or None,
                 "op_type": self.entry.op_type or None,
             },
+            "undecided": self.undecided,
             "task": None if self.search is None else _task(self.search),
             "head": None if self.head is None else _head(self.head),
             "problem": self.problem,
@@ -156,12 +163,13 @@ def inspect(
         file = open_model(path)
         model = file.outline
         options = options or ModelOptions()
-        entry = find_attack_point(model, options.attack_input)
+        entry, undecided = _attack_point(model, options)
         wanted = wanted_of(options)
         search, problem = _search(model, wanted)
         logits = None if search is None else search.scores.shipped
         own = read_metadata(model)
-        coverage = None if logits is None else gradient_coverage(model, entry.tensor, logits)
+        more = () if undecided else (spec.name for spec in entry.also)
+        coverage = None if logits is None else gradient_coverage(model, entry.tensor, logits, *more)
         masked = _masked(model, own)
         asked = device.partition(":")[0] == "cuda"
         outlook = cuda_outlook(file, entry, search) if asked else None
@@ -185,7 +193,19 @@ def inspect(
         inputs=_inputs(file, entry),
         class_names=None if search is None else names_of_classes(file, search.scores.num_classes),
         cuda=outlook,
+        undecided=undecided,
     )
+
+
+def _attack_point(model: ModelProto, options: ModelOptions) -> tuple[AttackPoint, str | None]:
+    """Return where attacks enter; or what has to be said before, with one of the inputs there are.
+
+    Raises ModelError where none of them can be attacked.
+    """
+    try:
+        return find_attack_point(model, options.attack_input), None
+    except ModelError as error:
+        return find_attack_point(model, any_of_floats=True), str(error)
 
 
 def _inputs(file: OnnxFile, entry: AttackPoint) -> str:

@@ -8,7 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cloakify.attacks import make_threat
-from cloakify.attacks.threat import NO_ROOM, check_width, make_relative_threat
+from cloakify.attacks.threat import (
+    NO_ROOM,
+    check_width,
+    make_relative_threat,
+    packed_threat,
+)
 from cloakify.data import Preprocessing
 from cloakify.errors import UsageError
 from cloakify.graph.analysis.inputs import InputSpec
@@ -69,7 +74,7 @@ def test_a_budget_beyond_the_box_is_a_slip(norm: str, share: float, width: float
 @given(rest=st.integers(1, 5), eps=st.floats(0.01, 1))
 def test_what_is_packed_behind_does_not_move(rest: int, eps: float) -> None:
     plain = make_threat("linf", eps, IMAGES, COLOURS)
-    packed = plain.packed(IMAGES.sample_shape, 60 + rest)
+    packed = packed_threat([plain], [IMAGES.sample_shape], 60 + rest)
     assert (packed.norm, packed.eps) == (plain.norm, plain.eps)
     rng = np.random.default_rng(0)
     whole, clean = rng.standard_normal((2, 3, 60 + rest)).astype(np.float32) * 100
@@ -78,6 +83,49 @@ def test_what_is_packed_behind_does_not_move(rest: int, eps: float) -> None:
     parts = (array[:, :60].reshape(3, *IMAGES.sample_shape) for array in (whole, clean))
     assert (moved[:, :60].reshape(3, *IMAGES.sample_shape) == plain.project(*parts)).all()
     assert np.float32(1e3) + NO_ROOM * np.float32(1e6) == 1e3
+    assert packed.dimensions((60 + rest,)) == 60
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+@given(unit=st.floats(0.1, 5), eps=st.floats(0.01, 1))
+def test_parts_that_move_at_once_have_a_budget_each_and_in_l2_share_it(
+    norm: str, unit: float, eps: float
+) -> None:
+    table = InputSpec("table", (None, 7), np.dtype(np.float32), None)
+    parts = [
+        make_threat(norm, eps, IMAGES, COLOURS),
+        make_threat(norm, eps, table, Preprocessing(), None, unit),
+    ]
+    packed = packed_threat(parts, [IMAGES.sample_shape, (7,)], 70)
+    rng = np.random.default_rng(0)
+    clean = np.concatenate(
+        [
+            rng.uniform(parts[0].lower, parts[0].upper, (3, *IMAGES.sample_shape)).reshape(3, -1),
+            rng.standard_normal((3, 10)),
+        ],
+        axis=1,
+    ).astype(np.float32)
+    moved = packed.project(clean + rng.standard_normal(clean.shape).astype(np.float32) * 9, clean)
+    assert (moved[:, 67:] == clean[:, 67:]).all()
+    sides = [
+        (array[:, :60].reshape(3, *IMAGES.sample_shape), array[:, 60:67])
+        for array in (moved, clean)
+    ]
+    apart = [
+        part.distance(*pair) for part, pair in zip(parts, zip(*sides, strict=True), strict=True)
+    ]
+    # Written out: the table is in no box, and a budget of one is that many of its units.
+    own = (moved[:, 60:67].astype(np.float64) - clean[:, 60:67]) / unit
+    np.testing.assert_allclose(
+        apart[1],
+        np.abs(own).max(axis=1) if norm == "linf" else np.linalg.norm(own, axis=1),
+        rtol=1e-4,
+    )
+    if norm == "linf":
+        assert all((each <= eps * (1 + 1e-4)).all() for each in apart)
+        np.testing.assert_allclose(apart[1], eps, rtol=1e-3)
+    else:
+        assert (np.hypot(*apart) <= eps * (1 + 1e-4)).all()
 
 
 def test_another_budget_is_all_that_changes() -> None:

@@ -108,6 +108,7 @@ def test_inspection_and_report_say_what_is_perturbed(files: tuple[Path, Path]) -
     found = inspect(files[0]).to_dict()
     assert found["perturbs"] == {
         "tensor": "words",
+        "tensors": ["words"],
         "kind": "embedding",
         "node": "words",
         "op_type": "Gather",

@@ -31,6 +31,11 @@ NORMS = {
         "n = ReduceL2 <axes = [1], keepdims = 1> (f)  c = Clip (n, floor)  s = Shape (f)  "
         "e = Expand (c, s)  u = Div (f, e)"
     ),
+    "as torch's newer exporter writes it": (
+        "n = ReduceL2 <keepdims = 1> (f, last)  c = Clip (n, floor)  "
+        "k = Shape <start = 0, end = 1> (x)  s = Concat <axis = 0> (k, width)  e = Expand (c, s)  "
+        "u = Div (f, e)"
+    ),
     "as TensorFlow writes it": (
         "q = Mul (f, f)  n = ReduceSum <keepdims = 1> (q, last)  c = Max (n, floor)  "
         "r = Sqrt (c)  i = Reciprocal (r)  u = Mul (i, f)"
@@ -44,9 +49,10 @@ NORMS = {
 
 def model(norm: str, layer: str = "z = MatMul (u, w)  y = Mul (z, scale)") -> onnx.ModelProto:
     built = onnx.parser.parse_model(
-        '<ir_version: 8, opset_import: ["" : 17]> '
+        f'<ir_version: 8, opset_import: ["" : {18 if "(f, last)" in norm else 17}]> '
         f"net (float[N, {INPUTS}] x) => (float[N, {CLASSES}] y) "
-        f"<float scale = {{{SCALE}}}, float floor = {{1e-12}}, int64[1] last = {{-1}}> "
+        f"<float scale = {{{SCALE}}}, float floor = {{1e-12}}, int64[1] last = {{-1}}, "
+        f"int64[1] width = {{{WIDTH}}}> "
         f"{{ h = Gemm (x, v, b)  f = Tanh (h)  {norm}  {layer} }}"
     )
     for name, values in (("v", FIRST), ("b", SHIFT), ("w", CENTRES), ("bias", np.ones(CLASSES))):

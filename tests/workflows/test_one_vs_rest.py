@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -124,3 +125,41 @@ def test_another_mask_of_the_same_layers_is_no_proof(source: Path) -> None:
     reader.input[0] = "f"
     onnx.save(model, out)
     assert verify(out, source, "cpu").faults
+
+
+@pytest.mark.parametrize("layers", [gemms, classifiers])
+def test_labels_of_a_layer_each_are_judged_by_their_probabilities(
+    tmp_path: Path, layers: Callable[[], tuple[str, dict[str, Doubles]]]
+) -> None:
+    """As skl2onnx writes `OneVsRestClassifier` for labels: each holds from a half on."""
+    steps, tensors = layers()
+    shares = ", ".join(f"p{k}" for k in range(CLASSES))
+    built = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["" : 17, "ai.onnx.ml" : 3]> '
+        f"net (float[N, {INPUTS}] x) => (int64[N, {CLASSES}] label, float[N, {CLASSES}] y) "
+        "<int64[1] one = {1}, int64[1] two = {2}, float half = {0.5}, int64 none = {0}> "
+        f"{{ h = Gemm (x, v, b)  f = Tanh (h)  {steps}  y = Concat <axis = 1> ({shares})  "
+        "t = Sub (y, half)  s = Sign (t)  i = Cast <to = 7> (s)  label = Clip (i, none) }"
+    )
+    for name, values in {"v": FIRST, "b": SHIFT, **tensors}.items():
+        built.graph.initializer.append(onnx.numpy_helper.from_array(np.float32(values), name))
+    source, data, out = (tmp_path / name for name in ("labels.onnx", "data.npz", "attacked.npz"))
+    onnx.save(built, source)
+    y = (logits(features(X)) > 0).astype(np.int64)
+    y[::7, 0] ^= 1
+    np.savez(data, x=X, y=y)
+    shared = {"device": "cpu", "accept_accuracy": True}
+    result = attack(source, data, out, AttackSetting(eps=EPS, attack="fgsm", **shared))
+    assert result.clean.value == pytest.approx(1 - np.ceil(240 / 7) / 240)
+    moved = np.load(out)["x"]
+    left = ((logits(features(moved.astype(np.float64))) > 0) == y).all(axis=1)
+    assert result.attacked.value == pytest.approx(left.mean())
+    # Of the sum of all labels' binary losses, in double.
+    phi = features(X.astype(np.float64))
+    error = 1 / (1 + np.exp(-logits(phi))) - y
+    exact = (error @ HEAD.T * (1 - phi**2)) @ FIRST.T
+    inside = (X > EPS) & (X < 1 - EPS) & (np.abs(exact) > 1e-5)
+    np.testing.assert_array_equal(np.sign(moved - X)[inside], np.sign(exact)[inside])
+    setting = HardenSetting(eps=EPS, mask_ratio=0.3, evaluation_steps=2, **shared)
+    harden(source, data, tmp_path / "hardened.onnx", setting)
+    assert verify(tmp_path / "hardened.onnx", source, "cpu").faults == ()

@@ -9,13 +9,12 @@ import onnx
 import onnxruntime as ort
 import pytest
 
-from cloakify.errors import HeadError, ModelError, UsageError
+from cloakify.errors import HeadError, ModelError
 from cloakify.experiment.outlook import Outlook
 from cloakify.onnxfile import read_metadata
-from cloakify.settings import AttackSetting, HardenSetting, ModelOptions
+from cloakify.settings import AttackSetting, HardenSetting
 from cloakify.workflows.attack import attack
 from cloakify.workflows.harden import harden
-from cloakify.workflows.inspect import inspect
 from cloakify.workflows.verify import verify
 
 DEPTH, CLASSES, SAMPLES, EPS = 6, 3, 150, 0.1
@@ -132,50 +131,3 @@ def test_crops_in_the_batch_are_no_features_for_a_mask(tmp_path: Path) -> None:
     assert result.clean.value == 1
     moved = (adversarial @ weight).mean(axis=1).argmax(axis=1)
     assert result.attacked.value == pytest.approx((moved == y).mean())
-
-
-TWO_INPUTS = f"""<ir_version: 8, opset_import: ["" : 17]>
-    f (float[N, {DEPTH}] image, float[N, 4] table) => (float[N, {CLASSES}] y)
-    {{ h = MatMul (image, wi)  i = Tanh (h)  g = MatMul (table, wt)  t = Tanh (g)
-       f = Concat <axis = 1> (i, t)  y = MatMul (f, v) }}"""
-
-
-def two_inputs(folder: Path) -> tuple[Path, Path]:
-    rng = np.random.default_rng(4)
-    model = onnx.parser.parse_model(TWO_INPUTS)
-    for name, shape in (("wi", (DEPTH, 8)), ("wt", (4, 8)), ("v", (16, CLASSES))):
-        values = rng.normal(size=shape).astype(np.float32)
-        model.graph.initializer.append(onnx.numpy_helper.from_array(values, name))
-    onnx.save(model, folder / "model.onnx")
-    arrays = {"image": rng.random((SAMPLES, DEPTH), np.float32)}
-    # No pixels: what is passed along is in no box.
-    arrays["table"] = (3 * rng.normal(size=(SAMPLES, 4))).astype(np.float32)
-    y = ort.InferenceSession(folder / "model.onnx").run(None, arrays)[0].argmax(axis=1)
-    np.savez(folder / "data.npz", **arrays, y=y)
-    return folder / "model.onnx", folder / "data.npz"
-
-
-@pytest.mark.parametrize("name", ["image", "table"])
-def test_one_of_two_inputs_of_floats_is_attacked(tmp_path: Path, name: str) -> None:
-    model, data = two_inputs(tmp_path)
-    arrays = dict(np.load(data))
-    box = (0.0, 1.0) if name == "image" else None
-    setting = AttackSetting(attack="pgd", eps=EPS, device="cpu", attack_input=name, box=box)
-    result = attack(model, data, tmp_path / "adversarial.npz", setting)
-    moved = np.load(tmp_path / "adversarial.npz")["x"]
-    assert np.abs(moved - arrays[name]).max() == pytest.approx(EPS, rel=1e-3)
-    feeds = {each: arrays[each] for each in ("image", "table")} | {name: moved}
-    answers = ort.InferenceSession(model).run(None, feeds)[0].argmax(axis=1)
-    assert result.attacked.value == pytest.approx((answers == arrays["y"]).mean())
-    asked = MASKED.replace(attack_input=name, box=box)
-    harden(model, data, tmp_path / "hardened.onnx", asked)
-    assert verify(tmp_path / "hardened.onnx", model, "cpu").faults == ()
-
-
-def test_which_input_is_to_be_attacked_is_asked_for(tmp_path: Path) -> None:
-    model, data = two_inputs(tmp_path)
-    with pytest.raises(ModelError, match=r"'image', 'table'.*--attack-input"):
-        attack(model, data, tmp_path / "adversarial.npz", AttackSetting(device="cpu"))
-    with pytest.raises(UsageError, match="no input 'picture'; it has 'image', 'table'"):
-        inspect(model, ModelOptions(attack_input="picture"))
-    assert inspect(model, ModelOptions(attack_input="table")).entry.tensor == "table"

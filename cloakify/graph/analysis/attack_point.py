@@ -4,7 +4,8 @@ Token ids and bytes can't be perturbed by a small ε. What can is the first floa
 become, and that is what is attacked then: the rows of the embedding table that the ids choose
 (``Gather(table, ids)``), those of the unit matrix where they are one-hot encoded (``OneHot``, or
 ``Cast(ids == 0…V−1)``), or the bytes as numbers (``Cast``). A model with several inputs is attacked
-at one of them; the others (an attention mask, token types) are passed along.
+at one of them, or at several of floats at once; the others (an attention mask, token types) are
+passed along.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto
 
-from cloakify.errors import ModelError, UsageError
+from cloakify.errors import ModelError
+from cloakify.graph.analysis.attack_inputs import OPTION, read_attack_inputs
 from cloakify.graph.analysis.inputs import InputSpec, data_inputs, input_spec, only_one
 from cloakify.graph.analysis.sample_axis import sample_axes
 from cloakify.graph.model.constants import Constants
@@ -58,6 +60,10 @@ class AttackPoint:
         The node that yields it; empty for an input.
     rows
         How many rows the table has, where that is known; of one-hot codes how long they are.
+    also
+        Of the others those that are perturbed, too; of inputs alone.
+    units
+        In which unit ε is of the input, and of each of those.
     """
 
     input: InputSpec
@@ -67,6 +73,22 @@ class AttackPoint:
     node: str = ""
     op_type: str = ""
     rows: int | None = None
+    also: tuple[InputSpec, ...] = ()
+    units: tuple[float, ...] = (1.0,)
+
+    @property
+    def perturbed(self) -> tuple[str, ...]:
+        """The names of all tensors that attacks perturb."""
+        return (self.tensor, *(spec.name for spec in self.also))
+
+    @property
+    def bounded(self) -> tuple[str, ...]:
+        """The names of those of :attr:`also` that hold values of the same kind as the input.
+
+        Beside images other numbers are none.
+        """
+        kind = self.input.channel_axis is None
+        return tuple(spec.name for spec in self.also if kind or spec.channel_axis is not None)
 
     @property
     def is_plain(self) -> bool:
@@ -82,7 +104,11 @@ class AttackPoint:
 
     def __str__(self) -> str:
         if self.kind == "input":
-            return f"input {self.tensor!r}"
+            told = [
+                repr(name) if unit == 1 else f"{name!r} (ε in units of {unit:g})"
+                for name, unit in zip(self.perturbed, self.units, strict=True)
+            ]
+            return f"input{'s' * (len(told) > 1)} {', '.join(told)}"
         return (
             f"the output of {self.op_type} {self.node!r}, first floats behind {self.input.name!r}"
         )
@@ -98,7 +124,8 @@ def find_attack_point(
     Parameters
     ----------
     wanted
-        Name of the input of floats to attack.
+        Which inputs of floats to attack; see
+        :func:`~cloakify.graph.analysis.attack_inputs.read_attack_inputs`.
     any_of_floats
         Whether of several inputs of floats the first will do, as where nothing is attacked.
 
@@ -118,42 +145,41 @@ def find_attack_point(
         if kind == TensorProto.STRING:
             raise ModelError(f"input {name!r} takes text; export the model to take token ids")
     floats = [value for value in inputs if types[value.name] in FLOATS]
+    candidates = [value.name for value in floats if not _is_beside(value.name)]
     if wanted is not None:
-        _check_wanted(wanted, types)
-        specs = _specs(model, inputs)
-        return AttackPoint(specs[wanted], _without(specs, wanted), wanted, "input")
+        units = read_attack_inputs(wanted, types, candidates)
+        return _at_inputs(_specs(model, inputs), units)
     if len(inputs) == 1 and floats:
         (spec,) = _specs(model, inputs).values()
         return AttackPoint(spec, (), spec.name, "input")
-    candidates = [value for value in floats if not _is_beside(value.name)]
     if len(candidates) > 1 and not any_of_floats:
-        names = ", ".join(repr(value.name) for value in candidates)
+        names = ", ".join(map(repr, candidates))
         raise ModelError(
-            f"the model takes floats by {len(candidates)} inputs, {names}, of which one can be "
-            "attacked at a time: choose it with --attack-input, the others are passed along; to "
-            "attack all export the model with one input that holds them"
+            f"the model takes floats by {len(candidates)} inputs, {names}: say with {OPTION} which "
+            "one is attacked, or which ones at once (all for all of them); the others are passed "
+            "along"
         )
     specs = _specs(model, inputs)
-    if candidates:
-        main = candidates[0].name
-        return AttackPoint(specs[main], _without(specs, main), main, "input")
-    return _inside(model, specs, types)
+    return _at_inputs(specs, {candidates[0]: 1.0}) if candidates else _inside(model, specs, types)
+
+
+def _at_inputs(specs: Mapping[str, InputSpec], units: Mapping[str, float]) -> AttackPoint:
+    """Return the point at some inputs, images first: what is known of samples is known of these."""
+    names = sorted(units, key=lambda name: specs[name].channel_axis is None)
+    main = names[0]
+    return AttackPoint(
+        specs[main],
+        _without(specs, main),
+        main,
+        "input",
+        also=tuple(specs[name] for name in names[1:]),
+        units=tuple(units[name] for name in names),
+    )
 
 
 def _specs(model: ModelProto, inputs: Iterable[ValueInfoProto]) -> dict[str, InputSpec]:
     axes = sample_axes(model)
     return {value.name: input_spec(value, axes.get(value.name, 0)) for value in inputs}
-
-
-def _check_wanted(wanted: str, types: Mapping[str, int]) -> None:
-    if wanted not in types:
-        names = ", ".join(map(repr, types))
-        raise UsageError(f"--attack-input: the model has no input {wanted!r}; it has {names}")
-    if types[wanted] not in FLOATS:
-        raise UsageError(
-            f"--attack-input {wanted}: it takes no floats; without the option the first floats "
-            "that whole numbers become are attacked"
-        )
 
 
 def _inside(

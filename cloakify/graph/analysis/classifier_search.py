@@ -16,11 +16,7 @@ from cloakify.errors import HeadError, UsageError
 from cloakify.graph.analysis.bare_scores import BareScores, find_bare_scores, refuse_answers
 from cloakify.graph.analysis.grouped_scores import groups_of
 from cloakify.graph.analysis.head import Head
-from cloakify.graph.analysis.head_search import (
-    answers_in,
-    find_head_in,
-    unread_outputs,
-)
+from cloakify.graph.analysis.head_search import answers_in, find_head_in, unread_outputs
 from cloakify.graph.analysis.log_space import LogScores, log_scores
 from cloakify.graph.analysis.order_kept import reordered_by
 from cloakify.graph.analysis.other_models import (
@@ -109,8 +105,10 @@ class ClassifierSearch:
             # Those of labels are no shares of a whole.
             probabilities=own.probabilities and own.logs is None,
             scale=own.scale,
-            parts=own.parts,
-        ).with_boundary(reading.boundary)
+        )
+        if self.head is not None:
+            scores = scores.of_parts(self.head)
+        scores = scores.with_boundary(reading.boundary)
         return replace(self, reading=reading, scores=scores)
 
 

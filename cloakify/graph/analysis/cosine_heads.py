@@ -122,7 +122,8 @@ def _steps(length: gs.Tensor, features: gs.Tensor, constants: Constants) -> list
             return None
         if id(node) not in steps:
             steps[id(node)] = node
-            waiting.extend(node.inputs)
+            # Of a length that is spread over the features, their sizes are no part.
+            waiting.extend(node.inputs[:1] if node.op == "Expand" else node.inputs)
     return list(steps.values())
 
 

@@ -138,10 +138,11 @@ def find_head_in(
         )
     named = [head for head in layers if wanted in (head.node, head.linear)]
     if named:
+        _check_count(graph, answers, named[0])
         return HeadSearch(named[0], tuple(head for head in layers if head is not named[0]))
     met: dict[str, Head] = {}
     try:
-        met = _met(graph, answers, layers, hidden)
+        met = _met(graph, answers, layers, hidden, constants)
     except HeadError:
         if wanted is None:
             raise
@@ -180,7 +181,7 @@ def features_before(graph: gs.Graph, scores: gs.Tensor) -> tuple[str, ...]:
     paths = ScorePaths(graph, constants)
     layers = [head for _, head in _layers_in(graph, constants, paths)]
     try:
-        met = _met(graph, [scores], layers, set())
+        met = _met(graph, [scores], layers, set(), constants)
     except HeadError:
         return (scores.name,)
     return tuple(sorted({head.features for head in met.values()}))
@@ -239,9 +240,15 @@ def _functions_with_layers(model: ModelProto) -> set[tuple[str, str]]:
 
 
 def _met(
-    graph: gs.Graph, answers: list[gs.Tensor], layers: list[Head], hidden: set[tuple[str, str]]
+    graph: gs.Graph,
+    answers: list[gs.Tensor],
+    layers: list[Head],
+    hidden: set[tuple[str, str]],
+    constants: Constants,
 ) -> dict[str, Head]:
     """Return the layers that a walk back from the answers meets, by what they put out.
+
+    No sample goes through what the file fixes, such as embeddings of classes made of their names.
 
     Raises
     ------
@@ -255,7 +262,7 @@ def _met(
     waiting = list(answers)
     while waiting:
         tensor = waiting.pop()
-        if id(tensor) in seen:
+        if id(tensor) in seen or tensor in constants:
             continue
         seen.add(id(tensor))
         head = by_output.get(tensor.name)
@@ -299,10 +306,20 @@ def _only_one(
     if len(met) == 1 or (mixed and any_mixed):
         return next(head for head in layers if head.linear in met)
     _refuse_several_tasks(graph, answers, met)
+    fitting = [head for head in met.values() if _count_fits(graph, answers, head)]
+    if not fitting:
+        raise HeadError(
+            f"{len(met)} layers make the answer together, {_listed(list(met.values()))}, and none "
+            "of them puts out its scores: a mask has no one place; to attack or evaluate takes no "
+            "choice"
+        )
+    could = "could be the head; choose with --head among"
+    if len(fitting) < len(met):
+        could = "make the answer together; as many scores as it has come from"
     shared = "their scores are mixed into" if mixed else "where all of it makes"
     raise HeadError(
-        f"{len(met)} layers could be the head; choose with --head among "
-        f"{_listed(list(met.values()))}"
+        f"{len(met)} layers {could} {_listed(fitting)}"
+        f"{'' if len(fitting) == len(met) else ', which --head chooses'}"
         f"; {shared} one answer, to attack or evaluate takes no choice"
     )
 
@@ -319,6 +336,14 @@ def _refuse_several_tasks(
             f"outputs {names} are made by a layer each, {_listed(list(met.values()))}: several "
             "tasks; choose one with --output-name"
         )
+
+
+def _count_fits(graph: gs.Graph, answers: list[gs.Tensor], head: Head) -> bool:
+    try:
+        _check_count(graph, answers, head)
+    except HeadError:
+        return False
+    return True
 
 
 def _check_count(graph: gs.Graph, answers: list[gs.Tensor], head: Head) -> None:

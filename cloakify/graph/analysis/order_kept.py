@@ -9,6 +9,8 @@
     y = 1 − p, z / f(x)   what is the largest may be the smallest, of all samples or of some
     σ(z₁ − z₀)            one score, not two
     ½ softmax(z) + ½ k    a vote with what has no layer; z + f(x): a part of each score
+    trees(p), trees(p, q) another classifier on top (stacking), whatever it reads besides
+    Σ p to here, …        anything that is not known to leave each score to itself
 
 A model is judged by what it answers, so that the scores are those behind then.
 """
@@ -30,8 +32,46 @@ from cloakify.graph.model.names import called
 _BY_CLASS = {"Add", "Div", "Max", "Min", "Mul", "PRelu", "Pow", "Sub", "Where"}
 # What joins values, so that one which the scores have no part in counts as much as they do.
 _JOINTS = _BY_CLASS | {"Gemm", "MatMul", "Mean", "Sum"}
+# What goes up with each number, or at least not down.
+_RISING = {
+    *("Asinh", "Atan", "BatchNormalization", "Celu", "Ceil", "Clip", "Elu", "Erf", "Exp", "Floor"),
+    *("HardSigmoid", "LeakyRelu", "Log", "QLinearSigmoid", "Relu", "Round", "Selu", "Shrink"),
+    *("Sigmoid", "Sign", "Sinh", "Softplus", "Softsign", "Sqrt", "Tanh", "ThresholdedRelu"),
+    # These do below their least value, which no largest score is worth.
+    *("BiasGelu", "FastGelu", "Gelu", "HardSwish", "Mish", "QuickGelu", "Swish"),
+}
+# What brings the numbers of a sample to one scale, and what that is made of.
+_SCALES = {
+    *(
+        "GroupNormalization",
+        "Hardmax",
+        "LogSoftmax",
+        "LpNormalization",
+        "MeanVarianceNormalization",
+    ),
+    *(
+        "Normalizer",
+        "QLinearSoftmax",
+        "Softmax",
+        "SimplifiedLayerNormalization",
+        "RMSNormalization",
+    ),
+    *("ArgMax", "ArgMin", "Scaler", "Binarizer"),
+}
+# What is looked at by itself, or asks something of numbers.
+_OTHERS = {
+    *("Abs", "Acos", "And", "Asin", "Concat", "Cos", "Cosh", "Equal", "Greater", "GreaterOrEqual"),
+    *("IsInf", "IsNaN", "Less", "LessOrEqual", "Neg", "Not", "Or", "Reciprocal", "Sin", "Split"),
+    *("Tan", "Xor"),
+}
+# What gives numbers another type, place or shape.
+_PLACES = {
+    *("DequantizeLinear", "Expand", "QuantizeLinear", "Shape", "Size", "Transpose", "Unsqueeze"),
+    *("OptionalGetElement", "OptionalHasElement", "ZipMap", "Cast", "CastLike"),
+}
 _NORMALISATIONS = {"InstanceNormalization": (1, 2), "LayerNormalization": (1, 2)}
 _CHOICES = {"LogSoftmax", "Softmax"}
+_DOMAINS = {None, "", "ai.onnx", "ai.onnx.ml", "com.microsoft"}
 _PICKS = {"ArrayFeatureExtractor", "Gather", "Slice"}
 
 
@@ -57,6 +97,8 @@ def reordered_by(
     nodes = between(graph.nodes, scores.name, answer.name)
     made = {scores.name, *(tensor.name for node in nodes for tensor in node.outputs)}
     for node in nodes:
+        if not _is_known(node) or (count > 1 and _joins_others(node, made)):
+            return called(node)
         others = [each for each in node.inputs if each.name and each.name not in made]
         if node.op in _JOINTS and any(_is_of_classes(each, count, constants) for each in others):
             return called(node)
@@ -81,6 +123,26 @@ def reordered_by(
     if answered not in (count, 1) or (answered == 1 and _is_difference(nodes)):
         return next((called(node) for node in nodes if node.op not in MOVES | _CHOICES), "")
     return ""
+
+
+def _is_known(node: gs.Node) -> bool:
+    """Tell whether a node leaves each score to itself, or is one that other questions are of.
+
+    What a local function does is not looked at here: a run tells.
+    """
+    if node.domain not in _DOMAINS:
+        return True
+    known = _RISING | _SCALES | _OTHERS | _PLACES | _JOINTS | _PICKS | MOVES | {*_NORMALISATIONS}
+    return node.op in known or node.op.startswith("Reduce")
+
+
+def _joins_others(node: gs.Node, made: Set[str]) -> bool:
+    """Tell whether scores stand beside other values of each sample, as another layer's features."""
+    return (
+        node.op == "Concat"
+        and is_last_of(node, node.attrs.get("axis"))
+        and any(each.name not in made for each in node.inputs)
+    )
 
 
 def _differs(tensor: gs.Tensor, count: int, constants: Constants) -> bool:
@@ -135,6 +197,8 @@ def _goes_both_ways(node: gs.Node, made: Set[str], count: int, constants: Consta
     if node.op in ("Cos", "Sin", "Tan"):
         # On probabilities each goes one way.
         return not _are_shares(base)
+    if node.op == "LeakyRelu":
+        return bool(node.attrs.get("alpha", 0.01) < 0)
     if node.op in ("Abs", "Cosh"):
         return not is_positive(base, constants)
     if node.op == "Pow":

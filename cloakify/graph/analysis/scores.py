@@ -50,6 +50,9 @@ class Scores:
     parts
         Of a ``shipped`` that was bent one by one: the values that hold the scores before, which
         the logits are put together of.
+    places
+        Of parts that are what classifiers of ai.onnx.ml put out, which may be probabilities: the
+        column of each. The scores before stand in none of the file's values.
     logs
         Of a ``shipped`` that mixes probabilities: the steps that make the logits, and their name.
     probabilities
@@ -66,6 +69,7 @@ class Scores:
     probabilities: bool = False
     scale: tuple[str, str] | None = None
     parts: tuple[str, ...] = ()
+    places: tuple[int, ...] = ()
     pairs: Literal["", "first", "last"] = ""
     logs: LogScores | None = None
 
@@ -84,6 +88,17 @@ class Scores:
     def of_logarithms(self, logs: LogScores) -> Scores:
         """Return the same with logits that are made of a mixture's logarithms."""
         return replace(self, logs=logs, probabilities=True).with_boundary(self.boundary)
+
+    def of_parts(self, head: Head) -> Scores:
+        """Return the same with what a head of several parts puts side by side.
+
+        Whole classifiers have their scores under the same name where gradients are taken, and which
+        is the largest probabilities tell as well; but not whether a label holds.
+        """
+        whole = head.gives_probabilities
+        if whole and self.task is not Task.MULTILABEL:
+            return self
+        return replace(self, parts=head.parts, places=head.places if whole else ())
 
     def differences(self) -> NDArray[np.float64] | None:
         """Return [shipped_count, K], which makes the K labels' logits of pairs of scores.
@@ -108,14 +123,13 @@ class Scores:
 def scores_of(head: Head, reading: TaskReading, outputs: Sequence[str]) -> Scores:
     """Return the scores of a head."""
     scores = scores_at(head.logits, head.num_classes, reading, outputs)
-    return replace(
+    scores = replace(
         scores,
         features=head.features,
         probabilities=head.gives_probabilities,
         scale=head.scale,
-        # Whole classifiers have their scores under the same name in working copies.
-        parts=() if head.gives_probabilities else head.parts,
-    ).with_boundary(reading.boundary)
+    )
+    return scores.of_parts(head).with_boundary(reading.boundary)
 
 
 def scores_at(shipped: str, count: int, reading: TaskReading, outputs: Sequence[str]) -> Scores:

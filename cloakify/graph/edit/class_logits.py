@@ -19,7 +19,7 @@ from onnx import ModelProto, NodeProto, TensorProto
 
 from cloakify.graph.analysis.classifier_search import ClassifierSearch
 from cloakify.graph.analysis.log_arithmetic import LogStep
-from cloakify.graph.analysis.scores import CLASS_LOGITS
+from cloakify.graph.analysis.scores import CLASS_LOGITS, Scores
 from cloakify.graph.analysis.task import Task
 from cloakify.graph.edit.inner_classifiers import with_probabilities
 from cloakify.graph.edit.mask import features_type
@@ -56,7 +56,7 @@ def _with_logits(model: ModelProto, found: ClassifierSearch) -> ModelProto:
     graph, boundary = edited.graph, scores.boundary
     value, dtype = scores.shipped, np.dtype(np.float32)
     if scores.parts:
-        edited, value = with_parts(edited, scores.parts)
+        edited, value = with_parts(edited, _columns(edited, scores) or scores.parts)
         graph = edited.graph
     if scores.logs is not None:
         graph.node.extend(map(_step, scores.logs.steps))
@@ -97,6 +97,32 @@ def _with_logits(model: ModelProto, found: ClassifierSearch) -> ModelProto:
     # An initializer that is no input needs IR version 4.
     edited.ir_version = max(edited.ir_version, 4)
     return edited
+
+
+def _columns(edited: ModelProto, scores: Scores) -> list[str]:
+    """Append the scores that classifiers' probabilities are made of, a column for each label.
+
+    They come of copies of these classifiers: what the model answers with stays what it is.
+    """
+    makers = {name: node for node in edited.graph.node for name in node.output}
+    columns: list[str] = []
+    for count, place in enumerate(scores.places):
+        label, whole, column = (
+            f"{CLASS_LOGITS}_{what}_{count}" for what in ("label", "whole", "column")
+        )
+        copy = edited.graph.node.add()
+        copy.CopyFrom(makers[scores.parts[count]])
+        copy.name, copy.output[:] = whole, [label, whole]
+        for entry in copy.attribute:
+            if entry.name == "post_transform":
+                entry.s = b"NONE"
+        at = onnx.numpy_helper.from_array(np.array([place], np.int64), f"{column}_at")
+        edited.graph.initializer.append(at)
+        edited.graph.node.append(
+            onnx.helper.make_node("Gather", [whole, at.name], [column], column, axis=1)
+        )
+        columns.append(column)
+    return columns
 
 
 def _step(step: LogStep) -> NodeProto:

@@ -63,15 +63,22 @@ class Part:
 
 @dataclass(frozen=True)
 class Packing:
-    """How samples are packed: the perturbed tensor first, then what is passed along."""
+    """How samples are packed: what is perturbed first, then what is passed along."""
 
     parts: tuple[Part, ...]
 
     @property
     def tensor_shape(self) -> tuple[int, ...]:
-        """Shape of one sample's values of the tensor."""
-        shape = self.parts[0].shape
-        return shape[1:] if shape[0] == 1 and len(shape) > 1 else shape
+        """Shape of one sample's values of the first tensor."""
+        return self.shapes[0]
+
+    @property
+    def shapes(self) -> tuple[tuple[int, ...], ...]:
+        """Shape of one sample's values of each part."""
+        return tuple(
+            part.shape[1:] if part.shape[0] == 1 and len(part.shape) > 1 else part.shape
+            for part in self.parts
+        )
 
     @property
     def sample_shape(self) -> tuple[int, ...]:
@@ -86,9 +93,16 @@ class Packing:
         return np.concatenate(rows, axis=1).reshape(samples, *self.sample_shape)
 
     def tensor_of(self, packed: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the tensor's values in packed samples, [samples, …]."""
-        flat = packed.reshape(len(packed), -1)[:, : self.parts[0].size]
-        return flat.reshape(len(packed), *self.tensor_shape)
+        """Return the first tensor's values in packed samples, [samples, …]."""
+        return self.parts_of(packed)[0]
+
+    def parts_of(self, packed: NDArray[np.float32], count: int = 1) -> list[NDArray[np.float32]]:
+        """Return the values of the first parts in packed samples, [samples, …] each."""
+        flat = packed.reshape(len(packed), -1)
+        ends = np.cumsum([part.size for part in self.parts[:count]])
+        rows = np.split(flat[:, : ends[-1]], ends[:-1], axis=1)
+        pairs = zip(rows, self.shapes, strict=False)
+        return [row.reshape(len(packed), *shape) for row, shape in pairs]
 
 
 def inputs_beside(model: ModelProto, tensor: str, outputs: Sequence[str]) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import onnx
-from onnx import ModelProto, ValueInfoProto
+from onnx import ModelProto, NodeProto, ValueInfoProto
 
 from cloakify.errors import HeadError
 from cloakify.graph.model.branches import exposing
@@ -57,18 +57,57 @@ def head_model(model: ModelProto, features: ValueInfoProto, logits: str) -> Mode
     Raises
     ------
     HeadError
-        The logits depend on the input by another way than the features.
+        The logits depend on the input by another way than the features, but for how many samples
+        it has, which the features tell as well.
     """
     part = tap(model, [logits])
-    needed = leading_to(part.graph.node, [logits], given=[features.name])
-    del part.graph.node[:]
-    part.graph.node.extend(needed.nodes)
     constants = {tensor.name for tensor in part.graph.initializer}
-    others = needed.values - constants - {features.name}
-    around = [value.name for value in part.graph.input if value.name in others]
-    if around:
-        raise HeadError(f"the logits {logits!r} depend on {around[0]!r} not only by the features")
+
+    def around() -> list[str]:
+        """Keep what leads from features to logits; return the inputs that it takes besides."""
+        needed = leading_to(part.graph.node, [logits], given=[features.name])
+        del part.graph.node[:]
+        part.graph.node.extend(needed.nodes)
+        others = needed.values - constants - {features.name}
+        return [value.name for value in part.graph.input if value.name in others]
+
+    left = around()
+    if left:
+        _count_samples_by(features.name, part)
+        left = around()
+    if left:
+        raise HeadError(f"the logits {logits!r} depend on {left[0]!r} not only by the features")
     del part.graph.input[:]
     part.graph.input.append(features)
     part.ir_version = max(part.ir_version, 4)
     return part
+
+
+def _count_samples_by(features: str, part: ModelProto) -> None:
+    """Let the features tell how many samples there are where nodes read that of something else."""
+    for node in part.graph.node:
+        if node.op_type == "Shape" and node.input[0] != features and _counts_samples(node, part):
+            node.input[0] = features
+
+
+def _counts_samples(shape: NodeProto, part: ModelProto) -> bool:
+    """Tell whether all that is read of a shape is its first size."""
+    attributes = {entry.name: entry.i for entry in shape.attribute}
+    if attributes.get("start", 0) == 0 and attributes.get("end") == 1:
+        return True
+    readers = [node for node in part.graph.node if shape.output[0] in node.input]
+    return bool(readers) and all(
+        node.op_type == "Gather" and _number(node.input[1], part) == 0 for node in readers
+    )
+
+
+def _number(name: str, part: ModelProto) -> int | None:
+    """Return the one whole number that a constant holds, or ``None``."""
+    found = [tensor for tensor in part.graph.initializer if tensor.name == name]
+    for node in part.graph.node:
+        if node.op_type == "Constant" and name in node.output:
+            found += [entry.t for entry in node.attribute if entry.name == "value"]
+    if len(found) != 1 or found[0].data_type != onnx.TensorProto.INT64:
+        return None
+    values = onnx.numpy_helper.to_array(found[0])
+    return int(values.item()) if values.size == 1 else None

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 import onnx_graphsurgeon as gs
 from onnx import TensorProto
 
+from cloakify.graph.gradient.signed import is_given_back
 from cloakify.graph.model.dataflow import SIZES, leading_to, values_made
 from cloakify.onnxfile import FLOATS
 
@@ -44,6 +45,9 @@ def blocked_at(graph: gs.Graph, source: gs.Tensor, logits: gs.Tensor) -> list[gs
         if not _passes_values(node) or not (_any(inputs, smooth) or _any(inputs, chosen)):
             continue
         if node.op in _COMPARISONS or node.op in _LOGIC or _is_question(node):
+            chosen.update(outputs)
+            continue
+        if node.op == "Sign" and is_given_back(node):
             chosen.update(outputs)
             continue
         # What an end puts out is not looked for again.

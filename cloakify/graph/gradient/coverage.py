@@ -7,7 +7,7 @@ leaves open get some number, and what follows from sizes alone counts as known.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from onnx import ModelProto, ValueInfoProto
 
@@ -58,8 +58,30 @@ class Coverage:
     passable: bool = False
 
 
-def gradient_coverage(model: ModelProto, source: str, logits: str) -> Coverage:
-    """Tell which operators between two tensors of ``model`` have no gradient, and why."""
+def gradient_coverage(model: ModelProto, source: str, logits: str, *more: str) -> Coverage:
+    """Tell which operators between tensors of ``model`` and its logits have no gradient, and why.
+
+    Parameters
+    ----------
+    source, more
+        What is perturbed: a tensor, and others at the same time.
+    logits
+        What the loss is of.
+    """
+    return _joint([_coverage(model, each, logits) for each in (source, *more)])
+
+
+def _joint(parts: list[Coverage]) -> Coverage:
+    """Return what holds of several sources at once."""
+    return replace(
+        parts[0],
+        missing=tuple(dict.fromkeys(each for part in parts for each in part.missing)),
+        blocked=tuple(dict.fromkeys(each for part in parts for each in part.blocked)),
+        passable=any(part.passable for part in parts),
+    )
+
+
+def _coverage(model: ModelProto, source: str, logits: str) -> Coverage:
     model = exposing(model, [logits])
     graph = import_graph(model)
     tensors = graph.tensors()

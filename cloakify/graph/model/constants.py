@@ -67,7 +67,9 @@ def _shape(node: gs.Node, output: gs.Tensor, known: dict[str, Shape]) -> Shape |
     if node.op == "ConstantOfShape" and isinstance(node.inputs[0], gs.Constant):
         return tuple(int(size) for size in node.inputs[0].values.reshape(-1))
     inner = known.get(node.inputs[0].name) if node.inputs else None
-    if inner is None or node.op in _SAME_SHAPE:
+    if inner is None:
+        return static_shape(output)
+    if node.op in _SAME_SHAPE:
         return inner
     if node.op == "Transpose":
         perm = node.attrs.get("perm", range(len(inner))[::-1])

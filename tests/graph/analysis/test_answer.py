@@ -31,7 +31,7 @@ SCORES = "p = Softmax (l)  z = Mul (p, p)"
         ("z = ReduceMax <keepdims = 0> (l)", "float z", ()),
         ("z = ReduceMax <keepdims = 0> (l)", "float[] z", ()),
         # Two numbers for three classes.
-        (f"{SCORES} v = Slice (z, zero, two, one)", "float[N, 2] v", ()),
+        ("p = Softmax (l)  v = Slice (p, zero, two, one)", "float[N, 2] v", ()),
         # The largest first, whichever classes they are of.
         ("v, k = TopK (l, three)", "float[N, 3] v, int64[N, 3] k", (Answer("k", "index", 3),)),
         ("v, k = TopK (l, three)  z = Softmax (v)", "float[N, 3] z", ()),

@@ -161,6 +161,22 @@ def test_weights_behind_other_operators_are_constant(source, constants):
     assert (head.num_features, head.num_classes, head.weight) == (4, 3, "w")
 
 
+def test_weights_made_by_layers_within_the_file_are_a_heads():
+    """Embeddings of classes, encoded in the graph; their number is worked out there, too."""
+    body = """r = Relu (x)  m = Mul (minus, minus)  e = Equal (m, one)
+        c = Where (e, three, minus)  s = Concat <axis = 0> (c, four)  p = Expand (prompt, s)
+        d = Unsqueeze (p, one)  n = Concat <axis = 1> (d, names)  t = MatMul (n, enc)
+        q = ReduceMean <axes = [1], keepdims = 0> (t)  k = Transpose (q)  y = MatMul (r, k)"""
+    sixteen = ", ".join(map(str, range(16)))
+    constants = (
+        "int64[1] minus = {-1}, int64[1] one = {1}, int64[1] three = {3}, int64[1] four = {4}, "
+        "float[1, 4] prompt = {1, 2, 3, 4}, float[4, 4] enc = {" + sixteen + "}, "
+        "float[3, 1, 4] names = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12}"
+    )
+    head = find_head(model(body, constants)).head
+    assert (head.features, head.num_features, head.num_classes) == ("r", 4, 3)
+
+
 def test_a_product_of_two_computed_values_is_no_layer():
     # The attention of a transformer, after the only layer with weights.
     text = """

@@ -41,6 +41,8 @@ TENSORS = {
     "far": np.array([-99]),
     "one": np.float32(1),
     "to": np.array([CLASSES]),
+    "one_axis": np.array(1),
+    "points": RNG.normal(size=(CLASSES, CLASSES + DEPTH)).astype(np.float32),
 }
 SOFTMAX = "p = Softmax <axis = 1> (z)"
 # Where the answer is: in the largest of the last output.
@@ -87,6 +89,39 @@ CHANGED = {
         "y = Mean (p, s)"
     ),
 }
+STUMP = ", ".join(
+    f"{name} = {values}"
+    for name, values in {
+        "nodes_treeids": [0, 0, 0],
+        "nodes_nodeids": [0, 1, 2],
+        "nodes_featureids": [0, 0, 0],
+        "nodes_modes": '["BRANCH_LEQ", "LEAF", "LEAF"]',
+        "nodes_values": [0.4, 0.0, 0.0],
+        "nodes_truenodeids": [1, 0, 0],
+        "nodes_falsenodeids": [2, 0, 0],
+        "class_treeids": [0] * 8,
+        "class_nodeids": [1] * 4 + [2] * 4,
+        "class_ids": [0, 1, 2, 3] * 2,
+        "class_weights": [0.1, 0.2, 0.6, 0.1, 0.5, 0.2, 0.2, 0.1],
+        "classlabels_int64s": [0, 1, 2, 3],
+    }.items()
+)
+TREE = f"k, y = ai.onnx.ml.TreeEnsembleClassifier <{STUMP}>"
+CHANGED |= {
+    "a tree on top": f"{SOFTMAX}  {TREE} (p)",
+    "a tree on top of these and others": (f"{SOFTMAX}  c = Concat <axis = 1> (p, x)  {TREE} (c)"),
+    "the least of distances to points, of these and others": (
+        f"{SOFTMAX}  c = Concat <axis = 1> (p, x)  u = Unsqueeze (c, axis)  d = Sub (u, points)  "
+        "q = Mul (d, d)  s = ReduceSum <keepdims = 0> (q, last)  y = Neg (s)"
+    ),
+    "all up to there": f"{SOFTMAX}  y = CumSum (p, one_axis)",
+    "another order, by indices of each": (
+        "s = Shape (z)  e = Expand (order, s)  y = GatherElements <axis = 1> (z, e)"
+    ),
+    "squares, by letters": 'y = Einsum <equation = "nc,nc->nc"> (z, z)',
+    "what two leaves over": "y = Mod <fmod = 1> (z, two)",
+    "falling below 0": "y = LeakyRelu <alpha = -1.0> (z)",
+}
 KEPT = {
     "nothing": "y = Identity (z)",
     "shares": "y = Softmax <axis = 1> (z)",
@@ -114,8 +149,8 @@ KEPT = {
 
 def model_of(body: str, outputs: str = f"float[N, {CLASSES}] y") -> onnx.ModelProto:
     built = onnx.parser.parse_model(
-        f'<ir_version: 8, opset_import: ["" : 17]> f (float[N, {DEPTH}] x) => ({outputs}) '
-        f"{{ h = Relu (x)  {body} }}"
+        '<ir_version: 8, opset_import: ["" : 17, "ai.onnx.ml" : 3]> '
+        f"f (float[N, {DEPTH}] x) => ({outputs}) {{ h = Relu (x)  {body} }}"
     )
     built.graph.initializer.extend(
         onnx.numpy_helper.from_array(values, name) for name, values in TENSORS.items()

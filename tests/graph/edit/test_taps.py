@@ -96,3 +96,31 @@ def test_logits_that_pass_by_the_features_are_refused():
     with pytest.raises(HeadError, match="the logits 'y' depend on 'x' not only by the features"):
         head_model(model, floats("f", None, 4), "y")
     assert head_model(model, floats("f", None, 4), "m").graph.node[0].op_type == "MatMul"
+
+
+@pytest.mark.parametrize(
+    "count",
+    [
+        "k = Shape <start = 0, end = 1> (x)",
+        "s = Shape (x)  i = Gather (s, zero)  k = Unsqueeze (i, axes)",
+        "o = Constant <value = int64 {0}> ()  s = Shape (x)  i = Gather (s, o)"
+        "  k = Unsqueeze (i, axes)",
+    ],
+)
+def test_how_many_samples_there_are_the_features_tell_as_well(count: str):
+    text = f"""
+        <ir_version: 8, opset_import: ["" : 17]>
+        f (float[N, 4] x) => (float[N, 3] y)
+        <int64 zero = {{0}}, int64[1] axes = {{0}}, int64[1] three = {{3}},
+         float[4, 3] w = {{1,2,3,4,5,6,7,8,9,10,11,12}}, float[1, 3] b = {{1, 2, 3}}>
+        {{ f = Relu (x)  m = MatMul (f, w)  {count}  c = Concat <axis = 0> (k, three)
+           e = Expand (b, c)  y = Add (m, e) }}
+    """
+    part = head_model(onnx.parser.parse_model(text), floats("f", None, 4), "y")
+    assert [value.name for value in part.graph.input] == ["f"]
+    np.testing.assert_allclose(run(part, {"f": X})["y"], X @ W + [1, 2, 3])
+    # How wide they are is not how wide the input is.
+    wide = text.replace("end = 1", "end = 2").replace("zero = {0}", "zero = {1}")
+    wide = wide.replace("int64 {0}", "int64 {1}")
+    with pytest.raises(HeadError, match="'y' depend on 'x'"):
+        head_model(onnx.parser.parse_model(wide), floats("f", None, 4), "y")

@@ -18,6 +18,7 @@ def blocked(body: str) -> list[str]:
     model = onnx.parser.parse_model(
         f"""<ir_version: 9, opset_import: ["" : 19]> f (float[N, 3] x, int64[N] k) => (float y)
         <float[3, 3] v = {{1, 2, 3, 4, 5, 6, 7, 8, 9}}, float zero = {{0}}, float one = {{1}},
+         float small = {{1e-8}},
          float[2] ends = {{0, 1}}, int64 three = {{3}}> {{ {body} }}"""
     )
     graph = gs.import_onnx(model)
@@ -45,6 +46,15 @@ def blocked(body: str) -> list[str]:
         ("c = Greater (x, zero)  g = Cast <to = 1> (c)  y = Mul (x, g)", []),
         ("c = Less (x, zero)  g = Cast <to = 1> (c)  h = Sub (one, g)  y = Mul (h, x)", []),
         ("c = Greater (x, zero)  n = Not (c)  y = Where (n, zero, x)", []),
+        # A signed root, and a signed logarithm.
+        ("a = Abs (x)  r = Sqrt (a)  g = Sign (x)  y = Mul (g, r)", []),
+        ("g = Sign (x)  a = Abs (x)  b = Add (a, one)  r = Log (b)  y = Mul (r, g)", []),
+        ("a = Abs (x)  b = Clip (a, small,)  r = Sqrt (b)  g = Sign (x)  y = Mul (g, r)", []),
+        ("a = Abs (x)  b = Add (a, small)  r = Sqrt (b)  g = Sign (x)  y = Mul (g, r)", []),
+        # A step beside a slope, and the sign of something else.
+        (f"a = Abs (x)  b = Add (a, one)  g = Sign (x)  s = Mul (g, b) {AROUND}", ["Sign"]),
+        (f"h = MatMul (x, v)  a = Abs (h)  g = Sign (x)  s = Mul (g, a) {AROUND}", ["Sign"]),
+        (f"a = Abs (x)  g = Sign (x)  p = Mul (g, a)  s = Add (g, p) {AROUND}", ["Sign"]),
         # Of sizes, of another input, and of what no logit needs.
         (f"z = Shape (x)  c = Cast <to = 1> (z)  r = Round (c)  s = ReduceMax (r) {AROUND}", []),
         (f"c = Cast <to = 1> (k)  r = Floor (c)  s = ReduceMax (r) {AROUND}", []),
