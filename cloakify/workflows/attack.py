@@ -89,7 +89,7 @@ def attack(
     CloakifyError
         One of its kinds; see :mod:`cloakify.errors`. No file is left behind.
     """
-    setting = setting or AttackSetting()
+    setting = AttackSetting.of(setting)
     path = Path(output)
     if path.suffix != ".npz":
         raise UsageError(f"-o takes an .npz file, not {path.name!r}")

@@ -111,7 +111,7 @@ def evaluate(
     CloakifyError
         One of its kinds; see :mod:`cloakify.errors`.
     """
-    setting = setting or EvaluateSetting()
+    setting = EvaluateSetting.of(setting)
     paths = _distinct([models] if isinstance(models, str | os.PathLike) else models)
     if setting.evaluation.require_gain is not None and len(paths) < 2:
         raise UsageError("--require-gain compares with the first model: give a second one")

@@ -116,7 +116,7 @@ def harden(
     CloakifyError
         One of its kinds; see :mod:`cloakify.errors`. No file is left behind.
     """
-    asked = setting or HardenSetting()
+    asked = HardenSetting.of(setting)
     calibrating = asked if attacked is None else _for_copies(asked)
     if unlabelled is not None and asked.masking.method != "tuned":
         raise UsageError("--unlabelled helps to tune gates; give --method tuned")
