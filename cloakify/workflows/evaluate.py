@@ -46,6 +46,7 @@ from cloakify.experiment.stage_times import StageTimes
 from cloakify.experiment.subject import Subject
 from cloakify.experiment.time_budget import within_time
 from cloakify.experiment.unchanged import Watched
+from cloakify.onnxfile import path_of
 from cloakify.report.comparison import EvaluateReport, OtherThreats
 from cloakify.report.records import LabelAccuracy
 from cloakify.settings import DataOptions, EvaluateSetting
@@ -112,7 +113,7 @@ def evaluate(
         One of its kinds; see :mod:`cloakify.errors`.
     """
     setting = EvaluateSetting.of(setting)
-    paths = _distinct([models] if isinstance(models, str | os.PathLike) else models)
+    paths = _distinct(models)
     if setting.evaluation.require_gain is not None and len(paths) < 2:
         raise UsageError("--require-gain compares with the first model: give a second one")
     clock = StageTimes()
@@ -333,10 +334,12 @@ def missed_gate(report: EvaluateReport, required: float | None) -> str | None:
     return None
 
 
-def _distinct(models: Sequence[str | os.PathLike[str]]) -> list[Path]:
+def _distinct(models: object) -> list[Path]:
+    if isinstance(models, str) or not isinstance(models, Sequence):
+        models = [models]
     if not models:
         raise UsageError("give at least one model")
-    paths = [Path(model) for model in models]
+    paths = [path_of(model) for model in models]
     for place, path in enumerate(paths):
         for other in paths[:place]:
             same = path.exists() and other.exists() and path.samefile(other)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
 from cloakify.errors import UsageError
@@ -15,6 +16,8 @@ from cloakify.settings.settings import Settings
 from cloakify.workflows.attack import attack
 from cloakify.workflows.evaluate import evaluate
 from cloakify.workflows.harden import harden
+from cloakify.workflows.inspect import inspect
+from cloakify.workflows.verify import verify
 
 SAMPLES = 120
 
@@ -62,3 +65,21 @@ def test_settings_of_another_kind_are_refused(setting: Any, samples: Path, tmp_p
         with pytest.raises(UsageError, match=told):
             evaluate([model], data, setting)
     assert Settings.of(None) is not None and not list(tmp_path.iterdir())
+
+
+def test_a_model_in_memory_is_told_to_be_saved(samples: Path, tmp_path: Path) -> None:
+    path, data = samples / "fashion_pooled.onnx", samples / "test.npz"
+    model: Any = onnx.load(path)
+    runs: list[Callable[[], object]] = [
+        lambda: attack(model, data, tmp_path / "a.npz"),
+        lambda: evaluate(model, data),
+        lambda: evaluate([path, model], data),
+        lambda: harden(model, data, tmp_path / "h.onnx"),
+        lambda: inspect(model),
+        lambda: verify(path, model),
+        lambda: verify(model, path),
+    ]
+    for run in runs:
+        with pytest.raises(UsageError, match=r"path of its .onnx file, not ModelProto: export or"):
+            run()
+    assert not list(tmp_path.iterdir())
