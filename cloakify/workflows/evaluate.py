@@ -93,8 +93,8 @@ def evaluate(
         An ``.onnx`` file, or several; the first one is what the others are compared with. They take
         inputs of one shape, preprocessed in one way, and have the same classes.
     data
-        Samples: a path of whatever form (see :func:`cloakify.data.open_data`), or an iterable of
-        pairs (x, y) or of batches of such, as the models take them.
+        Samples: a path of whatever form (see :func:`cloakify.data.open_data`), a pair of arrays
+        (x, y), a DataFrame, or an iterable of pairs or of batches of such, as the models take them.
     setting
         Everything else.
     progress
