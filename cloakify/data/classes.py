@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from cloakify.data.naming import shown, some
+from cloakify.data.sanity import MOST_LABELS
 from cloakify.data.text_files import opened_text
 from cloakify.errors import DataError, UsageError
 from cloakify.numeric.arrays import Labels
@@ -22,7 +23,7 @@ _LONGEST = 1 << 22
 
 
 def read_names(option: str, num_classes: int, encoding: str | None = None) -> Names:
-    """Return the names that ``--classes`` gives, a list or a file with one.
+    """Return the names that ``--classes`` gives, a list, a range of numbers, or a file with one.
 
     Parameters
     ----------
@@ -46,7 +47,7 @@ def read_names(option: str, num_classes: int, encoding: str | None = None) -> Na
                 text = file.read(_LONGEST)
         except DataError as error:
             raise UsageError(f"--classes {error}") from None
-    names = parse_names(text)
+    names = _range(text) or parse_names(text)
     if names is None:
         raise UsageError(
             f"{where} gives no list of classes: write each once, in the model's order, separated "
@@ -58,6 +59,14 @@ def read_names(option: str, num_classes: int, encoding: str | None = None) -> Na
             "give as many, in its order"
         )
     return names
+
+
+def _range(text: str) -> Names | None:
+    """Return the numbers of a range, ``1..10`` with both ends; ``None`` for anything else."""
+    ends = re.fullmatch(r"\s*(\d{1,9})\.\.(\d{1,9})\s*", text, re.ASCII)
+    if ends is None or not 0 < int(ends[2]) - int(ends[1]) < MOST_LABELS:
+        return None
+    return tuple(map(str, range(int(ends[1]), int(ends[2]) + 1)))
 
 
 def arrange(

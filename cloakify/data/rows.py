@@ -222,6 +222,8 @@ def _narrow(
 ) -> tuple[str, ...]:
     """Say that images take up next to nothing of the range that the model takes."""
     first = source.take(np.arange(min(len(source), _ASKED)))
+    if not first.size:
+        return ()
     least, most = float(first.min()), float(first.max())
     lowest, highest = float(low.min()), float(high.max())
     if not most - least < _NARROW * (highest - lowest):

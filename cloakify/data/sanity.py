@@ -133,7 +133,7 @@ def check_classes(
         many = "" if len(beyond) == 1 else f" ({len(beyond)} of {len(labels)} samples have such)"
         # As EMNIST's letters and MATLAB's indices do.
         from_one = labels.min() >= 1 and labels.max() == num_classes
-        hint = f", or all of 1,2,…,{num_classes} are named by --classes, in the model's order"
+        hint = f"; --classes 1..{num_classes} says that label 1 is the model's class 0"
         raise DataError(
             f"{', '.join(seen[:_EXAMPLES])} but the model has {num_classes} logits{many}: "
             f"labels go from 0 to {num_classes - 1}{hint * bool(from_one)}"

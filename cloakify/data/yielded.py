@@ -317,6 +317,10 @@ def _array(value: object, where: str) -> AnyArray:
 
 def _labels_of(y: object, where: str) -> list[object]:
     """Return the labels of a batch, one by one."""
+    if not isinstance(y, list | tuple) and not hasattr(y, "detach"):
+        column = np.asarray(y)
+        # A column of text; texts of NumPy's own type become Python's.
+        y = y if column.dtype.kind in "biuf" else column.tolist()
     if isinstance(y, list | tuple) and all(isinstance(each, str) for each in y):
         return list(y)
     return list(_array(y, f"{where}, labels"))

@@ -19,6 +19,8 @@ _SAMPLES = (IMAGES, PIXELS, NUMBERS, TOKENS)
 def unused_options(options: DataOptions, forms: frozenset[str], where: str) -> tuple[str, ...]:
     """Return what to say of options that have no effect on samples.
 
+    They may have one on attacked copies, or on samples without labels, of another form.
+
     Parameters
     ----------
     options
@@ -40,6 +42,6 @@ def unused_options(options: DataOptions, forms: frozenset[str], where: str) -> t
     said = []
     for of, flags in unused.items():
         have = "has" if len(flags) == 1 else "have"
-        told = f"{', '.join(flags)} {have} no effect: that is for {' or '.join(of)}"
-        said.append(f"{told}, and {where} holds {kind}{grey * (of == (COLOURS,))}")
+        told = f"{', '.join(flags)} {have} no effect on {where}: that is for {' or '.join(of)}"
+        said.append(f"{told}, and it holds {kind}{grey * (of == (COLOURS,))}")
     return tuple(said)

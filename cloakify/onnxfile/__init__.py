@@ -5,7 +5,14 @@ from cloakify.onnxfile.claims import claimed
 from cloakify.onnxfile.class_names import class_names, parse_names
 from cloakify.onnxfile.diff import Difference, compare_models
 from cloakify.onnxfile.metadata import METADATA_PREFIX, read_metadata, write_metadata
-from cloakify.onnxfile.model_file import FLOATS, HALVES, OnnxFile, find_model_file, open_model
+from cloakify.onnxfile.model_file import (
+    FLOATS,
+    HALVES,
+    OnnxFile,
+    find_model_file,
+    open_model,
+    path_of,
+)
 from cloakify.onnxfile.places import check_places
 from cloakify.onnxfile.save import check_apart, save_model
 from cloakify.onnxfile.values import values_of
@@ -25,6 +32,7 @@ __all__ = [
     "find_model_file",
     "open_model",
     "parse_names",
+    "path_of",
     "read_metadata",
     "save_model",
     "values_of",

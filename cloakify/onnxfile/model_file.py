@@ -18,7 +18,7 @@ import onnx
 from google.protobuf.message import DecodeError
 from onnx import ModelProto, TensorProto
 
-from cloakify.errors import ModelError
+from cloakify.errors import ModelError, UsageError
 from cloakify.onnxfile.laid_aside import MESSAGE_LIMIT, lay_aside
 from cloakify.onnxfile.mapped import MAPPED_MODEL, can_map, is_mapped, map_tensor
 from cloakify.onnxfile.sidecars import (
@@ -259,6 +259,22 @@ def open_model(path: str | os.PathLike[str]) -> OnnxFile:
         check_claim(tensor, found[place_of(tensor).location])
     opened = Opened(digest, states)
     return OnnxFile(place, lay_aside(model, place), sidecars, folder, opened=opened)
+
+
+def path_of(model: object) -> Path:
+    """Return the path that a caller gives for a model.
+
+    Raises
+    ------
+    UsageError
+        It is none: a model in memory, of whatever framework.
+    """
+    if not isinstance(model, str | os.PathLike):
+        raise UsageError(
+            f"a model is the path of its .onnx file, not {type(model).__name__}: export or save it "
+            "to one"
+        )
+    return Path(model)
 
 
 def find_model_file(path: Path) -> Path:

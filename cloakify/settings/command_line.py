@@ -35,7 +35,8 @@ def command_line(
     words = ["cloakify", verb, *(_path(model) for model in models)]
     for name, value in files.items():
         if value is not None:
-            plain = isinstance(value, str | os.PathLike | tuple | list)
+            several = options[name].several and isinstance(value, tuple | list)
+            plain = several or isinstance(value, str | os.PathLike)
             # What is no path, but yields samples, no shell can repeat: it is named all the same.
             given = value if plain else f"<{type(value).__name__}>"
             words += _option(options[name], options[name].check(given))

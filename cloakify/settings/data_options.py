@@ -35,8 +35,9 @@ class DataOptions(Group, frozen=True, kw_only=True):
     classes: Annotated[
         Text | None,
         Option(
-            "Names of the data's classes in the order of the model's, or a file with them.",
-            metavar="FILE|a,b,c",
+            "Names of the data's classes in the order of the model's, or a file with them; 1..N "
+            "where labels count from 1.",
+            metavar="FILE|a,b,c|1..N",
             may_name_file=True,
             unset="as the model tells, or sorted",
         ),

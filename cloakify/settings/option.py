@@ -136,7 +136,7 @@ class Declaration:
         return self.several or self.kind is Path
 
     def check(self, value: object) -> Any:
-        """Return a value in the type's form.
+        """Return a value in the type's form; text where that is none of it as on a command line.
 
         Raises
         ------
@@ -146,11 +146,28 @@ class Declaration:
         try:
             return option_types.check(value, self.hint)
         except ValueError:
+            if isinstance(value, str):
+                read = self._read(value)
+                if not isinstance(read, str):
+                    return read
             shown = repr(value) if isinstance(value, str) else option_types.write(value)
             raise UsageError(f"{self.flag} takes {self.takes}, not {shown}") from None
 
     def parse(self, text: str) -> Any:
         """Read a value from text, and check it.
+
+        Raises
+        ------
+        UsageError
+            It is none that the option takes.
+        """
+        read = self._read(text)
+        if not isinstance(read, str):
+            return read
+        return self.check(read)
+
+    def _read(self, text: str) -> Any:
+        """Read a value from text, and check it where it is no text.
 
         Raises
         ------
@@ -163,7 +180,7 @@ class Declaration:
             value = option_types.parse(text, self.hint)
         except ValueError:
             raise UsageError(f"{self.flag} takes {self.takes}, not {text!r}") from None
-        return self.check(value)
+        return value if isinstance(value, str) else self.check(value)
 
     def write(self, value: Any) -> str:
         """Write a value as :meth:`parse` reads it."""

@@ -62,6 +62,24 @@ class Settings:
         return type(self)(*own, *groups, **options)
 
     @classmethod
+    def of(cls, given: object) -> Self:
+        """Return settings that a caller gives, or the defaults for ``None``.
+
+        Raises
+        ------
+        UsageError
+            They are something else, or another verb's.
+        """
+        if given is None:
+            return cls()
+        if not isinstance(given, cls):
+            raise UsageError(
+                f"setting takes {cls.__name__}(…), made of options by their names, not "
+                f"{type(given).__name__}"
+            )
+        return given
+
+    @classmethod
     def defaults(cls) -> Mapping[str, Group]:
         """Return the groups as they are where nothing is given, by their fields."""
         return {field.name: cast(Group, field.default) for field in fields(cls)}

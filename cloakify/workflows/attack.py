@@ -33,7 +33,7 @@ from cloakify.experiment.scope import all_let_go
 from cloakify.experiment.subject import SOURCE, Subject
 from cloakify.experiment.unchanged import Watched
 from cloakify.numeric.arrays import evenly, in_chunks
-from cloakify.onnxfile import atomic_write
+from cloakify.onnxfile import atomic_write, path_of
 from cloakify.printable import in_percent
 from cloakify.settings import AttackSetting
 
@@ -96,12 +96,12 @@ def attack(
     CloakifyError
         One of its kinds; see :mod:`cloakify.errors`. No file is left behind.
     """
-    setting = setting or AttackSetting()
+    setting = AttackSetting.of(setting)
     path = Path(output)
     if path.suffix != ".npz":
         raise UsageError(f"-o takes an .npz file, not {path.name!r}")
     method = chosen_attack(setting)
-    classifier = open_classifier(model, setting.model, needs_head=False)
+    classifier = open_classifier(path_of(model), setting.model, needs_head=False)
     alone = setting.engine.alone
     check_outputs([path], [classifier], data, read=setting.data.read, claim=alone)
     engines = Engines("attack", setting, progress)

@@ -46,6 +46,7 @@ from cloakify.experiment.stage_times import StageTimes
 from cloakify.experiment.subject import Subject
 from cloakify.experiment.time_budget import within_time
 from cloakify.experiment.unchanged import Watched
+from cloakify.onnxfile import path_of
 from cloakify.printable import shape_text
 from cloakify.report.comparison import EvaluateReport, OtherThreats
 from cloakify.report.records import LabelAccuracy
@@ -93,8 +94,8 @@ def evaluate(
         An ``.onnx`` file, or several; the first one is what the others are compared with. They take
         inputs of one shape, preprocessed in one way, and have the same classes.
     data
-        Samples: a path of whatever form (see :func:`cloakify.data.open_data`), or an iterable of
-        pairs (x, y) or of batches of such, as the models take them.
+        Samples: a path of whatever form (see :func:`cloakify.data.open_data`), a pair of arrays
+        (x, y), a DataFrame, or an iterable of pairs or of batches of such, as the models take them.
     setting
         Everything else.
     progress
@@ -112,8 +113,8 @@ def evaluate(
     CloakifyError
         One of its kinds; see :mod:`cloakify.errors`.
     """
-    setting = setting or EvaluateSetting()
-    paths = _distinct([models] if isinstance(models, str | os.PathLike) else models)
+    setting = EvaluateSetting.of(setting)
+    paths = _distinct(models)
     if setting.evaluation.require_gain is not None and len(paths) < 2:
         raise UsageError("--require-gain compares with the first model: give a second one")
     clock = StageTimes()
@@ -334,10 +335,12 @@ def missed_gate(report: EvaluateReport, required: float | None) -> str | None:
     return None
 
 
-def _distinct(models: Sequence[str | os.PathLike[str]]) -> list[Path]:
+def _distinct(models: object) -> list[Path]:
+    if isinstance(models, str) or not isinstance(models, Sequence):
+        models = [models]
     if not models:
         raise UsageError("give at least one model")
-    paths = [Path(model) for model in models]
+    paths = [path_of(model) for model in models]
     for place, path in enumerate(paths):
         for other in paths[:place]:
             same = path.exists() and other.exists() and path.samefile(other)

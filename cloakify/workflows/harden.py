@@ -38,7 +38,7 @@ from cloakify.hardening.gate_layers import settled
 from cloakify.hardening.gate_method import find_gate_candidate
 from cloakify.hardening.mask_method import find_mask_candidate
 from cloakify.hardening.tuning_outlook import measure_tuning, outlook_of_tuning
-from cloakify.onnxfile import find_model_file, save_model
+from cloakify.onnxfile import find_model_file, path_of, save_model
 from cloakify.report.records import FileRef, GivenCopies, HardenReport
 from cloakify.settings import HardenSetting
 from cloakify.settings.command_line import command_line
@@ -116,11 +116,11 @@ def harden(
     CloakifyError
         One of its kinds; see :mod:`cloakify.errors`. No file is left behind.
     """
-    asked = setting or HardenSetting()
+    asked = HardenSetting.of(setting)
     calibrating = asked if attacked is None else _for_copies(asked)
     if unlabelled is not None and asked.masking.method != "tuned":
         raise UsageError("--unlabelled helps to tune gates; give --method tuned")
-    path = find_model_file(Path(model))
+    path = find_model_file(path_of(model))
     files = _Files(
         path=path,
         target=path.with_suffix(".hardened.onnx") if output is None else Path(output),

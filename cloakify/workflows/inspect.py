@@ -24,7 +24,7 @@ from cloakify.graph.edit.gates import has_gates, read_gates
 from cloakify.graph.edit.mask import find_mask
 from cloakify.graph.gradient.coverage import Coverage, gradient_coverage
 from cloakify.limits.stages import opening
-from cloakify.onnxfile import OnnxFile, open_model, read_metadata
+from cloakify.onnxfile import OnnxFile, open_model, path_of, read_metadata
 from cloakify.onnxfile.domains import standard_version
 from cloakify.settings import DataOptions, ModelOptions
 
@@ -159,6 +159,7 @@ def inspect(
     ModelError
         The file is no ONNX model, or no tensor of it can be attacked.
     """
+    path = path_of(path)
     with opening(path), about(path):
         file = open_model(path)
         model = file.outline

@@ -27,7 +27,7 @@ from cloakify.graph.edit.taps import tap
 from cloakify.hardening.transformed import Transformed, find_transformed
 from cloakify.hardening.transformed_gates import find_transformed_gates
 from cloakify.limits.stages import comparing, opening
-from cloakify.onnxfile import OnnxFile, open_model, read_metadata
+from cloakify.onnxfile import OnnxFile, open_model, path_of, read_metadata
 from cloakify.runtime import Device, Session, resolve_device
 from cloakify.verification.gate_edit import (
     SHIFTS,
@@ -108,6 +108,7 @@ def verify(
     ModelError
         One of the files is no ONNX model, or the source has no head.
     """
+    hardened, source = path_of(hardened), path_of(source)
     with opening(source, hardened):
         before, after = open_model(source), open_model(hardened)
         said = read_metadata(after.model)

@@ -107,3 +107,19 @@ def test_option(tmp_path: Path) -> None:
     file.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UsageError, match="is no text in utf-16"):
         read_names(str(file), 3)
+
+
+@given(st.integers(0, 10**9), st.integers(2, 1000))
+def test_a_range_is_the_list_of_its_numbers(first: int, count: int) -> None:
+    last = first + count - 1
+    if last < 10**9:
+        listed = ",".join(map(str, range(first, last + 1)))
+        assert read_names(f"{first}..{last}", count) == read_names(listed, count)
+        with pytest.raises(UsageError, match=f"has {count} classes .*the model has {count + 1}"):
+            read_names(f"{first}..{last}", count + 1)
+
+
+@pytest.mark.parametrize("text", ["1..99999999999", "0..999999999", "9..1", "1..", "..9", "a..c"])
+def test_what_is_no_range_is_no_list(text: str) -> None:
+    with pytest.raises(UsageError, match=r"gives no list of classes|has 1 classes"):
+        read_names(text, 3)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import struct
 import subprocess
@@ -17,6 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cloakify.data import Preprocessing, open_data
+from cloakify.data.classes import read_names
 from cloakify.data.prefetch import prefetch
 from cloakify.errors import DataError, UsageError
 from cloakify.graph.analysis.inputs import InputSpec
@@ -245,9 +247,11 @@ def test_labels_from_one_on_are_told_what_to_do(tmp_path):
     np.savez(tmp_path / "d.npz", x=np.zeros((6, 2), np.float32), y=np.array([3, 1, 2, 2, 1, 3]))
     spec = InputSpec("x", (None, 2), np.dtype(np.float32), None)
     data = open_data(tmp_path / "d.npz", spec, PLAIN)
-    with pytest.raises(DataError, match=r"or all of 1,2,…,3 are named by --classes"):
+    with pytest.raises(DataError, match=r"label 1 is the model's class 0") as caught:
         data.for_classes(3, None, None)
-    named = data.for_classes(3, ("1", "2", "3"), None)
+    # As it is advised.
+    (advised,) = re.findall(r"--classes (\S+)", str(caught.value))
+    named = data.for_classes(3, read_names(advised, 3), None)
     np.testing.assert_array_equal(named.labels, [2, 0, 1, 1, 0, 2])
     # Of others nothing is known.
     np.savez(tmp_path / "d.npz", x=np.zeros((3, 2), np.float32), y=np.array([1, 2, 5]))

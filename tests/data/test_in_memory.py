@@ -133,6 +133,20 @@ def test_columns_of_a_table_are_a_pair_as_well() -> None:
     assert data.labels.tolist() == [2, 1, 0]
 
 
+@pytest.mark.parametrize("how", ["array", "list", "objects", "pandas", "polars"])
+def test_labels_may_be_text(how: str) -> None:
+    texts = ["dog", "cat", "eel", "cat"]
+    made: dict[str, Callable[[], Any]] = {
+        "array": lambda: np.array(texts),
+        "list": lambda: texts,
+        "objects": lambda: np.array(texts, object),
+        "pandas": lambda: pytest.importorskip("pandas").Series(texts),
+        "polars": lambda: pytest.importorskip("polars").Series(texts),
+    }
+    data = open_data((np.zeros((4, 3), np.float32), made[how]()), NUMBERS, PLAIN)
+    assert data.class_names == ("cat", "dog", "eel") and data.labels.tolist() == [1, 0, 2, 0]
+
+
 X, Y = np.zeros((4, 1, 4, 4), np.float32), np.zeros(4, int)
 REFUSED: dict[str, tuple[Any, str]] = {
     "too few labels": ((X, Y[:-1]), "<tuple> holds 4 samples and 3 labels"),

@@ -109,3 +109,10 @@ def test_whole_numbers_of_pixels_are_told_how(tmp_path: Path) -> None:
     np.savez(tmp_path / "d.npz", x=np.zeros((2, 1, 4, 4), np.int64), y=[0, 1])
     with pytest.raises(DataError, match=r"int64 .* takes float32: .*x / 255"):
         open_data(tmp_path / "d.npz", SPEC, PLAIN)
+
+
+def test_images_of_no_pixels_have_no_range(tmp_path: Path) -> None:
+    spec = InputSpec("x", (None, 1, None, None), np.dtype(np.float32), 1)
+    np.savez(tmp_path / "d.npz", x=np.zeros((3, 1, 0, 4), np.float32), y=[0, 1, 0])
+    data = open_data(tmp_path / "d.npz", spec, PLAIN)
+    assert not data.notes

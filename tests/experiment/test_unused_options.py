@@ -190,8 +190,11 @@ def test_several_options_are_named_in_one_line(tmp_path: Path) -> None:
     assert isinstance(found, Experiment)
     said = [note for note in found.dataset.notes if "no effect" in note]
     assert len(said) == 2
-    assert said[1].startswith("--resize, --interpolation have no effect: that is for files of ima")
-    assert said[1].endswith("data.npz holds numbers as the model takes them")
+    where = f"{tmp_path}/data.npz"
+    assert said[1] == (
+        f"--resize, --interpolation have no effect on {where}: that is for files of images, and it "
+        "holds numbers as the model takes them"
+    )
 
 
 @pytest.mark.parametrize(

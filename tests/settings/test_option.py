@@ -57,6 +57,8 @@ def test_every_option_is_said_well(declared: Declaration) -> None:
 )
 def test_text(name: str, text: str, value: object) -> None:
     assert option(name).parse(text) == value
+    # From Python as well.
+    assert option(name).check(text) == value
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ WRONG: list[tuple[type, dict[str, object]]] = [
     (AttackSetting, {"mean": 0.5}),
     (AttackSetting, {"std": (0.5, 0.5, 0.5)}),
     (AttackSetting, {"scale": 1}),
-    (AttackSetting, {"eps": "8/255"}),
+    (AttackSetting, {"eps": "8/0"}),
     (AttackSetting, {"eps": 0}),
     (AttackSetting, {"eps": float("nan")}),
     (AttackSetting, {"eps": float("inf")}),
