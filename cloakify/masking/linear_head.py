@@ -134,7 +134,8 @@ def read_head(model: ModelProto, head: Head, rank: int, host: Device = CPU) -> L
         return _of_attributes(model, head)
     if head.votes:
         plain = replace(head, votes=(), shares=())
-        read = [read_head(model, replace(plain, linear=name), rank, host) for name in head.votes]
+        own = [replace(plain, linear=name) for name in head.votes]
+        read = [_of_softmax(model, each) or read_head(model, each, rank, host) for each in own]
         return LinearHead.of_votes(read, head.shares)
     stored = _of_constants(model, head)
     # Captured features are float32 whatever the model computes in; the head takes its own type.
@@ -275,6 +276,18 @@ def _of_attributes(model: ModelProto, head: Head) -> LinearHead:
         return LinearHead(floats(sign * weights), floats(sign * bias))
     coefficients, intercepts = _coefficients(node, head.num_features)
     return LinearHead(np.ascontiguousarray(coefficients.T), intercepts)
+
+
+def _of_softmax(model: ModelProto, head: Head) -> LinearHead | None:
+    """Read what a classifier in one node makes a softmax of; ``None`` where it is none."""
+    (node,) = (node for node in model.graph.node if head.linear in node.output)
+    if node.op_type not in WHOLE_CLASSIFIERS:
+        return None
+    scores = _of_attributes(model, head)
+    transform = rewrite.attribute(node, "post_transform", "NONE")
+    # Sigmoids of z and −z are a softmax of half of these.
+    half = np.float32(0.5 if transform == "LOGISTIC" else 1)
+    return LinearHead(half * scores.weight, half * scores.bias)
 
 
 def _coefficients(node: NodeProto, features: int) -> tuple[Array, Array]:

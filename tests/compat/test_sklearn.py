@@ -20,6 +20,7 @@ pytest.importorskip("skl2onnx")
 from skl2onnx import to_onnx
 from sklearn import preprocessing
 from sklearn.datasets import load_digits
+from sklearn.ensemble import BaggingClassifier, VotingClassifier
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.naive_bayes import GaussianNB
@@ -63,11 +64,19 @@ KERNELS = {
     for kernel in ("linear", "poly", "rbf", "sigmoid")
     for shares in (False, True)
 }
+_SEVERAL = [("a", LogisticRegression()), ("b", LogisticRegression(C=0.01))]
+# Of which one mask stands before all.
+LINEAR = {
+    "BaggingClassifier, linear": BaggingClassifier(LogisticRegression(), n_estimators=3),
+    "VotingClassifier, linear": VotingClassifier(_SEVERAL, voting="soft", flatten_transform=False),
+}
 # Several outputs at once: no classifier of one answer.
 SEVERAL = {"ClassifierChain", "MultiOutputClassifier"}
-CLASSIFIERS = {
-    name: kind for name, kind in all_estimators("classifier") if name not in SEVERAL
-} | KERNELS
+CLASSIFIERS = (
+    {name: kind for name, kind in all_estimators("classifier") if name not in SEVERAL}
+    | KERNELS
+    | LINEAR
+)
 SCALERS = {
     "StandardScaler": preprocessing.StandardScaler(),
     "MinMaxScaler": preprocessing.MinMaxScaler(),

@@ -173,7 +173,7 @@ def find_classifier(
     refuse_classes_first(graph, found.tensor, found.count)
     outputs = [output.name for output in graph.outputs]
     mixed = head is not None and _goes_into_others(head, found, behind)
-    alone = head is not None and behind is None and not head.votes and not mixed
+    alone = head is not None and behind is None and not mixed
     logs = None if alone else _logs(graph, found, constants)
     if logs is not None and wanted.task is Task.MULTILABEL and not logs.of_labels:
         logs = None
@@ -287,9 +287,8 @@ def _behind(
 def _goes_into_others(head: Head, found: BareScores, behind: BareScores | None) -> bool:
     """Tell whether a classifier in one node only has a part in the scores that count."""
     alone = found.tensor.name == head.linear
-    return head.gives_probabilities and (
-        behind is not None or (head.op_type == "SVMClassifier" and not alone)
-    )
+    other = behind is not None or (head.op_type == "SVMClassifier" and not alone)
+    return bool(head.votes) or (head.gives_probabilities and other)
 
 
 def _stands_at_many(graph: gs.Graph, found: BareScores, answers: list[gs.Tensor]) -> bool:

@@ -23,13 +23,13 @@ import onnx_graphsurgeon as gs
 from cloakify.graph.analysis.head import Head
 from cloakify.graph.analysis.score_path import ScorePaths
 from cloakify.graph.analysis.score_walk import axes_of, is_last_of, only_reader, picked_of, stacked
+from cloakify.graph.analysis.voted_scores import WHOLE as _WHOLE
 from cloakify.graph.analysis.voted_scores import votes_of
 from cloakify.graph.model.constants import Constants, constant_number
 from cloakify.graph.model.dataflow import leading_to, values_made, values_read
 
 # The kinds of layers that are joined; others read their features in forms of their own.
 _PLAIN = {"FusedMatMul", "Gemm", "LinearClassifier", "MatMul"}
-_WHOLE = "LinearClassifier"
 _SIGMOID = "Sigmoid"
 # Transformations of a classifier's scores to probabilities that take each score by itself.
 _TRANSFORMS = {"NONE": "", "LOGISTIC": _SIGMOID}
@@ -95,7 +95,7 @@ def joined_head(
     columns = walk.of(tensor)
     votes = votes_of(tensor, constants) if columns is None else {}
     if columns is None and votes is not None:
-        columns = _columns_voted([walk.of(graph.tensors()[name]) for name in votes])
+        columns = _columns_voted([walk.of_vote(graph.tensors()[name]) for name in votes])
     if columns is None or len(columns) < 1:
         return None
     read_by = tuple(node.outputs[0].name for node, _ in layers)
@@ -243,6 +243,13 @@ class _Columns:
                 continue
             self._known[last.name] = self._found(last, needed)
         return self._known[tensor.name]
+
+    def of_vote(self, tensor: gs.Tensor) -> list[_Column] | None:
+        """Return the columns of what is voted on; of a whole classifier its scores'."""
+        node, head = self._layers.get(tensor.name, (None, None))
+        if node is None or head is None or node.op != _WHOLE:
+            return self.of(tensor)
+        return [_Column(head.linear, place) for place in range(head.num_classes)]
 
     def _scores_read(self, tensor: gs.Tensor) -> list[gs.Tensor] | None:
         """Return what a tensor's node reads but constants; ``None`` where it can't be scores."""

@@ -88,8 +88,22 @@ def stacked(node: gs.Node) -> list[gs.Tensor] | None:
     axes = [stack.attrs.get("axis")]
     if stack.op != "Concat" or len(rows) < len(stack.inputs) or axes_of(node) != axes:
         return None
-    alike = all(row.op == "Unsqueeze" and axes_of(row) == axes for row in rows)
+    alike = all(_adds_axis(row, axes) for row in rows)
     return [row.inputs[0] for row in rows] if alike else None
+
+
+def _adds_axis(row: gs.Node, axes: list[object]) -> bool:
+    """Tell whether a node gives a value a new axis, the only one that is named."""
+    if row.op == "Unsqueeze":
+        return axes_of(row) == axes
+    # As skl2onnx writes it of probabilities [N, C].
+    wanted = setting(row, "shape", 1)
+    if row.op != "Reshape" or axes != [0] or wanted is None or wanted[:2] != [1, -1]:
+        return False
+    before = row.inputs[0]
+    made_by = before.inputs[0].op if before.inputs else ""
+    known = before.shape is not None and len(before.shape) == 2 and before.shape[1] == wanted[-1]
+    return len(wanted) == 3 and (known or made_by in ("LinearClassifier", "Normalizer"))
 
 
 def _loses_samples(node: gs.Node, axis: int) -> bool:
