@@ -25,7 +25,12 @@ Seeds = Sequence[tuple[Tensor, Tensor]]
 
 
 def differentiate(
-    graph: gs.Graph, seeds: Seeds, wanted: Sequence[Tensor], *, straight_through: bool = False
+    graph: gs.Graph,
+    seeds: Seeds,
+    wanted: Sequence[Tensor],
+    *,
+    straight_through: bool = False,
+    near: bool = False,
 ) -> list[Tensor | None]:
     """Append the nodes that compute gradients to ``graph``, in place.
 
@@ -40,6 +45,8 @@ def differentiate(
         The tensors to differentiate with respect to.
     straight_through
         See :class:`~cloakify.graph.gradient.rule.Context`.
+    near
+        See :func:`~cloakify.graph.gradient.secant.secant_gradient`.
 
     Returns
     -------
@@ -66,7 +73,7 @@ def differentiate(
         segment = hidden.get(node.outputs[0].name)
         if segment is not None:
             assert incoming[0] is not None
-            through = secant_gradient(context, segment, incoming[0])
+            through = secant_gradient(context, segment, incoming[0], near=near)
             pending.setdefault(id(segment.source), []).append(_shaped(through, segment.source))
             continue
         rule = rule_of(node)
