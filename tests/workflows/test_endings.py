@@ -23,6 +23,12 @@ ENDINGS = {
     "z = Softmax (b)",
     "hill": "p = Softmax (s) d = Sub (p, most) q = Mul (d, d) n = Neg (q) e = Exp (n) "
     "z = Mul (e, three)",
+    # Two layers vote.
+    "votes": "t = MatMul (g, W) a = Hardmax <axis = 1> (s) b = Hardmax <axis = 1> (t) "
+    "z = Add (a, b)",
+    "places": "t = MatMul (g, W) k = ArgMax <axis = 1, keepdims = 0> (s) "
+    "a = OneHot <axis = -1> (k, classes, ends) j = ArgMax <axis = 1, keepdims = 0> (t) "
+    "b = Gather (rows, j) z = Add (a, b)",
     "ranks": "v, k = TopK <axis = 1> (s, all) n = Mul (v, zero) u = Add (n, points) "
     "e = Mul (s, zero) z = ScatterElements <axis = 1> (e, k, u)",
 }
@@ -34,6 +40,8 @@ def write(folder: Path, ending: str, weight: np.ndarray) -> Path:
         f (float[N, 1, {SIDE}, {SIDE}] x) => (float[N, {CLASSES}] z)
         <float zero = {{0.0}}, float one = {{1.0}}, float three = {{3.0}}, float most = {{0.7}},
          int64[1] all = {{{CLASSES}}}, float[1, {CLASSES}] points = {{3.0, 2.0, 1.0}},
+         int64 classes = {{{CLASSES}}}, float[2] ends = {{0.0, 1.0}},
+         float[3, 3] rows = {{1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0}},
          int64[{CLASSES}] order = {{2, 0, 1}}>
         {{ g = Flatten (x) s = MatMul (g, W) {ending} }}
     """)
