@@ -24,10 +24,12 @@ from cloakify.evaluation.warnings import (
     distance_is_budget,
     planted_missed,
     probe_warnings,
+    shattered_gradients,
     unbounded_fails,
 )
 from cloakify.experiment.classifier import Classifier
 from cloakify.experiment.experiment import Experiment
+from cloakify.experiment.slopes import Slopes
 from cloakify.onnxfile import read_metadata
 from cloakify.report.comparison import (
     AttackAccuracy,
@@ -72,6 +74,8 @@ class Measured:
         How its independent labels fare, where it has some.
     others
         What it withstands that was not asked for, where that was tried.
+    slopes
+        How much of what it does its derivatives do not tell.
     """
 
     probes: Probes
@@ -79,6 +83,7 @@ class Measured:
     planted: PlantedTest | None
     labels: LabelAccuracy | None
     others: OtherThreats | None
+    slopes: Slopes
 
 
 def evaluate_report(
@@ -164,6 +169,7 @@ def _all_warnings(
             *_blocked(classifiers[number]),
             *_warnings(plan, classifiers[number], each, number, chance),
             *filter(None, [planted_missed(each.planted)]),
+            *([shattered_gradients(each.slopes.untold)] if each.slopes.are_shattered else []),
             *seen[number],
         ]
         for number, each in enumerate(measured)

@@ -13,12 +13,12 @@ from cloakify.data import Splits
 from cloakify.engine.engine import Engine
 from cloakify.evaluation.robustness import Attacks
 from cloakify.evaluation.verdict import Verdict
-from cloakify.evaluation.warnings import EvaluationWarning
+from cloakify.evaluation.warnings import EvaluationWarning, shattered_gradients
 from cloakify.experiment.chosen_attacks import evaluation_attack, label_attack, straight_attack
 from cloakify.experiment.counting import counted
 from cloakify.experiment.effort import effort_of
 from cloakify.experiment.experiment import Progress
-from cloakify.experiment.preflight import HIDDEN, hidden_share
+from cloakify.experiment.slopes import Slopes, slopes_of
 from cloakify.experiment.subject import SOURCE, Edit, Subject
 from cloakify.report.records import Accuracy, HardenLabels
 from cloakify.settings import HardenSetting
@@ -70,8 +70,10 @@ def judge_hardened(
     """
     effort = effort_of(setting)
     evaluation = evaluation_attack(setting, stop_early=True)
-    if evaluation.gradient == "white-box" and not hides_slopes:
-        hides_slopes = hidden_share(subject, hardened, engine, splits.report) > HIDDEN
+    slopes = Slopes()
+    if evaluation.gradient == "white-box":
+        slopes = slopes_of(subject, hardened, engine, splits.report)
+        hides_slopes = hides_slopes or slopes.hide
     through = straight_attack(setting) if hides_slopes else None
     driven = evaluation_attack(setting, stop_early=False)
     attacks = Attacks(calibration, driven, evaluation, effort.onward, through)
@@ -82,6 +84,8 @@ def judge_hardened(
     warnings = check_masking(
         subject, engine, effort, hardened, splits, correctness[1], judging, progress
     )
+    if slopes.are_shattered:
+        warnings.append(shattered_gradients(slopes.untold))
     accuracy, verdict = judge_mask(*correctness, doubts=codes_in_doubt(warnings))
     jobs = attacking_labels(subject, (SOURCE, hardened), label_attack(setting), splits.report)
     fared = [label_accuracy(subject, engine, job, lambda done: None) for job in jobs]

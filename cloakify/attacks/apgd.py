@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from typing import ClassVar, cast
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from cloakify.attacks.base import Attack, not_fooled
 from cloakify.attacks.lanes import Iteration, Job, Rows, Runner, run_lanes
+from cloakify.attacks.leading import leaders, led_by_near_steps
 from cloakify.attacks.starts import random_on_sphere
 from cloakify.attacks.target import Target
 from cloakify.attacks.target_order import steepest_rivals
@@ -137,12 +139,42 @@ class ApgdBpda(Apgd):
 
     Quantisers, dead zones, hard clips and whatever else has a derivative that hides what it does
     are gone back through by secants that span the step (BPDA: Athalye, Carlini & Wagner, arXiv
-    1802.00420, section 4.1; :mod:`~cloakify.graph.gradient.secant`). All points lie a hair inside
-    ball and box, where a bend on the border hides nothing. The shipped graph is what is judged.
+    1802.00420, section 4.1; :mod:`~cloakify.graph.gradient.secant`), and once more what is left,
+    by those of the steps that are near (:mod:`~cloakify.attacks.leading`). Where a
+    model bends the scores of a layer that answers as it does, these lead. All points lie a hair
+    inside ball and box, where a bend on the border hides nothing. The shipped graph is what is
+    judged.
     """
 
     name = "apgd-bpda"
     straight_through = True
+
+    def _run(
+        self,
+        target: Target,
+        samples: tuple[Array, Labels, Labels],
+        threat: ThreatModel,
+        fooled: NDArray[np.bool_] | None = None,
+        onward: int | None = None,
+        begin: Array | None = None,
+    ) -> Array:
+        x, y, index = samples
+        attacked = x.copy()
+        again = copy(self)
+        again.seed += 1
+        for leader, rows in leaders(target, x, y):
+            flags = np.zeros(len(rows), np.bool_)
+            start = None if begin is None else begin[rows]
+            part = (x[rows], y[rows], index[rows])
+            attacked[rows] = super()._run(leader, part, threat, flags, onward, start)
+            if fooled is not None:
+                fooled[rows] |= flags
+            # What is driven as far as it goes goes one way.
+            left = rows[target.correct(attacked[rows], y[rows])] if self.stop_early else rows[:0]
+            if len(left):
+                part = (x[left], y[left], index[left])
+                attacked[left] = Apgd._run(again, led_by_near_steps(leader), part, threat)
+        return attacked
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -99,6 +99,10 @@ class Target:
         self.sessions = TargetSessions(model, device, self.workers.threads, name)
         self._batching.let_go_by(self.sessions)
         self._others = followed
+        # What all gradients are of.
+        self.differentiated = GradientSpec(
+            spec.name, scores.logits, independent=scores.task is Task.MULTILABEL
+        )
 
     def of(self, model: ModelProto, scores: Scores) -> Target:
         """Return another model that takes the same samples as a target, run as this one is."""
@@ -154,6 +158,10 @@ class Target:
         """Return the shipped graph's features [n, …] and logits [n, C]."""
         features, logits = self._forward(x, [self.scores.features, self.scores.logits])
         return features, logits.reshape(len(x), -1)
+
+    def values(self, x: Array, name: str) -> Array:
+        """Return what the shipped graph's value of that name holds for samples, [n, …]."""
+        return self._forward(x, [name])[0]
 
     def logits_and_overruled(self, x: Array) -> tuple[Array, NDArray[np.bool_]]:
         """Return the shipped graph's logits [n, C], and where the whole model answers otherwise.
@@ -231,7 +239,7 @@ class Target:
         UnsupportedOperatorError
             The graph has no gradient.
         """
-        spec = replace(self._differentiated, loss=loss, straight_through=straight_through)
+        spec = replace(self.differentiated, loss=loss, straight_through=straight_through)
         names = [LOGITS, LOSS, GRADIENT]
         return Evaluation(
             *self._run(x, {LABELS: y, TARGETS: targets}, spec, self._followed.constants, names)
@@ -250,7 +258,7 @@ class Target:
             In data units.
         """
         features = self.scores.features
-        spec = replace(self._differentiated, features=features, step="step", norm=threat.norm)
+        spec = replace(self.differentiated, features=features, step="step", norm=threat.norm)
         constants = self._bounds(threat) | {STEP_SIZE: np.array(step_size, np.float32)}
         wanted = [LOGITS, FEATURES, NEXT]
         return Step(*self._run(x, {LABELS: y, CLEAN: clean}, spec, constants, wanted))
@@ -276,7 +284,7 @@ class Target:
             Ball and box.
         """
         spec = replace(
-            self._differentiated,
+            self.differentiated,
             loss=loss,
             step=step,
             norm=threat.norm,
@@ -292,11 +300,6 @@ class Target:
             # Fetching results is a copy within memory on the CPU, and one over the bus elsewhere.
             0.0 if self.device.kind == "cpu" else 1 / 8,
         )
-
-    @property
-    def _differentiated(self) -> GradientSpec:
-        """What all gradients are of."""
-        return GradientSpec(self.spec.name, self.scores.logits, independent=self.independent)
 
     @property
     def _followed(self) -> Followed:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloakify.attacks import ApgdT, Attack
+from cloakify.attacks.apgd import ApgdBpda
 from cloakify.attacks.fab import FabT
 from cloakify.attacks.target_order import CANDIDATES
 from cloakify.data import Copies
@@ -102,6 +103,8 @@ def work_of(attack: Attack | None) -> int:
     steps = attack.steps
     if isinstance(attack, ApgdT | FabT):
         steps *= attack.num_targets
+    if isinstance(attack, ApgdBpda):
+        steps *= 2
     if isinstance(attack, ApgdT) and attack.by_slope:
         steps += CANDIDATES * attack.num_targets
     # A query is a forward pass alone, about a third of a step.

@@ -47,6 +47,7 @@ class WarningCode(StrEnum):
     RANDOMISED = "randomised-outputs"
     NO_WHITE_BOX = "no-white-box-attack"
     ZERO_GRADIENTS = "zero-gradients"
+    SHATTERED = "shattered-gradients"
     ON_PROBABILITIES = "loss-on-probabilities"
     SATURATED = "saturated-outputs"
     OVERRULED = "head-overruled"
@@ -206,6 +207,17 @@ def zero_gradients(flat: Flags) -> EvaluationWarning | None:
         FEW,
         "of the samples have an input gradient that is 0 to float precision: what follows "
         "gradients is blind there",
+    )
+
+
+def shattered_gradients(share: float) -> EvaluationWarning:
+    """Warn that moves do otherwise than gradients promise, of a share of the samples."""
+    return EvaluationWarning(
+        WarningCode.SHATTERED,
+        f"of {100 * share:.0f} % of the samples that were looked at, small random moves do "
+        "otherwise than the input gradient promises: attacks that follow it may find little of "
+        "what there is",
+        share,
     )
 
 

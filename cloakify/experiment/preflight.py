@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -13,11 +13,11 @@ from cloakify.data.naming import shown
 from cloakify.engine.engine import Engine
 from cloakify.engine.task import Arrays, Job, Task, Tell, untold
 from cloakify.errors import DataError, ModelError
-from cloakify.evaluation.probes import bent_at_borders
 from cloakify.experiment.class_order import find_better_order, is_low
 from cloakify.experiment.experiment import Experiment
 from cloakify.experiment.label_ranking import rank_labels
-from cloakify.experiment.subject import Subject, Which, name_of
+from cloakify.experiment.slopes import Slopes, slopes_of
+from cloakify.experiment.subject import Subject
 from cloakify.numeric.arrays import Array, Indices, Labels, evenly, floats, in_chunks
 from cloakify.numeric.judging import is_right
 from cloakify.printable import in_percent
@@ -28,10 +28,6 @@ TRIED = 2048
 
 # Where the labels are its own answers there is no order to be wrong.
 TRIED_ON_ITS_OWN = 256
-
-# A function of one number hides its slope where it is level for more of the numbers than that; the
-# bounded activations of usual models are for fewer.
-HIDDEN = 0.05
 
 # Samples up to which low accuracy is no reason to stop where samples may have been picked.
 FEW = 64
@@ -61,18 +57,15 @@ class Preflight:
         How many get another answer from the whole model than from its head.
     spread
         From the smallest to the largest logit of a sample, the median.
-    hidden
-        For which share of the numbers derivatives do not tell what the model does: by
-        :meth:`~cloakify.attacks.Target.hidden_slopes`, or by
-        :func:`~cloakify.evaluation.probes.bent_at_borders`, whichever is more; 0 where nobody
-        follows gradients.
+    slopes
+        How much of what it does its derivatives do not tell; nothing where nobody follows them.
     """
 
     count: int
     correct: int
     overruled: int
     spread: float
-    hidden: float = 0.0
+    slopes: Slopes = field(default_factory=Slopes)
 
     @property
     def small_logits(self) -> bool:
@@ -81,11 +74,6 @@ class Preflight:
         Its gradient then leads to all of them at once, and an attack that follows it is weak.
         """
         return self.spread < SMALL
-
-    @property
-    def hides_slopes(self) -> bool:
-        """Whether attacks should go through steps and levels that their gradient stops at."""
-        return self.hidden > HIDDEN
 
 
 @dataclass(frozen=True)
@@ -137,27 +125,6 @@ class RunningAlone(Task[Subject]):
         alone = np.concatenate([target.logits(x[row : row + 1]) for row in range(len(x))])
         apart = np.abs(alone - together).max(axis=1)
         return {"mixed": apart > width}
-
-
-@dataclass(frozen=True)
-class Sloping(Task[Subject]):
-    """Makes ``hidden`` of a batch; see :class:`Preflight`."""
-
-    which: Which
-    is_dealt = False
-
-    @property
-    def name(self) -> str:
-        """See :attr:`Task.name`."""
-        return f"sloping-{name_of(self.which)}"
-
-    def run(self, subject: Subject, batch: Batch, tell: Tell) -> Arrays:
-        """See :meth:`Task.run`."""
-        target, threat = subject.target(self.which), subject.first.threat
-        hidden = target.hidden_slopes(floats(batch.x))
-        if hidden <= HIDDEN:
-            hidden = max(hidden, bent_at_borders(target, threat, batch))
-        return {"hidden": np.array(hidden)}
 
 
 def preflight(
@@ -220,25 +187,8 @@ def preflight(
     with np.errstate(invalid="ignore"):
         # Of labels each has a loss of its own, and none leads to another.
         spread = np.inf if target.independent else float(np.median(np.ptp(logits, axis=1)))
-    hidden = 0.0
-    if gradients:
-        hidden = hidden_share(subject, number, engine, indices)
-    return Preflight(count, int(is_right(logits, labels).sum()), other, spread, hidden)
-
-
-def hidden_share(
-    subject: Subject, which: Which, engine: Engine[Subject], indices: Indices
-) -> float:
-    """Return for which share of the numbers a model's derivatives do not tell what it does.
-
-    Parameters
-    ----------
-    indices
-        Of samples to look at: of no more than one batch holds, evenly from all.
-    """
-    some = indices[:: -(-len(indices) // subject.target(which).batch_size)]
-    (made,) = engine.map(Job(Sloping(which), [some]), untold)
-    return float(made["hidden"])
+    slopes = slopes_of(subject, number, engine, indices) if gradients else Slopes()
+    return Preflight(count, int(is_right(logits, labels).sum()), other, spread, slopes)
 
 
 def _check_alone(subject: Subject, number: int, engine: Engine[Subject], some: Indices) -> None:

@@ -20,7 +20,12 @@ from cloakify.errors import UsageError
 from cloakify.evaluation import Figure, accuracy_figure
 from cloakify.evaluation.label_figures import LabelFigures, label_figures
 from cloakify.evaluation.probes import blind_samples
-from cloakify.evaluation.warnings import EvaluationWarning, blocked_gradients, zero_gradients
+from cloakify.evaluation.warnings import (
+    EvaluationWarning,
+    blocked_gradients,
+    shattered_gradients,
+    zero_gradients,
+)
 from cloakify.experiment.chosen_attacks import chosen_attack
 from cloakify.experiment.classifier import open_classifier
 from cloakify.experiment.counting import counted
@@ -30,6 +35,7 @@ from cloakify.experiment.experiment import Experiment, Progress, open_experiment
 from cloakify.experiment.outputs import check_outputs
 from cloakify.experiment.preflight import Preflight, preflight
 from cloakify.experiment.scope import all_let_go
+from cloakify.experiment.slopes import HIDDEN
 from cloakify.experiment.subject import SOURCE, Subject
 from cloakify.experiment.unchanged import Watched
 from cloakify.numeric.arrays import evenly, in_chunks
@@ -164,12 +170,16 @@ def _seen_first(first_look: Preflight, method: Attack) -> Iterator[str]:
             f"{first_look.overruled} of {first_look.count} clean samples get another answer from "
             "the whole model than from its head, and both figures are of the head alone"
         )
-    if first_look.hides_slopes and not isinstance(method, ApgdBpda):
+    slopes = first_look.slopes
+    if slopes.hidden > HIDDEN and not isinstance(method, ApgdBpda):
         yield (
-            f"the model hides its slopes: for {in_percent(first_look.hidden, 0)} of the numbers a "
+            f"the model hides its slopes: for {in_percent(slopes.hidden, 0)} of the numbers a "
             "function in it is level though it is not on either side, or bends where inputs may go "
-            "no further; --attack apgd-bpda goes through"
+            "no further, or for so many samples what it makes of its last layer's scores leads the "
+            "other way; --attack apgd-bpda goes through"
         )
+    if slopes.are_shattered:
+        yield shattered_gradients(slopes.untold).message
 
 
 def _further(experiment: Experiment, path: Path) -> dict[str, KeptRows]:

@@ -40,7 +40,7 @@ from cloakify.experiment.evaluation_tasks import (
 from cloakify.experiment.experiment import Progress, open_experiment
 from cloakify.experiment.outlook import Outlook, measure_pace
 from cloakify.experiment.outputs import check_outputs
-from cloakify.experiment.preflight import preflight
+from cloakify.experiment.preflight import Preflight, preflight
 from cloakify.experiment.scope import all_let_go
 from cloakify.experiment.stage_times import StageTimes
 from cloakify.experiment.subject import Subject
@@ -122,7 +122,8 @@ def evaluate(
         opened = _open(paths, data, setting, progress, attacked, reports)
         subject, engine = opened.subject, opened.engine
     with clock.stage("look"):
-        setting, plan = _plan(opened, setting, clock.spent, told)
+        seen = _look_first(opened, setting)
+        setting, plan = _plan(opened, setting, seen, clock.spent, told)
         work = _work(opened, setting, plan)
         engine.begin(work.jobs)
         probes = look(engine, work.looks, counted(progress, "looking", work_of(work.looks)))
@@ -142,7 +143,8 @@ def evaluate(
             tell = counted(progress, "other threats", work_of(work.others))
             besides = [other_threats(subject, engine, job, tell) for job in work.others]
     opened.watched.check()
-    every = zip(probes, results, planted, fared, besides, strict=True)
+    slopes = [each.slopes for each in seen]
+    every = zip(probes, results, planted, fared, besides, slopes, strict=True)
     measured = [Measured(*each) for each in every]
     repeated = setting.replace(time_budget=None)
     command = command_line("evaluate", paths, repeated, data=data, attacked=attacked)
@@ -224,18 +226,30 @@ def _open(
     return _Opened(subject, watched, given, engines, engines.on(subject), whole.notes)
 
 
+def _look_first(opened: _Opened, setting: EvaluateSetting) -> list[Preflight]:
+    """Run each of the models on clean samples."""
+    models = range(len(opened.subject.experiments))
+    gradients = any(attack.gradient == "white-box" for attack in chosen_attacks(setting))
+    return [
+        preflight(opened.subject, model, opened.engine, gradients=gradients) for model in models
+    ]
+
+
 def _plan(
     opened: _Opened,
     setting: EvaluateSetting,
+    seen: Sequence[Preflight],
     spent: float,
     told: Callable[[Outlook], None] | None,
 ) -> tuple[EvaluateSetting, AttackPlan]:
-    """Look at the models first; return what to try, and the setting that it is made by.
+    """Return what to try, and the setting that it is made by.
 
     Another one than was asked for, where that would take longer than it may.
 
     Parameters
     ----------
+    seen
+        What the models did at first.
     spent
         Seconds that have gone by.
     told
@@ -244,9 +258,8 @@ def _plan(
     subject, first = opened.subject, opened.subject.first
     models = range(len(subject.experiments))
     gradients = any(attack.gradient == "white-box" for attack in chosen_attacks(setting))
-    seen = [preflight(subject, model, opened.engine, gradients=gradients) for model in models]
     passable = any(each.coverage.passable for each in opened.classifiers)
-    passable |= any(each.hides_slopes for each in seen)
+    passable |= any(each.slopes.hide for each in seen)
 
     def planned(tried: EvaluateSetting) -> AttackPlan:
         return plan_attacks(

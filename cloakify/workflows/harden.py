@@ -262,7 +262,7 @@ def _open(files: _Files, setting: HardenSetting, progress: Progress) -> _Run:
         splits=splits,
         attack=attack if given is None else Given(given),
         copies=None if given is None else given_copies(given, experiment),
-        hides_slopes=white_box and (look.hides_slopes or classifier.coverage.passable),
+        hides_slopes=white_box and (look.slopes.hide or classifier.coverage.passable),
     )
 
 

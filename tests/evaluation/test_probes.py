@@ -21,6 +21,7 @@ from cloakify.evaluation.probes import (
     probe_model,
     saturated,
     shares,
+    untold_moves,
 )
 from cloakify.evaluation.samples import Samples
 
@@ -257,3 +258,20 @@ def test_a_bend_is_where_half_of_a_slope_that_counts_is_gone_or_more(
     # All but where they were, and nowhere on the border.
     assert (np.abs(near) < threat.upper).all()
     assert (np.abs(near - corner) / threat.factor <= 1e-3).all()
+
+
+@given(seeds, st.sampled_from(["linf", "l2"]))
+def test_moves_of_a_linear_model_are_told(seed: int, norm: str) -> None:
+    """And are not where the slope is that of another model; a level one makes none."""
+    rng = np.random.default_rng(seed)
+    model, samples = made_up(rng)
+    first, second = np.sort(samples.x @ model.weight, axis=1)[:, -2:].T
+    threat = threat_of(norm, float((second - first).min()) / 1e3)
+    ranked = np.argsort(samples.x @ model.weight, axis=1)
+    own, rival = (model.weight[:, ranked[:, place]].T for place in (-1, -2))
+    model.slope = (rival - own).astype(np.float32)
+    assert untold_moves(model, threat, samples) == 0  # type: ignore[arg-type]
+    model.slope = -model.slope
+    assert untold_moves(model, threat, samples) == 1  # type: ignore[arg-type]
+    level, samples = made_up(rng, weight=np.zeros((D, CLASSES), np.float32))
+    assert untold_moves(level, threat, samples) == 0  # type: ignore[arg-type]

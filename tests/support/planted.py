@@ -71,6 +71,11 @@ DEFENCES = {
         "t = Mul (d, steep) m = Sigmoid (t) a = Add (v, m) i = Div (a, seven)",
     },
     "steep-features": {"features": "d = Sub (r, mean) t = Mul (d, steep) f = Sigmoid (t)"},
+    # Of the features the eight largest alone (k-winners-take-all, arXiv 1905.10510).
+    "largest": {
+        "features": "v, k = TopK <axis = 1> (r, eight) m = ReduceMin (v, last) "
+        "c = GreaterOrEqual (r, m) w = Cast <to = 1> (c) f = Mul (r, w)",
+    },
     "mean-sparse": {
         "features": "d = Sub (r, mean) a = Abs (d) c = Greater (a, width) f = Where (c, r, mean)",
     },

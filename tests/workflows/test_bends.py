@@ -12,8 +12,7 @@ import pytest
 from cloakify.settings import EvaluateSetting, HardenSetting
 from cloakify.workflows.evaluate import evaluate
 from cloakify.workflows.harden import harden
-
-EPS, SAMPLES, SIDE, CLASSES = 0.1, 64, 6, 3
+from tests.support.exact_linear import CLASSES, EPS, SAMPLES, SIDE, drawings, exactly_robust
 
 # All of them are x itself wherever a sample may be, in [0, 1], and most have no slope at 0 or 1.
 IDENTITIES = {
@@ -85,24 +84,3 @@ def test_a_mask_that_leaves_only_what_bends_hides_nothing(tmp_path: Path) -> Non
     ).report
     adaptive = found.accuracy.hardened.adaptive
     assert adaptive.low <= exactly_robust(x, y, bent) / len(x) <= adaptive.high
-
-
-def drawings(count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return samples most of whose numbers lie on the border, classes, and weights for them."""
-    rng = np.random.default_rng(3)
-    x = rng.integers(0, 2, (count, 1, SIDE, SIDE)).astype(np.float32)
-    weight = rng.normal(0, 1, (SIDE * SIDE, CLASSES)).astype(np.float32)
-    weight[:: SIDE + 1] *= 3
-    return x, (x.reshape(count, -1) @ weight).argmax(axis=1), weight
-
-
-def exactly_robust(x: np.ndarray, y: np.ndarray, weight: np.ndarray) -> int:
-    """Return how many samples no point of ball and box changes the answer to, of z = W x."""
-    flat = x.reshape(len(x), -1)
-    lowest, highest = (np.clip(flat + step, 0, 1) - flat for step in (-EPS, EPS))
-    robust = np.ones(len(x), bool)
-    for rival in range(weight.shape[1]):
-        apart = weight[:, y].T - weight[:, [rival] * len(y)].T
-        margin = (flat * apart).sum(1) + np.minimum(apart * lowest, apart * highest).sum(1)
-        robust &= (margin > 0) | (y == rival)
-    return int(robust.sum())

@@ -51,6 +51,9 @@ def test_an_ordinary_model_raises_no_warning(planted: Planted) -> None:
         ("random-layer", {"randomised-outputs"}),
         ("hard-threshold", {"zero-gradients", "gradient-blocked"}),
         ("mean-sparse", {"zero-gradients"}),
+        ("shattered", {"shattered-gradients"}),
+        ("shattered-input", {"shattered-gradients"}),
+        ("largest", {"shattered-gradients"}),
     ],
 )
 def test_a_planted_defence_raises_its_warnings(

@@ -18,7 +18,7 @@ from cloakify.graph.analysis.grouped_scores import groups_of
 from cloakify.graph.analysis.head import Head
 from cloakify.graph.analysis.head_search import answers_in, find_head_in, unread_outputs
 from cloakify.graph.analysis.log_space import LogScores, log_scores
-from cloakify.graph.analysis.order_kept import reordered_by
+from cloakify.graph.analysis.order_kept import bent_scores, reordered_by
 from cloakify.graph.analysis.other_models import (
     classifier_without_layer,
     leaves_positions_open,
@@ -200,7 +200,9 @@ def find_classifier(
         scores = scores.of_logarithms(logs)
     if groups is not None:
         scores = scores.as_pairs(groups)
-    scores = scores if wanted.threshold is None else _with_threshold(scores, wanted.threshold)
+    if behind is not None and not pooled and scores.task is Task.SINGLE:
+        scores = replace(scores, layer=bent_scores(own.tensor, own.count, behind.count))
+    scores = scores if wanted.threshold is None else scores.with_threshold(wanted.threshold)
     is_open = leaves_positions_open(graph, answers, found.count)
     turned = has_samples_second(graph.tensors()[scores.features], found.tensor)
     return ClassifierSearch(head, alternatives, reading, scores, problem, is_open, mixed, turned)
@@ -383,15 +385,3 @@ def _as_wanted(reading: TaskReading, found: BareScores, task: Task) -> TaskReadi
         fitting = "binary" if found.count == 1 else "single or multilabel"
         raise UsageError(f"--task {task}: {found.tensor.name!r} has {logits}, which is {fitting}")
     return replace(reading, task=task, sign=f"--task {task}")
-
-
-def _with_threshold(scores: Scores, threshold: float) -> Scores:
-    """Return scores with another boundary, by which the model's own answers are no measure."""
-    if scores.task is Task.SINGLE:
-        raise UsageError("--threshold is for a single logit, or those of labels; this has classes")
-    bound = math.log(threshold) - math.log1p(-threshold)
-    if scores.boundary.of_probability:
-        bound = threshold
-    boundary = replace(scores.boundary, bounds=(bound,))
-    outputs = scores.outputs if boundary == scores.boundary else ()
-    return replace(scores.with_boundary(boundary), outputs=outputs)

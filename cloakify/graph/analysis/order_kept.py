@@ -145,6 +145,20 @@ def _joins_others(node: gs.Node, made: Set[str]) -> bool:
     )
 
 
+def bent_scores(scores: gs.Tensor, count: int, answered: int) -> str:
+    """Return the name of a layer's scores by which attacks may be led; empty where by none.
+
+    Those are rows of floats, of no more than the classes that are answered with.
+
+    Parameters
+    ----------
+    scores, count, answered
+        As for :func:`reordered_by`, where that names something.
+    """
+    are_rows = scores.shape is not None and list(scores.shape[1:]) == [count]
+    return scores.name if are_rows and 1 < count <= answered and is_float(scores) else ""
+
+
 def _differs(tensor: gs.Tensor, count: int, constants: Constants) -> bool:
     """Tell whether a constant holds a number for each class, and not the same for all."""
     if tensor not in constants:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -9,6 +10,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from cloakify.errors import UsageError
 from cloakify.graph.analysis.grouped_scores import Groups
 from cloakify.graph.analysis.head import Head
 from cloakify.graph.analysis.log_space import LogScores
@@ -57,6 +59,10 @@ class Scores:
         Of a ``shipped`` that mixes probabilities: the steps that make the logits, and their name.
     probabilities
         Whether ``shipped`` comes out as probabilities, though working copies hold logits.
+    layer
+        Of a ``shipped`` of classes that bends a layer's own scores, so that the largest of these
+        need not be its largest: the name of the value [N, K], K up to C, that holds them. Empty
+        elsewhere.
     """
 
     task: Task
@@ -72,6 +78,7 @@ class Scores:
     places: tuple[int, ...] = ()
     pairs: Literal["", "first", "last"] = ""
     logs: LogScores | None = None
+    layer: str = ""
 
     @property
     def shipped_count(self) -> int:
@@ -118,6 +125,30 @@ class Scores:
         remade = self.task is Task.BINARY or boundary != MIDDLE or shipped_otherwise
         logits = CLASS_LOGITS if remade else self.shipped
         return replace(self, logits=logits, boundary=boundary)
+
+    def with_threshold(self, threshold: float) -> Scores:
+        """Return the same with another boundary, by which the model's own answers are no measure.
+
+        Parameters
+        ----------
+        threshold
+            Probability from which on class 1, or a label, holds.
+
+        Raises
+        ------
+        UsageError
+            They are those of several classes.
+        """
+        if self.task is Task.SINGLE:
+            raise UsageError(
+                "--threshold is for a single logit, or those of labels; this has classes"
+            )
+        bound = math.log(threshold) - math.log1p(-threshold)
+        if self.boundary.of_probability:
+            bound = threshold
+        boundary = replace(self.boundary, bounds=(bound,))
+        outputs = self.outputs if boundary == self.boundary else ()
+        return replace(self.with_boundary(boundary), outputs=outputs)
 
 
 def scores_of(head: Head, reading: TaskReading, outputs: Sequence[str]) -> Scores:

@@ -63,6 +63,8 @@ class GradientSpec:
     straight_through
         Whether the gradient passes steps and levels by secants that span them (BPDA: Athalye,
         Carlini & Wagner, arXiv 1802.00420, section 4.1), and choices as if both were taken.
+    near
+        Whether of steps those count most that are next to where a number is.
     """
 
     input: str
@@ -73,6 +75,7 @@ class GradientSpec:
     norm: str = "linf"
     independent: bool = False
     straight_through: bool = False
+    near: bool = False
 
 
 def build_gradient(
@@ -130,6 +133,7 @@ def build_gradient(
             [(logits, builder.reshape(seed, shape_of(logits)))],
             [x],
             straight_through=spec.straight_through,
+            near=spec.near,
         )
     return working.finish([*outputs, *_add_step(Context(graph), spec, x, gradient, judged)])
 

@@ -48,7 +48,7 @@ def with_class_scores(model: ModelProto, found: ClassifierSearch) -> ModelProto:
 
 def _with_logits(model: ModelProto, found: ClassifierSearch) -> ModelProto:
     scores = found.scores
-    model = exposing(model, [scores.shipped, scores.features])
+    model = exposing(model, [scores.shipped, scores.features, *filter(None, [scores.layer])])
     if scores.logits != CLASS_LOGITS:
         return model
     edited = ModelProto()

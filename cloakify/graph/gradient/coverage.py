@@ -15,6 +15,7 @@ from cloakify.errors import ModelError
 from cloakify.graph.analysis.inputs import data_inputs
 from cloakify.graph.gradient.blocked import blocked_at
 from cloakify.graph.gradient.builder import Tensor
+from cloakify.graph.gradient.choices import choices_of
 from cloakify.graph.gradient.refusals import refusals
 from cloakify.graph.gradient.rule import has_rule
 from cloakify.graph.lowering.data_dependent_shapes import passes_values, shaped_by_values
@@ -28,8 +29,8 @@ from cloakify.graph.model.imported import import_graph, infer_shapes
 # What stands for sizes that a file leaves open, but for the number of samples.
 _SOME_SIZE = 128
 
-# Ends of gradients that secants go over: what is stepped there is a number, and no index.
-_PASSABLE = ("Cast", "Ceil", "Floor", "Round", "Sign", "Where")
+# Ends of gradients that secants go over, or shares: what is stepped there is a number, or chosen.
+_PASSABLE = ("Cast", "Ceil", "Floor", "Hardmax", "Round", "Sign", "Where")
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ def _coverage(model: ModelProto, source: str, logits: str) -> Coverage:
         operators=len(graph.nodes),
         missing=tuple(dict.fromkeys(missing)),
         blocked=tuple(f"{node.op} ({node.name or node.outputs[0].name})" for node in ends),
-        passable=any(node.op in _PASSABLE for node in ends),
+        passable=any(node.op in _PASSABLE or choices_of(node) for node in ends),
     )
 
 

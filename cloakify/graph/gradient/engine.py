@@ -13,6 +13,7 @@ from collections.abc import Collection, Sequence
 import onnx_graphsurgeon as gs
 
 from cloakify.graph.gradient.builder import Tensor
+from cloakify.graph.gradient.choices import choice_gradient, find_choices
 from cloakify.graph.gradient.rule import Context, rule_of
 from cloakify.graph.gradient.secant import secant_gradient
 from cloakify.graph.gradient.segments import Segment, find_segments
@@ -25,7 +26,12 @@ Seeds = Sequence[tuple[Tensor, Tensor]]
 
 
 def differentiate(
-    graph: gs.Graph, seeds: Seeds, wanted: Sequence[Tensor], *, straight_through: bool = False
+    graph: gs.Graph,
+    seeds: Seeds,
+    wanted: Sequence[Tensor],
+    *,
+    straight_through: bool = False,
+    near: bool = False,
 ) -> list[Tensor | None]:
     """Append the nodes that compute gradients to ``graph``, in place.
 
@@ -40,6 +46,8 @@ def differentiate(
         The tensors to differentiate with respect to.
     straight_through
         See :class:`~cloakify.graph.gradient.rule.Context`.
+    near
+        See :func:`~cloakify.graph.gradient.secant.secant_gradient`.
 
     Returns
     -------
@@ -51,6 +59,7 @@ def differentiate(
     active = reached_from(forward, [tensor.name for tensor in wanted]).values
     context = Context(graph, active, straight_through=straight_through)
     hidden = _hidden_steps(graph, active) if straight_through else {}
+    chosen = find_choices(graph, active) if straight_through else {}
     pending: dict[int, list[Tensor]] = {}
     for tensor, seed in seeds:
         pending.setdefault(id(tensor), []).append(seed)
@@ -66,8 +75,14 @@ def differentiate(
         segment = hidden.get(node.outputs[0].name)
         if segment is not None:
             assert incoming[0] is not None
-            through = secant_gradient(context, segment, incoming[0])
+            through = secant_gradient(context, segment, incoming[0], near=near)
             pending.setdefault(id(segment.source), []).append(_shaped(through, segment.source))
+            continue
+        choice = chosen.get(node.outputs[0].name)
+        if choice is not None:
+            assert incoming[0] is not None
+            through = choice_gradient(context, choice, incoming[0])
+            pending.setdefault(id(choice.source), []).append(_shaped(through, choice.source))
             continue
         rule = rule_of(node)
         assert rule is not None, node.op

@@ -18,13 +18,18 @@ _NAMED = 3
 
 
 def gradients_of(
-    graph: gs.Graph, seeds: Seeds, wanted: Sequence[Tensor], *, straight_through: bool = False
+    graph: gs.Graph,
+    seeds: Seeds,
+    wanted: Sequence[Tensor],
+    *,
+    straight_through: bool = False,
+    near: bool = False,
 ) -> list[Tensor]:
     """Append the gradients of the wanted tensors to a graph, in place.
 
     Parameters
     ----------
-    graph, seeds, wanted, straight_through
+    graph, seeds, wanted, straight_through, near
         See :func:`~cloakify.graph.gradient.engine.differentiate`.
 
     Raises
@@ -46,7 +51,7 @@ def gradients_of(
         raise UnsupportedOperatorError(f"{_told(refused)}; --attack square needs no gradient")
     keep_blocks(graph)
     written = len(graph.nodes)
-    gradients = differentiate(graph, seeds, wanted, straight_through=straight_through)
+    gradients = differentiate(graph, seeds, wanted, straight_through=straight_through, near=near)
     enter_blocks(graph, written)
     reaching = [gradient for gradient in gradients if gradient is not None]
     if len(reaching) < len(wanted):

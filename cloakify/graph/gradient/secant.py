@@ -21,6 +21,9 @@ from cloakify.graph.model.shapes import shape_of
 
 # Half of the widths of secants, in standard deviations of what a sample puts in.
 WIDTHS = (0.3, 1.0, 3.0)
+# Those that look for what is near besides: of many numbers on their levels, those next to a step
+# are the ones that a small budget moves.
+NARROWER = (0.01, 0.03, 0.1)
 # And of the one that stands for the derivative.
 NARROW = 1e-3
 # The least deviation that counts, of the root mean square: float32 can't tell narrower widths.
@@ -35,10 +38,17 @@ RESOLVED, RESOLVED_WIDE = 1e-5, 1e-2
 FLATTER, STEEPER = 0.1, 10.0
 
 
-def secant_gradient(builder: Builder, segment: Segment, g: Tensor) -> Tensor:
+def secant_gradient(builder: Builder, segment: Segment, g: Tensor, *, near: bool) -> Tensor:
     """Return the gradient of a segment's source, given that of its target.
 
     By the derivative where it tells as much as the secants do, else by the mean of these.
+
+    Parameters
+    ----------
+    near
+        Whether, where it is level, there are narrower ones besides, and each counts by the inverse
+        of its width: steps out of a small budget's reach hardly do then. Elsewhere they would
+        follow a wave.
     """
     spread = _spread(builder, segment.source)
     secants = [_slope(builder, segment, builder.scale(spread, width)) for width in WIDTHS]
@@ -55,8 +65,25 @@ def secant_gradient(builder: Builder, segment: Segment, g: Tensor) -> Tensor:
         builder.compare("GreaterOrEqual", builder.mul(derivative, secants[0]), zero),
         builder.compare("Greater", moved, _least(builder, segment.target, RESOLVED)),
     )
+    if near:
+        level = builder.compare("Less", size, builder.scale(broad, FLATTER))
+        mean = builder.where(level, _closer(builder, segment, spread, secants), mean)
     through = builder.mul(g, builder.where(telling, derivative, mean))
     return summed_up(builder, through, segment.source, segment.layout)
+
+
+def _closer(
+    builder: Builder, segment: Segment, spread: Tensor, secants: Sequence[Tensor]
+) -> Tensor:
+    """Return the mean of the secants of all widths, by the inverse of these."""
+    narrower = [_slope(builder, segment, builder.scale(spread, width)) for width in NARROWER]
+    widths = [*NARROWER, *WIDTHS]
+    whole = sum(1 / width for width in widths)
+    weighed = [
+        builder.scale(secant, 1 / (width * whole))
+        for width, secant in zip(widths, [*narrower, *secants], strict=True)
+    ]
+    return builder.op("Sum", *weighed)
 
 
 def hidden_share(builder: Builder, segment: Segment) -> Tensor:

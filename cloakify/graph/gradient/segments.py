@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import onnx_graphsurgeon as gs
 
 from cloakify.graph.gradient.builder import Tensor
@@ -32,6 +33,8 @@ _STEPS = {
 _SATURATING = {"Atan", "Clip", "Erf", "HardSigmoid", "Max", "Min", "Sigmoid", "Softsign", "Tanh"}
 # What goes up and down over and over.
 _WAVES = {"Cos", "Sin", "Tan"}
+# Added and taken away again this rounds to 2⁻¹² and coarser in float32.
+_LARGE = 2.0**12
 # One bend is a ReLU; two may make a dead zone.
 _BENDS = {"Abs", "LeakyRelu", "PRelu", "Relu"}
 
@@ -62,8 +65,18 @@ class Segment:
         kinds = [node.op for node in self.nodes]
         if any(kind in _STEPS | _SATURATING | _WAVES for kind in kinds):
             return True
+        if any(map(_rounds, self.nodes)):
+            return True
         whole = any(node.op == "Cast" and not is_float(node.outputs[0]) for node in self.nodes)
         return whole or sum(kind in _BENDS for kind in kinds) > 1
+
+
+def _rounds(node: gs.Node) -> bool:
+    """Tell whether a node adds what is so large that little is left of the digits of a number."""
+    shifts = [tensor for tensor in node.inputs if isinstance(tensor, gs.Constant)]
+    return node.op in ("Add", "Sub") and any(
+        tensor.values.size and np.abs(tensor.values).min() >= _LARGE for tensor in shifts
+    )
 
 
 def find_segments(graph: gs.Graph, active: Collection[str]) -> list[Segment]:
