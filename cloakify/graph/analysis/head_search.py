@@ -31,7 +31,6 @@ from cloakify.graph.model.shapes import import_with_shapes
 
 # Layers with weights that are no mask's place: a search that meets one first has no head.
 _OTHER_LAYERS = {"Conv", "ConvTranspose", "Gemm", "LSTM", "GRU", "RNN"}
-
 _LAYERS = _OTHER_LAYERS | {"MatMul"}
 _RECURRENT = {"GRU", "LSTM", "RNN"}
 # The same as ONNX Runtime fuses them with what follows.
