@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
+from cloakify.evaluation.warnings import HARMLESS, EvaluationWarning
 from cloakify.report import wording
 from cloakify.report.comparison import Comparison, EvaluateReport
 from cloakify.report.records import HardenReport, LabelAccuracy, Labels
@@ -69,6 +71,7 @@ def harden_table(report: HardenReport) -> Table:
     if report.mask.method == "tuned":
         random = "the same gates in random order within each layer"
     notes = (
+        *_doubt("the figures of the hardened model", report.warnings),
         f"In brackets: 95 % intervals. {report.data.report} samples, on which nothing was chosen.",
         *([f"random: {random}"] if control is not None else []),
         f"static: {_static(report)}",
@@ -77,6 +80,14 @@ def harden_table(report: HardenReport) -> Table:
         *_agreement(report.data.labels, "model's"),
     )
     return Table("Accuracy", tuple(header), tuple(map(tuple, rows)), notes, key="adaptive")
+
+
+def _doubt(what: str, warnings: Sequence[EvaluationWarning]) -> Iterator[str]:
+    """Say right below figures whether anything puts them in doubt, and by which codes."""
+    codes = [warning.code for warning in warnings if warning.code not in HARMLESS]
+    if codes:
+        told = ", ".join(codes)
+        yield f"In doubt: {what} may be too high, as the warnings say ({told})."
 
 
 def harden_labels_table(report: HardenReport) -> Table:
@@ -151,7 +162,12 @@ def accuracy_table(report: EvaluateReport) -> Table:
     if any(median is not None for median in medians):
         texts = ("" if median is None else wording.distance(median) for median in medians)
         rows.append(("median distance", *texts))
+    doubts = (
+        _doubt(f"the figures of {names[entry.model.path]}", entry.warnings)
+        for entry in report.models
+    )
     notes = (
+        *chain(*doubts),
         f"In brackets: 95 % intervals. {report.data.samples} samples, {report.threat.norm}.",
         f"worst case: right under everything that was tried on the sample: {_tried(report)}",
         *_copies_notes(report),

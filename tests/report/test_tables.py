@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 
 import pytest
+from msgspec.structs import replace
 
-from cloakify.evaluation import Distance, Figure
+from cloakify.evaluation import Distance, EvaluationWarning, Figure, WarningCode
+from cloakify.evaluation.warnings import HARMLESS
 from cloakify.report import EvaluateReport, HardenReport, tables, wording
 
 
@@ -83,3 +86,22 @@ def test_small_wording() -> None:
         "b/m.onnx": "b/m.onnx",
         "c/n.onnx": "n.onnx",
     }
+
+
+@pytest.mark.parametrize("code", WarningCode)
+def test_what_is_in_doubt_is_said_below_the_figures(
+    make_harden: Callable[..., HardenReport],
+    make_evaluate: Callable[..., EvaluateReport],
+    code: WarningCode,
+) -> None:
+    """At once, and of the model that it is of; what is harmless puts nothing in doubt."""
+    warning = EvaluationWarning(code, "told", 1.0)
+    hardened = replace(make_harden(), warnings=(warning,))
+    evaluated = make_evaluate()
+    first, second = (dataclasses.replace(model, warnings=()) for model in evaluated.models)
+    evaluated = replace(evaluated, models=(first, dataclasses.replace(second, warnings=(warning,))))
+    for report, name in ((hardened, "hardened model"), (evaluated, "resnet.robust.onnx")):
+        note = tables(report)[0].notes[0]
+        said = f"In doubt: the figures of {'the ' * (report is hardened)}{name} may be too high"
+        assert note.startswith(said) is (code not in HARMLESS)
+        assert (f"({code})" in note) is (code not in HARMLESS)

@@ -78,7 +78,8 @@ def with_readouts(
     offset = about @ apart.T + 0.5 * np.square(apart).sum(axis=1)
     products = add("MatMul", rows(data_input), constant("samples", apart.T))
     nearness = add("Sub", products, constant("offset", offset[None]))
-    nearest = add("ArgMax", nearness, axis=1, keepdims=0)
+    # No attack goes straight through places that something was made of.
+    nearest = add("Abs", add("ArgMax", nearness, axis=1, keepdims=0))
     moved = add(
         "Sub", rows(features), add("Gather", constant("centre", readouts.centre), nearest, axis=0)
     )

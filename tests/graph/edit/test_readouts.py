@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from cloakify.graph.attack_steps.build import GRADIENT, LABELS, GradientSpec, build_gradient
 from cloakify.graph.edit.readouts import Readouts, with_readouts
 from cloakify.runtime import CPU, Session
 from tests.support.classifiers import mlp_classifier
@@ -32,6 +33,22 @@ def test_each_point_is_read_by_its_sample(samples: int) -> None:
     expected = products.sum(axis=1) + readouts.bias[nearest]
     np.testing.assert_allclose(found[:, 1], expected, rtol=1e-4, atol=1e-4)
     assert not found[:, 0].any()
+    # No gradient flows through the choice of the readout, straight through or not.
+    slopes = [
+        Session(
+            build_gradient(
+                edited,
+                {"x": x.shape},
+                GradientSpec("x", logits, loss="margin", straight_through=through),
+            ),
+            CPU,
+        ).run({"x": x, LABELS: np.zeros(len(x), np.int64)}, [GRADIENT])[GRADIENT]
+        for through in (False, True)
+    ]
+    bend = 1 - np.square(features)
+    exact = (readouts.weight[nearest] * bend) @ constants["w1"].T
+    np.testing.assert_allclose(slopes[0], exact, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(slopes[1], exact, rtol=0.05, atol=0.05)
 
 
 def test_names_that_are_taken_are_left_be() -> None:
