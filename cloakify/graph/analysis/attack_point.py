@@ -143,7 +143,7 @@ def find_attack_point(
     types = {value.name: value.type.tensor_type.elem_type for value in inputs}
     for name, kind in types.items():
         if kind == TensorProto.STRING:
-            raise ModelError(f"input {name!r} takes text; export the model to take token ids")
+            raise ModelError(f"input {name!r} takes text; {_behind_text(model)}")
     floats = [value for value in inputs if types[value.name] in FLOATS]
     candidates = [value.name for value in floats if not _is_beside(value.name)]
     if wanted is not None:
@@ -161,6 +161,17 @@ def find_attack_point(
         )
     specs = _specs(model, inputs)
     return _at_inputs(specs, {candidates[0]: 1.0}) if candidates else _inside(model, specs, types)
+
+
+def _behind_text(model: ModelProto) -> str:
+    """Say what to export in the place of a model that takes text."""
+    for node in model.graph.node:
+        if node.op_type in ("TfIdfVectorizer", "OneHotEncoder", "LabelEncoder"):
+            return (
+                f"export what stands behind {node.op_type} {_called(node)!r} as a model of its "
+                "own, which takes numbers"
+            )
+    return "export the model to take token ids"
 
 
 def _at_inputs(specs: Mapping[str, InputSpec], units: Mapping[str, float]) -> AttackPoint:

@@ -18,7 +18,7 @@ from cloakify.graph.analysis.grouped_scores import groups_of
 from cloakify.graph.analysis.head import Head
 from cloakify.graph.analysis.head_search import answers_in, find_head_in, unread_outputs
 from cloakify.graph.analysis.log_space import LogScores, log_scores
-from cloakify.graph.analysis.order_kept import bent_scores, reordered_by
+from cloakify.graph.analysis.order_kept import bent_scores, classes_taken_together, reordered_by
 from cloakify.graph.analysis.other_models import (
     classifier_without_layer,
     leaves_positions_open,
@@ -164,7 +164,7 @@ def find_classifier(
         if pooled or wanted.head is None:
             behind = _behind(graph, head, found, answers, constants, pooled=pooled)
     if head is not None and behind is not None:
-        problem = _unfit(graph, own, behind, constants)
+        problem = _unfit(graph, head, own, behind, constants)
         if problem and needs_head:
             raise HeadError(problem)
         head = None if problem else replace(head, logits=behind.tensor.name)
@@ -312,10 +312,13 @@ def _stands_at_many(graph: gs.Graph, found: BareScores, answers: list[gs.Tensor]
     return False
 
 
-def _unfit(graph: gs.Graph, own: BareScores, behind: BareScores, constants: Constants) -> str:
+def _unfit(
+    graph: gs.Graph, head: Head, own: BareScores, behind: BareScores, constants: Constants
+) -> str:
     """Say why a mask can't be chosen by a layer's own scores; empty where it can."""
-    if behind.count == own.count:
-        return ""
+    gone = classes_taken_together(graph, head, behind.tensor)
+    if gone or behind.count == own.count:
+        return gone
     what = reordered_by(graph, own.tensor, own.count, behind.tensor, behind.count, constants)
     return (
         f"{what} leaves {behind.count} of the {own.count} scores {own.tensor.name!r}, or others: a "

@@ -148,6 +148,9 @@ def _summed_over_positions(
     if features.shape is None or len(features.shape) != len(own):
         return None
     (across,) = set(stored) - {*along}
+    if across in own:
+        # Each class has features of its own, in the place of positions.
+        return None
     places = [each for each in range(1, len(own)) if each != axis]
     declared = [features.shape[each] for each in places]
     sizes = tuple(size for size in declared if isinstance(size, int) and size > 0)

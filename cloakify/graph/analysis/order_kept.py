@@ -21,7 +21,8 @@ from collections.abc import Sequence, Set
 
 import onnx_graphsurgeon as gs
 
-from cloakify.graph.analysis.score_walk import MOVES, is_last_of, picked_of
+from cloakify.graph.analysis.head import Head
+from cloakify.graph.analysis.score_walk import MOVES, is_last_of, lost_at, picked_of
 from cloakify.graph.analysis.shares import is_positive
 from cloakify.graph.model.constants import Constants, constant_number, constant_numbers
 from cloakify.graph.model.dataflow import between
@@ -69,6 +70,8 @@ _PLACES = {
     *("DequantizeLinear", "Expand", "QuantizeLinear", "Shape", "Size", "Transpose", "Unsqueeze"),
     *("OptionalGetElement", "OptionalHasElement", "ZipMap", "Cast", "CastLike"),
 }
+# Along which axis layers put their classes.
+_CLASS_AXES = {"Conv": 1, "FusedMatMul": -1, "Gemm": -1, "MatMul": -1}
 _NORMALISATIONS = {"InstanceNormalization": (1, 2), "LayerNormalization": (1, 2)}
 _CHOICES = {"LogSoftmax", "Softmax"}
 _DOMAINS = {None, "", "ai.onnx", "ai.onnx.ml", "com.microsoft"}
@@ -123,6 +126,24 @@ def reordered_by(
     if answered not in (count, 1) or (answered == 1 and _is_difference(nodes)):
         return next((called(node) for node in nodes if node.op not in MOVES | _CHOICES), "")
     return ""
+
+
+def classes_taken_together(graph: gs.Graph, head: Head, answer: gs.Tensor) -> str:
+    """Say which node leaves a layer's positions, and none of its classes; empty where none does.
+
+    Where there are as many of both, nothing else tells that the answer is one of positions.
+    """
+    linear = graph.tensors()[head.linear]
+    along = _CLASS_AXES.get(head.op_type)
+    if not linear.shape or along is None or head.features_slot:
+        return ""
+    gone = lost_at(linear, along % len(linear.shape), answer.name)
+    if gone is None:
+        return ""
+    return (
+        f"{called(gone)} takes the {head.num_classes} scores of {head.node!r} together, and what "
+        "is left are its positions: a mask can't be chosen by these"
+    )
 
 
 def _is_known(node: gs.Node) -> bool:

@@ -71,6 +71,33 @@ def follow(linear: gs.Tensor, behind: int, *, is_map: bool) -> gs.Tensor:
         tensor, axis = node.outputs[0], place
 
 
+def lost_at(linear: gs.Tensor, axis: int, end: str) -> gs.Node | None:
+    """Return the node that takes all scores of a position together, and leaves the positions.
+
+    Parameters
+    ----------
+    linear, axis
+        What a layer puts out, and which axis its classes are along.
+    end
+        Name of what is made of it in the end; ``None`` also where the way is not plain to see.
+    """
+    tensor: gs.Tensor = linear
+    while tensor.name != end:
+        node = only_reader(tensor)
+        if node is None or tensor.shape is None or node.outputs[0].shape is None:
+            return None
+        axes = _inside(axes_of(node), len(tensor.shape)) if node.op in _REDUCTIONS else None
+        if axes == [axis]:
+            return node
+        if list(tensor.shape) != list(node.outputs[0].shape) or node.op == "Transpose":
+            place = _moved(node, axis)
+            if place is None:
+                return None
+            axis = place
+        tensor = node.outputs[0]
+    return None
+
+
 def puts_classes_first(node: gs.Node, axis: int) -> bool:
     """Tell whether a node turns the classes along an axis into the first one, of [C, N]."""
     shape = node.inputs[0].shape

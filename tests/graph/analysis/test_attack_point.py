@@ -106,7 +106,13 @@ def test_floats_go_before_ids_and_masks_after_them():
     ("inputs", "body", "message"),
     [
         ("float[N, 4] a, float[N, 4] b", "y = Add(a, b)", "by 2 inputs, 'a', 'b'"),
-        ("string[N, 4] words", "y = StringConcat(words, words)", "'words' takes text"),
+        ("string[N, 4] words", "y = StringConcat(words, words)", "takes text; export the model to"),
+        (
+            "string[N, 4] words",
+            "y = TfIdfVectorizer <max_gram_length = 1, max_skip_count = 0, min_gram_length = 1, "
+            'mode = "TF", ngram_counts = [0], ngram_indexes = [0], pool_strings = ["a"]> (words)',
+            "'words' takes text; export what stands behind TfIdfVectorizer 'y'",
+        ),
         (
             "int64[N, 4] ids",
             "z = Constant <value_int: int = 0> () b = Equal(ids, z) y = Cast <to = 1> (b)",

@@ -138,6 +138,16 @@ def test_other_sums_are_no_head(equation: str, operands: str) -> None:
         find_head(model)
 
 
+def test_features_of_its_own_for_each_class_are_no_positions_of_one_layer() -> None:
+    model = onnx.parser.parse_model(
+        """<ir_version: 8, opset_import: ["" : 17]> f (float[N, 3, 4] x) => (float[N, 3] y)
+        <float[3, 4] w = {1,2,3,4,5,6,7,8,9,10,11,12}>
+        { f = Relu (x)  y = Einsum <equation = "ncd,cd->nc"> (f, w) }"""
+    )
+    with pytest.raises(HeadError, match="no linear layer"):
+        find_head(model)
+
+
 def linear_classifier(transform: str) -> onnx.ModelProto:
     """As skl2onnx writes a linear model."""
     rows = ", ".join(f"{value!r}" for value in WEIGHT.T.ravel().tolist())
