@@ -24,6 +24,7 @@ import onnx_graphsurgeon as gs
 from cloakify.graph.analysis.head import Head
 from cloakify.graph.analysis.score_walk import MOVES, is_last_of, lost_at, picked_of
 from cloakify.graph.analysis.shares import is_positive
+from cloakify.graph.analysis.task import turns_read
 from cloakify.graph.model.constants import Constants, constant_number, constant_numbers
 from cloakify.graph.model.dataflow import between
 from cloakify.graph.model.imported import is_float
@@ -111,7 +112,7 @@ def reordered_by(
             return called(node)
     if count < 2:
         return ""
-    turned = _turned_around(nodes, made)
+    turned = _turned_around(scores, nodes, made)
     if turned is not None:
         return called(turned)
     for node in nodes:
@@ -197,23 +198,27 @@ def _is_of_classes(tensor: gs.Tensor, count: int, constants: Constants) -> bool:
     return tensor.shape is None or count == 1 or last == count or not isinstance(last, int)
 
 
-def _turned_around(nodes: Sequence[gs.Node], made: Set[str]) -> gs.Node | None:
+def _turned_around(scores: gs.Tensor, nodes: Sequence[gs.Node], made: Set[str]) -> gs.Node | None:
     """Return the node by which the largest score is the smallest, of several that undo each other.
 
-    Where nothing but minus does it, and no shares were made before, a reading of the scores tells.
+    What the reading of the task takes into account does not count.
     """
+    read = {node.outputs[0].name for node in turns_read(scores)}
     turning = [
         node
         for node in nodes
         if node.op in ("Neg", "Reciprocal")
         or (node.op == "Cos" and _are_shares(node.inputs[0]))
         or (node.op == "Pow" and (constant_number(node.inputs[1]) or 0) < 0)
-        or (node.op in ("Sub", "Div") and node.inputs[0].name not in made)
+        or (node.op in ("Sub", "Div") and _is_for_all(node.inputs[0], made))
     ]
-    kinds = [node.op for node in nodes if node.op in _CHOICES or node in turning]
-    if len(turning) % 2 == 0 or {*kinds} == {"Neg"}:
-        return None
-    return turning[-1] if kinds[0] != "Neg" or len(turning) > 1 else None
+    unread = [node for node in turning if node.outputs[0].name not in read]
+    return unread[-1] if len(unread) % 2 else None
+
+
+def _is_for_all(tensor: gs.Tensor, made: Set[str]) -> bool:
+    """Tell whether a value is not made of scores, or is one number of all of a sample's."""
+    return tensor.name not in made or (tensor.shape is not None and tensor.shape[-1:] == [1])
 
 
 def _turns_some(node: gs.Node, made: Set[str], constants: Constants) -> bool:

@@ -138,13 +138,14 @@ def read_task(
         boundary = _boundary(scores, count, constants, outputs, holds)
         return TaskReading(Task.BINARY, _sign(sign), boundary)
     shares = next((node for node in behind if _takes_shares(node)), None)
+    is_turned = len(turns_read(scores)) % 2 == 1
     if choice is not None or shares is not None:
-        smallest = _takes_smallest(choice) != _is_turned(scores)
+        smallest = _takes_smallest(choice) != is_turned
         boundary = FALLING if smallest else MIDDLE
         return TaskReading(Task.SINGLE, _sign(choice or shares), boundary)
     sign = bend or comparison
     if sign is None:
-        falling = _is_reversed(scores) != _is_turned(scores)
+        falling = _is_reversed(scores) != is_turned
         return TaskReading(Task.SINGLE, "", FALLING if falling else MIDDLE)
     boundary = _boundary(scores, count, constants, outputs, holds)
     return TaskReading(Task.MULTILABEL, _sign(sign), boundary)
@@ -330,19 +331,25 @@ def _takes_smallest(choice: gs.Node | None) -> bool:
     return choice.op == "ArgMin" or (choice.op == "TopK" and not choice.attrs.get("largest", 1))
 
 
-def _is_turned(scores: gs.Tensor) -> bool:
-    """Tell whether what scores become, one by one, falls where they rise (minus a distance)."""
-    turned, tensor, positive = False, scores, False
+def turns_read(scores: gs.Tensor) -> list[gs.Node]:
+    """Return by which nodes what scores become falls where they rise (minus a distance).
+
+    Of an even number each undoes another. As far as scores change one by one: what is behind a step
+    that brings them together is not looked at.
+    """
+    found: list[gs.Node] = []
+    tensor, positive = scores, False
     while tensor.outputs and all(node is tensor.outputs[0] for node in tensor.outputs):
         node = tensor.outputs[0]
         # A distance may be squared again (torch's cdist).
         squared = positive and node.op in ("Mul", "Pow") and _is_power(node, tensor)
         if node.op not in _RISING | {"Neg"} and not squared:
             break
-        turned ^= node.op == "Neg"
+        if node.op == "Neg":
+            found.append(node)
         positive = node.op in ("Relu", "Sqrt") or (positive and node.op != "Neg")
         tensor = node.outputs[0]
-    return turned
+    return found
 
 
 def _is_power(node: gs.Node, base: gs.Tensor) -> bool:

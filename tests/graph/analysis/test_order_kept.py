@@ -67,6 +67,9 @@ CHANGED = {
         f"{SOFTMAX}  a, b = Split <axis = 1> (p)  y = Concat <axis = 1> (b, a)"
     ),
     "one minus shares": f"{SOFTMAX}  y = Sub (one, p)",
+    "below the mean": "m = ReduceMean <axes = [1]> (z)  c = Sub (z, m)  y = Neg (c)",
+    "below the largest": "m = ReduceMax <axes = [1]> (z)  y = Sub (m, z)",
+    "least of sigmoids": "p = Sigmoid (z)  m = Neg (p)  y = Softmax <axis = 1> (m)",
     "one over a power of shares": f"{SOFTMAX}  y = Pow (p, minus)",
     "the cosine of shares": f"{SOFTMAX}  y = Cos (p)",
     "the cosine": "y = Cos (z)",
