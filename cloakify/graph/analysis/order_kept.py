@@ -201,7 +201,8 @@ def _is_of_classes(tensor: gs.Tensor, count: int, constants: Constants) -> bool:
 def _turned_around(scores: gs.Tensor, nodes: Sequence[gs.Node], made: Set[str]) -> gs.Node | None:
     """Return the node by which the largest score is the smallest, of several that undo each other.
 
-    What the reading of the task takes into account does not count.
+    What the reading of the task takes into account does not count, nor what is chosen for some of
+    the samples: a first look at answers tells of these.
     """
     read = {node.outputs[0].name for node in turns_read(scores)}
     turning = [
@@ -212,8 +213,13 @@ def _turned_around(scores: gs.Tensor, nodes: Sequence[gs.Node], made: Set[str]) 
         or (node.op == "Pow" and (constant_number(node.inputs[1]) or 0) < 0)
         or (node.op in ("Sub", "Div") and _is_for_all(node.inputs[0], made))
     ]
-    unread = [node for node in turning if node.outputs[0].name not in read]
-    return unread[-1] if len(unread) % 2 else None
+    unread = [
+        node
+        for node in turning
+        if node.outputs[0].name not in read
+        and all(reader.op != "Where" for reader in node.outputs[0].outputs)
+    ]
+    return unread[-1] if len(turning) % 2 and len(unread) % 2 else None
 
 
 def _is_for_all(tensor: gs.Tensor, made: Set[str]) -> bool:
