@@ -49,7 +49,10 @@ class ParquetFiles(ColumnFiles):
         pyarrow = pyarrow_module()
         path, opened = self.files[file], self._opened(file)
         group = opened.metadata.row_group(span)
-        rows = _rows_at_once(group, names, f"{shown(path)} row group {span}")
+        try:
+            rows = _rows_at_once(group, names, f"{shown(path)} row group {span}")
+        except UnicodeDecodeError:
+            raise name_is_no_text(path) from None
         try:
             for batch in opened.iter_batches(rows, [span], list(names)):
                 arrays = [stored(batch.column(name)) for name in names]
@@ -77,7 +80,13 @@ class ParquetFiles(ColumnFiles):
 
 
 def _rows_at_once(group: Any, names: Collection[str], where: str) -> int:
-    """Return how many rows of some columns in a row group may be unpacked together."""
+    """Return how many rows of some columns in a row group may be unpacked together.
+
+    Raises
+    ------
+    UnicodeDecodeError
+        What the group calls a column, apart from the schema, is no text in UTF-8.
+    """
     names = frozenset(names)
     most = 0
     for number in range(group.num_columns):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import struct
 
 import numpy as np
@@ -267,3 +268,17 @@ def test_names_and_cells_that_are_no_text_are_one_line(tmp_path, spec, kind, wri
     (tmp_path / f"d.{kind}").write_bytes(data.replace(written, b"\xe2" + written[1:]))
     with pytest.raises(DataError, match=said):
         open_data(tmp_path / f"d.{kind}", spec(1, channel_axis=None), PLAIN, box=None)
+
+
+def test_each_place_of_a_name_that_is_no_text(tmp_path, spec):
+    """The schema has it, and each row group says again what its columns are called."""
+    table = pa.table({"naming": [1.0, 2.0], "label": [0, 1]})
+    path = tmp_path / "d.parquet"
+    parquet.write_table(table, path, compression="none", store_schema=False)
+    data = path.read_bytes()
+    places = [found.start() for found in re.finditer(b"naming", data)]
+    assert len(places) > 1
+    for place in places:
+        path.write_bytes(data[:place] + b"\xe2" + data[place + 1 :])
+        with pytest.raises(DataError, match=r"name is no text|can't be read as"):
+            open_data(path, spec(1, channel_axis=None), PLAIN, box=None).batch(np.arange(2))
