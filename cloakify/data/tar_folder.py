@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,7 +10,13 @@ from cloakify.data.naming import shown
 from cloakify.data.packed_folders import is_hidden
 from cloakify.data.room import place_in
 from cloakify.data.source import Source
-from cloakify.data.unpacked_folder import check_room, open_unpacked, put, unpacked_note
+from cloakify.data.unpacked_folder import (
+    check_room,
+    open_unpacked,
+    out_of_room,
+    put,
+    unpacked_note,
+)
 from cloakify.errors import DataError
 
 # Bytes that are written at once.
@@ -53,18 +57,16 @@ def _unpack(path: Path, folder: Path) -> str:
         members.append((name, info.offset_data, info.size))
     size = sum(own for _, _, own in members)
     check_room(path, len(members), size, folder)
-    for name, offset, own in members:
-        place = place_in(folder, name, shown(path))
-        with archive.opened() as read:
+    with archive.opened() as read:
+        for name, offset, own in members:
+            place = place_in(folder, name, shown(path))
             try:
                 put(place, _pieces(read, offset, own), path, name)
             except OSError as error:
-                if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                full = out_of_room(shown(path), error)
+                if full is None:
                     raise
-                raise DataError(
-                    f"{shown(path)} can't be unpacked ({os.strerror(error.errno)}): unpack it "
-                    "yourself, and give the folder, or set TMPDIR elsewhere"
-                ) from None
+                raise full from None
     return unpacked_note(path, 1, len(members), size)
 
 

@@ -5,6 +5,7 @@ It is removed with the last source that reads of it.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -111,6 +112,16 @@ def put(place: Path, pieces: Iterable[bytes], path: Path, name: str) -> None:
         raise DataError(
             f"{shown(path)} holds {shown(name)}, which is there already: give each file once"
         ) from None
+
+
+def out_of_room(where: str, error: OSError) -> DataError | None:
+    """Return the error for a disk that is full; ``None`` where it is something else."""
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        return None
+    return DataError(
+        f"{where} can't be unpacked ({error.strerror}): unpack it yourself, and give the folder, "
+        "or set TMPDIR elsewhere"
+    )
 
 
 def unpacked_note(path: Path, archives: int, count: int, size: int) -> str:

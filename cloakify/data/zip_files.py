@@ -6,7 +6,6 @@ archive (``archive.zip/train``), of which that part alone is unpacked, and into 
 
 from __future__ import annotations
 
-import errno
 import os
 import stat
 import zipfile
@@ -25,6 +24,7 @@ from cloakify.data.unpacked_folder import (
     UnpackedFolder,
     check_room,
     open_unpacked,
+    out_of_room,
     put,
     unpacked_note,
 )
@@ -207,11 +207,9 @@ def _reading(where: str) -> Iterator[None]:
             "give the folder"
         ) from None
     except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, RuntimeError, OSError) as error:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise DataError(
-                f"{where} can't be unpacked ({error.strerror}): unpack it yourself, and give the "
-                "folder, or set TMPDIR elsewhere"
-            ) from None
+        full = out_of_room(where, error) if isinstance(error, OSError) else None
+        if full is not None:
+            raise full from None
         raise DataError(
             f"{where} can't be unpacked ({shown(one_line(error)) or type(error).__name__}): copy "
             "or fetch it again"
