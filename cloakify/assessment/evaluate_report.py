@@ -24,7 +24,6 @@ from cloakify.evaluation.warnings import (
     distance_is_budget,
     planted_missed,
     probe_warnings,
-    shattered_gradients,
     unbounded_fails,
 )
 from cloakify.experiment.classifier import Classifier
@@ -169,7 +168,7 @@ def _all_warnings(
             *_blocked(classifiers[number]),
             *_warnings(plan, classifiers[number], each, number, chance),
             *filter(None, [planted_missed(each.planted)]),
-            *([shattered_gradients(each.slopes.untold)] if each.slopes.are_shattered else []),
+            *each.slopes.warnings,
             *seen[number],
         ]
         for number, each in enumerate(measured)

@@ -13,7 +13,7 @@ from cloakify.data import Splits
 from cloakify.engine.engine import Engine
 from cloakify.evaluation.robustness import Attacks
 from cloakify.evaluation.verdict import Verdict
-from cloakify.evaluation.warnings import EvaluationWarning, shattered_gradients
+from cloakify.evaluation.warnings import EvaluationWarning
 from cloakify.experiment.chosen_attacks import evaluation_attack, label_attack, straight_attack
 from cloakify.experiment.counting import counted
 from cloakify.experiment.effort import effort_of
@@ -84,8 +84,7 @@ def judge_hardened(
     warnings = check_masking(
         subject, engine, effort, hardened, splits, correctness[1], judging, progress
     )
-    if slopes.are_shattered:
-        warnings.append(shattered_gradients(slopes.untold))
+    warnings += slopes.warnings
     accuracy, verdict = judge_mask(*correctness, doubts=codes_in_doubt(warnings))
     jobs = attacking_labels(subject, (SOURCE, hardened), label_attack(setting), splits.report)
     fared = [label_accuracy(subject, engine, job, lambda done: None) for job in jobs]

@@ -11,6 +11,7 @@ from cloakify.engine.engine import Engine
 from cloakify.engine.task import Arrays, Job, Task, Tell, untold
 from cloakify.evaluation.probes import bent_at_borders, turned_behind_layer, untold_moves
 from cloakify.evaluation.samples import Samples
+from cloakify.evaluation.warnings import EvaluationWarning, shattered_gradients
 from cloakify.experiment.subject import Subject, Which, name_of
 from cloakify.numeric.arrays import Indices, evenly, floats
 
@@ -42,6 +43,11 @@ class Slopes:
     untold: float = 0.0
 
     @property
+    def are_hidden(self) -> bool:
+        """Whether derivatives do not tell it of more than in usual models."""
+        return self.hidden > HIDDEN
+
+    @property
     def are_shattered(self) -> bool:
         """Whether moves do otherwise than they promise, of more samples than an odd one."""
         return self.untold > UNTOLD
@@ -49,7 +55,12 @@ class Slopes:
     @property
     def hide(self) -> bool:
         """Whether attacks should go through steps and levels that their gradient stops at."""
-        return self.hidden > HIDDEN or self.are_shattered
+        return self.are_hidden or self.are_shattered
+
+    @property
+    def warnings(self) -> list[EvaluationWarning]:
+        """What is to be said of figures of attacks that follow them."""
+        return [shattered_gradients(self.untold)] if self.are_shattered else []
 
 
 @dataclass(frozen=True)

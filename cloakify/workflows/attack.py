@@ -23,7 +23,6 @@ from cloakify.evaluation.probes import blind_samples
 from cloakify.evaluation.warnings import (
     EvaluationWarning,
     blocked_gradients,
-    shattered_gradients,
     zero_gradients,
 )
 from cloakify.experiment.chosen_attacks import chosen_attack
@@ -35,7 +34,6 @@ from cloakify.experiment.experiment import Experiment, Progress, open_experiment
 from cloakify.experiment.outputs import check_outputs
 from cloakify.experiment.preflight import Preflight, preflight
 from cloakify.experiment.scope import all_let_go
-from cloakify.experiment.slopes import HIDDEN
 from cloakify.experiment.subject import SOURCE, Subject
 from cloakify.experiment.unchanged import Watched
 from cloakify.numeric.arrays import evenly, in_chunks
@@ -171,15 +169,14 @@ def _seen_first(first_look: Preflight, method: Attack) -> Iterator[str]:
             "the whole model than from its head, and both figures are of the head alone"
         )
     slopes = first_look.slopes
-    if slopes.hidden > HIDDEN and not isinstance(method, ApgdBpda):
+    if slopes.are_hidden and not isinstance(method, ApgdBpda):
         yield (
             f"the model hides its slopes: for {in_percent(slopes.hidden, 0)} of the numbers a "
             "function in it is level though it is not on either side, or bends where inputs may go "
             "no further, or for so many samples what it makes of its last layer's scores leads the "
             "other way; --attack apgd-bpda goes through"
         )
-    if slopes.are_shattered:
-        yield shattered_gradients(slopes.untold).message
+    yield from (warning.message for warning in slopes.warnings)
 
 
 def _further(experiment: Experiment, path: Path) -> dict[str, KeptRows]:

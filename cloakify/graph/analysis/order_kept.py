@@ -29,6 +29,7 @@ from cloakify.graph.model.constants import Constants, constant_number, constant_
 from cloakify.graph.model.dataflow import between
 from cloakify.graph.model.imported import is_float
 from cloakify.graph.model.names import called
+from cloakify.onnxfile.domains import MICROSOFT, ML, domain_of
 
 # What takes every number by itself, and a constant for each.
 _BY_CLASS = {"Add", "Div", "Max", "Min", "Mul", "PRelu", "Pow", "Sub", "Where"}
@@ -44,21 +45,9 @@ _RISING = {
 }
 # What brings the numbers of a sample to one scale, and what that is made of.
 _SCALES = {
-    *(
-        "GroupNormalization",
-        "Hardmax",
-        "LogSoftmax",
-        "LpNormalization",
-        "MeanVarianceNormalization",
-    ),
-    *(
-        "Normalizer",
-        "QLinearSoftmax",
-        "Softmax",
-        "SimplifiedLayerNormalization",
-        "RMSNormalization",
-    ),
-    *("ArgMax", "ArgMin", "Scaler", "Binarizer"),
+    *("ArgMax", "ArgMin", "Binarizer", "GroupNormalization", "Hardmax", "LogSoftmax"),
+    *("LpNormalization", "MeanVarianceNormalization", "Normalizer", "QLinearSoftmax"),
+    *("RMSNormalization", "Scaler", "SimplifiedLayerNormalization", "Softmax"),
 }
 # What is looked at by itself, or asks something of numbers.
 _OTHERS = {
@@ -75,8 +64,10 @@ _PLACES = {
 _CLASS_AXES = {"Conv": 1, "FusedMatMul": -1, "Gemm": -1, "MatMul": -1}
 _NORMALISATIONS = {"InstanceNormalization": (1, 2), "LayerNormalization": (1, 2)}
 _CHOICES = {"LogSoftmax", "Softmax"}
-_DOMAINS = {None, "", "ai.onnx", "ai.onnx.ml", "com.microsoft"}
 _PICKS = {"ArrayFeatureExtractor", "Gather", "Slice"}
+# All of these, and whatever begins with Reduce, where the operator is of a domain that is known.
+_KNOWN = _RISING | _SCALES | _OTHERS | _PLACES | _JOINTS | _PICKS | MOVES | {*_NORMALISATIONS}
+_DOMAINS = {"", ML, MICROSOFT}
 
 
 def reordered_by(
@@ -152,10 +143,9 @@ def _is_known(node: gs.Node) -> bool:
 
     What a local function does is not looked at here: a run tells.
     """
-    if node.domain not in _DOMAINS:
+    if domain_of(node) not in _DOMAINS:
         return True
-    known = _RISING | _SCALES | _OTHERS | _PLACES | _JOINTS | _PICKS | MOVES | {*_NORMALISATIONS}
-    return node.op in known or node.op.startswith("Reduce")
+    return node.op in _KNOWN or node.op.startswith("Reduce")
 
 
 def _joins_others(node: gs.Node, made: Set[str]) -> bool:
