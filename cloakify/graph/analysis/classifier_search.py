@@ -5,39 +5,31 @@ To attack and to judge it takes scores alone, so that where nobody needs a head 
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import onnx_graphsurgeon as gs
 from onnx import ModelProto
 
 from cloakify.errors import HeadError, UsageError
-from cloakify.graph.analysis.bare_scores import BareScores, find_bare_scores, refuse_answers
-from cloakify.graph.analysis.grouped_scores import groups_of
+from cloakify.graph.analysis.bare_scores import refuse_answers
 from cloakify.graph.analysis.head import Head
 from cloakify.graph.analysis.head_search import answers_in, find_head_in, unread_outputs
-from cloakify.graph.analysis.log_space import LogScores, log_scores
-from cloakify.graph.analysis.order_kept import bent_scores, classes_taken_together, reordered_by
+from cloakify.graph.analysis.order_kept import bent_scores
 from cloakify.graph.analysis.other_models import (
     classifier_without_layer,
     leaves_positions_open,
-    positions_of,
     refuse_classes_first,
     refuse_detector,
-    refuse_groups,
     refuse_map,
-    refuse_numbers,
-    refuse_parts,
     refuse_positions,
-    refuse_several_axes,
 )
 from cloakify.graph.analysis.sample_axis import has_samples_second
+from cloakify.graph.analysis.score_choice import ChosenScores, choose_scores
+from cloakify.graph.analysis.score_meaning import Meaning, read_meaning
 from cloakify.graph.analysis.scores import Scores, scores_at, scores_of
-from cloakify.graph.analysis.task import EVEN_ODDS, Task, TaskReading, nodes_behind, read_task
+from cloakify.graph.analysis.task import Task, TaskReading
 from cloakify.graph.model.branches import write_out_branches
 from cloakify.graph.model.constants import Constants
-from cloakify.graph.model.names import called
 from cloakify.graph.model.shapes import import_with_shapes
 
 
@@ -150,62 +142,26 @@ def find_classifier(
     head, alternatives, problem = _head_in(
         graph, model, wanted, answers, constants, needs_head=needs_head
     )
-    if head is None or head.op_type == "SVMClassifier":
-        found = find_bare_scores(answers, constants)
-        head = None if head is None else replace(head, logits=found.tensor.name)
-    else:
-        found = BareScores(graph.tensors()[head.logits], head.num_classes, "")
-    behind: BareScores | None = None
-    pooled = False
-    if head is not None:
-        refuse_parts(found.tensor, answers)
-        own, pooled = found, _stands_at_many(graph, found, answers)
-        # What was named is taken as it is.
-        if pooled or wanted.head is None:
-            behind = _behind(graph, head, found, answers, constants, pooled=pooled)
-    if head is not None and behind is not None:
-        problem = _unfit(graph, head, own, behind, constants)
-        if problem and needs_head:
-            raise HeadError(problem)
-        head = None if problem else replace(head, logits=behind.tensor.name)
-        found = behind
+    chosen = choose_scores(graph, answers, head, constants, is_named=wanted.head is not None)
+    if chosen.problem and needs_head:
+        raise HeadError(chosen.problem)
+    found = chosen.scores
     refuse_positions(graph, found.tensor, found.count)
     refuse_classes_first(graph, found.tensor, found.count)
-    outputs = [output.name for output in graph.outputs]
-    mixed = head is not None and _goes_into_others(head, found, behind)
-    alone = head is not None and behind is None and not mixed
-    logs = None if alone else _logs(graph, found, constants)
-    if logs is not None and wanted.task is Task.MULTILABEL and not logs.of_labels:
-        logs = None
-    if logs is not None and logs.node is not None:
-        reading = _reading_of_mixed(found, logs, constants, outputs)
-    elif pooled and behind is not None and _bends_behind(own):
-        reading = _reading_of_pooled(own, behind)
-    else:
-        bend = None if head is None else _bend_before(graph, head)
-        reading = read_task(found.tensor, found.count, constants, outputs, bend)
-    groups = groups_of(graph, found.tensor, found.count)
-    if groups is not None:
-        refuse_groups(groups)
-        reading = groups.reading(wanted.task)
-    else:
-        reading = _checked(graph, found, reading, wanted.task, head, constants)
-    if head is None:
-        scores = scores_at(found.tensor.name, found.count, reading, outputs)
-    else:
-        scores = scores_of(head, reading, outputs)
-    if mixed:
-        scores = replace(scores, probabilities=False)
-    if logs is not None:
-        scores = scores.of_logarithms(logs)
-    if groups is not None:
-        scores = scores.as_pairs(groups)
-    if behind is not None and not pooled and scores.task is Task.SINGLE:
-        scores = replace(scores, layer=bent_scores(own.tensor, own.count, behind.count))
-    scores = scores if wanted.threshold is None else scores.with_threshold(wanted.threshold)
-    is_open = leaves_positions_open(graph, answers, found.count)
-    turned = has_samples_second(graph.tensors()[scores.features], found.tensor)
-    return ClassifierSearch(head, alternatives, reading, scores, problem, is_open, mixed, turned)
+    meaning = read_meaning(graph, chosen, constants, wanted.task)
+    scores = _scores(graph, chosen, meaning)
+    if wanted.threshold is not None:
+        scores = scores.with_threshold(wanted.threshold)
+    return ClassifierSearch(
+        head=chosen.head,
+        alternatives=alternatives,
+        reading=meaning.reading,
+        scores=scores,
+        problem=problem or chosen.problem,
+        positions_open=leaves_positions_open(graph, answers, found.count),
+        mixed=chosen.mixed,
+        features_turned=has_samples_second(graph.tensors()[scores.features], found.tensor),
+    )
 
 
 def _head_in(
@@ -238,139 +194,23 @@ def _head_in(
     return search.head, search.alternatives, ""
 
 
-def _checked(
-    graph: gs.Graph,
-    found: BareScores,
-    reading: TaskReading,
-    task: Task | None,
-    head: Head | None,
-    constants: Constants,
-) -> TaskReading:
-    """Return what scores mean, as is wanted; refuse what answers otherwise than in classes."""
-    reading = reading if reading.sign else replace(reading, sign=found.sign)
-    if task is not None:
-        return _as_wanted(reading, found, task)
-    features = None if head is None else head.num_features
-    refuse_numbers(graph, found.tensor, reading, found.count, features, constants)
-    refuse_several_axes(graph, found.tensor, found.count)
-    return reading
-
-
-def _behind(
-    graph: gs.Graph,
-    head: Head,
-    found: BareScores,
-    answers: list[gs.Tensor],
-    constants: Constants,
-    *,
-    pooled: bool,
-) -> BareScores | None:
-    """Return what the answers are made of where a layer's own scores are not what counts.
-
-    Those are at many positions or of many crops, and pooled, or what stands behind them changes
-    their order.
-    """
-    try:
-        behind = find_bare_scores(answers, constants)
-    except HeadError:
-        return None
-    if pooled:
-        is_one = behind.count == found.count and behind.tensor is not found.tensor
-        return behind if is_one and not positions_of(graph, behind.tensor, behind.count) else None
-    given_out = any(output.name == found.tensor.name for output in graph.outputs)
-    if given_out or head.parts or head.scale or head.op_type == "SVMClassifier":
-        return None
-    if groups_of(graph, found.tensor, found.count) is not None:
-        return None
-    pair = (found.tensor, found.count, behind.tensor, behind.count)
-    return behind if reordered_by(graph, *pair, constants) else None
-
-
-def _goes_into_others(head: Head, found: BareScores, behind: BareScores | None) -> bool:
-    """Tell whether a classifier in one node only has a part in the scores that count."""
-    alone = found.tensor.name == head.linear
-    other = behind is not None or (head.op_type == "SVMClassifier" and not alone)
-    return bool(head.votes) or (head.gives_probabilities and other)
-
-
-def _stands_at_many(graph: gs.Graph, found: BareScores, answers: list[gs.Tensor]) -> bool:
-    """Tell whether a sample has scores at several positions, or of several crops or copies.
-
-    Crops may be folded into the axis of samples, which what follows takes apart again.
-    """
-    if positions_of(graph, found.tensor, found.count):
-        return True
-    sizes = [tensor.shape[0] for tensor in (found.tensor, *answers) if tensor.shape]
-    if all(isinstance(size, int) for size in sizes) and len({*sizes}) > 1:
-        return True
-    for node in nodes_behind(found.tensor):
-        shape = node.outputs[0].shape if node.op == "Reshape" else None
-        known = [size for size in shape or () if isinstance(size, int)]
-        is_stack = shape is not None and len(known) < len(shape) and len(shape) > 2
-        if is_stack and found.count in known and math.prod(known) > found.count:
-            return True
-    return False
-
-
-def _unfit(
-    graph: gs.Graph, head: Head, own: BareScores, behind: BareScores, constants: Constants
-) -> str:
-    """Say why a mask can't be chosen by a layer's own scores; empty where it can."""
-    gone = classes_taken_together(graph, head, behind.tensor)
-    if gone or behind.count == own.count:
-        return gone
-    what = reordered_by(graph, own.tensor, own.count, behind.tensor, behind.count, constants)
-    return (
-        f"{what} leaves {behind.count} of the {own.count} scores {own.tensor.name!r}, or others: a "
-        "mask can't be chosen by these"
-    )
-
-
-# What makes probabilities of scores at every position.
-_BENDS = {"LogSoftmax", "Sigmoid", "Softmax"}
-
-
-def _bends_behind(found: BareScores) -> list[gs.Node]:
-    return [node for node in nodes_behind(found.tensor) if node.op in _BENDS]
-
-
-def _reading_of_pooled(found: BareScores, pooled: BareScores) -> TaskReading:
-    """Return what pooled probabilities mean, by what made them."""
-    bend = _bends_behind(found)[0]
-    sign = f"{called(bend)}, pooled"
-    if bend.op != "Sigmoid":
-        return TaskReading(Task.SINGLE, sign)
-    return TaskReading(Task.BINARY if pooled.count == 1 else Task.MULTILABEL, sign, EVEN_ODDS)
-
-
-def _logs(graph: gs.Graph, found: BareScores, constants: Constants) -> LogScores | None:
-    """Return what logits of mixed probabilities are made of, where the scores are such."""
-    logs = log_scores(graph, found.tensor, constants)
-    # One positive number alone is the probability of nothing.
-    return None if logs is None or (found.count == 1 and not logs.of_labels) else logs
-
-
-def _reading_of_mixed(
-    found: BareScores, logs: LogScores, constants: Constants, outputs: Sequence[str]
-) -> TaskReading:
-    """Return what mixed probabilities mean: by what is done to them, or else by what made them."""
-    if logs.of_labels:
-        return read_task(found.tensor, found.count, constants, outputs, logs.node)
-    read = read_task(found.tensor, found.count, constants, outputs)
-    if read.task is Task.SINGLE and read.sign:
-        return read
-    sign = "" if logs.node is None else f"{called(logs.node)}, mixed"
-    return TaskReading(Task.SINGLE, sign)
-
-
-def _bend_before(graph: gs.Graph, head: Head) -> gs.Node | None:
-    """Return what bends a head's scores one by one before they stand side by side, if they are."""
-    if not head.parts:
-        return None
-    part = graph.tensors()[head.parts[0]]
-    if head.gives_probabilities:
-        return next(iter(part.inputs))
-    return next((node for node in nodes_behind(part) if node.op in _BENDS), None)
+def _scores(graph: gs.Graph, chosen: ChosenScores, meaning: Meaning) -> Scores:
+    """Describe the scores for whoever attacks or judges by them."""
+    found, layer = chosen.scores, chosen.layer
+    outputs = [output.name for output in graph.outputs]
+    if chosen.head is None:
+        scores = scores_at(found.tensor.name, found.count, meaning.reading, outputs)
+    else:
+        scores = scores_of(chosen.head, meaning.reading, outputs)
+    if chosen.mixed:
+        scores = replace(scores, probabilities=False)
+    if meaning.logs is not None:
+        scores = scores.of_logarithms(meaning.logs)
+    if meaning.groups is not None:
+        scores = scores.as_pairs(meaning.groups)
+    if layer is not None and not chosen.pooled and scores.task is Task.SINGLE:
+        scores = replace(scores, layer=bent_scores(layer.tensor, layer.count, found.count))
+    return scores
 
 
 def _output(graph: gs.Graph, name: str) -> gs.Tensor:
@@ -379,12 +219,3 @@ def _output(graph: gs.Graph, name: str) -> gs.Tensor:
         names = ", ".join(repr(output.name) for output in graph.outputs[:5])
         raise UsageError(f"--output-name: the model has no output {name!r}; it has {names}")
     return named[0]
-
-
-def _as_wanted(reading: TaskReading, found: BareScores, task: Task) -> TaskReading:
-    """Return the reading with the task that a user names, which the scores must be able to have."""
-    if (task is Task.BINARY) != (found.count == 1):
-        logits = "one logit" if found.count == 1 else f"{found.count} logits"
-        fitting = "binary" if found.count == 1 else "single or multilabel"
-        raise UsageError(f"--task {task}: {found.tensor.name!r} has {logits}, which is {fitting}")
-    return replace(reading, task=task, sign=f"--task {task}")
