@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from cloakify.data import Samples
 from cloakify.data.kept import KeptRows
 from cloakify.data.naming import shown
 from cloakify.data.npz_writer import NpzWriter
-from cloakify.engine.task import Job
+from cloakify.engine.task import Arrays, Job
 from cloakify.errors import UsageError
 from cloakify.evaluation import Figure, accuracy_figure
 from cloakify.evaluation.label_figures import LabelFigures, label_figures
@@ -36,7 +36,8 @@ from cloakify.experiment.preflight import Preflight, preflight
 from cloakify.experiment.scope import all_let_go
 from cloakify.experiment.subject import SOURCE, Subject
 from cloakify.experiment.unchanged import Watched
-from cloakify.numeric.arrays import evenly, in_chunks
+from cloakify.graph.analysis.task import Task
+from cloakify.numeric.arrays import Array, Flags, Indices, evenly, in_chunks
 from cloakify.onnxfile import atomic_write, path_of
 from cloakify.printable import in_percent
 from cloakify.settings import AttackSetting
@@ -117,34 +118,11 @@ def attack(
     engine = engines.on(subject)
     first_look = preflight(subject, SOURCE, engine, few=True, gradients=white_box)
     doubts = _doubts(experiment, target, method) if white_box else []
-    right = np.empty((2, len(dataset)), bool)
-    logits = np.empty((2, len(dataset) * target.independent, target.num_classes), np.float32)
     job = Job(Crafting(method), in_chunks(np.arange(len(dataset)), target.span))
-    latent = experiment.latent
-    shape = dataset.sample_shape if latent is None else latent.packing.tensor_shape
     also = _further(experiment, path)
     engine.begin([job])
     parts = engine.map(job, counted(progress, "attacking", job.work))
-    with atomic_write(path) as file, NpzWriter(file) as archive:
-        with archive.rows("x", (len(dataset), *shape), np.dtype(np.float32)) as write:
-            for index, part in zip(job.chunks, parts, strict=True):
-                write(part["x"])
-                for place, kept in enumerate(also.values(), 1):
-                    kept.add(part[part_key(place)], shown(path))
-                right[:, index] = part["right"]
-                if target.independent:
-                    logits[:, index] = part["logits"]
-        watched.check()
-        archive.put("y", experiment.labels)
-        archive.put("index", dataset.rows)
-        for name, kept in also.items():
-            stored = kept.stored()
-            with archive.rows(name, stored.shape, stored.dtype) as write:
-                for index in job.chunks:
-                    write(stored.take(index))
-        if latent is not None:
-            names = classifier.entry.perturbed
-            archive.put("tensor", np.array(names if also else names[0]))
+    right, logits = _write(path, experiment, also, watched, zip(job.chunks, parts, strict=True))
     notes = (
         *experiment.notes,
         *engines.notes,
@@ -153,12 +131,62 @@ def attack(
     )
     labels = None
     if target.independent:
-        labels = (
-            label_figures(logits[0], experiment.labels),
-            label_figures(logits[1], experiment.labels),
-        )
+        clean, attacked = (label_figures(each, experiment.labels) for each in logits)
+        labels = clean, attacked
     clean_figure, attacked_figure = map(accuracy_figure, right)
     return AttackResult(path, clean_figure, attacked_figure, notes, dataset.class_names, labels)
+
+
+def _write(
+    path: Path,
+    experiment: Experiment,
+    also: Mapping[str, KeptRows],
+    watched: Watched,
+    made: Iterable[tuple[Indices, Arrays]],
+) -> tuple[Flags, Array]:
+    """Write attacked samples as they come.
+
+    Parameters
+    ----------
+    also
+        Where further inputs are kept that are attacked.
+    made
+        Samples by their places, and what came of them.
+
+    Returns
+    -------
+    For clean samples and attacked ones: which are right, bool [2, n], and of models with
+    independent labels their logits, float32 [2, n, K], else [2, 0, C].
+    """
+    dataset, latent = experiment.dataset, experiment.latent
+    scores = experiment.classifier.scores
+    independent = scores.task is Task.MULTILABEL
+    right = np.empty((2, len(dataset)), bool)
+    logits = np.empty((2, len(dataset) * independent, scores.num_classes), np.float32)
+    shape = dataset.sample_shape if latent is None else latent.packing.tensor_shape
+    chunks: list[Indices] = []
+    with atomic_write(path) as file, NpzWriter(file) as archive:
+        with archive.rows("x", (len(dataset), *shape), np.dtype(np.float32)) as write:
+            for index, part in made:
+                write(part["x"])
+                for place, kept in enumerate(also.values(), 1):
+                    kept.add(part[part_key(place)], shown(path))
+                right[:, index] = part["right"]
+                if independent:
+                    logits[:, index] = part["logits"]
+                chunks.append(index)
+        watched.check()
+        archive.put("y", experiment.labels)
+        archive.put("index", dataset.rows)
+        for name, kept in also.items():
+            stored = kept.stored()
+            with archive.rows(name, stored.shape, stored.dtype) as write:
+                for index in chunks:
+                    write(stored.take(index))
+        if latent is not None:
+            names = experiment.classifier.entry.perturbed
+            archive.put("tensor", np.array(names if also else names[0]))
+    return right, logits
 
 
 def _seen_first(first_look: Preflight, method: Attack) -> Iterator[str]:
