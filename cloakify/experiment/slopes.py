@@ -95,6 +95,6 @@ def slopes_of(subject: Subject, which: Which, engine: Engine[Subject], indices: 
     indices
         Of samples to look at: of no more than one batch holds, evenly from all.
     """
-    some = indices[:: -(-len(indices) // subject.target(which).batch_size)]
+    some = evenly(indices, subject.target(which).batch_size)
     (made,) = engine.map(Job(Sloping(which), [some]), untold)
     return Slopes(float(made["hidden"]), float(made["untold"]))
