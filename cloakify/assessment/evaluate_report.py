@@ -28,7 +28,7 @@ from cloakify.evaluation.warnings import (
 )
 from cloakify.experiment.classifier import Classifier
 from cloakify.experiment.experiment import Experiment
-from cloakify.experiment.slopes import Slopes
+from cloakify.experiment.preflight import Preflight
 from cloakify.onnxfile import read_metadata
 from cloakify.report.comparison import (
     AttackAccuracy,
@@ -73,8 +73,8 @@ class Measured:
         How its independent labels fare, where it has some.
     others
         What it withstands that was not asked for, where that was tried.
-    slopes
-        How much of what it does its derivatives do not tell.
+    first_look
+        What it did on clean samples.
     """
 
     probes: Probes
@@ -82,7 +82,7 @@ class Measured:
     planted: PlantedTest | None
     labels: LabelAccuracy | None
     others: OtherThreats | None
-    slopes: Slopes
+    first_look: Preflight
 
 
 def evaluate_report(
@@ -168,7 +168,7 @@ def _all_warnings(
             *_blocked(classifiers[number]),
             *_warnings(plan, classifiers[number], each, number, chance),
             *filter(None, [planted_missed(each.planted)]),
-            *each.slopes.warnings,
+            *each.first_look.warnings,
             *seen[number],
         ]
         for number, each in enumerate(measured)

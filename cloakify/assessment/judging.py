@@ -18,6 +18,7 @@ from cloakify.experiment.chosen_attacks import evaluation_attack, label_attack, 
 from cloakify.experiment.counting import counted
 from cloakify.experiment.effort import effort_of
 from cloakify.experiment.experiment import Progress
+from cloakify.experiment.integer_kernels import kernel_warnings
 from cloakify.experiment.slopes import Slopes, slopes_of
 from cloakify.experiment.subject import SOURCE, Edit, Subject
 from cloakify.report.records import Accuracy, HardenLabels
@@ -85,6 +86,7 @@ def judge_hardened(
         subject, engine, effort, hardened, splits, correctness[1], judging, progress
     )
     warnings += slopes.warnings
+    warnings += kernel_warnings(subject, hardened, engine, splits.report)
     accuracy, verdict = judge_mask(*correctness, doubts=codes_in_doubt(warnings))
     jobs = attacking_labels(subject, (SOURCE, hardened), label_attack(setting), splits.report)
     fared = [label_accuracy(subject, engine, job, lambda done: None) for job in jobs]

@@ -150,9 +150,9 @@ class Target:
         """How many samples should be handed over at once."""
         return self.batch_size * AT_ONCE
 
-    def logits(self, x: Array) -> Array:
-        """Return the shipped graph's logits [n, C] of samples [n, …]."""
-        return self._forward(x, [self.scores.logits])[0].reshape(len(x), -1)
+    def logits(self, x: Array, *, exact: bool = True) -> Array:
+        """Return the shipped graph's logits [n, C] of samples [n, …]; for exact see `Session`."""
+        return self._forward(x, [self.scores.logits], exact)[0].reshape(len(x), -1)
 
     def features_and_logits(self, x: Array) -> tuple[Array, Array]:
         """Return the shipped graph's features [n, …] and logits [n, C]."""
@@ -318,7 +318,7 @@ class Target:
         sizes = passes.part_sizes(self.batch_size, fixed=self.spec.batch_size is not None)
         return next((size for size in sizes if size >= samples), self.batch_size)
 
-    def _forward(self, x: Array, names: Sequence[str]) -> list[Array]:
+    def _forward(self, x: Array, names: Sequence[str], exact: bool = True) -> list[Array]:
         def run(session: Session, batch: Batch) -> list[Array]:
             part, feeds = batch
             fed = {self.spec.name: feeds[self.spec.name].astype(self.spec.dtype, copy=False)}
@@ -331,7 +331,7 @@ class Target:
         def cut() -> Iterator[Batch]:
             return passes.batches({self.spec.name: x}, self.batch_size, self._forward_size)
 
-        return self._joined(run, lambda: self._forward_session(names), cut)
+        return self._joined(run, lambda: self._forward_session(names, exact), cut)
 
     def _run(
         self,
@@ -373,12 +373,12 @@ class Target:
             outputs = self.within_memory(work)
         return [np.concatenate(arrays) for arrays in zip(*outputs, strict=True)]
 
-    def _forward_session(self, names: Sequence[str]) -> Session:
+    def _forward_session(self, names: Sequence[str], exact: bool = True) -> Session:
         """Return a session of the shipped graph with those outputs, among others."""
         answers = (answer.name for answer in self._answers)
         usual = (self.scores.features, self.scores.logits, *answers)
         wanted = usual if set(names) <= set(usual) else names
-        return self.sessions.forward(wanted)
+        return self.sessions.forward(wanted, exact=exact)
 
     @cached_property
     def _answers(self) -> tuple[Answer, ...]:

@@ -66,15 +66,16 @@ class TargetSessions:
         with self._opening:
             self._kept.clear()
 
-    def forward(self, names: Sequence[str]) -> Session:
+    def forward(self, names: Sequence[str], *, exact: bool = True) -> Session:
         """Return a session of the shipped graph whose outputs are the values of these names."""
         return self._session(
-            tuple(names),
+            (tuple(names), exact),
             lambda: Session(
                 tap(self._model, list(dict.fromkeys(names))),
                 self._device,
                 threads=self._threads,
                 forward=True,
+                exact=exact,
             ),
         )
 

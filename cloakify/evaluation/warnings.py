@@ -62,13 +62,17 @@ class WarningCode(StrEnum):
     DISTANCE = "distance-is-a-budget"
     PLANTED_MISSED = "planted-samples-missed"
     NOTHING_PLANTED = "attacks-untested"
+    CUT_OFF = "sums-cut-off"
 
 
-HARMLESS = frozenset({WarningCode.SATURATED, WarningCode.DISTANCE, WarningCode.NOTHING_PLANTED})
+HARMLESS = frozenset(
+    [WarningCode.SATURATED, WarningCode.DISTANCE, WarningCode.NOTHING_PLANTED, WarningCode.CUT_OFF]
+)
 """Codes that put no accuracy in doubt. With logits far apart neither losses, which are taken on
 them, nor their gradients are rounded away; where the search for the nearest misclassified point
-fails, all attacks at the budgets have been tried as well; and a test that could not be made says
-nothing against what it would have tested."""
+fails, all attacks at the budgets have been tried as well; a test that could not be made says
+nothing against what it would have tested; and that sums are cut off elsewhere says nothing of
+exact ones."""
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,10 @@ from cloakify.data.naming import shown
 from cloakify.engine.engine import Engine
 from cloakify.engine.task import Arrays, Job, Task, Tell, untold
 from cloakify.errors import DataError, ModelError
+from cloakify.evaluation.warnings import EvaluationWarning
 from cloakify.experiment.class_order import find_better_order, is_low
 from cloakify.experiment.experiment import Experiment
+from cloakify.experiment.integer_kernels import kernel_warnings
 from cloakify.experiment.label_ranking import rank_labels
 from cloakify.experiment.slopes import Slopes, slopes_of
 from cloakify.experiment.subject import Subject
@@ -59,6 +61,8 @@ class Preflight:
         From the smallest to the largest logit of a sample, the median.
     slopes
         How much of what it does its derivatives do not tell; nothing where nobody follows them.
+    warned
+        What speaks against figures of it besides.
     """
 
     count: int
@@ -66,6 +70,12 @@ class Preflight:
     overruled: int
     spread: float
     slopes: Slopes = field(default_factory=Slopes)
+    warned: tuple[EvaluationWarning, ...] = ()
+
+    @property
+    def warnings(self) -> list[EvaluationWarning]:
+        """What is to be said of figures of the model."""
+        return [*self.slopes.warnings, *self.warned]
 
     @property
     def small_logits(self) -> bool:
@@ -188,7 +198,9 @@ def preflight(
         # Of labels each has a loss of its own, and none leads to another.
         spread = np.inf if target.independent else float(np.median(np.ptp(logits, axis=1)))
     slopes = slopes_of(subject, number, engine, indices) if gradients else Slopes()
-    return Preflight(count, int(is_right(logits, labels).sum()), other, spread, slopes)
+    warned = kernel_warnings(subject, number, engine, indices)
+    correct = int(is_right(logits, labels).sum())
+    return Preflight(count, correct, other, spread, slopes, tuple(warned))
 
 
 def _check_alone(subject: Subject, number: int, engine: Engine[Subject], some: Indices) -> None:

@@ -223,6 +223,8 @@ def _spread(rows: Array, head: Head, rank: int, dtype: np.dtype[np.generic]) -> 
         )
     ones = [1] * (rank - 2)
     if head.features_axis != 1:
+        if head.features_axis == -2 and ones:
+            return rows.reshape(-1, *ones[1:], head.num_features, 1).astype(dtype)
         rows = rows.reshape(-1, *ones, head.num_features).astype(dtype)
         around = head.summed or ones
         return np.ascontiguousarray(np.broadcast_to(rows, (len(rows), *around, rows.shape[-1])))

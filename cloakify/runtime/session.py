@@ -22,7 +22,7 @@ from cloakify.onnxfile.sizes import weights_size
 from cloakify.onnxfile.walk import iter_graphs
 from cloakify.ort import ORT_ERRORS
 from cloakify.printable import one_line
-from cloakify.runtime.devices import Device
+from cloakify.runtime.devices import Device, Providers
 from cloakify.runtime.runs import tell_of_run
 from cloakify.runtime.weights_beside import Values, hand_over
 
@@ -57,6 +57,10 @@ OUT_OF_MEMORY = (
     "is smaller than requested bytes",
 )
 
+# Has products of 8-bit numbers be exact, by unsigned weights.
+_EXACT = "session.x64quantprecision"
+_NO_KERNEL = "Failed to find kernel"
+
 # What errors of opening name where not the model is at fault.
 _LIBRARIES = {
     "cuda": ("CUDA",),
@@ -87,6 +91,9 @@ class Session:
         they are.
     forward
         Whether it is the shipped graph, which the device may have a provider of its own for.
+    exact
+        Whether products of 8-bit numbers are exact on every processor. Left to itself, ONNX Runtime
+        adds pairs of them in 16 bits on those without VNNI, and cuts off what is more.
 
     Attributes
     ----------
@@ -112,10 +119,12 @@ class Session:
         optimise: bool = True,
         both_ways: bool = False,
         forward: bool = False,
+        exact: bool = True,
     ) -> None:
         self.device = device
         size = weights_size(model) if isinstance(model, ModelProto) else 0
         options = _options(device, threads, size, both_ways=both_ways)
+        options.add_session_config_entry(_EXACT, str(int(exact)))
         if not optimise or _is_long(model):
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         self._allowed = MEMORY if str(device) == "cpu" else PROVIDER_MEMORY
@@ -131,15 +140,8 @@ class Session:
                     source, self._weights = hand_over(model, options)
                 else:
                     source = os.fspath(model)
-                # The fallback would print to standard output and go on without the device asked
-                # for.
-                self._session = ort.InferenceSession(
-                    source,
-                    options,
-                    providers=providers,
-                    disabled_optimizers=REWRITING_CONSTANTS if self._weights else None,
-                    enable_fallback=0,
-                )
+                kept = REWRITING_CONSTANTS if self._weights else None
+                self._session = _opened(source, options, providers, kept)
         except ORT_ERRORS as error:
             raise _opening_error(error, device) from error
         # Kept for the fallback alone, and as large as the weights.
@@ -224,6 +226,34 @@ class Session:
 def _is_long(model: ModelProto | str | os.PathLike[str]) -> bool:
     """Tell whether a graph has so many nodes that to rewrite it takes longer than it can save."""
     return isinstance(model, ModelProto) and len(model.graph.node) > MOST_REWRITTEN
+
+
+def _opened(
+    source: str | bytes,
+    options: ort.SessionOptions,
+    providers: Providers,
+    disabled: list[str] | None,
+) -> ort.InferenceSession:
+    """Open a session; exact products of signed with signed numbers need no option, nor take it."""
+
+    def opened() -> ort.InferenceSession:
+        # The fallback would print to standard output and go on without the device asked for.
+        return ort.InferenceSession(
+            source,
+            options,
+            providers=providers,
+            disabled_optimizers=disabled,
+            enable_fallback=0,
+        )
+
+    try:
+        return opened()
+    except ORT_ERRORS as error:
+        if _NO_KERNEL not in str(error) or options.get_session_config_entry(_EXACT) == "0":
+            raise
+    # Weights become unsigned, which ONNX Runtime then has no product of with signed features.
+    options.add_session_config_entry(_EXACT, "0")
+    return opened()
 
 
 def _options(device: Device, threads: int, size: int, *, both_ways: bool) -> ort.SessionOptions:

@@ -204,7 +204,7 @@ def _seen_first(first_look: Preflight, method: Attack) -> Iterator[str]:
             "no further, or for so many samples what it makes of its last layer's scores leads the "
             "other way; --attack apgd-bpda goes through"
         )
-    yield from (warning.message for warning in slopes.warnings)
+    yield from (warning.message for warning in first_look.warnings)
 
 
 def _further(experiment: Experiment, path: Path) -> dict[str, KeptRows]:

@@ -143,8 +143,7 @@ def evaluate(
             tell = counted(progress, "other threats", work_of(work.others))
             besides = [other_threats(subject, engine, job, tell) for job in work.others]
     opened.watched.check()
-    slopes = [each.slopes for each in seen]
-    every = zip(probes, results, planted, fared, besides, slopes, strict=True)
+    every = zip(probes, results, planted, fared, besides, seen, strict=True)
     measured = [Measured(*each) for each in every]
     repeated = setting.replace(time_budget=None)
     command = command_line("evaluate", paths, repeated, data=data, attacked=attacked)

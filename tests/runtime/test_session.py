@@ -200,3 +200,26 @@ def test_graphs_of_very_many_nodes_are_opened_as_they_are_written(model, monkeyp
     as_written = level == ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     assert as_written == (len(model.graph.node) > most)
     np.testing.assert_array_equal(opened.run({"x": X})["y"], X * [1, 2, 3])
+
+
+SIGNS = [("uint8", "int8"), ("uint8", "uint8"), ("int8", "int8")]
+
+
+@pytest.mark.parametrize(("features", "weights"), SIGNS)
+@pytest.mark.parametrize("quantised", [False, True])
+def test_products_of_small_numbers_are_exact(features, weights, quantised):
+    """As far as they go, on every processor: those without VNNI cut sums off of themselves."""
+    bounds = [np.iinfo(name) for name in (features, weights)]
+    x = np.full((2, 64), bounds[0].max, features)
+    w = np.full((64, 3), bounds[1].max - 1, weights)
+    sums = x.astype(np.int64) @ w.astype(np.int64)
+    node = "QLinearMatMul (x, one, xo, w, one, wo, s, xo)" if quantised else "MatMulInteger (x, w)"
+    model = onnx.parser.parse_model(
+        f"""<ir_version: 8, opset_import: ["" : 17]> f ({features}[N, 64] x) =>
+        ({features if quantised else "int32"}[N, 3] y)
+        <float one = {{1}}, float s = {{32767}}, {features} xo = {{0}}, {weights} wo = {{0}}>
+        {{ y = {node} }}"""
+    )
+    model.graph.initializer.append(onnx.numpy_helper.from_array(w, "w"))
+    found = Session(model, CPU).run({"x": x})["y"]
+    np.testing.assert_array_equal(found, np.rint(sums / 32767) if quantised else sums)

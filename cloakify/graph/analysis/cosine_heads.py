@@ -3,6 +3,7 @@
     φ → LpNormalization → MatMul(·, W)
     φ → Div(φ, ‖φ‖) → MatMul(·, W)       ‖φ‖ = ReduceL2(φ), or Sqrt(ReduceSum(φ²)), … with its floor
     φ → Mul(φ, 1/‖φ‖) → MatMul(·, W)
+    φ → Mul(φ, W) → ReduceSum → Div(·, ‖φ‖ ‖W‖)       and the first three with such a product
 
 A mask before the length is taken leaves cosines cosines, of what is left of the features. By how
 much a sample's scores are scaled does not change which is the largest, so with a layer that adds
@@ -32,7 +33,9 @@ _STEPS = (
         *("Add", "Clip", "Div", "Expand", "Identity", "Max", "Reciprocal", "Shape", "Sqrt"),
     }
 )
-_LAYERS = {"FusedMatMul", "Gemm", "MatMul"}
+_LAYERS = {"FusedMatMul", "Gemm", "MatMul", "Mul"}
+# What makes scores of a `Mul` with weights.
+_SUMS = ("ReduceMean", "ReduceSum")
 
 
 def before_length(head: Head, node: gs.Node, constants: Constants) -> Head:
@@ -44,9 +47,13 @@ def before_length(head: Head, node: gs.Node, constants: Constants) -> Head:
         return head
     found = _length(node.inputs[head.features_slot], constants)
     if found is None:
-        return head
+        divided = _divided(linear, node.inputs[head.features_slot], constants)
+        if node.op != "Mul" or divided is None:
+            return head
+        linear, reading = divided
+        found = node.inputs[head.features_slot], (node.outputs[0].name, *reading)
     features, readers = found
-    if features in constants or features.name == head.features:
+    if features in constants:
         return head
     scores = _scaled(linear)
     logits = scores.name if head.logits == head.linear else head.logits
@@ -78,8 +85,9 @@ def _linear(node: gs.Node, head: Head) -> gs.Tensor | None:
     if len(node.inputs) > 2 and not node.inputs[2].is_empty():
         return None
     tensor = node.outputs[0]
+    steps = (*_SCALES, *_SUMS) if node.op == "Mul" else _SCALES
     while tensor.name != head.linear:
-        scale = only_reader_of_kind(tensor, *_SCALES)
+        scale = only_reader_of_kind(tensor, *steps)
         if scale is None:
             return None
         tensor = scale.outputs[0]
@@ -109,6 +117,20 @@ def _length(unit: gs.Tensor, constants: Constants) -> tuple[gs.Tensor, tuple[str
     return None
 
 
+def _divided(
+    scores: gs.Tensor, features: gs.Tensor, constants: Constants
+) -> tuple[gs.Tensor, tuple[str, ...]] | None:
+    """Return scores over the length of features, and the nodes that read these for it."""
+    node = only_reader_of_kind(scores, "Div")
+    if node is None or node.inputs[0] is not scores:
+        return None
+    steps = _steps(node.inputs[1], features, constants)
+    if steps is None or not _is_length(steps, features, kept=False):
+        return None
+    reading = [step for step in steps if any(each is features for each in step.inputs)]
+    return node.outputs[0], tuple(step.outputs[0].name for step in reading)
+
+
 def _steps(length: gs.Tensor, features: gs.Tensor, constants: Constants) -> list[gs.Node] | None:
     """Return the nodes between features and a length, or ``None`` where others are among them."""
     steps: dict[int, gs.Node] = {}
@@ -127,10 +149,13 @@ def _steps(length: gs.Tensor, features: gs.Tensor, constants: Constants) -> list
     return list(steps.values())
 
 
-def _is_length(steps: list[gs.Node], features: gs.Tensor) -> bool:
-    """Tell whether steps take the length of features, along their last axis."""
+def _is_length(steps: list[gs.Node], features: gs.Tensor, *, kept: bool = True) -> bool:
+    """Tell whether steps take the length of features, along their last axis.
+
+    ``kept`` says whether that axis stays, with a size of 1.
+    """
     taken = [step for step in steps if step.op in _REDUCTIONS]
-    if len(taken) != 1 or not taken[0].attrs.get("keepdims", 1):
+    if len(taken) != 1 or bool(taken[0].attrs.get("keepdims", 1)) != kept:
         return False
     (reduction,) = taken
     rank = None if features.shape is None else len(features.shape)

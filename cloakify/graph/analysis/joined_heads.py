@@ -29,7 +29,7 @@ from cloakify.graph.model.constants import Constants, constant_number
 from cloakify.graph.model.dataflow import leading_to, values_made, values_read
 
 # The kinds of layers that are joined; others read their features in forms of their own.
-_PLAIN = {"FusedMatMul", "Gemm", "LinearClassifier", "MatMul"}
+_PLAIN = {"FusedMatMul", "Gemm", "LinearClassifier", "MatMul", "Mul"}
 _SIGMOID = "Sigmoid"
 # Transformations of a classifier's scores to probabilities that take each score by itself.
 _TRANSFORMS = {"NONE": "", "LOGISTIC": _SIGMOID}
@@ -125,7 +125,7 @@ def joined_head(
 def _is_plain(node: gs.Node, head: Head, first: Head) -> bool:
     """Tell whether a layer reads the same features, as rows of a matrix."""
     same = (head.features, head.num_features) == (first.features, first.num_features)
-    rows = (head.features_slot, head.features_axis) == (0, -1)
+    rows = head.features_axis == -1 and (head.features_slot == 0 or node.op == "Mul")
     plain = not (head.cosine or head.scale or head.kernel or head.summed or head.window)
     named = all(output.name for output in node.outputs)
     return same and rows and plain and named and node.op in _PLAIN

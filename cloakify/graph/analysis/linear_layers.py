@@ -4,9 +4,11 @@
     Einsum(φ, W) that sums over one axis of φ, or over its positions, too      (W φᵀ)ᵀ
     Conv(φ, W, b) with a kernel of one position, as large as φ, or before its map is pooled
 
-and those of :mod:`~cloakify.graph.analysis.quantised_layers` and of ai.onnx.ml. W must be a
-constant; a product of two computed tensors (attention) is no layer. Of features that are brought to
-one length first, those before count (:mod:`~cloakify.graph.analysis.cosine_heads`).
+and those of :mod:`~cloakify.graph.analysis.summed_products`, of
+:mod:`~cloakify.graph.analysis.quantised_layers` and of ai.onnx.ml. W must be a constant, which may
+be repeated for each sample; a product of two computed tensors (attention) is no layer. Of features
+that are brought to one length first, those before count
+(:mod:`~cloakify.graph.analysis.cosine_heads`).
 """
 
 from __future__ import annotations
@@ -18,9 +20,22 @@ import onnx_graphsurgeon as gs
 
 from cloakify.graph.analysis.cosine_heads import before_length
 from cloakify.graph.analysis.head import Head
-from cloakify.graph.analysis.layer_parts import described, matrix, only_reader_of_kind, with_bias
+from cloakify.graph.analysis.layer_parts import (
+    described,
+    is_weight,
+    matrix,
+    only_reader_of_kind,
+    weight_shape,
+    with_bias,
+)
 from cloakify.graph.analysis.quantised_layers import QUANTISED
 from cloakify.graph.analysis.score_path import ScorePaths
+from cloakify.graph.analysis.summed_products import (
+    before_repeats,
+    one_score,
+    summed_product,
+    vector_product,
+)
 from cloakify.graph.model.constants import Constants
 from cloakify.graph.model.support_vectors import support_vector_sizes
 from cloakify.onnxfile.domains import MICROSOFT, ML, domain_of
@@ -32,7 +47,10 @@ def as_head(node: gs.Node, constants: Constants, paths: ScorePaths) -> Head | No
     if reader is None or len(node.inputs) < _LEAST.get(node.op, 2) or not node.outputs:
         return None
     head = reader(node, constants, paths)
-    return None if head is None else before_length(head, node, constants)
+    if head is None:
+        return None
+    head = before_length(head, node, constants)
+    return before_repeats(head, node) if node.op == "Mul" else head
 
 
 def _gemm(node: gs.Node, constants: Constants, paths: ScorePaths) -> Head | None:
@@ -79,9 +97,14 @@ def _turned_back(output: gs.Tensor, constants: Constants) -> gs.Tensor | None:
 
 
 def _matmul(node: gs.Node, constants: Constants, paths: ScorePaths) -> Head | None:
-    slot = 1 if node.inputs[0] in constants else 0
-    shape = matrix(node.inputs[1 - slot], constants)
-    if node.inputs[slot] in constants or shape is None:
+    slot = 1 if is_weight(node.inputs[0], constants) else 0
+    features, weight = node.inputs[slot], node.inputs[1 - slot]
+    shape = matrix(weight, constants)
+    if is_weight(features, constants) or shape is None:
+        return vector_product(node, constants, paths)
+    axes = len(weight_shape(weight, constants) or ())
+    if axes > 2 and (features.shape is None or len(features.shape) < axes):
+        # The samples would lie along another axis behind it.
         return None
     # W φ has its features along the rows of φ, φ W along the columns.
     num_features, num_classes = shape if slot == 0 else shape[::-1]
@@ -99,6 +122,8 @@ def _einsum(node: gs.Node, constants: Constants, paths: ScorePaths) -> Head | No
     own, stored, result = _letters(str(node.attrs.get("equation", "")), slot)
     if node.inputs[slot] in constants or shape is None or len(shape) != len(stored):
         return None
+    if len(stored) == 1 and own[1:] == stored and result == own[0]:
+        return one_score(node, constants, paths, slot, shape[0], node.outputs[0])
     if len(stored) > 2 and (result, stored[1:]) == (own[0] + stored[0], own[1:]):
         # ``bchw,kchw->bk``: all that a sample has is summed over, as by a kernel of its size.
         scores = paths.reworked(node.outputs[0], 2, 0, shape[0])
@@ -265,6 +290,7 @@ _LEAST = dict.fromkeys(
 _LAYERS = {
     ("", "Gemm"): _gemm,
     ("", "MatMul"): _matmul,
+    ("", "Mul"): summed_product,
     (MICROSOFT, "FusedMatMul"): _fused,
     ("", "Conv"): _conv,
     ("", "Einsum"): _einsum,

@@ -50,9 +50,10 @@ class ScorePaths:
         """Follow what changes a layer's scores class by class, as far as it can change the answer.
 
         Neg, sums and products with a constant for each class (a normalisation's, too), classes
-        picked or put in order: together with the layer they are one linear map. A positive factor
-        or a number added to all of them leaves the answer as it is, and alone is not followed. What
-        is an output of the graph is an answer, and is not followed either.
+        picked or put in order: together with the layer they are one linear map, also behind what
+        makes [N, C] of the scores of one position. A positive factor or a number added to all of
+        them leaves the answer as it is, and alone is not followed. What is an output of the graph
+        is an answer, and is not followed either.
 
         Parameters
         ----------
@@ -78,6 +79,9 @@ class ScorePaths:
                 continue
             if node is None or begins_sigmoid(node, self._constants):
                 break
+            if _is_of_one_position(node, tensor, behind, count):
+                tensor, rank, behind = node.outputs[0], 2, 0
+                continue
             picked = self._picked_classes(node, tensor, rank, behind, count)
             if picked is not None:
                 count = picked
@@ -106,6 +110,10 @@ class ScorePaths:
         """
         own = follow(linear, behind, is_map=is_map)
         return self._mixture_behind(own, behind, is_map) or own
+
+    def mixes(self, tensor: gs.Tensor) -> bool:
+        """Tell whether a tensor is scores of layers, side by side or mixed."""
+        return bool(self._layers_behind(tensor))
 
     def _mixture_behind(self, tensor: gs.Tensor, behind: int, is_map: bool) -> gs.Tensor | None:
         """Return the scores that the last mixture of several layers behind a tensor becomes."""
@@ -226,6 +234,17 @@ def _only_part(tensor: gs.Tensor, outputs: Set[str]) -> tuple[gs.Tensor, int] | 
     pairs = zip(whole, used[0].shape, strict=True)
     (size,) = {own for other, own in pairs if other != own} or {None}
     return (used[0], size) if isinstance(size, int) else None
+
+
+def _is_of_one_position(node: gs.Node, tensor: gs.Tensor, behind: int, classes: int) -> bool:
+    """Tell whether a node makes [N, C] of scores that are those of one position."""
+    before, after = tensor.shape, node.outputs[0].shape
+    if node.op not in MOVES or node.op in SAME or node.inputs[0] is not tensor:
+        return False
+    if before is None or after is None or len(before) < 3 or len(after) != 2:
+        return False
+    sizes = list(before[1:])
+    return after[1] == classes == sizes.pop(-1 - behind) and all(size == 1 for size in sizes)
 
 
 def _is_neutral(node: gs.Node, tensor: gs.Tensor) -> bool:

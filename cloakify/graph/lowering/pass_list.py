@@ -21,6 +21,7 @@ from cloakify.graph.lowering.input_shapes import fix_input_shapes
 from cloakify.graph.lowering.opset import modernise
 from cloakify.graph.lowering.rename_collisions import free_names
 from cloakify.graph.lowering.state import Lowering
+from cloakify.graph.lowering.unsigned_weights import store_unsigned_weights
 from cloakify.graph.model.rewrite import cut
 
 
@@ -37,6 +38,7 @@ class Property(Enum):
     STATIC_SHAPES = "the shape and type of every value are known"
     FOLDED = "nothing small is computed from constants and known shapes"
     NO_COMPOSITES = "no operator that may not stay can be written out as others"
+    ONE_SIGN = "no product of 8-bit numbers is one of unsigned and stored signed numbers"
 
 
 P = Property
@@ -149,4 +151,10 @@ PASSES: tuple[Pass, ...] = (
         breaks=frozenset({P.STATIC_SHAPES, P.FOLDED}),
     ),
     _settle("settle what was written"),
+    Pass(
+        "store unsigned weights",
+        store_unsigned_weights,
+        needs=frozenset({P.STATIC_SHAPES}),
+        gives=frozenset({P.ONE_SIGN}),
+    ),
 )

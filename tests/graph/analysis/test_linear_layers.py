@@ -228,17 +228,18 @@ def test_maps_of_scores_that_are_pooled_are_masked_by_channel(name: str) -> None
 
 
 def test_what_a_layer_before_others_puts_out_is_no_score() -> None:
-    """Cosines of features with class vectors, by elementwise products alone."""
+    """Products of features with class vectors that the sample itself leads to."""
     model = onnx.parser.parse_model(
         '<ir_version: 8, opset_import: ["" : 17]> '
         f"net (float[N, 3] x) => (float[N, {CLASSES}] y) "
-        "<int64[1] one = {1}, int64[1] two = {2}> "
-        "{ h = MatMul (x, v)  u = Unsqueeze (h, one)  m = Mul (u, w)  "
+        "<int64[1] one = {1}, int64[1] two = {2}, "
+        f"int64[3] s = {{0, {CLASSES}, {DIMENSIONS}}}> "
+        "{ h = MatMul (x, v)  u = Unsqueeze (h, one)  k = Abs (h)  t = Concat <axis = 1> "
+        f"({', '.join('k' * CLASSES)})  w = Reshape (t, s)  m = Mul (u, w)  "
         "y = ReduceSum <keepdims = 0> (m, two) }"
     )
-    for name, shape in (("v", (3, DIMENSIONS)), ("w", (1, CLASSES, DIMENSIONS))):
-        values = np.random.default_rng(0).normal(size=shape).astype(np.float32)
-        model.graph.initializer.append(onnx.numpy_helper.from_array(values, name))
+    values = np.random.default_rng(0).normal(size=(3, DIMENSIONS)).astype(np.float32)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(values, "v"))
     with pytest.raises(HeadError, match=f"answers with {CLASSES} numbers.*'h', puts out 6"):
         find_classifier(model)
     assert find_classifier(model, needs_head=False).scores.shipped == "y"

@@ -83,6 +83,20 @@ MODELS = {
         {"x": (2, 4, 5, 5)},
         ["y"],
     ),
+    # Products of small numbers, unsigned and signed, which no processor cuts off.
+    "quantised": (
+        HEAD.format(21)
+        + """f (float[N, 3] x) => (float[N, 2] y)
+        <float s = {0.25}, uint8 o = {7}, int8 i = {-1},
+         int8[3, 3] v = {1, -2, 3, -4, 5, 6, 7, -8, 9}, int8[3, 2] w = {3, -1, 2, 5, -6, 0}> {
+            q = QuantizeLinear (x, s, o)
+            p = QLinearMatMul (q, s, o, v, s, i, s, o)
+            m = MatMulInteger (p, w, o)
+            y = Cast <to = 1> (m)
+        }""",
+        {"x": (2, 3)},
+        ["y"],
+    ),
 }  # fmt: skip
 
 
@@ -184,6 +198,17 @@ def is_static(at: Lowering) -> bool:
     )
 
 
+def has_one_sign(lowering: Lowering) -> bool:
+    types = {tensor.name: tensor.data_type for tensor in lowering.model.graph.initializer}
+    places = {"QLinearMatMul": (3, 5), "MatMulInteger": (1, 3)}
+    return TensorProto.INT8 not in [
+        types[name]
+        for node in nodes(lowering.model)
+        for place in places.get(node.op_type, ())
+        for name in node.input[place : place + 1]
+    ]
+
+
 HOLDS: dict[Property, Callable[[Lowering], bool]] = {
     P.CALLS_NO_FUNCTIONS: calls_no_functions,
     P.LEAVES_NAMES: lambda at: not OURS & names(at.model),
@@ -194,6 +219,7 @@ HOLDS: dict[Property, Callable[[Lowering], bool]] = {
     P.NO_BODIES: has_no_bodies,
     P.STATIC_SHAPES: is_static,
     P.FOLDED: lambda at: not fold_constants(copied(at)),
+    P.ONE_SIGN: has_one_sign,
     P.NO_COMPOSITES: lambda at: not write_out(copied(at).model, at.shapes, at.types),
 }
 

@@ -24,7 +24,7 @@ from cloakify.onnxfile.domains import MICROSOFT
 _INTEGERS = {np.dtype(f"{sign}int{bits}") for sign in ("", "u") for bits in (8, 16, 32)}
 
 
-def quantises_TO_INTEGERS(node: gs.Node, at: Situation) -> str | None:
+def quantises_to_integers(node: gs.Node, at: Situation) -> str | None:
     """Say what else a node quantises to, in place of integers of at least eight bits."""
     dtype = node.outputs[0].dtype
     if dtype is None or dtype in _INTEGERS:
@@ -51,8 +51,8 @@ def _name_of(dtype: object) -> str:
 
 
 _WHOLE = without("block_size", "quantises in blocks")
-_TO_INTEGERS = all_of(_WHOLE, quantises_TO_INTEGERS)
-_PRODUCT = all_of(matrices(0, 3), quantises_TO_INTEGERS)
+_TO_INTEGERS = all_of(_WHOLE, quantises_to_integers)
+_PRODUCT = all_of(matrices(0, 3), quantises_to_integers)
 
 
 @rule("QuantizeLinear", supports=_TO_INTEGERS)
@@ -112,7 +112,7 @@ def matmul_integer(context: Context, node: gs.Node, grads: Gradients) -> Gradien
     return product_gradients(context, node, g, (0, None, 2), (1, None, 3))
 
 
-@rule("QLinearConv", supports=all_of(no_gradient_for((3, 8), "weights"), quantises_TO_INTEGERS))
+@rule("QLinearConv", supports=all_of(no_gradient_for((3, 8), "weights"), quantises_to_integers))
 def qlinear_conv(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
     """`DequantizeLinear`, `Conv` and `QuantizeLinear` in one."""
     (g,) = grads
