@@ -16,7 +16,7 @@ from cloakify.workflows.evaluate import evaluate
 from cloakify.workflows.harden import harden
 
 CODE = "sums-cut-off"
-DEPTH, CLASSES, COUNT = 96, 4, 300
+DEPTH, CLASSES, COUNT = 96, 4, 200
 STEP = np.float32(1 / 255)
 
 
