@@ -9,16 +9,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from onnx import ModelProto
 
 from cloakify.data import Batch
 from cloakify.engine.engine import Engine
 from cloakify.engine.task import Arrays, Job, Task, Tell, untold
 from cloakify.evaluation.warnings import EvaluationWarning, WarningCode
 from cloakify.experiment.subject import Subject, Which, name_of
+from cloakify.graph.model.quantised import is_quantised
 from cloakify.numeric.arrays import Indices, as_rows, evenly, floats, in_chunks
 from cloakify.numeric.judging import predicted
-from cloakify.onnxfile.walk import iter_graphs
 from cloakify.printable import in_percent
 
 # Samples that are tried, twice each.
@@ -58,7 +57,7 @@ def kernel_warnings(
         Of samples: a few are tried, evenly from all.
     """
     target = subject.target(which)
-    if target.device.kind != "cpu" or not _is_quantised(target.model):
+    if target.device.kind != "cpu" or not is_quantised(target.model):
         return []
     job = Job(RunningInexactly(which), in_chunks(evenly(indices, TRIED), target.span))
     moved = np.concatenate([part["moved"] for part in engine.map(job, untold)])
@@ -72,12 +71,3 @@ def kernel_warnings(
         "processor with VNNI, or quantise it with reduce_range"
     )
     return [EvaluationWarning(WarningCode.CUT_OFF, message, share)]
-
-
-def _is_quantised(model: ModelProto) -> bool:
-    """Tell whether a model may multiply 8-bit numbers."""
-    return any(
-        "Quantize" in node.op_type or "Integer" in node.op_type or node.op_type.startswith("Q")
-        for graph in iter_graphs(model.graph)
-        for node in graph.node
-    )

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import product
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from onnx import ModelProto
 
 from cloakify.attacks import ThreatModel
 from cloakify.data import Batch
@@ -47,6 +50,7 @@ class MadeUp:
     jitter: float = 0.0
 
     def __post_init__(self) -> None:
+        self.model = ModelProto()
         self.scores = SimpleNamespace(probabilities=self.probabilities)
         self.looked_at: list[np.ndarray] = []
         self.ways: list[tuple[str, bool]] = []
@@ -277,3 +281,43 @@ def test_moves_of_a_linear_model_are_told(seed: int, norm: str) -> None:
     assert untold_moves(model, threat, samples) == 1  # type: ignore[arg-type]
     level, samples = made_up(rng, weight=np.zeros((D, CLASSES), np.float32))
     assert untold_moves(level, threat, samples) == 0  # type: ignore[arg-type]
+
+
+class Rounding(MadeUp):
+    """A linear model of numbers that are rounded to steps first, with the gradient of one."""
+
+    step = 1.0
+
+    def logits(self, x: np.ndarray) -> np.ndarray:
+        return np.rint(x / self.step).astype(np.float32) * np.float32(self.step) @ self.weight
+
+
+@given(seeds, st.sampled_from([2.0, 4.0, 8.0]))
+def test_rounding_by_design_counts_where_the_gradient_does_not_lead_further(
+    seed: int, width: float
+) -> None:
+    """A step is a half to an eighth of the budget, and within it nothing is told."""
+    rng = np.random.default_rng(seed)
+    linear, samples = made_up(rng)
+    scores = samples.x @ linear.weight
+    gap = float(np.diff(np.sort(scores, axis=1)[:, -3:], axis=1).min())
+    assume(gap > 2e-3)
+    eps = gap / 400
+    threat = replace(threat_of("linf", eps), factor=np.float32(1))
+    model = Rounding(None, linear.weight)
+    model.step = eps / width
+    ranked = np.argsort(scores, axis=1)
+    own, rival = (model.weight[:, ranked[:, place]].T for place in (-1, -2))
+    right = (rival - own).astype(np.float32)
+    figures = {}
+    for quantised, model.slope in product([False, True], [right, -right]):
+        nodes = ["QuantizeLinear"] * quantised
+        model.model = onnx.helper.make_model(
+            onnx.helper.make_graph(
+                [onnx.helper.make_node(kind, ["x", "s"], ["q"]) for kind in nodes], "g", [], []
+            )
+        )
+        share = untold_moves(model, threat, samples)  # type: ignore[arg-type]
+        figures[quantised, model.slope is right] = share
+    assert figures[True, True] == 0 <= figures[False, True]
+    assert figures[True, False] == figures[False, False]
