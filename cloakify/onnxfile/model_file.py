@@ -21,6 +21,7 @@ from onnx import ModelProto, TensorProto
 from cloakify.errors import ModelError, UsageError
 from cloakify.onnxfile.laid_aside import MESSAGE_LIMIT, lay_aside
 from cloakify.onnxfile.mapped import MAPPED_MODEL, can_map, is_mapped, map_tensor
+from cloakify.onnxfile.order import put_in_order
 from cloakify.onnxfile.sidecars import (
     check_claim,
     check_stored,
@@ -223,7 +224,7 @@ def open_model(path: str | os.PathLike[str]) -> OnnxFile:
     ------
     ModelError
         The file is missing, is no ONNX model, or names a sidecar that is missing or lies outside
-        the model's folder; or its nodes are not in the order of computation.
+        the model's folder; or its nodes have no order of computation.
     """
     place = find_model_file(Path(path))
     # A device or a pipe need never end.
@@ -247,6 +248,7 @@ def open_model(path: str | os.PathLike[str]) -> OnnxFile:
         raise ModelError(f"{place}: is not an ONNX model (it has no graph or no opset)")
     try:
         check_well_formed(model)
+        put_in_order(model)
     except ModelError as error:
         raise ModelError(f"{place}: {error}") from error
     sidecars = tuple(sorted(_sidecar_names(model)))

@@ -1,16 +1,78 @@
 """Every value of a graph is made once, and before it is read: as the standard has it.
 
 Whatever follows values through a graph relies on that: in a circle it would never come to an end.
+ONNX Runtime takes nodes in any order that is no circle, and some tools write such files (its own
+converter to 16-bit floats does).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import heapq
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, MutableSequence
 
 from onnx import GraphProto, ModelProto, NodeProto
 
+from cloakify.errors import ModelError
+from cloakify.onnxfile.walk import iter_graphs
+
 # The names known in a graph, and in each of those around it.
 Scopes = tuple[set[str], ...]
+
+
+def put_in_order(model: ModelProto) -> None:
+    """Put nodes behind those that make what they read, in place; else they stay as they stand.
+
+    Raises
+    ------
+    ModelError
+        A value is made twice, or by nothing but itself.
+    """
+    if disorder(model) is None:
+        return
+    # Those inside first, which go along with their nodes.
+    for graph in reversed([*iter_graphs(model.graph)]):
+        _sort(graph.node)
+    for function in model.functions:
+        _sort(function.node)
+    problem = disorder(model)
+    if problem is not None:
+        raise ModelError(f"{problem}; ONNX wants each value made once, before it is read")
+
+
+def _sort(nodes: MutableSequence[NodeProto]) -> None:
+    """Sort nodes topologically, of those that may come next always the first (Kahn's algorithm)."""
+    makers = {name: place for place, node in enumerate(nodes) for name in node.output if name}
+    readers: dict[int, list[int]] = defaultdict(list)
+    missing = [0] * len(nodes)
+    for place, node in enumerate(nodes):
+        for maker in {makers[name] for name in _read(node) if name in makers}:
+            readers[maker].append(place)
+            missing[place] += 1
+    waiting = [place for place, count in enumerate(missing) if not count]
+    order: list[int] = []
+    while waiting:
+        place = heapq.heappop(waiting)
+        order.append(place)
+        for reader in readers[place]:
+            missing[reader] -= 1
+            if not missing[reader]:
+                heapq.heappush(waiting, reader)
+    # In a circle none comes first: it stays where it is, and is found there.
+    order += sorted({*range(len(nodes))} - {*order})
+    ordered = [NodeProto.FromString(nodes[place].SerializeToString()) for place in order]
+    del nodes[:]
+    nodes.extend(ordered)
+
+
+def _read(node: NodeProto) -> Iterator[str]:
+    """Yield what a node reads, and what is read inside its graphs."""
+    yield from node.input
+    for attribute in node.attribute:
+        for graph in (*([attribute.g] if attribute.HasField("g") else ()), *attribute.graphs):
+            for inner in graph.node:
+                yield from _read(inner)
+            yield from (output.name for output in graph.output)
 
 
 def disorder(model: ModelProto) -> str | None:

@@ -1,9 +1,9 @@
 """What must hold of any model before its parts are read: checked once, where a file is opened.
 
 Protobuf only says that bytes are a message. That a Gemm has two inputs, that an axis is a number,
-that values are made before they are read and that a tensor holds what its shape says is for the
-reader to see, and everything behind this check relies on it. ONNX Runtime refuses what is refused
-here, too.
+and that a tensor holds what its shape says is for the reader to see, and everything behind this
+check relies on it. ONNX Runtime refuses what is refused here, too. (In which order values are made:
+:mod:`~cloakify.onnxfile.order`.)
 """
 
 from __future__ import annotations
@@ -27,7 +27,6 @@ from onnx.defs import OpSchema
 
 from cloakify.errors import ModelError
 from cloakify.onnxfile.domains import STANDARD, is_standard
-from cloakify.onnxfile.order import disorder
 from cloakify.onnxfile.sizes import packed_bits, raw_size
 from cloakify.onnxfile.walk import iter_graphs, iter_tensors
 
@@ -75,9 +74,6 @@ def check_well_formed(model: ModelProto) -> None:
         for node in function.node:
             _check_node(node, own)
     _check_functions(model)
-    problem = disorder(model)
-    if problem is not None:
-        raise ModelError(f"{problem}; ONNX wants each value made once, before it is read")
 
 
 def _names(model: ModelProto) -> Iterator[Any]:
