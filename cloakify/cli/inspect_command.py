@@ -64,6 +64,8 @@ def _input_lines(inspection: Inspection) -> list[tuple[str, str]]:
         ("input", f"{spec.name}: {spec.dtype} {shape} ({layout})"),
         ("", inspection.inputs),
     ]
+    if inspection.unrunnable is not None:
+        lines.insert(2, ("runs", f"not: {inspection.unrunnable}"))
     if inspection.entry.others:
         lines.append(("", "with " + ", ".join(other.name for other in inspection.entry.others)))
     if inspection.undecided is not None:

@@ -22,6 +22,7 @@ from cloakify.errors import ModelError, UsageError
 from cloakify.onnxfile.laid_aside import MESSAGE_LIMIT, lay_aside
 from cloakify.onnxfile.mapped import MAPPED_MODEL, can_map, is_mapped, map_tensor
 from cloakify.onnxfile.order import put_in_order
+from cloakify.onnxfile.other_formats import other_format
 from cloakify.onnxfile.sidecars import (
     check_claim,
     check_stored,
@@ -238,14 +239,17 @@ def open_model(path: str | os.PathLike[str]) -> OnnxFile:
         # Read as bytes: onnx.load would guess a text format from an unusual suffix.
         content = place.read_bytes()
         digest = hashlib.sha256(content)
+        other = other_format(content, place.name)
         model = onnx.load_model_from_string(content)
         del content
     except OSError as error:
         raise ModelError(f"{place}: can't be read ({error.strerror or error})") from error
     except DecodeError as error:
-        raise ModelError(f"{place}: is not an ONNX model (its bytes are no ModelProto)") from error
+        what = f", but {other}" if other else " (its bytes are no ModelProto)"
+        raise ModelError(f"{place}: is not an ONNX model{what}") from error
     if not model.HasField("graph") or not model.graph.node or not model.opset_import:
-        raise ModelError(f"{place}: is not an ONNX model (it has no graph or no opset)")
+        what = f", but {other}" if other else " (it has no graph or no opset)"
+        raise ModelError(f"{place}: is not an ONNX model{what}")
     try:
         check_well_formed(model)
         put_in_order(model)

@@ -26,7 +26,12 @@ from cloakify.graph.gradient.coverage import Coverage, gradient_coverage
 from cloakify.limits.stages import opening
 from cloakify.onnxfile import OnnxFile, open_model, path_of, read_metadata
 from cloakify.onnxfile.domains import standard_version
+from cloakify.onnxfile.sizes import weights_size
+from cloakify.runtime import CPU, Session
 from cloakify.settings import DataOptions, ModelOptions
+
+# Bytes of weights up to which a model is opened in ONNX Runtime, as a try.
+TRIED = 1 << 28
 
 _POSITIONS_OPEN = ", at as many positions as the input makes: a classifier only where that is one"
 
@@ -57,6 +62,9 @@ class Inspection:
         What CUDA has no kernels for, where that was asked.
     undecided
         What has to be said before anything is attacked; ``entry`` is one of several inputs then.
+    unrunnable
+        Why ONNX Runtime does not open the model; ``None`` where it does, or where the weights are
+        too large to try.
     """
 
     path: Path
@@ -75,6 +83,7 @@ class Inspection:
     class_names: tuple[str, ...] | None
     cuda: CudaOutlook | None = None
     undecided: str | None = None
+    unrunnable: str | None = None
 
     @property
     def head(self) -> Head | None:
@@ -124,6 +133,7 @@ class Inspection:
                 "op_type": self.entry.op_type or None,
             },
             "undecided": self.undecided,
+            "unrunnable": self.unrunnable,
             "task": None if self.search is None else _task(self.search),
             "head": None if self.head is None else _head(self.head),
             "problem": self.problem,
@@ -143,7 +153,7 @@ class Inspection:
 def inspect(
     path: str | os.PathLike[str], options: ModelOptions | None = None, device: str = "auto"
 ) -> Inspection:
-    """Look at a model without running it; external weights are read where ``device`` is CUDA alone.
+    """Look at a model without running it.
 
     Parameters
     ----------
@@ -174,6 +184,7 @@ def inspect(
         masked = _masked(model, own)
         asked = device.partition(":")[0] == "cuda"
         outlook = cuda_outlook(file, entry, search) if asked else None
+        unrunnable = _unrunnable(file)
     return Inspection(
         path=file.path,
         sha256=file.sha256,
@@ -195,7 +206,19 @@ def inspect(
         class_names=None if search is None else names_of_classes(file, search.scores.num_classes),
         cuda=outlook,
         undecided=undecided,
+        unrunnable=unrunnable,
     )
+
+
+def _unrunnable(file: OnnxFile) -> str | None:
+    """Say why ONNX Runtime does not open a model, where that is quickly tried."""
+    if weights_size(file.model) > TRIED:
+        return None
+    try:
+        Session(file.load_weights(), CPU, optimise=False)
+    except ModelError as error:
+        return str(error)
+    return None
 
 
 def _attack_point(model: ModelProto, options: ModelOptions) -> tuple[AttackPoint, str | None]:
