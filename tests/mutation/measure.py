@@ -145,17 +145,24 @@ class Known:
             self.tests[line] |= tests
 
     def passing(self, path: str, lines: range) -> list[str]:
-        """Return the tests that pass through lines, those of the quickest file first."""
+        """Return the tests that pass through lines: those of the file that is called alike first,
+        then those of the quickest one.
+        """
         seen = {name for line in lines for name in self.tests.get((path, line), ())}
         files = {name for name in seen if "::" not in name}
         tests = [name for name in self.seconds if name in seen or of_file(name) in files]
         total: dict[str, float] = defaultdict(float)
         for name in tests:
             total[of_file(name)] += self.seconds[name]
-        # A file's tests stay together, as what they share is made anew otherwise.
-        return sorted(
-            tests, key=lambda name: (total[of_file(name)], name not in seen, self.seconds[name])
-        )
+        alike = f"test_{Path(path).stem}"
+
+        def rank(name: str) -> tuple[bool, float, bool, float]:
+            # A file's tests stay together, as what they share is made anew otherwise.
+            file = of_file(name)
+            other = not Path(file).stem.startswith(alike)
+            return other, total[file], name not in seen, self.seconds[name]
+
+        return sorted(tests, key=rank)
 
 
 def of_file(test: str) -> str:
