@@ -14,7 +14,7 @@ _BROADCAST = {
     *("Abs", "Add", "Cast", "Clip", "Div", "Identity", "Max", "Mul", "Pow", "Reciprocal"),
     *("ReduceL2", "Sqrt", "Sub"),
 }
-# Of a weight that is brought to one length.
+# Nodes between a repeated weight and who reads it: to bring it to one length takes five.
 _DEEPEST = 8
 
 

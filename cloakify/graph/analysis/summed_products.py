@@ -30,9 +30,11 @@ _SUMS = ("ReduceMean", "ReduceSum")
 def summed_product(node: gs.Node, constants: Constants, paths: ScorePaths) -> Head | None:
     """Read a product with a constant that is summed over one axis of both."""
     reduction = only_reader_of_kind(node.outputs[0], *_SUMS)
+    if reduction is None:
+        return None
     slot = 1 if is_weight(node.inputs[0], constants) else 0
     features, stored = node.inputs[slot], weight_shape(node.inputs[1 - slot], constants)
-    if reduction is None or stored is None or is_weight(features, constants):
+    if stored is None or is_weight(features, constants):
         return None
     sizes = list(features.shape or ())
     rank = len(sizes)
@@ -44,13 +46,11 @@ def summed_product(node: gs.Node, constants: Constants, paths: ScorePaths) -> He
     if own[0] != 1 or rank + axis < 1 or sizes[axis] != own[axis]:
         return None
     summed = reduction.outputs[0]
-    if rank == 2:
+    if rank == 2 and paths.mixes(features):
         # Weighted votes are no features.
-        return (
-            None
-            if paths.mixes(features)
-            else one_score(node, constants, paths, slot, own[1], summed)
-        )
+        return None
+    if rank == 2:
+        return one_score(node, constants, paths, slot, own[1], summed)
     across = -3 - axis
     # The classes are along an axis that the features have none of, or are repeated along.
     repeated = sizes[across] == own[across]
