@@ -48,13 +48,27 @@ def import_with_shapes(model: ModelProto) -> gs.Graph:
     tensors = graph.tensors()
     for name in trials[0].keys() & trials[-1].keys():
         tensor, shapes = tensors.get(name), (trials[0][name], trials[-1][name])
-        declared = isinstance(tensor, gs.Variable) and _is_declared(graph, tensor)
-        if not isinstance(tensor, gs.Variable) or declared or len(set(map(len, shapes))) > 1:
+        if not isinstance(tensor, gs.Variable) or len(set(map(len, shapes))) > 1:
             continue
         pairs = zip(*shapes, strict=True)
-        found = [one if one == other else named.get((one, other)) for one, other in pairs]
-        tensor.shape = _with_declared(found, tensor.shape)
+        sizes = [one if one == other else named.get((one, other)) for one, other in pairs]
+        if _is_contradicted(tensor, sizes):
+            # As where another layer was put in; ONNX Runtime does not go by it either.
+            tensor.shape = sizes
+        elif not _is_declared(graph, tensor):
+            tensor.shape = _with_declared(sizes, tensor.shape)
     return graph
+
+
+def _is_contradicted(tensor: gs.Variable, inferred: list[Size]) -> bool:
+    """Tell whether a declared shape has other sizes than those that must come out, or more."""
+    declared = tensor.shape
+    if declared is None:
+        return False
+    return len(declared) != len(inferred) or any(
+        isinstance(said, int) and isinstance(own, int) and said != own
+        for said, own in zip(declared, inferred, strict=True)
+    )
 
 
 def _is_declared(graph: gs.Graph, tensor: gs.Variable) -> bool:

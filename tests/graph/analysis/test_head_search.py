@@ -296,8 +296,8 @@ def test_a_head_inside_a_local_function_is_refused_with_the_way_out():
     [
         # One token of each sequence is picked: by rows, by index tuples, by its place.
         (
-            "h = MatMul (x, w)  f = Flatten (h)  s = Shape (f)  g = Gather (f, rows)  "
-            "y = Reshape (g, s)",
+            "h = MatMul (x, w)  f = Flatten <axis = 2> (h)  g = Gather (f, rows)  "
+            "s = Shape (g)  y = Reshape (g, s)",
             "y",
         ),
         ("h = MatMul (x, w)  s = Shape (h)  y = GatherND (h, pairs)", "y"),
@@ -305,17 +305,24 @@ def test_a_head_inside_a_local_function_is_refused_with_the_way_out():
         ("h = MatMul (x, w)  y = ReduceMean <axes = [1], keepdims = 0> (h)", "y"),
         # Classes are picked: that is no longer what the layer scores.
         ("h = MatMul (x, w)  y = Gather <axis = 2> (h, place)", "h"),
-        ("h = MatMul (x, w)  y = ReduceMean <axes = [-1], keepdims = 0> (h)", "h"),
     ],
 )
 def test_scores_of_the_token_that_is_picked(body: str, logits: str):
+    assert find_head(of_tokens(body)).head.logits == logits
+
+
+def of_tokens(body: str) -> ModelProto:
     text = (
         '<ir_version: 8, opset_import: ["" : 17]> f (float[N, 5, 4] x, int64[N] rows, '
         "int64[N, 2] pairs) => (float y) <float[4, 3] w = {1,2,3,4,5,6,7,8,9,10,11,12}, "
         f"float[3] b = {{1, 2, 3}}, int64 place = {{0}}> {{ {body} }}"
     )
-    found = onnx.shape_inference.infer_shapes(onnx.parser.parse_model(text))
-    assert find_head(found).head.logits == logits
+    return onnx.shape_inference.infer_shapes(onnx.parser.parse_model(text))
+
+
+def test_means_over_classes_are_no_scores_of_them():
+    with pytest.raises(HeadError, match=r"answers with 5 numbers.*'h', puts out 3"):
+        find_head(of_tokens("h = MatMul (x, w)  y = ReduceMean <axes = [-1], keepdims = 0> (h)"))
 
 
 def test_weights_need_not_be_read():

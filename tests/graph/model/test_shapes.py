@@ -101,3 +101,22 @@ def test_sizes_below_zero_are_none_of_a_run():
 def test_a_size_that_can_not_be_told_is_one_line():
     with pytest.raises(ModelError, match=r"^the sizes of 'v' can't be told"):
         shape_of(gs.Variable("v", np.float32, [2, None]))
+
+
+@pytest.mark.parametrize("declared", ["N, 7", "N, 3, 1", "", "5, 7"])
+@pytest.mark.parametrize("where", ["output", "inside"])
+def test_what_must_come_out_goes_before_what_is_declared(declared, where):
+    """ONNX Runtime runs such files, too."""
+    text = """<ir_version: 8, opset_import: ["" : 17]> f (float[N, 4] x) => (float[%s] y)
+        <float[4, 3] w = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12}> {
+            v = MatMul (x, w)  y = Relu (v)
+        }"""
+    source = onnx.parser.parse_model(text % (declared if where == "output" else "N, 3"))
+    if where == "inside":
+        value = onnx.parser.parse_model(text % declared).graph.output[0]
+        value.name = "v"
+        source.graph.value_info.append(value)
+    tensors = import_with_shapes(source).tensors()
+    found = run_once(source, {"x": np.ones((2, 4), np.float32)})[0]
+    for name in ("v", "y"):
+        assert [*tensors[name].shape] == ["N", *found.shape[1:]]
