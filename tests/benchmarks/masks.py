@@ -220,14 +220,15 @@ def main() -> None:
     if not options.table:
         have = {found.task for found in done}
         with tempfile.TemporaryDirectory() as made_here:
-            folder = options.keep or made_here
+            folder = Path(options.keep or made_here)
+            folder.mkdir(parents=True, exist_ok=True)
             for task in tasks(options):
                 if task in have:
                     continue
                 bench = Bench(task.model, task.eps, task.samples)
                 made: tuple[Path, str, float] | None = (bench.path, "", 0.0)
                 if task.method != SOURCE:
-                    made = harden(bench, task, Path(folder), options.idx)
+                    made = harden(bench, task, folder, options.idx)
                 if made is None:
                     continue
                 found = bench.measure(made[0], task, made[1], made[2])
