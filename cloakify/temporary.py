@@ -30,8 +30,8 @@ def own_folder() -> Path:
     Its name is short: sockets lie in it.
     """
     for path in Path(tempfile.gettempdir()).glob("cloakify-*"):
-        found = _NAME.fullmatch(path.name)
-        if found is not None and not _lives(int(found["process"])):
+        match = _NAME.fullmatch(path.name)
+        if match is not None and not _lives(int(match["process"])):
             # Anybody's that is not ours stays: the system keeps it.
             _remove_unlocked(path)
     while True:

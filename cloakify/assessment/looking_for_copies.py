@@ -68,5 +68,5 @@ class EngineLooks:
         """Tell which pairs meet."""
         pairs = zip(in_chunks(first, BATCH), in_chunks(second, BATCH), strict=True)
         job = Job(Meeting(), [np.concatenate(pair) for pair in pairs])
-        found: Flags = np.concatenate([made["meet"] for made in self._engine.map(job, untold)])
-        return found
+        met: Flags = np.concatenate([made["meet"] for made in self._engine.map(job, untold)])
+        return met

@@ -74,8 +74,8 @@ def check_masking(
     stronger = _gradient_free(
         subject, engine, effort, which, indices, correctness.adaptive, progress
     )
-    found = filter(None, [planted_missed(test), stronger])
-    return [*known, *probe_warnings(probes), *found]
+    doubts = filter(None, [planted_missed(test), stronger])
+    return [*known, *probe_warnings(probes), *doubts]
 
 
 @dataclass(frozen=True)

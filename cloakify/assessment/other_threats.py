@@ -61,15 +61,15 @@ class TryOthers(Task[Subject]):
         samples = Samples.of(batch)
         x, y = samples.x, samples.y
         ball = other_ball(experiment.threat, self.eps)
-        found = {"norm": withstands(self.attack, target, samples, ball, target.correct(x, y))}
+        right = {"norm": withstands(self.attack, target, samples, ball, target.correct(x, y))}
         view = _View.of(experiment) if self.corruptions else None
         for name in self.corruptions:
             assert view is not None
             corrupt, strengths = CORRUPTIONS[name]
             for place, strength in enumerate(strengths):
                 pixels = corrupt(view.pixels(x), strength, batch.index, self.seed)
-                found[f"{name}-{place}"] = target.correct(view.inputs(pixels), y)
-        return found
+                right[f"{name}-{place}"] = target.correct(view.inputs(pixels), y)
+        return right
 
 
 @dataclass(frozen=True)

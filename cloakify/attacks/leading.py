@@ -44,8 +44,8 @@ def layer_answers(target: Target, x: Array, y: Labels) -> Flags:
     By those of others, as where a model puts its classes into another order, no attack should be
     led.
     """
-    found: Flags = target.values(x, target.scores.layer).argmax(axis=1) == y
-    return found
+    right: Flags = target.values(x, target.scores.layer).argmax(axis=1) == y
+    return right
 
 
 def leaders(target: Target, x: Array, y: Labels) -> Iterator[tuple[Target, Indices]]:

@@ -170,8 +170,8 @@ class Target:
         largest, or is the index of another: bool [n].
         """
         logits, said = self._logits_and_answers(x)
-        found = predicted(logits, independent=self.independent)
-        return logits, ~agreeing(self._answers, said, found)
+        labels = predicted(logits, independent=self.independent)
+        return logits, ~agreeing(self._answers, said, labels)
 
     def correct(self, x: Array, y: Labels) -> NDArray[np.bool_]:
         """Tell for each sample whether the shipped graph answers with the label.

@@ -46,10 +46,10 @@ def steepest_rivals(
         return candidates[:, :count]
     distances = np.empty(candidates.shape)
     for place, towards in enumerate(candidates.T):
-        found = target.evaluate(x, y, "targeted-margin", np.ascontiguousarray(towards))
-        slope = dual_lengths(found.gradient.astype(np.float64) * threat.factor, threat.norm)
+        margins = target.evaluate(x, y, "targeted-margin", np.ascontiguousarray(towards))
+        slope = dual_lengths(margins.gradient.astype(np.float64) * threat.factor, threat.norm)
         with np.errstate(divide="ignore", invalid="ignore"):
-            distances[:, place] = np.where(slope > 0, -found.loss / slope, np.inf)
+            distances[:, place] = np.where(slope > 0, -margins.loss / slope, np.inf)
     order = np.argsort(distances, axis=1, kind="stable")[:, :count]
     nearest: Labels = np.take_along_axis(candidates, order, axis=1)
     return nearest

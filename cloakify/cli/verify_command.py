@@ -37,8 +37,8 @@ def verify(hardened: Path, **options: Any) -> int:
     if as_json:
         say_json(json.dumps(result.to_dict(), indent=2))
     elif result.transformed is not None:
-        found = result.transformed
-        say(f"{hardened}: transformed after hardening, {found.kind} in force: {found}")
+        transformed = result.transformed
+        say(f"{hardened}: transformed after hardening, {transformed.kind} in force: {transformed}")
         say("That is no proof: what else differs from the source shows on samples alone.")
     elif result.faults:
         say(f"{hardened}: is not {source} plus {result.added}")

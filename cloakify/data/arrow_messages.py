@@ -144,8 +144,8 @@ class _Table:
         slot = 4 + 2 * number
         if slot + 2 > self._size:
             return None
-        (found,) = struct.unpack_from("<H", self._data, self._fields + slot)
-        return self._place + found if found else None
+        (offset,) = struct.unpack_from("<H", self._data, self._fields + slot)
+        return self._place + offset if offset else None
 
     def number(self, field: int, form: str) -> int:
         """Return a number of the form that `struct` has for it; 0 where it is left out."""

@@ -52,14 +52,14 @@ def parts_of(schema: Any) -> dict[str, tuple[str, ...]]:
     Structs of an image's bytes are one column; so is what lies deeper, or has a column's name.
     """
     there = set(schema.names)
-    found: dict[str, tuple[str, ...]] = {}
+    places: dict[str, tuple[str, ...]] = {}
     for field in schema:
         for place in _parts_of(field, ()):
             name = ".".join(place)
             if len(place) > 1 and name in there:
                 return {name: (name,) for name in schema.names}
-            found[name] = place
-    return found
+            places[name] = place
+    return places
 
 
 def _parts_of(field: Any, above: tuple[str, ...]) -> Iterator[tuple[str, ...]]:

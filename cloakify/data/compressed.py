@@ -132,18 +132,18 @@ def unpacked(path: Path) -> Iterator[BinaryIO | None]:
         file.seek(0)
         try:
             with _unpacking(path):
-                found = _reader(file, start)
+                reader = _reader(file, start)
         except ModuleNotFoundError as error:
             # Python can be built without the libraries for bzip2 and xz.
             raise DataError(
                 f"{shown(path)} can't be unpacked, as this Python was built without {error.name}: "
                 "unpack it yourself, or compress it by gzip"
             ) from None
-        if found is None:
+        if reader is None:
             yield None
         else:
             packed = os.fstat(file.fileno()).st_size
-            yield io.BufferedReader(_Bounded(found, packed, path), TOGETHER)
+            yield io.BufferedReader(_Bounded(reader, packed, path), TOGETHER)
 
 
 def _reader(file: BinaryIO, start: bytes) -> _Readable | None:

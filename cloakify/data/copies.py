@@ -126,26 +126,26 @@ def _by_name(copies: Dataset, own: Sequence[str], dataset: Dataset) -> Indices:
             f"{shown(copies.path)} holds {_named(own, extra)}, which {shown(dataset.path)} does "
             "not: give copies the names of their samples, and remove those without one"
         )
-    found = places.of(names)[dataset.rows]
-    lacking = dataset.rows[found < 0]
+    order = places.of(names)[dataset.rows]
+    lacking = dataset.rows[order < 0]
     if len(lacking):
         raise _missing(copies, _named(names, lacking))
-    return found
+    return order
 
 
 def _index_beside(copies: Dataset) -> NDArray[np.generic] | None:
     """Return the indices that lie beside copies, in each of their files, or in none."""
     parts = {file: read_index(file) for file in copies.files}
-    found = [index for index in parts.values() if index is not None]
-    if found and len(found) < len(parts):
+    indices = [index for index in parts.values() if index is not None]
+    if indices and len(indices) < len(parts):
         lacking = next(file for file, index in parts.items() if index is None)
         raise DataError(
             f"{shown(lacking)} has no array {INDEX!r}, and other files of {shown(copies.path)} "
             "have: give all of them one, or none"
         )
-    if len(found) < 2:
-        return found[0] if found else None
-    return np.concatenate([index.ravel() for index in found])
+    if len(indices) < 2:
+        return indices[0] if indices else None
+    return np.concatenate([index.ravel() for index in indices])
 
 
 def _by_index(copies: Dataset, dataset: Dataset, index: NDArray[np.generic]) -> Indices:
@@ -169,11 +169,11 @@ def _by_index(copies: Dataset, dataset: Dataset, index: NDArray[np.generic]) -> 
         raise DataError(f"{where} holds {twice} twice: give one copy of each sample")
     places = np.full(dataset.total, -1)
     places[rows] = np.arange(len(rows))
-    found = places[dataset.rows]
-    lacking = dataset.rows[found < 0]
+    order = places[dataset.rows]
+    lacking = dataset.rows[order < 0]
     if len(lacking):
         raise _missing(copies, _listed(lacking, "sample "))
-    return found
+    return order
 
 
 def _by_order(copies: Dataset, dataset: Dataset) -> Indices:

@@ -121,10 +121,10 @@ def _of_splits(path: Path, names: list[str], chosen: str, depth: int) -> Found:
     """Take one split of several, which are folders."""
     if not (path / chosen).is_dir():
         raise DataError(f"{shown(path)} has no folder {shown(chosen)}, which it lists: mend it")
-    found = find_data(path / chosen, max(0, depth - 1))
+    split = find_data(path / chosen, max(0, depth - 1))
     if len(names) == 1:
-        return found
-    return replace(found, notes=(*found.notes, split_note(path, names, chosen)))
+        return split
+    return replace(split, notes=(*split.notes, split_note(path, names, chosen)))
 
 
 def _with_classes(path: Path, splits: list[str], chosen: str) -> str:
@@ -191,26 +191,26 @@ class _Listing:
 
 def _listing(path: Path, *, images_end_it: bool = False) -> _Listing:
     """List a folder; where an image ends it, not to its end, as there may be a million of them."""
-    found = _Listing()
+    listing = _Listing()
     for entry in entries(path):
         if is_folder(entry):
-            found.folders.append(entry.name)
+            listing.folders.append(entry.name)
         elif is_image(entry.name):
-            found.has_images = True
+            listing.has_images = True
             if images_end_it:
                 break
         elif (kind := ending(entry.name)) in SHARDS:
-            found.shards.append(path / entry.name)
+            listing.shards.append(path / entry.name)
         elif is_idx_images(entry.name):
-            found.idx.append(path / entry.name)
+            listing.idx.append(path / entry.name)
         elif is_cifar(entry.name) or (kind in TABLES and entry.name not in LISTS):
-            found.tables.append(path / entry.name)
+            listing.tables.append(path / entry.name)
     return _Listing(
-        sorted(found.shards),
-        each_once(found.idx),
-        sorted(found.tables),
-        sorted(found.folders),
-        found.has_images,
+        sorted(listing.shards),
+        each_once(listing.idx),
+        sorted(listing.tables),
+        sorted(listing.folders),
+        listing.has_images,
     )
 
 

@@ -135,8 +135,8 @@ def _of_classes(path: Path, classes: list[str]) -> ImageFolder:
     """List the images of each class folder."""
     names, skipped, counts = Names(), Skipped(), []
     for name in classes:
-        found, others = _images(path, name)
-        if not len(found):
+        images, others = _images(path, name)
+        if not len(images):
             if others.has_audio:
                 raise no_audio(f"class folder {shown(path / name)}")
             what = "add images, or remove it if it is no class"
@@ -149,9 +149,9 @@ def _of_classes(path: Path, classes: list[str]) -> ImageFolder:
             raise DataError(
                 f"class folder {shown(path / name)} holds no image{others.instead}: {what}"
             )
-        names.extend(found)
+        names.extend(images)
         skipped.update(others)
-        counts.append(len(found))
+        counts.append(len(images))
     notes = skipped.note(path) + order_note(classes)
     labels = np.repeat(np.arange(len(classes)), counts)
     return ImageFolder(path, names, labels, tuple(classes), notes)

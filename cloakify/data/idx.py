@@ -53,8 +53,8 @@ def is_idx(path: Path) -> bool:
 
 def is_idx_images(name: str) -> bool:
     """Tell whether a file is called as images in IDX files are."""
-    found = _NAME.fullmatch(name)
-    return found is not None and found[2].lower() == "images"
+    match = _NAME.fullmatch(name)
+    return match is not None and match[2].lower() == "images"
 
 
 def each_once(files: Sequence[Path]) -> list[Path]:
@@ -71,8 +71,8 @@ def open_idx(path: Path, request: Request) -> ArraySource:
     DataError
         There are no labels beside them, their numbers differ, or a file is damaged or cut short.
     """
-    found = _NAME.fullmatch(path.name)
-    if found is not None and found[2].lower() == "labels":
+    match = _NAME.fullmatch(path.name)
+    if match is not None and match[2].lower() == "labels":
         images = shown(path.name.replace("labels", "images").replace("idx1", "idx3"))
         raise DataError(f"{shown(path)} holds labels: give the images ({images})")
     labels = None
@@ -107,11 +107,11 @@ def labels_in(array: StoredArray) -> tuple[Labels, tuple[str, ...] | None]:
 
 def goes_with(images: str, other: str) -> bool:
     """Tell whether one file is called as the labels of another one are."""
-    found, beside = (_NAME.fullmatch(name) for name in (images, other))
-    if found is None or beside is None:
+    own, beside = (_NAME.fullmatch(name) for name in (images, other))
+    if own is None or beside is None:
         return False
-    kinds = found[2].lower(), beside[2].lower()
-    return kinds == ("images", "labels") and _spelling(found[1]) == _spelling(beside[1])
+    kinds = own[2].lower(), beside[2].lower()
+    return kinds == ("images", "labels") and _spelling(own[1]) == _spelling(beside[1])
 
 
 def read_idx(path: Path) -> StoredArray:
@@ -129,10 +129,10 @@ def read_idx(path: Path) -> StoredArray:
         head, size = _head(stored)
     except OSError as error:
         raise DataError(f"{where} can't be read ({error.strerror}): check the file") from None
-    found = _array(head)
-    if found is None:
+    header = _array(head)
+    if header is None:
         raise DataError(f"{where} is no IDX file: fetch it again")
-    shape, dtype, offset = found
+    shape, dtype, offset = header
     if size != offset + math.prod(shape) * dtype.itemsize:
         raise wrong_size(where, size - offset, shape, dtype)
     return StoredArray(where, shape, dtype, stored, offset, False)
@@ -170,7 +170,7 @@ def _array(
 
 def _labels_beside(path: Path) -> Path:
     """Return the file of the labels of a file of images."""
-    found = _NAME.fullmatch(path.name)
+    match = _NAME.fullmatch(path.name)
     beside = [
         path.parent / entry.name
         for entry in entries(path.parent)
@@ -178,7 +178,7 @@ def _labels_beside(path: Path) -> Path:
     ]
     if beside:
         return each_once(beside)[0]
-    called = "file of labels" if found is None else shown(f"{found[1]}labels-idx1-ubyte")
+    called = "file of labels" if match is None else shown(f"{match[1]}labels-idx1-ubyte")
     raise DataError(
         f"{shown(path)} has no {called} beside it: put it there, or give the labels by --labels "
         "FILE, or --labels model to take the model's own answers"

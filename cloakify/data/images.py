@@ -177,16 +177,16 @@ class ImageFeed:
 
     def notes(self, rows: Sequence[int]) -> tuple[str, ...]:
         """Say what of images is passed over, of some of them: only their headers are read."""
-        found: Counter[str] = Counter()
+        counts: Counter[str] = Counter()
         for row in rows:
             with suppress(*_DECODE_ERRORS):
                 data = io.BytesIO(self._source.read(row))
                 with Image.open(data, formats=FORMATS) as image:
-                    found.update(_passed_over(image, self._layout.channels))
+                    counts.update(_passed_over(image, self._layout.channels))
         where = shown(self._source.path)
         return tuple(
             f"{where}: {count} of the first {len(rows)} images {what}"
-            for what, count in sorted(found.items())
+            for what, count in sorted(counts.items())
         )
 
     def load(self, rows: NDArray[np.int64]) -> NDArray[np.generic]:

@@ -79,7 +79,7 @@ def with_others(
     """
     if not names:
         return first
-    found: dict[str, RowSource] = {}
+    others: dict[str, RowSource] = {}
     for name in names:
         if name not in there:
             raise DataError(
@@ -92,8 +92,8 @@ def with_others(
                 f"{shown(first.path)} has {len(other)} rows of {shown(name)!r} but there are "
                 f"{len(first)} samples: give one row for each"
             )
-        found[name] = other
-    return JoinedSource(first, found)
+        others[name] = other
+    return JoinedSource(first, others)
 
 
 class _Column(RowSource):

@@ -119,9 +119,9 @@ def label_columns(
         listed = tuple(name.strip() for name in request.label.split(","))
         if 1 < len(listed) == len(set(listed)) and set(listed) <= set(others):
             return LabelColumns(listed, listed)
-        found = _called_after(others, re.escape(request.label.lower()), are_flags)
-        if found.names:
-            return found
+        columns = _called_after(others, re.escape(request.label.lower()), are_flags)
+        if columns.names:
+            return columns
     one = request.label_of(list(names), where, apart) or (told[0] if len(told) == 1 else None)
     if one is not None:
         return LabelColumns((one,))

@@ -191,16 +191,16 @@ def _of_columns(
     first = list(islice(rows, _TOGETHER))
     part = dict(zip(header, zip(*first, strict=True), strict=True)) if first else {}
     apart = None if name_place is None else header[name_place]
-    found = label_columns(header, Request(""), shown(path), partial(flags_in, part), apart)
+    columns = label_columns(header, Request(""), shown(path), partial(flags_in, part), apart)
     others = tuple(name for name in header if name != apart)
-    if not found.names and apart is not None and first and flags_in(part, others):
-        found = LabelColumns(others, others)
-    if not found.names or len(set(header)) < len(header):
+    if not columns.names and apart is not None and first and flags_in(part, others):
+        columns = LabelColumns(others, others)
+    if not columns.names or len(set(header)) < len(header):
         raise DataError(
             f"{shown(path)} has columns {some(header)}: call that of the labels 'label', and that "
             "of the samples' names 'file_name'"
         )
-    names, labels = Names(), LabelTexts(found)
+    names, labels = Names(), LabelTexts(columns)
     for row in chain(first, rows):
         labels.extend({name: [cell] for name, cell in zip(header, row, strict=True)})
         if name_place is not None:

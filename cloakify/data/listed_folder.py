@@ -51,12 +51,12 @@ def open_listed(path: Path, file: Path, request: Request) -> ImageFolder:
     """
     header, parts = stream_columns(file, request.encoding)
     first = next(parts, None) or dict.fromkeys(header, ())
-    found = label_columns(header, request, shown(file), partial(flags_in, first), _NAME)
-    if not found.names:
+    columns = label_columns(header, request, shown(file), partial(flags_in, first), _NAME)
+    if not columns.names:
         raise no_labels(file, header)
     if _NAME not in header:
         raise DataError(f"{shown(file)} has no column {_NAME!r}: name the images in one")
-    names, labels = Names(), LabelTexts(found)
+    names, labels = Names(), LabelTexts(columns)
     for part in chain([first], parts):
         names.extend(_checked(path, file, name) for name in part[_NAME])
         labels.extend(part)
@@ -64,7 +64,7 @@ def open_listed(path: Path, file: Path, request: Request) -> ImageFolder:
     again = Places(names).again()
     if len(again):
         raise DataError(f"{shown(file)} lists {shown(names[int(again[0])])} twice: keep one")
-    folder = ImageFolder(path, names, *labels.read(shown(file)), found.notes)
+    folder = ImageFolder(path, names, *labels.read(shown(file)), columns.notes)
     folder.is_text = True
     return folder
 

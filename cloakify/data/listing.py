@@ -16,8 +16,8 @@ _HIDDEN = (".", "__MACOSX")
 def entries(folder: Path) -> Iterator[os.DirEntry[str]]:
     """Yield what lies in a folder, in no order; DataError where it can't be listed."""
     try:
-        with os.scandir(folder) as found:
-            for entry in found:
+        with os.scandir(folder) as scan:
+            for entry in scan:
                 if not entry.name.startswith(_HIDDEN):
                     yield entry
     except OSError as error:

@@ -127,8 +127,8 @@ class Places:
             int64, one for each name.
         """
         wanted = _digests(names)
-        found = np.searchsorted(self._sorted, wanted)
-        inside = np.minimum(found, len(self._sorted) - 1)
+        places = np.searchsorted(self._sorted, wanted)
+        inside = np.minimum(places, len(self._sorted) - 1)
         if not len(self._sorted):
             return np.full(len(wanted), -1)
         return np.where(self._sorted[inside] == wanted, self._order[inside], -1)

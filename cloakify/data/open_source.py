@@ -91,10 +91,10 @@ def shards_at(path: Path) -> list[Path]:
 
 def _open_matching(path: Path, request: Request) -> Source:
     """Open what a pattern stands for: images, shards, or files of rows behind each other."""
-    found = matching(path)
-    if len(found) == 1:
-        return open_source(Path(found[0]), request)
-    files = Names(name for name in found if not os.path.isdir(name))
+    matches = matching(path)
+    if len(matches) == 1:
+        return open_source(Path(matches[0]), request)
+    files = Names(name for name in matches if not os.path.isdir(name))
     if not files:
         raise DataError(
             f"{shown(path)} matches folders alone: give the folder that they lie in, or the files "
@@ -118,16 +118,16 @@ def _open_matching(path: Path, request: Request) -> Source:
 def _open_folder(path: Path, request: Request) -> Source:
     if (path / "x.npy").is_file():
         return open_arrays(path, request)
-    found = find_data(path, labelled=request.labelled)
-    if found.files:
-        source = _open_files(path, found.files, request)
+    samples = find_data(path, labelled=request.labelled)
+    if samples.files:
+        source = _open_files(path, samples.files, request)
     else:
-        listed = list_file(found.folder)
+        listed = list_file(samples.folder)
         if listed is not None and request.labelled:
-            source = open_listed(found.folder, listed, request)
+            source = open_listed(samples.folder, listed, request)
         else:
-            source = open_folder(found.folder, request)
-    source.notes = (*source.notes, *found.notes)
+            source = open_folder(samples.folder, request)
+    source.notes = (*source.notes, *samples.notes)
     return source
 
 

@@ -46,15 +46,15 @@ def matching(path: Path) -> Sequence[str]:
             f"{shown(path)}: {len(missing)} of {len(texts)} files that it names can't be found "
             f"({some(missing)}): check the numbers"
         )
-    found = Names()
+    names = Names()
     for text in texts:
-        found.extend(in_order(glob.iglob(text, recursive=True)) if glob.has_magic(text) else [text])
-    again = set(Places(found).again().tolist())
+        names.extend(in_order(glob.iglob(text, recursive=True)) if glob.has_magic(text) else [text])
+    again = set(Places(names).again().tolist())
     if again:
-        found = Names(name for place, name in enumerate(found) if place not in again)
-    if not found:
+        names = Names(name for place, name in enumerate(names) if place not in again)
+    if not names:
         raise DataError(f"{shown(path)} matches no file: check the pattern, and keep it in quotes")
-    return found
+    return names
 
 
 def root(path: Path) -> Path:

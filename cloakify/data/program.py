@@ -35,23 +35,23 @@ def load(path: Path) -> object:
     place, name = parts
     with own_code(shown(path)):
         module = _script(Path(place)) if place.endswith(".py") else _module(place)
-        found = getattr(module, name, None)
-        if found is None:
+        value = getattr(module, name, None)
+        if value is None:
             names = [each for each in vars(module) if _may_yield(module, each)]
             raise DataError(
                 f"{shown(place)} has no {name!r}: it has {', '.join(names) or 'no function'}"
             )
         # A reader is one already; its class is called for one.
-        made = isinstance(found, type) or not hasattr(found, "get_next")
-        if not callable(found) or not made:
-            return found
-        needed = _needed(found)
+        made = isinstance(value, type) or not hasattr(value, "get_next")
+        if not callable(value) or not made:
+            return value
+        needed = _needed(value)
         if needed:
             raise DataError(
                 f"{shown(path)} is called without arguments, and takes {', '.join(needed)}: give a "
                 "function that calls it"
             )
-        return found()
+        return value()
 
 
 def _may_yield(module: ModuleType, name: str) -> bool:

@@ -127,16 +127,16 @@ def list_store(system: Any, url: str) -> Listing:
     while glob.has_magic(root) or "{" in root:
         root = posixpath.dirname(root)
     rest = name[len(root) :].lstrip("/")
-    found, missing = dict[str, RemoteFile](), []
+    by_place, missing = dict[str, RemoteFile](), []
     listed: list[RemoteFile] | None = None
     places = written_out(rest)
     for place in places:
         if glob.has_magic(place):
             listed = list(_below(system, root)) if listed is None else listed
             wanted = re.compile(glob_translate(place))
-            found |= {each.place: each for each in listed if wanted.fullmatch(each.place)}
+            by_place |= {each.place: each for each in listed if wanted.fullmatch(each.place)}
         elif system.isfile(one := posixpath.join(root, place)):
-            found[place] = RemoteFile(one, place, system.info(one))
+            by_place[place] = RemoteFile(one, place, system.info(one))
         else:
             missing.append(place)
     if missing:
@@ -144,9 +144,9 @@ def list_store(system: Any, url: str) -> Listing:
             f"{shown(url)}: {len(missing)} of {len(places)} files that it names can't be found "
             f"({some(missing)}): check the numbers"
         )
-    if not found:
+    if not by_place:
         raise DataError(f"{shown(url)} matches no file: check the pattern, and keep it in quotes")
-    return Listing(_url(scheme, root), rest, list(found.values()))
+    return Listing(_url(scheme, root), rest, list(by_place.values()))
 
 
 def _url(scheme: str, name: str) -> str:

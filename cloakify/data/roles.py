@@ -121,21 +121,21 @@ def assign(
     notes = (f"{where}: the column without a name is left out",) if "" in kinds else ()
     as_text = request.ids and kinds.get(request.input_name) not in _ARRAYS
     apart = None if as_text else _arrays(kinds, names, request, told)
-    found = label_columns(names, request, where, are_flags, apart, told.classes)
-    if request.labelled and not found.names:
+    labels = label_columns(names, request, where, are_flags, apart, told.classes)
+    if request.labelled and not labels.names:
         raise no_labels(file, names)
     if not request.labelled and apart is None and len(names) == request.width:
         # The model takes a number of each column, whatever they are called.
-        found = LabelColumns()
-    asked = found if request.labelled else LabelColumns()
+        labels = LabelColumns()
+    asked = labels if request.labelled else LabelColumns()
     notes = (*notes, *(f"{where}: {note}" for note in asked.notes))
-    if found.names and not request.labelled:
-        left_out = some(list(found.names))
+    if labels.names and not request.labelled:
+        left_out = some(list(labels.names))
         notes = (*notes, f"{where}: {left_out} is left out, as labels are called so")
     if apart is not None:
         kind = Kind.LIST if kinds[apart] is Kind.LIST else Kind.FILE
         return Roles(kind, (apart,), asked, notes)
-    plain = [name for name in names if name not in found.names]
+    plain = [name for name in names if name not in labels.names]
     if not plain:
         raise DataError(f"{where} has no column but that of the labels: add the features")
     if as_text:
@@ -169,9 +169,9 @@ def _arrays(
     images. (The only column but for the labels may hold lists under any name.)
     """
     named = (request.input_name, "x", *IMAGE_NAMES)
-    found = next((name for name in named if name in names and kinds[name] in _ARRAYS), None)
-    if found is not None:
-        return found
+    column = next((name for name in named if name in names and kinds[name] in _ARRAYS), None)
+    if column is not None:
+        return column
     files = [name for name in names if kinds[name] is Kind.FILE]
     return _only(told.images) or _only(files)
 

@@ -117,12 +117,12 @@ class TarImages(EncodedSource):
                 self.notes = (f"{where}: the labels are those in the files {kind}",)
             check_classes_of_texts(kind, len(self.class_names or ()), len(self), where)
             return
-        found = packed_classes(self.path, self._images.keys)
-        self.labels, self.class_names = found.labels, found.names
+        classes = packed_classes(self.path, self._images.keys)
+        self.labels, self.class_names = classes.labels, classes.names
         self.notes = (f"{where}: no labels lie beside the images, the classes are their folders",)
-        self.notes += found.notes
-        if len(found.rows) < len(self):
-            self._keep(found.rows.tolist())
+        self.notes += classes.notes
+        if len(classes.rows) < len(self):
+            self._keep(classes.rows.tolist())
 
     def _keep(self, rows: list[int]) -> None:
         """Leave out the images but for these, which ascend."""
@@ -245,11 +245,11 @@ class _Index:
 
     def _by_file(self) -> _Images:
         """Return all images, each a sample of its own, whatever dots are in its name."""
-        found = _Images()
+        samples = _Images()
         for images in (self._plain, self._parted):
-            found.extend(images)
-        found.keys = Names(os.path.splitext(file)[0] for file in found.files)
-        return found
+            samples.extend(images)
+        samples.keys = Names(os.path.splitext(file)[0] for file in samples.files)
+        return samples
 
     def _add(self, info: tarfile.TarInfo) -> None:
         folder, slash, name = info.name.removeprefix("./").rpartition("/")

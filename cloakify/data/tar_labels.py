@@ -124,26 +124,26 @@ class TarLabels:
         return text
 
     def _object(self, read: Reader, members: _Members, place: int) -> dict[str, object]:
-        found = json_object(self._bytes(read, members, place, _LARGEST))
-        if found is None:
+        fields = json_object(self._bytes(read, members, place, _LARGEST))
+        if fields is None:
             raise DataError(f"{self._where('.json', members, place)} is no JSON object: mend it")
-        return found
+        return fields
 
-    def _field_of(self, found: dict[str, object]) -> str | None:
+    def _field_of(self, fields: dict[str, object]) -> str | None:
         if self._field is not None:
-            return self._field if self._field in found else None
-        return "cls" if "cls" in found else label_name(found)
+            return self._field if self._field in fields else None
+        return "cls" if "cls" in fields else label_name(fields)
 
     def _of_object(self, read: Reader, members: _Members, place: int) -> str:
-        found = self._object(read, members, place)
-        name = self._field_of(found)
+        fields = self._object(read, members, place)
+        name = self._field_of(fields)
         if name is None:
             wanted = self._field or f"cls, {', '.join(LABEL_NAMES)}"
             raise DataError(
-                f"{self._where('.json', members, place)} has fields {some(list(found))}, none of "
+                f"{self._where('.json', members, place)} has fields {some(list(fields))}, none of "
                 f"labels ({shown(wanted)}): name it by --labels FIELD"
             )
-        value = found[name]
+        value = fields[name]
         if isinstance(value, list):
             return json.dumps(value)
         if isinstance(value, dict) or value is None or len(str(value)) > _LONGEST:

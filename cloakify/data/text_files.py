@@ -75,10 +75,10 @@ def opened_text(
         with _opened(path, largest, else_do) as file:
             start = file.read(_START)
         marked = next((name for mark, name in _MARKS if start.startswith(mark)), None)
-        found = marked or encoding or _plain(path, start)
+        codec = marked or encoding or _plain(path, start)
         with (
             _opened(path, largest, else_do) as file,
-            io.TextIOWrapper(file, found, newline=newline) as text,
+            io.TextIOWrapper(file, codec, newline=newline) as text,
         ):
             yield text
     except UnicodeDecodeError as error:

@@ -100,9 +100,9 @@ def text_columns(names: Sequence[str], of_text: Sequence[str], where: str) -> li
     for pair in _PAIRS:
         if all(name in lowered for name in pair):
             return [lowered[name] for name in pair]
-    found = next((lowered[name] for name in _NAMES if name in lowered), None)
-    if found is not None:
-        return [found]
+    column = next((lowered[name] for name in _NAMES if name in lowered), None)
+    if column is not None:
+        return [column]
     if len(of_text) == 1:
         return list(of_text)
     raise DataError(

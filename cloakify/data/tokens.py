@@ -182,7 +182,7 @@ class Encoder:
     def _encode(self, rows: Indices) -> dict[str, AnyArray]:
         pad_id, pad_type, on_left = self._pads
         length = self.length
-        found = {
+        arrays = {
             name: np.zeros((len(rows), length), self._specs[name].dtype) for name in self._fields
         }
         for slot, encoding in enumerate(self._encoded(rows)):
@@ -200,9 +200,9 @@ class Encoder:
             pads = {"ids": pad_id or 0, "type_ids": pad_type}
             own = slice(length - count, length) if on_left else slice(count)
             for name, field in self._fields.items():
-                found[name][slot] = pads.get(field, 0)
-                found[name][slot, own] = _values(encoding, field)
-        return found
+                arrays[name][slot] = pads.get(field, 0)
+                arrays[name][slot, own] = _values(encoding, field)
+        return arrays
 
 
 class TokenFeed:
@@ -232,13 +232,13 @@ def _field(name: str) -> str:
     lowered = name.lower()
     known = {"mask": "attention_mask", "type": "type_ids", "segment": "type_ids"}
     known["position"] = "positions"
-    found = next((field for sign, field in known.items() if sign in lowered), None)
-    if found is None:
+    held = next((field for sign, field in known.items() if sign in lowered), None)
+    if held is None:
         raise ModelError(
             f"the model also takes {name!r}, and no tokenizer makes it: give the inputs as arrays "
             "in a .npz file"
         )
-    return found
+    return held
 
 
 def _most_tokens(config: Mapping[str, Any]) -> int | None:

@@ -66,20 +66,20 @@ def open_unpacked(
         check_regular(archive)
     key = (path, tuple(map(_state, archives)), inside)
     known = _unpacked.get(key)
-    found = known or UnpackedFolder()
+    folder = known or UnpackedFolder()
     try:
         if known is None:
-            call(found.place, shown(path))
-            found.note = unpack(found.place)
-        source = open_folder(found.place / inside if inside else found.place)
+            call(folder.place, shown(path))
+            folder.note = unpack(folder.place)
+        source = open_folder(folder.place / inside if inside else folder.place)
     except BaseException:
         if known is None:
-            found.remove()
+            folder.remove()
         raise
-    _unpacked[key] = found
+    _unpacked[key] = folder
     # So that it lives as long as what reads of it.
-    finalize(source, _let_go, found)
-    source.notes = (found.note, *source.notes)
+    finalize(source, _let_go, folder)
+    source.notes = (folder.note, *source.notes)
     return source
 
 

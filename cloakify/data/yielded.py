@@ -170,26 +170,26 @@ class _Kept:
 
     def _add_arrays(self, given: Mapping[Any, object], y: object, where: str) -> None:
         self._check_kind(bool(self._arrays), where)
-        found = {
+        arrays = {
             str(name): _array(value, f"{where}, {shown(str(name))!r},")
             for name, value in given.items()
         }
         name = self._spec.name
-        if name not in found:
+        if name not in arrays:
             # The only array is the samples', whatever it is called.
-            if self._others or len(found) != 1:
+            if self._others or len(arrays) != 1:
                 raise DataError(
-                    f"{where} holds {some(list(found)) or 'nothing'}: name the samples "
+                    f"{where} holds {some(list(arrays)) or 'nothing'}: name the samples "
                     f"{shown(name)!r}, as the model does"
                 )
-            found = {name: next(iter(found.values()))}
-        lacking = [each for each in self._others if each not in found]
+            arrays = {name: next(iter(arrays.values()))}
+        lacking = [each for each in self._others if each not in arrays]
         if lacking:
             raise DataError(f"{where} has no {some(lacking)}, which the model also takes: add it")
-        batch = self._is_batch(found[name], y, where)
-        count = len(found[name]) if batch else 1
+        batch = self._is_batch(arrays[name], y, where)
+        count = len(arrays[name]) if batch else 1
         for each in (name, *self._others):
-            values = found[each] if batch else found[each][None]
+            values = arrays[each] if batch else arrays[each][None]
             if len(values) != count:
                 raise DataError(
                     f"{where} has {len(values)} rows of {shown(each)} and {count} of "
@@ -306,13 +306,13 @@ def _array(value: object, where: str) -> AnyArray:
     """Return an array of what NumPy makes one of, and of tensors that gradients are kept for."""
     if hasattr(value, "detach"):
         value = value.detach().cpu()
-    found = np.asarray(value)
-    if found.dtype.kind not in "biuf":
+    array = np.asarray(value)
+    if array.dtype.kind not in "biuf":
         raise DataError(
             f"{where} is a {type(value).__name__}, no array of numbers of one shape: yield arrays "
             "as the model takes them, Pillow images, or text where it takes ids"
         )
-    return found
+    return array
 
 
 def _labels_of(y: object, where: str) -> list[object]:

@@ -100,13 +100,13 @@ def file_at(path: Path) -> Iterator[Path]:
         yield path
         return
     archive, inside = packed
-    found = UnpackedFolder()
+    folder = UnpackedFolder()
     try:
-        call(found.place, shown(archive))
-        _unpack(archive, [archive], inside, found.place)
-        yield found.place / inside
+        call(folder.place, shown(archive))
+        _unpack(archive, [archive], inside, folder.place)
+        yield folder.place / inside
     finally:
-        found.remove()
+        folder.remove()
 
 
 def is_zip(path: Path) -> bool:

@@ -81,10 +81,10 @@ class ChunkStore:
             It is of another run.
         """
         path = self._place(task, number)
-        found = self._read(path)
-        if found is None:
+        read = self._read(path)
+        if read is None:
             return None
-        told, content = found
+        told, content = read
         if told.get("chunk") != _named(task, number, chunk):
             raise UsageError(
                 f"{path}: is of other work, on other samples or a model that was made otherwise; "

@@ -212,11 +212,11 @@ def check_reached(address: str) -> None:
 
     One that is no HOST:PORT is left to Ray, which knows others.
     """
-    found = _HOST_AND_PORT.fullmatch(address)
-    if found is None:
+    match = _HOST_AND_PORT.fullmatch(address)
+    if match is None:
         return
     try:
-        socket.create_connection((found["host"], int(found["port"])), PATIENCE).close()
+        socket.create_connection((match["host"], int(match["port"])), PATIENCE).close()
     except (OSError, OverflowError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise DeviceError(

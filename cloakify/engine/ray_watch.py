@@ -51,9 +51,9 @@ def below(process: int, folder: str) -> Started:
     parents: dict[int, int] = {}
     started: Started = {}
     for path in PROCESSES.glob("[0-9]*"):
-        found = _stat(int(path.name))
-        if found is not None:
-            parents[int(path.name)], started[int(path.name)] = found
+        stat = _stat(int(path.name))
+        if stat is not None:
+            parents[int(path.name)], started[int(path.name)] = stat
     own = {
         number
         for number, parent in parents.items()
@@ -67,8 +67,8 @@ def below(process: int, folder: str) -> Started:
 def end(known: Started) -> None:
     """Kill those of the processes that are still there."""
     for number, started in known.items():
-        found = _stat(number)
-        if found is not None and found[1] == started:
+        stat = _stat(number)
+        if stat is not None and stat[1] == started:
             try:
                 os.kill(number, signal.SIGKILL)
             except OSError:

@@ -79,7 +79,7 @@ class Worker(Generic[S]):
     ) -> WorkerKind | CloakifyError:
         """Open the subject; return what this worker is, or why it can't."""
         try:
-            places = {path: found for path, each in sent.items() if (found := _found(path, each))}
+            places = {path: place for path, each in sent.items() if (place := _found(path, each))}
             self._subject = recipe.open(places, threads)
             self._reader = Reader(self._subject.load)
             provider, version = self._subject.runtime

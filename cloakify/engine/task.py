@@ -113,9 +113,10 @@ class Job(Generic[S]):
 
     def following(self, number: int, count: int = 1) -> list[Indices]:
         """Return the chunks after one, at most so many, that are likely to come next."""
-        found = list(self.chunks[number + 1 : number + 1 + count])
-        last = [] if self.upcoming is None else [self.upcoming]
-        return (found + last)[:count]
+        chunks = list(self.chunks[number + 1 : number + 1 + count])
+        if self.upcoming is not None:
+            chunks.append(self.upcoming)
+        return chunks[:count]
 
     @property
     def work(self) -> int:
@@ -143,11 +144,11 @@ def to_arrays(records: Sequence[Any]) -> Arrays:
 
 def to_records(kind: type[Record], arrays: Arrays) -> list[Record]:
     """Return the dataclasses that :func:`to_arrays` was given."""
-    found: dict[int, dict[str, NDArray[np.generic]]] = {}
+    rows: dict[int, dict[str, NDArray[np.generic]]] = {}
     for name, array in arrays.items():
         number, _, column = name.partition(".")
-        found.setdefault(int(number), {})[column] = array
-    return [kind(**found[number]) for number in sorted(found)]
+        rows.setdefault(int(number), {})[column] = array
+    return [kind(**rows[number]) for number in sorted(rows)]
 
 
 def join(records: Sequence[Record]) -> Record:

@@ -57,8 +57,8 @@ def _compressed(image: Array, quality: int) -> Array:
     plain = Image.fromarray(levels[..., 0] if channels == 1 else levels, _MODES[channels])
     file = io.BytesIO()
     plain.save(file, "JPEG", quality=quality)
-    found = np.asarray(Image.open(file, formats=["JPEG"]), np.float32)
-    return floats(found.reshape(image.shape) / 255)
+    pixels = np.asarray(Image.open(file, formats=["JPEG"]), np.float32)
+    return floats(pixels.reshape(image.shape) / 255)
 
 
 CORRUPTIONS: dict[str, tuple[Corrupt, tuple[float, ...]]] = {

@@ -90,17 +90,17 @@ def average_precision(scores: Array, y: Labels, weights: Doubles) -> Doubles:
     counted, held = counted[:, ends], held[:, ends]
     gained = np.diff(held, axis=1, prepend=0)
     with np.errstate(invalid="ignore"):
-        found: Doubles = (gained * held / np.maximum(counted, 1)).sum(axis=1) / held[:, -1]
-    return found
+        precision: Doubles = (gained * held / np.maximum(counted, 1)).sum(axis=1) / held[:, -1]
+    return precision
 
 
 def _mean_precision(scores: Array, y: Labels, weights: Doubles) -> Doubles:
     """Return the mean over the labels [n, K] that some sample has, for each weighting."""
     total, counted = np.zeros(len(weights)), np.zeros(len(weights))
     for label in range(scores.shape[1]):
-        found = average_precision(scores[:, label], y[:, label], weights)
-        known = ~np.isnan(found)
-        total[known] += found[known]
+        precision = average_precision(scores[:, label], y[:, label], weights)
+        known = ~np.isnan(precision)
+        total[known] += precision[known]
         counted += known
     return total / np.maximum(counted, 1)
 

@@ -118,8 +118,8 @@ def try_planted(
     tests = [test for test in (first, second) if not test.obstacle]
     if not tests:
         return first
-    planted, found = (sum(test.planted for test in tests), sum(test.found for test in tests))
-    return PlantedTest(names, planted, found)
+    planted = sum(test.planted for test in tests)
+    return PlantedTest(names, planted, sum(test.found for test in tests))
 
 
 def _try_behind(

@@ -239,8 +239,8 @@ def open_source(
         bare = strip_gates(model) if gated else strip_mask(model)
         content = b"".join(bytes_of(bare))
         file = replace(classifier.file, model=bare, content=content)
-        found = _classifier(file, options, needs_head=needs_head)
-        return found if needs_head else found.judged_as_a_whole()
+        classifier = _classifier(file, options, needs_head=needs_head)
+        return classifier if needs_head else classifier.judged_as_a_whole()
 
 
 def _with_way_out(

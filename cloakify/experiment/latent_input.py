@@ -171,11 +171,11 @@ class LatentInput:
                 f"the logits do not follow from {self.entry} alone (off by {apart:g}): "
                 "samples can't be attacked there one by one"
             )
-        found, samples = run[features], len(next(iter(inputs.values())))
-        if found.ndim < 3 or found.shape[1] != samples:
+        values, samples = run[features], len(next(iter(inputs.values())))
+        if values.ndim < 3 or values.shape[1] != samples:
             return self
-        is_turned = len(found) % samples or _apart(found, from_cut[features][::-1]) > TOLERANCE
-        return replace(self, turned=found.ndim) if is_turned else self
+        is_turned = len(values) % samples or _apart(values, from_cut[features][::-1]) > TOLERANCE
+        return replace(self, turned=values.ndim) if is_turned else self
 
 
 def open_latent_input(
@@ -265,11 +265,11 @@ def threats_of(
     return threats
 
 
-def _apart(expected: NDArray[np.generic], found: NDArray[np.generic]) -> float:
+def _apart(expected: NDArray[np.generic], actual: NDArray[np.generic]) -> float:
     """Return by how much values differ at most, relative to the largest if that is above 1."""
     right = expected.astype(np.float64)
     largest = max(1.0, float(np.abs(right).max(initial=0.0)))
-    return float(np.abs(found.astype(np.float64) - right).max(initial=0.0)) / largest
+    return float(np.abs(actual.astype(np.float64) - right).max(initial=0.0)) / largest
 
 
 def root_mean_square(latent: LatentInput, dataset: Dataset) -> float:

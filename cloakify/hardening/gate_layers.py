@@ -34,8 +34,8 @@ def settled(setting: HardenSetting, experiment: Experiment) -> HardenSetting:
         return setting
     if setting.tuning.emit == "mul" and not setting.tuning.binary:
         model, ending = experiment.classifier.file.outline, experiment.classifier.ending
-        found = find_gate_sites(model, ending, by_position=True, shifts=setting.tuning.shifts)
-        sites = choose_sites(found, setting.tuning.layers) if found else []
+        sites = find_gate_sites(model, ending, by_position=True, shifts=setting.tuning.shifts)
+        sites = choose_sites(sites, setting.tuning.layers) if sites else []
         positions = sum(site.channels for site in sites if site.by_position)
         if 0 < positions <= MOST_POSITIONS:
             return setting.replace(gates="position")

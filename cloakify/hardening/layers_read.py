@@ -196,9 +196,9 @@ def _layers(reader: _Reader) -> Iterator[ReadLayer]:
         read = _READERS.get(node.op_type)
         if read is None or not node.output or node.output[0] in reader.taken:
             continue
-        found = read(reader, node)
-        if found is not None:
-            weights, bias, spread, output = found
+        parts = read(reader, node)
+        if parts is not None:
+            weights, bias, spread, output = parts
             name = node.name or node.output[0]
             whole = np.zeros(len(weights[0])) + bias.reshape(-1)[: len(weights[0])]
             yield ReadLayer(name, weights, whole, reader.behind(output, spread))

@@ -98,9 +98,9 @@ class Transformed:
         is_mask = self.kind == "mask"
         these = "the one" if is_mask else "those"
         named = f"{these} that its metadata name" if self.named else "not named by its metadata"
-        found = f"{self.removed} of {self.total} features masked {self.where}"
+        masked = f"{self.removed} of {self.total} features masked {self.where}"
         return (
-            f"{found if is_mask else self.where}, {named}; on "
+            f"{masked if is_mask else self.where}, {named}; on "
             f"{self.samples} random samples its logits ({self.arithmetic}) are off by "
             f"{in_percent(self.difference, 2)} of their spread from the source with the "
             f"{self.kind} ({in_percent(self.tolerance)} pass), by "
@@ -169,15 +169,15 @@ def compared(
         It is not in force: the file answers otherwise, or as well as the source without.
     """
     names = _compared(source, file)
-    expected, without, found = (
+    expected, without, actual = (
         _values(model, name, feeds, device)
         for model, name in zip((changed, source, file), (names[0], *names), strict=True)
     )
-    if found.shape != expected.shape:
-        raise ModelError(f"its scores have the shape {found.shape}, not {expected.shape}")
+    if actual.shape != expected.shape:
+        raise ModelError(f"its scores have the shape {actual.shape}, not {expected.shape}")
     arithmetic = arithmetic_of(file)
     spread = spread_of(expected)
-    difference, apart = (size_of(found - other) / spread for other in (expected, without))
+    difference, apart = (size_of(actual - other) / spread for other in (expected, without))
     tolerance = TOLERANCE[arithmetic]
     if not difference <= tolerance:
         raise ModelError(
@@ -189,13 +189,13 @@ def compared(
             f"its logits are as near to those of the source without {what} "
             f"({in_percent(apart, 2)}) as to those with it ({in_percent(difference, 2)})"
         )
-    agreement = float((_classes(found) == _classes(expected)).mean())
+    agreement = float((_classes(actual) == _classes(expected)).mean())
     # Where other values than the scores were compared, they need not be what labels are made of.
     borderline = BORDERLINE[arithmetic] + 1 - agreement
     check_answers(
         source, changed, file, names, feeds, device, tolerance=tolerance, borderline=borderline
     )
-    return arithmetic, difference, apart, tolerance, agreement, len(found)
+    return arithmetic, difference, apart, tolerance, agreement, len(actual)
 
 
 def _find_mask(
@@ -207,22 +207,22 @@ def _find_mask(
         if np.abs(values - mask).max() <= NEAR and set(mask.tolist()) == {0.0, 1.0}:
             return floats(mask), f"by {node.op_type} {node.name or node.output[0]!r}"
     try:
-        found = find_classifier(file).head
+        own = find_classifier(file).head
     except HeadError as error:
         raise ModelError(f"no product holds a mask's factors, and {error}") from None
-    assert found is not None
-    if (found.num_features, found.num_classes) != (head.num_features, head.num_classes):
+    assert own is not None
+    if (own.num_features, own.num_classes) != (head.num_features, head.num_classes):
         raise ModelError(
-            f"no product holds a mask's factors, and its head {found.node!r} has other features"
+            f"no product holds a mask's factors, and its head {own.node!r} has other features"
         )
     weights = []
-    for model, each in ((source, head), (file, found)):
+    for model, each in ((source, head), (file, own)):
         features = run_as_typed(model, [each.features], feeds, device)[0]
         weights.append(read_head(model, each, features.ndim, device.host))
     mask = _within_weights(*weights)
     if 0 not in mask:
-        raise ModelError(f"no product holds a mask's factors, nor do the weights of {found.node!r}")
-    return mask, f"within the weights of {found.node!r}"
+        raise ModelError(f"no product holds a mask's factors, nor do the weights of {own.node!r}")
+    return mask, f"within the weights of {own.node!r}"
 
 
 def _factors(file: ModelProto, count: int) -> Iterator[tuple[NodeProto, Doubles]]:
@@ -300,10 +300,10 @@ def _compared(source: ModelProto, file: ModelProto) -> tuple[str, str]:
     return first.scores.shipped, second.scores.shipped
 
 
-def _scores_are(found: ClassifierSearch) -> tuple[bool, bool]:
+def _scores_are(search: ClassifierSearch) -> tuple[bool, bool]:
     """Tell of a model's scores whether they are probabilities, and several layers'."""
-    several = found.head is not None and bool(found.head.read_by) and not found.head.cosine
-    return bool(found.scores.parts) or found.scores.probabilities, several
+    several = search.head is not None and bool(search.head.read_by) and not search.head.cosine
+    return bool(search.scores.parts) or search.scores.probabilities, several
 
 
 def _holds_floats(value: ValueInfoProto) -> bool:

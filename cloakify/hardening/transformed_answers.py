@@ -70,15 +70,15 @@ def check_answers(
     (like,) = run_as_typed(source, [scores[0]], feeds, device)
     own = made[scores[1]].astype(like.dtype)
     for there, first, second in pairs:
-        found, expected = made[second], _made_of_scores(source, first, scores[0], own, device)
+        actual, expected = made[second], _made_of_scores(source, first, scores[0], own, device)
         if expected is None:
             (expected,) = run_as_typed(changed, [first], feeds, device)
-        if found.shape != expected.shape:
+        if actual.shape != expected.shape:
             raise ModelError(
-                f"its output {there!r} has the shape {found.shape}, not {expected.shape}"
+                f"its output {there!r} has the shape {actual.shape}, not {expected.shape}"
             )
         is_label = expected.dtype.kind in "biuOSU"
-        off = float((found != expected).mean()) if is_label else apart(found, expected)
+        off = float((actual != expected).mean()) if is_label else apart(actual, expected)
         if not off <= (borderline if is_label else tolerance):
             by = in_percent(off, 0 if is_label else 2)
             how = f"{by} of it differ" if is_label else f"off by {by} of its spread"
@@ -127,12 +127,12 @@ def spread_of(values: Doubles) -> float:
     return max(size_of(around), float(np.finfo(np.float32).tiny))
 
 
-def apart(found: AnyArray, expected: AnyArray) -> float:
+def apart(actual: AnyArray, expected: AnyArray) -> float:
     """Return the root mean square of the differences of two arrays, relative to the spread.
 
     What is infinite or no number in both alike does not differ, nor counts for the spread.
     """
-    one, two = found.astype(np.float64), expected.astype(np.float64)
+    one, two = actual.astype(np.float64), expected.astype(np.float64)
     same = (one == two) | (np.isnan(one) & np.isnan(two))
     if same.all():
         return 0.0

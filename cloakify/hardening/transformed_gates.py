@@ -34,7 +34,7 @@ NOTHING = {"floats of 32 bits": 1e-4, "floats of 16 bits": 0.005, "quantised num
 
 
 @dataclass(frozen=True)
-class _Found:
+class _Change:
     """What a layer's output is multiplied by, and what is added to it and to its gated bias."""
 
     site: GateSite
@@ -73,31 +73,35 @@ def find_transformed_gates(
     # Its constants are of any shape, and its chains of nodes of any length.
     with boundary("its layers can't be compared with the source's"):
         sites = find_gate_sites(source, ending, shifts=True)
-        found = _find_gates(source, sites, file, arithmetic)
-        if any(each.gate.size != each.site.channels for each in found):
+        changes = _find_gates(source, sites, file, arithmetic)
+        if any(each.gate.size != each.site.channels for each in changes):
             sites = find_gate_sites(source, ending, by_position=True, shifts=True)
-        sites, values = _as_sites(sites, found)
+        sites, values = _as_sites(sites, changes)
         gated = insert_gates(source, sites, values, {})
     nothing = NOTHING[arithmetic]
-    gates = sum(int((np.abs(each.gate - 1) > nothing).sum()) for each in found)
-    shifts = sum(int((np.abs(each.shift) > nothing * _size(each)).sum()) for each in found)
+    gates = sum(int((np.abs(each.gate - 1) > nothing).sum()) for each in changes)
+    shifts = sum(int((np.abs(each.shift) > nothing * _size(each)).sum()) for each in changes)
     if not gates and not shifts:
         raise ModelError("its layers are the source's: no gates are found")
-    closed = sum(int((each.gate == 0).sum()) for each in found)
-    total = sum(each.gate.size for each in found)
-    where = f"{gates} of {total} gates and {shifts} shifts on {len(found)} layers, {closed} closed"
-    named = said.get("mask.sha256") == _digest(sites, found)
-    judged = compared(source, gated, file, feeds, device, f"the gates found on {len(found)} layers")
+    closed = sum(int((each.gate == 0).sum()) for each in changes)
+    total = sum(each.gate.size for each in changes)
+    where = (
+        f"{gates} of {total} gates and {shifts} shifts on {len(changes)} layers, {closed} closed"
+    )
+    named = said.get("mask.sha256") == _digest(sites, changes)
+    judged = compared(
+        source, gated, file, feeds, device, f"the gates found on {len(changes)} layers"
+    )
     return Transformed(where, closed, total, named, *judged, kind="gates")
 
 
 def _find_gates(
     source: ModelProto, sites: Sequence[GateSite], file: ModelProto, arithmetic: str
-) -> list[_Found]:
+) -> list[_Change]:
     """Return what is done to each layer of the source in a file."""
     before, after = (read_layers(simplified(model)) for model in (source, file))
     by_output = {step.output: (layer, step) for layer in before for step in layer.steps}
-    found: list[_Found] = []
+    changes: list[_Change] = []
     for site in sites:
         if site.adds or site.output not in by_output:
             continue
@@ -107,10 +111,10 @@ def _find_gates(
             raise ModelError(f"no layer in it has the weights of {site.name!r}, scaled or not")
         other, ratio = match
         after = [each for each in after if each is not other]
-        found.append(_difference(site, layer, place.scale, other, ratio))
-    if not found:
+        changes.append(_difference(site, layer, place.scale, other, ratio))
+    if not changes:
         raise ModelError("no layer that gates could stand behind can be read")
-    return found
+    return changes
 
 
 def _matching(
@@ -137,7 +141,7 @@ def _matching(
 
 def _difference(
     site: GateSite, layer: ReadLayer, at_site: Doubles, other: ReadLayer, ratio: Doubles
-) -> _Found:
+) -> _Change:
     """Return by what the one layer becomes the other, where the gates of a site stand."""
     # Of images without the axis of samples, which other constants may do without, too.
     form = site.shape[1:] or site.shape
@@ -155,7 +159,7 @@ def _difference(
     shift = (whole - gate * own) / (first.scale / at_site)
     full = np.broadcast_shapes(form, gate.shape, shift.shape)
     parts = (np.broadcast_to(part, full) for part in (gate, shift, np.abs(gate * own)))
-    return _Found(site, *parts)
+    return _Change(site, *parts)
 
 
 def _even(gate: Doubles) -> Doubles:
@@ -163,15 +167,15 @@ def _even(gate: Doubles) -> Doubles:
     return np.where(np.abs(gate) < float(np.finfo(np.float32).eps), 0.0, gate)
 
 
-def _size(found: _Found) -> float:
-    return max(1.0, float(found.bias.max(initial=0.0)))
+def _size(change: _Change) -> float:
+    return max(1.0, float(change.bias.max(initial=0.0)))
 
 
 def _as_sites(
-    sites: Sequence[GateSite], found: Sequence[_Found]
+    sites: Sequence[GateSite], changes: Sequence[_Change]
 ) -> tuple[list[GateSite], list[Array]]:
     """Return those of a source's sites of gates and shifts where some were found, with values."""
-    by_output = {each.site.output: each for each in found}
+    by_output = {each.site.output: each for each in changes}
     chosen = [site for site in sites if site.output in by_output]
     values = []
     for site in chosen:
@@ -181,9 +185,9 @@ def _as_sites(
     return chosen, values
 
 
-def _digest(sites: Sequence[GateSite], found: Sequence[_Found]) -> str:
+def _digest(sites: Sequence[GateSite], changes: Sequence[_Change]) -> str:
     """Return what metadata would call these gates, rounded as tuned ones are."""
-    by_output = {each.site.output: each for each in found}
+    by_output = {each.site.output: each for each in changes}
     values: list[Array] = []
     for site in sites:
         each = by_output[site.output]

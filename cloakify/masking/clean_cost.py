@@ -64,7 +64,7 @@ class CleanCost:
             slopes = np.array([(slope * each).sum() for each in pair])
             return -likely.mean(), -slopes / len(mixed)
 
-        found = minimize(
+        optimum = minimize(
             unlikely,
             np.array([1.0, 0.0]),
             jac=True,
@@ -72,7 +72,7 @@ class CleanCost:
             bounds=[(0.0, MOST)] * 2,
             options={"ftol": 1e-13, "gtol": 1e-9},
         )
-        return np.asarray(found.x, np.float64)
+        return np.asarray(optimum.x, np.float64)
 
     def of(self, logits: Array, weights: Doubles) -> Doubles:
         """Return for each sample by how much its answer by these logits is less likely, [n].

@@ -142,9 +142,9 @@ class GatedModel:
             part = x[start : start + size]
             rows = filled(part, size).astype(target.spec.dtype, copy=False)
             feeds = {target.spec.name: rows, **target.constants}
-            found = session.run(feeds)
+            values = session.run(feeds)
             # Sample by sample: their sum does not depend on how they were batched.
-            sizes = [found[name].reshape(size, -1).astype(np.float64) for name in names]
+            sizes = [values[name].reshape(size, -1).astype(np.float64) for name in names]
             return np.stack([np.square(row[: len(part)]).mean(axis=1) for row in sizes])
 
         parts = target.workers.map(run, range(0, len(x), size))

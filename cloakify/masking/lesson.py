@@ -176,16 +176,16 @@ def _learn_shard(
         ball = threat.with_eps(lesson.eps)
         x[attacked] = attack_batch(model, part, ball, plan, lesson.attack_steps, lesson.number)
     assert lesson.answers is not None, "the source has been asked for all shards at once"
-    found = model.gradient(x, floats(lesson.answers * lesson.weight[:, None]))
-    right = is_right(found.logits, y)[attacked]
-    return found.loss, int(right.sum()), found.gradient
+    shard = model.gradient(x, floats(lesson.answers * lesson.weight[:, None]))
+    right = is_right(shard.logits, y)[attacked]
+    return shard.loss, int(right.sum()), shard.gradient
 
 
 def clean_rows(count: int, share: float) -> Flags:
     """Return which of a step's samples are left clean, bool [count]: evenly among all shards."""
     so_far = np.floor(share * np.arange(count + 1))
-    found: Flags = np.diff(so_far) > 0
-    return found
+    clean: Flags = np.diff(so_far) > 0
+    return clean
 
 
 def answers_of(logits: Array, *, independent: bool) -> Array:

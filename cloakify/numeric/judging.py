@@ -20,10 +20,10 @@ from cloakify.numeric.arrays import Array, Flags, Labels
 
 def predicted(logits: Array, *, independent: bool) -> Labels:
     """Return what logits [n, C] say: a class for each sample, or K labels of 0 and 1."""
-    found: Labels = (
+    labels: Labels = (
         (logits > 0).astype(np.int64) if independent else logits.argmax(axis=1).astype(np.int64)
     )
-    return found
+    return labels
 
 
 def is_right(logits: Array, y: Labels) -> Flags:

@@ -43,10 +43,10 @@ def class_names(model: ModelProto, num_classes: int) -> tuple[str, ...] | None:
     """
     metadata = {entry.key.casefold(): entry.value for entry in model.metadata_props}
     told = [parse_names(metadata[key]) for key in _KEYS if key in metadata]
-    found = [names for names in told if names is not None and len(names) == num_classes]
-    if not found:
-        found = [names for names in _of_nodes(model, num_classes) if len(names) == num_classes]
-    return found[0] if len(set(found)) == 1 else None
+    fitting = [names for names in told if names is not None and len(names) == num_classes]
+    if not fitting:
+        fitting = [names for names in _of_nodes(model, num_classes) if len(names) == num_classes]
+    return fitting[0] if len(set(fitting)) == 1 else None
 
 
 def parse_names(text: str) -> tuple[str, ...] | None:

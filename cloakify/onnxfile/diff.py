@@ -51,9 +51,9 @@ def compare_models(before: Message, after: Message) -> list[Difference]:
     """
     if _bytes(before) == _bytes(after):
         return []
-    found = list(_compare(before, after, ""))
-    assert found, "the messages' bytes differ in a field that the walk does not reach"
-    return found
+    differences = list(_compare(before, after, ""))
+    assert differences, "the messages' bytes differ in a field that the walk does not reach"
+    return differences
 
 
 def _compare(before: Message, after: Message, path: str) -> Iterator[Difference]:
@@ -156,9 +156,9 @@ def _bytes(message: Message) -> bytes:
 
 def _unknown(fields: Message | UnknownFieldSet) -> list[tuple[int, int, object]]:
     """Return number, wire type and content of the unknown fields of a message or a group."""
-    found = UnknownFieldSet(fields) if isinstance(fields, Message) else fields
+    unknown = UnknownFieldSet(fields) if isinstance(fields, Message) else fields
     # The stubs leave out that the set can be walked.
-    entries: list[Any] = list(found)  # type: ignore[call-overload]
+    entries: list[Any] = list(unknown)  # type: ignore[call-overload]
     return [
         (
             field.field_number,

@@ -69,13 +69,13 @@ def lay_aside(model: ModelProto, path: Path) -> ModelProto:
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as whole:
         places = _places_of_weights(whole)
     for tensor in large:
-        found = places.get(tensor.name)
-        if found is None or found.end - found.start != raw_size(tensor):
+        place = places.get(tensor.name)
+        if place is None or place.end - place.start != raw_size(tensor):
             continue
         tensor.ClearField("raw_data")
         if tensor.HasField("data_location"):
             tensor.external_data.add(key=_WRITTEN_OUT, value="0")
-        set_place(tensor, Place(str(path.absolute()), found.start, found.end - found.start))
+        set_place(tensor, Place(str(path.absolute()), place.start, place.end - place.start))
     # Protobuf frees what a message held only with the message.
     light = ModelProto()
     light.CopyFrom(model)

@@ -257,12 +257,12 @@ def open_model(path: str | os.PathLike[str]) -> OnnxFile:
         raise ModelError(f"{place}: {error}") from error
     sidecars = tuple(sorted(_sidecar_names(model)))
     folder = folder_of(place, sidecars)
-    found = {name: find_sidecar(place, folder, name) for name in sidecars}
-    states = (state, *map(state_of, found.values()))
-    for sidecar in found.values():
+    paths = {name: find_sidecar(place, folder, name) for name in sidecars}
+    states = (state, *map(state_of, paths.values()))
+    for sidecar in paths.values():
         check_stored(sidecar)
     for tensor in filter(is_outside, iter_tensors(model)):
-        check_claim(tensor, found[place_of(tensor).location])
+        check_claim(tensor, paths[place_of(tensor).location])
     opened = Opened(digest, states)
     return OnnxFile(place, lay_aside(model, place), sidecars, folder, opened=opened)
 
@@ -300,21 +300,21 @@ def find_model_file(path: Path) -> Path:
                 "what lies beside it"
             )
         return path
-    found: list[Path] = []
+    files: list[Path] = []
     for folder in (path, path / "onnx"):
         if (folder / "model.onnx").is_file():
             return folder / "model.onnx"
         if folder.is_dir():
-            found += sorted(
+            files += sorted(
                 file
                 for file in folder.iterdir()
                 if file.suffix == ".onnx" and ".hardened" not in file.name and file.is_file()
             )
-    if len(found) == 1:
-        return found[0]
-    listed = ", ".join(file.name for file in found[:3])
-    if found:
-        raise ModelError(f"{path}: holds {len(found)} models ({listed}, …): name the file")
+    if len(files) == 1:
+        return files[0]
+    listed = ", ".join(file.name for file in files[:3])
+    if files:
+        raise ModelError(f"{path}: holds {len(files)} models ({listed}, …): name the file")
     raise ModelError(f"{path}: is a folder without an .onnx file in it or in its onnx/")
 
 

@@ -80,10 +80,10 @@ def disorder(model: ModelProto) -> str | None:
 
     Graphs inside of nodes and local functions are looked at as well.
     """
-    found = _in_graph(model.graph, ())
+    fault = _in_graph(model.graph, ())
     for function in model.functions:
-        found = found or _in_nodes(function.node, (set(function.input),))
-    return found
+        fault = fault or _in_nodes(function.node, (set(function.input),))
+    return fault
 
 
 def _in_graph(graph: GraphProto, around: Scopes) -> str | None:
@@ -102,9 +102,9 @@ def _in_nodes(nodes: Iterable[NodeProto], scopes: Scopes) -> str | None:
                 return f"{called} reads {name!r}, which nothing before it makes"
         for attribute in node.attribute:
             for graph in (*([attribute.g] if attribute.HasField("g") else ()), *attribute.graphs):
-                found = _in_graph(graph, scopes)
-                if found:
-                    return found
+                fault = _in_graph(graph, scopes)
+                if fault:
+                    return fault
         for name in filter(None, node.output):
             if name in own:
                 return f"{called} makes {name!r}, which there is already"

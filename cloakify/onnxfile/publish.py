@@ -200,7 +200,7 @@ def _journal(part: Path) -> list[str] | None:
     """Return the target's and the sidecars' names, where a part is a journal and is whole."""
     with suppress(OSError, ValueError), open(part, "rb") as file:
         if file.read(len(JOURNAL)) == JOURNAL:
-            found = json.loads(file.read(JOURNAL_LIMIT))
-            if found and all(isinstance(name, str) for name in found):
-                return list(found)
+            names = json.loads(file.read(JOURNAL_LIMIT))
+            if names and all(isinstance(name, str) for name in names):
+                return list(names)
     return None

@@ -115,9 +115,9 @@ def _copy(
     """Return what a sidecar is called beside the target, and its copy where there is none yet."""
     original = source.sidecar(name)
     if not changes:
-        found = sidecar_name(target, source.digests[name])
-        if holds(target.parent / found, source.digests[name]):
-            return found, None
+        called = sidecar_name(target, source.digests[name])
+        if holds(target.parent / called, source.digests[name]):
+            return called, None
     part = parts.enter_context(Part(target))
     for chunk in chunks(original):
         part.file.write(chunk)

@@ -49,16 +49,16 @@ def place_of(tensor: TensorProto) -> Place:
     said = {entry.key: entry.value for entry in tensor.external_data}
     try:
         length = said.get("length")
-        found = Place(
+        place = Place(
             said["location"], int(said.get("offset", "0")), None if length is None else int(length)
         )
-        if found.offset < 0 or (found.length or 0) < 0:
+        if place.offset < 0 or (place.length or 0) < 0:
             raise ValueError("a negative number")
     except (KeyError, ValueError) as error:
         raise ModelError(
             f"the tensor {tensor.name!r} lies outside the file, but where is not said rightly"
         ) from error
-    return found
+    return place
 
 
 def set_place(tensor: TensorProto, place: Place) -> None:
@@ -158,7 +158,7 @@ def find_sidecar(model: Path, folder: Path, name: str) -> Path:
     try:
         root = folder.resolve()
         sidecar = (root / name).resolve()
-        found = sidecar.is_file()
+        is_file = sidecar.is_file()
     except (OSError, ValueError, RuntimeError) as error:
         # Names from the file are anybody's: too long, with a zero byte, through a loop of links.
         raise ModelError(f"{said}: {error}") from error
@@ -169,7 +169,7 @@ def find_sidecar(model: Path, folder: Path, name: str) -> Path:
     if os.path.isabs(name):
         # It would be taken for weights that were mapped here.
         raise ModelError(f"{said}, an absolute path; ONNX wants one below the model's folder")
-    if not found:
+    if not is_file:
         raise ModelError(f"{said}, which is missing; copy it there, too")
     return sidecar
 

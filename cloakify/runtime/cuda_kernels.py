@@ -120,8 +120,8 @@ def kernel_table() -> KernelTable:
         variables = (tuple(side.split(" ")) for side in sides)
         kernels.setdefault((domain, operator), []).append(Kernel(*versions, types, *variables))
     return KernelTable(
-        {key: tuple(found) for key, found in kernels.items()},
-        {key: tuple(found) for key, found in functions.items()},
+        {key: tuple(each) for key, each in kernels.items()},
+        {key: tuple(each) for key, each in functions.items()},
     )
 
 

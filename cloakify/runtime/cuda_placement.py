@@ -101,8 +101,8 @@ class Placement:
 
     def counts(self) -> list[tuple[str, str, int]]:
         """Return operator, reason and number of the fallbacks, most frequent first."""
-        found = Counter((entry.op_type, entry.reason) for entry in self.fallbacks)
-        return [(op_type, reason, count) for (op_type, reason), count in found.most_common()]
+        counter = Counter((entry.op_type, entry.reason) for entry in self.fallbacks)
+        return [(op_type, reason, count) for (op_type, reason), count in counter.most_common()]
 
 
 def cuda_placement(model: ModelProto) -> Placement:

@@ -81,15 +81,15 @@ def device_report() -> DeviceReport:
     except DeviceError as error:
         reason = str(error)
     gpus = () if driver is None else driver.gpus
-    found = [
+    gpu_entries = [
         DeviceEntry(Device("cuda", gpu.index), gpu.name, gpu.memory, cuda_obstacle(gpu.index))
         for gpu in gpus
     ]
     missing: str | None = None
-    if not found:
+    if not gpu_entries:
         missing = reason or "the NVIDIA driver sees no GPU"
-    elif all(entry.obstacle is not None for entry in found):
-        missing = found[0].obstacle
+    elif all(entry.obstacle is not None for entry in gpu_entries):
+        missing = gpu_entries[0].obstacle
     cores = available_cores()
     cpu = DeviceEntry(Device("cpu"), f"{cores} core{'s' * (cores != 1)}", None, None)
     return DeviceReport(
@@ -98,6 +98,6 @@ def device_report() -> DeviceReport:
         providers=tuple(ort.get_available_providers()),
         built_for_cuda=built_for_cuda(),
         driver_cuda=None if driver is None else ".".join(map(str, driver.cuda)),
-        entries=(cpu, *found),
+        entries=(cpu, *gpu_entries),
         missing=missing,
     )

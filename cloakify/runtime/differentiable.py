@@ -151,9 +151,9 @@ class DifferentiableModel:
             logits = values[LOGITS].numpy()[: len(part)]
             return logits, _Stretch(pair, len(part), kept)
 
-        found = self.workers.map(run, zip(parts, pairs, strict=True))
-        logits = self._joined((self.scores.num_classes,), [part for part, _ in found])
-        return logits, Tape(x.shape[1:], tuple(stretch for _, stretch in found))
+        runs = self.workers.map(run, zip(parts, pairs, strict=True))
+        logits = self._joined((self.scores.num_classes,), [part for part, _ in runs])
+        return logits, Tape(x.shape[1:], tuple(stretch for _, stretch in runs))
 
     def backward(self, tape: Tape, logits_gradient: AnyArray) -> AnyArray:
         """Return ∂loss/∂x [n, …] from ∂loss/∂logits [n, C]; a tape may be used many times."""
@@ -167,8 +167,8 @@ class DifferentiableModel:
             feeds = stretch.values | {LOGITS_GRADIENT: seed}
             return pair.backward.run(feeds)[GRADIENT][:samples]
 
-        found = self.workers.map(run, zip(tape.stretches, ends.tolist(), strict=True))
-        return self._joined(tape.sample_shape, found)
+        gradients = self.workers.map(run, zip(tape.stretches, ends.tolist(), strict=True))
+        return self._joined(tape.sample_shape, gradients)
 
     def _pair(self, samples: int, sample_shape: tuple[int, ...], threads: int) -> _Pair:
         size = self.spec.batch_size or min(self._limit(sample_shape), _power_of_two(samples))
@@ -211,8 +211,8 @@ class DifferentiableModel:
     def _check(self, x: AnyArray) -> None:
         wanted = self.spec.sample_shape
         if x.ndim != len(wanted) + 1 or any(
-            size is not None and size != found
-            for size, found in zip(wanted, x.shape[1:], strict=True)
+            size is not None and size != given
+            for size, given in zip(wanted, x.shape[1:], strict=True)
         ):
             raise DataError(
                 f"the model takes {shape_text(('N', *wanted))}, not {shape_text(x.shape)}"

@@ -13,10 +13,10 @@ def split_program(path: str | os.PathLike[str]) -> tuple[str, str] | None:
 
     A path that exists is what lies there, whatever its name.
     """
-    found = _PROGRAM.fullmatch(os.fspath(path))
-    if found is None or os.path.lexists(path):
+    match = _PROGRAM.fullmatch(os.fspath(path))
+    if match is None or os.path.lexists(path):
         return None
-    return found["file"], found["name"]
+    return match["file"], match["name"]
 
 
 def names_module(path: str | os.PathLike[str]) -> bool:

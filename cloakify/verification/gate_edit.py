@@ -56,8 +56,8 @@ def gated_sites(
     UsageError
         No layer matches.
     """
-    found = find_gate_sites(source, ending, by_position=gates == "position", shifts=shifts)
-    sites = choose_sites(found, layers)
+    sites = find_gate_sites(source, ending, by_position=gates == "position", shifts=shifts)
+    sites = choose_sites(sites, layers)
     return [site for site in sites if site.foldable] if emit == "fold" else sites
 
 
@@ -213,10 +213,10 @@ def gate_runtime_faults(
     except ModelError:
         # Not every layer's gates can be folded; those that stand in the graph need no such proof.
         return faults
-    found = logits(hardened)
+    actual = logits(hardened)
     half = any(site.element_type in HALVES for site in sites)
     allowed = (HALF_TOLERANCE if half else TOLERANCE) * magnitude(expected)
-    difference = largest_difference(found, expected)
+    difference = largest_difference(actual, expected)
     if not difference <= allowed:
         faults.append(f"gates and folded weights differ in the logits by {difference:g}")
     return faults

@@ -233,5 +233,5 @@ def _doubts(experiment: Experiment, target: Target, method: Attack) -> list[Eval
     flat = blind_samples(target, experiment.threat, batch, straight_through=through)
     # What goes through steps is stopped by no more than what has no stand-in.
     ends = [] if through else coverage.blocked
-    found = [blocked_gradients(ends, coverage.passable), zero_gradients(flat)]
-    return [warning for warning in found if warning is not None]
+    doubts = [blocked_gradients(ends, coverage.passable), zero_gradients(flat)]
+    return [warning for warning in doubts if warning is not None]

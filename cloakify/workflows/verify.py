@@ -194,10 +194,9 @@ def _transformed(
         feeds = _feeds_for(source, ending, device, COMPARED)
         if feeds is None:
             return None, ()
-        found = _found_in(source, ending, after.load_weights(), said, feeds, device)
+        return _found_in(source, ending, after.load_weights(), said, feeds, device), ()
     except (ModelError, UsageError) as error:
         return None, (f"nor was it hardened and then transformed: {error}",)
-    return found, ()
 
 
 def _found_in(

@@ -40,9 +40,9 @@ def preset(name: str) -> FoundSettings:
     UsageError
         There is none of that name.
     """
-    found = PRESETS.get(name.lower()) or _weights().get(name)
-    if found is not None:
-        return replace(found, source=f"--preset {name}")
+    settings = PRESETS.get(name.lower()) or _weights().get(name)
+    if settings is not None:
+        return replace(settings, source=f"--preset {name}")
     known = [*PRESETS, *_weights()]
     like = get_close_matches(name, known, n=1, cutoff=0.5)
     hint = f"; did you mean {like[0]}?" if like else ""
@@ -55,16 +55,16 @@ def preset(name: str) -> FoundSettings:
 @cache
 def _weights() -> dict[str, FoundSettings]:
     file = resources.files(__package__) / "torchvision_weights.json"
-    found = {}
-    for row in json.loads(file.read_text()):
-        for name in row["weights"]:
-            found[name] = FoundSettings(
-                name,
-                mean=tuple(row["mean"]),
-                std=tuple(row["std"]),
-                resize="crop",
-                resize_to=row["resize_to"],
-                interpolation=row["interpolation"],
-                size=(row["size"], row["size"]),
-            )
-    return found
+    return {
+        name: FoundSettings(
+            name,
+            mean=tuple(row["mean"]),
+            std=tuple(row["std"]),
+            resize="crop",
+            resize_to=row["resize_to"],
+            interpolation=row["interpolation"],
+            size=(row["size"], row["size"]),
+        )
+        for row in json.loads(file.read_text())
+        for name in row["weights"]
+    }

@@ -117,27 +117,27 @@ def input_settings(file: OnnxFile, point: AttackPoint, options: DataOptions) -> 
         Pixels' numbers are given for token ids, or make pixels larger than the input can hold; or
         there is no such preset.
     """
-    found = FoundSettings("") if point.kind == "embedding" else _found(file, point, options)
-    preprocessing = _preprocessing(point, options, found)
+    settings = FoundSettings("") if point.kind == "embedding" else _found(file, point, options)
+    preprocessing = _preprocessing(point, options, settings)
     geometry: dict[str, object] = {
-        name: getattr(found, name) for name in _GEOMETRY if getattr(found, name) is not None
+        name: getattr(settings, name) for name in _GEOMETRY if getattr(settings, name) is not None
     }
     given = {name: getattr(options, name) for name in _GEOMETRY}
     if any(value is not None for value in given.values()):
         # One of them says it all: a size without the way to it would be another size.
         geometry = {name: value for name, value in given.items() if value is not None}
-    elif found.size is not None:
-        _check_size(file.path, point, found)
+    elif settings.size is not None:
+        _check_size(file.path, point, settings)
     fit = ImageFit(
         resize=geometry.get("resize", "crop"),  # type: ignore[arg-type]
         scaled=geometry.get("resize_to"),  # type: ignore[arg-type]
         crop_pct=geometry.get("crop_pct"),  # type: ignore[arg-type]
-        interpolation=options.interpolation or found.interpolation or "bilinear",
-        cut=found.cut or "nearest",
-        fill=found.fill or (0,),
-        channels=options.channels or found.channels or "rgb",
+        interpolation=options.interpolation or settings.interpolation or "bilinear",
+        cut=settings.cut or "nearest",
+        fill=settings.fill or (0,),
+        channels=options.channels or settings.channels or "rgb",
     )
-    return InputSettings(preprocessing, fit, found.source or None)
+    return InputSettings(preprocessing, fit, settings.source or None)
 
 
 def _told_names(file: OnnxFile, num_classes: int) -> tuple[str, ...] | None:
@@ -174,22 +174,22 @@ def _found(file: OnnxFile, point: AttackPoint, options: DataOptions) -> FoundSet
 def _sources(file: OnnxFile, point: AttackPoint) -> Iterator[FoundSettings]:
     """Yield what says anything, in order of precedence."""
     for path in _beside(file.path, PREPROCESSOR):
-        found = read_preprocessor(path)
-        if found is not None:
-            yield found
+        settings = read_preprocessor(path)
+        if settings is not None:
+            yield settings
     for path in _beside(file.path, CONFIG):
-        found = read_timm(Config(path), _image_size(point))
-        if found is not None:
-            yield found
+        settings = read_timm(Config(path), _image_size(point))
+        if settings is not None:
+            yield settings
     model: ModelProto = file.outline
     metadata = {entry.key: entry.value for entry in model.metadata_props}
-    for found in (read_own(metadata), read_pixels(metadata)):
-        if found is not None:
-            yield found
+    for settings in (read_own(metadata), read_pixels(metadata)):
+        if settings is not None:
+            yield settings
     if point.kind == "input" and point.input.channel_axis is not None:
-        found = read_graph(model, point.tensor)
-        if found is not None:
-            yield found
+        settings = read_graph(model, point.tensor)
+        if settings is not None:
+            yield settings
 
 
 def _beside(path: Path, name: str) -> Iterator[Path]:
@@ -206,11 +206,13 @@ def _beside(path: Path, name: str) -> Iterator[Path]:
             yield file
 
 
-def _preprocessing(point: AttackPoint, options: DataOptions, found: FoundSettings) -> Preprocessing:
+def _preprocessing(
+    point: AttackPoint, options: DataOptions, settings: FoundSettings
+) -> Preprocessing:
     said = Preprocessing(
-        scale=1.0 if found.scale is None else found.scale,
-        mean=found.mean or (0.0,),
-        std=found.std or (1.0,),
+        scale=1.0 if settings.scale is None else settings.scale,
+        mean=settings.mean or (0.0,),
+        std=settings.std or (1.0,),
     )
     given = Preprocessing.parse(options.scale or "1", options.mean or "0", options.std or "1")
     made = Preprocessing(
@@ -242,14 +244,14 @@ def _check_range(point: AttackPoint, box: tuple[float, float], made: Preprocessi
         )
 
 
-def _check_size(path: Path, point: AttackPoint, found: FoundSettings) -> None:
+def _check_size(path: Path, point: AttackPoint, settings: FoundSettings) -> None:
     """Raise ModelError where images are made of another size than the model takes."""
-    assert found.size is not None
-    height, width = found.size
-    for have, want in zip(_image_size(point), found.size, strict=True):
+    assert settings.size is not None
+    height, width = settings.size
+    for have, want in zip(_image_size(point), settings.size, strict=True):
         if have is not None and have != want:
             raise ModelError(
-                f"{shown(path)}: {found.source} makes images {width}×{height}, which the model "
+                f"{shown(path)}: {settings.source} makes images {width}×{height}, which the model "
                 "does not take: is it another model's? --resize says what to do instead"
             )
 

@@ -66,15 +66,15 @@ def find_bare_scores(answers: list[gs.Tensor], constants: Constants) -> BareScor
         There are none, or the outputs are made of different ones.
     """
     ends = {tensor.name: _behind(tensor, constants) for tensor in answers}
-    found = {end.tensor.name: end for end in ends.values() if end is not None and not end.by_label}
+    scores = {end.tensor.name: end for end in ends.values() if end is not None and not end.by_label}
     # An output that only says which class it is was made of scores, too.
-    found = found or {end.tensor.name: end for end in ends.values() if end is not None}
-    if not found:
+    scores = scores or {end.tensor.name: end for end in ends.values() if end is not None}
+    if not scores:
         raise HeadError("no output holds scores, a number for each class; it can't be judged")
-    if len(found) > 1:
+    if len(scores) > 1:
         names = ", ".join(repr(name) for name, end in ends.items() if end is not None)
         raise HeadError(f"outputs {names} hold different scores; choose one with --output-name")
-    (end,) = found.values()
+    (end,) = scores.values()
     made = end.tensor.inputs[0] if end.tensor.inputs else None
     if made is not None and made.op in _REGRESSORS:
         raise NoClassifierError(

@@ -145,9 +145,9 @@ def find_classifier(
     chosen = choose_scores(graph, answers, head, constants, is_named=wanted.head is not None)
     if chosen.problem and needs_head:
         raise HeadError(chosen.problem)
-    found = chosen.scores
-    refuse_positions(graph, found.tensor, found.count)
-    refuse_classes_first(graph, found.tensor, found.count)
+    bare = chosen.scores
+    refuse_positions(graph, bare.tensor, bare.count)
+    refuse_classes_first(graph, bare.tensor, bare.count)
     meaning = read_meaning(graph, chosen, constants, wanted.task)
     scores = _scores(graph, chosen, meaning)
     if wanted.threshold is not None:
@@ -158,9 +158,9 @@ def find_classifier(
         reading=meaning.reading,
         scores=scores,
         problem=problem or chosen.problem,
-        positions_open=leaves_positions_open(graph, answers, found.count),
+        positions_open=leaves_positions_open(graph, answers, bare.count),
         mixed=chosen.mixed,
-        features_turned=has_samples_second(graph.tensors()[scores.features], found.tensor),
+        features_turned=has_samples_second(graph.tensors()[scores.features], bare.tensor),
     )
 
 
@@ -196,10 +196,10 @@ def _head_in(
 
 def _scores(graph: gs.Graph, chosen: ChosenScores, meaning: Meaning) -> Scores:
     """Describe the scores for whoever attacks or judges by them."""
-    found, layer = chosen.scores, chosen.layer
+    bare, layer = chosen.scores, chosen.layer
     outputs = [output.name for output in graph.outputs]
     if chosen.head is None:
-        scores = scores_at(found.tensor.name, found.count, meaning.reading, outputs)
+        scores = scores_at(bare.tensor.name, bare.count, meaning.reading, outputs)
     else:
         scores = scores_of(chosen.head, meaning.reading, outputs)
     if chosen.mixed:
@@ -209,7 +209,7 @@ def _scores(graph: gs.Graph, chosen: ChosenScores, meaning: Meaning) -> Scores:
     if meaning.groups is not None:
         scores = scores.as_pairs(meaning.groups)
     if layer is not None and not chosen.pooled and scores.task is Task.SINGLE:
-        scores = replace(scores, layer=bent_scores(layer.tensor, layer.count, found.count))
+        scores = replace(scores, layer=bent_scores(layer.tensor, layer.count, bare.count))
     return scores
 
 

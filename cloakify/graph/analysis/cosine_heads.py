@@ -45,14 +45,14 @@ def before_length(head: Head, node: gs.Node, constants: Constants) -> Head:
     linear = _linear(node, head)
     if linear is None:
         return head
-    found = _length(node.inputs[head.features_slot], constants)
-    if found is None:
+    before = _length(node.inputs[head.features_slot], constants)
+    if before is None:
         divided = _divided(linear, node.inputs[head.features_slot], constants)
         if node.op != "Mul" or divided is None:
             return head
         linear, reading = divided
-        found = node.inputs[head.features_slot], (node.outputs[0].name, *reading)
-    features, readers = found
+        before = node.inputs[head.features_slot], (node.outputs[0].name, *reading)
+    features, readers = before
     if features in constants:
         return head
     scores = _scaled(linear)

@@ -70,9 +70,9 @@ def groups_of(graph: gs.Graph, scores: gs.Tensor, count: int) -> Groups | None:
         tensor = waiting.pop()
         for node in tensor.outputs:
             if node.op in _CHOICES and node.inputs[0] is tensor:
-                found = _chosen(graph, node, count)
-                if found is not None:
-                    return found
+                groups = _chosen(graph, node, count)
+                if groups is not None:
+                    return groups
             elif node.op in _RESHAPES and node.inputs[0] is tensor:
                 waiting.append(node.outputs[0])
     return None

@@ -120,8 +120,8 @@ def find_head_in(
     hidden = _functions_with_layers(model)
     constants = constants or Constants(graph)
     paths = ScorePaths(graph, constants)
-    found = _layers_in(graph, constants, paths)
-    layers = [head for _, head in found]
+    readers = _layers_in(graph, constants, paths)
+    layers = [head for _, head in readers]
     if not layers:
         if hidden:
             raise HeadError(_IN_FUNCTION.format(min(hidden)[1]))
@@ -145,10 +145,10 @@ def find_head_in(
     except HeadError:
         if wanted is None:
             raise
-    reached = [(node, head) for node, head in reversed(found) if head.linear in met]
+    reached = [(node, head) for node, head in reversed(readers) if head.linear in met]
     several = None
     if len(met) > 1:
-        several = joined_head(graph, answers, reached, found, constants, paths)
+        several = joined_head(graph, answers, reached, readers, constants, paths)
     if wanted is not None and (several is None or wanted not in (several.node, several.linear)):
         listed = ", ".join(repr(head.node) for head in layers[:5])
         raise HeadError(f"no linear layer is called {wanted!r}; the last ones are {listed}")

@@ -144,7 +144,7 @@ def _from_shared_features(
         return layers
     tensors = graph.tensors()
     before = {head.linear: (node, head) for node, head in known}
-    found = []
+    shared = []
     for node, head in layers:
         reads, whole = node, head
         while whole.features in before and only_reader(tensors[whole.features]) is reads:
@@ -152,8 +152,8 @@ def _from_shared_features(
                 break
             reads, inner = before[whole.features]
             whole = replace(inner, linear=head.linear, num_classes=head.num_classes)
-        found.append((reads, whole))
-    return found
+        shared.append((reads, whole))
+    return shared
 
 
 def _where_all_passes(

@@ -109,14 +109,14 @@ def log_scores(graph: gs.Graph, scores: gs.Tensor, constants: Constants) -> LogS
     writer = _Writer(graph.opset or 0, constants)
     for node in leading_to(graph.nodes, [scores.name]).nodes:
         writer.write(node)
-    found = writer.known.get(scores.name)
-    if found is None or any(reader.op in _LOGITS for reader in scores.outputs):
+    log = writer.known.get(scores.name)
+    if log is None or any(reader.op in _LOGITS for reader in scores.outputs):
         return None
-    of_labels = len(found.kinds) == 1 and found.is_probability
-    output = found.name
-    if of_labels and found.rest is not None:
-        output = writer.add("Sub", found.name, found.rest)
-    return LogScores(writer.leading(output), output, found.node, of_labels)
+    of_labels = len(log.kinds) == 1 and log.is_probability
+    output = log.name
+    if of_labels and log.rest is not None:
+        output = writer.add("Sub", log.name, log.rest)
+    return LogScores(writer.leading(output), output, log.node, of_labels)
 
 
 class _Writer(LogArithmetic):

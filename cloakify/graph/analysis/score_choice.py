@@ -99,7 +99,7 @@ def choose_scores(
 def _behind(
     graph: gs.Graph,
     head: Head,
-    found: BareScores,
+    own: BareScores,
     answers: list[gs.Tensor],
     constants: Constants,
     *,
@@ -115,39 +115,39 @@ def _behind(
     except HeadError:
         return None
     if pooled:
-        is_one = behind.count == found.count and behind.tensor is not found.tensor
+        is_one = behind.count == own.count and behind.tensor is not own.tensor
         return behind if is_one and not positions_of(graph, behind.tensor, behind.count) else None
-    given_out = any(output.name == found.tensor.name for output in graph.outputs)
+    given_out = any(output.name == own.tensor.name for output in graph.outputs)
     if given_out or head.parts or head.scale or head.op_type == "SVMClassifier":
         return None
-    if groups_of(graph, found.tensor, found.count) is not None:
+    if groups_of(graph, own.tensor, own.count) is not None:
         return None
-    pair = (found.tensor, found.count, behind.tensor, behind.count)
+    pair = (own.tensor, own.count, behind.tensor, behind.count)
     return behind if reordered_by(graph, *pair, constants) else None
 
 
-def _goes_into_others(head: Head, found: BareScores, behind: BareScores | None) -> bool:
+def _goes_into_others(head: Head, scores: BareScores, behind: BareScores | None) -> bool:
     """Tell whether a classifier in one node only has a part in the scores that count."""
-    alone = found.tensor.name == head.linear
+    alone = scores.tensor.name == head.linear
     other = behind is not None or (head.op_type == "SVMClassifier" and not alone)
     return bool(head.votes) or (head.gives_probabilities and other)
 
 
-def _stands_at_many(graph: gs.Graph, found: BareScores, answers: list[gs.Tensor]) -> bool:
+def _stands_at_many(graph: gs.Graph, scores: BareScores, answers: list[gs.Tensor]) -> bool:
     """Tell whether a sample has scores at several positions, or of several crops or copies.
 
     Crops may be folded into the axis of samples, which what follows takes apart again.
     """
-    if positions_of(graph, found.tensor, found.count):
+    if positions_of(graph, scores.tensor, scores.count):
         return True
-    sizes = [tensor.shape[0] for tensor in (found.tensor, *answers) if tensor.shape]
+    sizes = [tensor.shape[0] for tensor in (scores.tensor, *answers) if tensor.shape]
     if all(isinstance(size, int) for size in sizes) and len({*sizes}) > 1:
         return True
-    for node in nodes_behind(found.tensor):
+    for node in nodes_behind(scores.tensor):
         shape = node.outputs[0].shape if node.op == "Reshape" else None
         known = [size for size in shape or () if isinstance(size, int)]
         is_stack = shape is not None and len(known) < len(shape) and len(shape) > 2
-        if is_stack and found.count in known and math.prod(known) > found.count:
+        if is_stack and scores.count in known and math.prod(known) > scores.count:
             return True
     return False
 

@@ -62,70 +62,70 @@ def read_meaning(
     UsageError
         They can't mean what the user says.
     """
-    found, outputs = chosen.scores, [output.name for output in graph.outputs]
-    logs = None if chosen.are_the_layers else _logs(graph, found, constants)
+    scores, outputs = chosen.scores, [output.name for output in graph.outputs]
+    logs = None if chosen.are_the_layers else _logs(graph, scores, constants)
     if logs is not None and task is Task.MULTILABEL and not logs.of_labels:
         logs = None
-    groups = groups_of(graph, found.tensor, found.count)
+    groups = groups_of(graph, scores.tensor, scores.count)
     if groups is not None:
         refuse_groups(groups)
         return Meaning(groups.reading(task), logs, groups)
     layer = chosen.layer
     if logs is not None and logs.node is not None:
-        reading = _reading_of_mixed(found, logs, constants, outputs)
+        reading = _reading_of_mixed(scores, logs, constants, outputs)
     elif chosen.pooled and layer is not None and _bends_behind(layer):
-        reading = _reading_of_pooled(layer, found)
+        reading = _reading_of_pooled(layer, scores)
     else:
         bend = None if chosen.head is None else _bend_before(graph, chosen.head)
-        reading = read_task(found.tensor, found.count, constants, outputs, bend)
-    return Meaning(_checked(graph, found, reading, task, chosen.head, constants), logs, None)
+        reading = read_task(scores.tensor, scores.count, constants, outputs, bend)
+    return Meaning(_checked(graph, scores, reading, task, chosen.head, constants), logs, None)
 
 
 def _checked(
     graph: gs.Graph,
-    found: BareScores,
+    scores: BareScores,
     reading: TaskReading,
     task: Task | None,
     head: Head | None,
     constants: Constants,
 ) -> TaskReading:
     """Return what scores mean, as is wanted; refuse what answers otherwise than in classes."""
-    reading = reading if reading.sign else replace(reading, sign=found.sign)
+    reading = reading if reading.sign else replace(reading, sign=scores.sign)
     if task is not None:
-        return _as_wanted(reading, found, task)
+        return _as_wanted(reading, scores, task)
     features = None if head is None else head.num_features
-    refuse_numbers(graph, found.tensor, reading, found.count, features, constants)
-    refuse_several_axes(graph, found.tensor, found.count)
+    refuse_numbers(graph, scores.tensor, reading, scores.count, features, constants)
+    refuse_several_axes(graph, scores.tensor, scores.count)
     return reading
 
 
-def _bends_behind(found: BareScores) -> list[gs.Node]:
-    return [node for node in nodes_behind(found.tensor) if node.op in _BENDS]
+def _bends_behind(scores: BareScores) -> list[gs.Node]:
+    return [node for node in nodes_behind(scores.tensor) if node.op in _BENDS]
 
 
-def _reading_of_pooled(found: BareScores, pooled: BareScores) -> TaskReading:
+def _reading_of_pooled(layer: BareScores, pooled: BareScores) -> TaskReading:
     """Return what pooled probabilities mean, by what made them."""
-    bend = _bends_behind(found)[0]
+    bend = _bends_behind(layer)[0]
     sign = f"{called(bend)}, pooled"
     if bend.op != "Sigmoid":
         return TaskReading(Task.SINGLE, sign)
     return TaskReading(Task.BINARY if pooled.count == 1 else Task.MULTILABEL, sign, EVEN_ODDS)
 
 
-def _logs(graph: gs.Graph, found: BareScores, constants: Constants) -> LogScores | None:
+def _logs(graph: gs.Graph, scores: BareScores, constants: Constants) -> LogScores | None:
     """Return what logits of mixed probabilities are made of, where the scores are such."""
-    logs = log_scores(graph, found.tensor, constants)
+    logs = log_scores(graph, scores.tensor, constants)
     # One positive number alone is the probability of nothing.
-    return None if logs is None or (found.count == 1 and not logs.of_labels) else logs
+    return None if logs is None or (scores.count == 1 and not logs.of_labels) else logs
 
 
 def _reading_of_mixed(
-    found: BareScores, logs: LogScores, constants: Constants, outputs: Sequence[str]
+    scores: BareScores, logs: LogScores, constants: Constants, outputs: Sequence[str]
 ) -> TaskReading:
     """Return what mixed probabilities mean: by what is done to them, or else by what made them."""
     if logs.of_labels:
-        return read_task(found.tensor, found.count, constants, outputs, logs.node)
-    read = read_task(found.tensor, found.count, constants, outputs)
+        return read_task(scores.tensor, scores.count, constants, outputs, logs.node)
+    read = read_task(scores.tensor, scores.count, constants, outputs)
     if read.task is Task.SINGLE and read.sign:
         return read
     sign = "" if logs.node is None else f"{called(logs.node)}, mixed"
@@ -142,10 +142,10 @@ def _bend_before(graph: gs.Graph, head: Head) -> gs.Node | None:
     return next((node for node in nodes_behind(part) if node.op in _BENDS), None)
 
 
-def _as_wanted(reading: TaskReading, found: BareScores, task: Task) -> TaskReading:
+def _as_wanted(reading: TaskReading, scores: BareScores, task: Task) -> TaskReading:
     """Return the reading with the task that a user names, which the scores must be able to have."""
-    if (task is Task.BINARY) != (found.count == 1):
-        logits = "one logit" if found.count == 1 else f"{found.count} logits"
-        fitting = "binary" if found.count == 1 else "single or multilabel"
-        raise UsageError(f"--task {task}: {found.tensor.name!r} has {logits}, which is {fitting}")
+    if (task is Task.BINARY) != (scores.count == 1):
+        logits = "one logit" if scores.count == 1 else f"{scores.count} logits"
+        fitting = "binary" if scores.count == 1 else "single or multilabel"
+        raise UsageError(f"--task {task}: {scores.tensor.name!r} has {logits}, which is {fitting}")
     return replace(reading, task=task, sign=f"--task {task}")

@@ -337,7 +337,7 @@ def turns_read(scores: gs.Tensor) -> list[gs.Node]:
     Of an even number each undoes another. As far as scores change one by one: what is behind a step
     that brings them together is not looked at.
     """
-    found: list[gs.Node] = []
+    turns: list[gs.Node] = []
     tensor, positive = scores, False
     while tensor.outputs and all(node is tensor.outputs[0] for node in tensor.outputs):
         node = tensor.outputs[0]
@@ -346,10 +346,10 @@ def turns_read(scores: gs.Tensor) -> list[gs.Node]:
         if node.op not in _RISING | {"Neg"} and not squared:
             break
         if node.op == "Neg":
-            found.append(node)
+            turns.append(node)
         positive = node.op in ("Relu", "Sqrt") or (positive and node.op != "Neg")
         tensor = node.outputs[0]
-    return found
+    return turns
 
 
 def _is_power(node: gs.Node, base: gs.Tensor) -> bool:

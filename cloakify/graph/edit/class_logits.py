@@ -27,7 +27,7 @@ from cloakify.graph.edit.taps import with_parts
 from cloakify.graph.model.branches import exposing
 
 
-def with_class_scores(model: ModelProto, found: ClassifierSearch) -> ModelProto:
+def with_class_scores(model: ModelProto, search: ClassifierSearch) -> ModelProto:
     """Return ``model``, or where the shipped logits are others a copy with those that count.
 
     What is needed of a branch that is always taken is no longer inside it, and classifiers inside
@@ -37,17 +37,17 @@ def with_class_scores(model: ModelProto, found: ClassifierSearch) -> ModelProto:
     ----------
     model
         A classifier, or a part of one that ends in its scores.
-    found
+    search
         What was found in it.
     """
-    judged = {found.scores.shipped, found.scores.logits, *found.scores.parts}
-    if found.head is not None and not found.mixed:
-        judged |= {found.head.linear, *found.head.read_by}
-    return with_probabilities(_with_logits(model, found), judged)
+    judged = {search.scores.shipped, search.scores.logits, *search.scores.parts}
+    if search.head is not None and not search.mixed:
+        judged |= {search.head.linear, *search.head.read_by}
+    return with_probabilities(_with_logits(model, search), judged)
 
 
-def _with_logits(model: ModelProto, found: ClassifierSearch) -> ModelProto:
-    scores = found.scores
+def _with_logits(model: ModelProto, search: ClassifierSearch) -> ModelProto:
+    scores = search.scores
     model = exposing(model, [scores.shipped, scores.features, *filter(None, [scores.layer])])
     if scores.logits != CLASS_LOGITS:
         return model
@@ -65,19 +65,19 @@ def _with_logits(model: ModelProto, found: ClassifierSearch) -> ModelProto:
         value = f"{CLASS_LOGITS}_floats"
         inputs = [scores.shipped, *scores.scale]
         graph.node.append(onnx.helper.make_node("DequantizeLinear", inputs, [value], value))
-    elif found.head is None:
+    elif search.head is None:
         given, value = value, f"{CLASS_LOGITS}_floats"
         graph.node.append(
             onnx.helper.make_node("Cast", [given], [value], value, to=TensorProto.FLOAT)
         )
     else:
-        dtype = onnx.helper.tensor_dtype_to_np_dtype(features_type(model, found.head))
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(features_type(model, search.head))
     sign = np.array([[1.0 if boundary.rising else -1.0]])
     bound = sign * np.array([boundary.bounds])
     if scores.task is Task.BINARY:
         sign, bound = (np.pad(values, ((0, 0), (1, 0))) for values in (sign, bound))
     constants = {
-        "shape": np.array([-1, found.shipped_count], np.int64),
+        "shape": np.array([-1, search.shipped_count], np.int64),
         "sign": sign.astype(dtype),
         "bound": bound.astype(dtype),
     }

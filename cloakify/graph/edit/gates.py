@@ -250,8 +250,8 @@ def gates_digest(gates: Gates) -> str:
 
 def _gate_names(model: ModelProto) -> list[str]:
     """Return the names of the gates in a model; its nodes must be numbered from 0 on."""
-    found = ((_NUMBERED.fullmatch(node.name), node) for node in model.graph.node)
-    nodes = {match[1]: node for match, node in found if match is not None}
+    matches = ((_NUMBERED.fullmatch(node.name), node) for node in model.graph.node)
+    nodes = {match[1]: node for match, node in matches if match is not None}
     names: list[str] = []
     for number in range(len(nodes)):
         node = nodes.get(str(number))

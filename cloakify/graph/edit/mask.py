@@ -236,15 +236,15 @@ def _reading_nodes(
     """
     for graph in graphs_taken(model):
         if head.read_by:
-            found = [
+            readers = [
                 (place, node, slot)
                 for place, node in enumerate(graph.node)
                 if node.output and node.output[0] in head.read_by
                 for slot, name in enumerate(node.input)
                 if name == head.features
             ]
-            if {node.output[0] for _, node, _ in found} == {*head.read_by}:
-                return graph, found[0][0], [(node, slot) for _, node, slot in found]
+            if {node.output[0] for _, node, _ in readers} == {*head.read_by}:
+                return graph, readers[0][0], [(node, slot) for _, node, slot in readers]
             continue
         for place, node in enumerate(graph.node):
             # Names may be repeated in a file; what a node reads tells them apart.

@@ -103,11 +103,11 @@ def _counts_samples(shape: NodeProto, part: ModelProto) -> bool:
 
 def _number(name: str, part: ModelProto) -> int | None:
     """Return the one whole number that a constant holds, or ``None``."""
-    found = [tensor for tensor in part.graph.initializer if tensor.name == name]
+    tensors = [tensor for tensor in part.graph.initializer if tensor.name == name]
     for node in part.graph.node:
         if node.op_type == "Constant" and name in node.output:
-            found += [entry.t for entry in node.attribute if entry.name == "value"]
-    if len(found) != 1 or found[0].data_type != onnx.TensorProto.INT64:
+            tensors += [entry.t for entry in node.attribute if entry.name == "value"]
+    if len(tensors) != 1 or tensors[0].data_type != onnx.TensorProto.INT64:
         return None
-    values = onnx.numpy_helper.to_array(found[0])
+    values = onnx.numpy_helper.to_array(tensors[0])
     return int(values.item()) if values.size == 1 else None

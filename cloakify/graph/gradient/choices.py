@@ -50,15 +50,15 @@ def choices_of(places: gs.Node) -> list[Choice]:
     """Return what an `ArgMax` or `ArgMin` chooses; of another node nothing."""
     if places.op not in _PLACES or not is_float(places.inputs[0]):
         return []
-    found, waiting = [], [places.outputs[0]]
+    choices, waiting = [], [places.outputs[0]]
     while waiting:
         tensor = waiting.pop()
         for reader in tensor.outputs:
             if reader.op in _MOVES:
                 waiting.append(reader.outputs[0])
             elif _is_end(reader, tensor):
-                found.append(Choice(places, reader))
-    return found
+                choices.append(Choice(places, reader))
+    return choices
 
 
 def find_choices(graph: gs.Graph, active: Collection[str]) -> dict[str, Choice]:

@@ -68,21 +68,21 @@ def layout_behind(
         return None
     layouts = [known(tensor) for tensor in node.inputs]
     by_element = node.op in BY_ELEMENT
-    found = _joined(node, layouts, len(shape)) if by_element else _moved(node, layouts)
-    if found is None or len(found) != len(shape):
+    layout = _joined(node, layouts, len(shape)) if by_element else _moved(node, layouts)
+    if layout is None or len(layout) != len(shape):
         return None
-    mapped = [axis for axis in found if axis is not None]
+    mapped = [axis for axis in layout if axis is not None]
     wanted = [axis for axis in own_layout(source) or () if axis is not None]
     sizes = shape_of(source)
     fits = all(
-        size == sizes[axis] for size, axis in zip(shape, found, strict=True) if axis is not None
+        size == sizes[axis] for size, axis in zip(shape, layout, strict=True) if axis is not None
     )
-    return found if sorted(mapped) == wanted and fits else None
+    return layout if sorted(mapped) == wanted and fits else None
 
 
 def _joined(node: gs.Node, layouts: Sequence[Layout | None], rank: int) -> Layout | None:
     """Return the layout of tensors that are broadcast to each other."""
-    found: list[int | None] = [None] * rank
+    axes: list[int | None] = [None] * rank
     spread: set[int] = set()
     for tensor, layout in zip(node.inputs, layouts, strict=True):
         if layout is None:
@@ -92,12 +92,12 @@ def _joined(node: gs.Node, layouts: Sequence[Layout | None], rank: int) -> Layou
         ):
             if axis is None:
                 spread |= {place} if size != 1 else set()
-            elif found[place] not in (None, axis):
+            elif axes[place] not in (None, axis):
                 return None
             else:
-                found[place] = axis
+                axes[place] = axis
     # A row that lies along what another input follows: each with each.
-    return None if any(found[place] is not None for place in spread) else tuple(found)
+    return None if any(axes[place] is not None for place in spread) else tuple(axes)
 
 
 def _moved(node: gs.Node, layouts: Sequence[Layout | None]) -> Layout | None:

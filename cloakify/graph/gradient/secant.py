@@ -154,9 +154,9 @@ def _lost_share(builder: Builder, segment: Segment) -> Tensor:
     known = [_is_number(builder, value) for value in inner]
     if not known:
         return builder.constant(np.zeros(1, segment.source.dtype))
-    lost = builder.op("Not", _all(builder, *known), dtype=np.bool_)
-    found = _all(builder, lost, _is_number(builder, segment.target))
-    return _share(builder, segment.source, found)
+    broken = builder.op("Not", _all(builder, *known), dtype=np.bool_)
+    lost = _all(builder, broken, _is_number(builder, segment.target))
+    return _share(builder, segment.source, lost)
 
 
 def _is_number(builder: Builder, value: Tensor) -> Tensor:

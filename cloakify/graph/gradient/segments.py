@@ -107,8 +107,8 @@ def find_segments(graph: gs.Graph, active: Collection[str]) -> list[Segment]:
                 continue
         ends |= {id(tensor): tensor for tensor in read if id(tensor) in roots}
     ends |= {id(tensor): tensor for tensor in graph.outputs if id(tensor) in roots}
-    found = (segment for end in ends.values() for segment in _cut(end, roots[id(end)], makers))
-    return list({id(segment.target): segment for segment in found}.values())
+    segments = (segment for end in ends.values() for segment in _cut(end, roots[id(end)], makers))
+    return list({id(segment.target): segment for segment in segments}.values())
 
 
 def _behind(
@@ -160,24 +160,24 @@ def _layout_of(source: Tensor, nodes: Sequence[gs.Node]) -> Layout:
     """Return the layout of what the last of some nodes puts out, of a tensor on the way to it."""
     own = own_layout(source)
     assert own is not None
-    found = {id(source): own}
+    layouts = {id(source): own}
     for node in nodes:
-        layout = layout_behind(node, lambda tensor: found.get(id(tensor)), source)
+        layout = layout_behind(node, lambda tensor: layouts.get(id(tensor)), source)
         assert layout is not None, node.op
-        found[id(node.outputs[0])] = layout
-    return found[id(nodes[-1].outputs[0])]
+        layouts[id(node.outputs[0])] = layout
+    return layouts[id(nodes[-1].outputs[0])]
 
 
 def _between(end: Tensor, root: Tensor, makers: dict[int, tuple[int, gs.Node]]) -> list[gs.Node]:
     """Return the nodes that make an end of its root, in order; none if they are too many."""
-    found: dict[int, tuple[int, gs.Node]] = {}
+    between: dict[int, tuple[int, gs.Node]] = {}
     waiting = [end]
     while waiting:
         tensor = waiting.pop()
-        if tensor is root or id(tensor) not in makers or id(tensor) in found:
+        if tensor is root or id(tensor) not in makers or id(tensor) in between:
             continue
-        if len(found) == _MOST:
+        if len(between) == _MOST:
             return []
-        found[id(tensor)] = makers[id(tensor)]
-        waiting += found[id(tensor)][1].inputs
-    return [node for _, node in sorted(found.values(), key=lambda made: made[0])]
+        between[id(tensor)] = makers[id(tensor)]
+        waiting += between[id(tensor)][1].inputs
+    return [node for _, node in sorted(between.values(), key=lambda made: made[0])]

@@ -79,12 +79,12 @@ def _is_declared(graph: gs.Graph, tensor: gs.Variable) -> bool:
     )
 
 
-def _with_declared(found: list[Size], declared: Sequence[Size] | None) -> list[Size]:
+def _with_declared(inferred: list[Size], declared: Sequence[Size] | None) -> list[Size]:
     """Return a shape in which sizes that were not found are those that the file declares."""
-    if declared is None or len(declared) != len(found):
-        return found
+    if declared is None or len(declared) != len(inferred):
+        return inferred
     known = (size if isinstance(size, int) else None for size in declared)
-    return [own if own is not None else size for own, size in zip(found, known, strict=True)]
+    return [own if own is not None else size for own, size in zip(inferred, known, strict=True)]
 
 
 def _name_sizes(graph: gs.Graph) -> list[str]:
@@ -114,14 +114,14 @@ def _inferred(model: ModelProto, graph: gs.Graph, sizes: dict[str, int]) -> dict
         # What is declared of outputs is said in symbols.
         value.type.tensor_type.ClearField("shape")
     inferred = infer_shapes(skeleton, data_prop=True).graph
-    found: dict[str, list[Size]] = {}
-    for value in (*inferred.value_info, *inferred.output):
-        kind = value.type.tensor_type
-        if value.type.HasField("tensor_type") and kind.HasField("shape"):
-            found[value.name] = [
-                dim.dim_value if dim.HasField("dim_value") else None for dim in kind.shape.dim
-            ]
-    return found
+    return {
+        value.name: [
+            dim.dim_value if dim.HasField("dim_value") else None
+            for dim in value.type.tensor_type.shape.dim
+        ]
+        for value in (*inferred.value_info, *inferred.output)
+        if value.type.HasField("tensor_type") and value.type.tensor_type.HasField("shape")
+    }
 
 
 def static_shape(tensor: gs.Tensor) -> tuple[int, ...] | None:
