@@ -95,6 +95,8 @@ class OnnxFile:
         The message as bytes where it is not what ``path`` holds: a mask was taken out of it.
     opened
         What the files were when they were opened.
+    reordered
+        Whether the file has nodes in another order than that of computation, which ``model`` has.
     """
 
     path: Path
@@ -103,6 +105,7 @@ class OnnxFile:
     folder: Path
     content: bytes | None = None
     opened: Opened | None = None
+    reordered: bool = False
 
     @property
     def files(self) -> list[Path]:
@@ -252,7 +255,7 @@ def open_model(path: str | os.PathLike[str]) -> OnnxFile:
         raise ModelError(f"{place}: is not an ONNX model{what}")
     try:
         check_well_formed(model)
-        put_in_order(model)
+        reordered = put_in_order(model)
     except ModelError as error:
         raise ModelError(f"{place}: {error}") from error
     sidecars = tuple(sorted(_sidecar_names(model)))
@@ -264,7 +267,8 @@ def open_model(path: str | os.PathLike[str]) -> OnnxFile:
     for tensor in filter(is_outside, iter_tensors(model)):
         check_claim(tensor, paths[place_of(tensor).location])
     opened = Opened(digest, states)
-    return OnnxFile(place, lay_aside(model, place), sidecars, folder, opened=opened)
+    laid = lay_aside(model, place)
+    return OnnxFile(place, laid, sidecars, folder, opened=opened, reordered=reordered)
 
 
 def path_of(model: object) -> Path:

@@ -20,8 +20,12 @@ from cloakify.onnxfile.walk import iter_graphs
 Scopes = tuple[set[str], ...]
 
 
-def put_in_order(model: ModelProto) -> None:
+def put_in_order(model: ModelProto) -> bool:
     """Put nodes behind those that make what they read, in place; else they stay as they stand.
+
+    Returns
+    -------
+    Whether any had to be moved.
 
     Raises
     ------
@@ -29,7 +33,7 @@ def put_in_order(model: ModelProto) -> None:
         A value is made twice, or by nothing but itself.
     """
     if disorder(model) is None:
-        return
+        return False
     # Those inside first, which go along with their nodes.
     for graph in reversed([*iter_graphs(model.graph)]):
         _sort(graph.node)
@@ -38,6 +42,7 @@ def put_in_order(model: ModelProto) -> None:
     problem = disorder(model)
     if problem is not None:
         raise ModelError(f"{problem}; ONNX wants each value made once, before it is read")
+    return True
 
 
 def _sort(nodes: MutableSequence[NodeProto]) -> None:

@@ -129,6 +129,8 @@ def verify(
             faults = gate_faults(own, model, ending) + differing
         else:
             faults = structural_faults(own, model, ending) + differing
+        if after.reordered:
+            faults.append("graph.node: not in the order of computation, in which files are written")
     remarks: tuple[str, ...] = ()
     transformed: Transformed | None = None
     run_on = resolve_device(device, threads)
