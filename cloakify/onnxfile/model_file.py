@@ -242,17 +242,14 @@ def open_model(path: str | os.PathLike[str]) -> OnnxFile:
         # Read as bytes: onnx.load would guess a text format from an unusual suffix.
         content = place.read_bytes()
         digest = hashlib.sha256(content)
-        other = other_format(content, place.name)
         model = onnx.load_model_from_string(content)
-        del content
     except OSError as error:
         raise ModelError(f"{place}: can't be read ({error.strerror or error})") from error
     except DecodeError as error:
-        what = f", but {other}" if other else " (its bytes are no ModelProto)"
-        raise ModelError(f"{place}: is not an ONNX model{what}") from error
+        raise _no_model(place, content, "its bytes are no ModelProto") from error
     if not model.HasField("graph") or not model.graph.node or not model.opset_import:
-        what = f", but {other}" if other else " (it has no graph or no opset)"
-        raise ModelError(f"{place}: is not an ONNX model{what}")
+        raise _no_model(place, content, "it has no graph or no opset")
+    del content
     try:
         check_well_formed(model)
         reordered = put_in_order(model)
@@ -269,6 +266,13 @@ def open_model(path: str | os.PathLike[str]) -> OnnxFile:
     opened = Opened(digest, states)
     laid = lay_aside(model, place)
     return OnnxFile(place, laid, sidecars, folder, opened=opened, reordered=reordered)
+
+
+def _no_model(path: Path, content: bytes, lacking: str) -> ModelError:
+    """Return the error for a file that is none, by what it is, or else by what it lacks."""
+    other = other_format(content, path.name)
+    what = f", but {other}" if other else f" ({lacking})"
+    return ModelError(f"{path}: is not an ONNX model{what}")
 
 
 def path_of(model: object) -> Path:

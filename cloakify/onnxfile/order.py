@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import heapq
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, MutableSequence
+from collections.abc import Iterable, MutableSequence
 
 from onnx import GraphProto, ModelProto, NodeProto
 
 from cloakify.errors import ModelError
-from cloakify.onnxfile.walk import iter_graphs
+from cloakify.onnxfile.walk import graphs_of, iter_graphs, names_read
 
 # The names known in a graph, and in each of those around it.
 Scopes = tuple[set[str], ...]
@@ -51,7 +51,7 @@ def _sort(nodes: MutableSequence[NodeProto]) -> None:
     readers: dict[int, list[int]] = defaultdict(list)
     missing = [0] * len(nodes)
     for place, node in enumerate(nodes):
-        for maker in {makers[name] for name in _read(node) if name in makers}:
+        for maker in {makers[name] for name in names_read(node) if name in makers}:
             readers[maker].append(place)
             missing[place] += 1
     waiting = [place for place, count in enumerate(missing) if not count]
@@ -68,16 +68,6 @@ def _sort(nodes: MutableSequence[NodeProto]) -> None:
     ordered = [NodeProto.FromString(nodes[place].SerializeToString()) for place in order]
     del nodes[:]
     nodes.extend(ordered)
-
-
-def _read(node: NodeProto) -> Iterator[str]:
-    """Yield what a node reads, and what is read inside its graphs."""
-    yield from node.input
-    for attribute in node.attribute:
-        for graph in (*([attribute.g] if attribute.HasField("g") else ()), *attribute.graphs):
-            for inner in graph.node:
-                yield from _read(inner)
-            yield from (output.name for output in graph.output)
 
 
 def disorder(model: ModelProto) -> str | None:
@@ -106,7 +96,7 @@ def _in_nodes(nodes: Iterable[NodeProto], scopes: Scopes) -> str | None:
             if name and not any(name in known for known in scopes):
                 return f"{called} reads {name!r}, which nothing before it makes"
         for attribute in node.attribute:
-            for graph in (*([attribute.g] if attribute.HasField("g") else ()), *attribute.graphs):
+            for graph in graphs_of(attribute):
                 fault = _in_graph(graph, scopes)
                 if fault:
                     return fault

@@ -1,10 +1,10 @@
-"""Every graph and every constant of a model, at any depth."""
+"""Every graph, every constant and every name that is read in a model, at any depth."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from onnx import AttributeProto, GraphProto, ModelProto, TensorProto
+from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto
 
 
 def iter_graphs(graph: GraphProto) -> Iterator[GraphProto]:
@@ -17,6 +17,23 @@ def iter_graphs(graph: GraphProto) -> Iterator[GraphProto]:
             elif attribute.type == AttributeProto.GRAPHS:
                 for inner in attribute.graphs:
                     yield from iter_graphs(inner)
+
+
+def graphs_of(attribute: AttributeProto) -> Iterator[GraphProto]:
+    """Yield the graphs that an attribute holds, not those inside of them."""
+    if attribute.HasField("g"):
+        yield attribute.g
+    yield from attribute.graphs
+
+
+def names_read(node: NodeProto) -> Iterator[str]:
+    """Yield the names that a node reads, those read inside its graphs included."""
+    yield from filter(None, node.input)
+    for attribute in node.attribute:
+        for graph in graphs_of(attribute):
+            for inner in graph.node:
+                yield from names_read(inner)
+            yield from (output.name for output in graph.output)
 
 
 def iter_tensors(model: ModelProto) -> Iterator[TensorProto]:
@@ -45,6 +62,5 @@ def _tensors_of(attributes: Iterable[AttributeProto]) -> Iterator[TensorProto]:
         sparse = [attribute.sparse_tensor] if attribute.HasField("sparse_tensor") else []
         for part in (*sparse, *attribute.sparse_tensors):
             yield from (part.values, part.indices)
-        graphs = [attribute.g] if attribute.HasField("g") else []
-        for graph in (*graphs, *attribute.graphs):
+        for graph in graphs_of(attribute):
             yield from _tensors_of_graph(graph)

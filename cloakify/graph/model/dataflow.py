@@ -14,6 +14,8 @@ from typing import Generic, TypeVar
 import onnx_graphsurgeon as gs
 from onnx import NodeProto
 
+from cloakify.onnxfile.walk import names_read
+
 Node = TypeVar("Node", NodeProto, gs.Node)
 
 SIZES = ("Shape", "Size")
@@ -100,13 +102,8 @@ def values_read(node: NodeProto | gs.Node) -> Iterator[str]:
                 for inner in graph.nodes:
                     yield from values_read(inner)
                 yield from (tensor.name for tensor in graph.outputs)
-        return
-    yield from (name for name in node.input if name)
-    for attribute in node.attribute:
-        for body in (attribute.g, *attribute.graphs):
-            for step in body.node:
-                yield from values_read(step)
-            yield from (output.name for output in body.output)
+    else:
+        yield from names_read(node)
 
 
 def values_made(node: NodeProto | gs.Node) -> Iterator[str]:
