@@ -18,7 +18,7 @@ import onnx_graphsurgeon as gs
 
 from cloakify.graph.analysis.head import Head
 from cloakify.graph.analysis.layer_parts import only_reader_of_kind
-from cloakify.graph.analysis.score_walk import axes_of
+from cloakify.graph.analysis.score_walk import SUMMED, axes_of
 from cloakify.graph.model.constants import Constants, constant_number
 
 # What scores are only scaled by, or moved.
@@ -34,8 +34,6 @@ _STEPS = (
     }
 )
 _LAYERS = {"FusedMatMul", "Gemm", "MatMul", "Mul"}
-# What makes scores of a `Mul` with weights.
-_SUMS = ("ReduceMean", "ReduceSum")
 
 
 def before_length(head: Head, node: gs.Node, constants: Constants) -> Head:
@@ -85,7 +83,7 @@ def _linear(node: gs.Node, head: Head) -> gs.Tensor | None:
     if len(node.inputs) > 2 and not node.inputs[2].is_empty():
         return None
     tensor = node.outputs[0]
-    steps = (*_SCALES, *_SUMS) if node.op == "Mul" else _SCALES
+    steps = (*_SCALES, *SUMMED) if node.op == "Mul" else _SCALES
     while tensor.name != head.linear:
         scale = only_reader_of_kind(tensor, *steps)
         if scale is None:

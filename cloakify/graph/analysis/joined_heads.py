@@ -22,7 +22,14 @@ import onnx_graphsurgeon as gs
 
 from cloakify.graph.analysis.head import Head
 from cloakify.graph.analysis.score_path import ScorePaths
-from cloakify.graph.analysis.score_walk import axes_of, is_last_of, only_reader, picked_of, stacked
+from cloakify.graph.analysis.score_walk import (
+    SUMMED,
+    axes_of,
+    is_last_of,
+    only_reader,
+    picked_of,
+    stacked,
+)
 from cloakify.graph.analysis.voted_scores import WHOLE as _WHOLE
 from cloakify.graph.analysis.voted_scores import votes_of
 from cloakify.graph.model.constants import Constants, constant_number
@@ -37,7 +44,6 @@ _SAME = {"Cast", "Dropout", "Identity"}
 _SHAPES = {"Flatten", "Reshape", "Squeeze", "Unsqueeze"}
 _SUMS = {"Add", "Mean", "Sub", "Sum"}
 _SCALES = {"Div", "Mul"}
-_REDUCTIONS = {"ReduceMean", "ReduceSum"}
 # Nodes behind the first where all layers meet that are looked at in its place.
 _MOST_MEETINGS = 16
 
@@ -162,7 +168,7 @@ def _where_all_passes(
     """Return the first node that all that the layers say goes through on the way to answers."""
     for joint in _where_all_meet(behind, layers):
         reader = only_reader(joint.outputs[0])
-        if reader is not None and reader.op in _REDUCTIONS and stacked(reader):
+        if reader is not None and reader.op in SUMMED and stacked(reader):
             joint = reader
         given = [joint.outputs[0].name]
         others = leading_to(behind, [answer.name for answer in answers], given=given).values
@@ -268,7 +274,7 @@ class _Columns:
         known = [columns for columns in read if columns is not None]
         if len(known) < len(read):
             return None
-        if node.op in _REDUCTIONS:
+        if node.op in SUMMED:
             return _summed(known) if stacked(node) else _reduced(node, known[0])
         if node.op == "Concat":
             whole = len(read) == len(node.inputs) and is_last_of(node, node.attrs.get("axis"))

@@ -23,7 +23,8 @@ MOVES = {"Flatten", "Reshape", "Squeeze", *SAME}
 _RESHAPES = {"Flatten", "Reshape", "Squeeze", "GatherND"}
 _POOLS = {"GlobalAveragePool", "GlobalMaxPool", "AveragePool", "MaxPool"}
 _REDUCTIONS = {"ReduceMean", "ReduceMax", "ReduceMin", "ReduceSum", "ReduceLogSumExp"}
-_MEANS = {"ReduceMean", "ReduceSum"}
+# Of scores it is the same: a mean scales all of them alike.
+SUMMED = ("ReduceMean", "ReduceSum")
 # What may be done to a map of scores before it is pooled (SqueezeNet).
 _ON_MAPS = {"Relu"}
 
@@ -108,7 +109,7 @@ def puts_classes_first(node: gs.Node, axis: int) -> bool:
 
 def stacked(node: gs.Node) -> list[gs.Tensor] | None:
     """Return what a node takes the sum or mean of, which was stacked along an axis of its own."""
-    if node.op not in _MEANS or node.attrs.get("keepdims", 1) or not node.inputs[0].inputs:
+    if node.op not in SUMMED or node.attrs.get("keepdims", 1) or not node.inputs[0].inputs:
         return None
     stack = node.inputs[0].inputs[0]
     rows = [row.inputs[0] for row in stack.inputs if row.inputs]

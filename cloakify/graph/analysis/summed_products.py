@@ -21,15 +21,13 @@ from cloakify.graph.analysis.layer_parts import (
     with_bias,
 )
 from cloakify.graph.analysis.score_path import ScorePaths
-from cloakify.graph.analysis.score_walk import axes_of
+from cloakify.graph.analysis.score_walk import SUMMED, axes_of
 from cloakify.graph.model.constants import Constants
-
-_SUMS = ("ReduceMean", "ReduceSum")
 
 
 def summed_product(node: gs.Node, constants: Constants, paths: ScorePaths) -> Head | None:
     """Read a product with a constant that is summed over one axis of both."""
-    reduction = only_reader_of_kind(node.outputs[0], *_SUMS)
+    reduction = only_reader_of_kind(node.outputs[0], *SUMMED)
     if reduction is None:
         return None
     slot = 1 if is_weight(node.inputs[0], constants) else 0
