@@ -28,7 +28,6 @@ from cloakify.evaluation.warnings import (
 )
 from cloakify.experiment.classifier import Classifier
 from cloakify.experiment.experiment import Experiment
-from cloakify.experiment.preflight import Preflight
 from cloakify.onnxfile import read_metadata
 from cloakify.report.comparison import (
     AttackAccuracy,
@@ -73,8 +72,8 @@ class Measured:
         How its independent labels fare, where it has some.
     others
         What it withstands that was not asked for, where that was tried.
-    first_look
-        What it did on clean samples.
+    seen_first
+        What a first look at it gave cause to say.
     """
 
     probes: Probes
@@ -82,7 +81,7 @@ class Measured:
     planted: PlantedTest | None
     labels: LabelAccuracy | None
     others: OtherThreats | None
-    first_look: Preflight
+    seen_first: Sequence[EvaluationWarning]
 
 
 def evaluate_report(
@@ -168,7 +167,7 @@ def _all_warnings(
             *_blocked(classifiers[number]),
             *_warnings(plan, classifiers[number], each, number, chance),
             *filter(None, [planted_missed(each.planted)]),
-            *each.first_look.warnings,
+            *each.seen_first,
             *seen[number],
         ]
         for number, each in enumerate(measured)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -61,8 +62,6 @@ class Preflight:
         From the smallest to the largest logit of a sample, the median.
     slopes
         How much of what it does its derivatives do not tell; nothing where nobody follows them.
-    warned
-        What speaks against figures of it besides.
     """
 
     count: int
@@ -70,12 +69,6 @@ class Preflight:
     overruled: int
     spread: float
     slopes: Slopes = field(default_factory=Slopes)
-    warned: tuple[EvaluationWarning, ...] = ()
-
-    @property
-    def warnings(self) -> list[EvaluationWarning]:
-        """What is to be said of figures of the model."""
-        return [*self.slopes.warnings, *self.warned]
 
     @property
     def small_logits(self) -> bool:
@@ -198,9 +191,18 @@ def preflight(
         # Of labels each has a loss of its own, and none leads to another.
         spread = np.inf if target.independent else float(np.median(np.ptp(logits, axis=1)))
     slopes = slopes_of(subject, number, engine, indices) if gradients else Slopes()
-    warned = kernel_warnings(subject, number, engine, indices)
-    correct = int(is_right(logits, labels).sum())
-    return Preflight(count, correct, other, spread, slopes, tuple(warned))
+    return Preflight(count, int(is_right(logits, labels).sum()), other, spread, slopes)
+
+
+def seen_first(
+    subject: Subject, engine: Engine[Subject], looks: Sequence[Preflight]
+) -> list[list[EvaluationWarning]]:
+    """Return what the first look at each of a subject's models says against its figures."""
+    every = np.arange(len(subject.first.dataset))
+    return [
+        [*look.slopes.warnings, *kernel_warnings(subject, number, engine, every)]
+        for number, look in enumerate(looks)
+    ]
 
 
 def _check_alone(subject: Subject, number: int, engine: Engine[Subject], some: Indices) -> None:

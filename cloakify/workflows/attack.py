@@ -32,7 +32,7 @@ from cloakify.experiment.crafting import Crafting, part_key
 from cloakify.experiment.engines import Engines
 from cloakify.experiment.experiment import Experiment, Progress, open_experiment
 from cloakify.experiment.outputs import check_outputs
-from cloakify.experiment.preflight import Preflight, preflight
+from cloakify.experiment.preflight import Preflight, preflight, seen_first
 from cloakify.experiment.scope import all_let_go
 from cloakify.experiment.subject import SOURCE, Subject
 from cloakify.experiment.unchanged import Watched
@@ -117,7 +117,8 @@ def attack(
     white_box = method.gradient == "white-box"
     engine = engines.on(subject)
     first_look = preflight(subject, SOURCE, engine, few=True, gradients=white_box)
-    doubts = _doubts(experiment, target, method) if white_box else []
+    (doubts,) = seen_first(subject, engine, [first_look])
+    doubts += _doubts(experiment, target, method) if white_box else []
     job = Job(Crafting(method), in_chunks(np.arange(len(dataset)), target.span))
     also = _further(experiment, path)
     engine.begin([job])
@@ -126,7 +127,7 @@ def attack(
     notes = (
         *experiment.notes,
         *engines.notes,
-        *_seen_first(first_look, method),
+        *_look_notes(first_look, method),
         *(warning.message for warning in doubts),
     )
     labels = None
@@ -189,7 +190,7 @@ def _write(
     return right, logits
 
 
-def _seen_first(first_look: Preflight, method: Attack) -> Iterator[str]:
+def _look_notes(first_look: Preflight, method: Attack) -> Iterator[str]:
     """Yield what the first look at the model's answers and slopes gives cause to say."""
     if first_look.overruled:
         yield (
@@ -204,7 +205,6 @@ def _seen_first(first_look: Preflight, method: Attack) -> Iterator[str]:
             "no further, or for so many samples what it makes of its last layer's scores leads the "
             "other way; --attack apgd-bpda goes through"
         )
-    yield from (warning.message for warning in first_look.warnings)
 
 
 def _further(experiment: Experiment, path: Path) -> dict[str, KeptRows]:

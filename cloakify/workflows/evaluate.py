@@ -40,7 +40,7 @@ from cloakify.experiment.evaluation_tasks import (
 from cloakify.experiment.experiment import Progress, open_experiment
 from cloakify.experiment.outlook import Outlook, measure_pace
 from cloakify.experiment.outputs import check_outputs
-from cloakify.experiment.preflight import Preflight, preflight
+from cloakify.experiment.preflight import Preflight, preflight, seen_first
 from cloakify.experiment.scope import all_let_go
 from cloakify.experiment.stage_times import StageTimes
 from cloakify.experiment.subject import Subject
@@ -123,6 +123,7 @@ def evaluate(
         subject, engine = opened.subject, opened.engine
     with clock.stage("look"):
         seen = _look_first(opened, setting)
+        doubts = seen_first(subject, engine, seen)
         setting, plan = _plan(opened, setting, seen, clock.spent, told)
         work = _work(opened, setting, plan)
         engine.begin(work.jobs)
@@ -143,7 +144,7 @@ def evaluate(
             tell = counted(progress, "other threats", work_of(work.others))
             besides = [other_threats(subject, engine, job, tell) for job in work.others]
     opened.watched.check()
-    every = zip(probes, results, planted, fared, besides, seen, strict=True)
+    every = zip(probes, results, planted, fared, besides, doubts, strict=True)
     measured = [Measured(*each) for each in every]
     repeated = setting.replace(time_budget=None)
     command = command_line("evaluate", paths, repeated, data=data, attacked=attacked)
