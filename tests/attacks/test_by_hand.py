@@ -132,7 +132,7 @@ def plain_fab(
 
 @norms
 @pytest.mark.parametrize("target", [NUMBERS, IMAGES], ids=["numbers", "images"])
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     seed=st.integers(0, 1000),
     steps=st.integers(1, 6),
@@ -199,7 +199,7 @@ def plain_square(
 
 @norms
 @pytest.mark.parametrize("target", [NUMBERS, IMAGES], ids=["numbers", "images"])
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(seed=st.integers(0, 1000), queries=st.integers(1, 40), eps=st.sampled_from([0.02, 0.2]))
 def test_square(target: Target, norm: str, seed: int, queries: int, eps: float) -> None:
     """Samples that are done make room for others, whose draws are their own."""
@@ -245,7 +245,7 @@ def plain_pgd(
 @norms
 @pytest.mark.parametrize("target", [NUMBERS, IMAGES], ids=["numbers", "images"])
 @pytest.mark.parametrize("random_start", [False, True])
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     seed=st.integers(0, 1000),
     steps=st.integers(1, 5),
@@ -290,7 +290,7 @@ def test_pgd_starts_anew_until_it_has_fooled_the_model(
 
 
 @norms
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(seed=st.integers(0, 1000), restarts=st.integers(1, 3), given_start=st.booleans())
 def test_of_several_starts_of_apgd_the_highest_or_the_first_that_fools(
     norm: str, seed: int, restarts: int, given_start: bool

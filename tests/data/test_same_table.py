@@ -151,7 +151,7 @@ def seen(path: Path, width: int, labels: str) -> tuple[Any, ...] | None:
     return x.tolist(), labelled and data.labels.tolist(), data.class_names, data.sha256
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
 @given(tables())
 def test_the_same_numbers_in_every_form(tmp_path: Path, drawn: tuple[Table, str]) -> None:
     table, labels = drawn

@@ -71,7 +71,7 @@ HARDEN = Run("harden", ("--effort", "quick", "--rounds", "2", "--write-anyway"),
 HARDEN_REPORT = replace(HARDEN, output="r.json")
 TUNED = Run(
     "harden",
-    (*("--method", "tuned", "--tune-steps", "120", "--max-accuracy-drop", "0.3"), "--write-anyway"),
+    (*("--method", "tuned", "--tune-steps", "60", "--max-accuracy-drop", "0.3"), "--write-anyway"),
     "h.onnx",
 )
 # Gates of positions, which share their channel's part.

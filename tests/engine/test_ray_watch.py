@@ -18,12 +18,13 @@ from tests.engine.runs import ROOT
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes are found by /proc")
 
 # A process that has the watch started for its folder, and children: one that names the folder and
-# has a child of its own, which leaves its session, and one that has nothing to do with it.
+# has a child of its own, which leaves its session, and one that has nothing to do with it. Its own
+# command line does not name the folder, as the first moment of a child shows it as the child's.
 DRIVER = """
-import subprocess, sys, time
+import os, subprocess, sys, time
 from pathlib import Path
 from cloakify.engine.ray_cluster import start_watch
-folder = Path(sys.argv[1])
+folder = Path(os.environ["FOLDER"])
 watch = start_watch(folder)
 child = (
     "import subprocess, sys, time;"
@@ -35,7 +36,7 @@ python = [sys.executable, "-c"]
 own = subprocess.Popen([*python, child, str(folder)], stdout=subprocess.PIPE, text=True)
 other = subprocess.Popen([*python, "import time; time.sleep(600)"])
 print(watch.pid, own.pid, own.stdout.readline().strip(), other.pid, flush=True)
-if len(sys.argv) > 2:
+if len(sys.argv) > 1:
     time.sleep(2)
     watch.communicate()
     print("closed", flush=True)
@@ -64,8 +65,9 @@ def gone(processes: list[int], seconds: float = 20) -> bool:
 def test_what_a_process_has_started_goes_with_it(tmp_path: Path, closes: bool) -> None:
     folder = tmp_path / "cloakify-folder"
     folder.mkdir()
-    command = [sys.executable, "-c", DRIVER, str(folder), *["closes"] * closes]
-    driver = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    command = [sys.executable, "-c", DRIVER, *["closes"] * closes]
+    environment = {**os.environ, "FOLDER": str(folder)}
+    driver = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
     assert driver.stdout is not None
     watch, own, below, other = map(int, driver.stdout.readline().split())
     try:

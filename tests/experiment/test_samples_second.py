@@ -101,7 +101,7 @@ def test_logits_features_and_gradients(tmp_path: Path, body: str, taken: str) ->
 
 @pytest.mark.parametrize("body", BODIES)
 def test_all_verbs_do_as_with_the_samples_first(tmp_path: Path, body: str) -> None:
-    *models, data = files(tmp_path, BODIES[body], "5, N, 3")
+    *models, data = files(tmp_path, BODIES[body], "5, N, 3", samples=40)
     setting = EvaluateSetting(eps=(EPS,), box=None, effort="quick", device="cpu")
     figures, copies = [], []
     for model in models:
@@ -113,7 +113,7 @@ def test_all_verbs_do_as_with_the_samples_first(tmp_path: Path, body: str) -> No
         given = evaluate([model], data, setting, attacked=made).report.models[0].copies[0]
         assert given.accuracy.value == found.attacked.value < 1
     assert figures[0] == figures[1] < 1
-    assert copies[0].shape == (96, STEPS, WIDTH)
+    assert copies[0].shape == (40, STEPS, WIDTH)
     assert np.abs(copies[0] - copies[1]).max() < 1e-3
     hardened = tmp_path / "hardened.onnx"
     harden(

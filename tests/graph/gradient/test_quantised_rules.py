@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from cloakify.graph.lowering.run_once import run_once
@@ -244,6 +244,9 @@ def test_the_gradient_is_that_of_real_numbers(name: str, data: st.DataObject) ->
     # Some of what comes out may be clipped.
     largest = float(y.detach().abs().max())
     given_so["o"] = np.float32(max(largest, 1e-3) / data.draw(st.integers(80, 200)))
+    # Of what is a limit by rounding alone, either may be said.
+    exact = y.detach().numpy() / given_so["o"] + given_so["p"]
+    assume(min(np.abs(exact - limit).min() for limit in (limits.min, limits.max)) > 0.51)
     body = f"q = QuantizeLinear(x, s, z)  r = {operator.call}"
     output = "uint8 r" if kind == np.uint8 else "int8 r"
     (integers,) = run_once(parsed(body, x, given_so, output), {"x": x})
