@@ -9,7 +9,7 @@ from onnx import ModelProto
 from cloakify.attacks import Apgd, ApgdDlr, ApgdT, Attack, FabT, Fgsm, Pgd, Square
 from cloakify.graph.analysis.classifier_search import Wanted
 from cloakify.graph.analysis.task import Task
-from tests.support.classifiers import target_of, threat_of
+from tests.support.classifiers import linear_classifier, target_of, threat_of
 from tests.support.labelled import FEATURES, LABELS, Labelled
 
 ATTACKS = [
@@ -76,6 +76,19 @@ def test_the_targeted_attack_tries_each_label() -> None:
         own = y[:, label]
         alone &= binary.correct(Apgd(steps=20).run(binary, X, own, INDEX, threat), own)
     assert right.sum() <= alone.sum() + 1
+
+
+@pytest.mark.parametrize("classes", [2, 3, 4])
+def test_losses_choose_among_classes_or_among_labels_and_none(classes: int) -> None:
+    """Those that differ by a quotient need three, targeted four, and are margins below that."""
+    weight = np.random.default_rng(0).standard_normal((FEATURES, classes)).astype(np.float32)
+    target = target_of(linear_classifier(weight, np.zeros(classes, np.float32)))
+    assert target.num_choices == classes
+    labels = target_of(
+        linear_classifier(weight, np.zeros(classes, np.float32)),
+        wanted=Wanted(task=Task.MULTILABEL),
+    )
+    assert labels.num_choices == classes + 1
 
 
 def one_label(network: Labelled) -> ModelProto:

@@ -47,6 +47,19 @@ def test_l2_keeps_the_whole_budget(shape, p, seed):
     np.testing.assert_allclose(length[~cancelled], 0.7, rtol=1e-5)
 
 
+@given(st.integers(1, 3), st.integers(12, 20), st.floats(0.05, 0.69), st.integers(0, 1000))
+def test_l2_gives_two_windows_alone_what_is_unused(channels, size, norm, seed):
+    rng = np.random.default_rng(seed)
+    delta = rng.standard_normal((3, channels, size, size)).astype(np.float32)
+    delta *= np.float32(norm) / np.linalg.norm(delta.reshape(3, -1), axis=1)[:, None, None, None]
+    draws = rng.random((3, moves.draws_per_query("l2", channels)), np.float32)
+    found = moves.propose_l2(delta, draws, np.full(3, 0.1), 0.7)
+    np.testing.assert_allclose(np.linalg.norm(found.reshape(3, -1), axis=1), 0.7, rtol=1e-5)
+    # Two windows of a tenth of the pixels, or a little more where that is no square.
+    left = np.isclose(found, delta, rtol=1e-5, atol=0).mean(axis=(1, 2, 3))
+    assert (left > 0.6).all()
+
+
 @given(st.integers(1, 3), st.integers(10, 31), st.integers(10, 31), st.integers(0, 1000))
 def test_the_first_point_for_l2_is_a_grid_of_bumps_in_the_middle(channels, height, width, seed):
     """Section 3.3: 5 by 5 tiles as large as fit, of the same weight, each of its own sign."""

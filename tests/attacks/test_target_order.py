@@ -54,6 +54,18 @@ def test_a_border_that_no_move_reaches_comes_last() -> None:
     assert order.tolist() == [[2, 3, 1, 4]]
 
 
+def test_nor_does_one_that_is_crossed_already_come_first() -> None:
+    weight = np.zeros((3, 5), np.float32)
+    weight[0, 1:4] = 0.1, 1.0, 0.5
+    # Nothing moves the margin between the label and class 4, whose answer it is.
+    target = target_of(linear_classifier(weight, np.float32([3, 0, 0, 0, 4])))
+    x = np.zeros((1, 3), np.float32)
+    order = steepest_rivals(
+        target, x, np.array([0]), target.logits(x), threat_of(target, "linf", 0.1, None), 4
+    )
+    assert order.tolist() == [[2, 3, 1, 4]]
+
+
 def test_one_target_by_slope_finds_what_one_by_logit_misses() -> None:
     """On a linear model the nearest border is known, and the other way leads nowhere."""
     weight = np.zeros((9, 3), np.float32)
