@@ -10,6 +10,7 @@ import numpy as np
 
 from cloakify.attacks import Attack, ThreatModel
 from cloakify.attacks.apgd import Apgd, ApgdBpda
+from cloakify.attacks.apgd_multi import ApgdMulti
 from cloakify.attacks.apgd_t import ApgdT
 from cloakify.attacks.cascade import AutoAttack
 from cloakify.attacks.fab import FabT
@@ -132,8 +133,8 @@ def chosen_attacks(setting: EvaluateSetting) -> list[Attack]:
         There is no such attack, it has not the settings that are given, or it is named twice.
     """
     attacks: list[Attack] = []
-    for name in setting.attack.names.split(","):
-        attack = make_attack(name.strip(), seed=setting.run.seed)
+    for name in _names(setting):
+        attack = make_attack(name, seed=setting.run.seed)
         if isinstance(attack, AutoAttack):
             # The standard is no standard with other settings than its authors', unless asked for.
             attacks += [_as_asked(part, setting) for part in attack.attacks]
@@ -147,6 +148,20 @@ def chosen_attacks(setting: EvaluateSetting) -> list[Attack]:
         taken = ": it takes --queries" if attacks[-1].gradient == "gradient-free" else ""
         raise UsageError(f"--attack {setting.attack.names} has no --steps{taken}")
     return attacks
+
+
+# Steps from which on it pays to go through larger balls: with 20 what withstands in l2 is more, on
+# three of four sample models, than Auto-PGD in the ball alone leaves; with 100 it is less on each.
+FAR = 60
+
+
+def _names(setting: EvaluateSetting) -> list[str]:
+    """Return the names of the attacks that were asked for."""
+    if setting.attack.names != "auto":
+        return [name.strip() for name in setting.attack.names.split(",")]
+    steps = setting.attack.steps or thoroughness_of(setting).steps or ApgdMulti().steps
+    first = "apgd-multi" if setting.threat.norm == "l2" and steps >= FAR else "apgd"
+    return [first, "apgd-t"]
 
 
 def label_attack(setting: EvaluateSetting, chosen: Sequence[Attack]) -> Attack:

@@ -1,6 +1,7 @@
 """Attacks on the shipped graph."""
 
 from cloakify.attacks.apgd import Apgd, ApgdDlr
+from cloakify.attacks.apgd_multi import ApgdMulti
 from cloakify.attacks.apgd_t import ApgdT
 from cloakify.attacks.base import Attack
 from cloakify.attacks.cascade import AutoAttack, WorstCase, worst_case
@@ -16,6 +17,7 @@ from cloakify.attacks.threat import ThreatModel, make_threat
 __all__ = [
     "Apgd",
     "ApgdDlr",
+    "ApgdMulti",
     "ApgdT",
     "Attack",
     "AutoAttack",

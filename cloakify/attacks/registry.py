@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cloakify.attacks.apgd import Apgd, ApgdBpda, ApgdDlr
+from cloakify.attacks.apgd_multi import ApgdMulti
 from cloakify.attacks.apgd_t import ApgdT
 from cloakify.attacks.base import Attack
 from cloakify.attacks.cascade import AutoAttack
@@ -36,6 +37,7 @@ _ATTACKS = {
     ),
     "apgd": _Entry(Apgd, _ITERATED),
     "apgd-dlr": _Entry(ApgdDlr, _ITERATED),
+    "apgd-multi": _Entry(ApgdMulti, {"steps": "steps", "stop_early": "stop_early", "seed": "seed"}),
     "apgd-t": _Entry(ApgdT, _ITERATED),
     "apgd-bpda": _Entry(ApgdBpda, _ITERATED),
     "square": _Entry(Square, {"steps": "queries", "seed": "seed"}),

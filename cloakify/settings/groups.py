@@ -154,11 +154,12 @@ class AttacksOptions(Group, frozen=True, kw_only=True):
     names: Annotated[
         Text,
         Option(
-            "Names of attacks, separated by commas; autoattack stands for the standard four.",
+            "Names of attacks, separated by commas; autoattack stands for the standard four. auto "
+            "is apgd,apgd-t; in l2 with 60 steps or more apgd-multi,apgd-t.",
             flag="--attack",
             metavar="NAME,…",
         ),
-    ] = "apgd,apgd-t"
+    ] = "auto"
     steps: Annotated[
         Count | None,
         Option(

@@ -11,7 +11,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cloakify.attacks import Apgd, ApgdDlr, ApgdT, FabT, Fgsm, MiFgsm, Pgd, Square, Target
+from cloakify.attacks import (
+    Apgd,
+    ApgdDlr,
+    ApgdMulti,
+    ApgdT,
+    FabT,
+    Fgsm,
+    MiFgsm,
+    Pgd,
+    Square,
+    Target,
+)
 from cloakify.attacks.registry import NAMES
 from cloakify.onnxfile import open_model
 from tests.support.classifiers import target_of, threat_of
@@ -23,6 +34,7 @@ ATTACKS = [
     MiFgsm(steps=5),
     Apgd(steps=6),
     ApgdDlr(steps=6),
+    ApgdMulti(steps=10),
     ApgdT(steps=4, num_targets=2),
     FabT(steps=4, num_targets=2),
     Square(queries=12),

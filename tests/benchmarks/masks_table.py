@@ -12,8 +12,8 @@ from cloakify.evaluation.figures import accuracy_figure, gain_figure
 from cloakify.report.wording import percent, points
 
 SOURCE, FINETUNED = "source", "finetuned"
-# The attacks of `cloakify evaluate`, which take a tenth of the passes of the two that rows are of.
-STANDARD = "standard"
+# Shorter attacks (masks.py), which take a tenth of the passes of the two that other rows are of.
+SHORT = "short"
 NAMES = {
     SOURCE: "none",
     "deepcloak": "0/1 mask, DeepCloak's score",
@@ -24,7 +24,7 @@ NAMES = {
     "channel": "`--method tuned --gates channel`",
     FINETUNED: "all weights, fine-tuned (`finetune.py`)",
 }
-# Test images that rows are of where nothing else is said; with the attacks of `evaluate`, any.
+# Test images that rows are of where nothing else is said; with the shorter attacks, any.
 SAMPLES = 1000
 COLOURS = {
     SOURCE: "#6b7280",
@@ -151,7 +151,7 @@ def markdown(measured: Sequence[Measured], only: Task | None = None) -> list[str
 
 def _name(task: Task) -> str:
     ratio = f", {task.ratio:.0%}" if task.ratio else ""
-    told = " *" if task.attack == STANDARD else " †" if task.samples != SAMPLES else ""
+    told = " *" if task.attack == SHORT else " †" if task.samples != SAMPLES else ""
     return NAMES[task.method] + ratio + told
 
 
@@ -203,7 +203,7 @@ def summary(measured: Sequence[Measured], eps: float = 4, calibration: int = 100
 
 def _attacks(measured: Sequence[Measured]) -> list[str]:
     """Return what rows were attacked by, the strongest first."""
-    return sorted({row.task.attack for row in measured}, key=lambda attack: attack == STANDARD)
+    return sorted({row.task.attack for row in measured}, key=lambda attack: attack == SHORT)
 
 
 def _shown(measured: Sequence[Measured], eps: float) -> list[Measured]:
@@ -213,7 +213,7 @@ def _shown(measured: Sequence[Measured], eps: float) -> list[Measured]:
         for row in measured
         if row.task.eps == eps
         and not row.task.ratio
-        and (row.task.attack == STANDARD or row.task.samples == SAMPLES)
+        and (row.task.attack == SHORT or row.task.samples == SAMPLES)
     ]
 
 
@@ -240,7 +240,7 @@ def source_of(measured: Sequence[Measured], task: Task) -> Measured:
 
 def picture(measured: Sequence[Measured], eps: float = 4) -> str:
     """Draw clean against adaptive accuracy as an SVG, a panel for each model."""
-    shown = [row for row in _shown(measured, eps) if row.task.attack != STANDARD]
+    shown = [row for row in _shown(measured, eps) if row.task.attack != SHORT]
     models = sorted({found.task.model for found in shown})
     width = PANEL * max(1, len(models))
     parts = [

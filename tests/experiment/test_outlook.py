@@ -66,10 +66,10 @@ def outlook(left: float, **options: object) -> Outlook:
 def test_what_withstands_and_more_budgets_take_longer() -> None:
     few, many = outlook(0.1), outlook(0.9)
     assert few.seconds < many.seconds
-    # The first attack alone is 100 samples of 11 looks at most, here 3 ms each.
-    assert many.seconds > 100 * 11 * 0.003 * 0.9
+    # The first attack alone is 100 samples of 21 looks at most, here 3 ms each.
+    assert many.seconds > 100 * 21 * 0.003 * 0.9
     assert outlook(0.5, eps=(0.02, 0.05)).seconds > outlook(0.5, eps=(0.05,)).seconds
-    assert "100 samples, 1 model, 1 budget: apgd (10), apgd-t (10)" in few.task
+    assert "100 samples, 1 model, 1 budget: apgd (20), apgd-t (12)" in few.task
 
 
 def test_work_adds_up() -> None:

@@ -69,7 +69,7 @@ def test_a_run_in_time_is_the_run_that_its_report_repeats(
 
     def forecast(plan, *rest):  # type: ignore[no-untyped-def]
         outlook = seen(plan, *rest)
-        return type(outlook)(outlook.task, slow if plan.attacks[0].steps > 10 else 1, outlook.pace)
+        return type(outlook)(outlook.task, slow if plan.attacks[0].steps > 20 else 1, outlook.pace)
 
     monkeypatch.setattr(workflow, "outlook_of_plan", forecast)
     budgeted = evaluate(model, data, EvaluateSetting(device="cpu", time_budget="1h")).report

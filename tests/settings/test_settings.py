@@ -85,7 +85,7 @@ def test_replace_keeps_what_is_not_named() -> None:
 def test_verbs_differ_in_their_defaults() -> None:
     assert HardenSetting().attack.name == "fgsm"
     assert AttackSetting().attack.name == "pgd"
-    assert EvaluateSetting().attack.names == "apgd,apgd-t"
+    assert EvaluateSetting().attack.names == "auto"
 
 
 def test_values_take_the_form_of_their_type() -> None:

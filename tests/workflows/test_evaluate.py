@@ -63,14 +63,15 @@ def test_worst_case_is_below_everything_tried_and_falls(pair: EvaluateReport) ->
     for model in pair.models:
         rows = zip(model.robust, model.noise, model.convergence, strict=True)
         for robust, noise, convergence in rows:
-            tried = [noise.accuracy, convergence.doubled_accuracy]
-            tried += [attack.accuracy for attack in robust.attacks]
+            tried = [noise.accuracy, *(attack.accuracy for attack in robust.attacks)]
+            # Twice the steps are tried on some of the samples.
+            assert convergence.doubled_accuracy.value <= convergence.accuracy.value
             tried += [
                 transfer.accuracy
                 for transfer in pair.transfer
                 if (transfer.tried_on, transfer.eps) == (model.model.path, robust.eps)
             ]
-            assert len(tried) == 2 + len(robust.attacks) + 1
+            assert len(tried) == 1 + len(robust.attacks) + 1
             assert all(robust.worst_case.value <= figure.value for figure in tried)
         values = [point.accuracy.value for point in model.curve]
         assert values == sorted(values, reverse=True)
