@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cloakify.attacks import ThreatModel
+from cloakify.attacks import Pgd, ThreatModel
 from cloakify.attacks.starts import random_corner, random_in_ball, random_on_sphere
+from tests.support.classifiers import mlp_classifier, target_of, threat_of
 
 EPS = 0.25
 STARTS = {"ball": random_in_ball, "sphere": random_on_sphere, "corner": random_corner}
@@ -93,3 +94,16 @@ def test_starts_keep_to_the_box(kind: str, norm: str) -> None:
     clean = np.zeros((50, 5), np.float32)
     points = STARTS[kind](clean, np.arange(50), [0] * 50, bounded, 0)
     assert points.min() == np.float32(-0.01) and points.max() == np.float32(0.02)
+
+
+def test_pgd_starts_at_random_unless_it_is_told_where() -> None:
+    target = target_of(mlp_classifier(3, features=6, classes=4))
+    rng = np.random.default_rng(0)
+    x = rng.random((5, 6), np.float32)
+    at = (target, x, target.logits(x).argmax(axis=1), np.arange(5), threat_of(target, "linf", 0.01))
+    found = [Pgd(steps=1, step_size=1e-4, seed=seed).run(*at) for seed in (0, 1)]
+    assert (np.abs(found[0] - found[1]).max(axis=1) > 1e-3).all()
+    still = [
+        Pgd(steps=1, step_size=1e-4, random_start=False, seed=seed).run(*at) for seed in (0, 1)
+    ]
+    assert (still[0] == still[1]).all()
