@@ -12,6 +12,10 @@ from cloakify.attacks.target import Target
 from cloakify.attacks.threat import ThreatModel
 from cloakify.numeric.arrays import Array, Labels
 
+# Steps from which on it pays to go through larger balls: with 20 what withstands in l2 is more, on
+# three of four sample models, than Auto-PGD in the ball alone leaves; with 100 it is less on each.
+FAR = 60
+
 
 class Schedule(NamedTuple):
     """Steps at ε that end where they fool, at 3ε, at 2ε, and at ε again."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from cloakify.attacks import Attack
+from cloakify.attacks.apgd_multi import FAR
 from cloakify.attacks.registry import make_attack
 from cloakify.errors import UsageError
 from cloakify.experiment.effort import effort_of
@@ -69,7 +70,10 @@ def straight_attack(setting: HardenSetting) -> Attack:
 def evaluation_attack(
     setting: HardenSetting, *, stop_early: bool, steps: int | None = None
 ) -> Attack:
-    """Return the attack that judges a hardened model: Auto-PGD.
+    """Return the attack that judges a hardened model: Auto-PGD, in l2 by way of larger balls.
+
+    The latter takes more steps than an effort has otherwise: fewer say little in l2 of models that
+    were trained in linf.
 
     Where the calibration attack needs no gradient the model may have none, and Square takes its
     place, with as many queries for each step as an iteration and its bookkeeping would cost.
@@ -81,11 +85,15 @@ def evaluation_attack(
     steps
         The setting's, or those of its effort, when left out.
     """
-    if steps is None:
-        steps = setting.evaluation.steps or effort_of(setting).steps
+    own = steps is None and setting.evaluation.steps is None
+    steps = steps or setting.evaluation.steps or effort_of(setting).steps
     if not follows_gradient(setting):
         return make_attack("square", steps=QUERIES_A_STEP * steps, seed=setting.run.seed)
-    name = "apgd" if setting.evaluation.attack == "auto" else setting.evaluation.attack
+    name = setting.evaluation.attack
+    if name == "auto":
+        if own and setting.threat.norm == "l2" and setting.evaluation.effort != "quick":
+            steps = max(steps, FAR)
+        name = "apgd-multi" if setting.threat.norm == "l2" and steps >= FAR else "apgd"
     return make_attack(name, steps=steps, stop_early=stop_early, seed=setting.run.seed)
 
 

@@ -290,10 +290,10 @@ class EvaluationOptions(Group, frozen=True, kw_only=True):
     ] = "standard"
     time_budget: Annotated[Duration | None, Option(TIME_BUDGET)] = None
     attack: Annotated[
-        Literal["auto", "apgd", "apgd-dlr", "apgd-t"],
+        Literal["auto", "apgd", "apgd-dlr", "apgd-multi", "apgd-t"],
         Option(
-            "Attack that judges source and result; auto is apgd, or apgd-dlr where logits are "
-            "small, or those of labels.",
+            "Attack that judges source and result; auto is apgd, in l2 apgd-multi, or apgd-dlr "
+            "where logits are small, or those of labels.",
             flag="--evaluation-attack",
         ),
     ] = "auto"
@@ -302,7 +302,7 @@ class EvaluationOptions(Group, frozen=True, kw_only=True):
         Option(
             "Steps of --evaluation-attack on a sample.",
             flag="--evaluation-steps",
-            unset="by effort: 10, 20 or 100",
+            unset="by effort: 10, 20 (in l2 60) or 100",
         ),
     ] = None
     precision: Annotated[

@@ -33,6 +33,29 @@ def test_options_win_over_the_effort(name: str) -> None:
     assert samples_reported(given) == 11
 
 
+@pytest.mark.parametrize(
+    ("options", "name", "steps"),
+    [
+        ({}, "apgd", 20),
+        ({"norm": "l2"}, "apgd-multi", 60),
+        ({"norm": "l2", "effort": "quick"}, "apgd", 10),
+        ({"norm": "l2", "effort": "thorough"}, "apgd-multi", 100),
+        ({"norm": "l2", "evaluation_steps": 59}, "apgd", 59),
+        ({"norm": "l2", "effort": "quick", "evaluation_steps": 60}, "apgd-multi", 60),
+        ({"norm": "l2", "evaluation_attack": "apgd-dlr"}, "apgd-dlr", 20),
+        ({"evaluation_attack": "apgd-multi"}, "apgd-multi", 20),
+    ],
+)
+def test_in_l2_larger_balls_judge_where_there_are_steps_for_them(
+    options: dict[str, object], name: str, steps: int
+) -> None:
+    attack = evaluation_attack(HardenSetting(**options), stop_early=True)
+    assert (attack.name, attack.steps) == (name, steps)
+    # Masks are compared by a few steps of the ball's own.
+    few = evaluation_attack(HardenSetting(norm="l2"), stop_early=True, steps=4)
+    assert (few.name, few.steps) == ("apgd", 4)
+
+
 def test_the_precision_asked_for_is_kept() -> None:
     n = samples_reported(HardenSetting(effort="quick", precision=4))
     low, high = wilson(n // 2, n)
