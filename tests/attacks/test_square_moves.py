@@ -34,6 +34,17 @@ def test_linf_sets_one_window_to_the_budget(shape, p, seed):
         assert all(len(set(values[c][window[c]])) == 1 for c in range(shape[0]))
 
 
+def test_windows_lie_everywhere():
+    """Algorithm 2 draws rows and columns from the first to the last at which a window fits."""
+    rng = np.random.default_rng(0)
+    delta = np.zeros((400, 1, 6, 5), np.float32)
+    draws = rng.random((400, moves.draws_per_query("linf", 1)), np.float32)
+    found = np.abs(moves.propose_linf(delta, draws, np.full(400, 4 / 30), 2.0))[:, 0] == 2
+    assert {int(each.sum()) for each in found} == {4}
+    corners = {(int(each.any(1).argmax()), int(each.any(0).argmax())) for each in found}
+    assert corners == {(row, column) for row in range(5) for column in range(4)}
+
+
 @given(shapes, st.floats(0.001, 0.9), st.integers(0, 1000))
 def test_l2_keeps_the_whole_budget(shape, p, seed):
     rng = np.random.default_rng(seed)
