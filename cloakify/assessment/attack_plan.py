@@ -10,7 +10,7 @@ import numpy as np
 
 from cloakify.attacks import Attack, ThreatModel
 from cloakify.attacks.apgd import Apgd, ApgdBpda
-from cloakify.attacks.apgd_multi import FAR, ApgdMulti
+from cloakify.attacks.apgd_multi import ApgdMulti, untargeted
 from cloakify.attacks.apgd_t import ApgdT
 from cloakify.attacks.cascade import AutoAttack
 from cloakify.attacks.fab import FabT
@@ -155,8 +155,7 @@ def _names(setting: EvaluateSetting) -> list[str]:
     if setting.attack.names != "auto":
         return [name.strip() for name in setting.attack.names.split(",")]
     steps = setting.attack.steps or thoroughness_of(setting).steps or ApgdMulti().steps
-    first = "apgd-multi" if setting.threat.norm == "l2" and steps >= FAR else "apgd"
-    return [first, "apgd-t"]
+    return [untargeted(setting.threat.norm, steps), ApgdT.name]
 
 
 def label_attack(setting: EvaluateSetting, chosen: Sequence[Attack]) -> Attack:

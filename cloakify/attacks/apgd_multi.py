@@ -14,14 +14,13 @@ from cloakify.numeric.arrays import Array, Labels
 
 # Steps from which on it pays to go through larger balls: with 20 what withstands in l2 is more, on
 # three of four sample models, than Auto-PGD in the ball alone leaves; with 100 it is less on each.
-FAR = 60
+_FAR = 60
 
 
 class Schedule(NamedTuple):
-    """Steps at ε that end where they fool, at 3ε, at 2ε, and at ε again."""
+    """Steps at ε that end where they fool, at 3ε and 2ε each, and at ε again."""
 
     direct: int
-    widest: int
     wide: int
     last: int
 
@@ -32,8 +31,8 @@ class ApgdMulti(Apgd):
     Each ball is gone on in from the highest point of the one before, moved into it: the multi-ε
     scheme of Croce & Hein, arXiv 2103.01208, which they have for l1. A sixth of the steps goes
     ahead in the ball itself, as most samples fall soon. A model that was trained in linf may have
-    slopes towards what fools it in l2 only further out: of 400 images of such a sample model 8 %
-    withstand this, and 12 % the whole of AutoAttack.
+    slopes towards what fools it in l2 only further out: of 400 images of such a sample model 38
+    withstand this, 91 as many steps in the ball alone, and 49 AutoAttack without Square.
 
     Parameters
     ----------
@@ -71,7 +70,7 @@ class ApgdMulti(Apgd):
         rows = np.flatnonzero(left)
         if len(rows):
             part, fell = (x[rows], y[rows], index[rows]), np.zeros(len(rows), np.bool_)
-            start = self._from_afar(target, part, threat, steps)
+            start = self._from_afar(target, part, threat, steps.wide)
             attacked[rows] = self._with(steps.last)._run(target, part, threat, fell, onward, start)
             flags[rows] |= fell
         if fooled is not None:
@@ -83,17 +82,14 @@ class ApgdMulti(Apgd):
         target: Target,
         samples: tuple[Array, Labels, Labels],
         threat: ThreatModel,
-        steps: Schedule,
+        steps: int,
     ) -> Array:
         """Return points of ball and box that are reached by way of the larger balls."""
         x, y, index = samples
         widest, wide = (threat.with_eps(radius * threat.eps) for radius in (3, 2))
-        at = Apgd(steps=steps.widest, stop_early=False, seed=self.seed).run(
-            target, x, y, index, widest
-        )
-        at = Apgd(steps=steps.wide, stop_early=False, seed=self.seed).resume(
-            target, x, y, index, wide, wide.project(at, x)
-        )
+        apgd = Apgd(steps=steps, stop_early=False, seed=self.seed)
+        at = apgd.run(target, x, y, index, widest)
+        at = apgd.resume(target, x, y, index, wide, wide.project(at, x))
         return threat.project(at, x)
 
     def _with(self, steps: int) -> Apgd:
@@ -104,6 +100,11 @@ class ApgdMulti(Apgd):
 def schedule(steps: int) -> Schedule:
     """Return how many steps each ball has; fewer than six have the ball itself alone."""
     if steps < 6:
-        return Schedule(0, 0, 0, steps)
+        return Schedule(0, 0, steps)
     direct, wide = steps // 6, steps // 4
-    return Schedule(direct, wide, wide, steps - direct - 2 * wide)
+    return Schedule(direct, wide, steps - direct - 2 * wide)
+
+
+def untargeted(norm: str, steps: int) -> str:
+    """Return the name of the untargeted Auto-PGD that leaves least with so many steps."""
+    return (ApgdMulti if norm == "l2" and steps >= _FAR else Apgd).name

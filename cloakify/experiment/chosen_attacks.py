@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cloakify.attacks import Attack
-from cloakify.attacks.apgd_multi import FAR
+from cloakify.attacks.apgd_multi import untargeted
 from cloakify.attacks.registry import make_attack
 from cloakify.errors import UsageError
 from cloakify.experiment.effort import effort_of
@@ -85,15 +85,15 @@ def evaluation_attack(
     steps
         The setting's, or those of its effort, when left out.
     """
-    own = steps is None and setting.evaluation.steps is None
-    steps = steps or setting.evaluation.steps or effort_of(setting).steps
+    effort, norm = effort_of(setting), setting.threat.norm
+    name: str = setting.evaluation.attack
+    given = steps or setting.evaluation.steps
+    steps = given or effort.steps
     if not follows_gradient(setting):
         return make_attack("square", steps=QUERIES_A_STEP * steps, seed=setting.run.seed)
-    name = setting.evaluation.attack
     if name == "auto":
-        if own and setting.threat.norm == "l2" and setting.evaluation.effort != "quick":
-            steps = max(steps, FAR)
-        name = "apgd-multi" if setting.threat.norm == "l2" and steps >= FAR else "apgd"
+        steps = given or (effort.l2_steps if norm == "l2" else effort.steps)
+        name = untargeted(norm, steps)
     return make_attack(name, steps=steps, stop_early=stop_early, seed=setting.run.seed)
 
 

@@ -14,8 +14,8 @@ class Effort:
 
     Attributes
     ----------
-    steps
-        Of the attack that judges a hardened model.
+    steps, l2_steps
+        Of the attack that judges a hardened model; in l2, where none is named.
     onward
         How many of them drive a sample that is to be tried on another model past the border; all
         that are left if ``None``.
@@ -39,6 +39,7 @@ class Effort:
     """
 
     steps: int
+    l2_steps: int
     onward: int | None
     fitted: int | None
     selected: int | None
@@ -58,6 +59,7 @@ class Effort:
 EFFORTS = {
     "quick": Effort(
         steps=10,
+        l2_steps=10,
         onward=3,
         fitted=200,
         selected=128,
@@ -73,6 +75,7 @@ EFFORTS = {
     ),
     "standard": Effort(
         steps=20,
+        l2_steps=60,
         onward=5,
         fitted=None,
         selected=None,
@@ -88,6 +91,7 @@ EFFORTS = {
     ),
     "thorough": Effort(
         steps=100,
+        l2_steps=100,
         onward=None,
         fitted=None,
         selected=None,

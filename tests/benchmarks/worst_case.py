@@ -1,13 +1,13 @@
 """What the attacks of `evaluate` leave against what AutoAttack leaves, and the passes of each.
 
     python tests/benchmarks/worst_case.py [--models fashion_pooled …] [--norms linf l2]
-        [--samples 1000] [--effort standard] [--seed 0] [--without-square] [--first-two]
+        [--samples 1000] [--effort standard] [--seed 0] [--parts 4]
 
 Attacks the same test images of each sample model twice, as `cloakify evaluate` does and by the
 standard AutoAttack, and prints both robust accuracies, on how many images only one of the two fools
 the model, and the forward passes a sample that each took, counted as in `passes.py`. On one core a
-row takes half an hour; without Square a quarter of an hour, and with `--first-two`, the two of
-Auto-PGD, a few minutes. Writes nothing.
+row takes half an hour; a quarter of an hour without Square (`--parts 3`), and a few minutes by the
+two of Auto-PGD (`--parts 2`). Writes nothing.
 """
 
 from __future__ import annotations
@@ -50,11 +50,9 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=1000)
     parser.add_argument("--effort", default="standard")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--without-square", action="store_true")
-    parser.add_argument("--first-two", action="store_true")
+    parser.add_argument("--parts", type=int, default=4, help="how many of AutoAttack's, in order")
     options = parser.parse_args()
-    many = 2 if options.first_two else 3 if options.without_square else 4
-    standard = AutoAttack(seed=options.seed).attacks[:many]
+    standard = AutoAttack(seed=options.seed).attacks[: options.parts]
     print("| model | norm | ε | evaluate, % | AutoAttack, % | only one fools | passes of both |")
     print("| --- | --- | --- | --- | --- | --- | --- |", flush=True)
     for budget in BUDGETS:

@@ -65,7 +65,11 @@ def test_worst_case_is_below_everything_tried_and_falls(pair: EvaluateReport) ->
         for robust, noise, convergence in rows:
             tried = [noise.accuracy, *(attack.accuracy for attack in robust.attacks)]
             # Twice the steps are tried on some of the samples.
-            assert convergence.doubled_accuracy.value <= convergence.accuracy.value
+            doubled = convergence.doubled_accuracy
+            assert doubled.value <= convergence.accuracy.value
+            right = round(robust.worst_case.value * robust.worst_case.n)
+            untried = robust.worst_case.n - doubled.n
+            assert right <= round(doubled.value * doubled.n) + untried
             tried += [
                 transfer.accuracy
                 for transfer in pair.transfer
