@@ -173,6 +173,9 @@ def _by_effort(attack: Attack, setting: EvaluateSetting) -> Attack:
             by_slope=effort.by_slope,
             seed=setting.run.seed,
         )
+    if isinstance(attack, ApgdMulti):
+        steps = setting.attack.steps or effort.steps or attack.steps
+        return ApgdMulti(steps=steps, restarts=effort.wide_runs, seed=setting.run.seed)
     if isinstance(attack, Apgd) and setting.attack.steps is None:
         return _again(attack, setting.run.seed, steps=effort.steps or attack.steps)
     return _as_asked(attack, setting)

@@ -37,7 +37,7 @@ _ATTACKS = {
     ),
     "apgd": _Entry(Apgd, _ITERATED),
     "apgd-dlr": _Entry(ApgdDlr, _ITERATED),
-    "apgd-multi": _Entry(ApgdMulti, {"steps": "steps", "stop_early": "stop_early", "seed": "seed"}),
+    "apgd-multi": _Entry(ApgdMulti, _ITERATED),
     "apgd-t": _Entry(ApgdT, _ITERATED),
     "apgd-bpda": _Entry(ApgdBpda, _ITERATED),
     "square": _Entry(Square, {"steps": "queries", "seed": "seed"}),

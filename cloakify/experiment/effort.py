@@ -116,6 +116,8 @@ class Thoroughness:
     ----------
     steps
         Of Auto-PGD; ``None`` for its own number.
+    wide_runs
+        How often Auto-PGD goes by way of larger balls, where it does.
     targets, targeted_steps
         How many classes the targeted one tries, and its steps for each.
     by_slope
@@ -134,6 +136,7 @@ class Thoroughness:
     """
 
     steps: int | None
+    wide_runs: int
     targets: int
     targeted_steps: int | None
     by_slope: bool
@@ -157,6 +160,7 @@ class Thoroughness:
 THOROUGHNESS = {
     "quick": Thoroughness(
         steps=20,
+        wide_runs=1,
         targets=1,
         targeted_steps=12,
         by_slope=True,
@@ -171,6 +175,7 @@ THOROUGHNESS = {
     ),
     "standard": Thoroughness(
         steps=None,
+        wide_runs=2,
         targets=3,
         targeted_steps=36,
         by_slope=True,
@@ -185,6 +190,7 @@ THOROUGHNESS = {
     ),
     "thorough": Thoroughness(
         steps=None,
+        wide_runs=4,
         targets=9,
         targeted_steps=None,
         by_slope=False,

@@ -35,37 +35,55 @@ def test_all_steps_are_taken(steps: int) -> None:
 
 
 def by_hand(
-    target: Target, samples: tuple[np.ndarray, ...], threat: ThreatModel, steps: int
+    target: Target, sample: tuple[np.ndarray, ...], threat: ThreatModel, steps: int, restarts: int
 ) -> np.ndarray:
-    """The balls one after the other, each sample that still stands by itself."""
-    x, y, index = samples
-    found = Apgd(steps=steps // 6).run(target, x, y, index, threat)
-    for row in np.flatnonzero(target.correct(found, y)):
-        clean, label, name = x[row : row + 1], y[row : row + 1], index[row : row + 1]
-        at = None
-        for radius in (3, 2):
-            ball = threat.with_eps(radius * threat.eps)
-            apgd = Apgd(steps=steps // 4, stop_early=False)
-            if at is None:
-                at = apgd.run(target, clean, label, name, ball)
-            else:
-                at = apgd.resume(target, clean, label, name, ball, ball.project(at, clean))
+    """One sample through the balls one after the other, until it is misclassified."""
+    clean, label, _ = sample
+    found = [Apgd(steps=steps // 6).run(target, *sample, threat)]
+    for seed in range(restarts):
+        if not target.correct(found[-1], label)[0]:
+            return found[-1]
+        wide = Apgd(steps=steps // 4, stop_early=False, seed=seed)
+        at = wide.run(target, *sample, threat.with_eps(3 * threat.eps))
+        ball = threat.with_eps(2 * threat.eps)
+        at = wide.resume(target, *sample, ball, ball.project(at, clean))
         last = Apgd(steps=steps - steps // 6 - 2 * (steps // 4))
-        start = threat.project(at, clean)
-        found[row] = last.resume(target, clean, label, name, threat, start)[0]
-    return found
+        found.append(last.resume(target, *sample, threat, threat.project(at, clean)))
+    if not target.correct(found[-1], label)[0]:
+        return found[-1]
+    return max(found[1:], key=lambda point: target.evaluate(point, label).loss[0])
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 @settings(max_examples=40)
-@given(seed=st.integers(0, 1000), steps=st.integers(6, 30))
-def test_what_stands_goes_through_all_balls(norm: str, seed: int, steps: int) -> None:
-    samples = drawn(seed, 7)
+@given(seed=st.integers(0, 1000), steps=st.integers(6, 30), restarts=st.integers(1, 3))
+def test_what_stands_goes_through_all_balls(
+    norm: str, seed: int, steps: int, restarts: int
+) -> None:
+    x, y, index = drawn(seed, 7)
     threat = threat_of(SMALL, norm, 0.05)
-    found = ApgdMulti(steps=steps).run(SMALL, *samples, threat)
-    np.testing.assert_array_equal(found[0], samples[0][0])
-    expected = by_hand(SMALL, samples, threat, steps)
-    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+    found = ApgdMulti(steps=steps, restarts=restarts).run(SMALL, x, y, index, threat)
+    np.testing.assert_array_equal(found[0], x[0])
+    for row in range(1, 7):
+        sample = x[row : row + 1], y[row : row + 1], index[row : row + 1]
+        expected = by_hand(SMALL, sample, threat, steps, restarts)
+        np.testing.assert_allclose(found[row], expected[0], rtol=1e-4, atol=1e-4)
+
+
+@settings(max_examples=30)
+@given(seed=st.integers(0, 1000), steps=st.integers(6, 30))
+def test_what_is_driven_comes_back_from_the_highest_of_all_runs(seed: int, steps: int) -> None:
+    x, y, index = drawn(seed, 7)
+    threat = threat_of(SMALL, "l2", 0.05)
+    runs = [
+        ApgdMulti(steps=steps, restarts=1, stop_early=False, seed=each).run(
+            SMALL, x, y, index, threat
+        )
+        for each in range(3)
+    ]
+    found = ApgdMulti(steps=steps, restarts=3, stop_early=False).run(SMALL, x, y, index, threat)
+    highest = np.max([SMALL.evaluate(each, y).loss for each in runs], axis=0)
+    np.testing.assert_allclose(SMALL.evaluate(found, y).loss, highest, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
