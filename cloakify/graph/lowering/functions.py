@@ -7,6 +7,7 @@ the types of its inputs, onnx builds the body for the node at hand.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import onnx
@@ -61,6 +62,7 @@ def expand_functions(model: ModelProto, keep: Keep) -> ModelProto:
                 _restore_softmax(model)
             return model
         _declare_initializers(model)
+        _write_defaults(model, chosen, versions)
         names = ", ".join(op_type for _, op_type in chosen)
         with boundary(f"can't write out {names}"):
             model = onnx.inliner.inline_selected_functions(
@@ -113,6 +115,25 @@ def _declare_initializers(model: ModelProto) -> None:
             model.graph.value_info.append(
                 onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
             )
+
+
+def _write_defaults(
+    model: ModelProto, chosen: Collection[tuple[str, str]], versions: dict[str, int]
+) -> None:
+    """Write down attributes that nodes leave to their defaults, in place.
+
+    A body refers to them, and where a node lacks one onnx's inliner leaves it out there as well:
+    the `Constant` that holds the ``periodic`` of a `HannWindow` then holds nothing.
+    """
+    for graph in iter_graphs(model.graph):
+        for node in graph.node:
+            if _key(node) not in chosen:
+                continue
+            schema = schema_of(*_key(node), versions.get(domain_of(node), 0))
+            given = {attribute.name for attribute in node.attribute}
+            for name, attribute in schema.attributes.items() if schema else ():
+                if name not in given and attribute.default_value.name:
+                    node.attribute.append(attribute.default_value)
 
 
 def _key(node: NodeProto) -> tuple[str, str]:

@@ -6,6 +6,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
+from onnx.reference import ReferenceEvaluator
 
 from cloakify.graph.lowering.functions import expand_functions
 from tests.support.gradcheck import gradient_model
@@ -135,3 +136,19 @@ def test_a_constant_without_a_value_is_let_be() -> None:
     model.graph.node.add(op_type="Constant", output=["c"])
     expanded = expand_functions(model, lambda _, op_type: op_type != "Gelu")
     assert {node.op_type for node in expanded.graph.node} >= {"Constant", "Mul"}
+
+
+@pytest.mark.parametrize("window", ["HannWindow", "HammingWindow", "BlackmanWindow"])
+@pytest.mark.parametrize("periodic", [None, 0, 1])
+def test_defaults_of_attributes_reach_the_body(window: str, periodic: int | None) -> None:
+    call = f"w = {window}{attributes(periodic=periodic)} (n) y = Mul(x, w)"
+    text = one_node(call, inputs="float[8] x", opset=18).replace("double y", "float y")
+    model = onnx.parser.parse_model(text)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.array(8), "n"))
+    x = normal(8).astype(np.float32)
+    (expected,) = ReferenceEvaluator(model).run(None, {"x": x})
+    written = expand_functions(model, lambda _, op_type: op_type == "Mul")
+    assert window not in {node.op_type for node in written.graph.node}
+    session = ort.InferenceSession(written.SerializeToString(), providers=["CPUExecutionProvider"])
+    (found,) = session.run(None, {"x": x})
+    assert np.allclose(found, expected, atol=1e-6)
