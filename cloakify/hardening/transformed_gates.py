@@ -18,12 +18,13 @@ from cloakify.boundary import boundary
 from cloakify.errors import ModelError
 from cloakify.graph.analysis.ending import Ending
 from cloakify.graph.analysis.gate_sites import GateSite, find_gate_sites
-from cloakify.graph.edit.gates import gates_digest, insert_gates
+from cloakify.graph.edit.gates import GATE, SHIFT, gates_digest, insert_gates
 from cloakify.graph.edit.rounding import round_gates, round_shifts
 from cloakify.hardening.layers_read import ReadLayer, read_layers
 from cloakify.hardening.transformed import Transformed, arithmetic_of, compared
 from cloakify.hardening.transformed_answers import Feeds
 from cloakify.numeric.arrays import Array, Doubles, floats
+from cloakify.onnxfile import values_of
 from cloakify.runtime import Device
 from cloakify.runtime.simplified import simplified
 
@@ -103,7 +104,11 @@ def _find_gates(
     by_output = {step.output: (layer, step) for layer in before for step in layer.steps}
     changes: list[_Change] = []
     for site in sites:
-        if site.adds or site.output not in by_output:
+        if site.adds:
+            continue
+        if site.output not in by_output:
+            kept = _kept_nodes(site, file)
+            changes += [] if kept is None else [kept]
             continue
         layer, place = by_output[site.output]
         match = _matching(layer, after, NEAR[arithmetic])
@@ -115,6 +120,28 @@ def _find_gates(
     if not changes:
         raise ModelError("no layer that gates could stand behind can be read")
     return changes
+
+
+def _kept_nodes(site: GateSite, file: ModelProto) -> _Change | None:
+    """Read gates and a shift off their nodes, behind a layer that is not told by its weights.
+
+    ``None`` where the layer's output is not what such nodes put out.
+    """
+    makers = {name: node for node in file.graph.node for name in node.output}
+    held = {tensor.name: tensor for tensor in file.graph.initializer}
+    found = {"Mul": np.ones(1), "Add": np.zeros(1)}
+    value = site.output
+    for op_type, kind in (("Add", SHIFT), ("Mul", GATE)):
+        node = makers.get(value)
+        if node is None or node.op_type != op_type:
+            continue
+        named = [name for name in node.input if name in held and name.startswith(kind)]
+        if len(named) == 1:
+            found[op_type] = values_of(held[named[0]]).astype(np.float64)
+            value = next((name for name in node.input if name != named[0]), value)
+    none = np.zeros(site.shape)
+    gate, shift, _ = np.broadcast_arrays(found["Mul"], found["Add"], none)
+    return None if value == site.output else _Change(site, gate, shift, none)
 
 
 def _matching(

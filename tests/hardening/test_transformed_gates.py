@@ -111,6 +111,47 @@ def test_in_sixteen_and_in_eight_bits(form, source, tmp_path):
     assert eight is not None and eight.arithmetic == "quantised numbers"
 
 
+@pytest.fixture(scope="module")
+def recurrent(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A convolution, which is told by its weights, and an LSTM, whose gates stay nodes."""
+    model = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["" : 17]> '
+        f"net (float[N, 12, 20] x) => (float[N, {CLASSES}] y) "
+        "{ a = Conv <pads = [1, 1]> (x, k, c)  r = Relu (a)  t = Transpose <perm = [2, 0, 1]> (r)  "
+        "o, v, l = LSTM <hidden_size = 16> (t, w, u, b)  s = Flatten <axis = 2> (v)  "
+        "y = Gemm (s, h, d) }"
+    )
+    arrays = {
+        "k": values_of_rank(16, 12, 3), "c": values_of_rank(16), "w": values_of_rank(1, 64, 16),
+        "u": values_of_rank(1, 64, 16), "b": values_of_rank(1, 128),
+        "h": values_of_rank(16, CLASSES, spread=3), "d": values_of_rank(CLASSES),
+    }  # fmt: skip
+    model.graph.initializer.extend(from_array(array, name) for name, array in arrays.items())
+    path = tmp_path_factory.mktemp("gates") / "recurrent.onnx"
+    onnx.save(model, path)
+    return path
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_behind_a_layer_that_its_weights_do_not_tell(level, recurrent, tmp_path):
+    found = verified(
+        optimised(tuned(recurrent, "mul"), tmp_path, level), recurrent, tmp_path
+    ).transformed
+    assert found is not None
+    assert (found.kind, found.named, found.total) == ("gates", True, 32)
+    assert found.difference <= 1e-4 < 0.1 < found.without_mask
+
+
+@pytest.mark.parametrize("undone", ["cloakify_gate_2", "cloakify_shift_3"])
+def test_behind_such_a_layer_other_values_are_others(undone, recurrent, tmp_path):
+    model = optimised(tuned(recurrent, "mul"), tmp_path, "ORT_ENABLE_BASIC")
+    (tensor,) = (tensor for tensor in model.graph.initializer if tensor.name == undone)
+    tensor.CopyFrom(from_array(to_array(tensor) * np.float32(2), undone))
+    found = verified(model, recurrent, tmp_path).transformed
+    # They are in force, and are not those that the metadata name.
+    assert found is not None and not found.named
+
+
 def test_without_metadata_they_are_found_and_not_named(source, tmp_path):
     model = optimised(tuned(source, "mul"), tmp_path, "ORT_ENABLE_BASIC")
     del model.metadata_props[:]

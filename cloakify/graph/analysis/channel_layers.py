@@ -29,6 +29,8 @@ class ChannelLayer:
     bias: tuple[gs.Node, int] | None = None
     # The same of a constant that it could add, and does not.
     free_bias: tuple[gs.Node, int] | None = None
+    # What has the output's type, where no shape inference knows the operator.
+    typed: gs.Tensor | None = None
 
 
 class Ranks:

@@ -3,6 +3,7 @@
     Conv, ConvTranspose          the channels of the output
     Gemm, MatMul [+ Add bias]    the last axis; in attention, the projections of every head
     BatchNormalization, InstanceNormalization, LayerNormalization, GroupNormalization
+    those of node_layers.py      recurrent, quantised and fused ones, which take nodes alone
 
 The threshold of the activation behind is moved by one of two: a shift, y = gate · (W x + b) +
 shift, which every layer can have; or, where a layer adds a constant, by a gate on that,
@@ -27,13 +28,13 @@ import onnx_graphsurgeon as gs
 from onnx import ModelProto
 
 from cloakify.errors import UsageError
-from cloakify.graph.analysis.channel_layers import LAYERS, ChannelLayer, Ranks
+from cloakify.graph.analysis.channel_layers import ChannelLayer, Ranks
 from cloakify.graph.analysis.ending import Ending
+from cloakify.graph.analysis.node_layers import read_layer
 from cloakify.graph.model.constants import Constants
 from cloakify.graph.model.dataflow import leading_to
 from cloakify.graph.model.imported import import_graph
 from cloakify.onnxfile import FLOATS
-from cloakify.onnxfile.domains import is_standard
 
 
 @dataclass(frozen=True)
@@ -133,18 +134,17 @@ def find_gate_sites(
     writable = {tensor.name for tensor in model.graph.initializer} - inputs
     sites: list[GateSite] = []
     for node in graph.nodes:
-        reader = LAYERS.get(node.op)
-        if reader is None or not is_standard(node) or id(node) not in leading:
+        if id(node) not in leading or node.outputs[0] in constants:
             continue
-        if node.outputs[0] in constants:
-            continue
-        layer = reader(node, constants, ranks)
+        layer = read_layer(node, constants, ranks)
         if layer is None or id(layer.output.inputs[0]) not in leading:
             continue
         element_type = ranks.element_type(layer.output)
+        if layer.typed is not None:
+            element_type = element_type or ranks.element_type(layer.typed)
         if element_type not in FLOATS:
             continue
-        name = node.name or node.outputs[0].name
+        name = node.name or node.outputs[0].name or layer.output.name
         output = layer.output.name
         positions = ranks.image_shape(layer) if by_position else None
         scaled = () if positions else _foldable(layer.constants, writable)
