@@ -56,7 +56,7 @@ def _passes_cast(node: gs.Node) -> bool:
     return is_float(x) and is_float(y)
 
 
-@rule("Cast", "CastLike", passes=lambda node, through: through or _passes_cast(node))
+@rule("Cast", passes=lambda node, through: through or _passes_cast(node))
 def cast(context: Context, node: gs.Node, grads: Gradients) -> Gradients:
     """Between floating types ``∂x = g`` in x's type; nothing flows through integers.
 

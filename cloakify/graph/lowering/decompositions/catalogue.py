@@ -16,6 +16,7 @@ from cloakify.graph.lowering.decompositions import (
     packed,
     recurrent,
     support_vectors,
+    typed_like,
 )
 from cloakify.graph.model.dataflow import leading_to
 from cloakify.graph.model.names import names_in
@@ -60,6 +61,7 @@ KINDS = (
     WrittenOut("", ("RNN", "GRU", "LSTM"), recurrent.unsupported_reason, recurrent.write),
     WrittenOut("", ("GridSample",), grid_sample.unsupported_reason, grid_sample.write),
     WrittenOut("", ("DeformConv",), deform_conv.unsupported_reason, deform_conv.write),
+    WrittenOut("", typed_like.OPERATORS, typed_like.unsupported_reason, typed_like.write),
     WrittenOut(
         ML,
         ml_steps.OPERATORS,
