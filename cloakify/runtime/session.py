@@ -60,6 +60,9 @@ OUT_OF_MEMORY = (
 # Has products of 8-bit numbers be exact, by unsigned weights.
 _EXACT = "session.x64quantprecision"
 _NO_KERNEL = "Failed to find kernel"
+# Where the runtime fuses a product with weights of 4 bits, which depends on what else is in the
+# graph, it rounds features to 8 bits unless this asks for floats.
+_FUSED_PRODUCTS, _OF_FLOATS = "session.qdq_matmulnbits_accuracy_level", "1"
 
 # What errors of opening name where not the model is at fault.
 _LIBRARIES = {
@@ -93,7 +96,8 @@ class Session:
         Whether it is the shipped graph, which the device may have a provider of its own for.
     exact
         Whether products of 8-bit numbers are exact on every processor. Left to itself, ONNX Runtime
-        adds pairs of them in 16 bits on those without VNNI, and cuts off what is more.
+        adds pairs of them in 16 bits on those without VNNI, and cuts off what is more. Products
+        with weights of 4 bits are of floats then, where it would round what they are multiplied by.
 
     Attributes
     ----------
@@ -125,6 +129,8 @@ class Session:
         size = weights_size(model) if isinstance(model, ModelProto) else 0
         options = _options(device, threads, size, both_ways=both_ways)
         options.add_session_config_entry(_EXACT, str(int(exact)))
+        if exact:
+            options.add_session_config_entry(_FUSED_PRODUCTS, _OF_FLOATS)
         if not optimise or _is_long(model):
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         self._allowed = MEMORY if str(device) == "cpu" else PROVIDER_MEMORY

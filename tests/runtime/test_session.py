@@ -223,3 +223,23 @@ def test_products_of_small_numbers_are_exact(features, weights, quantised):
     model.graph.initializer.append(onnx.numpy_helper.from_array(w, "w"))
     found = Session(model, CPU).run({"x": x})["y"]
     np.testing.assert_array_equal(found, np.rint(sums / 32767) if quantised else sums)
+
+
+@pytest.mark.parametrize("put_out", ["h", "y"])
+def test_products_with_packed_weights_are_those_of_floats(put_out):
+    """Whatever else is in the graph: some of it keeps the runtime from fusing them."""
+    rng = np.random.default_rng(0)
+    model = onnx.parser.parse_model(
+        f"""<ir_version: 10, opset_import: ["" : 21]> f (float[N, 64] x) => (float[N, 16] {put_out})
+        {{ w = DequantizeLinear <axis = 0, block_size = 32> (packed, scale)
+        p = MatMul (x, w)  h = Relu (p)  y = Tanh (h) }}"""
+    )
+    values = rng.integers(-8, 8, (64, 16))
+    packed = onnx.helper.make_tensor("packed", onnx.TensorProto.INT4, (64, 16), values.reshape(-1))
+    scale = onnx.numpy_helper.from_array(np.full((2, 16), 0.05, np.float32), "scale")
+    model.graph.initializer.extend([packed, scale])
+    x = rng.random((8, 64), np.float32)
+    expected = np.maximum(x @ (values * np.float32(0.05)).astype(np.float32), 0)
+    expected = np.tanh(expected) if put_out == "y" else expected
+    found = Session(model, CPU).run({"x": x})[put_out]
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
