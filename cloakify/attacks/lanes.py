@@ -44,8 +44,6 @@ class Iteration:
         Opens the graph for one of these sizes.
     x
         Name of the input that ``cloakify_next`` feeds.
-    dtype
-        Of the graph's floats: double for a model in double, float32 for all others.
     constants
         Inputs that stay as they are.
     workers
@@ -57,7 +55,6 @@ class Iteration:
     sizes: Sequence[int]
     session: Callable[[int], Session]
     x: str
-    dtype: np.dtype[np.generic]
     constants: Mapping[str, NDArray[np.generic]]
     workers: Workers
     patience: float
@@ -207,13 +204,8 @@ class _Lanes:
         return further
 
     def _put(self, arrays: Mapping[str, NDArray[np.generic]]) -> dict[str, ort.OrtValue]:
-        """Put arrays on the device, floats in the graph's type."""
+        """Put arrays on the device, floats in the types that the graph takes."""
         return {
-            name: self.session.put(as_floats(array, self.iteration.dtype))
+            name: self.session.put(self.session.as_taken(name, array))
             for name, array in arrays.items()
         }
-
-
-def as_floats(array: NDArray[np.generic], dtype: np.dtype[np.generic]) -> NDArray[np.generic]:
-    """Return an array of floats in the given type, and any other array as it is."""
-    return array.astype(dtype, copy=False) if array.dtype.kind == "f" else array

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto
 
 from cloakify.attacks import passes
-from cloakify.attacks.lanes import Iteration, as_floats
+from cloakify.attacks.lanes import Iteration
 from cloakify.attacks.passes import Batch, Evaluation, Step
 from cloakify.attacks.target_sessions import Followed, TargetSessions
 from cloakify.attacks.threat import ThreatModel
@@ -294,7 +294,6 @@ class Target:
             passes.lane_sizes(self.batch_size, fixed=self.spec.batch_size is not None),
             lambda size: self._followed.sessions.gradient(self._shapes(size, sample_shape), spec),
             self.spec.name,
-            self.spec.gradient_dtype,
             self._bounds(threat),
             self.workers,
             # Fetching results is a copy within memory on the CPU, and one over the bus elsewhere.
@@ -388,7 +387,7 @@ class Target:
         self, session: Session, feeds: dict[str, NDArray[np.generic]]
     ) -> dict[str, NDArray[np.generic]]:
         """Keep only what a gradient session takes, in its types."""
-        return {name: as_floats(feeds[name], self.spec.gradient_dtype) for name in session.inputs}
+        return {name: session.as_taken(name, feeds[name]) for name in session.inputs}
 
     def _forward_size(self, samples: int) -> int:
         """Return the batch size for a forward pass, which takes any unless the model is fixed."""

@@ -167,15 +167,15 @@ class GatedModel:
     def _gradient(self, x: Array, soft_labels: Array) -> GateGradient:
         target, size = self.target, self.target.batch_size
         session = self._session_for(size)
-        dtype = target.spec.gradient_dtype
-        constants = {n: v.astype(dtype, copy=False) for n, v in target.constants.items()}
+        constants = {n: session.as_taken(n, v) for n, v in target.constants.items()}
 
         def run(start: int) -> GateGradient:
             part, goal = x[start : start + size], soft_labels[start : start + size]
             missing = size - len(part)
             # Without a weight a sample adds nothing.
             part, goal = filled(part, size), np.pad(goal, ((0, missing), (0, 0)))
-            feeds = {target.spec.name: part.astype(dtype), DISTRIBUTION: goal.astype(dtype)}
+            fed = {target.spec.name: part, DISTRIBUTION: goal}
+            feeds = {name: session.as_taken(name, array) for name, array in fed.items()}
             outputs = session.run({**feeds, **constants})
             return GateGradient(
                 floats(outputs[LOGITS][: size - missing]),

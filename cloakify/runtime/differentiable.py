@@ -164,8 +164,8 @@ class DifferentiableModel:
             pair, samples = stretch.pair, stretch.samples
             seed = np.zeros((pair.size, self.scores.num_classes), self.spec.gradient_dtype)
             seed[:samples] = logits_gradient[end - samples : end]
-            feeds = stretch.values | {LOGITS_GRADIENT: seed}
-            return pair.backward.run(feeds)[GRADIENT][:samples]
+            fed = {LOGITS_GRADIENT: pair.backward.as_taken(LOGITS_GRADIENT, seed)}
+            return pair.backward.run(stretch.values | fed)[GRADIENT][:samples]
 
         gradients = self.workers.map(run, zip(tape.stretches, ends.tolist(), strict=True))
         return self._joined(tape.sample_shape, gradients)

@@ -64,6 +64,12 @@ _NO_KERNEL = "Failed to find kernel"
 # graph, it rounds features to 8 bits unless this asks for floats.
 _FUSED_PRODUCTS, _OF_FLOATS = "session.qdq_matmulnbits_accuracy_level", "1"
 
+_FLOATS: dict[str, np.dtype[np.generic]] = {
+    "tensor(float)": np.dtype(np.float32),
+    "tensor(double)": np.dtype(np.float64),
+    "tensor(float16)": np.dtype(np.float16),
+}
+
 # What errors of opening name where not the model is at fault.
 _LIBRARIES = {
     "cuda": ("CUDA",),
@@ -159,6 +165,20 @@ class Session:
             raise DeviceError(f"ONNX Runtime gave {self._session.get_providers()[0]}, not {device}")
         self.inputs = tuple(value.name for value in self._session.get_inputs())
         self.outputs = tuple(value.name for value in self._session.get_outputs())
+        self._floats = {
+            value.name: _FLOATS[value.type]
+            for value in self._session.get_inputs()
+            if value.type in _FLOATS
+        }
+
+    def as_taken(self, name: str, array: NDArray[np.generic]) -> NDArray[np.generic]:
+        """Return an array as the input of that name takes it: floats in its own type.
+
+        A graph may compute in another one than that of its samples.
+        """
+        dtype = self._floats.get(name)
+        is_moved = dtype is not None and array.dtype.kind == "f"
+        return array.astype(dtype, copy=False) if is_moved else array
 
     def run(
         self, feeds: Mapping[str, Value], outputs: Sequence[str] | None = None
