@@ -26,6 +26,9 @@ WIDTHS = (0.3, 1.0, 3.0)
 NARROWER = (0.01, 0.03, 0.1)
 # And of the one that stands for the derivative.
 NARROW = 1e-3
+# The same where a quantiser is asked whether it hides anything: steps as fine as those of 8 bits,
+# a fortieth of a deviation as a rule, a rule that goes straight through them follows rightly.
+NARROW_QUANTISED = 0.1
 # The least deviation that counts, of the root mean square: float32 can't tell narrower widths.
 LEAST = 1 / 32
 
@@ -107,7 +110,8 @@ def hidden_share(builder: Builder, segment: Segment) -> Tensor:
     own = _at_target(builder, segment, spread)
     right, left = (builder.op("Abs", builder.div(rise, own)) for rise in (above, below))
     least = builder.scale(builder.op("Max", right, left), FLATTER)
-    derivative = _slope(builder, segment, builder.scale(spread, NARROW))
+    narrow = NARROW_QUANTISED if segment.is_quantiser else NARROW
+    derivative = _slope(builder, segment, builder.scale(spread, narrow))
     flat, zero = builder.op("Abs", derivative), builder.scalar(0.0, x)
     moved = builder.op("Max", builder.op("Abs", above), builder.op("Abs", below))
     felt = builder.compare("Greater", moved, _least(builder, y, RESOLVED_WIDE))

@@ -28,7 +28,8 @@ _MOST = 64
 _STEPS = {
     *("ArgMax", "ArgMin", "BitShift", "BitwiseAnd", "BitwiseNot", "BitwiseOr", "BitwiseXor"),
     *("Ceil", "Equal", "Floor", "Greater", "GreaterOrEqual", "Hardmax", "IsInf", "IsNaN", "Less"),
-    *("LessOrEqual", "Mod", "Round", "Shrink", "Sign", "ThresholdedRelu", "Where"),
+    *("LessOrEqual", "Mod", "QuantizeLinear", "Round", "Shrink", "Sign", "ThresholdedRelu"),
+    "Where",
 }
 _SATURATING = {"Atan", "Clip", "Erf", "HardSigmoid", "Max", "Min", "Sigmoid", "Softsign", "Tanh"}
 # What goes up and down over and over.
@@ -69,6 +70,11 @@ class Segment:
             return True
         whole = any(node.op == "Cast" and not is_float(node.outputs[0]) for node in self.nodes)
         return whole or sum(kind in _BENDS for kind in kinds) > 1
+
+    @property
+    def is_quantiser(self) -> bool:
+        """Whether it rounds as quantised models do by design, mostly too finely to hide a thing."""
+        return any(node.op == "QuantizeLinear" for node in self.nodes)
 
 
 def _rounds(node: gs.Node) -> bool:

@@ -59,6 +59,10 @@ FUNCTIONS: dict[str, tuple[str, Function]] = {
     "sign": ("s = Sign (h)", np.sign),
     # To halves, by what float32 leaves of a large sum.
     "shifted": ("u = Add (h, large) s = Sub (u, large)", lambda h: np.rint(2 * h) / 2),
+    "eight bits": (
+        "q = QuantizeLinear (h, half, none) s = DequantizeLinear (q, half, none)",
+        lambda h: np.rint(2 * h) / 2,
+    ),
     "whole": ("i = Cast <to = 7> (h) s = Cast <to = 1> (i)", np.trunc),
     "rest": ("r = Mod <fmod = 1> (h, one) s = Sub (h, r)", np.trunc),
     "choice": ("a = Abs (h) c = Less (a, half) s = Where (c, zero, h)", dead),
@@ -111,7 +115,7 @@ def model_of(text: str, v: np.ndarray, w: np.ndarray) -> onnx.ModelProto:
         <float half = {{0.5}}, float zero = {{0.0}}, float one = {{1.0}}, float many = {{200.0}},
          float large = {{6291456.0}},
          float forty = {{40.0}}, float three = {{3.0}}, float small = {{0.01}},
-         float six = {{6.0}}, int64[1] last = {{1}}, int64[1] end = {{2}}, int64 seven = {{7}},
+         float six = {{6.0}}, int8 none = {{0}}, float fine = {{0.03}}, uint8 under = {{0}}, int64[1] last = {{1}}, int64[1] end = {{2}}, int64 seven = {{7}},
          float[2] off_on = {{0.0, 1.0}}, int64[2] wide = {{-1, 90}}>
         {{ h = MatMul (x, v)  {text}  y = MatMul (s, w) }}"""
     )
@@ -258,6 +262,11 @@ def test_choices_of_the_data_are_gone_through_both_ways(text: str) -> None:
         # All but what is next to a step.
         (FUNCTIONS["round"][0], 0.95, 1),
         (FUNCTIONS["whole"][0], 0.6, 1),
+        # Steps of half a deviation, and such as quantised models have; negative ones cut off are
+        # a ReLU.
+        (FUNCTIONS["eight bits"][0], 0.5, 0.7),
+        ("q = QuantizeLinear (h, fine, none) s = DequantizeLinear (q, fine, none)", 0, 0.02),
+        ("q = QuantizeLinear (h, fine, under) s = DequantizeLinear (q, fine, under)", 0, 0.02),
         (FUNCTIONS["steep"][0], 0.2, 0.5),
         # Waves on a line: far steeper than it as a rule, or half of them down where it goes up.
         ("k = Mul (h, many) u = Sin (k) t = Mul (u, half) s = Add (h, t)", 0.9, 1),

@@ -53,6 +53,13 @@ def segments_of(body: str) -> list[tuple[str, str, list[str], bool]]:
             [("x", "y", ["Cast", "Cast"], True)],
         ),
         (
+            "r = Relu (x) q = QuantizeLinear (r, half) y = DequantizeLinear (q, half)",
+            [
+                ("x", "r", ["Relu"], False),
+                ("r", "y", ["QuantizeLinear", "DequantizeLinear"], True),
+            ],
+        ),
+        (
             "d = Sub (x, mean) a = Abs (d) c = Less (a, half) k = Where (c, mean, x) y = Relu (k)",
             [
                 ("x", "k", ["Sub", "Abs", "Less", "Where"], True),
