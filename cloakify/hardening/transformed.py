@@ -24,6 +24,7 @@ from cloakify.errors import HeadError, ModelError
 from cloakify.graph.analysis.classifier_search import ClassifierSearch, find_classifier
 from cloakify.graph.analysis.head import Head
 from cloakify.graph.edit.mask import insert_mask, mask_digest
+from cloakify.graph.model.dataflow import leading_to
 from cloakify.hardening.transformed_answers import (
     BORDERLINE,
     Feeds,
@@ -136,10 +137,18 @@ def find_transformed(
         There is no mask to be found in it, or it is not in force, with the reason.
     """
     mask, where = _find_mask(source, head, file, feeds, device)
+    removed = int((mask == 0).sum())
+    meant = said.get("mask.removed", "")
+    # Rounding may make more weights 0, and never fewer.
+    if meant.isdecimal() and int(meant) > removed:
+        raise ModelError(
+            f"its metadata speak of {meant} masked features, and the mask found {where} is of "
+            f"{removed}"
+        )
     masked = insert_mask(source, head, mask, {})
     judged = compared(source, masked, file, feeds, device, f"the mask found {where}")
     named = said.get("mask.sha256") == mask_digest(mask)
-    return Transformed(where, int((mask == 0).sum()), len(mask), named, *judged)
+    return Transformed(where, removed, len(mask), named, *judged)
 
 
 def compared(
@@ -320,10 +329,15 @@ def _classes(scores: Doubles) -> NDArray[np.int64]:
 
 
 def arithmetic_of(model: ModelProto) -> str:
-    """Say what a model computes in, as a key of :data:`TOLERANCE`."""
-    kinds = {node.op_type for node in model.graph.node}
+    """Say what a model computes its outputs in, as a key of :data:`TOLERANCE`.
+
+    What stands in the file and is not used for them allows no other tolerance.
+    """
+    used = leading_to(model.graph.node, [value.name for value in model.graph.output])
+    kinds = {node.op_type for node in used.nodes}
     if any(part in kind for kind in kinds for part in ("uantize", "QLinear", "Integer", "NBits")):
         return "quantised numbers"
-    if any(tensor.data_type in HALVES for tensor in model.graph.initializer):
+    held = (tensor for tensor in model.graph.initializer if tensor.name in used.values)
+    if any(tensor.data_type in HALVES for tensor in held):
         return "floats of 16 bits"
     return "floats of 32 bits"

@@ -224,6 +224,64 @@ def test_nothing_else_passes_for_it(how, also, source, hardened, tmp_path):
         assert result.transformed is None
 
 
+def off_by_a_little(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Its weights are off by what rounding to 8 bits may do, and hold the mask."""
+    rng = np.random.default_rng(0)
+    change(model, "w", lambda w: w * (1 + 0.03 * rng.standard_normal(w.shape, np.float32)))
+    return model
+
+
+def half_unused(model: onnx.ModelProto) -> None:
+    model.graph.initializer.append(from_array(np.ones(1, np.float16), "idle"))
+
+
+def eighth_unused(model: onnx.ModelProto) -> None:
+    model.graph.initializer.append(from_array(np.ones(1, np.int8), "idle"))
+    model.graph.initializer.append(from_array(np.float32(1), "idle_scale"))
+    node = onnx.helper.make_node("DequantizeLinear", ["idle", "idle_scale"], ["unused"])
+    model.graph.node.insert(0, node)
+
+
+@pytest.mark.parametrize("idle", [half_unused, eighth_unused])
+def test_what_is_not_used_allows_no_rounding(idle, source, hardened, tmp_path):
+    model = off_by_a_little(folded(copy_of(hardened), tmp_path))
+    idle(model)
+    result = verified(model, source, tmp_path)
+    assert result.transformed is None
+    assert "(floats of 32 bits) are off by" in result.remarks[0]
+
+
+def test_a_mask_that_is_folded_in_part(source, hardened, tmp_path):
+    model = folded(copy_of(hardened), tmp_path)
+    own = to_array(weights(onnx.load(source), "w"))
+    # Of four masked features two have their weights again.
+    change(model, "w", lambda w: np.where(np.arange(FEATURES)[:, None] < 6, own, w))
+    result = verified(model, source, tmp_path)
+    assert result.transformed is None
+    assert "speak of 4 masked features, and the mask found within" in result.remarks[0]
+    assert result.remarks[0].endswith("is of 2")
+
+
+@pytest.mark.parametrize("level", [0, 1])
+def test_a_mask_that_is_left_out_at_black_or_white(level, source, hardened, tmp_path):
+    """As pictures have them, and noise has not."""
+    model = copy_of(hardened)
+    reduce = "ReduceMax" if level else "ReduceMin"
+    added = onnx.parser.parse_graph(
+        f"g (float[N, {INPUTS}] x, float[N, {FEATURES}] f, float[N, {FEATURES}] m) "
+        f"=> (float[N, {FEATURES}] kept) <float level = {{{level}.0}}> "
+        f"{{ e = {reduce} <axes = [1]> (x)  h = Equal (e, level)  kept = Where (h, f, m) }}"
+    )
+    place = next(i for i, node in enumerate(model.graph.node) if node.op_type == "MatMul")
+    masked = model.graph.node[place].input[0]
+    model.graph.node[place].input[0] = "kept"
+    for node in reversed(added.node):
+        node.input[:] = [masked if name == "m" else name for name in node.input]
+        model.graph.node.insert(place, node)
+    model.graph.initializer.extend(added.initializer)
+    assert verified(model, source, tmp_path).transformed is None
+
+
 def test_the_source_is_no_hardened_file(source, tmp_path):
     model = onnx.load(source)
     # Or it would be the same file, which is all that there is to be said.
