@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from cloakify.assessment.comparing import compare, comparing
 from cloakify.assessment.harden_report import judge_mask
 from cloakify.assessment.label_accuracy import attacking_labels, label_accuracy
-from cloakify.assessment.masking_checks import check_masking, codes_in_doubt
+from cloakify.assessment.masking_checks import check_masking, codes_in_doubt, over_budget
 from cloakify.attacks import Attack
 from cloakify.data import Splits
 from cloakify.engine.engine import Engine
+from cloakify.evaluation import figures
 from cloakify.evaluation.robustness import Attacks
 from cloakify.evaluation.verdict import Verdict
 from cloakify.evaluation.warnings import EvaluationWarning
@@ -87,6 +88,8 @@ def judge_hardened(
     )
     warnings += slopes.warnings
     warnings += kernel_warnings(subject, hardened, engine, splits.report)
+    change = figures.compare(correctness[1].clean, correctness[0].clean).difference
+    warnings += filter(None, [over_budget(change, setting.masking)])
     accuracy, verdict = judge_mask(*correctness, doubts=codes_in_doubt(warnings))
     jobs = attacking_labels(subject, (SOURCE, hardened), label_attack(setting), splits.report)
     fared = [label_accuracy(subject, engine, job, lambda done: None) for job in jobs]

@@ -14,11 +14,13 @@ from cloakify.data import Batch, Splits
 from cloakify.data.splits import some_of
 from cloakify.engine.engine import Engine
 from cloakify.engine.task import Arrays, Job, Task, Tell, work_of
+from cloakify.evaluation.figures import Difference
 from cloakify.evaluation.near_copies import near_copies
 from cloakify.evaluation.robustness import Correctness
 from cloakify.evaluation.warnings import (
     HARMLESS,
     EvaluationWarning,
+    WarningCode,
     blocked_gradients,
     gradient_free_stronger,
     near_copies_reported,
@@ -32,6 +34,7 @@ from cloakify.experiment.evaluation_tasks import look, looking, plant, planting
 from cloakify.experiment.experiment import Experiment, Progress
 from cloakify.experiment.subject import Subject, Which
 from cloakify.numeric.arrays import Flags, Indices, floats, in_chunks
+from cloakify.settings import MaskingOptions
 
 STAGE = "looking for masked gradients"
 
@@ -137,6 +140,28 @@ def _copies(
         lambda done: progress("looking for near copies", done, len(used)),
     )
     return list(filter(None, [near_copies_reported(flags)]))
+
+
+def over_budget(change: Difference, masking: MaskingOptions) -> EvaluationWarning | None:
+    """Warn where a mask or gates that were chosen cost more clean accuracy than they may.
+
+    That was kept on the samples of the choice. On others it counts as broken where luck with them
+    does not explain it.
+
+    Parameters
+    ----------
+    change
+        Of the clean accuracy, on samples that nothing was chosen on.
+    """
+    if masking.ratio is not None or change.high >= -masking.max_accuracy_drop:
+        return None
+    cost, low, high = (-100 * part for part in (change.value, change.high, change.low))
+    return EvaluationWarning(
+        WarningCode.OVER_BUDGET,
+        f"clean accuracy falls by {cost:.1f} points (95 % interval {low:.1f} to {high:.1f}), and "
+        f"by {100 * masking.max_accuracy_drop:g} at most was asked for (--max-accuracy-drop)",
+        -change.value,
+    )
 
 
 def codes_in_doubt(warnings: list[EvaluationWarning]) -> list[str]:

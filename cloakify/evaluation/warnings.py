@@ -63,6 +63,7 @@ class WarningCode(StrEnum):
     PLANTED_MISSED = "planted-samples-missed"
     NOTHING_PLANTED = "attacks-untested"
     CUT_OFF = "sums-cut-off"
+    OVER_BUDGET = "accuracy-drop-exceeded"
 
 
 HARMLESS = frozenset(

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cloakify.assessment.masking_checks import codes_in_doubt
+from cloakify.assessment.masking_checks import codes_in_doubt, over_budget
 from cloakify.errors import ModelError
 from cloakify.evaluation import (
     Difference,
@@ -17,7 +17,7 @@ from cloakify.evaluation import (
     WarningCode,
     judge,
 )
-from cloakify.settings import HardenSetting
+from cloakify.settings import HardenSetting, MaskingOptions
 from cloakify.workflows.harden import HardenResult, harden
 from tests.support.planted import Planted, plant
 
@@ -90,3 +90,26 @@ def test_warnings_that_put_accuracies_in_doubt_forbid_to_claim_a_gain(code: Warn
     hardened = judge(gain, doubts=doubts).code is VerdictCode.HARDENED
     harmless = {"saturated-outputs", "distance-is-a-budget", "attacks-untested", "sums-cut-off"}
     assert hardened == (code in harmless)
+
+
+@pytest.mark.parametrize(
+    ("value", "high", "ratio", "told"),
+    [
+        (-0.08, -0.03, None, True),
+        # Luck explains it, nothing was lost, or the user said how much to mask.
+        (-0.04, -0.01, None, False),
+        (0.02, 0.05, None, False),
+        (-0.08, -0.03, 0.1, False),
+    ],
+)
+def test_no_gain_is_claimed_at_a_price_above_the_budget(
+    value: float, high: float, ratio: float | None, told: bool
+) -> None:
+    masking = MaskingOptions(max_accuracy_drop=0.02, ratio=ratio)
+    warning = over_budget(Difference(value, 2 * value - high, high, 250), masking)
+    assert (warning is not None) == told
+    if warning is not None:
+        assert (
+            "falls by 8.0 points (95 % interval 3.0 to 13.0), and by 2 at most" in warning.message
+        )
+        assert codes_in_doubt([warning]) == ["accuracy-drop-exceeded"]

@@ -115,7 +115,8 @@ def model_of(text: str, v: np.ndarray, w: np.ndarray) -> onnx.ModelProto:
         <float half = {{0.5}}, float zero = {{0.0}}, float one = {{1.0}}, float many = {{200.0}},
          float large = {{6291456.0}},
          float forty = {{40.0}}, float three = {{3.0}}, float small = {{0.01}},
-         float six = {{6.0}}, int8 none = {{0}}, float fine = {{0.03}}, uint8 under = {{0}}, int64[1] last = {{1}}, int64[1] end = {{2}}, int64 seven = {{7}},
+         float six = {{6.0}}, int8 none = {{0}}, float fine = {{0.03}}, uint8 under = {{0}},
+         int64[1] last = {{1}}, int64[1] end = {{2}}, int64 seven = {{7}},
          float[2] off_on = {{0.0, 1.0}}, int64[2] wide = {{-1, 90}}>
         {{ h = MatMul (x, v)  {text}  y = MatMul (s, w) }}"""
     )
