@@ -42,6 +42,8 @@ from cloakify.verification.sidecars import align_sidecars
 # Samples both models are run on, and those that a transformed one is judged by.
 SAMPLES = 4
 COMPARED = 64
+# Of those, one in so many is dark.
+DARK = 4
 # Sizes tried where axes are symbolic: which of them a model takes can't be told from outside.
 SYMBOLIC_SIZES = (64, 224, 32, 28, 256, 128, 96, 299, 384, 512, 1)
 
@@ -320,17 +322,18 @@ def _answers(session: Session, feeds: Mapping[str, NDArray[np.generic]], ending:
 
 
 def _varied(spec: InputSpec, samples: NDArray[np.generic]) -> NDArray[np.generic]:
-    """Return samples every other of which is dark or bright, and cut off at 0 and 1.
+    """Return samples every fourth of which is darker, and cut off at 0 and 1.
 
     Noise alone holds no number twice, and is as bright everywhere: what is done at the black
-    borders of pictures would not show.
+    borders of pictures would not show. They are no brighter, nor more, as quantised models are made
+    for the range of usual samples.
     """
-    if spec.dtype.kind != "f" or len(samples) < 2:
+    if spec.dtype.kind != "f" or len(samples) < DARK:
         return samples
     varied = samples.copy()
-    others = varied[1::2].astype(np.float64)
-    levels = np.linspace(0, 3, len(others)).reshape(-1, *[1] * (others.ndim - 1))
-    varied[1::2] = np.clip(4 * others - levels, 0, 1)
+    dark = varied[DARK - 1 :: DARK].astype(np.float64)
+    levels = np.linspace(1, 3, len(dark)).reshape(-1, *[1] * (dark.ndim - 1))
+    varied[DARK - 1 :: DARK] = np.clip(4 * dark - levels, 0, 1)
     return varied
 
 
