@@ -185,6 +185,15 @@ def read_labels_of(array: StoredArray) -> tuple[Labels, tuple[str, ...] | None]:
         It holds none.
     """
     stored = np.asarray(array.mapped())
+    if stored.dtype.kind == "S":
+        # As h5py gives text.
+        try:
+            stored = np.char.decode(stored, "utf-8")
+        except UnicodeDecodeError:
+            raise DataError(
+                f"{array.where} holds bytes that are no text in UTF-8: save it as text "
+                "(astype(str))"
+            ) from None
     if stored.dtype.kind == "U":
         return labels_of_texts(stored.ravel().tolist(), array.where)
     return labels_of_numbers(stored, array.where), None

@@ -6,7 +6,7 @@ import csv
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from pathlib import Path
 
@@ -132,15 +132,40 @@ def _rows(path: Path, file: Iterator[str], delimiter: str) -> Iterator[list[str]
 
 def _of_objects(path: Path, file: Iterator[str], apart: bool) -> Iterator[list[str]]:
     """Read an object a line, all with the first one's keys, as a header and rows."""
+
+    def objects() -> Iterator[tuple[int, dict[str, object]]]:
+        for number, line in enumerate(file, 1):
+            if not line.strip():
+                continue
+            read = json_object(line)
+            if read is None:
+                raise DataError(f"{shown(path)} line {number} is no JSON object: mend it")
+            yield number, dict(_parts(read)) if apart else read
+
+    return rows_of_objects(path, objects(), "line")
+
+
+def rows_of_objects(
+    path: Path, objects: Iterable[tuple[int, Mapping[str, object]]], called: str = "object"
+) -> Iterator[list[str]]:
+    """Yield objects, all with the first one's keys, as a header and rows of cells.
+
+    Parameters
+    ----------
+    path
+        The file that they stand in.
+    objects
+        Each with its number.
+    called
+        What is numbered.
+
+    Raises
+    ------
+    DataError
+        One has other keys than the first.
+    """
     header: list[str] | None = None
-    for number, line in enumerate(file, 1):
-        if not line.strip():
-            continue
-        read = json_object(line)
-        if read is None:
-            raise DataError(f"{shown(path)} line {number} is no JSON object: mend it")
-        if apart:
-            read = dict(_parts(read))
+    for number, read in objects:
         if header is None:
             header = list(read)
             yield header
@@ -148,8 +173,8 @@ def _of_objects(path: Path, file: Iterator[str], apart: bool) -> Iterator[list[s
         if lacking or len(read) != len(header):
             odd = lacking or [name for name in read if name not in header]
             raise DataError(
-                f"{shown(path)} line {number} has not the keys of the first ({shown(odd[0])!r}): "
-                "give all objects the same"
+                f"{shown(path)} {called} {number} has not the keys of the first "
+                f"({shown(odd[0])!r}): give all objects the same"
             )
         yield [_cell(read[name]) for name in header]
 

@@ -1,10 +1,13 @@
 """Labels in a file of their own: ``--labels FILE``, for samples of whatever form.
 
-- ``.npy``, or ``.npz`` with ``y`` or with one array: in the order of the samples.
+- ``.npy``, or ``.npz`` with ``y`` or with one array: in the order of the samples, or by ``names``
+  beside them.
 - ``.csv``, ``.tsv``, ``.jsonl``: a row for each sample, a column of labels by its name, and one of
-  the samples' names (``file_name``, ``image``, ``id``, …); without such a one, in order. Without a
-  header: names and labels, or labels alone. Labels may be columns of 0 and 1, one for each class.
-- ``.json``: an object of labels by name, or a list.
+  the samples' names (``file_name``, ``image``, ``id``, …, or one of images' names); without such a
+  one, in order. Without a header: names and labels, or labels alone. Labels may be columns of 0 and
+  1, one for each class.
+- ``.json``: an object of labels by name, or a list of labels, of pairs, or of objects such as
+  ``.jsonl`` has in its lines; also as ``labels`` within an object.
 - Any of these and the next compressed: ``.csv.gz``.
 - Anything else is text: a line for each sample, ``cat/1.png 3`` or a label alone. Where the samples
   go by the first words of lines, the second ones are the labels (``Abyssinian_100 1 1 1``), and
@@ -24,12 +27,13 @@ from pathlib import Path
 import numpy as np
 
 from cloakify.data.array_files import read_labels_of
-from cloakify.data.cells import iter_rows
+from cloakify.data.cells import iter_rows, rows_of_objects
 from cloakify.data.foreign import no_list
 from cloakify.data.idx import is_idx, labels_in, read_idx
 from cloakify.data.json_text import json_value
 from cloakify.data.label_columns import LabelColumns, LabelTexts, flags_in, label_columns
-from cloakify.data.labels import TextLabels, label_name
+from cloakify.data.labels import TextLabels
+from cloakify.data.listed_columns import is_of_names, listed_columns
 from cloakify.data.names import Names, Places, Renamed
 from cloakify.data.naming import shown, some
 from cloakify.data.npy import NpzFile, open_npy
@@ -40,10 +44,6 @@ from cloakify.errors import DataError
 from cloakify.numeric.arrays import Indices, Labels
 from cloakify.settings.endings import PLAIN_TABLES, is_image, unpacked_ending
 
-# Without signs between words, and in small letters.
-_NAMES = ("filename", "file", "image", "img", "path", "name", "key", "id", "imageid", "imagename")
-# What labels are called in lists beside samples' names, where nothing goes by a name of labels.
-_LABELS = ("classid", "classname", "labelid", "labelname", "category", "categoryid", "breed")
 # Rows that are looked at to tell what columns hold.
 _TOGETHER = 4096
 # Bytes of a list that is read into memory.
@@ -68,7 +68,7 @@ class LabelList:
         Whether the file is one of text.
     first, second
         The first words of lines, and the second ones, which are the labels where the samples go
-        by the first; ``None`` where there are none.
+        by the first; ``None`` where there are none. Without second ones the labels are the same.
     """
 
     path: Path
@@ -76,7 +76,7 @@ class LabelList:
     class_names: tuple[str, ...] | None = None
     names: Sequence[str] | None = None
     is_text: bool = False
-    first: Names | None = None
+    first: Sequence[str] | None = None
     second: TextLabels | None = None
 
     def give(self, source: Source) -> None:
@@ -88,9 +88,10 @@ class LabelList:
             There are not as many labels as samples, or a sample has none.
         """
         if self.first is not None and _all_named(self.path, self.first, source):
-            assert self.second is not None
-            named = _made(self.path, self.second, self.first)
-            replace(named, is_text=self.is_text).give(source)
+            named = replace(self, names=self.first, first=None)
+            if self.second is not None:
+                named = replace(_made(self.path, self.second, self.first), is_text=self.is_text)
+            named.give(source)
             return
         rows = np.arange(len(source))
         if self.names is not None:
@@ -124,7 +125,7 @@ def read_label_list(path: Path, encoding: str | None = None) -> LabelList:
         It can't be read, or is not of a form above.
     """
     if path.suffix.lower() in (".npy", ".npz"):
-        return LabelList(path, *_of_array(path))
+        return _of_array(path)
     if is_idx(path):
         return LabelList(path, *labels_in(read_idx(path)))
     foreign = no_list(path)
@@ -144,15 +145,27 @@ def _of_text(path: Path, encoding: str | None) -> LabelList:
         return _of_lines(path, lines_of(path, file))
 
 
-def _of_array(path: Path) -> tuple[Labels, tuple[str, ...] | None]:
+def _of_array(path: Path) -> LabelList:
     if path.suffix.lower() == ".npy":
-        return read_labels_of(open_npy(path, texts=True))
+        return LabelList(path, *read_labels_of(open_npy(path, texts=True)))
     archive = NpzFile(path)
     names = archive.names()
     name = names[0] if len(names) == 1 else Request("").label_of(names, shown(path))
     if name is None:
         raise DataError(f"{shown(path)} holds {some(names)}: call the labels 'y'")
-    return read_labels_of(archive.open(name, texts=True))
+    labels = LabelList(path, *read_labels_of(archive.open(name, texts=True)))
+    for other in names:
+        if other != name and is_of_names(other):
+            texts = archive.open(other, texts=True)
+            if texts.dtype.kind == "U" and texts.shape == labels.labels.shape[:1]:
+                return _by(labels, texts.mapped().tolist())
+    return labels
+
+
+def _by(labels: LabelList, names: Sequence[str]) -> LabelList:
+    """Return labels that go by names: for sure where these are images' names."""
+    certain = all(map(is_image, names))
+    return replace(labels, names=names) if certain else replace(labels, first=names)
 
 
 def _of_rows(path: Path, rows: Iterator[list[str]]) -> LabelList:
@@ -160,35 +173,28 @@ def _of_rows(path: Path, rows: Iterator[list[str]]) -> LabelList:
     header = next(rows, None)
     if header is None:
         raise DataError(f"{shown(path)} is empty: give a label for each sample")
-    named = {re.sub(r"[\W_]", "", name).lower(): place for place, name in enumerate(header)}
-    name_place = next((named[name] for name in _NAMES if name in named), None)
-    label = label_name(header)
-    label_place = None if label is None else header.index(label)
-    if label_place is None and name_place is not None:
-        label_place = next((named[name] for name in _LABELS if name in named), None)
-    headed = label_place is not None or name_place is not None
-    if len(header) == 2:
-        # Of two columns the other one is clear; without a header names come first.
-        if name_place is None:
-            name_place = 0 if label_place is None else 1 - label_place
-        label_place = 1 - name_place
-    elif len(header) == 1:
-        name_place, label_place = None, 0
-    if label_place is None:
-        return _of_columns(path, header, name_place, rows)
+    first = list(islice(rows, _TOGETHER))
+    columns = listed_columns(header, first)
+    if columns.label is None:
+        return _of_columns(path, header, columns.name, first, rows)
+    of_names = columns.perhaps if columns.name is None else columns.name
     names, labels = Names(), TextLabels()
-    for row in rows if headed else chain([header], rows):
-        labels.extend([row[label_place]])
-        if name_place is not None:
-            names.append(row[name_place])
-    return _made(path, labels, None if name_place is None else names)
+    for row in chain([] if columns.headed else [header], first, rows):
+        labels.extend([row[columns.label]])
+        if of_names is not None:
+            names.append(row[of_names])
+    made = _made(path, labels, None if columns.name is None else names)
+    return made if columns.perhaps is None else replace(made, first=names)
 
 
 def _of_columns(
-    path: Path, header: list[str], name_place: int | None, rows: Iterator[list[str]]
+    path: Path,
+    header: list[str],
+    name_place: int | None,
+    first: list[list[str]],
+    rows: Iterator[list[str]],
 ) -> LabelList:
     """Read labels of several columns, 0 and 1 each, beside the samples' names."""
-    first = list(islice(rows, _TOGETHER))
     part = dict(zip(header, zip(*first, strict=True), strict=True)) if first else {}
     apart = None if name_place is None else header[name_place]
     columns = label_columns(header, Request(""), shown(path), partial(flags_in, part), apart)
@@ -212,16 +218,36 @@ def _of_columns(
 
 def _of_json(path: Path, text: str) -> LabelList:
     read = json_value(text)
-    if isinstance(read, dict) and all(map(_is_label, read.values())):
+    if isinstance(read, dict) and isinstance(read.get("labels"), list):
+        read = read["labels"]
+    if isinstance(read, dict) and read and all(map(_is_label, read.values())):
         return _made(path, TextLabels(map(str, read.values())), Names(read))
-    if isinstance(read, list) and all(map(_is_label, read)):
-        return _made(path, TextLabels(map(str, read)), None)
+    if isinstance(read, list):
+        if all(map(_is_label, read)):
+            return _made(path, TextLabels(map(str, read)), None)
+        if all(map(_is_pair, read)):
+            names = Names(name for name, _ in read)
+            return _made(path, TextLabels(str(label) for _, label in read), names)
+        if all(isinstance(each, dict) for each in read):
+            return _of_rows(path, rows_of_objects(path, enumerate(read, 1)))
     if isinstance(read, dict) and {"images", "annotations"} <= read.keys():
         raise DataError(
             f"{shown(path)} holds annotations as COCO has them, any number of an image: write an "
             "object of the class of each image by its name, or a .csv"
         )
-    raise DataError(f"{shown(path)} is no JSON object of labels by name, and no list: mend it")
+    raise DataError(
+        f"{shown(path)} is no JSON object of labels by name, and no list of labels, of pairs "
+        '["1.png", 3], or of objects {"file_name": "1.png", "label": 3}: write one of these'
+    )
+
+
+def _is_pair(value: object) -> bool:
+    return (
+        isinstance(value, list)
+        and len(value) == 2
+        and isinstance(value[0], str)
+        and _is_label(value[1])
+    )
 
 
 def _is_label(value: object) -> bool:
@@ -248,16 +274,27 @@ def _of_lines(path: Path, lines: Iterable[str]) -> LabelList:
 
 
 def _name_and_label(line: str) -> tuple[str | None, str]:
-    """Split ``cat/1.png 3`` at the blanks, comma or tab behind the image's name."""
+    """Split ``cat/1.png 3`` at what parts them behind the image's name, or ``3 cat/1.png``."""
     for split in (line.rsplit, line.split):
-        for sign in (None, ","):
+        for sign in (None, ",", ";", "|"):
             name, *label = split(sign, 1)
-            if label and is_image(name.rstrip()):
-                return name.rstrip(), label[0].strip()
+            name = _bare(name)
+            if label and is_image(name):
+                return name, _bare(label[0])
+    number, *rest = re.split(r"[\s,;|]+", line, maxsplit=1)
+    if rest and number.isdecimal() and is_image(_bare(rest[0])):
+        return _bare(rest[0]), number
     return None, line
 
 
-def _made(path: Path, labels: TextLabels, names: Names | None) -> LabelList:
+def _bare(word: str) -> str:
+    """Return a word of a line without quotes around it, or a colon behind it."""
+    word = word.strip().removesuffix(":").rstrip()
+    quoted = len(word) > 1 and word[0] == word[-1] and word[0] in "\"'"
+    return word[1:-1] if quoted else word
+
+
+def _made(path: Path, labels: TextLabels, names: Sequence[str] | None) -> LabelList:
     if not len(labels):
         raise DataError(f"{shown(path)} holds no labels: give one for each sample")
     return LabelList(path, *labels.read(shown(path)), names)

@@ -208,10 +208,12 @@ def _header(
     except _HEADER_ERRORS as error:
         raise _broken(where, error) from None
     if dtype.hasobject:
+        or_text = ", or as text (astype(str))" * texts
         raise DataError(
             f"{where} holds Python objects, which are never unpickled: save it as plain numbers"
+            f"{or_text}"
         )
-    if dtype.kind not in ("biufU" if texts else "biuf"):
+    if dtype.kind not in ("biufUS" if texts else "biuf"):
         raise DataError(f"{where} holds {dtype}: save it as plain numbers")
     if not shape:
         raise DataError(f"{where} is a single number: its first axis must count the samples")

@@ -48,6 +48,27 @@ def forms():
         "comma.txt": "\n".join(f"{n}, {c}" for n, c in shuffled),
         "base.txt": "\n".join(f"{os.path.basename(n)}\t{c}" for n, c in extra),
         "windows.txt": "\n".join(f"{n} {c}".replace("/", "\\") for n, c in shuffled),
+        "quoted.txt": "\n".join(f'"{n}" "{c}"' for n, c in shuffled),
+        "colon.txt": "\n".join(f"{n}: {c}" for n, c in shuffled),
+        "bar.txt": "\n".join(f"{n}|{c}" for n, c in shuffled),
+        # As DataFrames are saved, with their index; the names stand in a column of any name.
+        "frame.csv": "\n".join(
+            [",picture,target", *(f"{k},{n},{c}" for k, (n, c) in enumerate(shuffled))]
+        ),
+        "stems.csv": "\n".join(
+            ["fold,scan,target", *(f"{k % 2},{n[:-4]},{c}" for k, (n, c) in enumerate(shuffled))]
+        ),
+        "ids.csv": "\n".join(
+            ["id,photo,class", *(f"{k},{n},{c}" for k, (n, c) in enumerate(shuffled))]
+        ),
+        "split.csv": "\n".join(
+            ["filepath,class_name,split", *(f"{n},{c},val" for n, c in shuffled)]
+        ),
+        "last.csv": "\n".join(f"{c},{n}" for n, c in shuffled),
+        "unknown.csv": "\n".join(["scan,finding", *(f"{n},{c}" for n, c in shuffled)]),
+        "records.json": json.dumps([{"picture": n, "label": c} for n, c in shuffled]),
+        "pairs.json": json.dumps(shuffled),
+        "within.json": json.dumps({"labels": shuffled}),
     }
     return list(lines.items())
 
@@ -76,6 +97,7 @@ def ordered():
         ("l.jsonl", lambda path: path.write_text(_lines())),
         ("l.npy", lambda path: np.save(path, np.array(CLASSES))),
         ("l.npz", lambda path: np.savez(path, y=np.array(CLASSES))),
+        ("bytes.npy", lambda path: np.save(path, np.array(CLASSES, "S"))),
     ]  # fmt: skip
 
 
@@ -92,6 +114,36 @@ def test_labels_in_order(tmp_path, spec, flat, name, write):
         assert told == (data == flat)
     limited = open_data(flat, spec(1, 4, 4), PLAIN, labels=str(tmp_path / name), limit=2)
     assert len(limited) == len(limited.labels) == 2
+
+
+def test_numbers_by_name(tmp_path, spec, flat):
+    """Each list holds the labels in another order than the samples."""
+    pairs = [(name, number) for number, name in enumerate(names(flat))][::-1]
+    lists = {
+        "after.txt": "\n".join(f"{number} {name.split('/')[-1]}" for name, number in pairs),
+        "headed.csv": "\n".join(
+            ["scan,grade", *(f"{name[:-4]},{number}" for name, number in pairs)]
+        ),
+    }
+    for file, text in lists.items():
+        (tmp_path / file).write_text(text)
+    for names_in in ("file_names", "paths", "ids"):
+        arrays = {names_in: np.array([name for name, _ in pairs]), "y": [n for _, n in pairs]}
+        np.savez(tmp_path / f"{names_in}.npz", **arrays)
+    for file in (*lists, "file_names.npz", "paths.npz", "ids.npz"):
+        data = open_data(flat, spec(1, 4, 4), PLAIN, labels=str(tmp_path / file))
+        numbers = [int(data.where(row)[-5]) for row in range(5)]
+        assert data.labels.tolist() == numbers, file
+
+
+def test_texts_that_name_no_samples_leave_the_order(tmp_path, spec, flat):
+    rows = [f"{number},remark {number},{number}" for number in range(5)]
+    (tmp_path / "l.csv").write_text("\n".join(["fold,remark,label", *rows]))
+    np.savez(tmp_path / "l.npz", y=np.arange(5), names=np.array(list("abcde")))
+    np.savez(tmp_path / "m.npz", y=np.arange(5), names=np.array(list("abc")))
+    for file in ("l.csv", "l.npz", "m.npz"):
+        data = open_data(flat, spec(1, 4, 4), PLAIN, labels=str(tmp_path / file))
+        assert data.labels.tolist() == list(range(5))
 
 
 def test_numbers_and_independent_labels(tmp_path, spec):
@@ -159,6 +211,8 @@ def test_words_win_over_files_of_their_name(tmp_path, spec, monkeypatch):
         ("l.json", "3", "is no JSON object of labels by name"),
         ("l.json", '{"a": [1]}', "is no JSON object of labels by name"),
         ("l.json", "[" * 100_000, "is no JSON object of labels by name"),
+        ("l.json", '[{"label": 1}, {"lbl": 1}]', "object 2 has not the keys of the first"),
+        ("l.csv", ",photo,label\n0,a.png,1\n", "no label for 5 of 5 samples"),
         ("l.npy", "junk", "can't be read"),
         ("l.txt", "\udcff", "is no text in UTF-8"),
         ("l.jsonl", '{"label": 1}\n{"lbl": 1}', "line 2 has not the keys of the first"),
