@@ -2,8 +2,8 @@
 
 The subfolders' names, sorted as text, are the class indices: ``cat`` is 0, ``dog`` is 1. Where all
 of them begin with a number, they sort by it: ``2`` stands before ``10``. Inside a class folder
-images may lie at any depth. Names that begin with a dot are skipped, and `__MACOSX`,
-which unpacking an archive leaves.
+images may lie at any depth. Names that begin with a dot are skipped, and what
+systems leave in folders (`__MACOSX`, `@eaDir`).
 """
 
 from __future__ import annotations

@@ -47,6 +47,9 @@ _SMALL = 16 << 10
 # EXIF's tag of which way up an image is.
 _ORIENTATION = 0x112
 
+# TIFF's tag of the bits of each channel.
+_BITS = 0x102
+
 # Pixels of an image that is decoded while no other is: decoded and converted, it takes up to ten
 # bytes for each.
 _LARGE = 1 << 24
@@ -283,6 +286,12 @@ def _passed_over(image: Image.Image, channels: int) -> Iterator[str]:
 def _convert(image: Image.Image, channels: int) -> tuple[Image.Image, float]:
     """The image with the model's channels, and the value of white in it."""
     if image.mode.startswith("I"):
+        bits = max(getattr(image, "tag_v2", {}).get(_BITS, (16,)))
+        if bits > 16:
+            raise ValueError(
+                f"its pixels are whole numbers of {bits} bits and of unknown range; save it with 8 "
+                "or 16 bits"
+            )
         # 16 bits of grey; an alpha channel could only be guessed.
         if channels in (2, 4):
             raise ValueError(f"16-bit grey, but the model takes {channels} channels")

@@ -9,8 +9,9 @@ from pathlib import Path
 from cloakify.data.naming import shown
 from cloakify.errors import DataError
 
-# What macOS adds to archives.
-_HIDDEN = (".", "__MACOSX")
+HIDDEN = (".", "__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found")
+"""What names begin with that nobody gave: hidden files, and what macOS adds to archives, Synology's
+thumbnails, Windows and Linux to drives."""
 
 
 def entries(folder: Path) -> Iterator[os.DirEntry[str]]:
@@ -18,7 +19,7 @@ def entries(folder: Path) -> Iterator[os.DirEntry[str]]:
     try:
         with os.scandir(folder) as scan:
             for entry in scan:
-                if not entry.name.startswith(_HIDDEN):
+                if not entry.name.startswith(HIDDEN):
                     yield entry
     except OSError as error:
         raise DataError(

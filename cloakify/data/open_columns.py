@@ -27,6 +27,7 @@ from cloakify.data.table import table_of_numbers
 from cloakify.data.text_source import TextSource
 from cloakify.errors import DataError
 from cloakify.numeric.arrays import AnyArray, Labels
+from cloakify.settings.endings import is_image
 
 # Bytes of columns of numbers that are kept.
 _LARGEST_TABLE = 1 << 32
@@ -95,6 +96,7 @@ def _open_arrays(files: ColumnFiles, features: Features, roles: Roles, request: 
 def _open_numbers(files: ColumnFiles, features: Features, roles: Roles, request: Request) -> Source:
     """Open columns of numbers as a table."""
     if not any(features.kinds[name] is Kind.NUMBER for name in roles.samples):
+        _refuse_names(files, features, roles)
         wanted = "'image' or 'x'"
         if request.input_name not in ("image", "x"):
             wanted += f", or {shown(request.input_name)!r} as the model does"
@@ -115,6 +117,19 @@ def _open_numbers(files: ColumnFiles, features: Features, roles: Roles, request:
     labels = _labels(files, features, roles)
     table = table_of_numbers(files.path, files.numbers(roles.samples, "cells"), labels)
     return by_column(table, roles.samples, request.inputs)
+
+
+def _refuse_names(files: ColumnFiles, features: Features, roles: Roles) -> None:
+    """Raise DataError where the table has images' names in the place of images."""
+    for name in roles.samples:
+        if features.kinds[name] is Kind.TEXT:
+            column = files.column(name)
+            first = column.value(0).as_py()
+            if isinstance(first, str) and is_image(first):
+                raise DataError(
+                    f"{column.where(0)} is {shown(first)!r}, the name of an image: give the "
+                    "images' folder as data, and names and labels as .csv by --labels FILE"
+                )
 
 
 def _padded_length(samples: Column, request: Request) -> int | None:

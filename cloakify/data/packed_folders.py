@@ -10,6 +10,7 @@ import numpy as np
 
 from cloakify.data.folder import order_note, sorted_classes
 from cloakify.data.labels import TextLabels
+from cloakify.data.listing import HIDDEN
 from cloakify.data.naming import shown
 from cloakify.data.split_names import preferred, split_note
 from cloakify.errors import DataError
@@ -39,8 +40,8 @@ class PackedClasses:
 
 
 def is_hidden(name: str) -> bool:
-    """Tell whether a member is hidden, or left by macOS, or lies in such a folder."""
-    return any(part.startswith((".", "__MACOSX")) for part in name.split("/"))
+    """Tell whether a member is hidden, or left by a system, or lies in such a folder."""
+    return any(part.startswith(HIDDEN) for part in name.split("/"))
 
 
 def packed_classes(path: Path, names: Sequence[str]) -> PackedClasses:

@@ -282,3 +282,10 @@ def test_each_place_of_a_name_that_is_no_text(tmp_path, spec):
         path.write_bytes(data[:place] + b"\xe2" + data[place + 1 :])
         with pytest.raises(DataError, match=r"name is no text|can't be read as"):
             open_data(path, spec(1, channel_axis=None), PLAIN, box=None).batch(np.arange(2))
+
+
+def test_names_of_images_in_the_place_of_images_are_told(tmp_path, spec):
+    table = pa.table({"image": ["im/0.png", "im/1.png"], "label": [0, 1]})
+    parquet.write_table(table, tmp_path / "d.parquet")
+    with pytest.raises(DataError, match=r"'im/0.png', the name of an image: .* by --labels FILE"):
+        open_data(tmp_path / "d.parquet", spec(1, 4, 4), PLAIN)

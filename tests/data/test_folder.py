@@ -47,6 +47,13 @@ def test_hidden_files_are_skipped_and_others_are_mentioned(calib, opened):
     (calib / "cat" / "._000.png").touch()
     (calib / "__MACOSX" / "cat").mkdir(parents=True)
     (calib / "__MACOSX" / "cat" / "._000.png").touch()
+    # A network drive keeps a thumbnail of each image in a folder beside it.
+    thumbnails = calib / "cat" / "@eaDir" / "000.png"
+    thumbnails.mkdir(parents=True)
+    shutil.copy(calib / "cat" / "000.png", thumbnails / "SYNOFILE_THUMB_M.png")
+    (calib / "@eaDir").mkdir()
+    (calib / "lost+found").mkdir()
+    assert len(opened()) == 7
     assert opened().notes == ()
     (calib / "cat" / "notes.txt").touch()
     (note,) = opened().notes

@@ -84,6 +84,16 @@ def test_float_pixels_have_no_known_range(load):
         load(Image.fromarray(np.zeros((4, 4), np.float32)), 1, 4, 4, ending="tiff")
 
 
+def test_whole_numbers_of_32_bits_have_no_known_range(load):
+    """As 16 bits, which Pillow gives the same mode, levels from 0 to 255 would all be black."""
+    levels = np.arange(16).reshape(4, 4) * 17
+    with pytest.raises(DataError, match="whole numbers of 32 bits and of unknown range"):
+        load(Image.fromarray(levels.astype(np.int32)), 1, 4, 4, ending="tiff")
+    deep = Image.fromarray((levels * 257).astype(np.uint16))
+    expected = levels.astype(np.float32) / 255
+    np.testing.assert_allclose(load(deep, 1, 4, 4, ending="tiff")[0], expected, atol=1e-6)
+
+
 @pytest.mark.parametrize("size", [(20, 10), (10, 20), (3, 5), (8, 9), (1, 30)])
 def test_crop_covers_the_model_size_and_cuts_the_centre(load, size):
     x = load(Image.linear_gradient("L").resize(size), 1, 8, 8)
