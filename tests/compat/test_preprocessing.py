@@ -197,3 +197,49 @@ def test_transformers(
     apart = np.abs((found - expected) * np.asarray(std, float).reshape(1, -1, 1, 1))
     print(f"{kind}: {apart.max():.6f} at most, {apart.mean():.6f} on average")
     assert apart.max() <= 1e-6
+
+
+# As published files say it that were written in transformers' first years.
+PUBLISHED: list[tuple[str, int, str, dict[str, Any]]] = [
+    ("ConvNext", 224, "resnet", {"crop_pct": 0.875, "resample": 3, "size": 224}),
+    ("ConvNext", 384, "convnext", {"resample": 3, "size": 384}),
+    ("ViT", 224, "swin", {"resample": 3, "size": 224}),
+    ("Beit", 224, "beit", {"crop_size": 224, "do_center_crop": False, "resample": 2, "size": 224}),
+    ("DeiT", 224, "deit", {"crop_size": 224, "do_center_crop": True, "resample": 3, "size": 256}),
+    ("CLIP", 224, "clip", {"crop_size": 224, "do_center_crop": True, "resample": 3, "size": 224}),
+    ("Segformer", 224, "segformer", {"resample": 2, "size": 224}),
+    ("Levit", 224, "levit", {"do_center_crop": True, "resample": 3, "size": 224}),
+    ("PoolFormer", 224, "poolformer", {"crop_pct": 0.9, "resample": 3, "size": 224}),
+]
+
+
+@pytest.mark.parametrize("named", [True, False])
+@pytest.mark.parametrize(("kind", "size", "model_type", "says"), PUBLISHED, ids=str)
+def test_published_files(
+    images: Path,
+    tmp_path: Path,
+    kind: str,
+    size: int,
+    model_type: str,
+    says: dict[str, Any],
+    named: bool,
+) -> None:
+    """Files with a plain number for a size, and such that name no processor."""
+    torchvision()
+    transformers = pytest.importorskip("transformers")
+    says = {"do_normalize": True, "do_resize": True, **says}
+    says |= {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
+    if named:
+        says["feature_extractor_type"] = f"{kind}FeatureExtractor"
+    files = {"preprocessor_config.json": says, "config.json": {"model_type": model_type}}
+    model = model_of(tmp_path, size, files)
+    name = f"{kind}ImageProcessor"
+    slow = getattr(transformers, name + "Pil", None) or getattr(transformers, name)
+    processor = slow.from_pretrained(tmp_path)
+    expected = np.stack(
+        [
+            np.asarray(processor(image, return_tensors="np")["pixel_values"])[0]
+            for image in opened(images)
+        ]
+    )
+    agree(ours(images, model, DataOptions()), expected, 0.5)

@@ -20,9 +20,26 @@ FILE = "preprocessor_config.json"
 # From this size on ConvNeXt's processor squeezes images in place of cutting out their centre.
 _CONVNEXT_SQUEEZES = 384
 # Those that cut out the centre unless told otherwise, and those that read a plain number as the
-# shorter side.
+# shorter side; all others read it as both sides (`default_to_square`).
 _CUTTING = ("CLIP", "Bit", "Chinese", "Levit", "MobileNet", "MobileViT", "PoolFormer")
-_SQUARE = ("ViT", "Beit", "EfficientNet", "DeiT", "Data2Vec", "Siglip", "ConvNext")
+_SHORTER = (*_CUTTING, "ConvNext", "Siglip")
+# Files of transformers' first years name no processor: that of the model's type was taken, which
+# stands in the `config.json` beside them (IMAGE_PROCESSOR_MAPPING_NAMES).
+_MODEL = "config.json"
+_OF_MODELS = {
+    **dict.fromkeys(("vit", "vit_mae", "vit_msn", "swin", "swinv2", "swiftformer", "dinat"), "ViT"),
+    **dict.fromkeys(("convnext", "convnextv2", "cvt", "regnet", "resnet", "van"), "ConvNext"),
+    **dict.fromkeys(("bit", "dinov2", "focalnet", "hiera"), "Bit"),
+    **dict.fromkeys(("beit", "data2vec-vision"), "Beit"),
+    **dict.fromkeys(("mobilevit", "mobilevitv2"), "MobileViT"),
+    **dict.fromkeys(("mobilenet_v1", "mobilenet_v2"), "MobileNet"),
+    "clip": "CLIP",
+    "deit": "DeiT",
+    "efficientnet": "EfficientNet",
+    "levit": "Levit",
+    "poolformer": "PoolFormer",
+    "siglip": "Siglip",
+}
 
 
 def read_preprocessor(path: Path) -> FoundSettings | None:
@@ -39,6 +56,7 @@ def read_preprocessor(path: Path) -> FoundSettings | None:
         return None
     kind = config.text("image_processor_type") or config.text("feature_extractor_type") or ""
     name = kind.removesuffix("Fast").removesuffix("ImageProcessor").removesuffix("FeatureExtractor")
+    name = name or _of_model(path.with_name(_MODEL))
     if not kind and not any(key in config for key in ("image_mean", "do_resize", "size")):
         return None
     if config.flag("do_pad", False):
@@ -57,6 +75,12 @@ def read_preprocessor(path: Path) -> FoundSettings | None:
         channels="bgr" if config.flag("do_flip_channel_order", name == "MobileViT") else "rgb",
         **_geometry(config, name),  # type: ignore[arg-type]
     )
+
+
+def _of_model(path: Path) -> str:
+    """Return what the processor of a model's type is called, "" where that is not known."""
+    model_type = Config(path).text("model_type") if path.is_file() else None
+    return _OF_MODELS.get(model_type or "", "")
 
 
 def _normalisation(config: Config, name: str) -> tuple[float, tuple[float, ...], tuple[float, ...]]:
@@ -87,8 +111,11 @@ def _geometry(config: Config, name: str) -> dict[str, object]:
     size = config.raw("size")
     if isinstance(size, int | float):
         side = config.whole("size")
-        square = name.startswith(_SQUARE)
-        size = {"height": side, "width": side} if square else {"shortest_edge": side}
+        # Of an unknown one that cuts out the centre, which of both it was is not known.
+        by_shorter = name.startswith(_SHORTER) or (
+            not name and config.flag("do_center_crop", False)
+        )
+        size = {"shortest_edge": side} if by_shorter else {"height": side, "width": side}
         config = Config(config.path, {**_all(config), "size": size})
     sides = config.part("size")
     shorter = sides.whole("shortest_edge")

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from PIL import Image
 
-from cloakify.data import Preprocessing
+from cloakify.data import Preprocessing, open_data
 from cloakify.errors import ModelError, UsageError
 from cloakify.experiment.classifier import open_classifier
 from cloakify.experiment.experiment import open_experiment
@@ -107,6 +108,54 @@ def test_what_a_processor_computes(tmp_path: Path) -> None:
     mean, std = (np.reshape(processor[key], (1, 3, 1, 1)) for key in ("image_mean", "image_std"))
     expected = (values * (1 / 127.5) - 1 - mean) / std / std
     np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("kind", "model_type", "says", "scaled", "crops"),
+    [
+        # A plain number is the shorter side to some processors, and both sides to the others.
+        ("ConvNextFeatureExtractor", "resnet", {"size": 28, "crop_pct": 0.875}, 32, True),
+        ("ConvNextImageProcessor", None, {"size": 28}, 32, True),
+        ("SegformerFeatureExtractor", "segformer", {"size": 28}, 28, False),
+        ("ViTFeatureExtractor", "swin", {"size": 28}, 28, False),
+        # Without a processor's name it is that of the model's type.
+        (None, "vit", {"size": 28}, 28, False),
+        (None, "resnet", {"size": 28, "crop_pct": 0.875}, 32, True),
+        (None, "clip", {"size": 32, "crop_size": 28, "do_center_crop": True}, 32, True),
+        (None, "deit", {"size": 32, "crop_size": 28, "do_center_crop": True}, 32, False),
+        (None, None, {"size": 28}, 28, False),
+    ],
+)
+def test_a_plain_number_for_a_size(
+    tmp_path: Path,
+    kind: str | None,
+    model_type: str | None,
+    says: dict[str, Any],
+    scaled: int,
+    crops: bool,
+) -> None:
+    """As the files of `microsoft/resnet-50` and `google/vit-base-patch16-224`; Pillow is right."""
+    path = write(tmp_path, size=28)
+    says = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3, "resample": 3, **says}
+    if kind is not None:
+        says["feature_extractor_type"] = kind
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(says))
+    if model_type is not None:
+        (tmp_path / "config.json").write_text(json.dumps({"model_type": model_type}))
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 90, 3), dtype=np.uint8)
+    (tmp_path / "images").mkdir()
+    Image.fromarray(pixels).save(tmp_path / "images" / "0.png")
+    shape = (scaled * 90 // 60, scaled) if crops else (scaled, scaled)
+    image = Image.fromarray(pixels).resize(shape, Image.Resampling.BICUBIC)
+    left, top = (image.width - 28) // 2, (image.height - 28) // 2
+    cut = np.asarray(image.crop((left, top, left + 28, top + 28)), np.float32)
+    classifier = open_classifier(path)
+    inputs = classifier.inputs(DataOptions())
+    data = open_data(
+        tmp_path / "images", classifier.spec, inputs.preprocessing, labels="model", fit=inputs.fit
+    )
+    (batch,) = data.batches()
+    np.testing.assert_allclose(batch.x[0], (cut / 255 - 0.5).transpose(2, 0, 1) / 0.5, atol=1e-5)
 
 
 def test_a_configuration_of_another_models_images_stops(tmp_path: Path) -> None:
