@@ -95,7 +95,8 @@ class DeclaredOption(click.Option):
             [declared.name, *short, declared.flag + back, *long],
             help=option.help + f"  [default: {shown}]" * bool(shown),
             metavar=None if flag else declared.metavar,
-            is_flag=flag,
+            # False would have click look whether the next word is an option, not a value.
+            is_flag=flag or None,
             type=click.BOOL if flag else DeclaredType(declared),
             multiple=declared.several,
             envvar=[f"{PREFIX}_{verb.upper()}_{name}", f"{PREFIX}_{name}"],

@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from cloakify.cli.main import run
+from cloakify.exit_codes import ExitCode
 from tests.support.classifiers import mlp_classifier
 from tests.support.fragile import write_fragile
 
@@ -177,3 +178,10 @@ def test_a_folder_that_may_only_be_read(
     line = refused(1, capsys, verb, model, *given, option, out / name)
     out.chmod(0o700)
     assert "can't be written to" in line and not list(out.iterdir())
+
+
+@pytest.mark.parametrize("given", [["--output=-x.npz"], ["--output", "-x.npz"], ["-o", "-x.npz"]])
+def test_names_that_look_like_options_are_values(tmp_path, monkeypatch, capsys, given):
+    monkeypatch.chdir(tmp_path)
+    assert run(["attack", "none.onnx", "--data", "-d.npz", *given]) == ExitCode.MODEL
+    assert "none.onnx: can't be read" in capsys.readouterr().err
