@@ -19,7 +19,13 @@ from cloakify.errors import ModelError, UsageError
 from cloakify.graph.analysis.ending import Ending
 from cloakify.graph.analysis.gate_sites import GateSite, choose_sites, find_gate_sites
 from cloakify.graph.edit.fold import fold_gates, recover_gates
-from cloakify.graph.edit.gates import gates_digest, has_gates, insert_gates, read_gates
+from cloakify.graph.edit.gates import (
+    gated_outputs,
+    gates_digest,
+    has_gates,
+    insert_gates,
+    read_gates,
+)
 from cloakify.graph.edit.taps import tap
 from cloakify.onnxfile import HALVES, OnnxFile, read_metadata
 from cloakify.runtime import Device, Session
@@ -69,7 +75,7 @@ def folded_names(source: ModelProto, ending: Ending, said: Mapping[str, str]) ->
     if said.get("emit") != "fold" or said.get("gates") != "channel" or "layers" not in said:
         return []
     try:
-        sites = _sites_of(source, ending, said)
+        sites = gated_sites(source, ending, *_said_of(said), shifts=SHIFTS in said)
     except (ModelError, UsageError):
         return []
     return scaled_names(sites)
@@ -94,7 +100,7 @@ def gate_faults(source: OnnxFile, hardened: ModelProto, ending: Ending) -> list[
     if said.get("gates") not in ("channel", "position"):
         return [f"metadata cloakify.gates says {said.get('gates')!r}, not channel or position"]
     try:
-        sites = _sites_of(source.model, ending, said)
+        sites = _sites_of(source.model, hardened, ending)
         gates = found_gates(source.model, hardened, sites)
         make = fold_gates if emit == "fold" else insert_gates
         again = make(source.model, sites, gates, said)
@@ -141,10 +147,18 @@ def gate_facts(
     return facts
 
 
-def _sites_of(source: ModelProto, ending: Ending, said: Mapping[str, str]) -> list[GateSite]:
-    """Return the gated layers by a file's metadata."""
-    layers, gates, emit = said["layers"], said["gates"], said["emit"]
-    return gated_sites(source, ending, layers, gates, emit, shifts=SHIFTS in said)
+def _said_of(said: Mapping[str, str]) -> tuple[str, str, str]:
+    return said["layers"], said["gates"], said["emit"]
+
+
+def _sites_of(source: ModelProto, hardened: ModelProto, ending: Ending) -> list[GateSite]:
+    """Return the gated layers by a file's metadata, but weightless ones that it has no gates on.
+
+    Those had none once.
+    """
+    said, gated = read_metadata(hardened), gated_outputs(hardened)
+    sites = gated_sites(source, ending, *_said_of(said), shifts=SHIFTS in said)
+    return [site for site in sites if site.output in gated or not site.weightless]
 
 
 def found_gates(
@@ -191,7 +205,7 @@ def gate_runtime_faults(
         Where to run them.
     """
     said = read_metadata(hardened)
-    sites = _sites_of(source, ending, said)
+    sites = _sites_of(source, hardened, ending)
     gates = found_gates(source, hardened, sites)
 
     def logits(model: ModelProto) -> NDArray[np.generic]:

@@ -11,6 +11,7 @@ import onnx
 import pytest
 from onnx import ModelProto
 
+from cloakify.graph.analysis.gate_sites import GateSite
 from cloakify.graph.analysis.head import Head
 from cloakify.graph.analysis.head_search import find_head
 from cloakify.graph.edit.fold import fold_gates, settle_gates
@@ -43,6 +44,7 @@ class Tuned:
     hardened: ModelProto
     said: Mapping[str, str]
     feeds: Mapping[str, np.ndarray]
+    sites: list[GateSite]
 
     def faults(self, **said: str | None) -> list[str]:
         """Prove it with some entries of the metadata changed or gone."""
@@ -95,7 +97,7 @@ def tuned(
     make = fold_gates if emit == "fold" else insert_gates
     shape = (4, 3, 6, 6) if text is CNN else (4, 5, 4)
     feeds = {"x": rng.standard_normal(shape).astype(np.float32)}
-    return Tuned(source, head, make(source.model, sites, settled, said), said, feeds)
+    return Tuned(source, head, make(source.model, sites, settled, said), said, feeds, sites)
 
 
 @forms
@@ -163,6 +165,35 @@ def test_some_layers_alone(tmp_path: Path) -> None:
     assert gate_faults(made.source, made.hardened, made.head) == []
     assert made.runtime_faults() == []
     (fault,) = made.faults(layers="all")
+    assert "the graph holds gates on" in fault
+
+
+def test_files_from_before_recurrent_layers_had_gates(tmp_path: Path) -> None:
+    text = """
+        <ir_version: 8, opset_import: ["" : 17]>
+        net (float[N,4,5] x, float[6,4,1] k, float[1,8,6] W, float[1,8,8] R, float[8,3] h)
+            => (float[N,3] y)
+        {
+            a = Conv (x, k)
+            t = Transpose <perm = [2, 0, 1]> (a)
+            o, s = RNN <hidden_size = 8> (t, W, R)
+            first = Constant <value_ints = [0]> ()
+            f = Squeeze (s, first)
+            y = MatMul (f, h)
+        }
+    """
+    made = tuned(tmp_path, text, "mul", shifts=True)
+    assert [site.op_type for site in made.sites] == ["Conv", "Conv", "RNN", "RNN"]
+
+    def faults(sites: list[GateSite]) -> list[str]:
+        gates = [np.full(site.channels, 0.5) for site in sites]
+        said = {**made.said, **gate_facts(sites, gates, shifts=True)}
+        file = insert_gates(made.source.model, sites, gates, said)
+        return gate_faults(made.source, file, made.head)
+
+    assert faults(made.sites[:2]) == []
+    # Layers that always had gates must have some.
+    (fault,) = faults(made.sites[2:])
     assert "the graph holds gates on" in fault
 
 

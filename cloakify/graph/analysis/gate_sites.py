@@ -85,6 +85,8 @@ class GateSite:
     free_bias
         Where a shift can be folded though the layer adds nothing yet: the node, by its first
         output, and the number of the input that is left out.
+    weightless
+        Whether no weight of the layer could take gates up, whatever reads it.
     """
 
     name: str
@@ -97,6 +99,7 @@ class GateSite:
     bias: BiasInput | None = None
     adds: bool = False
     free_bias: tuple[str, int] | None = None
+    weightless: bool = False
 
     @property
     def by_position(self) -> bool:
@@ -151,6 +154,7 @@ def find_gate_sites(
         shape = positions or layer.shape
         count = math.prod(shape)
         site = GateSite(name, node.op, output, count, shape, element_type, scaled)
+        site = replace(site, weightless=not layer.constants)
         if shifts:
             sites += [site, _shift_site(site, layer, ranks, writable)]
         else:

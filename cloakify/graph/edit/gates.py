@@ -127,6 +127,12 @@ def has_gates(model: ModelProto) -> bool:
     return any(_NUMBERED.fullmatch(node.name) for node in model.graph.node)
 
 
+def gated_outputs(model: ModelProto) -> set[str]:
+    """Return the names of what gates and shifts as nodes put out, the source's own names."""
+    nodes = [node for node in model.graph.node if _NUMBERED.fullmatch(node.name)]
+    return {name for node in nodes for name in node.output}
+
+
 def open_gates(model: ModelProto, sites: Sequence[GateSite]) -> ModelProto:
     """Return a copy of ``model`` with gates that are inputs instead of constants.
 
