@@ -21,7 +21,7 @@ class VerdictCode(StrEnum):
     HARDENED = "hardened"
     """The adaptive gain's interval lies above 0."""
     UNPROVEN = "unproven"
-    """It does, but a warning says that the figure is not to be trusted."""
+    """It does, but a warning says that the figure is not to be trusted, or what it cost."""
     TRANSFER_ONLY = "transfer-only"
     """Static samples are moved; the adaptive attacker is not."""
     NO_GAIN = "no-gain"
@@ -72,9 +72,9 @@ def judge(
     over_random
         The random-mask control, where there is one.
     doubts
-        Codes of warnings that put the adaptive figure itself in doubt (vanishing gradients, a
-        gradient-free attack that beats it, measured on the calibration data, …). With one, no gain
-        is claimed.
+        Codes of warnings that stand against a claim (vanishing gradients, a gradient-free attack
+        that beats the adaptive one, measured on the calibration data, more clean accuracy lost
+        than was allowed, …). With one, no gain is claimed.
     clean_gain
         Hardened minus source on clean samples: a loss is part of the sentence.
     subject
@@ -92,7 +92,7 @@ def judge(
     elif code is VerdictCode.UNPROVEN:
         sentence = (
             f"Not proven: accuracy against the adaptive attack rises ({change}), but a warning "
-            f"puts that in doubt: {', '.join(doubts)}"
+            f"stands against it: {', '.join(doubts)}"
         )
     elif code is VerdictCode.WORSE:
         sentence = f"Worse: accuracy against an adaptive attacker falls ({change})"
