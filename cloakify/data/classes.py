@@ -14,7 +14,7 @@ from cloakify.data.sanity import MOST_LABELS
 from cloakify.data.text_files import opened_text
 from cloakify.errors import DataError, UsageError
 from cloakify.numeric.arrays import Labels
-from cloakify.onnxfile import parse_names
+from cloakify.onnxfile import readings
 
 Names = tuple[str, ...]
 
@@ -22,8 +22,16 @@ Names = tuple[str, ...]
 _LONGEST = 1 << 22
 
 
-def read_names(option: str, num_classes: int, encoding: str | None = None) -> Names:
+def read_names(
+    option: str,
+    num_classes: int,
+    encoding: str | None = None,
+    called: Names | None = None,
+) -> Names:
     """Return the names that ``--classes`` gives, a list, a range of numbers, or a file with one.
+
+    A file may have several names for each class (``n01440764``, ``tench``): those that the data's
+    classes are called by count, if there are such.
 
     Parameters
     ----------
@@ -33,6 +41,8 @@ def read_names(option: str, num_classes: int, encoding: str | None = None) -> Na
         How many classes the model has.
     encoding
         As for :func:`~cloakify.data.text_files.opened_text`.
+    called
+        What the data calls its classes, where it says so.
 
     Raises
     ------
@@ -47,18 +57,22 @@ def read_names(option: str, num_classes: int, encoding: str | None = None) -> Na
                 text = file.read(_LONGEST)
         except DataError as error:
             raise UsageError(f"--classes {error}") from None
-    names = _range(text) or parse_names(text)
-    if names is None:
+    numbers = _range(text)
+    ways = list(readings(text)) if numbers is None else [numbers]
+    if not ways:
         raise UsageError(
             f"{where} gives no list of classes: write each once, in the model's order, separated "
             "by commas, or a file with one a line"
         )
-    if len(names) != num_classes:
+    fitting = [names for names in ways if len(names) == num_classes]
+    if not fitting:
+        names = ways[0]
         raise UsageError(
             f"{where} has {len(names)} classes ({some(list(names))}), the model has {num_classes}: "
             "give as many, in its order"
         )
-    return names
+    named = (names for names in fitting if called and len(_places(called, names)) == len(called))
+    return next(named, fitting[0])
 
 
 def _range(text: str) -> Names | None:

@@ -245,7 +245,9 @@ def open_experiment(
         classifier = classifier.for_labels(dataset.labels, shown(dataset.path))
     count = classifier.scores.num_classes
     listed = setting.data.classes
-    given = None if listed is None else read_names(listed, count, setting.data.encoding)
+    given = None
+    if listed is not None:
+        given = read_names(listed, count, setting.data.encoding, dataset.class_names)
     dataset = dataset.for_classes(count, given, classifier.class_names)
     told = unused_options(setting.data, dataset.forms, shown(dataset.path))
     dataset = replace(dataset, notes=(*dataset.notes, *told))

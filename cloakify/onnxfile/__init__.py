@@ -2,7 +2,7 @@
 
 from cloakify.onnxfile.atomic import atomic_write
 from cloakify.onnxfile.claims import claimed
-from cloakify.onnxfile.class_names import class_names, parse_names
+from cloakify.onnxfile.class_names import class_names, parse_names, readings
 from cloakify.onnxfile.diff import Difference, compare_models
 from cloakify.onnxfile.metadata import METADATA_PREFIX, read_metadata, write_metadata
 from cloakify.onnxfile.model_file import (
@@ -34,6 +34,7 @@ __all__ = [
     "parse_names",
     "path_of",
     "read_metadata",
+    "readings",
     "save_model",
     "values_of",
     "write_metadata",

@@ -8,23 +8,17 @@
 
 from __future__ import annotations
 
-import ast
-import json
 import math
 from collections.abc import Iterator, Sequence
 
 from onnx import ModelProto, TensorProto
 
+from cloakify.onnxfile.name_lists import KEYS, lists_in
 from cloakify.onnxfile.values import values_of
 
 # A list of classes is longer than a megabyte for no model.
 _LONGEST = 1 << 20
 
-# Keys of metadata under which exporters and people put class names, those of indices last.
-_KEYS = (
-    *("names", "classes", "class_names", "labels", "label_names", "class_labels", "categories"),
-    *("id2label", "label_map", "labels_map", "idx_to_class", "label2id", "class_to_idx"),
-)
 # Attributes of the operators that name what they put out (domain ai.onnx.ml).
 _ATTRIBUTES = ("classlabels_strings", "classlabels_int64s", "classlabels_ints")
 
@@ -42,7 +36,7 @@ def class_names(model: ModelProto, num_classes: int) -> tuple[str, ...] | None:
         different things in different places.
     """
     metadata = {entry.key.casefold(): entry.value for entry in model.metadata_props}
-    told = [parse_names(metadata[key]) for key in _KEYS if key in metadata]
+    told = [parse_names(metadata[key]) for key in KEYS if key in metadata]
     fitting = [names for names in told if names is not None and len(names) == num_classes]
     if not fitting:
         fitting = [names for names in _of_nodes(model, num_classes) if len(names) == num_classes]
@@ -52,26 +46,23 @@ def class_names(model: ModelProto, num_classes: int) -> tuple[str, ...] | None:
 def parse_names(text: str) -> tuple[str, ...] | None:
     """Read class names in the order of the model's classes, however they are written.
 
-    A JSON or Python list, a mapping of indices to names or of names to indices, a name a line, or
-    names separated by commas.
+    See :mod:`cloakify.onnxfile.name_lists`.
 
     Returns
     -------
     tuple or None
         ``None`` where the text is none of these, a name is empty or stands twice.
     """
-    text = text.strip()
-    if not text or len(text) > _LONGEST:
-        return None
-    if text[0] in "[{":
-        names = _of_literal(text)
-    elif "\n" in text:
-        names = [line.strip() for line in text.splitlines() if line.strip()]
-    else:
-        names = [part.strip() for part in text.split(",")]
-    if not names or not all(names) or len(set(names)) < len(names):
-        return None
-    return tuple(names)
+    return next(readings(text), None)
+
+
+def readings(text: str) -> Iterator[tuple[str, ...]]:
+    """Yield the ways to read what :func:`parse_names` reads, the likeliest first."""
+    if not text.strip() or len(text) > _LONGEST:
+        return
+    for names in lists_in(text):
+        if names and all(names) and len(set(names)) == len(names):
+            yield tuple(names)
 
 
 def _of_nodes(model: ModelProto, num_classes: int) -> Iterator[tuple[str, ...]]:
@@ -107,31 +98,3 @@ def _listed(values: Sequence[bytes] | Sequence[int]) -> tuple[str, ...]:
         value.decode(errors="replace") if isinstance(value, bytes) else str(value)
         for value in values
     )
-
-
-def _of_literal(text: str) -> list[str]:
-    """Return the names of a list or a mapping, none where it is neither."""
-    value: object = None
-    for read in (json.loads, ast.literal_eval):
-        try:
-            value = read(text)
-            break
-        except (ValueError, SyntaxError, RecursionError, MemoryError):
-            continue
-    if isinstance(value, list):
-        return [] if any(isinstance(name, dict | list) for name in value) else _texts(value)
-    if not isinstance(value, dict):
-        return []
-    if all(isinstance(place, int) for place in value.values()):
-        value = {place: name for name, place in value.items()}
-    try:
-        places = {int(place): name for place, name in value.items()}
-    except (ValueError, TypeError):
-        return []
-    if sorted(places) != list(range(len(value))):
-        return []
-    return _texts([places[place] for place in range(len(places))])
-
-
-def _texts(values: Sequence[object]) -> list[str]:
-    return [str(value).strip() for value in values]

@@ -123,3 +123,31 @@ def test_a_range_is_the_list_of_its_numbers(first: int, count: int) -> None:
 def test_what_is_no_range_is_no_list(text: str) -> None:
     with pytest.raises(UsageError, match=r"gives no list of classes|has 1 classes"):
         read_names(text, 3)
+
+
+@pytest.mark.parametrize(
+    ("called", "wanted"),
+    [
+        (None, ("tench", "goldfish", "shark")),
+        (("goldfish", "tench"), ("tench", "goldfish", "shark")),
+        (("n2", "n3"), ("n1", "n2", "n3")),
+        # Folders by number, which is the only way in which they are called.
+        (("0", "2"), ("0", "1", "2")),
+        (("hat",), ("tench", "goldfish", "shark")),
+    ],
+)
+def test_of_several_names_those_of_the_data_count(
+    tmp_path: Path, called: tuple[str, ...] | None, wanted: tuple[str, ...]
+) -> None:
+    """Keras's imagenet_class_index.json, whose folders are mostly called by their synsets."""
+    file = tmp_path / "imagenet_class_index.json"
+    file.write_text('{"0": ["n1", "tench"], "2": ["n3", "shark"], "1": ["n2", "goldfish"]}')
+    assert read_names(str(file), 3, called=called) == wanted
+
+
+def test_a_header_is_no_class(tmp_path: Path) -> None:
+    file = tmp_path / "classes.csv"
+    file.write_text("name\ncat\ndog\n")
+    assert read_names(str(file), 2) == ("cat", "dog")
+    # Unless there are as many classes.
+    assert read_names(str(file), 3) == ("name", "cat", "dog")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import onnx
 import pytest
@@ -9,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from cloakify.onnxfile import class_names, parse_names
+from cloakify.onnxfile import class_names, parse_names, readings
 
 
 def model(
@@ -92,3 +94,78 @@ def test_a_table_of_names() -> None:
 def test_any_text_is_read_or_is_none(text: str) -> None:
     names = parse_names(text)
     assert names is None or (len(names) == len(set(names)) and all(names))
+
+
+SAID = ("tench, Tinca tinca", "goldfish", "great white shark")
+SYNSETS = ("n01440764", "n01443537", "n01484850")
+
+
+def as_written() -> dict[str, str]:
+    """The classes in every form, those with numbers not in their order."""
+    last_first = list(enumerate(SAID))[::-1]
+    return {
+        "keras": json.dumps({k: [SYNSETS[k], name] for k, name in last_first}),
+        "pairs": json.dumps([[k, name] for k, name in last_first]),
+        "pairs without numbers": json.dumps([*zip(SYNSETS, SAID, strict=True)]),
+        "objects": json.dumps([{"id": k, "name": name} for k, name in last_first]),
+        "coco": json.dumps({"categories": [{"id": 7 * k + 1, "name": n} for k, n in last_first]}),
+        "objects by number": json.dumps({str(k): [SYNSETS[k], n] for k, n in last_first}),
+        "name to number": json.dumps({name: k for k, name in last_first}),
+        "name to number as text": json.dumps({name: str(k) for k, name in last_first}),
+        "config": json.dumps({"num_labels": 3, "id2label": dict(last_first)}),
+        "from 1": json.dumps({k + 1: name for k, name in last_first}),
+        "blank": "\n".join(f"{k} {name}" for k, name in last_first),
+        "colon": "\n".join(f"{k}: {name}" for k, name in last_first),
+        "comma": "\n".join(f"{k},{name}" for k, name in last_first),
+        "quoted": "\n".join(f'{k},"{name}"' for k, name in last_first),
+        "tab": "\n".join(f"{k}\t{name}" for k, name in last_first),
+        "from 1, blank": "\n".join(f"{k + 1} {name}" for k, name in last_first),
+        "behind": "\n".join(f'"{name}",{k}' for k, name in last_first),
+        "header": "\n".join(["id,name", *(f'{k},"{name}"' for k, name in last_first)]),
+        "header, three": "\n".join(
+            ["index;wnid;class_name", *(f"{k};{SYNSETS[k]};{name}" for k, name in last_first)]
+        ),
+        "header, names alone": "\n".join(
+            ["wnid;name", *map(";".join, zip(SYNSETS, SAID, strict=True))]
+        ),
+        "yaml": "\n".join(["path: x", "nc: 3", "names:", *(f"- {name}" for name in SAID), "a: b"]),
+        "yaml, deeper": "\n".join(["names:  # 3", *(f"  - '{name}'" for name in SAID)]),
+        "yaml, numbers": "\n".join(
+            ["# all", "names:", *(f"  {k}: {name}" for k, name in last_first), "", "download: |"]
+        ),
+        "yaml, list": "\n".join(f"- {name}" for name in SAID),
+        "yaml, brackets": f"nc: 3\nnames: ['{SAID[0]}', {SAID[1]},\n  {SAID[2]}]\nval: x",
+        "yaml, braces": f"names: {{1: {SAID[1]}, 0: '{SAID[0]}', 2: {SAID[2]}}}",
+        "lines": "\n".join(SAID),
+    }
+
+
+@pytest.mark.parametrize("form", as_written())
+def test_every_form_gives_the_same(form: str) -> None:
+    assert parse_names(as_written()[form]) == SAID
+
+
+@pytest.mark.parametrize("form", ["keras", "pairs without numbers", "header, three"])
+def test_either_name_of_a_class_can_be_read(form: str) -> None:
+    assert list(readings(as_written()[form]))[:2] == [SAID, SYNSETS]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        # Names that hold numbers and signs themselves.
+        "digit 0\ndigit 1\ndigit 2",
+        "1 series\n3 series\n5 series",
+        "a, b\nc, d\ne, f",
+        "a, b, c\nd, e, f\ng, h, i",
+        "name\ncat\ndog",
+        "class: mammal\norder: bird\nnames of fish",
+    ],
+)
+def test_names_stand_as_they_are_written_where_nothing_counts_them(text: str) -> None:
+    assert parse_names(text) == tuple(text.split("\n"))
+
+
+def test_a_model_is_not_told_what_its_file_of_words_is_not() -> None:
+    words = "\n".join(map(" ".join, zip(SYNSETS, SAID, strict=True)))
+    assert list(readings(words)) == [tuple(words.split("\n")), SYNSETS, SAID]
