@@ -8,8 +8,15 @@ from pathlib import Path
 
 from cloakify.data.naming import shown
 
-SPLITS = ("val", "valid", "validation", "dev", "test", "train", "training")
+SPLITS = (
+    *("val", "valid", "validation", "validate", "validating", "eval", "evaluation", "evaluate"),
+    *("dev", "devel", "development", "holdout", "heldout", "test", "testing", "tst"),
+    *("train", "training", "trn"),
+)
 """Names of splits, the one to calibrate on first: what a model was trained on tells less of it."""
+
+# What lies beside splits, and is none to calibrate on: most often without labels.
+_BESIDE = ("extra", "unlabeled", "unlabelled", "unsup", "pred", "predict", "prediction")
 
 
 def split_of(file: str) -> str | None:
@@ -24,9 +31,12 @@ def preferred(names: Iterable[str]) -> str | None:
     """Return the split to take of names of splits in small or capital letters.
 
     They may have other words, the same in each (``train_images`` and ``test_images``), and numbers.
-    ``None`` where there are none, or where a name is none of a split's.
+    Beside two of them a third may lie without labels (``unlabeled``, ``pred``). ``None`` where
+    there are none, or where a name is none of a split's.
     """
     listed = list(names)
+    plain = [name for name in listed if not set(_words(name)) & set(_BESIDE)]
+    listed = plain if len(plain) > 1 else listed
     if listed and all(name.lower() in SPLITS for name in listed):
         return min(listed, key=lambda name: SPLITS.index(name.lower()))
     parted = [_parted(name) for name in listed]
@@ -40,10 +50,14 @@ def preferred(names: Iterable[str]) -> str | None:
 
 def _parted(name: str) -> tuple[str, tuple[str, ...]]:
     """Part a name's only word for a split, "" without one, from its other words."""
-    words = re.findall("[a-z]+", name.lower())
+    words = _words(name)
     splits = [word for word in words if word in SPLITS]
     rest = tuple(word for word in words if word not in SPLITS)
     return (splits[0] if len(splits) == 1 else "", rest)
+
+
+def _words(name: str) -> list[str]:
+    return re.findall("[a-z]+", name.lower())
 
 
 def one_split(files: Sequence[Path]) -> tuple[list[Path], tuple[str, ...]]:

@@ -25,6 +25,16 @@ SPEC = InputSpec("x", (None, 1, 4, 4), np.dtype(np.float32), 1)
         (["Final_Training", "Final_Test"], "Final_Test"),
         (["seg_train", "seg_test"], "seg_test"),
         (["train"], "train"),
+        (["train", "eval"], "eval"),
+        (["Training", "Testing"], "Testing"),
+        (["train", "evaluation", "test"], "evaluation"),
+        (["train", "holdout"], "holdout"),
+        (["seg_train", "seg_test", "seg_pred"], "seg_test"),
+        (["train", "test", "unlabeled"], "test"),
+        # Nothing says that these are splits.
+        (["train", "extra"], None),
+        (["pred", "unlabeled"], None),
+        (["bus", "train", "extra"], None),
         # Classes that have such words.
         (["train station", "test tube"], None),
         (["train_images"], None),
@@ -55,6 +65,14 @@ def write(folder: Path, *names: str) -> None:
         place = folder / f"{name}.png"
         place.parent.mkdir(parents=True, exist_ok=True)
         Image.new("L", (4, 4), number).save(place)
+
+
+@pytest.mark.parametrize("split", [split for split in SPLITS if not split.startswith("tr")])
+def test_folders_of_splits_are_no_classes(tmp_path: Path, split: str) -> None:
+    write(tmp_path, "train/cat/1", "train/dog/2", f"{split}/cat/3", f"{split}/dog/4")
+    data = open_data(tmp_path, SPEC, PLAIN)
+    assert list(data.names) == ["cat/3", "dog/4"] and data.class_names == ("cat", "dog")
+    assert f"the samples are those of {split}" in data.notes[0]
 
 
 @pytest.mark.parametrize("names", [("train", "test"), ("train_images", "test_images")])
