@@ -5,13 +5,14 @@
 - ``.csv``, ``.tsv``, ``.jsonl``: a row for each sample, a column of labels by its name, and one of
   the samples' names (``file_name``, ``image``, ``id``, …, or one of images' names); without such a
   one, in order. Without a header: names and labels, or labels alone. Labels may be columns of 0 and
-  1, one for each class.
+  1, one for each class, with their names above them or without.
 - ``.json``: an object of labels by name, or a list of labels, of pairs, or of objects such as
-  ``.jsonl`` has in its lines; also as ``labels`` within an object.
+  ``.jsonl`` has in its lines; also as ``labels`` within an object. A label may be a list of 0, 1.
 - Any of these and the next compressed: ``.csv.gz``.
-- Anything else is text: a line for each sample, ``cat/1.png 3`` or a label alone. Where the samples
-  go by the first words of lines, the second ones are the labels (``Abyssinian_100 1 1 1``), and
-  lines that begin with ``#`` are passed over.
+- Anything else is text: a line for each sample, ``cat/1.png 3`` or a label alone, which may be 0
+  and 1 for each class (``0 1 0``, as ``numpy.savetxt`` writes them). Where the samples go by the
+  first words of lines, the second ones are the labels (``Abyssinian_100 1 1 1``), and lines that
+  begin with ``#`` are passed over.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ from cloakify.data.idx import is_idx, labels_in, read_idx
 from cloakify.data.json_text import json_value
 from cloakify.data.label_columns import LabelColumns, LabelTexts, flags_in, label_columns
 from cloakify.data.labels import TextLabels
-from cloakify.data.listed_columns import is_of_names, listed_columns
+from cloakify.data.listed_columns import is_of_flags, is_of_names, listed_columns
+from cloakify.data.listed_lines import name_and_label
 from cloakify.data.names import Names, Places, Renamed
 from cloakify.data.naming import shown, some
 from cloakify.data.npy import NpzFile, open_npy
@@ -46,6 +48,9 @@ from cloakify.settings.endings import PLAIN_TABLES, is_image, unpacked_ending
 
 # Rows that are looked at to tell what columns hold.
 _TOGETHER = 4096
+# Lines that are other than the rest: of two one is no header. And characters of one that are
+# shown.
+_ODD, _LONGEST_SHOWN = 2, 60
 # Bytes of a list that is read into memory.
 _LARGEST = 1 << 30
 
@@ -69,6 +74,8 @@ class LabelList:
     first, second
         The first words of lines, and the second ones, which are the labels where the samples go
         by the first; ``None`` where there are none. Without second ones the labels are the same.
+    wrong
+        Why lines are no labels, unless the samples go by their first words.
     """
 
     path: Path
@@ -78,6 +85,7 @@ class LabelList:
     is_text: bool = False
     first: Sequence[str] | None = None
     second: TextLabels | None = None
+    wrong: DataError | None = None
 
     def give(self, source: Source) -> None:
         """Label a source.
@@ -93,6 +101,8 @@ class LabelList:
                 named = replace(_made(self.path, self.second, self.first), is_text=self.is_text)
             named.give(source)
             return
+        if self.wrong is not None:
+            raise self.wrong
         rows = np.arange(len(source))
         if self.names is not None:
             rows = _rows_by_name(self.path, self.names, source)
@@ -174,6 +184,12 @@ def _of_rows(path: Path, rows: Iterator[list[str]]) -> LabelList:
     if header is None:
         raise DataError(f"{shown(path)} is empty: give a label for each sample")
     first = list(islice(rows, _TOGETHER))
+    if is_of_flags(header, first):
+        if is_of_flags(header, [header]):
+            # numpy.savetxt writes no header.
+            first = [header, *first]
+            header = [f"label_{place}" for place in range(len(header))]
+        return _of_columns(path, header, None, first, rows)
     columns = listed_columns(header, first)
     if columns.label is None:
         return _of_columns(path, header, columns.name, first, rows)
@@ -194,12 +210,12 @@ def _of_columns(
     first: list[list[str]],
     rows: Iterator[list[str]],
 ) -> LabelList:
-    """Read labels of several columns, 0 and 1 each, beside the samples' names."""
+    """Read labels of several columns, 0 and 1 each, beside the samples' names or in their order."""
     part = dict(zip(header, zip(*first, strict=True), strict=True)) if first else {}
     apart = None if name_place is None else header[name_place]
     columns = label_columns(header, Request(""), shown(path), partial(flags_in, part), apart)
     others = tuple(name for name in header if name != apart)
-    if not columns.names and apart is not None and first and flags_in(part, others):
+    if not columns.names and first and flags_in(part, others):
         columns = LabelColumns(others, others)
     if not columns.names or len(set(header)) < len(header):
         raise DataError(
@@ -251,47 +267,46 @@ def _is_pair(value: object) -> bool:
 
 
 def _is_label(value: object) -> bool:
+    """Tell whether a value is one label, or a list of 0 and 1 for several."""
+    if isinstance(value, list) and len(value) > 1:
+        return all(isinstance(each, int | float) for each in value)
     return isinstance(value, int | float | str) and not isinstance(value, bool)
 
 
 def _of_lines(path: Path, lines: Iterable[str]) -> LabelList:
     whole, labels, names = TextLabels(), TextLabels(), Names()
     first, second = Names(), TextLabels()
-    for line in filter(None, map(str.strip, lines)):
+    odd: list[tuple[int, str]] = []
+    for number, line in enumerate(map(str.strip, lines), 1):
+        if not line:
+            continue
         whole.extend([line])
         words = re.split(r"[\s,;]+", line, maxsplit=2)
         if len(words) > 1 and not line.startswith("#"):
             first.append(words[0])
             second.extend([words[1]])
-        name, label = _name_and_label(line)
+        name, label = name_and_label(line)
         if name is not None:
             names.append(name)
             labels.extend([label])
-    if len(names) == len(whole):
+        elif len(odd) < _ODD and not line.startswith("#"):
+            odd.append((number, line))
+    if len(names):
+        # Its own order counts for no list that names its samples; above them may stand a header.
+        if odd and (len(odd) == _ODD or odd[0][1] != whole.first):
+            number, line = odd[-1]
+            raise DataError(
+                f"{shown(path)} line {number} ({shown(line[:_LONGEST_SHOWN])}) names no image, as "
+                "other lines do: mend it"
+            )
         return _made(path, labels, names)
-    alone = _made(path, whole, None)
+    try:
+        alone = _made(path, whole, None)
+    except DataError as error:
+        if not len(first):
+            raise
+        alone = LabelList(path, np.zeros(0, np.int64), wrong=error)
     return replace(alone, first=first, second=second) if len(first) else alone
-
-
-def _name_and_label(line: str) -> tuple[str | None, str]:
-    """Split ``cat/1.png 3`` at what parts them behind the image's name, or ``3 cat/1.png``."""
-    for split in (line.rsplit, line.split):
-        for sign in (None, ",", ";", "|"):
-            name, *label = split(sign, 1)
-            name = _bare(name)
-            if label and is_image(name):
-                return name, _bare(label[0])
-    number, *rest = re.split(r"[\s,;|]+", line, maxsplit=1)
-    if rest and number.isdecimal() and is_image(_bare(rest[0])):
-        return _bare(rest[0]), number
-    return None, line
-
-
-def _bare(word: str) -> str:
-    """Return a word of a line without quotes around it, or a colon behind it."""
-    word = word.strip().removesuffix(":").rstrip()
-    quoted = len(word) > 1 and word[0] == word[-1] and word[0] in "\"'"
-    return word[1:-1] if quoted else word
 
 
 def _made(path: Path, labels: TextLabels, names: Sequence[str] | None) -> LabelList:

@@ -48,8 +48,8 @@ class TextLabels:
     def read(self, where: str) -> tuple[Labels, tuple[str, ...] | None]:
         """Read them: whole numbers are class indices, anything else a class's name.
 
-        False and true are the class indices 0 and 1, and lists such as ``[0, 1, 1]`` independent
-        labels.
+        False and true are the class indices 0 and 1, and lists such as ``[0, 1, 1]``, or without
+        brackets, as ``numpy.savetxt`` writes them, one-hot classes or independent labels.
 
         Returns
         -------
@@ -66,8 +66,8 @@ class TextLabels:
         if empty is not None:
             row = int(np.argmax(self._places() == empty))
             raise DataError(f"{where} row {row} has no label: fill it in, or remove the row")
-        if texts and all(text.lstrip().startswith("[") for text in texts):
-            lists = [text.strip().strip("[]").replace(",", " ").split() for text in texts]
+        lists = _lists(texts)
+        if lists:
             if len({len(parts) for parts in lists}) == 1:
                 return labels_of_columns(_floats(lists, where)[self._places()].T, where), None
             raise DataError(f"{where} holds lists of several lengths: give 0 or 1 for each label")
@@ -81,6 +81,11 @@ class TextLabels:
         """Read them as one of several independent labels; DataError where one is no number."""
         of_texts = _floats([[text] for text in self._known], where)[:, 0]
         return of_texts[self._places()]
+
+    @property
+    def first(self) -> str:
+        """The first of them."""
+        return next(iter(self._known))
 
     @property
     def names(self) -> list[str]:
@@ -110,6 +115,24 @@ def number_of(text: str) -> float:
     """Read a number, false and true as 0 and 1; ValueError where it is none."""
     truth = _TRUTH.get(text.strip().lower())
     return float(text) if truth is None else truth
+
+
+def _lists(texts: Sequence[str]) -> list[list[str]]:
+    """Return the words of lists in brackets, or of several numbers; none where it is none."""
+    lists = [text.strip().strip("[]").replace(",", " ").replace(";", " ").split() for text in texts]
+    if all(text.lstrip().startswith("[") for text in texts):
+        return lists
+    several = any(len(parts) > 1 for parts in lists)
+    return lists if several and all(is_number(part) for parts in lists for part in parts) else []
+
+
+def is_number(text: str) -> bool:
+    """Tell whether a text is what :func:`number_of` reads."""
+    try:
+        number_of(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _floats(rows: Sequence[Sequence[str]], where: str) -> NDArray[np.float64]:

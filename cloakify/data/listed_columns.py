@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cloakify.data.labels import label_name, number_of
+from cloakify.data.labels import is_number, label_name, number_of
 from cloakify.settings.endings import is_image
 
 # Without signs between words, and in small letters.
@@ -80,6 +80,16 @@ def listed_columns(header: Sequence[str], rows: Sequence[Sequence[str]]) -> List
     return ListedColumns(name, label, headed, perhaps)
 
 
+def is_of_flags(header: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:
+    """Tell whether a list has 0 and 1 alone, for each of several labels, and no samples' names."""
+    called = {_plain(name) for name in header}
+    if len(header) == 1 or label_name(header) is not None or called & {*_NAMES, *_LABELS}:
+        return False
+    return bool(rows) and all(
+        is_number(cell) and number_of(cell) in (0, 1) for row in rows for cell in row
+    )
+
+
 def _of_samples(known: dict[str, int], files: Sequence[int]) -> int | None:
     """Choose the column of names: called so and of images' names, else one of both."""
     both = [place for place in known.values() if place in files]
@@ -95,7 +105,7 @@ def _is_header(
         return False
     if name is not None and _are_files(rows, name):
         return not is_image(header[name].strip())
-    return _are_numbers([row[label] for row in rows]) and not _are_numbers([header[label]])
+    return all(is_number(row[label]) for row in rows) and not is_number(header[label])
 
 
 def _are_files(rows: Sequence[Sequence[str]], place: int) -> bool:
@@ -105,16 +115,12 @@ def _are_files(rows: Sequence[Sequence[str]], place: int) -> bool:
 def _may_be_names(rows: Sequence[Sequence[str]], place: int) -> bool:
     """Tell whether cells are each another text, which numbers of rows are not."""
     cells = [row[place].strip() for row in rows]
-    return bool(cells) and all(cells) and len(set(cells)) == len(cells) and not _are_numbers(cells)
-
-
-def _are_numbers(cells: Sequence[str]) -> bool:
-    try:
-        for cell in cells:
-            number_of(cell)
-    except ValueError:
-        return False
-    return True
+    return (
+        bool(cells)
+        and all(cells)
+        and len(set(cells)) == len(cells)
+        and not all(map(is_number, cells))
+    )
 
 
 def _plain(name: str) -> str:

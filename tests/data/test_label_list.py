@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from collections.abc import Sequence
@@ -250,6 +251,94 @@ def test_a_column_for_each_class(tmp_path, spec, flat):
     (tmp_path / "l.csv").write_text(text.replace(",rust", ",age").replace(",1,", ",7,"))
     with pytest.raises(DataError, match="call that of the labels 'label'"):
         open_data(flat, spec(1, 4, 4), PLAIN, labels=str(tmp_path / "l.csv"))
+
+
+def one_hot(flags: np.ndarray) -> dict[str, str]:
+    """Return one-hot labels as text of every form."""
+    buffers = {}
+    for name, how in {"l.txt": {}, "l.csv": {"delimiter": ","}, "short.txt": {"fmt": "%d"}}.items():
+        buffer = io.StringIO()
+        np.savetxt(buffer, flags, **how)
+        buffers[name] = buffer.getvalue()
+    rows = [",".join(map(str, row)) for row in flags.tolist()]
+    return {
+        **buffers,
+        "comma.txt": "\n".join(rows),
+        "brackets.txt": "\n".join(f"[{row}]" for row in rows),
+        "l.json": json.dumps(flags.tolist()),
+        "floats.json": json.dumps({"labels": flags.astype(float).tolist()}),
+        "l.jsonl": "\n".join(json.dumps({"label": row}) for row in flags.tolist()),
+    }
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+@pytest.mark.parametrize("name", one_hot(np.eye(2)))
+def test_one_hot_labels_in_order(tmp_path, spec, name, classes):
+    flags = np.eye(classes, dtype=int)[np.random.default_rng(0).integers(0, classes, 7)]
+    np.save(tmp_path / "x.npy", np.zeros((7, 4), np.float32))
+    (tmp_path / name).write_text(one_hot(flags)[name])
+    data = open_data(
+        tmp_path / "x.npy", spec(4, channel_axis=None), PLAIN, labels=f"{tmp_path / name}"
+    )
+    np.testing.assert_array_equal(data.labels, flags)
+    assert data.class_names is None
+    np.testing.assert_array_equal(data.of_one_hot(classes).labels, flags.argmax(axis=1))
+
+
+@pytest.mark.parametrize("header", ["cat,dog", "label_cat,label_dog", "cat,dog,eel"])
+def test_one_hot_labels_below_their_names(tmp_path, spec, header):
+    classes = header.count(",") + 1
+    flags = np.eye(classes, dtype=int)[np.random.default_rng(0).integers(0, classes, 7)]
+    np.save(tmp_path / "x.npy", np.zeros((7, 4), np.float32))
+    (tmp_path / "l.csv").write_text(
+        "\n".join([header, *(f"{row}"[1:-1] for row in flags.tolist())])
+    )
+    data = open_data(
+        tmp_path / "x.npy", spec(4, channel_axis=None), PLAIN, labels=f"{tmp_path / 'l.csv'}"
+    )
+    np.testing.assert_array_equal(data.labels, flags)
+    assert data.class_names == tuple(header.replace("label_", "").split(","))
+
+
+def test_one_hot_labels_by_name(tmp_path, spec, flat):
+    flags = np.eye(3, dtype=int)[[2, 0, 1, 1, 0]].tolist()
+    pairs = list(zip(names(flat), flags, strict=True))
+    for name, text in {
+        "l.json": json.dumps(dict(pairs[::-1])),
+        "pairs.json": json.dumps(pairs[::-1]),
+        "l.txt": "\n".join(f"{name} {' '.join(map(str, row))}" for name, row in pairs[::-1]),
+    }.items():
+        (tmp_path / name).write_text(text)
+        data = open_data(flat, spec(1, 4, 4), PLAIN, labels=str(tmp_path / name))
+        for row in range(5):
+            assert data.labels[row].tolist() == flags[int(data.where(row)[-5])]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("0.9 0.1\n0.2 0.8\n0.5 0.5\n0 1\n1 0", "holds probabilities"),
+        ("1 0\n0 1\n2 0\n0 1\n1 0", "row 2 holds 2: give a class index"),
+        ("16 0\n7\n3\n2\n1", "lists of several lengths"),
+    ],
+)
+def test_several_numbers_a_line_are_no_names_of_classes(tmp_path, spec, flat, text, said):
+    (tmp_path / "l.txt").write_text(text)
+    with pytest.raises(DataError, match=said):
+        open_data(flat, spec(1, 4, 4), PLAIN, labels=str(tmp_path / "l.txt"))
+
+
+def test_a_list_of_images_is_never_taken_in_order(tmp_path, spec, flat):
+    lines = [f"{name} {label}" for name, label in zip(names(flat), CLASSES, strict=True)][::-1]
+    for above in (["name label"], ["# all", "# images"]):
+        (tmp_path / "l.txt").write_text("\n".join([*above, *lines]))
+        data = open_data(flat, spec(1, 4, 4), PLAIN, labels=f"{tmp_path / 'l.txt'}")
+        assert [data.class_names[k] for k in data.labels] == [
+            CLASSES[int(data.where(row)[-5])] for row in range(5)
+        ]
+    (tmp_path / "l.txt").write_text("\n".join([*lines[:4], "cat"]))
+    with pytest.raises(DataError, match=r"line 5 \(cat\) names no image, as other lines do"):
+        open_data(flat, spec(1, 4, 4), PLAIN, labels=f"{tmp_path / 'l.txt'}")
 
 
 def written_as(kind: str, names: Sequence[str], labels: np.ndarray) -> str:
