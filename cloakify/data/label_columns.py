@@ -10,7 +10,13 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from cloakify.data.labels import LABEL_NAMES, TextLabels, labels_of_columns, number_of
+from cloakify.data.labels import (
+    LABEL_NAMES,
+    TextLabels,
+    labels_of_columns,
+    likely_names,
+    number_of,
+)
 from cloakify.data.naming import shown, some
 from cloakify.data.request import Request
 from cloakify.numeric.arrays import Labels
@@ -27,16 +33,21 @@ class LabelColumns:
     ----------
     names
         One, or several of 0 and 1, in their order; none where there are none.
+    likely
+        Whether the name is one that features may have as well.
     classes
         Of several what each stands for; ``None`` where that is its number.
     """
 
     names: tuple[str, ...] = ()
     classes: tuple[str, ...] | None = None
+    likely: bool = False
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What is worth telling: that columns were found by what their names begin with."""
+        """What is worth telling: that columns were found by what they may be called."""
+        if self.likely:
+            return (f"the labels are the column {some(self.names)}; --labels names another",)
         if self.classes is None:
             return ()
         return (f"the labels are the columns {some(self.names)}",)
@@ -92,7 +103,8 @@ def label_columns(
     That which the user names, or several of which the user gives the names (``cat,dog``) or what
     they begin with; else the first that goes by a name of labels; else the only one that is told to
     be of classes; else those that are numbered (``label_0``, ``label_1``, …), or called after the
-    classes (``label_cat``, ``label_dog``).
+    classes (``label_cat``, ``label_dog``); else the only one that labels may be called as
+    (``species``, ``outcome``).
 
     Parameters
     ----------
@@ -127,7 +139,11 @@ def label_columns(
         return LabelColumns((one,))
     stems = "|".join(LABEL_NAMES)
     numbered = _numbered(others, stems)
-    return LabelColumns(numbered) if numbered else _called_after(others, stems, are_flags)
+    columns = LabelColumns(numbered) if numbered else _called_after(others, stems, are_flags)
+    likely = likely_names(others)
+    if not columns.names and len(likely) == 1:
+        return LabelColumns((likely[0],), likely=True)
+    return columns
 
 
 def _numbered(names: Sequence[str], stems: str) -> tuple[str, ...]:

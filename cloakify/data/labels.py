@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from array import array
 from collections.abc import Collection, Iterable, Sequence
 
@@ -16,6 +17,12 @@ from cloakify.numeric.arrays import AnyArray, Labels
 LABEL_NAMES = ("y", "labels", "label", "target", "targets", "class", "fine_label")
 """Names that labels go by, the preferred first."""
 
+_LIKELY = (
+    *("classid", "classname", "labelid", "labelname", "category", "categoryid", "breed", "cls"),
+    *("targetclass", "outcome", "diagnosis", "species", "variety", "sentiment"),
+    *("survived", "churn", "exited", "isfraud", "fraud", "attrition"),
+)
+
 # A column of so many different texts is no list of classes.
 _MOST_CLASSES = 100_000
 
@@ -27,6 +34,20 @@ def label_name(names: Collection[str], apart: str | None = None) -> str | None:
     """Return the first name of labels among names, in any case; ``apart`` is the samples'."""
     lowered = {name.strip().lower(): name for name in names if name != apart}
     return next((lowered[name] for name in LABEL_NAMES if name in lowered), None)
+
+
+def likely_names(names: Iterable[str]) -> list[str]:
+    """Return the names that labels may go by where none of the above is there, the likeliest first.
+
+    Features may be called so, too: what is taken by them is to be said.
+    """
+    found = [name for name in names if plain_name(name) in _LIKELY]
+    return sorted(found, key=lambda name: _LIKELY.index(plain_name(name)))
+
+
+def plain_name(name: str) -> str:
+    """Return a column's name without signs between words, in small letters."""
+    return re.sub(r"[\W_]", "", name).lower()
 
 
 class TextLabels:

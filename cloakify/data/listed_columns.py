@@ -6,11 +6,10 @@ samples, whatever it is called. A list that names its samples is never taken in 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cloakify.data.labels import is_number, label_name, number_of
+from cloakify.data.labels import is_number, label_name, likely_names, number_of, plain_name
 from cloakify.settings.endings import is_image
 
 # Without signs between words, and in small letters.
@@ -20,10 +19,6 @@ _NAMES = (
 )
 # Of numbers, more often than not: of rows, where another column holds images' names.
 _OF_ROWS = ("key", "id")
-# What labels are called in lists beside samples' names, where nothing goes by a name of labels.
-_LABELS = (
-    *("classid", "classname", "labelid", "labelname", "category", "categoryid", "breed", "cls"),
-)
 
 
 @dataclass(frozen=True)
@@ -50,20 +45,20 @@ class ListedColumns:
 
 def is_of_names(name: str) -> bool:
     """Tell whether something is called as a list of names is, one of images is not."""
-    plain = _plain(name)
+    plain = plain_name(name)
     return {plain, plain.removesuffix("s")} & set(_NAMES) - {"image", "img"} != set()
 
 
 def listed_columns(header: Sequence[str], rows: Sequence[Sequence[str]]) -> ListedColumns:
     """Tell what columns hold, by the first row and some of the others."""
-    named = {_plain(name): place for place, name in enumerate(header)}
+    named = {plain_name(name): place for place, name in enumerate(header)}
     by_label = label_name(header)
     label = None if by_label is None else header.index(by_label)
     known = {each: named[each] for each in _NAMES if each in named}
     files = [place for place in range(len(header)) if place != label and _are_files(rows, place)]
     name = _of_samples(known, files)
     if label is None and known:
-        label = next((named[each] for each in _LABELS if each in named), None)
+        label = next(map(header.index, likely_names(header)), None)
     headed = label is not None or bool(known)
     if len(header) == 1:
         return ListedColumns(None, 0, headed or _is_header(header, rows, None, 0))
@@ -82,8 +77,9 @@ def listed_columns(header: Sequence[str], rows: Sequence[Sequence[str]]) -> List
 
 def is_of_flags(header: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:
     """Tell whether a list has 0 and 1 alone, for each of several labels, and no samples' names."""
-    called = {_plain(name) for name in header}
-    if len(header) == 1 or label_name(header) is not None or called & {*_NAMES, *_LABELS}:
+    if len(header) == 1 or label_name(header) is not None or likely_names(header):
+        return False
+    if any(plain_name(name) in _NAMES for name in header):
         return False
     return bool(rows) and all(
         is_number(cell) and number_of(cell) in (0, 1) for row in rows for cell in row
@@ -121,7 +117,3 @@ def _may_be_names(rows: Sequence[Sequence[str]], place: int) -> bool:
         and len(set(cells)) == len(cells)
         and not all(map(is_number, cells))
     )
-
-
-def _plain(name: str) -> str:
-    return re.sub(r"[\W_]", "", name).lower()

@@ -57,6 +57,11 @@ class Request:
         if self.label is None:
             return label_name(names, apart)
         if self.label not in names:
+            # As long as no two columns differ in that alone.
+            wanted = self.label.strip().lower()
+            alike = [name for name in names if name.strip().lower() == wanted]
+            if len(alike) == 1:
+                return alike[0]
             raise DataError(
                 f"{where} has no column {shown(self.label)!r} (--labels), and there is no file of "
                 f"that name: it has {some(names)}"

@@ -8,6 +8,7 @@ columns that hold no labels. A CSV, lines of JSON, a DataFrame's Parquet and wha
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -123,7 +124,7 @@ def assign(
     apart = None if as_text else _arrays(kinds, names, request, told)
     labels = label_columns(names, request, where, are_flags, apart, told.classes)
     if request.labelled and not labels.names:
-        raise no_labels(file, names)
+        raise no_labels(file, names, _perhaps(kinds, names, request, as_text=as_text))
     if not request.labelled and apart is None and len(names) == request.width:
         # The model takes a number of each column, whatever they are called.
         labels = LabelColumns()
@@ -180,9 +181,37 @@ def _only(names: Sequence[str]) -> str | None:
     return names[0] if len(names) == 1 else None
 
 
-def no_labels(path: Path, names: Sequence[str]) -> DataError:
-    """Return the error for a table none of whose columns goes by a name of labels."""
+def _perhaps(
+    kinds: Mapping[str, Kind], names: Sequence[str], request: Request, *, as_text: bool
+) -> str | None:
+    """Return the only column that can be the labels, by what the model takes: of text, or the last.
+
+    A model of numbers takes no text. The last one only of as many as it takes and one more.
+    """
+    texts = [name for name in names if kinds[name] is Kind.TEXT]
+    numbers = [name for name in names if kinds[name] is Kind.NUMBER]
+    if as_text:
+        return _only(numbers) if texts else None
+    if len(texts) == 1 and len(names) > 1:
+        return texts[0]
+    return names[-1] if not texts and len(numbers) - 1 == request.width else None
+
+
+def no_labels(path: Path, names: Sequence[str], perhaps: str | None = None) -> DataError:
+    """Return the error for a table none of whose columns goes by a name of labels.
+
+    Parameters
+    ----------
+    perhaps
+        The column that they may be, which only the user can tell.
+    """
     wanted = ", ".join(map(repr, LABEL_NAMES))
+    if perhaps is not None:
+        return DataError(
+            f"{shown(path)} has no column of labels ({some([*names])}): if "
+            f"{shown(perhaps)!r} is that, pass --labels {shown(shlex.quote(perhaps))}, else name "
+            "another, or pass --labels model to take the model's own answers"
+        )
     return DataError(
         f"{shown(path)} has no column of labels ({some([*names])}): call that of the labels one of "
         f"{wanted}, name it by --labels COLUMN (a column of 0 and 1 for each class: by --labels "
