@@ -16,7 +16,7 @@ from cloakify.data.naming import shown, some
 from cloakify.data.npy import NpzFile, StoredArray, open_npy
 from cloakify.data.request import Request
 from cloakify.data.source import RowSource
-from cloakify.data.split_names import preferred, split_of
+from cloakify.data.split_names import SPLITS, preferred, split_of
 from cloakify.errors import DataError
 from cloakify.numeric.arrays import Labels
 
@@ -121,6 +121,9 @@ def open_arrays(path: Path, request: Request) -> RowSource:
 # What numpy calls arrays that are given without names.
 _FIRST, _SECOND = "arr_0", "arr_1"
 
+# As scripts call them: xtrain, ytest.
+_RUN_TOGETHER = re.compile(rf"\b([xy])({'|'.join(SPLITS)})\b")
+
 # What arrays of samples are called, in small letters.
 _SAMPLES = {"x", "data", "features", "image", "images", "img", "imgs", "inputs"}
 
@@ -135,18 +138,25 @@ def _of_one_split(path: Path, names: list[str]) -> tuple[dict[str, str], tuple[s
 
     Where not all of them are of splits, they are all there, in small letters.
     """
-    splits = {name: split_of(name) for name in names}
+    parted = {name: _apart(name) for name in names}
+    splits = {name: split_of(parted[name]) for name in names}
     chosen = preferred(split or "" for split in splits.values())
     if chosen is None:
         return {name: name.lower() for name in names}, ()
     own = {
-        name: "_".join(word for word in re.split("[^a-z]+", name.lower()) if word != chosen)
+        name: "_".join(word for word in re.split("[^a-z]+", parted[name]) if word != chosen)
         for name in names
         if splits[name] == chosen
     }
     listed = sorted({split for split in splits.values() if split})
     note = f"{shown(path)} holds {', '.join(listed)}: the samples are those of {chosen}"
     return own, (note,)
+
+
+def _apart(name: str) -> str:
+    """Return a name in small letters with signs between its words: ``xtrain``, ``trainImages``."""
+    words = re.sub("([a-z])([A-Z])", r"\1_\2", name).lower()
+    return _RUN_TOGETHER.sub(r"\1_\2", words)
 
 
 def _labels_among(

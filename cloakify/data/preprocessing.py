@@ -16,6 +16,9 @@ from numpy.typing import NDArray
 from cloakify.errors import UsageError
 from cloakify.numeric.arrays import floats
 
+WHITE: dict[type[np.generic], int] = {np.uint8: 255, np.uint16: 65535, np.bool_: 1}
+"""What a white pixel is in images of each type but floats."""
+
 
 @dataclass(frozen=True)
 class Preprocessing:
@@ -104,7 +107,8 @@ class Preprocessing:
         Parameters
         ----------
         x
-            Batch of images, any shape: uint8 on the 0–255 scale, or floats on the 0–1 scale.
+            Batch of images, any shape: uint8 on the 0–255 scale, uint16 on the 0–65535 scale, bool,
+            of which True is white, or floats on the 0–1 scale.
         channel_axis
             Axis of ``x`` that holds the channels; ``None`` when there is none.
 
@@ -116,14 +120,15 @@ class Preprocessing:
         Raises
         ------
         TypeError
-            It holds neither uint8 nor floats.
+            It holds other numbers.
         """
-        if x.dtype == np.uint8:
-            pixels = x.astype(np.float32) / np.float32(255)
+        white = WHITE.get(x.dtype.type)
+        if white is not None:
+            pixels = x.astype(np.float32) / np.float32(white)
         elif x.dtype.kind == "f":
             pixels = floats(x)
         else:
-            raise TypeError(f"pixels must be uint8 or floats, not {x.dtype}")
+            raise TypeError(f"pixels must be uint8, uint16, bool or floats, not {x.dtype}")
         mean, std = self._per_channel(1 if channel_axis is None else x.shape[channel_axis])
         if channel_axis is not None:
             shape = [1] * x.ndim

@@ -1,8 +1,10 @@
-"""From stored rows to what the model takes: laid out and widened, and bytes taken for pixels.
+"""From stored rows to what the model takes: laid out and widened, and whole pixels scaled.
 
 Arrays hold samples *as the model takes them*: preprocessed already, in its element type. There are
-two freedoms. The layout may differ where the shapes leave no doubt; and bytes, of which no
-preprocessing is left, are pixels from 0 to 255 where the model takes images of floats.
+two freedoms. The layout may differ where the shapes leave no doubt; and where the model takes
+images of floats, types that have no preprocessing left hold pixels: bytes from 0 to 255, 16 bits
+from 0 to 65535 where they go so far that no fewer bits would hold them, false and true black and
+white. Wider integers may hold pixels of any range, which only the user can tell.
 """
 
 from __future__ import annotations
@@ -29,6 +31,15 @@ _MOST_CHANNELS = 4
 
 # Rows that are looked at to tell what range bytes have, and of others, which are larger.
 _LOOKED_AT, _ASKED = 256, 16
+
+# What types without preprocessing hold, where the model takes images of floats.
+_PIXELS: dict[type[np.generic], str] = {
+    np.uint8: "bytes are taken for pixels from 0 to 255",
+    np.uint16: "16-bit numbers are taken for pixels from 0 to 65535",
+    np.bool_: "false and true are taken for black and white pixels",
+}
+# Cameras have 10, 12 or 14 bits a pixel: of less than this it can't be told what is white.
+_OF_16_BITS, _BLACK = 1 << 14, 1
 
 # Of pixels' range: less than that hardly any image has, and pixels in [0, 1] where 255 is white do.
 _NARROW = 0.01
@@ -140,14 +151,14 @@ class RowFeed:
         self._pixels: Preprocessing | None = None
         self._has_colours = spec.channels != 1 and spec.channel_axis is not None
         self._turned = bgr and self._has_colours
-        of_bytes = source.dtype == np.uint8 and spec.dtype.kind == "f"
-        if images and of_bytes and _are_images(source, spec):
+        called = _PIXELS.get(source.dtype.type) if spec.dtype.kind == "f" else None
+        if images and called is not None and _are_images(source, spec):
             _check_range(source, where)
             self._pixels = preprocessing
             turned = ", red first, and their colours turned (bgr)" if self._turned else ""
-            self.notes = (f"{where}: bytes are taken for pixels from 0 to 255{turned}",)
+            self.notes = (f"{where}: {called}{turned}",)
         else:
-            _check_dtype(source.dtype, spec, where)
+            _check_dtype(source, spec, where)
         # Of no memory: what matters is what becomes of the axes.
         stored = np.broadcast_to(np.False_, (1, *source.sample_shape))
         self.sample_shape = self._layout.apply(stored).shape[1:]
@@ -208,9 +219,17 @@ def _are_images(source: RowSource, spec: InputSpec) -> bool:
 
 
 def _check_range(source: RowSource, where: str) -> None:
-    """Raise DataError where bytes are 0 and 1 only, which is no scale up to 255."""
+    """Raise DataError where numbers are too small for the scale of their type."""
     first = source.take(np.arange(min(len(source), _LOOKED_AT)))
-    if first.size and first.max() <= 1:
+    if not first.size or first.dtype == np.bool_:
+        return
+    if first.dtype == np.uint16 and first.max() < _OF_16_BITS:
+        raise DataError(
+            f"{where} holds uint16 up to {first.max()}, and pixels of 16 bits go up to 65535: "
+            f"{_as_bytes(first)}store x as float32, preprocessed as the model takes it (x / WHITE, "
+            "by what a white pixel is, for a model that takes 0–1)"
+        )
+    if first.dtype == np.uint8 and first.max() <= 1:
         raise DataError(
             f"{where} holds bytes that are 0 and 1, and pixels of bytes go up to 255: store x as "
             "floats, as the model takes them"
@@ -234,14 +253,23 @@ def _narrow(
     )
 
 
-def _check_dtype(stored: np.dtype[np.generic], spec: InputSpec, where: str) -> None:
+def _as_bytes(first: NDArray[np.generic]) -> str:
+    """Return what to do with whole numbers that a byte holds, which most likely are pixels."""
+    is_bytes = first.size and first.min() >= 0 and _BLACK < first.max() <= np.iinfo(np.uint8).max
+    return "if these are pixels from 0 to 255 store x.astype(np.uint8), else " * bool(is_bytes)
+
+
+def _check_dtype(source: RowSource, spec: InputSpec, where: str) -> None:
     """Let floats become other floats, whole numbers other ones, and nothing else change kind."""
+    stored = source.dtype
     kinds = {stored.kind, spec.dtype.kind}
     if kinds == {"f"} or kinds <= {"i", "u"} or stored == spec.dtype:
         return
     hint = f"store x as {spec.dtype}"
     if stored.kind in "iu" and spec.dtype.kind == "f" and spec.channel_axis is not None:
-        hint += ", preprocessed as the model takes it (x / 255 for a model that takes 0–1)"
+        first = source.take(np.arange(min(len(source), _ASKED)))
+        hint = f"{_as_bytes(first)}{hint}, preprocessed as the model takes it (x / 255 for a model "
+        hint += "that takes 0–1)"
     raise DataError(f"{where} holds {stored} but input {spec.name!r} takes {spec.dtype}: {hint}")
 
 

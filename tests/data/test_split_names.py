@@ -125,8 +125,46 @@ def test_pixels_that_fill_next_to_nothing_of_the_range(tmp_path: Path, scale: fl
 
 def test_whole_numbers_of_pixels_are_told_how(tmp_path: Path) -> None:
     np.savez(tmp_path / "d.npz", x=np.zeros((2, 1, 4, 4), np.int64), y=[0, 1])
-    with pytest.raises(DataError, match=r"int64 .* takes float32: .*x / 255"):
+    with pytest.raises(DataError, match=r"int64 .* takes float32: store .*x / 255"):
         open_data(tmp_path / "d.npz", SPEC, PLAIN)
+    np.savez(tmp_path / "d.npz", x=np.full((2, 1, 4, 4), 200, np.int32), y=[0, 1])
+    with pytest.raises(DataError, match=r"from 0 to 255 store x.astype\(np.uint8\), else store"):
+        open_data(tmp_path / "d.npz", SPEC, PLAIN)
+
+
+@pytest.mark.parametrize(("dtype", "white"), [("uint8", 255), ("uint16", 65535), ("bool", 1)])
+@pytest.mark.parametrize("scale", [1, 255])
+def test_whole_pixels_by_their_types(tmp_path: Path, dtype: str, white: int, scale: float) -> None:
+    x = np.random.default_rng(0).integers(0, white, (5, 4, 4), endpoint=True).astype(dtype)
+    np.savez(tmp_path / "d.npz", x=x, y=np.zeros(5, int))
+    data = open_data(tmp_path / "d.npz", SPEC, Preprocessing(scale, (0.5,), (0.25,)))
+    wanted = (x.astype(np.float64) / white * scale - 0.5) / 0.25
+    np.testing.assert_allclose(data.batch(np.arange(5)).x[:, 0], wanted, rtol=1e-5, atol=1e-5)
+    assert len(data.notes) == 1 and "pixels" in data.notes[0]
+
+
+@pytest.mark.parametrize(("most", "said"), [(255, "store x.astype"), (4095, "4095, and pixels of")])
+def test_of_few_bits_in_sixteen_white_is_unknown(tmp_path: Path, most: int, said: str) -> None:
+    np.savez(tmp_path / "d.npz", x=np.full((5, 4, 4), most, np.uint16), y=np.zeros(5, int))
+    with pytest.raises(DataError, match=said):
+        open_data(tmp_path / "d.npz", SPEC, PLAIN)
+
+
+@pytest.mark.parametrize("form", ["x{}", "X{}", "x_{}", "{}X", "{}_x", "{}Images", "{}_images"])
+def test_arrays_of_splits_by_name(tmp_path: Path, form: str) -> None:
+    of_labels = (
+        form.replace("x", "y")
+        .replace("X", "Y")
+        .replace("images", "labels")
+        .replace("Images", "Labels")
+    )
+    made = {}
+    for number, split in enumerate(("train", "test")):
+        made[form.format(split)] = np.full((5, 1, 4, 4), number / 2, np.float32)
+        made[of_labels.format(split)] = np.full(5, number)
+    np.savez(tmp_path / "d.npz", **made)
+    data = open_data(tmp_path / "d.npz", SPEC, PLAIN)
+    assert data.labels.tolist() == [1] * 5 and (data.batch(np.arange(5)).x == 0.5).all()
 
 
 def test_images_of_no_pixels_have_no_range(tmp_path: Path) -> None:
