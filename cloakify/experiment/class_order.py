@@ -104,10 +104,18 @@ def is_low(correct: int, count: int, num_classes: int) -> bool:
     and below 1/√C, which is half of the way from chance to certainty as information counts it: a
     model that is right on 15 % of a thousand classes knows much.
     """
-    low, high = wilson(correct, count)
+    low, _ = wilson(correct, count)
+    return low <= 1 / num_classes or is_surely_low(correct, count, num_classes)
+
+
+def is_surely_low(correct: int, count: int, num_classes: int) -> bool:
+    """Tell whether luck does not explain how low an accuracy is, however few samples there are.
+
+    That is the second of the reasons of :func:`is_low`; the first holds of any few samples.
+    """
     chance = 1 / num_classes
     least = min(chance + SLIGHT * (1 - chance), math.sqrt(chance))
-    return low <= chance or high < least
+    return wilson(correct, count)[1] < least
 
 
 def _confusion(y: Labels, p: Labels, size: int) -> Counts:

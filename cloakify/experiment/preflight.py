@@ -15,13 +15,14 @@ from cloakify.engine.engine import Engine
 from cloakify.engine.task import Arrays, Job, Task, Tell, untold
 from cloakify.errors import DataError, ModelError
 from cloakify.evaluation.warnings import EvaluationWarning
-from cloakify.experiment.class_order import find_better_order, is_low
+from cloakify.experiment.class_order import find_better_order, is_low, is_surely_low
 from cloakify.experiment.experiment import Experiment
 from cloakify.experiment.integer_kernels import kernel_warnings
-from cloakify.experiment.label_ranking import rank_labels
+from cloakify.experiment.label_ranking import SLIGHT, rank_labels
 from cloakify.experiment.slopes import Slopes, slopes_of
 from cloakify.experiment.subject import Subject
 from cloakify.numeric.arrays import Array, Indices, Labels, evenly, floats, in_chunks
+from cloakify.numeric.intervals import wilson
 from cloakify.numeric.judging import is_right
 from cloakify.printable import in_percent
 
@@ -32,8 +33,11 @@ TRIED = 2048
 # Where the labels are its own answers there is no order to be wrong.
 TRIED_ON_ITS_OWN = 256
 
-# Samples up to which low accuracy is no reason to stop where samples may have been picked.
+# Samples up to which low accuracy may be luck, or that of samples which were picked for it.
 FEW = 64
+
+# Accuracy of few samples that asks for a word where all of its interval lies below.
+HALF = 0.5
 
 # Share of them that must be answered otherwise than the head does for the head to be the wrong one.
 # Below that the figures still say something, with a warning.
@@ -62,6 +66,8 @@ class Preflight:
         From the smallest to the largest logit of a sample, the median.
     slopes
         How much of what it does its derivatives do not tell; nothing where nobody follows them.
+    low
+        Why its answers to few samples ask for an explanation; empty where they do not.
     """
 
     count: int
@@ -69,6 +75,7 @@ class Preflight:
     overruled: int
     spread: float
     slopes: Slopes = field(default_factory=Slopes)
+    low: str = ""
 
     @property
     def small_logits(self) -> bool:
@@ -147,7 +154,9 @@ def preflight(
     engine
         Who does it.
     few
-        Whether a few samples may well be ones that the model errs on.
+        Whether a few samples may well be ones that the model errs on: what is low of these alone
+        is told then. More right answers than none, and surely fewer than of a model that knows
+        anything, are what guesses get; samples that were picked for being wrong have none.
     gradients
         Whether attacks will follow them, so that it counts what they do not tell.
 
@@ -182,16 +191,17 @@ def preflight(
             "output"
         )
     labels = experiment.labels[indices]
+    low = ""
     if given and not experiment.setting.data.accept_accuracy:
         if target.independent:
-            _check_labels(experiment, labels, logits, few)
+            low = _check_labels(experiment, labels, logits, few)
         else:
-            _check_answers(experiment, labels, logits.argmax(axis=1), few)
+            low = _check_answers(experiment, labels, logits.argmax(axis=1), few)
     with np.errstate(invalid="ignore"):
         # Of labels each has a loss of its own, and none leads to another.
         spread = np.inf if target.independent else float(np.median(np.ptp(logits, axis=1)))
     slopes = slopes_of(subject, number, engine, indices) if gradients else Slopes()
-    return Preflight(count, int(is_right(logits, labels).sum()), other, spread, slopes)
+    return Preflight(count, int(is_right(logits, labels).sum()), other, spread, slopes, low)
 
 
 def seen_first(
@@ -217,27 +227,38 @@ def _check_alone(subject: Subject, number: int, engine: Engine[Subject], some: I
         )
 
 
-def _check_labels(experiment: Experiment, labels: Labels, logits: Array, few: bool) -> None:
-    """Raise DataError where the logits hardly tell samples with a label from those without."""
-    ranking = rank_labels(logits, labels)
+def _check_labels(experiment: Experiment, labels: Labels, logits: Array, few: bool) -> str:
+    """Raise DataError where the logits hardly tell samples with a label from those without.
+
+    Of few samples return it as a sentence, where no guess may rank so low.
+    """
+    ranking, picked = rank_labels(logits, labels), few and len(labels) < FEW
+    if ranking is None and picked:
+        return ""
     if ranking is None:
         raise DataError(
             f"{shown(str(experiment.dataset.path))}: every label holds for all samples or for "
             "none: give data of both kinds, or pass --accept-accuracy"
         )
-    if not ranking.is_low or (few and len(labels) < FEW):
-        return
-    notes = "".join(f" ({note})" for note in experiment.dataset.notes)
-    raise DataError(
+    if not ranking.is_low or (picked and ranking.area >= SLIGHT):
+        return ""
+    seen = (
         f"{experiment.classifier.file.path}: ranks samples with a label above those without in "
         f"{in_percent(ranking.area)} of the pairs, over {ranking.counted} labels, where a guess "
         "does in half: check the preprocessing (--scale, --mean, --std) and the order of the "
-        f"labels; --labels model does without them, --accept-accuracy goes on{notes}"
+        "labels"
     )
+    if picked:
+        return f"{seen}, unless these {len(labels)} samples were picked for that"
+    notes = "".join(f" ({note})" for note in experiment.dataset.notes)
+    raise DataError(f"{seen}; --labels model does without them, --accept-accuracy goes on{notes}")
 
 
-def _check_answers(experiment: Experiment, labels: Labels, answers: Labels, few: bool) -> None:
-    """Raise DataError where the answers fit another order of the classes, or hardly any."""
+def _check_answers(experiment: Experiment, labels: Labels, answers: Labels, few: bool) -> str:
+    """Raise DataError where the answers fit another order of the classes, or hardly any.
+
+    Of few samples that may have been picked return as a sentence that accuracy is low.
+    """
     path, classes = experiment.classifier.file.path, experiment.classifier.scores.num_classes
     correct, count = int((answers == labels).sum()), len(labels)
     notes = "".join(f" ({note})" for note in experiment.dataset.notes)
@@ -249,20 +270,31 @@ def _check_answers(experiment: Experiment, labels: Labels, answers: Labels, few:
             f"is the model's, pass --classes {_option(experiment, better.labels)}; "
             f"--accept-accuracy goes on with the order as it is{notes}"
         )
-    if not is_low(correct, count, classes) or (few and count < FEW):
-        return
+    picked = few and count < FEW
+    if not is_low(correct, count, classes):
+        return ""
+    checked = _suspects(experiment)
+    if picked and not (correct and is_surely_low(correct, count, classes)):
+        if wilson(correct, count)[1] >= HALF:
+            return ""
+        return f"{seen}: unless these samples were picked for that, check {checked}"
     if correct == count:
         raise DataError(
             f"{path}: {count} samples are too few to tell the model from guessing among {classes} "
             "classes: give more data, or pass --accept-accuracy"
         )
-    is_row = len(experiment.classifier.spec.sample_shape) == 1
-    checked = "the preprocessing (--scale, --mean, --std)" + ", the order of the columns" * is_row
     raise DataError(
         f"{seen}, low for {classes} classes (chance is {in_percent(1 / classes)}), and no other "
-        f"order of the classes explains it: check {checked} and the labels; "
+        f"order of the classes explains it: check {checked}; "
         f"--labels model does without them, --accept-accuracy goes on{notes}"
     )
+
+
+def _suspects(experiment: Experiment) -> str:
+    """Name what may be wrong where answers are."""
+    is_row = len(experiment.classifier.spec.sample_shape) == 1
+    columns = ", the order of the columns" * is_row
+    return f"the preprocessing (--scale, --mean, --std){columns} and the labels"
 
 
 def _option(experiment: Experiment, order: Labels) -> str:

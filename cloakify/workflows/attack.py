@@ -192,6 +192,8 @@ def _write(
 
 def _look_notes(first_look: Preflight, method: Attack) -> Iterator[str]:
     """Yield what the first look at the model's answers and slopes gives cause to say."""
+    if first_look.low:
+        yield first_look.low
     if first_look.overruled:
         yield (
             f"{first_look.overruled} of {first_look.count} clean samples get another answer from "

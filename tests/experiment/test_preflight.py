@@ -9,13 +9,15 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from onnxruntime import InferenceSession
+from scipy.stats import binomtest
 
 from cloakify.errors import DataError, ModelError
 from cloakify.settings import AttackSetting, EvaluateSetting, HardenSetting
 from cloakify.workflows.attack import attack
 from cloakify.workflows.evaluate import evaluate
 from cloakify.workflows.harden import harden
-from tests.support.planted import Planted, plant
+from tests.support.planted import CLASSES, Planted, plant
 
 VERBS = {
     "attack": lambda model, data, out, **more: attack(
@@ -150,6 +152,43 @@ def test_a_few_samples_may_all_be_wrong(planted: Planted, tmp_path: Path) -> Non
     data = tmp_path / "turned.npz"
     np.savez(data, x=x, y=(y + 1) % 3)
     assert VERBS["attack"](planted.model(), data, tmp_path).clean.value < 0.5
+
+
+@pytest.mark.parametrize(("right", "count"), [(3, 60), (6, 63), (1, 24)])
+def test_few_samples_answered_as_a_guess_would(
+    planted: Planted, tmp_path: Path, right: int, count: int
+) -> None:
+    """What was picked for being wrong has no right answers; what a guess gets has some."""
+    data = answered(planted, tmp_path, right, count)
+    chance = binomtest(right, count, 0.4, alternative="less").pvalue
+    assert chance < 0.05
+    with pytest.raises(DataError, match=rf"\({right} of {count}\), low for 4 classes.*goes on"):
+        VERBS["attack"](planted.model(), data, tmp_path)
+    assert not (tmp_path / "a.npz").exists()
+    found = VERBS["attack"](planted.model(), data, tmp_path, accept_accuracy=True)
+    assert not any("picked" in note for note in found.notes)
+
+
+@pytest.mark.parametrize(
+    ("right", "count", "told"), [(0, 20, True), (0, 5, True), (0, 2, False), (2, 6, False)]
+)
+def test_few_samples_that_may_have_been_picked(
+    planted: Planted, tmp_path: Path, right: int, count: int, told: bool
+) -> None:
+    found = VERBS["attack"](planted.model(), answered(planted, tmp_path, right, count), tmp_path)
+    assert found.clean.value == right / count
+    assert told == any("unless these samples were picked for that" in note for note in found.notes)
+
+
+def answered(planted: Planted, tmp_path: Path, right: int, count: int) -> Path:
+    """Write samples of which a model answers so many rightly, by labels in no order."""
+    with np.load(planted.data) as arrays:
+        x = arrays["x"][:count]
+    y = InferenceSession(planted.model()).run(None, {"x": x})[0].argmax(axis=1)
+    moves = np.random.default_rng(0).permutation(np.arange(count) % 3 + 1)
+    moves[np.random.default_rng(1).permutation(count)[:right]] = 0
+    np.savez(tmp_path / "answered.npz", x=x, y=(y + moves) % CLASSES)
+    return tmp_path / "answered.npz"
 
 
 @pytest.mark.parametrize("verb", sorted(VERBS))

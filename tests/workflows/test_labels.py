@@ -68,6 +68,21 @@ def test_attack(network: Labelled, folder: Path, tmp_path: Path, model: str, dat
     assert "labels" in found.to_dict()
 
 
+@pytest.mark.parametrize(("first", "count", "told"), [(0, 1, False), (0, 40, False), (1, 40, True)])
+def test_attack_on_few_samples(
+    folder: Path, tmp_path: Path, first: int, count: int, told: bool
+) -> None:
+    """A single one has each label or has it not; labels of other samples fit no better than any."""
+    with np.load(folder / "data.npz") as given:
+        x, y = given["x"][:count], given["y"]
+    # Of samples far from these.
+    np.savez(tmp_path / "few.npz", x=x, y=y[first * 80 :][:count])
+    setting = AttackSetting(eps=EPS, steps=2, device="cpu")
+    found = attack(folder / "sigmoid.onnx", tmp_path / "few.npz", tmp_path / "a.npz", setting)
+    assert len(np.load(tmp_path / "a.npz")["x"]) == count
+    assert told == any("unless these 40 samples were picked" in note for note in found.notes)
+
+
 def test_evaluate(folder: Path) -> None:
     paths = [folder / "sigmoid.onnx", folder / "logits.onnx"]
     setting = EvaluateSetting(eps=(EPS,), steps=5, queries=30, limit=60, device="cpu")
