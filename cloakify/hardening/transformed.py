@@ -24,7 +24,7 @@ from cloakify.errors import HeadError, ModelError
 from cloakify.graph.analysis.classifier_search import ClassifierSearch, find_classifier
 from cloakify.graph.analysis.head import Head
 from cloakify.graph.edit.mask import insert_mask, mask_digest
-from cloakify.graph.model.dataflow import leading_to
+from cloakify.hardening.layers_matched import FULL, HALF, QUANTISED, arithmetic_of
 from cloakify.hardening.transformed_answers import (
     BORDERLINE,
     Feeds,
@@ -35,12 +35,12 @@ from cloakify.hardening.transformed_answers import (
 )
 from cloakify.masking.linear_head import LinearHead, read_head
 from cloakify.numeric.arrays import Array, Doubles, as_rows, floats
-from cloakify.onnxfile import FLOATS, HALVES, values_of
+from cloakify.onnxfile import FLOATS, values_of
 from cloakify.printable import in_percent
 from cloakify.runtime import Device
 
 # Largest root mean square of the differences, relative to that of the logits around their mean.
-TOLERANCE = {"floats of 32 bits": 1e-3, "floats of 16 bits": 0.03, "quantised numbers": 0.2}
+TOLERANCE = {FULL: 1e-3, HALF: 0.03, QUANTISED: 0.2}
 
 # The source without the mask must be so many times as far away.
 APART = 2.0
@@ -184,7 +184,7 @@ def compared(
     )
     if actual.shape != expected.shape:
         raise ModelError(f"its scores have the shape {actual.shape}, not {expected.shape}")
-    arithmetic = arithmetic_of(file)
+    arithmetic = arithmetic_of(source, file)
     spread = spread_of(expected)
     difference, apart = (size_of(actual - other) / spread for other in (expected, without))
     tolerance = TOLERANCE[arithmetic]
@@ -326,18 +326,3 @@ def _values(model: ModelProto, name: str, feeds: Feeds, device: Device) -> Doubl
 
 def _classes(scores: Doubles) -> NDArray[np.int64]:
     return scores.argmax(axis=1) if scores.shape[1] > 1 else (scores[:, 0] > 0).astype(np.int64)
-
-
-def arithmetic_of(model: ModelProto) -> str:
-    """Say what a model computes its outputs in, as a key of :data:`TOLERANCE`.
-
-    What stands in the file and is not used for them allows no other tolerance.
-    """
-    used = leading_to(model.graph.node, [value.name for value in model.graph.output])
-    kinds = {node.op_type for node in used.nodes}
-    if any(part in kind for kind in kinds for part in ("uantize", "QLinear", "Integer", "NBits")):
-        return "quantised numbers"
-    held = (tensor for tensor in model.graph.initializer if tensor.name in used.values)
-    if any(tensor.data_type in HALVES for tensor in held):
-        return "floats of 16 bits"
-    return "floats of 32 bits"

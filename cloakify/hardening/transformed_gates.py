@@ -20,18 +20,17 @@ from cloakify.graph.analysis.ending import Ending
 from cloakify.graph.analysis.gate_sites import GateSite, find_gate_sites
 from cloakify.graph.edit.gates import GATE, SHIFT, gates_digest, insert_gates
 from cloakify.graph.edit.rounding import round_gates, round_shifts
+from cloakify.hardening.layers_matched import FULL, HALF, NEAR, QUANTISED, arithmetic_of, matching
 from cloakify.hardening.layers_read import ReadLayer, read_layers
-from cloakify.hardening.transformed import Transformed, arithmetic_of, compared
+from cloakify.hardening.transformed import Transformed, compared
 from cloakify.hardening.transformed_answers import Feeds
 from cloakify.numeric.arrays import Array, Doubles, floats
 from cloakify.onnxfile import values_of
 from cloakify.runtime import Device
 from cloakify.runtime.simplified import simplified
 
-# How far a layer's weights may be from those of the source, scaled by channel.
-NEAR = {"floats of 32 bits": 1e-3, "floats of 16 bits": 0.02, "quantised numbers": 0.3}
 # Gates and shifts below this are none: what the rounding of weights makes of a factor of 1.
-NOTHING = {"floats of 32 bits": 1e-4, "floats of 16 bits": 0.005, "quantised numbers": 0.05}
+NOTHING = {FULL: 1e-4, HALF: 0.005, QUANTISED: 0.05}
 
 
 @dataclass(frozen=True)
@@ -70,7 +69,7 @@ def find_transformed_gates(
     ModelError
         There are no gates to be found in it, or they are not in force, with the reason.
     """
-    arithmetic = arithmetic_of(file)
+    arithmetic = arithmetic_of(source, file)
     # Its constants are of any shape, and its chains of nodes of any length.
     with boundary("its layers can't be compared with the source's"):
         sites = find_gate_sites(source, ending, shifts=True)
@@ -111,7 +110,7 @@ def _find_gates(
             changes += [] if kept is None else [kept]
             continue
         layer, place = by_output[site.output]
-        match = _matching(layer, after, NEAR[arithmetic])
+        match = matching(layer, after, NEAR[arithmetic])
         if match is None:
             raise ModelError(f"no layer in it has the weights of {site.name!r}, scaled or not")
         other, ratio = match
@@ -142,28 +141,6 @@ def _kept_nodes(site: GateSite, file: ModelProto) -> _Change | None:
     none = np.zeros(site.shape)
     gate, shift, _ = np.broadcast_arrays(found["Mul"], found["Add"], none)
     return None if value == site.output else _Change(site, gate, shift, none)
-
-
-def _matching(
-    layer: ReadLayer, others: Sequence[ReadLayer], near: float
-) -> tuple[ReadLayer, Doubles] | None:
-    """Return the layer whose weights are nearest to one's, and by how much each channel differs."""
-    best: tuple[float, ReadLayer, Doubles] | None = None
-    own = layer.weights[0]
-    size = np.square(own).sum(axis=1)
-    for other in others:
-        for weights in other.weights:
-            # Where weights are laid out in blocks, channels of zeros may fill the last one up.
-            longest = len(weights) if len(other.weights) > 1 else len(own)
-            if weights.shape[1] != own.shape[1] or not len(own) <= len(weights) <= longest:
-                continue
-            cut = weights[: len(own)]
-            ratio = np.where(size > 0, (cut * own).sum(axis=1) / np.where(size > 0, size, 1), 1)
-            whole = max(float(np.linalg.norm(cut)), float(np.finfo(np.float32).tiny))
-            off = float(np.linalg.norm(cut - ratio[:, None] * own)) / whole
-            if off <= near and (best is None or off < best[0] / 2):
-                best = off, other, ratio
-    return None if best is None else best[1:]
 
 
 def _difference(

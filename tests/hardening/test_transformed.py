@@ -251,6 +251,41 @@ def test_what_is_not_used_allows_no_rounding(idle, source, hardened, tmp_path):
     assert "(floats of 32 bits) are off by" in result.remarks[0]
 
 
+# Beside the layers, and in use: a cast there and back, a quantised number, and a quantised layer
+# of the head's own sizes and name, of which nothing comes to the answer.
+ASIDE = {
+    "cast": "o = Cast <to = 10> (f)  p = Cast <to = 1> (o)",
+    "rounded": "o = QuantizeLinear (f, step)  p = DequantizeLinear (o, step)",
+    "layer": "w8 = DequantizeLinear (w9, step)  o = MatMul (f, w8)  t0 = Mul (o, none)  "
+    "t1 = ReduceSum <keepdims = 1> (t0)  p = Add (f, t1)",
+}
+
+
+@pytest.mark.parametrize("form", [folded, None])
+@pytest.mark.parametrize("aside", ASIDE)
+def test_what_rounds_no_layer_allows_no_rounding(aside, form, source, hardened, tmp_path):
+    model = copy_of(hardened) if form is None else form(copy_of(hardened), tmp_path)
+    model = off_by_a_little(model)
+    added = onnx.parser.parse_graph(
+        f"g (float[N, {FEATURES}] f) => (float[N, {FEATURES}] q) "
+        f"<float step = {{0.05}}, float none = {{0.0}}> "
+        f"{{ {ASIDE[aside]}  s1 = Mul (p, none)  q = Add (f, s1) }}"
+    )
+    head = next(i for i, node in enumerate(model.graph.node) if "f" in node.input)
+    for place, node in enumerate(model.graph.node):
+        if place >= head:
+            node.input[:] = ["q" if name == "f" else name for name in node.input]
+    for node in reversed(added.node):
+        model.graph.node.insert(head, node)
+    model.graph.initializer.extend(added.initializer)
+    eight = np.ones((FEATURES, CLASSES), np.int8)
+    if aside == "layer":
+        model.graph.initializer.append(from_array(eight, "w9"))
+    result = verified(model, source, tmp_path)
+    assert result.faults and result.transformed is None
+    assert "(floats of 32 bits) are off by" in result.remarks[0]
+
+
 def test_a_mask_that_is_folded_in_part(source, hardened, tmp_path):
     model = folded(copy_of(hardened), tmp_path)
     own = to_array(weights(onnx.load(source), "w"))

@@ -183,6 +183,38 @@ def test_other_gates_are_not_those_that_are_named(source, tmp_path):
 
 
 @pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("aside", ["halved", "rounded"])
+@pytest.mark.parametrize("moved", ["weight", "value"])
+def test_what_rounds_no_layer_allows_no_rounding(form, aside, moved, source, tmp_path):
+    """A cast there and back of what is nothing, beside other weights, or another way around."""
+    model = tuned(source, form)
+    noise = 1 + 0.03 * values_of_rank(16, 12, spread=4)
+    if moved == "weight":
+        (tensor,) = (each for each in model.graph.initializer if each.name == "w1")
+        tensor.CopyFrom(from_array(to_array(tensor) * noise, "w1"))
+    there, back = {
+        "halved": ("o = Cast <to = 10> (f)", "p = Cast <to = 1> (o)"),
+        "rounded": ("o = QuantizeLinear (f, step)", "p = DequantizeLinear (o, step)"),
+    }[aside]
+    size = 0.02 if moved == "value" else 0
+    added = onnx.parser.parse_graph(
+        f"g (float[N, 16] f) => (float[N, 16] fq) <float step = {{0.05}}, float size = {{{size}}}> "
+        f"{{ {there}  {back}  c3 = Cos (p)  m1 = Mul (c3, size)  fq = Add (f, m1) }}"
+    )
+    place = next(i for i, node in enumerate(model.graph.node) if "f" in node.input)
+    for node in model.graph.node:
+        node.input[:] = ["fq" if name == "f" else name for name in node.input]
+    for node in reversed(added.node):
+        model.graph.node.insert(place, node)
+    model.graph.initializer.extend(added.initializer)
+    result = verified(model, source, tmp_path)
+    assert result.faults and result.transformed is None
+    assert (
+        "are off by" in result.remarks[0] or "no layer in it has the weights" in (result.remarks[0])
+    )
+
+
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("name", ["k2", "w1", "w2", "b2"])
 def test_other_weights_pass_for_no_gates(form, name, source, tmp_path):
     """Those of a layer that gates scale, and those of the head, which they do not."""
