@@ -134,16 +134,19 @@ class _Reader:
         readers = self._readers.get(tensor, [])
         return readers[0] if len(readers) == 1 else None
 
-    def behind(self, output: str, spread: int) -> list[Step]:
+    def behind(self, output: str, spread: int, *, last: bool) -> list[Step]:
         """Return what an output becomes by constants alone, step by step.
 
-        ``spread`` axes lie behind that of the channels.
+        ``spread`` axes lie behind that of the channels; before it where it is the ``last``.
         """
         steps = [Step(output, np.ones(1), np.zeros(1))]
         while True:
             node = self.only_reader(output)
             if node is None or len(node.output) != 1:
                 return steps
+            if node.op_type == "Transpose" and _turns(node, spread, last):
+                output, last = node.output[0], not last
+                continue
             if node.op_type in _PASSES and node.input[0] == output:
                 output = node.output[0]
                 continue
@@ -158,6 +161,9 @@ class _Reader:
             constant = self._other(node, output)
             if constant is None:
                 return steps
+            if last and spread and constant.size > 1:
+                padded = constant.reshape(*[1] * (spread + 1 - constant.ndim), *constant.shape)
+                constant = np.moveaxis(padded, -1, 0)
             op_type = _QUANTISED_STEPS.get(node.op_type, node.op_type)
             output = node.output[0]
             if op_type in ("Add", "Sub"):
@@ -185,6 +191,13 @@ class _Reader:
         return constant
 
 
+def _turns(node: NodeProto, spread: int, last: bool) -> bool:
+    """Tell whether a node moves the last axis to the channels' place, or that to the last."""
+    axes = list(range(spread + 2))
+    turned = [0, axes[-1], *axes[1:-1]] if last else [0, *axes[2:], 1]
+    return spread > 0 and list(attribute(node, "perm", ())) == turned
+
+
 def read_layers(model: ModelProto) -> list[ReadLayer]:
     """List the layers of a graph whose weights can be read, in the order of computation."""
     reader = _Reader(model)
@@ -201,7 +214,8 @@ def _layers(reader: _Reader) -> Iterator[ReadLayer]:
             weights, bias, spread, output = parts
             name = node.name or node.output[0]
             whole = np.zeros(len(weights[0])) + bias.reshape(-1)[: len(weights[0])]
-            yield ReadLayer(name, weights, whole, reader.behind(output, spread))
+            last = attribute(node, "channels_last", 0) == 1
+            yield ReadLayer(name, weights, whole, reader.behind(output, spread, last=last))
 
 
 def _convolution(reader: _Reader, node: NodeProto) -> _Found | None:

@@ -111,6 +111,33 @@ def test_in_sixteen_and_in_eight_bits(form, source, tmp_path):
     assert eight is not None and eight.arithmetic == "quantised numbers"
 
 
+@pytest.mark.parametrize("level", [None, *LEVELS])
+@pytest.mark.parametrize("form", FORMS)
+def test_quantised_beforehand_and_optimised(form, level, source, tmp_path):
+    """On the way to kernels of its own the runtime puts channels last, with what is behind them."""
+    quantization = pytest.importorskip("onnxruntime.quantization")
+    onnx.save(tuned(source, form), tmp_path / "whole.onnx")
+    samples = [{"x": each} for each in np.random.default_rng(0).random((8, 8, 3, 6, 6), np.float32)]
+
+    class Reader(quantization.CalibrationDataReader):
+        def get_next(self) -> dict[str, np.ndarray] | None:
+            return samples.pop() if samples else None
+
+    quantization.quantize_static(
+        tmp_path / "whole.onnx", tmp_path / "small.onnx", Reader(), per_channel=True
+    )
+    model = onnx.load(tmp_path / "small.onnx")
+    if level is not None:
+        model = optimised(model, tmp_path, level)
+    if (form, level) == ("mul", LEVELS[-1]):
+        last = [at for node in model.graph.node for at in node.attribute if "last" in at.name]
+        assert any(at.i for at in last)
+    result = verified(model, source, tmp_path)
+    found = result.transformed
+    assert found is not None, result.remarks
+    assert found.arithmetic == "quantised numbers"
+
+
 @pytest.fixture(scope="module")
 def recurrent(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A convolution, which is told by its weights, and an LSTM, whose gates stay nodes."""
