@@ -21,7 +21,7 @@ from cloakify.graph.edit.fold import fold_gates, settle_gates
 from cloakify.graph.edit.gates import insert_gates
 from cloakify.hardening.candidate import (
     HardenedCandidate,
-    check_both,
+    check_hardened,
     metadata,
     proof_samples,
     refuse,
@@ -244,7 +244,7 @@ def _make(
         file = replace(file, model=file.load_some(scaled_names(tuned.sites)))
     source = file.model
     hardened = put_in(source, tuned.sites, tuned.gates, metadata(experiment, attack, facts))
-    check_both(experiment, hardened)
+    remarks = check_hardened(experiment, hardened)
     faults = gate_faults(file, hardened, classifier.ending)
     if not faults:
         faults = gate_runtime_faults(
@@ -261,7 +261,7 @@ def _make(
         Edit("hardened", hardened),
         Edit("control", control),
         _told(tuned, facts, experiment.threat, 0 if further is None else len(further.kept)),
-        tuned.remarks,
+        (*tuned.remarks, *remarks),
         tuned.outcome.end == "interrupted",
     )
 

@@ -14,7 +14,7 @@ from cloakify.graph.edit.mask import insert_mask, mask_digest
 from cloakify.hardening.calibration import calibrate
 from cloakify.hardening.candidate import (
     HardenedCandidate,
-    check_both,
+    check_hardened,
     metadata,
     proof_samples,
     refuse,
@@ -50,7 +50,7 @@ def find_mask_candidate(
         choice = choose_mask(subject, engine, attack, splits.select, calibration, setting, progress)
     with clock.stage("prove"):
         hardened = _insert(experiment, choice, attack)
-        _prove(experiment, hardened, splits)
+        remarks = _prove(experiment, hardened, splits)
     info = MaskInfo(
         method="deepcloak",
         score=choice.score,
@@ -61,7 +61,7 @@ def find_mask_candidate(
         sha256=mask_digest(choice.mask),
     )
     edit = Edit("hardened", hardened, choice.mask)
-    return HardenedCandidate(edit, _control(experiment, choice), info)
+    return HardenedCandidate(edit, _control(experiment, choice), info, remarks)
 
 
 def _insert(experiment: Experiment, choice: MaskChoice, attack: Attack) -> ModelProto:
@@ -76,10 +76,13 @@ def _insert(experiment: Experiment, choice: MaskChoice, attack: Attack) -> Model
     )
 
 
-def _prove(experiment: Experiment, hardened: ModelProto, splits: Splits) -> None:
-    """Raise ModelError unless the mask is the only change, in structure and in what is computed."""
+def _prove(experiment: Experiment, hardened: ModelProto, splits: Splits) -> tuple[str, ...]:
+    """Raise ModelError unless the mask is the only change, in structure and in what is computed.
+
+    Return remarks on what was proven.
+    """
     classifier = experiment.classifier
-    check_both(experiment, hardened)
+    remarks = check_hardened(experiment, hardened)
     faults = structural_faults(classifier.file, hardened, classifier.head)
     faults += runtime_faults(
         classifier.model,
@@ -89,6 +92,7 @@ def _prove(experiment: Experiment, hardened: ModelProto, splits: Splits) -> None
         experiment.device,
     )
     refuse(experiment, faults)
+    return remarks
 
 
 def _control(experiment: Experiment, choice: MaskChoice) -> Edit:

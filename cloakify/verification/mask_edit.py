@@ -110,19 +110,47 @@ def metadata_faults(
     ]
 
 
-def check_valid(model: ModelProto, what: str) -> None:
-    """Run onnx's checker, but for messages whose weights were laid aside.
+def check_valid(source: ModelProto, hardened: ModelProto, what: str) -> str | None:
+    """Run onnx's checker on what was made of a source.
+
+    ONNX Runtime takes models that the checker refuses: those that use an operator in the form of an
+    opset that calls it deprecated (`GroupNormalization`, 18 to 20), or an attribute that it does
+    not have. Of such a source what was put in must give no other reason.
+
+    Parameters
+    ----------
+    source, hardened
+        The models; there is no check of messages whose weights were laid aside.
+    what
+        What the hardened model is called in the error.
+
+    Returns
+    -------
+    str | None
+        Why the checker refuses both; ``None`` where it does not.
 
     Raises
     ------
     ModelError
-        The checker refuses the model.
+        The checker refuses the hardened model for something that it does not find in the source.
     """
-    if any(map(is_mapped, model.graph.initializer)):
+    if any(map(is_mapped, (*source.graph.initializer, *hardened.graph.initializer))):
         # It looks for sidecars, and holds another copy of what it checks.
-        return
-    with boundary(f"{what} does not pass onnx's checker"):
-        onnx.checker.check_model(model)
+        return None
+    objection = _objection(hardened)
+    if objection is not None and objection != _objection(source):
+        raise ModelError(f"{what} does not pass onnx's checker: {objection}")
+    return objection
+
+
+def _objection(model: ModelProto) -> str | None:
+    """Return the first thing that onnx's checker finds wrong with a model."""
+    try:
+        with boundary("onnx's checker"):
+            onnx.checker.check_model(model)
+    except ModelError as error:
+        return str(error).removeprefix("onnx's checker: ")
+    return None
 
 
 def runtime_faults(

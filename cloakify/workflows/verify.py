@@ -283,7 +283,7 @@ def _run_both(
     source, hardened = before.load_weights(), after.load_weights()
     try:
         if not before.sidecars:
-            check_valid(after.model, str(after.path))
+            check_valid(before.model, after.model, str(after.path))
         feeds = _feeds_for(source, ending, device)
         if feeds is None:
             return None

@@ -154,11 +154,11 @@ def test_sites_are_those_that_were_asked_for(by_position: bool, shifts: bool) ->
 
 def test_the_checker_is_not_asked_of_weights_that_were_laid_aside(tmp_path: Path) -> None:
     """It would look for their sidecars, and hold another copy of them."""
-    model = filled(CNN)
-    check_valid(model, "m.onnx")
+    source, model = filled(CNN), filled(CNN)
+    assert check_valid(source, model, "m.onnx") is None
     model.graph.node[0].op_type = "NoSuchOperator"
     with pytest.raises(ModelError, match=r"m\.onnx does not pass onnx's checker"):
-        check_valid(model, "m.onnx")
+        check_valid(source, model, "m.onnx")
     tensor = model.graph.initializer[0]
     (tmp_path / "weights").write_bytes(tensor.raw_data)
     onnx.external_data_helper.set_external_data(tensor, "weights", offset=0)
@@ -166,4 +166,4 @@ def test_the_checker_is_not_asked_of_weights_that_were_laid_aside(tmp_path: Path
     tensor.data_location = onnx.TensorProto.EXTERNAL
     map_tensor(tensor, tmp_path / "weights")
     assert is_mapped(tensor)
-    check_valid(model, "m.onnx")
+    assert check_valid(source, model, "m.onnx") is None
