@@ -79,6 +79,8 @@ def _answer_lines(inspection: Inspection) -> list[tuple[str, str]]:
     lines = []
     if inspection.search is not None:
         lines.append(("answers", inspection.answers))
+        if inspection.search.outputs.others:
+            lines.append(("", str(inspection.search.outputs)))
     if inspection.head is None:
         lines.append(("head", f"none: {inspection.problem}"))
     else:

@@ -27,6 +27,7 @@ from cloakify.experiment.latent_input import (
     threats_of,
 )
 from cloakify.experiment.model_settings import InputSettings, find_tokenizer
+from cloakify.experiment.naming_outputs import naming_outputs
 from cloakify.experiment.scope import Progress as Progress
 from cloakify.experiment.scope import brought_here
 from cloakify.experiment.unused_options import unused_options
@@ -93,21 +94,26 @@ class Experiment:
 
     @property
     def _task_notes(self) -> tuple[str, ...]:
-        """Say how samples are judged, where it is not by one of several logits."""
-        scores = self.classifier.scores
+        """Say how samples are judged, where it is not by one of several logits.
+
+        Also by which output, where others could be meant.
+        """
+        scores, outputs = self.classifier.scores, self.classifier.search.outputs
+        which = (str(outputs),) if outputs.others else ()
         if scores.task is Task.SINGLE:
             if self.setting.data.labels != "model" or self.classifier.says_classes:
-                return ()
+                return which
             return (
+                *which,
                 f"nothing says that the {scores.num_classes} numbers it answers with are scores of "
                 "classes, and no labels do: an embedding's or a regression's would pass for them; "
                 "--task single says so",
             )
         judged = f"judged as {describe(scores, self.classifier.search.reading.sign)}"
         if self.labels.ndim == 1 or not (self.labels.sum(axis=1) == 1).all():
-            return (judged,)
+            return (*which, judged)
         single = "every sample has exactly one label; --task single judges by the largest score"
-        return (judged, single)
+        return (*which, judged, single)
 
     def without_copies(self) -> Experiment:
         """Return the same without samples that are exact copies: they count once in an interval."""
@@ -248,7 +254,8 @@ def open_experiment(
     given = None
     if listed is not None:
         given = read_names(listed, count, setting.data.encoding, dataset.class_names)
-    dataset = dataset.for_classes(count, given, classifier.class_names)
+    with naming_outputs(classifier.search.outputs, dataset):
+        dataset = dataset.for_classes(count, given, classifier.class_names)
     told = unused_options(setting.data, dataset.forms, shown(dataset.path))
     dataset = replace(dataset, notes=(*dataset.notes, *told))
     latent = latent_input_of(classifier, dataset, setting, device)

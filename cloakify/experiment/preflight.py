@@ -250,7 +250,7 @@ def _check_labels(experiment: Experiment, labels: Labels, logits: Array, few: bo
     )
     if picked:
         return f"{seen}, unless these {len(labels)} samples were picked for that"
-    notes = "".join(f" ({note})" for note in experiment.dataset.notes)
+    notes = _notes(experiment)
     raise DataError(f"{seen}; --labels model does without them, --accept-accuracy goes on{notes}")
 
 
@@ -261,7 +261,7 @@ def _check_answers(experiment: Experiment, labels: Labels, answers: Labels, few:
     """
     path, classes = experiment.classifier.file.path, experiment.classifier.scores.num_classes
     correct, count = int((answers == labels).sum()), len(labels)
-    notes = "".join(f" ({note})" for note in experiment.dataset.notes)
+    notes = _notes(experiment)
     seen = f"{path}: clean accuracy is {in_percent(correct / count)} ({correct} of {count})"
     better = find_better_order(labels, answers, classes)
     if better is not None:
@@ -295,6 +295,13 @@ def _suspects(experiment: Experiment) -> str:
     is_row = len(experiment.classifier.spec.sample_shape) == 1
     columns = ", the order of the columns" * is_row
     return f"the preprocessing (--scale, --mean, --std){columns} and the labels"
+
+
+def _notes(experiment: Experiment) -> str:
+    """Return what may explain that answers and labels do not agree."""
+    outputs = experiment.classifier.search.outputs
+    which = (str(outputs),) if outputs.others else ()
+    return "".join(f" ({note})" for note in (*which, *experiment.dataset.notes))
 
 
 def _option(experiment: Experiment, order: Labels) -> str:

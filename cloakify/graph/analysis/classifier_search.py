@@ -15,6 +15,7 @@ from cloakify.graph.analysis.bare_scores import refuse_answers
 from cloakify.graph.analysis.head import Head
 from cloakify.graph.analysis.head_search import answers_in, find_head_in, unread_outputs
 from cloakify.graph.analysis.order_kept import bent_scores
+from cloakify.graph.analysis.other_answers import ONE_OUTPUT, OutputChoice, output_choice
 from cloakify.graph.analysis.other_models import (
     classifier_without_layer,
     leaves_positions_open,
@@ -68,6 +69,8 @@ class ClassifierSearch:
         its probabilities have to be what they are in working copies, too.
     features_turned
         Whether the features seem to have the samples on their second axis, whatever goes in.
+    outputs
+        Which output is taken for the answer, where others could be meant.
     positions_open
         Whether only a run tells if there is one answer a sample, or one at each of many positions.
     """
@@ -80,6 +83,7 @@ class ClassifierSearch:
     positions_open: bool = False
     mixed: bool = False
     features_turned: bool = False
+    outputs: OutputChoice = ONE_OUTPUT
 
     @property
     def shipped_count(self) -> int:
@@ -161,6 +165,7 @@ def find_classifier(
         positions_open=leaves_positions_open(graph, answers, bare.count),
         mixed=chosen.mixed,
         features_turned=has_samples_second(graph.tensors()[scores.features], bare.tensor),
+        outputs=output_choice(graph, bare.tensor, alternatives, constants),
     )
 
 
