@@ -32,5 +32,5 @@ def _fits(dataset: Dataset, count: int) -> bool:
     if dataset.labels is None or not dataset.labels.size:
         return False
     if dataset.labels.ndim == 2:
-        return count == int(dataset.labels.shape[1])
+        return bool(dataset.labels.shape[1] == count)
     return int(dataset.labels.max()) < count

@@ -57,7 +57,10 @@ def sites_for(model: ModelProto, experiment: Experiment, setting: HardenSetting)
         problem = experiment.classifier.search.problem
         what = f"{problem}; and it" if problem else "it"
         instead = "" if problem else "; use --method deepcloak"
-        raise ModelError(f"{path}: {what} has no layer with channels to tune{instead}")
+        raise ModelError(
+            f"{path}: {what} has no layer with channels to tune before those that put out scores"
+            f"{instead}"
+        )
     sites = gated_sites(
         model,
         ending,

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto
 
 from cloakify.errors import ModelError, UsageError
-from cloakify.graph.analysis.ending import Ending
+from cloakify.graph.analysis.ending import BareEnding, Ending
 from cloakify.graph.analysis.gate_sites import GateSite, choose_sites, find_gate_sites
 from cloakify.graph.edit.fold import fold_gates, recover_gates
 from cloakify.graph.edit.gates import (
@@ -65,6 +65,24 @@ def gated_sites(
     sites = find_gate_sites(source, ending, by_position=gates == "position", shifts=shifts)
     sites = choose_sites(sites, layers)
     return [site for site in sites if site.foldable] if emit == "fold" else sites
+
+
+def ending_of(source: ModelProto, ending: BareEnding, said: Mapping[str, str]) -> BareEnding:
+    """Return where the gates of a file end, by how many its metadata says that there are.
+
+    In front of the last layers once, whatever these put out.
+    """
+    if not {"emit", "gates", "layers"} <= {*said}:
+        return ending
+    for each in (ending, ending.before_layers):
+        try:
+            sites = gated_sites(source, each, *_said_of(said), shifts=SHIFTS in said)
+        except (ModelError, UsageError):
+            continue
+        total = sum(site.channels for site in sites if not site.adds)
+        if str(total) == said.get("mask.total"):
+            return each
+    return ending
 
 
 def folded_names(source: ModelProto, ending: Ending, said: Mapping[str, str]) -> list[str]:

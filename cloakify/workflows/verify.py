@@ -31,6 +31,7 @@ from cloakify.onnxfile import OnnxFile, open_model, path_of, read_metadata
 from cloakify.runtime import Device, Session, resolve_device
 from cloakify.verification.gate_edit import (
     SHIFTS,
+    ending_of,
     folded_names,
     gate_faults,
     gate_runtime_faults,
@@ -176,7 +177,7 @@ def _ending(before: OnnxFile, said: Mapping[str, str], tuned: bool) -> Head | Ba
     except HeadError:
         if not tuned or "head" not in said:
             raise
-    return ending_at(before.outline, said["head"])
+    return ending_of(before.outline, ending_at(before.outline, said["head"]), said)
 
 
 def _transformed(

@@ -171,19 +171,18 @@ def _layers_in(
     return [(node, head) for node, head in heads if head is not None]
 
 
-def features_before(graph: gs.Graph, scores: gs.Tensor) -> tuple[str, ...]:
-    """Return what the linear layers take that are met first on the way back from scores, by name.
+def layers_before(graph: gs.Graph, scores: gs.Tensor) -> list[Head]:
+    """Return the linear layers that are met first on the way back from scores.
 
-    The scores themselves, where a layer of another kind comes first, or none at all.
+    None where a layer of another kind comes first, or none at all.
     """
     constants = Constants(graph)
     paths = ScorePaths(graph, constants)
     layers = [head for _, head in _layers_in(graph, constants, paths)]
     try:
-        met = _met(graph, [scores], layers, set(), constants)
+        return list(_met(graph, [scores], layers, set(), constants).values())
     except HeadError:
-        return (scores.name,)
-    return tuple(sorted({head.features for head in met.values()}))
+        return []
 
 
 def answers_in(graph: gs.Graph, unread: list[gs.Tensor] | None = None) -> list[gs.Tensor]:
