@@ -93,7 +93,26 @@ def refuse_positions(graph: gs.Graph, scores: gs.Tensor, classes: int) -> None:
     """Raise HeadError where the graph says that there are scores at more than one position."""
     where = positions_of(graph, scores, classes)
     if where and scores.shape is not None:
+        _refuse_samples_last(graph, scores, scores.shape, classes)
         raise _no_classifier(f"{classes} scores at {where}", _kind_of_map(graph, scores.shape))
+
+
+def _refuse_samples_last(graph: gs.Graph, scores: gs.Tensor, shape: Sizes, classes: int) -> None:
+    """Raise HeadError where rows go in as [features, N] and come out as [C, N].
+
+    Products with the weight in front take columns for samples. Signals of one sample that are
+    judged at every step have that form, too.
+    """
+    inputs = [value.shape for value in graph.inputs if isinstance(value, gs.Variable)]
+    tables = [sizes for sizes in inputs if sizes is not None and len(sizes) == 2]
+    if len(shape) != 2 or shape[0] != classes or not tables or len(tables) < len(inputs):
+        return
+    if isinstance(shape[1], str) and all(sizes[1] == shape[1] for sizes in tables):
+        raise HeadError(
+            f"the scores {scores.name!r} have the {classes} classes along their first axis and "
+            f"{shape[1]!r} along the second, as what goes in has: if that counts samples, export "
+            "the model with samples first"
+        )
 
 
 def refuse_classes_first(graph: gs.Graph, scores: gs.Tensor, classes: int) -> None:

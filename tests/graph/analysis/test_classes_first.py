@@ -86,3 +86,17 @@ def test_what_is_computed_that_way_is_refused_by_it(needs_head: bool) -> None:
 def test_where_only_a_run_tells_it_is_said_then() -> None:
     with pytest.raises(ModelError, match=r"shape 4×3, .* classes lie along their first axis"):
         check_scores({"y": np.zeros((4, 3))}, "y", 3, 4)
+
+
+@pytest.mark.parametrize("last", ["Identity", "Softmax <axis = 0>"])
+@pytest.mark.parametrize("needs_head", [True, False])
+def test_samples_behind_features_and_classes_are_told_so(last: str, needs_head: bool) -> None:
+    """No autoencoder: what comes out has the axis of samples where it goes in."""
+    model = onnx.parser.parse_model(
+        f'<ir_version: 8, opset_import: ["" : 17]> net (float[{DEPTH}, N] x) => (float[4, N] y) '
+        f"{{ h = Relu (x)  z = MatMul (w, h)  y = {last} (z) }}"
+    )
+    model.graph.initializer.append(onnx.numpy_helper.from_array(W.T.copy(), "w"))
+    with pytest.raises(HeadError, match=r"the 4 classes along their first axis and 'N' along") as e:
+        find_classifier(model, needs_head=needs_head)
+    assert "autoencoder" not in str(e.value)
