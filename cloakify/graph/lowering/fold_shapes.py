@@ -17,6 +17,7 @@ from onnx import ModelProto, NodeProto, TensorProto
 from cloakify.errors import UnsupportedOperatorError
 from cloakify.graph.lowering.data_dependent_shapes import refuse_moving_shapes
 from cloakify.graph.lowering.run_once import run_once
+from cloakify.graph.lowering.sequences import MAKERS
 from cloakify.graph.lowering.state import Lowering
 from cloakify.graph.model.dataflow import SIZES, values_read
 from cloakify.graph.model.imported import infer_shapes
@@ -102,7 +103,10 @@ def fold_constants(lowering: Lowering) -> bool:
 
 
 def _is_static(node: NodeProto, static: set[str], shapes: dict[str, tuple[int, ...]]) -> bool:
-    if node.op_type in _RANDOM or any(attribute.HasField("g") for attribute in node.attribute):
+    # A sequence is no tensor that could be stored.
+    if node.op_type in _RANDOM | MAKERS or any(
+        attribute.HasField("g") for attribute in node.attribute
+    ):
         return False
     if any(name and name not in static for name in node.input):
         return False
@@ -182,7 +186,8 @@ def _observe(model: ModelProto, weights: Weights, unknown: list[str]) -> list[on
         )
         for value in whole.graph.input
     }
-    observed = []
+    observed: list[onnx.ValueInfoProto] = []
+    others: list[NodeProto] = []
     makers = {name: node for node in model.graph.node for name in node.output}
     read = {value.name for value in model.graph.output}
     read.update(name for node in model.graph.node for name in values_read(node))
@@ -192,10 +197,14 @@ def _observe(model: ModelProto, weights: Weights, unknown: list[str]) -> list[on
             makers[name].output[place] = ""
             continue
         if not isinstance(value, np.ndarray):
-            raise UnsupportedOperatorError(
-                f"{makers[name].op_type} {makers[name].name!r} makes a sequence or an optional; "
-                "there is no gradient rule for that, and --attack square needs none"
-            )
+            others.append(makers[name])
+            continue
         kind = onnx.helper.np_dtype_to_tensor_dtype(value.dtype)
         observed.append(onnx.helper.make_tensor_value_info(name, kind, value.shape))
+    if others and not observed:
+        # Of what was observed more might have been written out.
+        raise UnsupportedOperatorError(
+            f"{others[0].op_type} {others[0].name!r} makes a sequence or an optional; "
+            "there is no gradient rule for that, and --attack square needs none"
+        )
     return observed

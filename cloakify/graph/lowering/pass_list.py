@@ -20,6 +20,7 @@ from cloakify.graph.lowering.half_precision import widen_halves
 from cloakify.graph.lowering.input_shapes import fix_input_shapes
 from cloakify.graph.lowering.opset import modernise
 from cloakify.graph.lowering.rename_collisions import free_names
+from cloakify.graph.lowering.sequences import write_out_sequences
 from cloakify.graph.lowering.state import Lowering
 from cloakify.graph.lowering.unsigned_weights import store_unsigned_weights
 from cloakify.graph.model.rewrite import cut
@@ -94,6 +95,7 @@ UNTIL_STATIC: tuple[Pass, ...] = (
     Pass("infer shapes", infer),
     Pass("drop last windows", lambda at: drop_last_windows(at.model, at.shapes)),
     Pass("fold constants", fold_constants),
+    Pass("write out sequences", lambda at: write_out_sequences(at.model, at.shapes)),
     Pass("write out control flow", lambda at: write_out_control_flow(at.model, at.shapes)),
     Pass("observe shapes", observe_shapes),
 )

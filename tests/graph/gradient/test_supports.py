@@ -100,7 +100,10 @@ BODIES: list[tuple[str, str | None]] = [
     (ROUNDS.replace("{}", "three"), None),
     (INDEX + "n = Squeeze (a)  " + ROUNDS.replace("{}", "n"), "Loop"),
     ("q = QuantizeLinear (x, half, whole)  y = DequantizeLinear (q, half, whole)", None),
-    ("s = SequenceConstruct (x, x)  y = SequenceAt (s, zero)", "Sequence"),
+    ("s = SequenceConstruct (x, x)  y = SequenceAt (s, first)", None),
+    (INDEX + "s = SequenceConstruct (x, x)  i = Squeeze (a)  y = SequenceAt (s, i)", "Sequence"),
+    ("s = SequenceConstruct (x, x)  o = Optional (s)  t = OptionalGetElement (o) "
+     "y = SequenceAt (t, first)", "Sequence"),
 ]  # fmt: skip
 
 

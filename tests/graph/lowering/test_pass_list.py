@@ -69,6 +69,20 @@ MODELS = {
         {"x": (3, 4, 3)},
         ["logits", "cloakify_loss"],
     ),
+    # A list of tensors.
+    "listed": (
+        HEAD.format(18)
+        + """f (float[N, 4] x) => (float[N, M] y) <int64 two = {2}, int64 zero = {0}> {
+            q = SplitToSequence <axis = 1> (x, two)
+            a = SequenceAt (q, zero)
+            s = SequenceConstruct (a, x)
+            t = SequenceInsert (s, a, zero)
+            c = ConcatFromSequence <axis = 1> (t)
+            y = Tanh (c)
+        }""",
+        {"x": (3, 4)},
+        ["y"],
+    ),
     # Sixteen bits, scales a group, a window beyond the data.
     "half": (
         HEAD.format(18)

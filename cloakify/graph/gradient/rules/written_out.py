@@ -15,6 +15,8 @@ from cloakify.graph.gradient.builder import Tensor
 from cloakify.graph.gradient.rule import Context, Gradients, Situation, Supports, rule, rule_of
 from cloakify.graph.lowering.control_flow import MOST_NODES
 from cloakify.graph.lowering.decompositions.catalogue import KINDS, WrittenOut
+from cloakify.graph.lowering.sequences import MAKERS, READERS
+from cloakify.graph.model.constants import given
 from cloakify.graph.model.dataflow import reached_from
 from cloakify.graph.model.shapes import static_shape
 
@@ -84,11 +86,26 @@ def _lacks_rules(node: gs.Node, at: Situation) -> str | None:
     return f"holds {', '.join(sorted(missing))}" if missing else None
 
 
+def _is_of_known_course(node: gs.Node, at: Situation) -> str | None:
+    """Say why an operator on sequences stays, as far as is seen before sizes are known."""
+    if at.is_lowered:
+        return "makes or reads a sequence whose course is not known before the data"
+    takes = node.op not in ("SequenceConstruct", "SequenceEmpty", "SplitToSequence")
+    if takes and not (node.inputs[0].inputs and node.inputs[0].inputs[0].op in MAKERS):
+        return "reads a sequence that is made elsewhere"
+    place = {"SequenceInsert": 2, "SplitToSequence": 1}.get(node.op, 1)
+    sized = node.op not in ("ConcatFromSequence", "SequenceConstruct")
+    if sized and given(node, place) and not at.is_fixed(node.inputs[place]):
+        return "computes a position or sizes from data"
+    return None
+
+
 def _not_called(context: Context, node: gs.Node, grads: Gradients) -> Sequence[Tensor | None]:
     raise AssertionError(f"{node.op} is not supported in a lowered graph")
 
 
 for _kind in KINDS:
     rule(*_kind.op_types, domain=_kind.domain, supports=_is_written_out(_kind))(_not_called)
+rule(*MAKERS, *READERS, supports=_is_of_known_course)(_not_called)
 rule("If", supports=_branch_is_known)(_not_called)
 rule("Loop", "Scan", supports=_course_is_known)(_not_called)
