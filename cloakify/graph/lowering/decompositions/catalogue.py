@@ -15,6 +15,7 @@ from cloakify.graph.lowering.decompositions import (
     ml_steps,
     packed,
     recurrent,
+    small,
     support_vectors,
     typed_like,
 )
@@ -58,6 +59,7 @@ KINDS = (
         attention.write,
     ),
     WrittenOut(MICROSOFT, packed.OPERATORS, packed.unsupported_reason, packed.write),
+    WrittenOut(MICROSOFT, small.OPERATORS, small.unsupported_reason, small.write),
     WrittenOut("", ("RNN", "GRU", "LSTM"), recurrent.unsupported_reason, recurrent.write),
     WrittenOut("", ("GridSample",), grid_sample.unsupported_reason, grid_sample.write),
     WrittenOut("", ("DeformConv",), deform_conv.unsupported_reason, deform_conv.write),
