@@ -135,8 +135,13 @@ class Declaration:
         """Whether its values are files' names."""
         return self.several or self.kind is Path
 
-    def check(self, value: object) -> Any:
+    def check(self, value: object, written: str | None = None) -> Any:
         """Return a value in the type's form; text where that is none of it as on a command line.
+
+        Parameters
+        ----------
+        written
+            How the value was written, if it was text.
 
         Raises
         ------
@@ -151,6 +156,7 @@ class Declaration:
                 if not isinstance(read, str):
                     return read
             shown = repr(value) if isinstance(value, str) else option_types.write(value)
+            shown = shown if written is None else written
             raise UsageError(f"{self.flag} takes {self.takes}, not {shown}") from None
 
     def parse(self, text: str) -> Any:
@@ -180,7 +186,7 @@ class Declaration:
             value = option_types.parse(text, self.hint)
         except ValueError:
             raise UsageError(f"{self.flag} takes {self.takes}, not {text!r}") from None
-        return value if isinstance(value, str) else self.check(value)
+        return value if isinstance(value, str) else self.check(value, text)
 
     def write(self, value: Any) -> str:
         """Write a value as :meth:`parse` reads it."""

@@ -7,6 +7,7 @@ whether it comes from Python or, as text, from a command line, a file or the env
 
 from __future__ import annotations
 
+import re
 from fractions import Fraction
 from math import isfinite
 from numbers import Integral, Real
@@ -51,9 +52,9 @@ Flag = Annotated[bool, Meta(title="true|false", description="true or false")]
 Duration = Annotated[
     str,
     Meta(
-        pattern=r"^(?=.*[1-9])\d+(\.\d+)?[smh]$",
+        pattern=r"^(?=.*[1-9])(\d+(\.\d+)?h)?(\d+(\.\d+)?m)?(\d+(\.\d+)?s)?$",
         title="DURATION",
-        description="a number above 0 with s, m or h (90s, 10m, 1.5h)",
+        description="a number above 0 with s, m or h (90s, 10m, 1.5h, 2h30m)",
     ),
 ]
 File = Annotated[Path, Meta(title="PATH", description="a path")]
@@ -124,7 +125,8 @@ def write(value: Any) -> str:
 
 def seconds_of(duration: str) -> float:
     """Return a :data:`Duration` in seconds."""
-    return float(duration[:-1]) * {"s": 1, "m": 60, "h": 3600}[duration[-1]]
+    parts = re.findall(r"([\d.]+)([hms])", duration)
+    return sum(float(number) * {"s": 1, "m": 60, "h": 3600}[unit] for number, unit in parts)
 
 
 def takes(hint: Any) -> str:

@@ -41,13 +41,18 @@ def test_the_largest_effort_that_fits(
     assert within_time(setting, spent, forecast).evaluation.effort == fitting[0]
 
 
-@pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("10m", 600), ("1.5h", 5400)])
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("90s", 90), ("10m", 600), ("1.5h", 5400), ("2h30m", 9000), ("1h0m5s", 3605), ("1m30s", 90)],
+)
 def test_durations(text: str, seconds: float) -> None:
     assert HardenSetting(time_budget=text).evaluation.time_budget == text
     assert seconds_of(text) == seconds
 
 
-@pytest.mark.parametrize("text", ["10", "0m", "0.0s", "-5m", "m", "5 m", "5d", "inf"])
+@pytest.mark.parametrize(
+    "text", ["10", "0m", "0.0s", "-5m", "m", "5 m", "5d", "inf", "", "30m2h", "2h30", "0h0m"]
+)
 def test_what_is_no_duration_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="--time-budget takes a number above 0 with s, m or h"):
         HardenSetting(time_budget=text)
