@@ -108,8 +108,39 @@ def run_as_typed(
         name: array.astype(onnx.helper.tensor_dtype_to_np_dtype(kinds[name]))
         for name, array in given.items()
     }
-    outputs = session.run(fed)
+    outputs = run_in_batches(session, fed, batch_of(model))
     return [outputs[name] for name in names]
+
+
+def batch_of(model: ModelProto) -> int | None:
+    """Return how many samples a model takes at once, where all its inputs leave it no choice."""
+    constants = {tensor.name for tensor in model.graph.initializer}
+    inputs = [value for value in model.graph.input if value.name not in constants]
+    shapes = [value.type.tensor_type.shape.dim for value in inputs]
+    sizes = {dims[0].dim_value if dims else 0 for dims in shapes}
+    return sizes.pop() or None if len(sizes) == 1 else None
+
+
+def run_in_batches(
+    session: Session, feeds: Feeds, size: int | None
+) -> dict[str, NDArray[np.generic]]:
+    """Run a model on so many samples at once, and put side by side what it answers.
+
+    Raises
+    ------
+    ModelError
+        It does not run on them.
+    """
+    count = max(map(len, feeds.values()))
+    if size is None or size >= count:
+        return session.run(feeds)
+    parts = [
+        session.run({name: array[start : start + size] for name, array in feeds.items()})
+        for start in range(0, count, size)
+    ]
+    return {
+        name: np.concatenate([np.atleast_1d(part[name]) for part in parts]) for name in parts[0]
+    }
 
 
 def size_of(values: Doubles) -> float:
@@ -186,6 +217,7 @@ def _made_of_scores(
         part = head_model(source, value_of_rank(scores, kind, values.ndim), output)
         if all(scores not in node.input for node in part.graph.node):
             return None
-        return Session(part, device).run({scores: values})[output]
+        made = run_in_batches(Session(part, device), {scores: values}, batch_of(source))
+        return made[output]
     except (HeadError, ModelError):
         return None

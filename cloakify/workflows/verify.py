@@ -25,6 +25,7 @@ from cloakify.graph.edit.gates import has_gates, strip_gates
 from cloakify.graph.edit.mask import find_mask, strip_mask
 from cloakify.graph.edit.taps import tap
 from cloakify.hardening.transformed import Transformed, find_transformed
+from cloakify.hardening.transformed_answers import batch_of, run_in_batches
 from cloakify.hardening.transformed_gates import find_transformed_gates
 from cloakify.limits.stages import comparing, opening
 from cloakify.onnxfile import OnnxFile, open_model, path_of, read_metadata
@@ -299,25 +300,36 @@ def _feeds_for(
     source: ModelProto, ending: Ending, device: Device, samples: int = SAMPLES
 ) -> dict[str, NDArray[np.generic]] | None:
     """Return random samples that the source runs on, of the first size that it takes."""
+    compared = samples == COMPARED
     entry = find_attack_point(source, any_of_floats=True)
     specs = (entry.input, *entry.others)
     fixed = all(size is not None for spec in specs for size in spec.sample_shape)
     session = Session(tap(source, [ending.logits]), device)
+    batch = batch_of(source)
+    if batch is not None:
+        # One batch is enough for what is proven to the bit; else as many batches as hold so many.
+        samples = -(-samples // batch) * batch if compared else batch
     for size in SYMBOLIC_SIZES[:1] if fixed else SYMBOLIC_SIZES:
-        feeds = {spec.name: _samples(spec, size, samples) for spec in specs}
+        feeds = {spec.name: _samples(spec, size, samples, batch) for spec in specs}
         try:
-            session.run(feeds)
+            run_in_batches(session, feeds, batch)
         except ModelError:
             continue
         varied = {spec.name: _varied(spec, feeds[spec.name]) for spec in specs}
-        return varied if samples > SAMPLES and _answers(session, varied, ending) else feeds
+        return varied if compared and _answers(session, varied, ending, batch) else feeds
     return None
 
 
-def _answers(session: Session, feeds: Mapping[str, NDArray[np.generic]], ending: Ending) -> bool:
+def _answers(
+    session: Session,
+    feeds: Mapping[str, NDArray[np.generic]],
+    ending: Ending,
+    batch: int | None,
+) -> bool:
     """Tell whether a model answers samples in numbers: some have no logarithm."""
     try:
-        return bool(np.isfinite(session.run(feeds)[ending.logits]).all())
+        answers = run_in_batches(session, feeds, batch)[ending.logits]
+        return bool(np.isfinite(answers).all())
     except ModelError:
         return False
 
@@ -338,9 +350,15 @@ def _varied(spec: InputSpec, samples: NDArray[np.generic]) -> NDArray[np.generic
     return varied
 
 
-def _samples(spec: InputSpec, symbolic: int, samples: int) -> NDArray[np.generic]:
-    """Return random samples that fit the input: uniform in [0, 1], the same at every call."""
-    shape = [spec.batch_size or samples, *(size or symbolic for size in spec.sample_shape)]
+def _samples(
+    spec: InputSpec, symbolic: int, samples: int, batch: int | None
+) -> NDArray[np.generic]:
+    """Return random samples that fit the input: uniform in [0, 1], the same at every call.
+
+    Of inputs that take a fixed number ``batch`` of samples alike, several batches.
+    """
+    count = samples if batch is not None else spec.batch_size or samples
+    shape = [count, *(size or symbolic for size in spec.sample_shape)]
     values = np.random.default_rng(0).random(shape)
     # Token ids, bytes and masks: small numbers are valid for every vocabulary.
     return spec.as_taken((values if spec.dtype.kind == "f" else values * 2).astype(spec.dtype))

@@ -317,6 +317,39 @@ def test_a_mask_that_is_left_out_at_black_or_white(level, source, hardened, tmp_
     assert verified(model, source, tmp_path).transformed is None
 
 
+def of_batches(model: onnx.ModelProto, size: int) -> onnx.ModelProto:
+    model = copy_of(model)
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_value = size
+    return model
+
+
+@pytest.mark.parametrize(("before", "after"), [(1, 1), (3, 3), (0, 1), (1, 0), (100, 100)])
+def test_models_of_fixed_batches_are_compared_on_as_many_samples(
+    before, after, source, hardened, tmp_path
+):
+    """Where each takes a fixed number, or a tool has fixed or opened it."""
+    first = onnx.load(source)
+    onnx.save(of_batches(first, before) if before else first, tmp_path / "source.onnx")
+    model = folded(copy_of(hardened), tmp_path)
+    model = of_batches(model, after) if after else model
+    found = verified(model, tmp_path / "source.onnx", tmp_path).transformed
+    assert found is not None
+    assert found.samples == {3: 66, 100: 100}.get(before, 64)
+    # A single sample of noise has the mask's answer here; a darker one has not.
+    added = onnx.parser.parse_graph(
+        f"g (float[N, {INPUTS}] x, float[N, {FEATURES}] f) => (float[N, {FEATURES}] kept) "
+        "<float level = {0.0}> { e = ReduceMin <axes = [1]> (x)  h = Equal (e, level)  "
+        "d = Add (f, f)  kept = Where (h, d, f) }"
+    )
+    place = next(i for i, node in enumerate(model.graph.node) if node.op_type == "MatMul")
+    model.graph.node[place].input[0] = "kept"
+    for node in reversed(added.node):
+        model.graph.node.insert(place, node)
+    model.graph.initializer.extend(added.initializer)
+    assert verified(model, tmp_path / "source.onnx", tmp_path).transformed is None
+
+
 def test_the_source_is_no_hardened_file(source, tmp_path):
     model = onnx.load(source)
     # Or it would be the same file, which is all that there is to be said.
