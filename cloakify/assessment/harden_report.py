@@ -40,6 +40,7 @@ def judge_mask(
     control: Correctness,
     *,
     doubts: Sequence[str] = (),
+    tuned: bool = False,
 ) -> tuple[Accuracy, Verdict]:
     """Compare the source, the hardened model, and the control with a random mask.
 
@@ -47,6 +48,8 @@ def judge_mask(
     ----------
     doubts
         Codes of warnings with which no gain may be claimed.
+    tuned
+        Whether it is gates that were put in, and the control has them in random order.
     """
     gain = ModelGains(
         clean=gain_figure(hardened.clean, source.clean),
@@ -73,6 +76,8 @@ def judge_mask(
         ),
         doubts=doubts,
         clean_gain=gain.clean,
+        subject="the tuning" if tuned else "the mask",
+        control="a random order of its gates" if tuned else "a random mask of the same size",
     )
     return accuracy, verdict
 
@@ -89,12 +94,13 @@ def missed_gate(setting: HardenSetting, adaptive_gain: float, verdict: Verdict) 
             f"the adaptive gain is {100 * adaptive_gain:+.1f} points, --require-gain asks for "
             f"{100 * required:+.1f}; no model was written"
         )
+    tuned = setting.masking.method == "tuned"
     anyway = setting.masking.ratio is not None or setting.evaluation.write_anyway
     if anyway or verdict.code is VerdictCode.HARDENED:
         return None
-    chosen = "gates" if setting.masking.method == "tuned" else "mask"
+    chosen = "gates that cloakify tuned have" if tuned else "mask that cloakify chose has"
     return (
-        f"the {chosen} that cloakify chose has the verdict {verdict.code.value!r}, not 'hardened'; "
+        f"the {chosen} the verdict {verdict.code.value!r}, not 'hardened'; "
         "no model was written (--write-anyway writes it)"
     )
 

@@ -90,7 +90,8 @@ def judge_hardened(
     warnings += kernel_warnings(subject, hardened, engine, splits.report)
     change = figures.compare(correctness[1].clean, correctness[0].clean).difference
     warnings += filter(None, [over_budget(change, setting.masking)])
-    accuracy, verdict = judge_mask(*correctness, doubts=codes_in_doubt(warnings))
+    tuned = setting.masking.method == "tuned"
+    accuracy, verdict = judge_mask(*correctness, doubts=codes_in_doubt(warnings), tuned=tuned)
     jobs = attacking_labels(subject, (SOURCE, hardened), label_attack(setting), splits.report)
     fared = [label_accuracy(subject, engine, job, lambda done: None) for job in jobs]
     labels = HardenLabels(*fared) if fared else None

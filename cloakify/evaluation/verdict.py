@@ -60,6 +60,7 @@ def judge(
     doubts: Sequence[str] = (),
     clean_gain: Difference | None = None,
     subject: str = "the mask",
+    control: str = "a random mask of the same size",
 ) -> Verdict:
     """Decide what may be claimed.
 
@@ -79,6 +80,8 @@ def judge(
         Hardened minus source on clean samples: a loss is part of the sentence.
     subject
         What was changed, as the sentence names it.
+    control
+        What ``over_random`` compares it with.
 
     Returns
     -------
@@ -112,7 +115,7 @@ def judge(
             f"; the gain on samples crafted on the source ({_points(static)}) is not robustness"
         )
     beats_random = None if over_random is None else over_random.adaptive.low > 0
-    sentence += _control(code, over_random)
+    sentence += _control(code, over_random, control)
     if clean_gain is not None and clean_gain.high < 0:
         sentence += f"; clean accuracy falls ({_points(clean_gain)})"
     return Verdict(code, sentence + ".", over_random, beats_random)
@@ -130,8 +133,8 @@ def _code(
     return VerdictCode.NO_GAIN
 
 
-def _control(code: VerdictCode, over_random: OverRandom | None) -> str:
-    """Say so where a random mask does as well; silence where there is no gain to share."""
+def _control(code: VerdictCode, over_random: OverRandom | None, control: str) -> str:
+    """Say so where the control does as well; silence where there is no gain to share."""
     if over_random is None:
         return ""
     if code in (VerdictCode.HARDENED, VerdictCode.UNPROVEN):
@@ -143,8 +146,8 @@ def _control(code: VerdictCode, over_random: OverRandom | None) -> str:
     if contest.low > 0:
         return ""
     if contest.high < 0:
-        return f"; a random mask of the same size does better (difference {_points(contest)})"
-    return f"; a random mask of the same size does as well (difference {_points(contest)})"
+        return f"; {control} does better (difference {_points(contest)})"
+    return f"; {control} does as well (difference {_points(contest)})"
 
 
 def _points(difference: Difference) -> str:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
+from cloakify.assessment.harden_report import judge_mask, missed_gate
 from cloakify.evaluation import Difference, OverRandom, VerdictCode, judge
+from cloakify.evaluation.robustness import Correctness
+from cloakify.settings import HardenSetting
 
 UP = Difference(0.05, 0.01, 0.09, 500)
 FLAT = Difference(0.01, -0.02, 0.04, 500)
@@ -113,6 +117,17 @@ def test_a_random_mask_does_better_only_where_the_interval_excludes_0(
 
 def test_the_subject_can_be_another_than_a_mask() -> None:
     assert "the second model brings no" in judge(FLAT, subject="the second model").sentence
+    over = OverRandom(transfer=FLAT, adaptive=FLAT)
+    assert "; another does as well" in judge(UP, over_random=over, control="another").sentence
+
+
+def test_of_gates_it_speaks_as_of_gates() -> None:
+    flags = np.zeros((4, 50), np.bool_)
+    one = Correctness(*flags)
+    sentence = judge_mask(one, one, one, tuned=True)[1].sentence
+    assert "the tuning brings no measurable gain" in sentence and "mask" not in sentence
+    missed = missed_gate(HardenSetting(method="tuned"), 0.0, judge(FLAT))
+    assert missed is not None and "the gates that cloakify tuned have the verdict" in missed
 
 
 def test_a_loss_of_clean_accuracy_is_part_of_the_sentence() -> None:
