@@ -202,6 +202,10 @@ class Dataset:
         )
         return replace(self, labels=labels.argmax(axis=1), notes=(*self.notes, note))
 
+    def told(self, note: str) -> Dataset:
+        """Return the same with one more line to tell, if there is one."""
+        return replace(self, notes=(*self.notes, note)) if note else self
+
     def for_classes(self, num_classes: int, given: Names | None, told: Names | None) -> Dataset:
         """The same samples, their labels the indices of a model's classes.
 

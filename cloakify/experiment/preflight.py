@@ -21,7 +21,7 @@ from cloakify.experiment.integer_kernels import kernel_warnings
 from cloakify.experiment.label_ranking import SLIGHT, rank_labels
 from cloakify.experiment.slopes import Slopes, slopes_of
 from cloakify.experiment.subject import Subject
-from cloakify.numeric.arrays import Array, Indices, Labels, evenly, floats, in_chunks
+from cloakify.numeric.arrays import Array, Indices, Labels, evenly, floats, in_chunks, softmax
 from cloakify.numeric.intervals import wilson
 from cloakify.numeric.judging import is_right
 from cloakify.printable import in_percent
@@ -42,6 +42,11 @@ HALF = 0.5
 # Share of them that must be answered otherwise than the head does for the head to be the wrong one.
 # Below that the figures still say something, with a warning.
 MOST = 0.5
+
+# By how much more often a model must be right by its own account than it is, luck set aside, for
+# labels or preprocessing to be in doubt: networks that were not calibrated are over-confident by up
+# to a fifth (C. Guo et al., ICML 2017).
+TOO_SURE = 0.25
 
 # Samples that are run by themselves as well, and by how much of the range of all logits theirs are
 # others then: scales that are quantised for a whole batch move them by less.
@@ -67,7 +72,7 @@ class Preflight:
     slopes
         How much of what it does its derivatives do not tell; nothing where nobody follows them.
     low
-        Why its answers to few samples ask for an explanation; empty where they do not.
+        Why its answers ask for an explanation, though not for a stop; empty where they do not.
     """
 
     count: int
@@ -197,6 +202,7 @@ def preflight(
             low = _check_labels(experiment, labels, logits, few)
         else:
             low = _check_answers(experiment, labels, logits.argmax(axis=1), few)
+            low = low or _too_sure(experiment, labels, logits)
     with np.errstate(invalid="ignore"):
         # Of labels each has a loss of its own, and none leads to another.
         spread = np.inf if target.independent else float(np.median(np.ptp(logits, axis=1)))
@@ -287,6 +293,24 @@ def _check_answers(experiment: Experiment, labels: Labels, answers: Labels, few:
         f"{seen}, low for {classes} classes (chance is {in_percent(1 / classes)}), and no other "
         f"order of the classes explains it: check {checked}; "
         f"--labels model does without them, --accept-accuracy goes on{notes}"
+    )
+
+
+def _too_sure(experiment: Experiment, labels: Labels, logits: Array) -> str:
+    """Say so where a model is far surer of its answers than it is right, by the odds of its scores.
+
+    Wrong labels, and inputs that are made otherwise than for its training, show by that.
+    """
+    if len(labels) < FEW or not np.isfinite(logits).all():
+        return ""
+    right = is_right(logits, labels)
+    sure = float(softmax(logits, axis=1).max(axis=1).mean())
+    if sure - wilson(int(right.sum()), len(labels))[1] <= TOO_SURE:
+        return ""
+    return (
+        f"{experiment.classifier.file.path} is right on {in_percent(float(right.mean()))} of the "
+        f"clean samples, and gives its answers a probability of {in_percent(sure)}: if it does "
+        f"better on other data, check {_suspects(experiment)}"
     )
 
 

@@ -123,7 +123,7 @@ def evaluate(
         subject, engine = opened.subject, opened.engine
     with clock.stage("look"):
         seen = _look_first(opened, setting)
-        doubts = seen_first(subject, engine, seen)
+        doubts, low = seen_first(subject, engine, seen), [each.low for each in seen if each.low]
         setting, plan = _plan(opened, setting, seen, clock.spent, told)
         work = _work(opened, setting, plan)
         engine.begin(work.jobs)
@@ -152,12 +152,12 @@ def evaluate(
         evaluate_report(subject.first, opened.classifiers, plan, measured, clock.seconds, command),
         engine=opened.engines.took_part,
         # Not of memory nor of who did the work: the same run has the same report.
-        notes=subject.first.dataset.notes,
+        notes=(*subject.first.dataset.notes, *low),
     )
     return EvaluateResult(
         report,
         missed_gate(report, setting.evaluation.require_gain),
-        (*opened.notes, *opened.engines.notes),
+        (*opened.notes, *low, *opened.engines.notes),
         subject.first.dataset.class_names,
     )
 

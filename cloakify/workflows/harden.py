@@ -254,7 +254,7 @@ def _open(files: _Files, setting: HardenSetting, progress: Progress) -> _Run:
         setting = setting.replace(evaluation_attack="apgd-dlr")
     return _Run(
         setting=setting,
-        experiment=replace(experiment, setting=setting),
+        experiment=replace(experiment, setting=setting, dataset=experiment.dataset.told(look.low)),
         subject=subject,
         watched=watched,
         engines=engines,

@@ -180,6 +180,31 @@ def test_few_samples_that_may_have_been_picked(
     assert told == any("unless these samples were picked for that" in note for note in found.notes)
 
 
+@pytest.mark.parametrize("verb", sorted(VERBS))
+@pytest.mark.parametrize("kind", ["right", "noise", "soft"])
+def test_far_surer_than_right(planted: Planted, tmp_path: Path, verb: str, kind: str) -> None:
+    """Where half of the labels are drawn anew, and where a model knows that it may be wrong."""
+    with np.load(planted.data) as arrays:
+        x = arrays["x"]
+    random = np.random.default_rng(0)
+    y = InferenceSession(planted.model("saturated")).run(None, {"x": x})[0].argmax(axis=1)
+    drawn = random.random(len(y)) < (0.0 if kind == "right" else 0.5)
+    y = np.where(drawn, random.integers(0, CLASSES, len(y)), y)
+    np.savez(tmp_path / "noisy.npz", x=x, y=y)
+    model = planted.model("tiny" if kind == "soft" else "saturated")
+    more = {"mask_ratio": 0.1} if verb == "harden" else {}
+    found = VERBS[verb](model, tmp_path / "noisy.npz", tmp_path, **more)
+    surely = [note for note in found.notes if "check the preprocessing" in note]
+    assert len(surely) == (kind == "noise")
+    if surely:
+        share = f"{100 * np.mean(~drawn | (drawn & (y == y_of(planted, x)))):.1f} %"
+        assert f"right on {share} of the clean samples" in surely[0]
+
+
+def y_of(planted: Planted, x: np.ndarray) -> np.ndarray:
+    return InferenceSession(planted.model()).run(None, {"x": x})[0].argmax(axis=1)
+
+
 def answered(planted: Planted, tmp_path: Path, right: int, count: int) -> Path:
     """Write samples of which a model answers so many rightly, by labels in no order."""
     with np.load(planted.data) as arrays:
