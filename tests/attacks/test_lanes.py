@@ -9,7 +9,7 @@ import pytest
 
 from cloakify.attacks import Apgd, Pgd, Target
 from cloakify.attacks import lanes as module
-from cloakify.attacks.lanes import Iteration, Runner, as_floats
+from cloakify.attacks.lanes import Iteration, Runner
 from tests.support.classifiers import mlp_classifier, target_of, threat_of
 
 BATCH = 8
@@ -78,12 +78,3 @@ def test_samples_are_driven_on_so_many_steps(
     for age, since, lost in spent:
         assert age == 13 or (lost and since == onward)
     assert any(age < 13 for age, *_ in spent)
-
-
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_floats_take_the_graphs_type_and_nothing_else_does(dtype: type) -> None:
-    whole = np.arange(3)
-    assert as_floats(whole, np.dtype(dtype)) is whole
-    assert as_floats(np.ones(2, np.float16), np.dtype(dtype)).dtype == dtype
-    flags = np.ones(2, np.bool_)
-    assert as_floats(flags, np.dtype(dtype)) is flags

@@ -243,3 +243,22 @@ def test_products_with_packed_weights_are_those_of_floats(put_out):
     expected = np.tanh(expected) if put_out == "y" else expected
     found = Session(model, CPU).run({"x": x})[put_out]
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("kind", "dtype"), [("float", np.float32), ("double", np.float64), ("float16", np.float16)]
+)
+def test_floats_are_taken_in_the_inputs_type_and_nothing_else_is_moved(
+    kind: str, dtype: type
+) -> None:
+    model = onnx.parser.parse_model(
+        f'<ir_version: 8, opset_import: ["" : 17]> g ({kind}[2] x, int64[2] i) => ({kind}[2] y, '
+        "int64[2] j) { y = Identity (x)  j = Identity (i) }"
+    )
+    session = Session(model, CPU)
+    taken = session.as_taken("x", np.array([0.5, 2], np.float16))
+    assert taken.dtype == dtype and taken.tolist() == [0.5, 2]
+    whole = np.arange(2)
+    assert session.as_taken("i", whole) is whole and session.as_taken("x", whole) is whole
+    flags = np.ones(2, np.bool_)
+    assert session.as_taken("x", flags) is flags

@@ -60,8 +60,11 @@ def test_what_does_not_lead_to_the_logits_is_not() -> None:
     assert not gradient_coverage(model, "x", "y").missing
 
 
-def test_sequences_are_refused_by_name() -> None:
-    model = parse("s = SplitToSequence(x) y = ConcatFromSequence<axis = 0>(s)")
+def test_sequences_that_data_pick_from_are_refused_by_name() -> None:
+    model = parse(
+        "s = SplitToSequence(x) c = ReduceMax<keepdims = 0>(x) p = Cast<to = 7>(c) "
+        "y = SequenceAt(s, p)"
+    )
     model.graph.node[0].name = "it"
     with pytest.raises(UnsupportedOperatorError, match=r"^SplitToSequence 'it' .*--attack square"):
         gradient_model(model, {"x": (4, 3)}, ["x"])
