@@ -11,7 +11,7 @@ from cloakify.assessment.masking_checks import check_masking, codes_in_doubt, ov
 from cloakify.attacks import Attack
 from cloakify.data import Splits
 from cloakify.engine.engine import Engine
-from cloakify.evaluation import figures
+from cloakify.evaluation.figures import gain_figure
 from cloakify.evaluation.robustness import Attacks
 from cloakify.evaluation.verdict import Verdict
 from cloakify.evaluation.warnings import EvaluationWarning
@@ -88,7 +88,7 @@ def judge_hardened(
     )
     warnings += slopes.warnings
     warnings += kernel_warnings(subject, hardened, engine, splits.report)
-    change = figures.compare(correctness[1].clean, correctness[0].clean).difference
+    change = gain_figure(correctness[1].clean, correctness[0].clean)
     warnings += filter(None, [over_budget(change, setting.masking)])
     tuned = setting.masking.method == "tuned"
     accuracy, verdict = judge_mask(*correctness, doubts=codes_in_doubt(warnings), tuned=tuned)

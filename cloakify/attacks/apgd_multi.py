@@ -80,7 +80,10 @@ class ApgdMulti(Apgd):
             start = self._from_afar(target, part, threat, steps.wide, self.seed + number)
             there = self._with(steps.last)._run(target, part, threat, fell, onward, start)
             if number:
-                there = self._higher(target, attacked[rows], there, y[rows])
+                better = self._is_higher(target, attacked[rows], there, y[rows])
+                # What is driven as far as it goes counts by its loss alone.
+                better |= fell & self.stop_early
+                there = np.where(better.reshape(-1, *[1] * (x.ndim - 1)), there, attacked[rows])
             attacked[rows] = there
             flags[rows] |= fell
             rows = rows[~fell] if self.stop_early else rows
@@ -104,14 +107,12 @@ class ApgdMulti(Apgd):
         at = apgd.resume(target, x, y, index, wide, wide.project(at, x))
         return threat.project(at, x)
 
-    def _higher(self, target: Target, one: Array, other: Array, y: Labels) -> Array:
-        """Return of each sample's two points that of the higher loss, or the other if it fools."""
+    def _is_higher(self, target: Target, one: Array, other: Array, y: Labels) -> NDArray[np.bool_]:
+        """Tell of each sample whether the loss is higher at the other of two points."""
         loss = self.loss_for(target.num_choices)
         before, now = (target.evaluate(points, y, loss).loss for points in (one, other))
-        better = now > before
-        if self.stop_early:
-            better |= ~target.correct(other, y)
-        return np.where(better.reshape(-1, *[1] * (one.ndim - 1)), other, one)
+        higher: NDArray[np.bool_] = now > before
+        return higher
 
     def _with(self, steps: int) -> Apgd:
         """Return plain Auto-PGD that stops where this one does."""

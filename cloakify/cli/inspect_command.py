@@ -79,8 +79,7 @@ def _answer_lines(inspection: Inspection) -> list[tuple[str, str]]:
     lines = []
     if inspection.search is not None:
         lines.append(("answers", inspection.answers))
-        if inspection.search.outputs.others:
-            lines.append(("", str(inspection.search.outputs)))
+        lines += [("", note) for note in inspection.search.outputs.notes]
     if inspection.head is None:
         lines.append(("head", f"none: {inspection.problem}"))
     else:

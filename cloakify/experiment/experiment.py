@@ -98,8 +98,7 @@ class Experiment:
 
         Also by which output, where others could be meant.
         """
-        scores, outputs = self.classifier.scores, self.classifier.search.outputs
-        which = (str(outputs),) if outputs.others else ()
+        scores, which = self.classifier.scores, self.classifier.search.outputs.notes
         if scores.task is Task.SINGLE:
             if self.setting.data.labels != "model" or self.classifier.says_classes:
                 return which

@@ -323,8 +323,7 @@ def _suspects(experiment: Experiment) -> str:
 
 def _notes(experiment: Experiment) -> str:
     """Return what may explain that answers and labels do not agree."""
-    outputs = experiment.classifier.search.outputs
-    which = (str(outputs),) if outputs.others else ()
+    which = experiment.classifier.search.outputs.notes
     return "".join(f" ({note})" for note in (*which, *experiment.dataset.notes))
 
 

@@ -89,7 +89,8 @@ def _kinds_of_layers(source: ModelProto, file: ModelProto) -> list[str] | None:
     before, after = read_layers(source), read_layers(file)
     if not before or _layers_not_read(source, before):
         return None
-    types, makers = _element_types(file), _makers(file)
+    types = _element_types(file)
+    makers = {name: node for node in file.graph.node for name in node.output}
     nodes: dict[str, list[NodeProto]] = {}
     for node in file.graph.node:
         # Names of nodes are unique only where whoever wrote them took care.
@@ -158,7 +159,3 @@ def _element_types(file: ModelProto) -> dict[str, int]:
         if isinstance(tensor, TensorProto):
             types[node.output[0]] = tensor.data_type
     return types
-
-
-def _makers(file: ModelProto) -> dict[str, NodeProto]:
-    return {name: node for node in file.graph.node for name in node.output}

@@ -146,7 +146,9 @@ def find_transformed(
             f"{removed}"
         )
     masked = insert_mask(source, head, mask, {})
-    judged = compared(source, masked, file, feeds, device, f"the mask found {where}")
+    arithmetic = arithmetic_of(source, file)
+    what = f"the mask found {where}"
+    judged = compared(source, masked, file, feeds, device, what, arithmetic)
     named = said.get("mask.sha256") == mask_digest(mask)
     return Transformed(where, removed, len(mask), named, *judged)
 
@@ -158,6 +160,7 @@ def compared(
     feeds: Feeds,
     device: Device,
     what: str,
+    arithmetic: str,
 ) -> tuple[str, float, float, float, float, int]:
     """Compare a file's scores on samples with those of the source with what was found in the file.
 
@@ -167,6 +170,8 @@ def compared(
         The source with that.
     what
         What it is, as an error names it.
+    arithmetic
+        What the file computes in, a key of :data:`TOLERANCE`.
 
     Returns
     -------
@@ -184,7 +189,6 @@ def compared(
     )
     if actual.shape != expected.shape:
         raise ModelError(f"its scores have the shape {actual.shape}, not {expected.shape}")
-    arithmetic = arithmetic_of(source, file)
     spread = spread_of(expected)
     difference, apart = (size_of(actual - other) / spread for other in (expected, without))
     tolerance = TOLERANCE[arithmetic]

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from onnx import ModelProto
+from onnx import ModelProto, NodeProto, TensorProto
 
 from cloakify.boundary import boundary
 from cloakify.errors import ModelError
@@ -89,9 +89,8 @@ def find_transformed_gates(
         f"{gates} of {total} gates and {shifts} shifts on {len(changes)} layers, {closed} closed"
     )
     named = said.get("mask.sha256") == _digest(sites, changes)
-    judged = compared(
-        source, gated, file, feeds, device, f"the gates found on {len(changes)} layers"
-    )
+    what = f"the gates found on {len(changes)} layers"
+    judged = compared(source, gated, file, feeds, device, what, arithmetic)
     return Transformed(where, closed, total, named, *judged, kind="gates")
 
 
@@ -101,12 +100,14 @@ def _find_gates(
     """Return what is done to each layer of the source in a file."""
     before, after = (read_layers(simplified(model)) for model in (source, file))
     by_output = {step.output: (layer, step) for layer in before for step in layer.steps}
+    makers = {name: node for node in file.graph.node for name in node.output}
+    held = {tensor.name: tensor for tensor in file.graph.initializer}
     changes: list[_Change] = []
     for site in sites:
         if site.adds:
             continue
         if site.output not in by_output:
-            kept = _kept_nodes(site, file)
+            kept = _kept_nodes(site, makers, held)
             changes += [] if kept is None else [kept]
             continue
         layer, place = by_output[site.output]
@@ -121,13 +122,13 @@ def _find_gates(
     return changes
 
 
-def _kept_nodes(site: GateSite, file: ModelProto) -> _Change | None:
+def _kept_nodes(
+    site: GateSite, makers: Mapping[str, NodeProto], held: Mapping[str, TensorProto]
+) -> _Change | None:
     """Read gates and a shift off their nodes, behind a layer that is not told by its weights.
 
     ``None`` where the layer's output is not what such nodes put out.
     """
-    makers = {name: node for node in file.graph.node for name in node.output}
-    held = {tensor.name: tensor for tensor in file.graph.initializer}
     found = {"Mul": np.ones(1), "Add": np.zeros(1)}
     value = site.output
     for op_type, kind in (("Add", SHIFT), ("Mul", GATE)):

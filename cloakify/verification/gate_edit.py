@@ -76,7 +76,7 @@ def ending_of(source: ModelProto, ending: BareEnding, said: Mapping[str, str]) -
         return ending
     for each in (ending, ending.before_layers):
         try:
-            sites = gated_sites(source, each, *_said_of(said), shifts=SHIFTS in said)
+            sites = _sites_said(source, each, said)
         except (ModelError, UsageError):
             continue
         total = sum(site.channels for site in sites if not site.adds)
@@ -93,7 +93,7 @@ def folded_names(source: ModelProto, ending: Ending, said: Mapping[str, str]) ->
     if said.get("emit") != "fold" or said.get("gates") != "channel" or "layers" not in said:
         return []
     try:
-        sites = gated_sites(source, ending, *_said_of(said), shifts=SHIFTS in said)
+        sites = _sites_said(source, ending, said)
     except (ModelError, UsageError):
         return []
     return scaled_names(sites)
@@ -165,17 +165,15 @@ def gate_facts(
     return facts
 
 
-def _said_of(said: Mapping[str, str]) -> tuple[str, str, str]:
-    return said["layers"], said["gates"], said["emit"]
+def _sites_said(source: ModelProto, ending: Ending, said: Mapping[str, str]) -> list[GateSite]:
+    """Return the gated layers by a file's metadata."""
+    layers, gates, emit = said["layers"], said["gates"], said["emit"]
+    return gated_sites(source, ending, layers, gates, emit, shifts=SHIFTS in said)
 
 
 def _sites_of(source: ModelProto, hardened: ModelProto, ending: Ending) -> list[GateSite]:
-    """Return the gated layers by a file's metadata, but weightless ones that it has no gates on.
-
-    Those had none once.
-    """
-    said, gated = read_metadata(hardened), gated_outputs(hardened)
-    sites = gated_sites(source, ending, *_said_of(said), shifts=SHIFTS in said)
+    """Return those but for weightless ones that a file has no gates on: they had none once."""
+    sites, gated = _sites_said(source, ending, read_metadata(hardened)), gated_outputs(hardened)
     return [site for site in sites if site.output in gated or not site.weightless]
 
 

@@ -85,6 +85,11 @@ def _conv_transpose(node: gs.Node, constants: Constants, ranks: Ranks) -> Channe
     return _convolution(node, 1, constants) if node.attrs.get("group", 1) == 1 else None
 
 
+def along_second(channels: int, rank: int) -> tuple[int, ...]:
+    """Return the shape in which numbers of channels spread over images and signals."""
+    return (1, channels, *[1] * (rank - 2))
+
+
 def _convolution(node: gs.Node, axis: int, constants: Constants) -> ChannelLayer | None:
     stored, bias = [(node.inputs[1], axis)], _added(node, 2)
     if bias is not None:
@@ -93,7 +98,7 @@ def _convolution(node: gs.Node, axis: int, constants: Constants) -> ChannelLayer
     if shape is None or (_single(node) and _feeds_normalisation(node, constants)):
         return None
     channels = shape[axis]
-    spread = (1, channels, *[1] * (len(shape) - 2))
+    spread = along_second(channels, len(shape))
     free = None if bias else (node, 2)
     return ChannelLayer(node.outputs[0], channels, spread, tuple(stored), bias, free)
 
@@ -167,7 +172,7 @@ def _batch_like(node: gs.Node, constants: Constants, ranks: Ranks) -> ChannelLay
     if node.op == "GroupNormalization" and shape[0] == node.attrs["num_groups"]:
         # Before opset 21 there is one scale a group.
         return None
-    spread = (1, shape[0], *[1] * (rank - 2))
+    spread = along_second(shape[0], rank)
     return ChannelLayer(node.outputs[0], shape[0], spread, tuple(stored), (node, 2))
 
 

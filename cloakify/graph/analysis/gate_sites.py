@@ -153,8 +153,10 @@ def find_gate_sites(
         scaled = () if positions else _foldable(layer.constants, writable)
         shape = positions or layer.shape
         count = math.prod(shape)
-        site = GateSite(name, node.op, output, count, shape, element_type, scaled)
-        site = replace(site, weightless=not layer.constants)
+        weightless = not layer.constants
+        site = GateSite(
+            name, node.op, output, count, shape, element_type, scaled, weightless=weightless
+        )
         if shifts:
             sites += [site, _shift_site(site, layer, ranks, writable)]
         else:

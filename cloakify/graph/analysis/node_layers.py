@@ -19,7 +19,7 @@ from collections.abc import Callable
 
 import onnx_graphsurgeon as gs
 
-from cloakify.graph.analysis.channel_layers import LAYERS, ChannelLayer, Ranks
+from cloakify.graph.analysis.channel_layers import LAYERS, ChannelLayer, Ranks, along_second
 from cloakify.graph.analysis.layer_parts import only_reader_of_kind
 from cloakify.graph.model.constants import Constants
 from cloakify.onnxfile.domains import MICROSOFT, domain_of
@@ -53,7 +53,7 @@ def _columns(node: gs.Node, constants: Constants, ranks: Ranks) -> ChannelLayer 
     shape = constants.shape(weight)
     if shape is None or len(shape) != 2 or node.inputs[1] in constants or ranks.rank(output) != 3:
         return None
-    return ChannelLayer(output, shape[0], (1, shape[0], 1), (), typed=weight)
+    return ChannelLayer(output, shape[0], along_second(shape[0], 3), (), typed=weight)
 
 
 def _einsum(node: gs.Node, constants: Constants, ranks: Ranks) -> ChannelLayer | None:
@@ -87,7 +87,7 @@ def _fused_conv(node: gs.Node, constants: Constants, ranks: Ranks) -> ChannelLay
     shape = constants.shape(node.inputs[1])
     if shape is None:
         return None
-    spread = (1, shape[0], *[1] * (len(shape) - 2))
+    spread = along_second(shape[0], len(shape))
     return ChannelLayer(node.outputs[0], shape[0], spread, (), typed=node.inputs[1])
 
 
@@ -120,7 +120,7 @@ def _of_integers(node: gs.Node, constants: Constants, ranks: Ranks) -> ChannelLa
         return None
     output = scaled.outputs[0]
     if node.op == "ConvInteger":
-        return ChannelLayer(output, shape[0], (1, shape[0], *[1] * (len(shape) - 2)), ())
+        return ChannelLayer(output, shape[0], along_second(shape[0], len(shape)), ())
     return ChannelLayer(output, shape[-1], (shape[-1],), ()) if len(shape) == 2 else None
 
 

@@ -39,9 +39,13 @@ class OutputChoice:
     taken: str = ""
     others: tuple[tuple[str, int], ...] = ()
 
-    def __str__(self) -> str:
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is to be said of it: nothing where there is no other."""
+        if not self.others:
+            return ()
         listed = ", ".join(f"{name!r} ({count} scores)" for name, count in self.others)
-        return f"the answer is output {self.taken!r}; --output-name takes another: {listed}"
+        return (f"the answer is output {self.taken!r}; --output-name takes another: {listed}",)
 
 
 ONE_OUTPUT = OutputChoice()
