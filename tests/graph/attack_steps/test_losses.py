@@ -6,7 +6,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 import onnxruntime as ort
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from cloakify.graph.attack_steps.losses import FOR_STEPS, LOSSES, TARGETED
@@ -28,21 +28,21 @@ def run_loss(
     return found[0], found[1]
 
 
-def by_definition(name: str, z: np.ndarray, y: int, t: int) -> float:
-    """One sample's loss in double, as its source states it."""
+def by_definition(name: str, z: np.ndarray, y: int, t: int) -> np.floating:
+    """One sample's loss in the logits' own type, as its source states it."""
     others = np.delete(z, y)
     ranked = np.sort(z)[::-1]
     if name == "ce":
-        return float(np.logaddexp(0.0, np.logaddexp.reduce(others) - z[y]))
+        return np.logaddexp(0.0, np.logaddexp.reduce(others) - z[y])
     if name == "log-odds":
-        return float(np.logaddexp.reduce(others) - z[y])
+        return np.logaddexp.reduce(others) - z[y]
     if name == "margin":
-        return float(others.max() - z[y])
+        return others.max() - z[y]
     if name == "dlr":
-        return float((others.max() - z[y]) / (ranked[0] - ranked[2] + 1e-12))
+        return (others.max() - z[y]) / (ranked[0] - ranked[2] + 1e-12)
     if name == "targeted-margin":
-        return float(z[t] - z[y])
-    return float((z[t] - z[y]) / (ranked[0] - (ranked[2] + ranked[3]) / 2 + 1e-12))
+        return z[t] - z[y]
+    return (z[t] - z[y]) / (ranked[0] - (ranked[2] + ranked[3]) / 2 + 1e-12)
 
 
 @settings(max_examples=40, deadline=None)
@@ -51,23 +51,27 @@ def by_definition(name: str, z: np.ndarray, y: int, t: int) -> float:
     st.integers(0, 10_000),
     st.sampled_from([0.1, 1.0, 30.0]),
 )
+# The first and the third logit are almost equal: a slope of a million.
+@example("dlr", 1796, 0.1)
 def test_loss_and_gradient(name: str, seed: int, scale: float) -> None:
     rng = np.random.default_rng(seed)
     logits = rng.standard_normal((3, 5)) * scale
     labels = rng.integers(0, 5, 3)
     targets = (labels + rng.integers(1, 5, 3)) % 5
     loss, gradient = run_loss(name, logits, labels, targets)
-    step = 1e-6 * scale
+    # Longer numbers than double, so that steps may be short enough where slopes bend at once.
+    exact, step = logits.astype(np.longdouble), np.longdouble(1e-9 * scale)
     for i in range(3):
-        assert loss[i] == pytest.approx(by_definition(name, logits[i], labels[i], targets[i]))
+        expected = float(by_definition(name, exact[i], labels[i], targets[i]))
+        assert loss[i] == pytest.approx(expected)
         for c in range(5):
-            moved = np.zeros(5)
+            moved = np.zeros(5, np.longdouble)
             moved[c] = step
             above, below = (
-                by_definition(name, logits[i] + sign * moved, labels[i], targets[i])
+                by_definition(name, exact[i] + sign * moved, labels[i], targets[i])
                 for sign in (1, -1)
             )
-            numeric = (above - below) / (2 * step)
+            numeric = float((above - below) / (2 * step))
             assert gradient[i, c] == pytest.approx(numeric, abs=2e-5 * max(1, 1 / scale))
 
 
